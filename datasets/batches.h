@@ -1,0 +1,58 @@
+/// From a dataset to batches. The batch of step n is a pure function of (seed, n): the same on every mesh and after every resume.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "datasets/dataset.h"
+
+namespace lexring {
+
+/// A permutation of [0, size) given by a key: no shuffled index in memory. Cycle-walking Feistel network over the next power of four.
+class KeyedPermutation {
+ public:
+  KeyedPermutation(std::uint64_t size, std::uint64_t key);
+  std::uint64_t operator()(std::uint64_t index) const;
+
+ private:
+  std::uint64_t size_;
+  std::uint64_t key_;
+  int half_bits_;
+};
+
+/// What documents mean to attention: `mask` hides other documents of the window, `ignore` does not.
+enum class Documents { mask, ignore };
+
+/// Some windows of one length, row after row.
+struct TokenBatch {
+  std::int64_t sequences = 0;
+  std::int64_t length = 0;
+  std::vector<std::int32_t> tokens;           ///< [sequences * length]
+  std::vector<std::int32_t> targets;          ///< next tokens; -1: not counted
+  std::vector<std::int64_t> document_start;   ///< [sequences * length] position in the window where the token's document begins (0 when ignored)
+};
+
+/// Windows of length + 1 tokens (inputs and shifted targets), every `length` tokens; epoch e visits all of them once, in an order keyed by (seed, e).
+class Sampler {
+ public:
+  /// Throws Error when the corpus is shorter than one window, saying which lengths would fit.
+  Sampler(const Dataset& dataset, std::int64_t length, std::uint64_t seed, Documents documents);
+
+  std::int64_t windows() const { return windows_; }
+  /// The window of global sample `sample` (step * batch + place in batch).
+  std::int64_t window(std::uint64_t sample) const;
+  /// Samples [first, first + count), in order. Of step n, replica r of R, micro-batch by micro-batch: the caller's arithmetic.
+  TokenBatch batch(std::uint64_t first, std::int64_t count) const;
+
+ private:
+  const Dataset* dataset_;
+  std::int64_t length_;
+  std::uint64_t seed_;
+  Documents documents_;
+  std::int64_t windows_;
+};
+
+/// Window [first, first + length) of the dataset with its targets, for evaluation.
+TokenBatch read_windows(const Dataset& dataset, std::int64_t first, std::int64_t count, std::int64_t length, Documents documents);
+
+}  // namespace lexring

@@ -1,0 +1,45 @@
+/// A tokenised corpus in HDF5, read by offset.
+///
+/// File: /tokens uint16 or uint32 [N], contiguous; /documents uint64 [D + 1] offsets into tokens; /token_bytes uint16 [V]: bytes of text per
+/// token; attributes of the root group: format_version, tokenizer (kind), tokenizer_files (bytes, may be empty), vocab, source, content_hash.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace lexring {
+
+class Dataset {
+ public:
+  /// Opens and checks the file: what is missing, empty, truncated or foreign is an Error that names file and cause. Tokens are read with pread at the
+  /// dataset's offset, so any thread may read and HDF5 is not needed after opening.
+  static Dataset open(const std::filesystem::path& path);
+
+  Dataset(Dataset&&) noexcept;
+  Dataset& operator=(Dataset&&) noexcept;
+  ~Dataset();
+
+  const std::filesystem::path& path() const;
+  std::int64_t tokens() const;               ///< N
+  std::int64_t vocab() const;                ///< V
+  const std::string& tokenizer() const;      ///< "bytes"
+  const std::string& source() const;
+  const std::string& content_hash() const;   ///< hex; of tokens and documents
+  const std::vector<std::uint64_t>& documents() const;       ///< [D + 1] first token of each document, then N
+  const std::vector<std::uint16_t>& token_bytes() const;     ///< [V]
+  /// Tokens [first, first + out.size()). Throws Error when out of range or on a read error.
+  void read(std::int64_t first, std::span<std::int32_t> out) const;
+  /// First token of the document that token `index` belongs to.
+  std::int64_t document_start(std::int64_t index) const;
+
+ private:
+  struct Impl;
+  explicit Dataset(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace lexring

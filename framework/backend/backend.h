@@ -1,0 +1,122 @@
+/// Every kernel a device must supply, forward beside backward. A new kernel breaks every backend until it is supplied.
+///
+/// Legend: N rows (tokens), D model width, I / O inputs / outputs of a linear layer, F feed-forward width, V vocabulary.
+/// Dtypes: "working" is the dtype of activations between matrix products (f32, bf16, or f64), "residual" that of the residual stream (f32, bf16
+/// or f64), "master" that of parameters, gradients of parameters and statistics (f32, or f64 with f64). All sums are accumulated in f32 or
+/// better. Outputs are overwritten unless marked +=. Inputs and outputs do not overlap unless said. N may be 0.
+/// The caller (framework/ops) checks shapes; a backend may trust them. `reference` supports f32 and f64, `cpu` f32 and bf16.
+/// Results are deterministic: the same inputs and number of threads give the same bits.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string_view>
+
+#include "framework/attention/block.h"
+#include "framework/tensor/tensor.h"
+
+namespace lexring {
+
+enum class NormKind { layernorm, rmsnorm };
+enum class Write { overwrite, accumulate };
+
+/// y = norm(s) * weight + bias with s = x + delta; layernorm subtracts the mean, rmsnorm does not (and has no bias).
+struct NormForward {
+  NormKind kind;
+  double eps;
+  Tensor x;       ///< [N, D] residual or working dtype
+  Tensor delta;   ///< [N, D] working dtype; undefined: s = x
+  Tensor weight;  ///< [D] master
+  Tensor bias;    ///< [D] master; undefined with rmsnorm
+  Tensor sum;     ///< [N, D] dtype of x: s; undefined without delta
+  Tensor y;       ///< [N, D] working dtype
+  Tensor mean;    ///< [N] master; undefined with rmsnorm
+  Tensor rstd;    ///< [N] master
+};
+
+struct NormBackward {
+  NormKind kind;
+  Tensor dy;       ///< [N, D] working dtype
+  Tensor s;        ///< [N, D] what was normalised (sum, or x)
+  Tensor weight;   ///< [D] master
+  Tensor mean;     ///< [N]; undefined with rmsnorm
+  Tensor rstd;     ///< [N]
+  Tensor dsum;     ///< [N, D] dtype of s: gradient that reaches s by the residual stream, added to ds; undefined: none
+  Tensor ds;       ///< [N, D] dtype of s; may be the same storage as dsum
+  Tensor ddelta;   ///< [N, D] working dtype: a copy of ds for delta; undefined: not wanted
+  Tensor dweight;  ///< [D] master, +=
+  Tensor dbias;    ///< [D] master, +=; undefined with rmsnorm
+};
+
+struct AdamW {
+  double lr, beta1, beta2, eps, weight_decay;  ///< weight_decay 0 for what must not decay
+  std::int64_t step;                           ///< counts from 1
+  double gradient_scale;                       ///< multiplies gradients first (clipping)
+};
+
+class Backend {
+ public:
+  Backend() = default;
+  Backend(const Backend&) = delete;
+  Backend& operator=(const Backend&) = delete;
+  virtual ~Backend() = default;
+
+  virtual std::string_view name() const = 0;
+  virtual Runtime& runtime() = 0;
+
+  // ---- plain
+  virtual void fill(const Tensor& x, double value) = 0;            ///< any floating dtype
+  virtual void cast(const Tensor& x, const Tensor& y) = 0;         ///< y = x; any two floating dtypes
+  virtual void add(const Tensor& x, const Tensor& y) = 0;          ///< y += x; dtypes may differ
+  virtual double sum_of_squares(const Tensor& x) = 0;              ///< in f64; waits for the device
+
+  // ---- embedding
+  /// x[n] = (or +=) table[index[n]]; index [N] i32 in [0, V), table [V, D] master, x [N, D] residual.
+  virtual void embedding(const Tensor& index, const Tensor& table, const Tensor& x, Write write) = 0;
+  /// dtable[index[n]] += dx[n]
+  virtual void embedding_backward(const Tensor& index, const Tensor& dx, const Tensor& dtable) = 0;
+
+  // ---- linear: y [N, O] = x [N, I] w^T + b; w [O, I] working, b [O] master or undefined
+  virtual void linear(const Tensor& x, const Tensor& w, const Tensor& b, const Tensor& y) = 0;  ///< y working or master
+  virtual void linear_backward_input(const Tensor& dy, const Tensor& w, const Tensor& dx) = 0;
+  /// dw [O, I] += dy^T x, db [O] += column sums of dy (db may be undefined); dw, db master
+  virtual void linear_backward_weight(const Tensor& dy, const Tensor& x, const Tensor& dw, const Tensor& db) = 0;
+
+  // ---- norm
+  virtual void norm(const NormForward& call) = 0;
+  virtual void norm_backward(const NormBackward& call) = 0;
+
+  // ---- activations, working dtype
+  virtual void gelu(const Tensor& u, const Tensor& a) = 0;  ///< exact (erf)
+  virtual void gelu_backward(const Tensor& u, const Tensor& da, const Tensor& du) = 0;
+  /// a [N, F] = silu(g) * u, with [g | u] = gate_up [N, 2F]
+  virtual void swiglu(const Tensor& gate_up, const Tensor& a) = 0;
+  virtual void swiglu_backward(const Tensor& gate_up, const Tensor& da, const Tensor& dgate_up) = 0;
+
+  // ---- loss
+  /// nll[n] = logsumexp(logits[n]) - logits[n, target[n]] (0 where target < 0), nll [N] master. logits [N, V] master, targets [N] i32.
+  /// dlogits [N, V] working, if defined: scale * (softmax - onehot), 0 rows where target < 0.
+  virtual void cross_entropy(const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll, const Tensor& dlogits) = 0;
+
+  // ---- attention (framework/attention/block.h)
+  virtual void attention(const AttentionForward& call) = 0;
+  /// delta[n, h] = sum over E of output * doutput
+  virtual void attention_delta(const Tensor& output, const Tensor& doutput, const Tensor& delta) = 0;
+  virtual void attention_backward(const AttentionBackward& call) = 0;
+  /// Merges the state `from` into `into`: rows of the same queries over disjoint sets of keys. Neither overflows; -inf is the empty state.
+  virtual void attention_merge(const AttentionState& from, const AttentionState& into) = 0;
+  virtual void attention_score_sums(const AttentionScoreSums& call) = 0;
+
+  // ---- optimizer
+  /// One decoupled AdamW step of a parameter: value, gradient, first and second moment [..] master; compute [..] working, the copy that
+  /// matrix products read, rewritten in the same pass (undefined: none).
+  virtual void adamw(const AdamW& hyper, const Tensor& value, const Tensor& gradient, const Tensor& first_moment, const Tensor& second_moment,
+                     const Tensor& compute) = 0;
+};
+
+/// The oracle: plain loops that a reviewer checks by hand.
+std::unique_ptr<Backend> make_reference_backend();
+/// What users run without a GPU: oneDNN and vectorised kernels.
+std::unique_ptr<Backend> make_cpu_backend();
+
+}  // namespace lexring

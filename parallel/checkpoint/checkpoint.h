@@ -1,0 +1,87 @@
+/// Checkpoints: logical tensors in, logical tensors out, any mesh to any mesh. Format: parallel/checkpoint/README.md.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "framework/tensor/tensor.h"
+#include "parallel/comm/communicator.h"
+
+namespace lexring {
+
+/// One rank's part of a logical tensor. `data` has the part's shape; the part begins at `offset` of the whole.
+struct LogicalTensor {
+  std::string name;  ///< "layers.0.ffn.up.weight", "optimizer.first_moment.layers.0.ffn.up.weight"
+  Shape full_shape;
+  Shape offset;
+  Tensor data;
+};
+
+/// What a run must know besides its tensors to go on as if it had not stopped.
+struct TrainingState {
+  std::int64_t step = 0;
+  std::int64_t samples = 0;        ///< sequences consumed
+  std::int64_t skipped_steps = 0;
+  std::string dataset_hash;
+  std::string configuration;       ///< the whole configuration, as INI text
+};
+
+/// Saves in the background. A save copies this rank's tensors to host memory and returns; a writer thread writes and fsyncs its shard. The
+/// thread is the only user of HDF5 meanwhile and never calls a communicator.
+class CheckpointWriter {
+ public:
+  /// `keep`: how many of the newest checkpoints stay; 0 keeps all.
+  CheckpointWriter(std::filesystem::path directory, Communicator& world, int keep);
+  ~CheckpointWriter();  ///< waits for the writer; an unfinished checkpoint stays under its temporary name
+
+  /// Begins a save; every rank calls it with what it alone is to write (no part twice over all ranks). Waits for an earlier one.
+  void save(const TrainingState& state, const std::vector<LogicalTensor>& tensors);
+  /// This rank's flag for the step's all-reduce (min): 1 when nothing is in flight here or my shard is safely on disk. Throws what the writer thread threw.
+  bool shard_done();
+  /// Every rank calls it once all shards are done: rank 0 writes manifest and checkpoint.h5, renames into place, replaces `latest`, deletes old ones.
+  void publish();
+  bool in_flight() const;
+  /// shard_done on all ranks, then publish. For the end of a run. Collective.
+  void finish();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+/// Reads a checkpoint by its manifest. Anything that cannot be opened, read or verified is an Error that names the file.
+class CheckpointReader {
+ public:
+  /// `path` is a step directory, or a directory of them (its `latest` is taken).
+  explicit CheckpointReader(const std::filesystem::path& path);
+  ~CheckpointReader();
+  CheckpointReader(CheckpointReader&&) noexcept;
+
+  const std::filesystem::path& path() const;  ///< the step directory
+  const TrainingState& state() const;
+  struct Entry {
+    std::string name;
+    Dtype dtype;
+    Shape shape;
+  };
+  std::vector<Entry> tensors() const;
+  bool has(const std::string& name) const;
+  /// Size and XXH3 of every file (rank i of `world` hashes every P-th); collective, throws on all ranks.
+  void verify(Communicator& world) const;
+  /// Fills `part.data` (converting between f32, f64 and bf16) from wherever its elements lie. Throws when name or full shape differ.
+  void read(const LogicalTensor& part) const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+/// The step directory that `path` means (itself, or what its `latest` names, or the newest complete one); nullopt when there is none.
+std::optional<std::filesystem::path> find_checkpoint(const std::filesystem::path& path);
+
+}  // namespace lexring

@@ -1,0 +1,28 @@
+/// MPI behind the communicator. The only header that says so; it shows no MPI type.
+#pragma once
+
+#include <memory>
+
+#include "parallel/comm/communicator.h"
+
+namespace lexring {
+
+/// Starts MPI (thread level multiple where the library has it) and ends it with its life; one per process, owned by main.
+/// Throws Error when MPI cannot start, or when the launcher started singletons: every process its own rank 0 of 1 although SLURM_NTASKS,
+/// OMPI_COMM_WORLD_SIZE or PMI_SIZE says there are several.
+class MpiSession {
+ public:
+  MpiSession(int argc, char** argv);
+  MpiSession(const MpiSession&) = delete;
+  MpiSession& operator=(const MpiSession&) = delete;
+  ~MpiSession();
+
+  std::shared_ptr<Communicator> world() const { return world_; }
+  /// Ends every rank of the run at once, after an error on this one. Does not return.
+  [[noreturn]] void end_all(int exit_code);
+
+ private:
+  std::shared_ptr<Communicator> world_;
+};
+
+}  // namespace lexring

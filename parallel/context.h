@@ -1,0 +1,28 @@
+/// The mesh with one communicator per axis: built once in main, passed as a value. Models ask it for an axis, never for a rank.
+#pragma once
+
+#include <memory>
+
+#include "parallel/comm/communicator.h"
+#include "parallel/mesh.h"
+
+namespace lexring {
+
+class Context {
+ public:
+  /// One process, a mesh of 1 x 1 x 1.
+  Context();
+  /// Splits `world` into the axes of `mesh`. Collective.
+  Context(std::shared_ptr<Communicator> world, const Mesh& mesh);
+
+  const Mesh& mesh() const { return mesh_; }
+  Communicator& world() const { return *world_; }
+  Communicator& axis(Axis axis) const { return *axes_[static_cast<std::size_t>(axis)]; }
+
+ private:
+  Mesh mesh_;
+  std::shared_ptr<Communicator> world_;
+  std::array<std::shared_ptr<Communicator>, 3> axes_;
+};
+
+}  // namespace lexring
