@@ -1,0 +1,93 @@
+/// The LEX transformer (and its relatives), written once for every mesh, device and length.
+///
+/// Pre-norm blocks over the residual stream x [N, D]: x += attention(norm(x)); x += ffn(norm(x)); a final norm; output projection and loss
+/// in chunks of tokens. Activations are [N, D]: this rank's tokens, sequence after sequence; there is no batch dimension.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "framework/attention/cache.h"
+#include "framework/autograd/tape.h"
+#include "framework/nn/parameter.h"
+#include "models/config.h"
+#include "parallel/context.h"
+
+namespace lexring {
+
+enum class Precision { fp64, fp32, bf16 };
+enum class Recompute { none, block };
+
+/// How the model computes; what it is stands in ModelConfig.
+struct ModelRuntime {
+  Precision precision = Precision::fp32;  ///< working dtype; master dtype is f32 (f64 with fp64)
+  Dtype residual = Dtype::f32;            ///< dtype of the residual stream: f32 or bf16 (f64 with fp64)
+  Recompute recompute = Recompute::none;
+};
+
+/// One rank's tokens of a batch.
+struct ModelBatch {
+  TokenTable tokens;                         ///< sequences and global positions
+  std::vector<std::int32_t> ids;             ///< [N] token ids
+  std::vector<std::int32_t> targets;         ///< [N] next tokens, -1: not counted; may be empty where no loss is asked
+  /// What is visible of documents and sinks: position where the document of each row begins, and the position just after its
+  /// first `attention.sinks` tokens. Empty: one document per sequence, which begins at the sequence's first position.
+  std::vector<std::int64_t> document_start;  ///< [N] or empty
+  std::vector<std::int64_t> sink_end;        ///< [N] or empty; only read by sink patterns
+};
+
+/// Sequences `first_id ...` of `length` dense positions each from row-major ids, with documents given by their start position (may be empty).
+ModelBatch make_batch(std::int64_t sequences, std::int64_t length, std::vector<std::int32_t> ids, std::vector<std::int32_t> targets,
+                      std::vector<std::int64_t> document_start, std::int64_t sinks);
+
+struct LossResult {
+  double nll_sum = 0;  ///< nats, over this rank's counted targets, in f64
+  Tensor nll;          ///< [N] master dtype, per row; 0 where not counted
+};
+
+/// Called once per layer in a forward pass with the raw projections, e.g. to measure attention resolution.
+using AttentionProbe = std::function<void(std::int64_t layer, const AttentionSpec&, const TokenTable&, const RotaryTable&, Columns q, Columns k)>;
+
+class Transformer {
+ public:
+  /// Throws UsageError when the configuration cannot be built. `context` and `backend` must outlive the model.
+  Transformer(const ModelConfig& config, const ModelRuntime& runtime, const Context& context, Backend& backend);
+  ~Transformer();
+
+  const ModelConfig& config() const;
+  Backend& backend() const;
+  /// All parameters in a fixed order, names and shapes as in the reference (lex_reference.py: parameter_shapes).
+  std::vector<Parameter>& parameters();
+  std::int64_t parameter_count() const;  ///< of the whole model, not of this rank's part
+
+  /// Values as functions of (seed, parameter name, global element index): matrices normal(0, 0.02), output-side matrices (attention.output, ffn.down)
+  /// scaled by 1 / sqrt(2 layers); norms 1 and 0; biases 0. Refreshes compute copies.
+  void initialise(std::uint64_t seed);
+  /// Rewrites compute copies from master values (after loading).
+  void refresh_compute();
+  void zero_gradients();
+
+  /// Loss of a batch; with a recording tape also adds gradients of scale * nll_sum to every parameter (the whole backward runs in here).
+  LossResult train_step(const ModelBatch& batch, double scale);
+  /// Loss without gradients. With a cache, the rows continue the cached sequences (streamed evaluation).
+  LossResult evaluate(const ModelBatch& batch, KeyValueCache* cache = nullptr, const AttentionProbe& probe = nullptr);
+  /// Logits [N, V] in master dtype, for generation and verification: of every row, or of the last row of each sequence.
+  enum class Rows { all, last };
+  Tensor logits(const ModelBatch& batch, Rows rows, KeyValueCache* cache = nullptr);
+
+  /// A cache that holds what this model's pattern can still see: everything, the halo, or the sinks and the window.
+  std::unique_ptr<KeyValueCache> make_cache() const;
+  /// Pattern of the loaded model may be exchanged for evaluation (same parameters): causal, blockwise, ...
+  void set_attention(const AttentionConfig& attention);
+
+  /// Floating-point operations of one training step per batch, counted by what the mask leaves visible: matrices 6 x parameters in
+  /// matrices (output projection included) per token, attention 12 x E x H per visible pair and layer. Forward only: a third.
+  double step_flops(const ModelBatch& batch) const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace lexring
