@@ -70,6 +70,8 @@ class Backend {
   virtual void add(const Tensor& x, const Tensor& y) = 0;          ///< y += x; dtypes may differ
   virtual double sum_of_squares(const Tensor& x) = 0;              ///< in f64; waits for the device
 
+  virtual void pack(const Columns& columns, const Tensor& y) = 0;  ///< y [N, width] = the columns, contiguous; same dtype
+
   // ---- embedding
   /// x[n] = (or +=) table[index[n]]; index [N] i32 in [0, V), table [V, D] master, x [N, D] residual.
   virtual void embedding(const Tensor& index, const Tensor& table, const Tensor& x, Write write) = 0;
