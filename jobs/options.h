@@ -1,0 +1,75 @@
+/// A run's whole configuration: one table of keys (configs/README.md), defaults < --config FILE.ini (repeatable) < command line.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "framework/backend/backend.h"
+#include "jobs/keys.h"
+#include "models/config.h"
+#include "models/transformer.h"
+
+namespace lexring {
+
+struct Options {
+  std::string device = "auto";  ///< auto reference cpu cuda
+  std::string resume = "auto";  ///< auto none PATH
+  struct Data {
+    std::string train, valid;
+    std::string documents = "mask";  ///< mask ignore
+  } data;
+  ModelConfig model;
+  struct Train {
+    std::int64_t length = 256;
+    std::int64_t batch = 8;          ///< sequences per step over all ranks
+    std::int64_t micro_batch = 0;    ///< sequences per replica at a time; 0: all of the replica's
+    std::int64_t steps = 1000;
+    double minutes = 0;              ///< > 0: steps are chosen from the speed of the first 20
+    std::int64_t seed = 1;
+    std::string precision = "fp32";  ///< fp64 fp32 bf16
+    std::string residual = "f32";    ///< f32 bf16
+    std::string recompute = "none";  ///< none block
+    std::int64_t log_every = 10;     ///< steps between lines of progress where there is no terminal
+    std::int64_t valid_every = 0;    ///< 0: at the end only
+    std::int64_t valid_windows = 64;
+  } train;
+  struct Optimizer {
+    double lr = 3e-4, beta1 = 0.9, beta2 = 0.95, eps = 1e-8;
+    std::int64_t warmup = 100;          ///< steps
+    std::string schedule = "cosine";    ///< constant cosine linear polynomial
+    double final_lr = 0.1;              ///< fraction of lr at the last step
+    double power = 1.0;                 ///< polynomial's exponent
+    double weight_decay = 0.1;
+    double clip = 1.0;                  ///< largest global norm of the gradient; 0: off
+  } optimizer;
+  struct MeshSizes {
+    std::int64_t dp = 0;  ///< 0: what is left
+    std::int64_t cp = 1, tp = 1;
+  } mesh;
+  struct Checkpoint {
+    std::string directory = "runs/default";
+    std::int64_t every = 1000;  ///< steps; 0: at the end only
+    std::int64_t keep = 3;      ///< 0: all
+  } checkpoint;
+};
+
+/// The keys of a run, bound to `options`, which must outlive the table.
+KeyTable option_keys(Options& options);
+
+/// Reads --config files and the command line, fills in defaults that follow from other keys, and checks what can be checked without data.
+/// `extra`: keys of a command beside the run's.
+Options parse_options(const std::vector<std::string>& args, const std::vector<Key>& extra = {});
+/// The configuration of a checkpoint or of a run's config.ini.
+Options parse_ini_text(const std::string& text, const std::string& source);
+/// The full configuration; parse_ini_text gives the same Options.
+std::string to_ini(const Options& options);
+
+/// How the model computes, from train.precision, train.residual, train.recompute.
+ModelRuntime runtime_of(const Options& options);
+Precision precision_of(const std::string& name);  ///< "fp64" "fp32" "bf16"
+/// auto and cpu: the CPU's kernels; reference: plain loops. Throws UsageError where a device is not built in.
+std::unique_ptr<Backend> make_backend(const std::string& device);
+
+}  // namespace lexring

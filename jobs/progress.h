@@ -1,0 +1,48 @@
+/// Progress of long work on standard error: a bar with rate and time left on a terminal, plain lines now and then elsewhere.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+namespace lexring {
+
+class Progress {
+ public:
+  /// `total`: units of work in all; 0 where it is not known.
+  Progress(std::string label, std::uint64_t total);
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+  ~Progress();  ///< leaves the terminal on a fresh line
+
+  /// `done` units so far; `note` stands at the end of the line ("loss 2.31"). Cheap enough to call every step: it draws at most ten times a second
+  /// on a terminal, and elsewhere prints after 1, 2, 4, ... and then every 30 seconds.
+  void update(std::uint64_t done, const std::string& note = "");
+  /// The last line. Once.
+  void finish(const std::string& note = "");
+  /// Draw nothing at all (ranks other than 0).
+  void silence() { silent_ = true; }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  void draw(const std::string& note);
+  void print(const std::string& note);
+
+  std::string label_;
+  std::uint64_t total_;
+  std::uint64_t done_ = 0;
+  std::uint64_t begun_at_ = 0;  ///< units that were already done at the first update (a resumed run)
+  bool begun_ = false;
+  bool terminal_;
+  bool silent_ = false;
+  bool drawn_ = false;
+  Clock::time_point start_, next_;
+  double interval_ = 1.0;  ///< seconds to the next plain line
+};
+
+/// "1:02:03", "4:05" or "12 s".
+std::string format_duration(double seconds);
+/// "1.23M", "45.6k", "789".
+std::string format_count(double value);
+
+}  // namespace lexring
