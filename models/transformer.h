@@ -67,6 +67,9 @@ class Transformer {
   /// Rewrites compute copies from master values (after loading).
   void refresh_compute();
   void zero_gradients();
+  /// Every gradient in one flat buffer [elements], master dtype, on the device: one all-reduce, one fill, one norm. Padding between parameters is
+  /// 0 and stays 0. Shares storage with Parameter::gradient.
+  Tensor gradients();
 
   /// Loss of a batch; with a recording tape also adds gradients of scale * nll_sum to every parameter (the whole backward runs in here).
   LossResult train_step(const ModelBatch& batch, double scale);

@@ -3,33 +3,45 @@
 
 #include <functional>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "framework/backend/backend.h"
 
 namespace lexring {
 
-/// A value on a tape, with the gradient that reaches it in backward. Copies share both. A default-constructed Var is absent.
+/// The gradient that reaches one value in backward. Copies share it. Recorded steps hold slots, not values, so a value lives only as long as a step
+/// that reads it.
+class GradientSlot {
+ public:
+  /// Undefined until something flowed back. Shape and dtype of the value.
+  const Tensor& get() const { return *gradient_; }
+  /// Adds `gradient` to what reached the value so far; the first one is taken over, not copied: the caller gives it away and must not keep
+  /// another tensor that shares its storage and is written or read later.
+  void accumulate(Backend& backend, Tensor gradient) const;
+  /// Takes the gradient out, so that its memory goes as soon as the caller is done.
+  Tensor take() const { return std::exchange(*gradient_, Tensor()); }
+
+ private:
+  std::shared_ptr<Tensor> gradient_ = std::make_shared<Tensor>();
+};
+
+/// A value on a tape, with the slot of its gradient. Copies share both. A default-constructed Var is absent.
 class Var {
  public:
   Var() = default;
-  explicit Var(Tensor value) : node_(std::make_shared<Node>(Node{std::move(value), {}})) {}
+  explicit Var(Tensor value) : value_(std::move(value)) {}
 
-  bool defined() const { return node_ != nullptr; }
-  const Tensor& value() const { return node_->value; }
-  /// Undefined until something flowed back. Dtype of the value.
-  const Tensor& gradient() const { return node_->gradient; }
-  /// Adds `gradient` to what reached this value so far; the first one is taken over, not copied: the caller gives it away.
-  void accumulate(Backend& backend, Tensor gradient) const;
-  /// Takes the gradient out, so that its memory goes as soon as the caller is done.
-  Tensor take_gradient() const { return std::exchange(node_->gradient, Tensor()); }
+  bool defined() const { return value_.defined(); }
+  const Tensor& value() const { return value_; }
+  const GradientSlot& slot() const { return slot_; }
+  const Tensor& gradient() const { return slot_.get(); }
+  void accumulate(Backend& backend, Tensor gradient) const { slot_.accumulate(backend, std::move(gradient)); }
+  Tensor take_gradient() const { return slot_.take(); }
 
  private:
-  struct Node {
-    Tensor value;
-    Tensor gradient;
-  };
-  std::shared_ptr<Node> node_;
+  Tensor value_;
+  GradientSlot slot_;
 };
 
 enum class Recording { on, off };
@@ -43,8 +55,9 @@ class Tape {
   Runtime& runtime() const { return backend_->runtime(); }
   bool recording() const { return recording_ == Recording::on; }
 
-  /// Remembers one operation's backward: it takes the gradients of its outputs (take_gradient) and accumulates into its inputs.
-  /// What it captures is freed as soon as it has run. No-op when not recording.
+  /// Remembers one operation's backward: it takes the gradients of its outputs and accumulates into the slots of its inputs. It may find an output
+  /// without gradient (nothing depended on it) and then has nothing to do. What it captures is freed as soon as it has run. No-op when not
+  /// recording.
   void record(std::function<void()> backward);
   /// Walks back over everything recorded and forgets it. Seed gradients first with Var::accumulate; any number of outputs, so a tape may
   /// start from gradients that were received.
@@ -58,6 +71,7 @@ class Tape {
 
 /// Runs `body` on `inputs` without remembering anything, and replays it in backward: activations inside live only during its own backward.
 /// `body` must be a pure function of its inputs and of parameters (the generator is counter-based, so a replay draws the same numbers).
+/// Inputs and outputs may be absent.
 std::vector<Var> recompute(Tape& tape, const std::vector<Var>& inputs,
                            const std::function<std::vector<Var>(Tape&, const std::vector<Var>&)>& body);
 

@@ -1,0 +1,27 @@
+#include "framework/autograd/tape.h"
+
+namespace lexring {
+
+void GradientSlot::accumulate(Backend& backend, Tensor gradient) const {
+  if (!gradient_->defined()) {
+    *gradient_ = std::move(gradient);
+    return;
+  }
+  require(gradient.shape() == gradient_->shape(), "gradients of shapes {} and {} reached one value", to_string(gradient.shape()),
+          to_string(gradient_->shape()));
+  backend.add(gradient, *gradient_);
+}
+
+void Tape::record(std::function<void()> backward) {
+  if (recording()) steps_.push_back(std::move(backward));
+}
+
+void Tape::backward() {
+  while (!steps_.empty()) {
+    const std::function<void()> step = std::move(steps_.back());
+    steps_.pop_back();
+    step();
+  }
+}
+
+}  // namespace lexring

@@ -1,0 +1,43 @@
+#include "framework/optim/adamw.h"
+
+namespace lexring {
+
+void check(const AdamWHyper& hyper) {
+  require_usage(hyper.beta1 >= 0 && hyper.beta1 < 1, "optimizer.beta1 = {} is not in [0, 1); choose e.g. 0.9", hyper.beta1);
+  require_usage(hyper.beta2 >= 0 && hyper.beta2 < 1, "optimizer.beta2 = {} is not in [0, 1); choose e.g. 0.95", hyper.beta2);
+  require_usage(hyper.eps > 0, "optimizer.eps = {} is not positive: a gradient of 0 would divide by 0; choose e.g. 1e-8", hyper.eps);
+  require_usage(hyper.weight_decay >= 0, "optimizer.weight_decay = {} is negative: weights would grow; choose 0 or more", hyper.weight_decay);
+}
+
+AdamWOptimizer::AdamWOptimizer(Backend& backend, std::vector<Parameter>& parameters, const AdamWHyper& hyper)
+    : backend_(&backend), parameters_(&parameters), hyper_(hyper) {
+  check(hyper);
+  for (const Parameter& parameter : parameters) {
+    const Tensor& value = parameter.value;
+    Moments moments{Tensor(backend.runtime(), value.shape(), value.dtype()), Tensor(backend.runtime(), value.shape(), value.dtype())};
+    backend.fill(moments.first, 0.0);
+    backend.fill(moments.second, 0.0);
+    moments_.push_back(std::move(moments));
+  }
+}
+
+void AdamWOptimizer::step(double lr, double gradient_scale) {
+  require(parameters_->size() == moments_.size(), "the optimizer was made for {} parameters, but there are {}", moments_.size(),
+          parameters_->size());
+  ++steps_;
+  for (std::size_t i = 0; i < moments_.size(); ++i) {
+    const Parameter& parameter = (*parameters_)[i];
+    const AdamW call{.lr = lr,
+                     .beta1 = hyper_.beta1,
+                     .beta2 = hyper_.beta2,
+                     .eps = hyper_.eps,
+                     .weight_decay = parameter.decays() ? hyper_.weight_decay : 0.0,
+                     .step = steps_,
+                     .gradient_scale = gradient_scale};
+    const bool copies = parameter.compute.defined() && parameter.compute.raw() != parameter.value.raw();
+    backend_->adamw(call, parameter.value, parameter.gradient, moments_[i].first, moments_[i].second,
+                    copies ? parameter.compute : Tensor());
+  }
+}
+
+}  // namespace lexring

@@ -1,0 +1,33 @@
+#include "framework/optim/lr_schedule.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include "framework/base/error.h"
+
+namespace lexring {
+
+void check(const LrSchedule& schedule) {
+  require_usage(schedule.lr > 0, "optimizer.lr = {} is not positive; choose e.g. 3e-4", schedule.lr);
+  require_usage(schedule.warmup >= 0, "optimizer.warmup = {} is negative; choose a number of steps, 0 for none", schedule.warmup);
+  require_usage(schedule.power > 0, "optimizer.power = {} is not positive; choose e.g. 1", schedule.power);
+  require_usage(schedule.final_fraction >= 0 && schedule.final_fraction <= 1,
+                "optimizer.final_fraction = {} is not in [0, 1]: it is the part of the learning rate that the decay ends at", schedule.final_fraction);
+  const std::string& decay = schedule.decay;
+  require_usage(decay == "constant" || decay == "cosine" || decay == "linear" || decay == "polynomial",
+                "optimizer.schedule = {} is not known; choose constant, cosine, linear or polynomial", decay);
+}
+
+double learning_rate(const LrSchedule& schedule, std::int64_t step) {
+  if (step < schedule.warmup) return schedule.lr * static_cast<double>(step + 1) / static_cast<double>(schedule.warmup);
+  if (schedule.decay == "constant") return schedule.lr;
+  const auto span = static_cast<double>(std::max<std::int64_t>(schedule.steps - schedule.warmup, 1));
+  const double progress = std::min(static_cast<double>(step - schedule.warmup) / span, 1.0);
+  double left = 1.0 - progress;
+  if (schedule.decay == "cosine") left = 0.5 * (1.0 + std::cos(std::numbers::pi * progress));
+  if (schedule.decay == "polynomial") left = std::pow(left, schedule.power);
+  return schedule.lr * (schedule.final_fraction + (1.0 - schedule.final_fraction) * left);
+}
+
+}  // namespace lexring
