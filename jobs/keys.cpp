@@ -63,13 +63,6 @@ const char* expectation(const KeyTarget& target) {
                     target);
 }
 
-std::string text_of(const KeyTarget& target) {
-  return std::visit(Overloaded{[](const auto* value) { return fmt::format("{}", *value); },
-                               [](const std::vector<std::int64_t>* values) { return fmt::format("{}", fmt::join(*values, ",")); },
-                               [](const std::vector<std::string>* values) { return fmt::format("{}", fmt::join(*values, ",")); }},
-                    target);
-}
-
 bool is_list(const KeyTarget& target) {
   return std::holds_alternative<std::vector<std::int64_t>*>(target) || std::holds_alternative<std::vector<std::string>*>(target);
 }
@@ -102,6 +95,13 @@ std::size_t line_of(const std::string& text, const std::string& name) {
 }
 
 }  // namespace
+
+std::string text_of(const KeyTarget& target) {
+  return std::visit(Overloaded{[](const auto* value) { return fmt::format("{}", *value); },
+                               [](const std::vector<std::int64_t>* values) { return fmt::format("{}", fmt::join(*values, ",")); },
+                               [](const std::vector<std::string>* values) { return fmt::format("{}", fmt::join(*values, ",")); }},
+                    target);
+}
 
 const Key* KeyTable::find(const std::string& name) const {
   const auto at = std::find_if(keys_.begin(), keys_.end(), [&](const Key& key) { return key.name == name; });

@@ -34,8 +34,7 @@ class KeyTable {
   const std::vector<Key>& keys() const { return keys_; }
   const Key* find(const std::string& name) const;
 
-  /// Reads `args` (without program and command). `--config FILE` is read by the caller's hands: it must be a key of the table to be known.
-  /// Returns the names that were given.
+  /// Reads `args` (without program and command); returns the names that were given.
   std::set<std::string> parse_arguments(const std::vector<std::string>& args) const;
   /// Reads INI text; `source` is named in errors.
   std::set<std::string> parse_ini(const std::string& text, const std::string& source) const;
@@ -53,6 +52,8 @@ class KeyTable {
   std::vector<Key> keys_;
 };
 
+/// A value as INI text; the same value for reading it back.
+std::string text_of(const KeyTarget& target);
 /// True when the arguments ask for help.
 bool asks_help(const std::vector<std::string>& args);
 /// The whole of a text file. Throws UsageError that names what cannot be read.

@@ -28,7 +28,6 @@ void check(const Options& o) {
   at_least("train.batch", o.train.batch, 1);
   at_least("train.micro_batch", o.train.micro_batch, 0);
   at_least("train.steps", o.train.steps, 1);
-  at_least("train.log_every", o.train.log_every, 1);
   at_least("train.valid_every", o.train.valid_every, 0);
   at_least("train.valid_windows", o.train.valid_windows, 1);
   at_least("optimizer.warmup", o.optimizer.warmup, 0);
@@ -82,7 +81,6 @@ KeyTable option_keys(Options& o) {
   choice("train.precision", &t.precision, "working precision of matrix products and activations", {"bf16", "fp32", "fp64"});
   choice("train.residual", &t.residual, "dtype of the residual stream", {"f32", "bf16"});
   choice("train.recompute", &t.recompute, "block: keep only each block's input and recompute the rest in backward", {"none", "block"});
-  key("train.log_every", &t.log_every, "steps between lines of progress where there is no terminal", "steps");
   key("train.valid_every", &t.valid_every, "steps between validations; 0: only at the end", "steps");
   key("train.valid_windows", &t.valid_windows, "windows of train.length tokens in a validation", "windows");
 

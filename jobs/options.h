@@ -31,7 +31,6 @@ struct Options {
     std::string precision = "fp32";  ///< fp64 fp32 bf16
     std::string residual = "f32";    ///< f32 bf16
     std::string recompute = "none";  ///< none block
-    std::int64_t log_every = 10;     ///< steps between lines of progress where there is no terminal
     std::int64_t valid_every = 0;    ///< 0: at the end only
     std::int64_t valid_windows = 64;
   } train;

@@ -1,0 +1,123 @@
+#include "framework/backend/profiling.h"
+
+#include <algorithm>
+#include <chrono>
+
+namespace lexring {
+
+template <class F>
+auto ProfilingBackend::timed(const char* part, const char* kernel, F&& call) {
+  struct Stop {
+    ProfilingBackend& self;
+    const char* part;
+    const char* kernel;
+    std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
+    ~Stop() {
+      self.inner_->runtime().synchronise();
+      self.note(part, kernel, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    }
+  } stop{*this, part, kernel};
+  return call();
+}
+
+void ProfilingBackend::note(const char* part, const char* kernel, double seconds) {
+  auto at = std::find_if(times_.begin(), times_.end(), [&](const KernelTime& time) { return time.kernel == kernel; });
+  if (at == times_.end()) at = times_.insert(at, KernelTime{part, kernel});
+  ++at->calls;
+  at->seconds += seconds;
+}
+
+void ProfilingBackend::fill(const Tensor& x, double value) {
+  timed("other", "fill", [&] { inner_->fill(x, value); });
+}
+
+void ProfilingBackend::cast(const Tensor& x, const Tensor& y) {
+  timed("other", "cast", [&] { inner_->cast(x, y); });
+}
+
+void ProfilingBackend::add(const Tensor& x, const Tensor& y) {
+  timed("other", "add", [&] { inner_->add(x, y); });
+}
+
+double ProfilingBackend::sum_of_squares(const Tensor& x) {
+  return timed("optimizer", "sum_of_squares", [&] { return inner_->sum_of_squares(x); });
+}
+
+void ProfilingBackend::pack(const Columns& columns, const Tensor& y) {
+  timed("other", "pack", [&] { inner_->pack(columns, y); });
+}
+
+void ProfilingBackend::embedding(const Tensor& index, const Tensor& table, const Tensor& x, Write write) {
+  timed("embedding", "embedding", [&] { inner_->embedding(index, table, x, write); });
+}
+
+void ProfilingBackend::embedding_backward(const Tensor& index, const Tensor& dx, const Tensor& dtable) {
+  timed("embedding", "embedding_backward", [&] { inner_->embedding_backward(index, dx, dtable); });
+}
+
+void ProfilingBackend::linear(const Tensor& x, const Tensor& w, const Tensor& b, const Tensor& y) {
+  timed("matmul", "linear", [&] { inner_->linear(x, w, b, y); });
+}
+
+void ProfilingBackend::linear_backward_input(const Tensor& dy, const Tensor& w, const Tensor& dx) {
+  timed("matmul", "linear_backward_input", [&] { inner_->linear_backward_input(dy, w, dx); });
+}
+
+void ProfilingBackend::linear_backward_weight(const Tensor& dy, const Tensor& x, const Tensor& dw, const Tensor& db) {
+  timed("matmul", "linear_backward_weight", [&] { inner_->linear_backward_weight(dy, x, dw, db); });
+}
+
+void ProfilingBackend::norm(const NormForward& call) {
+  timed("norm", "norm", [&] { inner_->norm(call); });
+}
+
+void ProfilingBackend::norm_backward(const NormBackward& call) {
+  timed("norm", "norm_backward", [&] { inner_->norm_backward(call); });
+}
+
+void ProfilingBackend::gelu(const Tensor& u, const Tensor& a) {
+  timed("activation", "gelu", [&] { inner_->gelu(u, a); });
+}
+
+void ProfilingBackend::gelu_backward(const Tensor& u, const Tensor& da, const Tensor& du) {
+  timed("activation", "gelu_backward", [&] { inner_->gelu_backward(u, da, du); });
+}
+
+void ProfilingBackend::swiglu(const Tensor& gate_up, const Tensor& a) {
+  timed("activation", "swiglu", [&] { inner_->swiglu(gate_up, a); });
+}
+
+void ProfilingBackend::swiglu_backward(const Tensor& gate_up, const Tensor& da, const Tensor& dgate_up) {
+  timed("activation", "swiglu_backward", [&] { inner_->swiglu_backward(gate_up, da, dgate_up); });
+}
+
+void ProfilingBackend::cross_entropy(const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll, const Tensor& dlogits) {
+  timed("loss", "cross_entropy", [&] { inner_->cross_entropy(logits, targets, scale, nll, dlogits); });
+}
+
+void ProfilingBackend::attention(const AttentionForward& call) {
+  timed("attention", "attention", [&] { inner_->attention(call); });
+}
+
+void ProfilingBackend::attention_delta(const Tensor& output, const Tensor& doutput, const Tensor& delta) {
+  timed("attention", "attention_delta", [&] { inner_->attention_delta(output, doutput, delta); });
+}
+
+void ProfilingBackend::attention_backward(const AttentionBackward& call) {
+  timed("attention", "attention_backward", [&] { inner_->attention_backward(call); });
+}
+
+void ProfilingBackend::attention_merge(const AttentionState& from, const AttentionState& into) {
+  timed("attention", "attention_merge", [&] { inner_->attention_merge(from, into); });
+}
+
+void ProfilingBackend::attention_score_sums(const AttentionScoreSums& call) {
+  timed("attention", "attention_score_sums", [&] { inner_->attention_score_sums(call); });
+}
+
+void ProfilingBackend::adamw(const AdamW& hyper, const Tensor& value, const Tensor& gradient, const Tensor& first_moment, const Tensor&
+    second_moment, const Tensor& compute) {
+  timed("optimizer", "adamw", [&] { inner_->adamw(hyper, value, gradient, first_moment, second_moment, compute); });
+}
+
+}  // namespace lexring
