@@ -1,48 +1,62 @@
 /// Past keys and values, kept by one object that holds everything, a halo, or sinks and a window: what later queries can still see.
 ///
 /// One sequence per cache (streamed evaluation, generation). Keys are stored as projected, neither rotated nor scaled, with their
-/// positions; memory is bounded by what the pattern can still see plus one chunk.
+/// positions and rotation tables; memory is bounded by about one and a half times what the pattern can still see, plus one chunk.
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <vector>
 
 #include "framework/backend/backend.h"
 
 namespace lexring {
 
+/// What a chunk's first query, and so every later one, can still see: keys at positions in [sinks_begin, sinks_end), and from `first` on.
+struct CacheKeep {
+  std::int64_t sinks_begin = 0;
+  std::int64_t sinks_end = 0;
+  std::int64_t first = 0;
+};
+
 class KeyValueCache {
  public:
-  /// `keep(first_needed)`: see forget(). `layers` pairs of buffers [rows, K * E] of `dtype`.
+  /// `layers` pairs of buffers [rows, row_width = K * E] of `dtype`. Rows are forgotten when a third of what is held may go, so that a
+  /// token-by-token generation does not move its cache at every token.
   KeyValueCache(Runtime& runtime, std::int64_t layers, std::int64_t row_width, Dtype dtype);
 
-  /// Begins a chunk: adds its positions to the table, after forgetting all rows at positions in [sinks_end, first_needed).
-  /// Layers then append their keys and values of this chunk. Positions must follow those of the chunk before.
-  void begin_chunk(const TokenTable& chunk, std::int64_t sinks_end, std::int64_t first_needed);
-  /// Appends the chunk's keys and values of one layer, once per layer and chunk.
+  /// Begins a chunk of one sequence: forgets what `keep` leaves out, then adds the chunk's positions and rotation tables (undefined without
+  /// rotation). Layers then append their keys and values of this chunk. Positions must follow those of the chunk before; throws Error otherwise.
+  void begin_chunk(const TokenTable& chunk, const RotaryTable& rotary, const CacheKeep& keep);
+  /// Appends the chunk's keys and values of one layer [N, K * E], once per layer and chunk.
   void append(std::int64_t layer, Backend& backend, const Columns& k, const Columns& v);
-  /// Past and current rows of a layer, [rows, K * E].
+  /// Past and current rows of a layer, [rows, K * E]; the layer's part of the chunk must have been appended.
   Tensor keys(std::int64_t layer) const;
   Tensor values(std::int64_t layer) const;
-  /// The table of all rows held, the current chunk included.
+  /// The table of all rows held, the current chunk included; no sequences before the first chunk.
   const TokenTable& tokens() const { return tokens_; }
-  /// Rotation tables of all rows held; the model makes those of the current chunk and gives them to append_rotary.
+  /// Rotation tables of all rows held.
   const RotaryTable& rotary() const { return rotary_; }
-  void append_rotary(const RotaryTable& chunk);
 
  private:
+  struct Range {
+    std::int64_t first, count;
+  };
   struct Layer {
     Tensor keys, values;  ///< [capacity, K * E]; the first tokens_.rows() rows are live
   };
-  Tensor with_room(const Tensor& old, std::int64_t live, std::int64_t more) const;
+  /// `buffer` with the kept rows in front and room for the chunk; the same storage where nothing was forgotten and there is room.
+  Tensor advance(const Tensor& buffer, std::int64_t row_width, Dtype dtype) const;
+  Tensor advance_table(const Tensor& table, const Tensor& chunk) const;
 
   Runtime* runtime_;
   std::int64_t row_width_;
   Dtype dtype_;
   TokenTable tokens_;
-  RotaryTable rotary_;
-  std::int64_t past_ = 0;  ///< rows before the current chunk
+  RotaryTable rotary_;          ///< views of the live rows of rotary_buffer_
+  RotaryTable rotary_buffer_;
+  std::vector<Range> kept_;     ///< rows of the buffers before this chunk that stay
+  std::int64_t held_ = 0;       ///< rows before this chunk, before forgetting
+  std::int64_t past_ = 0;       ///< rows before this chunk, after forgetting
   std::vector<Layer> layers_;
 };
 

@@ -15,7 +15,7 @@ struct Parameter {
   Tensor value;           ///< master copy, f32 (f64): this rank's part
   Tensor gradient;        ///< same shape and dtype; accumulated
   Tensor compute;         ///< working-precision copy that matrix products read; the same storage as `value` when the dtypes agree;
-                          ///< undefined for vectors, which are always read from `value`
+                          ///< undefined for vectors and lookup tables, which are always read from `value`
   bool decays() const { return full_shape.size() >= 2; }  ///< AdamW decays matrices only
 };
 

@@ -1,0 +1,18 @@
+/// Output projection and cross-entropy as one op that works in chunks of tokens: the [N, V] logits never exist.
+#pragma once
+
+#include "framework/autograd/tape.h"
+#include "framework/nn/parameter.h"
+
+namespace lexring {
+
+/// Rows per chunk: logits of about 4 MiB, at least 128 rows so that products stay efficient.
+std::int64_t loss_chunk_rows(std::int64_t vocab, Dtype master);
+
+/// nll [N] master: logsumexp(h W^T) - (h W^T)[target], 0 where target < 0. h [N, D] and W [V, D] working, targets [N] i32 below V.
+///
+/// When recording, gradients of scale * sum(nll) are made in the forward pass, while a chunk's logits are at hand: dW is accumulated into the
+/// weight's gradient at once, dh reaches h's slot in backward. So `scale` must be final (1 / number of targets of the whole step).
+Tensor linear_cross_entropy(Tape& tape, const Var& h, const Weight& weight, const Tensor& targets, double scale);
+
+}  // namespace lexring

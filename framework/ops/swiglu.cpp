@@ -1,0 +1,20 @@
+#include "framework/ops/swiglu.h"
+
+namespace lexring {
+
+Var swiglu(Tape& tape, const Var& gate_up) {
+  const Tensor& input = gate_up.value();
+  require(input.shape().size() == 2 && input.dim(1) % 2 == 0, "swiglu: {} is not gate beside up", to_string(input.shape()));
+  Var a(Tensor(tape.runtime(), {input.dim(0), input.dim(1) / 2}, input.dtype()));
+  tape.backend().swiglu(input, a.value());
+  tape.record([&backend = tape.backend(), input, dinput_slot = gate_up.slot(), da_slot = a.slot()] {
+    const Tensor da = da_slot.take();
+    if (!da.defined()) return;
+    Tensor dinput(backend.runtime(), input.shape(), input.dtype());
+    backend.swiglu_backward(input, da, dinput);
+    dinput_slot.accumulate(backend, std::move(dinput));
+  });
+  return a;
+}
+
+}  // namespace lexring
