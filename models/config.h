@@ -3,8 +3,17 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
+
+#include "framework/nn/parameter.h"
 
 namespace lexring {
+
+/// A model that the reference can describe but lexring does not build yet.
+class UnsupportedError : public UsageError {
+ public:
+  using UsageError::UsageError;
+};
 
 /// How a model knows where a token stands.
 struct PositionConfig {
@@ -57,5 +66,8 @@ struct ModelConfig {
 /// Throws UsageError, naming the key, its value and what would work, when the model cannot be built: heads not dividing width, an odd head width,
 /// unknown names, block 0 with blockwise, learned positions without max_length, and what is not there yet.
 void check(const ModelConfig& config);
+
+/// Names and shapes of all parameters in the reference's order (lex_reference.py: parameter_shapes).
+std::vector<NamedShape> parameter_shapes(const ModelConfig& config);
 
 }  // namespace lexring

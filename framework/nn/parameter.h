@@ -7,6 +7,11 @@
 
 namespace lexring {
 
+struct NamedShape {
+  std::string name;
+  Shape shape;
+};
+
 /// A parameter may be a view of rows of a larger matrix (query, key and value of one fused product): storage is shared, names are not.
 struct Parameter {
   std::string name;       ///< as in checkpoints: "layers.0.attention.query.weight"

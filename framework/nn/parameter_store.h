@@ -12,11 +12,6 @@
 
 namespace lexring {
 
-struct NamedShape {
-  std::string name;
-  Shape shape;
-};
-
 /// How a matrix is read: by products in working precision, or row by row from the master values.
 enum class Use { product, lookup };
 

@@ -1,0 +1,77 @@
+#include "models/config.h"
+
+#include "models/patterns.h"
+#include "models/positions/position.h"
+
+namespace lexring {
+
+namespace {
+
+void require_positive(const char* key, std::int64_t value) {
+  require_usage(value > 0, "{} = {} is not positive; choose at least 1", key, value);
+}
+
+std::string divisors(std::int64_t number) {
+  std::string list;
+  for (std::int64_t d = 1; d <= number; ++d) {
+    if (number % d == 0) list += fmt::format("{}{}", list.empty() ? "" : ", ", d);
+  }
+  return list;
+}
+
+}  // namespace
+
+void check(const ModelConfig& config) {
+  require_positive("model.vocab", config.vocab);
+  require_positive("model.layers", config.layers);
+  require_positive("model.width", config.width);
+  require_positive("model.heads", config.heads);
+  require_positive("model.kv_heads", config.kv_heads);
+  require_positive("model.ffn_width", config.ffn_width);
+  require_usage(config.width % config.heads == 0, "model.heads = {} does not divide model.width = {}; choose one of {}", config.heads, config.width,
+                divisors(config.width));
+  require_usage(config.width / config.heads % 2 == 0, "model.width / model.heads = {} is odd, but channels come in pairs; choose other heads",
+                config.width / config.heads);
+  require_usage(config.heads % config.kv_heads == 0, "model.kv_heads = {} does not divide model.heads = {}; choose one of {}", config.kv_heads,
+                config.heads, divisors(config.heads));
+  require_usage(config.ffn == "gelu" || config.ffn == "swiglu", "model.ffn = {} is not known; choose gelu or swiglu", config.ffn);
+  require_usage(config.norm == "layernorm" || config.norm == "rmsnorm", "model.norm = {} is not known; choose layernorm or rmsnorm", config.norm);
+  require_usage(config.norm_eps > 0, "model.norm_eps = {} is not positive; choose e.g. 1e-5", config.norm_eps);
+  make_position(config);
+  make_pattern(config.attention);
+}
+
+std::vector<NamedShape> parameter_shapes(const ModelConfig& config) {
+  std::vector<NamedShape> shapes;
+  const std::int64_t width = config.width;
+  const std::int64_t key_width = config.kv_heads * (width / config.heads);
+  const auto norm = [&](const std::string& name, std::int64_t size) {
+    shapes.push_back({name + ".weight", {size}});
+    if (config.norm == "layernorm") shapes.push_back({name + ".bias", {size}});
+  };
+  const auto linear = [&](const std::string& name, std::int64_t out, std::int64_t in) {
+    shapes.push_back({name + ".weight", {out, in}});
+    if (config.bias) shapes.push_back({name + ".bias", {out}});
+  };
+  shapes.push_back({"embedding", {config.vocab, width}});
+  if (config.position.kind == "learned") shapes.push_back({"position.learned", {config.max_length, width}});
+  for (std::int64_t n = 0; n < config.layers; ++n) {
+    const std::string layer = fmt::format("layers.{}.", n);
+    norm(layer + "attention.norm", width);
+    linear(layer + "attention.query", width, width);
+    linear(layer + "attention.key", key_width, width);
+    linear(layer + "attention.value", key_width, width);
+    if (config.sub_norm) norm(layer + "attention.sub_norm", width);
+    linear(layer + "attention.output", width, width);
+    norm(layer + "ffn.norm", width);
+    if (config.ffn == "swiglu") linear(layer + "ffn.gate", config.ffn_width, width);
+    linear(layer + "ffn.up", config.ffn_width, width);
+    if (config.sub_norm) norm(layer + "ffn.sub_norm", config.ffn_width);
+    linear(layer + "ffn.down", width, config.ffn_width);
+  }
+  norm("norm", width);
+  if (!config.tied) shapes.push_back({"output", {config.vocab, width}});
+  return shapes;
+}
+
+}  // namespace lexring

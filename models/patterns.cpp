@@ -1,0 +1,111 @@
+#include "models/patterns.h"
+
+#include <algorithm>
+#include <array>
+
+#include <fmt/ranges.h>
+
+namespace lexring {
+
+namespace {
+
+/// All earlier positions.
+class Causal : public Pattern {
+ public:
+  std::int64_t first_visible(std::int64_t) const override { return 0; }
+};
+
+/// The last `window` positions, the own one included (Beltagy et al. 2020).
+class Window : public Pattern {
+ public:
+  explicit Window(std::int64_t window) : window_(window) {}
+  std::int64_t first_visible(std::int64_t position) const override { return position - window_ + 1; }
+
+ private:
+  std::int64_t window_;
+};
+
+/// The own block of positions, and the whole block before it (Sun et al. 2022, section 3).
+class Blockwise : public Pattern {
+ public:
+  explicit Blockwise(std::int64_t block) : block_(block) {}
+  std::int64_t first_visible(std::int64_t position) const override { return (position / block_ - 1) * block_; }
+
+ private:
+  std::int64_t block_;
+};
+
+/// A window, and the first tokens of the document (Xiao et al. 2023; Han et al. 2023).
+class SinkWindow : public Window {
+ public:
+  SinkWindow(std::int64_t window, std::int64_t sinks) : Window(window), sinks_(sinks) {}
+  std::int64_t sinks() const override { return sinks_; }
+
+ private:
+  std::int64_t sinks_;
+};
+
+std::unique_ptr<Pattern> make_causal(const AttentionConfig&) { return std::make_unique<Causal>(); }
+
+std::unique_ptr<Pattern> make_window(const AttentionConfig& config) {
+  require_usage(config.window > 0, "attention.window = {} shows a query nothing; choose at least 1 with attention.pattern = {}", config.window,
+                config.pattern);
+  return std::make_unique<Window>(config.window);
+}
+
+std::unique_ptr<Pattern> make_blockwise(const AttentionConfig& config) {
+  require_usage(config.block > 0, "attention.block = {} with attention.pattern = blockwise; choose half of the training length", config.block);
+  return std::make_unique<Blockwise>(config.block);
+}
+
+std::unique_ptr<Pattern> make_sink_window(const AttentionConfig& config) {
+  require_usage(config.window > 0, "attention.window = {} shows a query nothing; choose at least 1 with attention.pattern = sink_window",
+                config.window);
+  require_usage(config.sinks > 0, "attention.sinks = {} with attention.pattern = sink_window; choose at least 1 (4 is usual), or pattern window",
+                config.sinks);
+  return std::make_unique<SinkWindow>(config.window, config.sinks);
+}
+
+struct Entry {
+  const char* name;
+  std::unique_ptr<Pattern> (*make)(const AttentionConfig&);
+};
+constexpr std::array table = {Entry{"causal", make_causal}, Entry{"window", make_window}, Entry{"blockwise", make_blockwise},
+                              Entry{"sink_window", make_sink_window}};
+
+}  // namespace
+
+Visibility Pattern::visibility(const TokenTable& tokens, const std::vector<DocumentPlace>& places) const {
+  require(places.size() == tokens.position.size(), "{} document places were given for {} tokens", places.size(), tokens.position.size());
+  Visibility visible;
+  visible.first.reserve(places.size());
+  for (std::size_t n = 0; n < places.size(); ++n) {
+    visible.first.push_back(std::max(first_visible(tokens.position[n]), places[n].start));
+    if (sinks() == 0) continue;
+    visible.sink_begin.push_back(places[n].start);
+    visible.sink_end.push_back(places[n].sink_end);
+  }
+  return visible;
+}
+
+CacheKeep Pattern::keep(std::int64_t position, const DocumentPlace& place) const {
+  return {.sinks_begin = sinks() > 0 ? place.start : 0,
+          .sinks_end = sinks() > 0 ? place.sink_end : 0,
+          .first = std::max(first_visible(position), place.start)};
+}
+
+std::unique_ptr<Pattern> make_pattern(const AttentionConfig& config) {
+  if (config.logn_base > 0) {
+    throw UnsupportedError(fmt::format("attention.logn_base = {} is not supported yet; choose 0", config.logn_base));
+  }
+  if (config.normalizer == "relu") throw UnsupportedError("attention.normalizer = relu is not supported yet; choose softmax");
+  require_usage(config.normalizer == "softmax", "attention.normalizer = {} is not known; choose softmax", config.normalizer);
+  std::vector<std::string> names;
+  for (const Entry& entry : table) {
+    if (config.pattern == entry.name) return entry.make(config);
+    names.emplace_back(entry.name);
+  }
+  throw UsageError(fmt::format("attention.pattern = {} is not known; choose {}", config.pattern, fmt::join(names, ", ")));
+}
+
+}  // namespace lexring

@@ -1,0 +1,21 @@
+/// A learned row per position, added to the token embedding (GPT-2; Radford et al. 2019): x += table[n]. There is nothing beyond the table.
+#include "models/positions/position.h"
+
+namespace lexring {
+
+namespace {
+
+class Learned : public PositionEncoding {
+ public:
+  bool learned_table() const override { return true; }
+};
+
+}  // namespace
+
+std::unique_ptr<PositionEncoding> make_learned(const ModelConfig& config) {
+  require_usage(config.max_length > 0,
+                "model.max_length = {} gives learned positions no table; set it to the longest length this model will ever see", config.max_length);
+  return std::make_unique<Learned>();
+}
+
+}  // namespace lexring

@@ -1,0 +1,50 @@
+/// Position methods: how a model knows where a token stands. One encoding per file; a table name -> maker (table.cpp).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "framework/attention/spec.h"
+#include "models/config.h"
+
+namespace lexring {
+
+/// Angles of rotated channel pairs: angle[n, i] = position(n) * frequency[i], in f64.
+struct RotaryAngles {
+  std::vector<double> frequency;                      ///< [E/2]
+  std::function<double(std::int64_t)> position;       ///< global position -> what the angle is computed from
+};
+
+/// One method, configured. Defaults: it does nothing.
+class PositionEncoding {
+ public:
+  PositionEncoding() = default;
+  PositionEncoding(const PositionEncoding&) = delete;
+  PositionEncoding& operator=(const PositionEncoding&) = delete;
+  virtual ~PositionEncoding() = default;
+
+  /// Writes what it needs into the specification of attention; heads, head_width and scale are set.
+  virtual void specify(AttentionSpec&) const {}
+  /// Angles, for methods that set spec.rotary; nullptr otherwise.
+  virtual const RotaryAngles* rotary() const { return nullptr; }
+  /// A constant added to the token embeddings, row-major [N, D]; empty: none.
+  virtual std::vector<double> added(const std::vector<std::int64_t>& /*positions*/, std::int64_t /*width*/) const { return {}; }
+  /// True when the learned table position.learned [max_length, D] is added to the token embeddings.
+  virtual bool learned_table() const { return false; }
+};
+
+/// Throws UsageError when the kind is unknown, not supported yet (UnsupportedError), or its values make no sense.
+std::unique_ptr<PositionEncoding> make_position(const ModelConfig& config);
+
+/// Makers, one per file.
+std::unique_ptr<PositionEncoding> make_none(const ModelConfig& config);
+std::unique_ptr<PositionEncoding> make_sinusoidal(const ModelConfig& config);
+std::unique_ptr<PositionEncoding> make_learned(const ModelConfig& config);
+std::unique_ptr<PositionEncoding> make_rope(const ModelConfig& config);
+std::unique_ptr<PositionEncoding> make_xpos(const ModelConfig& config);
+std::unique_ptr<PositionEncoding> make_alibi(const ModelConfig& config);
+
+}  // namespace lexring

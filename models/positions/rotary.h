@@ -1,0 +1,32 @@
+/// Rotary angles and their tables, shared by rope and xpos.
+///
+/// Scaling methods change the angles so that a model trained short may be used long, s = scaling_factor = L' / L:
+///   linear  position / s                                  (Chen et al. 2023, position interpolation)
+///   ntk     theta' = theta * s^(E / (E - 2))              (bloc97 2023, NTK-aware)
+///   yarn    a ramp over channel pairs between f and f / s, and a temperature (Peng et al. 2023, sections 3.2 and 3.4)
+///   modulo  position mod original_length
+///   repeat  floor(position / s)                           (every angle serves s neighbours)
+#pragma once
+
+#include "models/positions/position.h"
+
+namespace lexring {
+
+/// Throws UsageError when the scaling is unknown or its values make no sense. E is the head width.
+RotaryAngles make_rotary_angles(const PositionConfig& config, std::int64_t head_width);
+
+/// What YaRN multiplies scores by: (0.1 ln s + 1)^2, since it multiplies query and key each; 1 for other scalings.
+double rotary_score_scale(const PositionConfig& config);
+
+/// Makes tables cos, sin [N, E/2], in f64 and then rounded once. Rows of a position met before in the call are copied, and a call with the positions
+/// of the last one returns its tables: the usual case, since all steps of a training have the same positions.
+class RotaryTables {
+ public:
+  RotaryTable make(Runtime& runtime, const RotaryAngles& angles, const TokenTable& tokens, Dtype dtype);
+
+ private:
+  std::vector<std::int64_t> positions_;
+  RotaryTable last_;
+};
+
+}  // namespace lexring

@@ -1,0 +1,33 @@
+/// Sinusoids added to the token embeddings (Vaswani et al. 2017, section 3.5): column 2i holds sin(n f_i), column 2i + 1 cos(n f_i), with
+/// f_i = 10000^(-2i/D). Exact at every position: angles are computed in f64.
+#include <cmath>
+
+#include "models/positions/position.h"
+
+namespace lexring {
+
+namespace {
+
+class Sinusoidal : public PositionEncoding {
+ public:
+  std::vector<double> added(const std::vector<std::int64_t>& positions, std::int64_t width) const override {
+    std::vector<double> out(positions.size() * static_cast<std::size_t>(width));
+    for (std::int64_t column = 0; column < width; ++column) {
+      const double frequency = std::pow(10000.0, -static_cast<double>(column / 2 * 2) / static_cast<double>(width));
+      for (std::size_t n = 0; n < positions.size(); ++n) {
+        const double angle = static_cast<double>(positions[n]) * frequency;
+        out[n * static_cast<std::size_t>(width) + static_cast<std::size_t>(column)] = column % 2 == 0 ? std::sin(angle) : std::cos(angle);
+      }
+    }
+    return out;
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<PositionEncoding> make_sinusoidal(const ModelConfig& config) {
+  require_usage(config.width % 2 == 0, "model.width = {} is odd, but sinusoidal positions come in pairs of columns; choose an even width", config.width);
+  return std::make_unique<Sinusoidal>();
+}
+
+}  // namespace lexring

@@ -1,0 +1,38 @@
+#include <algorithm>
+#include <array>
+
+#include <fmt/ranges.h>
+
+#include "models/positions/position.h"
+
+namespace lexring {
+
+namespace {
+
+struct Entry {
+  const char* name;
+  std::unique_ptr<PositionEncoding> (*make)(const ModelConfig&);
+};
+
+constexpr std::array table = {
+    Entry{"none", make_none}, Entry{"sinusoidal", make_sinusoidal}, Entry{"learned", make_learned},
+    Entry{"rope", make_rope}, Entry{"xpos", make_xpos},             Entry{"alibi", make_alibi},
+};
+constexpr std::array later = {"t5", "sandwich", "kerple_log", "kerple_power"};
+
+}  // namespace
+
+std::unique_ptr<PositionEncoding> make_position(const ModelConfig& config) {
+  const std::string& kind = config.position.kind;
+  std::vector<std::string> names;
+  for (const Entry& entry : table) {
+    if (kind == entry.name) return entry.make(config);
+    names.emplace_back(entry.name);
+  }
+  if (std::find(later.begin(), later.end(), kind) != later.end()) {
+    throw UnsupportedError(fmt::format("position.kind = {} is not supported yet; choose {}", kind, fmt::join(names, ", ")));
+  }
+  throw UsageError(fmt::format("position.kind = {} is not known; choose {}", kind, fmt::join(names, ", ")));
+}
+
+}  // namespace lexring

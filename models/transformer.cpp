@@ -1,0 +1,240 @@
+#include "models/transformer.h"
+
+#include <cmath>
+#include <numeric>
+#include <string_view>
+
+#include "framework/nn/init.h"
+#include "framework/ops/attention.h"
+#include "framework/ops/embedding.h"
+#include "framework/ops/linear_cross_entropy.h"
+#include "models/batch.h"
+#include "models/block.h"
+#include "models/patterns.h"
+#include "models/positions/rotary.h"
+
+namespace lexring {
+
+namespace {
+
+Dtype working_dtype(Precision precision) {
+  return precision == Precision::fp64 ? Dtype::f64 : precision == Precision::bf16 ? Dtype::bf16 : Dtype::f32;
+}
+
+void check(const ModelRuntime& runtime, const Context& context, const Backend& backend) {
+  const bool reference = backend.name() == "reference";
+  require_usage(reference || runtime.precision != Precision::fp64, "precision fp64 is computed by the reference device only; choose --device reference");
+  require_usage(!reference || runtime.precision != Precision::bf16, "the reference device computes in fp32 and fp64; choose another precision or device");
+  require_usage(!reference || runtime.residual != Dtype::bf16, "the reference device has no bf16 residual stream; choose train.residual = f32");
+  for (const Axis axis : {Axis::cp, Axis::tp}) {
+    require_usage(context.mesh().size(axis) == 1, "mesh.{} = {} is not supported yet; choose 1", name_of(axis), context.mesh().size(axis));
+  }
+}
+
+bool ends_with(std::string_view name, std::string_view end) { return name.size() >= end.size() && name.substr(name.size() - end.size()) == end; }
+
+std::vector<double> to_host_f64(const Tensor& tensor) {
+  if (tensor.dtype() == Dtype::f64) return tensor.to_host<double>();
+  const std::vector<float> values = tensor.to_host<float>();
+  return {values.begin(), values.end()};
+}
+
+}  // namespace
+
+struct Transformer::Impl {
+  ModelConfig config;
+  ModelRuntime how;
+  Backend& backend;
+  Dtype working, master, residual;
+  std::unique_ptr<PositionEncoding> position;
+  std::unique_ptr<Pattern> pattern;
+  AttentionSpec spec;
+  ParameterStore store;
+  ModelWeights weights;
+  RotaryTables rotary_tables;
+
+  Impl(const ModelConfig& model, const ModelRuntime& runtime, Backend& device)
+      : config(model),
+        how(runtime),
+        backend(device),
+        working(working_dtype(runtime.precision)),
+        master(runtime.precision == Precision::fp64 ? Dtype::f64 : Dtype::f32),
+        residual(runtime.precision == Precision::fp64 ? Dtype::f64 : runtime.residual),
+        position(make_position(model)),
+        pattern(make_pattern(model.attention)) {
+    spec.heads = config.heads;
+    spec.kv_heads = config.kv_heads;
+    spec.head_width = config.width / config.heads;
+    spec.scale = 1.0 / std::sqrt(static_cast<double>(spec.head_width));
+    position->specify(spec);
+    check_supported(spec);
+    weights = make_weights(config, backend, master, working, store);
+  }
+
+  /// Tables of a batch, and the cache moved on to it.
+  std::shared_ptr<const AttentionTables> tables(const ModelBatch& batch, KeyValueCache* cache) {
+    const std::vector<DocumentPlace> places =
+        document_places(batch, pattern->sinks(), cache != nullptr ? &cache->tokens() : nullptr);
+    auto made = std::make_shared<AttentionTables>();
+    made->spec = spec;
+    made->tokens = batch.tokens;
+    made->visible = pattern->visibility(batch.tokens, places);
+    if (const RotaryAngles* angles = position->rotary()) made->rotary = rotary_tables.make(backend.runtime(), *angles, batch.tokens, master);
+    if (cache != nullptr && !places.empty()) {
+      cache->begin_chunk(batch.tokens, made->rotary, pattern->keep(batch.tokens.position.front(), places.front()));
+    }
+    return made;
+  }
+
+  Var embed(Tape& tape, const ModelBatch& batch) {
+    Runtime& runtime = backend.runtime();
+    const std::int64_t rows = batch.tokens.rows();
+    std::vector<Lookup> lookups = {{Tensor::from(runtime, {rows}, batch.ids), weights.embedding}};
+    if (position->learned_table()) {
+      const std::vector<std::int32_t> index(batch.tokens.position.begin(), batch.tokens.position.end());
+      lookups.push_back({Tensor::from(runtime, {rows}, index), weights.learned});
+    }
+    Tensor constant;
+    if (const std::vector<double> added = position->added(batch.tokens.position, config.width); !added.empty()) {
+      const Shape shape = {rows, config.width};
+      constant = master == Dtype::f64 ? Tensor::from(runtime, shape, added)
+                                      : Tensor::from(runtime, shape, std::vector<float>(added.begin(), added.end()));
+    }
+    return embedding(tape, lookups, constant, residual);
+  }
+
+  Attend attend(std::int64_t layer, const std::shared_ptr<const AttentionTables>& tables, KeyValueCache* cache, const AttentionProbe& probe) {
+    return [this, layer, tables, cache, probe](Tape& tape, const Var& qkv) {
+      const QueryKeyValue parts = split_columns(spec, qkv.value());
+      if (probe) probe(layer, spec, tables->tokens, tables->rotary, parts.query, parts.key);
+      if (cache == nullptr) return attention(tape, tables, qkv);
+      cache->append(layer, backend, parts.key, parts.value);
+      return Var(attention_to_cache(backend, *tables, parts.query,
+                                    {cache->tokens(), cache->rotary(), cache->keys(layer), cache->values(layer)}));
+    };
+  }
+
+  /// The whole forward pass up to the input of the output projection, [N, D].
+  Var hidden(Tape& tape, const ModelBatch& batch, KeyValueCache* cache, const AttentionProbe& probe) {
+    check(batch, config);
+    require(cache == nullptr || batch.tokens.sequences.size() == 1, "a cache continues one sequence, but the batch has {}",
+            batch.tokens.sequences.size());
+    const std::shared_ptr<const AttentionTables> shared = tables(batch, cache);
+    Stream stream{embed(tape, batch), Var()};
+    for (std::int64_t n = 0; n < config.layers; ++n) {
+      const LayerWeights& layer = weights.layers[static_cast<std::size_t>(n)];
+      const Attend with = attend(n, shared, cache, probe);
+      if (how.recompute == Recompute::none || !tape.recording()) {
+        stream = block(tape, layer, working, with, std::exchange(stream, {}));
+        continue;
+      }
+      const std::vector<Var> out = recompute(tape, {stream.x, stream.delta}, [this, &layer, with](Tape& inner, const std::vector<Var>& in) {
+        Stream next = block(inner, layer, working, with, {in[0], in[1]});
+        return std::vector<Var>{next.x, next.delta};
+      });
+      stream = {out[0], out[1]};
+    }
+    return final_norm(tape, weights.norm, working, stream);
+  }
+
+  LossResult loss(Tape& tape, const ModelBatch& batch, double scale, KeyValueCache* cache, const AttentionProbe& probe) {
+    require(batch.targets.size() == batch.ids.size(), "a loss needs targets, but the batch has none");
+    const Var h = hidden(tape, batch, cache, probe);
+    LossResult result;
+    const Tensor targets = Tensor::from(backend.runtime(), {batch.tokens.rows()}, batch.targets);
+    result.nll = linear_cross_entropy(tape, h, weights.output, targets, scale);
+    const std::vector<double> nll = to_host_f64(result.nll);
+    result.nll_sum = std::accumulate(nll.begin(), nll.end(), 0.0);
+    return result;
+  }
+};
+
+Transformer::Transformer(const ModelConfig& config, const ModelRuntime& runtime, const Context& context, Backend& backend) {
+  check(config);
+  check(runtime, context, backend);
+  impl_ = std::make_unique<Impl>(config, runtime, backend);
+}
+
+Transformer::~Transformer() = default;
+
+const ModelConfig& Transformer::config() const { return impl_->config; }
+Backend& Transformer::backend() const { return impl_->backend; }
+std::vector<Parameter>& Transformer::parameters() { return impl_->store.parameters(); }
+Tensor Transformer::gradients() { return impl_->store.gradients(); }
+void Transformer::zero_gradients() { impl_->backend.fill(impl_->store.gradients(), 0.0); }
+void Transformer::refresh_compute() { impl_->store.refresh_compute(impl_->backend); }
+
+std::int64_t Transformer::parameter_count() const {
+  std::int64_t count = 0;
+  for (const NamedShape& entry : parameter_shapes(impl_->config)) count += element_count(entry.shape);
+  return count;
+}
+
+void Transformer::initialise(std::uint64_t seed) {
+  constexpr double deviation = 0.02;
+  const double output_side = deviation / std::sqrt(2.0 * static_cast<double>(impl_->config.layers));
+  for (const Parameter& parameter : parameters()) {
+    const std::string_view name = parameter.name;
+    if (parameter.full_shape.size() >= 2) {
+      const bool scaled = ends_with(name, "attention.output.weight") || ends_with(name, "ffn.down.weight");
+      init_normal(parameter, seed, scaled ? output_side : deviation);
+    } else {
+      init_constant(parameter, ends_with(name, "norm.weight") ? 1.0 : 0.0);
+    }
+  }
+  refresh_compute();
+}
+
+LossResult Transformer::train_step(const ModelBatch& batch, double scale) {
+  Tape tape(impl_->backend, Recording::on);
+  LossResult result = impl_->loss(tape, batch, scale, nullptr, nullptr);
+  tape.backward();
+  return result;
+}
+
+LossResult Transformer::evaluate(const ModelBatch& batch, KeyValueCache* cache, const AttentionProbe& probe) {
+  Tape tape(impl_->backend, Recording::off);
+  return impl_->loss(tape, batch, 0.0, cache, probe);
+}
+
+Tensor Transformer::logits(const ModelBatch& batch, Rows rows, KeyValueCache* cache) {
+  Tape tape(impl_->backend, Recording::off);
+  Tensor h = impl_->hidden(tape, batch, cache, nullptr).value();
+  Runtime& runtime = impl_->backend.runtime();
+  if (rows == Rows::last) {
+    const auto& sequences = batch.tokens.sequences;
+    const Tensor last(runtime, {static_cast<std::int64_t>(sequences.size()), h.dim(1)}, h.dtype());
+    for (std::size_t i = 0; i < sequences.size(); ++i) {
+      const Tensor row = h.slice(sequences[i].first + sequences[i].count - 1, 1);
+      runtime.copy(last.slice(static_cast<std::int64_t>(i), 1).raw(), row.raw(), row.bytes());
+    }
+    h = last;
+  }
+  Tensor logits(runtime, {h.dim(0), impl_->config.vocab}, impl_->master);
+  impl_->backend.linear(h, impl_->weights.output.compute, Tensor(), logits);
+  return logits;
+}
+
+std::unique_ptr<KeyValueCache> Transformer::make_cache() const {
+  const AttentionSpec& spec = impl_->spec;
+  return std::make_unique<KeyValueCache>(impl_->backend.runtime(), impl_->config.layers, spec.kv_heads * spec.head_width, impl_->working);
+}
+
+void Transformer::set_attention(const AttentionConfig& attention) {
+  impl_->pattern = make_pattern(attention);
+  impl_->config.attention = attention;
+}
+
+double Transformer::step_flops(const ModelBatch& batch) const {
+  const ModelConfig& config = impl_->config;
+  double matrices = config.tied ? static_cast<double>(config.vocab * config.width) : 0.0;
+  for (const NamedShape& entry : parameter_shapes(config)) {
+    const bool product = entry.shape.size() >= 2 && entry.name != "embedding" && entry.name != "position.learned";
+    if (product) matrices += static_cast<double>(element_count(entry.shape));
+  }
+  const Visibility visible = impl_->pattern->visibility(batch.tokens, document_places(batch, impl_->pattern->sinks(), nullptr));
+  const double pairs = visible_pairs(batch.tokens, visible);
+  return 6.0 * matrices * static_cast<double>(batch.tokens.rows()) + 12.0 * static_cast<double>(config.width * config.layers) * pairs;
+}
+
+}  // namespace lexring
