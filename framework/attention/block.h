@@ -57,7 +57,8 @@ struct AttentionBackward {
   BlockStage query_stage;  ///< first / last block that these queries meet
   BlockStage key_stage;    ///< first / last block of queries that these keys meet
   /// Accumulators between stages, f32 (f64), in the tiles' own base (not yet rotated back): [N, H * E], [M, K * E], [M, K * E].
-  /// Read unless first, written unless last; may be undefined when first and last.
+  /// Read unless first, written unless last; may be undefined when first and last. Opaque between calls of one backend: the reference's
+  /// are gradients of the rotated rows, without decay factors.
   Tensor dq_state, dk_state, dv_state;
   /// Results in the working dtype: dq written when query_stage.last, dk and dv when key_stage.last.
   Columns dq, dk, dv;

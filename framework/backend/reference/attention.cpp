@@ -1,0 +1,123 @@
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "framework/backend/reference/attention_pairs.h"
+#include "framework/backend/reference/dispatch.h"
+#include "framework/backend/reference/reference_backend.h"
+
+namespace lexring::reference {
+namespace {
+
+constexpr double infinity = std::numeric_limits<double>::infinity();
+
+/// The state of one row and head, in f64.
+struct RowState {
+  std::vector<double> output;  ///< [E]
+  double maximum = -infinity, sum = 0;
+};
+
+template <class T>
+RowState load(const AttentionForward& call, std::int64_t n, std::int64_t head) {
+  const std::int64_t heads = call.spec.heads, width = call.spec.head_width, row = n * heads + head;
+  RowState state{std::vector<double>(static_cast<std::size_t>(width))};
+  if (call.stage.first) return state;
+  const T* o = call.state.output.template data<T>() + row * width;
+  state.output.assign(o, o + width);
+  state.maximum = call.state.maximum.template data<T>()[row];
+  state.sum = call.state.sum.template data<T>()[row];
+  return state;
+}
+
+template <class T>
+void store(const AttentionForward& call, std::int64_t n, std::int64_t head, const RowState& state) {
+  const std::int64_t heads = call.spec.heads, width = call.spec.head_width, row = n * heads + head;
+  const bool empty = state.sum == 0;
+  if (call.stage.last) {
+    for (std::int64_t e = 0; e < width; ++e)
+      call.output.template data<T>()[row * width + e] = empty ? T{0} : static_cast<T>(state.output[e] / state.sum);
+    call.lse.template data<T>()[row] = static_cast<T>(empty ? -infinity : state.maximum + std::log(state.sum));
+    return;
+  }
+  for (std::int64_t e = 0; e < width; ++e) call.state.output.template data<T>()[row * width + e] = static_cast<T>(state.output[e]);
+  call.state.maximum.template data<T>()[row] = static_cast<T>(state.maximum);
+  call.state.sum.template data<T>()[row] = static_cast<T>(state.sum);
+}
+
+/// Adds the keys `seen`, whose scores are given and whose values are at v + m * stride, to a row's state.
+template <class T>
+void accumulate(RowState& state, const std::vector<double>& scores, const std::vector<std::int64_t>& seen, const T* v, std::int64_t stride) {
+  if (seen.empty()) return;
+  // Rounded as a stored state is, so that exp(s - m) and m agree across blocks.
+  const double maximum = std::max<double>(state.maximum, static_cast<T>(*std::max_element(scores.begin(), scores.end())));
+  const double keep = std::exp(state.maximum - maximum);
+  for (double& o : state.output) o *= keep;
+  state.sum *= keep;
+  for (std::size_t j = 0; j < seen.size(); ++j) {
+    const double weight = std::exp(scores[j] - maximum);
+    for (std::size_t e = 0; e < state.output.size(); ++e) state.output[e] += weight * v[seen[j] * stride + static_cast<std::int64_t>(e)];
+    state.sum += weight;
+  }
+  state.maximum = maximum;
+}
+
+template <class T>
+void forward(const AttentionForward& call) {
+  const AttentionSpec& spec = call.spec;
+  const std::int64_t heads = spec.heads, group = heads / spec.kv_heads, width = spec.head_width;
+  std::vector<double> q_NHE = widened<T>(call.q), k_MKE = widened<T>(call.k);
+  turn<T>(q_NHE, spec, call.query_rotary, heads * width, +1);
+  turn<T>(k_MKE, spec, call.key_rotary, spec.kv_heads * width, +1);
+  PairScore score(spec);
+  std::vector<std::vector<double>> scores(static_cast<std::size_t>(heads));
+  for_each_query(call.queries, call.keys, call.visible, [&](std::int64_t n, const std::vector<std::int64_t>& seen) {
+    for (auto& row : scores) row.clear();
+    for (const std::int64_t m : seen) {
+      score.set_distance(call.queries.position[n] - call.keys.position[m]);
+      for (std::int64_t h = 0; h < heads; ++h) {
+        const double *q = &q_NHE[(n * heads + h) * width], *k = &k_MKE[(m * spec.kv_heads + h / group) * width];
+        scores[h].push_back(score(q, k, h));
+      }
+    }
+    for (std::int64_t h = 0; h < heads; ++h) {
+      RowState state = load<T>(call, n, h);
+      accumulate(state, scores[h], seen, call.v.data<T>() + h / group * width, call.v.stride());
+      store<T>(call, n, h, state);
+    }
+  });
+}
+
+template <class T>
+void score_sums(const AttentionScoreSums& call) {
+  const AttentionSpec& spec = call.spec;
+  const std::int64_t heads = spec.heads, group = heads / spec.kv_heads, width = spec.head_width;
+  std::vector<double> q_NHE = widened<T>(call.q), k_NKE = widened<T>(call.k);
+  turn<T>(q_NHE, spec, call.rotary, heads * width, +1);
+  turn<T>(k_NKE, spec, call.rotary, spec.kv_heads * width, +1);
+  PairScore score(spec);
+  Visibility everything;
+  everything.first.assign(call.tokens.position.size(), 0);
+  for_each_query(call.tokens, call.tokens, everything, [&](std::int64_t n, const std::vector<std::int64_t>& seen) {
+    for (const std::int64_t m : seen) {
+      const std::int64_t distance = call.tokens.position[n] - call.tokens.position[m];
+      if (distance >= static_cast<std::int64_t>(call.sums.size())) continue;
+      score.set_distance(distance);
+      for (std::int64_t h = 0; h < heads; ++h)
+        call.sums[distance] += score(&q_NHE[(n * heads + h) * width], &k_NKE[(m * spec.kv_heads + h / group) * width], h);
+      call.counts[distance] += heads;
+    }
+  });
+}
+
+}  // namespace
+
+void ReferenceBackend::attention(const AttentionForward& call) {
+  check(call);
+  dispatch(call.q.dtype(), [&](auto zero) { forward<decltype(zero)>(call); });
+}
+
+void ReferenceBackend::attention_score_sums(const AttentionScoreSums& call) {
+  dispatch(call.q.dtype(), [&](auto zero) { score_sums<decltype(zero)>(call); });
+}
+
+}  // namespace lexring::reference

@@ -1,0 +1,93 @@
+/// What the reference's forward, backward and score sums share: rotated rows, the keys that a query sees, the score of one pair.
+/// Everything is computed from the distance n - m of the pair at hand, as in the formula on top of attention/spec.h: no tiles, no
+/// rebased factors, exact at every length.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "framework/attention/block.h"
+
+namespace lexring::reference {
+
+/// Turns interleaved channel pairs of rows [N, heads * E] by the angles of `table` (direction +1) or back (-1), in place.
+template <class T>
+void turn(std::vector<double>& rows_NW, const AttentionSpec& spec, const RotaryTable& table, std::int64_t width, double direction) {
+  if (!spec.rotary || rows_NW.empty()) return;
+  const std::int64_t pairs = spec.head_width / 2;
+  const T *cosine = table.cosine.template data<T>(), *sine = table.sine.template data<T>();
+  for (std::int64_t n = 0; n < static_cast<std::int64_t>(rows_NW.size()) / width; ++n)
+    for (std::int64_t p = 0; p < width / 2; ++p) {
+      const double c = cosine[n * pairs + p % pairs], s = direction * sine[n * pairs + p % pairs];
+      double* x = rows_NW.data() + n * width + 2 * p;
+      const double x0 = x[0], x1 = x[1];
+      x[0] = x0 * c - x1 * s;
+      x[1] = x1 * c + x0 * s;
+    }
+}
+
+/// A copy of the columns in f64, [N, width].
+template <class T>
+std::vector<double> widened(const Columns& columns) {
+  std::vector<double> rows;
+  rows.reserve(static_cast<std::size_t>(columns.rows() * columns.width));
+  for (std::int64_t n = 0; n < columns.rows(); ++n) {
+    const T* row = columns.template data<T>() + n * columns.stride();
+    rows.insert(rows.end(), row, row + columns.width);
+  }
+  return rows;
+}
+
+template <class T>
+void write(const std::vector<double>& rows, const Columns& to) {
+  for (std::int64_t n = 0; n < to.rows(); ++n)
+    for (std::int64_t i = 0; i < to.width; ++i) to.template data<T>()[n * to.stride() + i] = static_cast<T>(rows[n * to.width + i]);
+}
+
+/// Calls f(n, keys) for every query row n, with the rows of the keys it sees (perhaps none).
+template <class F>
+void for_each_query(const TokenTable& queries, const TokenTable& keys, const Visibility& visible, F&& f) {
+  std::vector<std::int64_t> seen;
+  for (const auto& sequence : queries.sequences) {
+    const TokenTable::Sequence* partner = nullptr;
+    for (const auto& candidate : keys.sequences)
+      if (candidate.id == sequence.id) partner = &candidate;
+    for (std::int64_t n = sequence.first; n < sequence.first + sequence.count; ++n) {
+      seen.clear();
+      for (std::int64_t m = partner ? partner->first : 0; partner && m < partner->first + partner->count; ++m) {
+        const std::int64_t key = keys.position[m];
+        if (key > queries.position[n]) break;
+        const bool sink = !visible.sink_begin.empty() && key >= visible.sink_begin[n] && key < visible.sink_end[n];
+        if (key >= visible.first[n] || sink) seen.push_back(m);
+      }
+      f(n, seen);
+    }
+  }
+}
+
+/// Scores of pairs at one distance.
+class PairScore {
+ public:
+  explicit PairScore(const AttentionSpec& spec) : spec_(spec), decay_(static_cast<std::size_t>(spec.head_width / 2), 1.0) {}
+
+  void set_distance(std::int64_t distance) {
+    distance_ = static_cast<double>(distance);
+    for (std::size_t i = 0; i < spec_.log_decay.size(); ++i) decay_[i] = std::exp(spec_.log_decay[i] * distance_);
+  }
+  /// The factor on the product of channel e of the rotated query and key: d score / d q[e] = factor(e) k[e].
+  double factor(std::int64_t channel) const { return spec_.scale * decay_[static_cast<std::size_t>(channel / 2)]; }
+  /// q, k [E], rotated.
+  double operator()(const double* q, const double* k, std::int64_t head) const {
+    double score = spec_.slopes.empty() ? 0.0 : -static_cast<double>(spec_.slopes[static_cast<std::size_t>(head)]) * distance_;
+    for (std::int64_t e = 0; e < spec_.head_width; ++e) score += factor(e) * q[e] * k[e];
+    return score;
+  }
+
+ private:
+  const AttentionSpec& spec_;
+  double distance_ = 0;
+  std::vector<double> decay_;  ///< [E/2]
+};
+
+}  // namespace lexring::reference

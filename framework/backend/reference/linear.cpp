@@ -1,0 +1,60 @@
+#include <vector>
+
+#include "framework/backend/reference/dispatch.h"
+#include "framework/backend/reference/reference_backend.h"
+
+namespace lexring::reference {
+
+void ReferenceBackend::linear(const Tensor& x, const Tensor& w, const Tensor& b, const Tensor& y) {
+  dispatch(x.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const T *px = x.data<T>(), *pw = w.data<T>(), *pb = b.defined() ? b.data<T>() : nullptr;
+    T* py = y.data<T>();
+    const std::int64_t rows = x.rows(), outputs = w.dim(0), inputs = w.dim(1);
+    for (std::int64_t n = 0; n < rows; ++n)
+      for (std::int64_t o = 0; o < outputs; ++o) {
+        double sum = pb ? pb[o] : 0.0;
+        for (std::int64_t i = 0; i < inputs; ++i) sum += static_cast<double>(px[n * inputs + i]) * pw[o * inputs + i];
+        py[n * outputs + o] = static_cast<T>(sum);
+      }
+  });
+}
+
+void ReferenceBackend::linear_backward_input(const Tensor& dy, const Tensor& w, const Tensor& dx) {
+  dispatch(dy.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const T *pdy = dy.data<T>(), *pw = w.data<T>();
+    T* pdx = dx.data<T>();
+    const std::int64_t rows = dy.rows(), outputs = w.dim(0), inputs = w.dim(1);
+    std::vector<double> sum(static_cast<std::size_t>(inputs));
+    for (std::int64_t n = 0; n < rows; ++n) {
+      sum.assign(sum.size(), 0.0);
+      for (std::int64_t o = 0; o < outputs; ++o)
+        for (std::int64_t i = 0; i < inputs; ++i) sum[i] += static_cast<double>(pdy[n * outputs + o]) * pw[o * inputs + i];
+      for (std::int64_t i = 0; i < inputs; ++i) pdx[n * inputs + i] = static_cast<T>(sum[i]);
+    }
+  });
+}
+
+void ReferenceBackend::linear_backward_weight(const Tensor& dy, const Tensor& x, const Tensor& dw, const Tensor& db) {
+  dispatch(dy.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const T *pdy = dy.data<T>(), *px = x.data<T>();
+    T *pdw = dw.data<T>(), *pdb = db.defined() ? db.data<T>() : nullptr;
+    const std::int64_t rows = x.rows(), outputs = dw.dim(0), inputs = dw.dim(1);
+    std::vector<double> sum(static_cast<std::size_t>(inputs));
+    for (std::int64_t o = 0; o < outputs; ++o) {
+      sum.assign(sum.size(), 0.0);
+      double bias_sum = 0;
+      for (std::int64_t n = 0; n < rows; ++n) {
+        const double g = pdy[n * outputs + o];
+        for (std::int64_t i = 0; i < inputs; ++i) sum[i] += g * px[n * inputs + i];
+        bias_sum += g;
+      }
+      for (std::int64_t i = 0; i < inputs; ++i) pdw[o * inputs + i] += static_cast<T>(sum[i]);
+      if (pdb) pdb[o] += static_cast<T>(bias_sum);
+    }
+  });
+}
+
+}  // namespace lexring::reference

@@ -1,0 +1,59 @@
+#include <cstring>
+
+#include "framework/backend/reference/dispatch.h"
+#include "framework/backend/reference/reference_backend.h"
+
+namespace lexring {
+
+std::unique_ptr<Backend> make_reference_backend() { return std::make_unique<reference::ReferenceBackend>(); }
+
+namespace reference {
+
+void ReferenceBackend::fill(const Tensor& x, double value) {
+  dispatch_floating(x.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    T* p = x.data<T>();
+    for (std::int64_t i = 0; i < x.elements(); ++i) p[i] = rounded<T>(value);
+  });
+}
+
+void ReferenceBackend::cast(const Tensor& x, const Tensor& y) {
+  dispatch_floating(x.dtype(), [&](auto zero_x) {
+    dispatch_floating(y.dtype(), [&](auto zero_y) {
+      const auto* from = x.data<decltype(zero_x)>();
+      auto* to = y.data<decltype(zero_y)>();
+      for (std::int64_t i = 0; i < x.elements(); ++i) to[i] = rounded<decltype(zero_y)>(from[i]);
+    });
+  });
+}
+
+void ReferenceBackend::add(const Tensor& x, const Tensor& y) {
+  dispatch_floating(x.dtype(), [&](auto zero_x) {
+    dispatch_floating(y.dtype(), [&](auto zero_y) {
+      const auto* from = x.data<decltype(zero_x)>();
+      auto* to = y.data<decltype(zero_y)>();
+      for (std::int64_t i = 0; i < x.elements(); ++i) to[i] = rounded<decltype(zero_y)>(static_cast<double>(to[i]) + from[i]);
+    });
+  });
+}
+
+double ReferenceBackend::sum_of_squares(const Tensor& x) {
+  double sum = 0;
+  dispatch_floating(x.dtype(), [&](auto zero) {
+    const auto* p = x.data<decltype(zero)>();
+    for (std::int64_t i = 0; i < x.elements(); ++i) sum += static_cast<double>(p[i]) * static_cast<double>(p[i]);
+  });
+  return sum;
+}
+
+void ReferenceBackend::pack(const Columns& columns, const Tensor& y) {
+  const std::size_t element = size_of(columns.dtype());
+  const auto row_bytes = static_cast<std::size_t>(columns.width) * element;
+  for (std::int64_t n = 0; n < columns.rows(); ++n) {
+    const auto from = static_cast<std::size_t>(n * columns.stride() + columns.first) * element;
+    std::memcpy(y.raw() + static_cast<std::size_t>(n) * row_bytes, columns.matrix.raw() + from, row_bytes);
+  }
+}
+
+}  // namespace reference
+}  // namespace lexring

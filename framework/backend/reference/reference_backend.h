@@ -1,0 +1,53 @@
+/// The oracle: every kernel of backend.h as plain loops, in f32 or f64, with all sums in f64. One file per family implements it.
+/// Working, residual and master dtype are one here: that of the tensors given. `fill`, `cast`, `add` and `sum_of_squares` also take bf16.
+#pragma once
+
+#include "framework/backend/backend.h"
+
+namespace lexring::reference {
+
+class ReferenceBackend final : public Backend {
+ public:
+  ReferenceBackend() : runtime_(make_cpu_runtime()) {}
+
+  std::string_view name() const override { return "reference"; }
+  Runtime& runtime() override { return *runtime_; }
+
+  // plain.cpp
+  void fill(const Tensor& x, double value) override;
+  void cast(const Tensor& x, const Tensor& y) override;
+  void add(const Tensor& x, const Tensor& y) override;
+  double sum_of_squares(const Tensor& x) override;
+  void pack(const Columns& columns, const Tensor& y) override;
+  // embedding.cpp
+  void embedding(const Tensor& index, const Tensor& table, const Tensor& x, Write write) override;
+  void embedding_backward(const Tensor& index, const Tensor& dx, const Tensor& dtable) override;
+  // linear.cpp
+  void linear(const Tensor& x, const Tensor& w, const Tensor& b, const Tensor& y) override;
+  void linear_backward_input(const Tensor& dy, const Tensor& w, const Tensor& dx) override;
+  void linear_backward_weight(const Tensor& dy, const Tensor& x, const Tensor& dw, const Tensor& db) override;
+  // norm.cpp
+  void norm(const NormForward& call) override;
+  void norm_backward(const NormBackward& call) override;
+  // activation.cpp
+  void gelu(const Tensor& u, const Tensor& a) override;
+  void gelu_backward(const Tensor& u, const Tensor& da, const Tensor& du) override;
+  void swiglu(const Tensor& gate_up, const Tensor& a) override;
+  void swiglu_backward(const Tensor& gate_up, const Tensor& da, const Tensor& dgate_up) override;
+  // loss.cpp
+  void cross_entropy(const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll, const Tensor& dlogits) override;
+  // attention.cpp, attention_backward.cpp, attention_state.cpp
+  void attention(const AttentionForward& call) override;
+  void attention_delta(const Tensor& output, const Tensor& doutput, const Tensor& delta) override;
+  void attention_backward(const AttentionBackward& call) override;
+  void attention_merge(const AttentionState& from, const AttentionState& into) override;
+  void attention_score_sums(const AttentionScoreSums& call) override;
+  // adamw.cpp
+  void adamw(const AdamW& hyper, const Tensor& value, const Tensor& gradient, const Tensor& first_moment, const Tensor& second_moment,
+             const Tensor& compute) override;
+
+ private:
+  std::unique_ptr<Runtime> runtime_;
+};
+
+}  // namespace lexring::reference
