@@ -1,0 +1,223 @@
+#include "jobs/commands/golden_case.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include <nlohmann/json.hpp>
+
+#include "framework/nn/init.h"
+#include "framework/optim/adamw.h"
+
+namespace lexring {
+
+namespace {
+
+using Json = nlohmann::json;
+
+PositionConfig parse_position(const Json& json) {
+  PositionConfig p;
+  p.kind = json.at("kind");
+  p.theta = json.at("theta");
+  p.gamma = json.at("gamma");
+  p.scale_base = json.at("scale_base");
+  p.scaling = json.at("scaling");
+  p.scaling_factor = json.at("scaling_factor");
+  p.original_length = json.at("original_length");
+  p.beta_fast = json.at("beta_fast");
+  p.beta_slow = json.at("beta_slow");
+  p.buckets = json.at("buckets");
+  p.max_distance = json.at("max_distance");
+  p.bar_d = json.at("bar_d");
+  return p;
+}
+
+AttentionConfig parse_attention(const Json& json) {
+  AttentionConfig a;
+  a.pattern = json.at("pattern");
+  a.window = json.at("window");
+  a.block = json.at("block");
+  a.sinks = json.at("sinks");
+  a.logn_base = json.at("logn_base");
+  a.normalizer = json.at("normalizer");
+  a.relu_gamma = json.at("relu_gamma");
+  return a;
+}
+
+ModelConfig parse_config(const std::string& text) {
+  const Json json = Json::parse(text);
+  if (!json.at("override").empty()) throw UnsupportedError("per-layer overrides are not supported yet");
+  ModelConfig c;
+  c.vocab = json.at("vocab");
+  c.layers = json.at("layers");
+  c.width = json.at("width");
+  c.heads = json.at("heads");
+  c.kv_heads = json.at("kv_heads");
+  c.ffn = json.at("ffn");
+  c.ffn_width = json.at("ffn_width");
+  c.norm = json.at("norm");
+  c.norm_eps = json.at("norm_eps");
+  c.bias = json.at("bias");
+  c.sub_norm = json.at("sub_norm");
+  c.tied = json.at("tied");
+  c.max_length = json.at("max_length");
+  c.position = parse_position(json.at("position"));
+  c.attention = parse_attention(json.at("attention"));
+  return c;
+}
+
+/// Documents are ids per token; the model takes where each begins, and where its first `sinks` tokens end.
+void fill_documents(ModelBatch& batch, const std::vector<std::int64_t>& documents, std::int64_t sinks) {
+  for (const TokenTable::Sequence& sequence : batch.tokens.sequences) {
+    std::int64_t begin = sequence.first;
+    for (std::int64_t n = sequence.first; n < sequence.first + sequence.count; ++n) {
+      const auto id = [&](std::int64_t row) { return documents.at(static_cast<std::size_t>(row)); };
+      if (id(n) != id(begin)) begin = n;
+      std::int64_t last_sink = begin;
+      while (last_sink + 1 < std::min(begin + sinks, sequence.first + sequence.count) && id(last_sink + 1) == id(begin)) ++last_sink;
+      batch.document_start.push_back(batch.tokens.position[static_cast<std::size_t>(begin)]);
+      batch.sink_end.push_back(batch.tokens.position[static_cast<std::size_t>(last_sink)] + 1);
+    }
+  }
+}
+
+ModelBatch read_batch(const Hdf5File& file, const std::string& name, const ModelConfig& config) {
+  const std::vector<std::int64_t> shape = file.shape(name + "/tokens");
+  require(shape.size() == 2, "{}: {}/tokens is not [batch, length]; is this a golden file?", file.path().string(), name);
+  ModelBatch batch;
+  batch.tokens = dense_tokens(shape[0], shape[1]);
+  batch.ids = file.read_all<std::int32_t>(name + "/tokens");
+  batch.targets = file.read_all<std::int32_t>(name + "/targets");
+  if (file.exists(name + "/positions")) {
+    const auto positions = file.read_all<std::int64_t>(name + "/positions");
+    for (std::size_t n = 0; n < batch.ids.size(); ++n) batch.tokens.position[n] = positions.at(n % static_cast<std::size_t>(shape[1]));
+  }
+  if (file.exists(name + "/documents")) fill_documents(batch, file.read_all<std::int64_t>(name + "/documents"), config.attention.sinks);
+  return batch;
+}
+
+std::vector<double> to_host(const Tensor& tensor) {
+  if (tensor.dtype() == Dtype::f64) return tensor.to_host<double>();
+  const std::vector<float> values = tensor.to_host<float>();
+  return {values.begin(), values.end()};
+}
+
+double norm(const std::vector<double>& x) {
+  double sum = 0;
+  for (const double value : x) sum += value * value;
+  return std::sqrt(sum);
+}
+
+double distance(const std::vector<double>& x, const std::vector<double>& y) {
+  require(x.size() == y.size(), "{} values were compared with {}", x.size(), y.size());
+  double sum = 0;
+  for (std::size_t i = 0; i < x.size(); ++i) sum += (x[i] - y[i]) * (x[i] - y[i]);
+  return std::sqrt(sum);
+}
+
+/// Keeps the comparison that is furthest along to its tolerance, or beyond it.
+class Comparison {
+ public:
+  explicit Comparison(GoldenResult& result) : result_(result) {}
+  void add(const std::string& what, double difference, double scale, double tolerance) {
+    if (tolerance == 0) return;
+    const double error = scale > 0 ? difference / scale : difference;
+    const bool within = error <= tolerance;  // NaN is not
+    if (!within) result_.verdict = GoldenResult::Verdict::failed;
+    if (!result_.worst.empty() && within && error / tolerance <= result_.error / result_.tolerance) return;
+    if (!result_.worst.empty() && std::isnan(result_.error)) return;
+    if (!within && !result_.worst.empty() && result_.error > result_.tolerance && error / tolerance < result_.error / result_.tolerance) return;
+    result_.worst = what;
+    result_.error = error;
+    result_.tolerance = tolerance;
+  }
+
+ private:
+  GoldenResult& result_;
+};
+
+void compare_gradients(Comparison& comparison, const Hdf5File& file, const std::string& name, Transformer& model, double tolerance) {
+  std::vector<std::vector<double>> references;
+  double whole = 0;
+  for (const Parameter& parameter : model.parameters()) {
+    references.push_back(file.read_all<double>(name + "/gradients/" + parameter.name));
+    whole = std::hypot(whole, norm(references.back()));
+  }
+  // A gradient that is 0 in mathematics (a key bias under a shift-invariant softmax) has only rounding noise to compare with.
+  constexpr double vanishing = 1e-12;
+  for (std::size_t i = 0; i < references.size(); ++i) {
+    const Parameter& parameter = model.parameters()[i];
+    const double own = norm(references[i]);
+    comparison.add("gradients/" + parameter.name, distance(to_host(parameter.gradient), references[i]), own < vanishing * whole ? whole : own,
+                   tolerance);
+  }
+}
+
+std::int64_t count_targets(const ModelBatch& batch) {
+  return std::count_if(batch.targets.begin(), batch.targets.end(), [](std::int32_t target) { return target >= 0; });
+}
+
+void run(GoldenResult& result, const Hdf5File& file, const std::string& name, Precision precision, Backend& backend) {
+  const ModelConfig config = parse_config(file.string_attribute(name, "config"));
+  const Context alone;
+  Transformer model(config, {.precision = precision}, alone, backend);
+  for (const Parameter& parameter : model.parameters()) {
+    const std::string weight = name + "/weights/" + parameter.name;
+    require(file.shape(weight) == parameter.full_shape, "{}: {} has shape {}, the model's is {}", file.path().string(), weight,
+            to_string(file.shape(weight)), to_string(parameter.full_shape));
+    set_values(parameter, file.read_all<double>(weight));
+  }
+  model.refresh_compute();
+
+  const GoldenTolerance tolerance = golden_tolerance(precision);
+  Comparison comparison(result);
+  const ModelBatch batch = read_batch(file, name, config);
+  const auto logits = file.read_all<double>(name + "/logits");
+  comparison.add("logits", distance(to_host(model.logits(batch, Transformer::Rows::all)), logits), norm(logits), tolerance.logits);
+
+  const double scale = 1.0 / static_cast<double>(count_targets(batch));
+  const std::vector<double> losses = file.doubles_attribute(name + "/adamw", "losses");
+  require(losses.size() == 4, "{}: {}/adamw has {} losses instead of 4", file.path().string(), name, losses.size());
+  AdamWOptimizer optimizer(backend, model.parameters(), AdamWHyper{.beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1});
+  for (std::size_t step = 0; step < losses.size(); ++step) {
+    model.zero_gradients();
+    const double loss = model.train_step(batch, scale).nll_sum * scale;
+    if (step == 0) {
+      const double reference = file.double_attribute(name, "loss");
+      comparison.add("loss", std::abs(loss - reference), std::abs(reference), tolerance.loss);
+      compare_gradients(comparison, file, name, model, tolerance.gradient);
+    }
+    comparison.add(fmt::format("loss after {} steps", step), std::abs(loss - losses[step]), std::abs(losses[step]), tolerance.step_losses);
+    if (step < 3) optimizer.step(1e-2);
+  }
+  for (const Parameter& parameter : model.parameters()) {
+    const auto reference = file.read_all<double>(name + "/adamw/" + parameter.name);
+    comparison.add("adamw/" + parameter.name, distance(to_host(parameter.value), reference), norm(reference), tolerance.parameters);
+  }
+}
+
+}  // namespace
+
+GoldenTolerance golden_tolerance(Precision precision) {
+  switch (precision) {
+    case Precision::fp64: return {.loss = 1e-9, .logits = 1e-9, .gradient = 1e-9, .step_losses = 1e-9, .parameters = 1e-9};
+    // AdamW divides a gradient by its own size, so rounding noise in a gradient near 0 moves a parameter by a whole step: only losses compare.
+    case Precision::fp32: return {.loss = 1e-5, .logits = 1e-5, .gradient = 3e-5, .step_losses = 1e-4, .parameters = 0};
+    case Precision::bf16: return {.loss = 3e-3, .logits = 4e-2, .gradient = 0.1, .step_losses = 0, .parameters = 0};
+  }
+  fail("an unknown precision");
+}
+
+GoldenResult run_golden_case(const Hdf5File& file, const std::string& name, Precision precision, Backend& backend) {
+  GoldenResult result;
+  try {
+    run(result, file, name, precision, backend);
+  } catch (const UnsupportedError& error) {
+    result.verdict = GoldenResult::Verdict::not_supported;
+    result.reason = error.what();
+  } catch (const Json::exception& error) {
+    fail("{}: case {} has a configuration that cannot be read ({}); is this a golden file?", file.path().string(), name, error.what());
+  }
+  return result;
+}
+
+}  // namespace lexring
