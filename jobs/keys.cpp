@@ -7,9 +7,9 @@
 #include <iterator>
 #include <sstream>
 
-#include <boost/program_options.hpp>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <boost/program_options.hpp>
 
 #include "framework/base/error.h"
 
@@ -135,14 +135,21 @@ void KeyTable::assign(const Key& key, const std::vector<std::string>& values, co
   };
   require_usage(!values.empty(), "{}{} is given without a value; expected {}", origin, key.name, expectation(key.target));
   const std::string& value = values.back();
-  std::visit(Overloaded{[&](std::int64_t* to) { if (!parse_number(value, *to)) refuse(value); },
-                        [&](double* to) { if (!parse_number(value, *to) || !std::isfinite(*to)) refuse(value); },
+  std::visit(Overloaded{[&](std::int64_t* to) {
+                          if (!parse_number(value, *to)) refuse(value);
+                        },
+                        [&](double* to) {
+                          if (!parse_number(value, *to) || !std::isfinite(*to)) refuse(value);
+                        },
                         [&](bool* to) {
                           const bool yes = value == "true" || value == "1" || value == "yes" || value == "on";
                           if (!yes && value != "false" && value != "0" && value != "no" && value != "off") refuse(value);
                           *to = yes;
                         },
-                        [&](std::string* to) { allow(value); *to = value; },
+                        [&](std::string* to) {
+                          allow(value);
+                          *to = value;
+                        },
                         [&](std::vector<std::int64_t>* to) {
                           to->clear();
                           for (const std::string& part : split_commas(values)) {
@@ -164,7 +171,8 @@ std::set<std::string> KeyTable::parse_arguments(const std::vector<std::string>& 
     if (is_list(key.target)) semantic->multitoken();
     description.add_options()(key.name.c_str(), semantic, "");
   }
-  const int style = po::command_line_style::allow_long | po::command_line_style::long_allow_adjacent | po::command_line_style::long_allow_next;
+  const int style =
+      po::command_line_style::allow_long | po::command_line_style::long_allow_adjacent | po::command_line_style::long_allow_next;
   std::vector<po::option> options;
   try {
     options = po::command_line_parser(args).options(description).style(style).allow_unregistered().run().options;
@@ -202,7 +210,8 @@ std::set<std::string> KeyTable::parse_ini(const std::string& text, const std::st
     std::stringstream stream(text);
     options = po::parse_config_file(stream, none, true).options;
   } catch (const po::error& error) {
-    throw UsageError(fmt::format("{} cannot be read as INI: {}; lines are 'key = value', '[section]' or '# comment'", source, error.what()));
+    throw UsageError(
+        fmt::format("{} cannot be read as INI: {}; lines are 'key = value', '[section]' or '# comment'", source, error.what()));
   }
   std::set<std::string> given;
   for (const po::option& option : options) {

@@ -18,13 +18,13 @@ namespace lexring {
 using KeyTarget = std::variant<std::int64_t*, double*, bool*, std::string*, std::vector<std::int64_t>*, std::vector<std::string>*>;
 
 struct Key {
-  std::string name;                  ///< "model.layers"; without a dot: top level
+  std::string name;  ///< "model.layers"; without a dot: top level
   KeyTarget target;
   std::string meaning;
-  std::string unit = "";             ///< "tokens", "steps"; empty: none
-  std::string default_text = "";     ///< shown instead of the value: "4 x model.width"
+  std::string unit = "";                  ///< "tokens", "steps"; empty: none
+  std::string default_text = "";          ///< shown instead of the value: "4 x model.width"
   std::vector<std::string> choices = {};  ///< allowed values; empty: any
-  bool flag = false;                 ///< a bool without a value on the command line: `--strict`
+  bool flag = false;                      ///< a bool without a value on the command line: `--strict`
 };
 
 class KeyTable {

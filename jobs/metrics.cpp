@@ -5,9 +5,9 @@
 #include <fstream>
 #include <string>
 
-#include <nlohmann/json.hpp>
 #include <sys/resource.h>
 #include <unistd.h>
+#include <nlohmann/json.hpp>
 
 #include "framework/base/error.h"
 
@@ -35,9 +35,15 @@ MetricsWriter::MetricsWriter(std::filesystem::path path, std::int64_t last_step)
 }
 
 void MetricsWriter::write(const StepMetrics& m) {
-  nlohmann::ordered_json json = {{"step", m.step}, {"loss", m.loss}, {"gradient_norm", m.gradient_norm}, {"lr", m.lr},
-                                 {"tokens_per_second", m.tokens_per_second}, {"flops", m.flops}, {"memory", m.memory},
-                                 {"seconds", m.seconds}, {"skipped", m.skipped}};
+  nlohmann::ordered_json json = {{"step", m.step},
+                                 {"loss", m.loss},
+                                 {"gradient_norm", m.gradient_norm},
+                                 {"lr", m.lr},
+                                 {"tokens_per_second", m.tokens_per_second},
+                                 {"flops", m.flops},
+                                 {"memory", m.memory},
+                                 {"seconds", m.seconds},
+                                 {"skipped", m.skipped}};
   if (m.valid_loss) json["valid_loss"] = *m.valid_loss;
   const std::string line = json.dump() + "\n";
   const bool written = std::fwrite(line.data(), 1, line.size(), file_.get()) == line.size() && std::fflush(file_.get()) == 0;

@@ -10,15 +10,15 @@
 namespace lexring {
 
 struct StepMetrics {
-  std::int64_t step = 0;        ///< counts from 1
-  double loss = 0;              ///< nats per counted target, of the whole batch
-  double gradient_norm = 0;     ///< before clipping
+  std::int64_t step = 0;     ///< counts from 1
+  double loss = 0;           ///< nats per counted target, of the whole batch
+  double gradient_norm = 0;  ///< before clipping
   double lr = 0;
-  double tokens_per_second = 0; ///< of all ranks
-  double flops = 0;             ///< GFLOP/s of all ranks; convention: Transformer::step_flops
-  double memory = 0;            ///< MiB, most resident memory of this process so far
-  double seconds = 0;           ///< of this step
-  bool skipped = false;         ///< loss or gradient was not finite; nothing was changed
+  double tokens_per_second = 0;      ///< of all ranks
+  double flops = 0;                  ///< GFLOP/s of all ranks; convention: Transformer::step_flops
+  double memory = 0;                 ///< MiB, most resident memory of this process so far
+  double seconds = 0;                ///< of this step
+  bool skipped = false;              ///< loss or gradient was not finite; nothing was changed
   std::optional<double> valid_loss;  ///< where the step was followed by a validation
 };
 

@@ -30,22 +30,15 @@ void check(const Options& o) {
   at_least("train.steps", o.train.steps, 1);
   at_least("train.valid_every", o.train.valid_every, 0);
   at_least("train.valid_windows", o.train.valid_windows, 1);
-  at_least("optimizer.warmup", o.optimizer.warmup, 0);
   at_least("checkpoint.every", o.checkpoint.every, 0);
   at_least("checkpoint.keep", o.checkpoint.keep, 0);
   at_least("mesh.dp", o.mesh.dp, 0);
   at_least("mesh.cp", o.mesh.cp, 1);
   at_least("mesh.tp", o.mesh.tp, 1);
   require_usage(o.train.minutes >= 0, "train.minutes = {} is impossible; give 0 (use train.steps) or more", o.train.minutes);
-  require_usage(o.optimizer.lr >= 0, "optimizer.lr = {} is impossible; give 0 or more", o.optimizer.lr);
-  const auto below_one = [](const char* key, double beta) {
-    require_usage(beta >= 0 && beta < 1, "{} = {} is impossible; give a number from 0 to below 1", key, beta);
-  };
-  below_one("optimizer.beta1", o.optimizer.beta1);
-  below_one("optimizer.beta2", o.optimizer.beta2);
-  require_usage(o.optimizer.eps > 0, "optimizer.eps = {} is impossible; give a number above 0", o.optimizer.eps);
   require_usage(o.optimizer.clip >= 0, "optimizer.clip = {} is impossible; give 0 (off) or more", o.optimizer.clip);
-  require_usage(o.optimizer.weight_decay >= 0, "optimizer.weight_decay = {} is impossible; give 0 or more", o.optimizer.weight_decay);
+  check(lr_schedule(o));
+  check(adamw_hyper(o));
   require_usage(o.train.precision != "fp64" || o.device == "reference",
                 "train.precision = fp64 exists on the reference device only; add --device reference, or choose fp32 or bf16");
   require_usage(o.train.precision != "bf16" || o.device != "reference",
@@ -91,7 +84,7 @@ KeyTable option_keys(Options& o) {
   key("optimizer.eps", &p.eps, "added to the root of the second moment");
   key("optimizer.warmup", &p.warmup, "steps of linear warm-up", "steps");
   choice("optimizer.schedule", &p.schedule, "learning rate after the warm-up", {"constant", "cosine", "linear", "polynomial"});
-  key("optimizer.final_lr", &p.final_lr, "learning rate at the last step, as a fraction of optimizer.lr");
+  key("optimizer.final_fraction", &p.final_fraction, "learning rate at the last step, as a fraction of optimizer.lr");
   key("optimizer.power", &p.power, "exponent of the polynomial schedule");
   key("optimizer.weight_decay", &p.weight_decay, "decoupled decay of matrices");
   key("optimizer.clip", &p.clip, "largest global norm of the gradient; 0: no clipping");
@@ -192,6 +185,21 @@ ModelRuntime runtime_of(const Options& options) {
   runtime.residual = runtime.precision == Precision::fp64 ? Dtype::f64 : options.train.residual == "bf16" ? Dtype::bf16 : Dtype::f32;
   runtime.recompute = options.train.recompute == "block" ? Recompute::block : Recompute::none;
   return runtime;
+}
+
+LrSchedule lr_schedule(const Options& options) {
+  const auto& o = options.optimizer;
+  return LrSchedule{.lr = o.lr,
+                    .warmup = o.warmup,
+                    .steps = options.train.steps,
+                    .decay = o.schedule,
+                    .power = o.power,
+                    .final_fraction = o.final_fraction};
+}
+
+AdamWHyper adamw_hyper(const Options& options) {
+  const auto& o = options.optimizer;
+  return AdamWHyper{.beta1 = o.beta1, .beta2 = o.beta2, .eps = o.eps, .weight_decay = o.weight_decay};
 }
 
 std::unique_ptr<Backend> make_backend(const std::string& device) {

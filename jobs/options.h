@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "framework/backend/backend.h"
+#include "framework/optim/adamw.h"
+#include "framework/optim/lr_schedule.h"
 #include "jobs/keys.h"
 #include "models/config.h"
 #include "models/transformer.h"
@@ -23,10 +25,10 @@ struct Options {
   ModelConfig model;
   struct Train {
     std::int64_t length = 256;
-    std::int64_t batch = 8;          ///< sequences per step over all ranks
-    std::int64_t micro_batch = 0;    ///< sequences per replica at a time; 0: all of the replica's
+    std::int64_t batch = 8;        ///< sequences per step over all ranks
+    std::int64_t micro_batch = 0;  ///< sequences per replica at a time; 0: all of the replica's
     std::int64_t steps = 1000;
-    double minutes = 0;              ///< > 0: steps are chosen from the speed of the first 20
+    double minutes = 0;  ///< > 0: steps are chosen from the speed of the first 20
     std::int64_t seed = 1;
     std::string precision = "fp32";  ///< fp64 fp32 bf16
     std::string residual = "f32";    ///< f32 bf16
@@ -36,12 +38,12 @@ struct Options {
   } train;
   struct Optimizer {
     double lr = 3e-4, beta1 = 0.9, beta2 = 0.95, eps = 1e-8;
-    std::int64_t warmup = 100;          ///< steps
-    std::string schedule = "cosine";    ///< constant cosine linear polynomial
-    double final_lr = 0.1;              ///< fraction of lr at the last step
-    double power = 1.0;                 ///< polynomial's exponent
+    std::int64_t warmup = 100;        ///< steps
+    std::string schedule = "cosine";  ///< constant cosine linear polynomial
+    double final_fraction = 0.1;      ///< fraction of lr at the last step
+    double power = 1.0;               ///< polynomial's exponent
     double weight_decay = 0.1;
-    double clip = 1.0;                  ///< largest global norm of the gradient; 0: off
+    double clip = 1.0;  ///< largest global norm of the gradient; 0: off
   } optimizer;
   struct MeshSizes {
     std::int64_t dp = 0;  ///< 0: what is left
@@ -67,6 +69,8 @@ std::string to_ini(const Options& options);
 
 /// How the model computes, from train.precision, train.residual, train.recompute.
 ModelRuntime runtime_of(const Options& options);
+LrSchedule lr_schedule(const Options& options);
+AdamWHyper adamw_hyper(const Options& options);
 Precision precision_of(const std::string& name);  ///< "fp64" "fp32" "bf16"
 /// auto and cpu: the CPU's kernels; reference: plain loops. Throws UsageError where a device is not built in.
 std::unique_ptr<Backend> make_backend(const std::string& device);

@@ -62,8 +62,10 @@ void Progress::draw(const std::string& note) {
   const double seconds = std::chrono::duration<double>(Clock::now() - start_).count();
   const double rate = static_cast<double>(done_ - begun_at_) / std::max(seconds, 1e-9);
   std::string line = "\r\x1b[K" + label_ + " ";
-  if (total_ > 0) line += fmt::format("{} {}/{}", bar(static_cast<double>(done_) / static_cast<double>(total_)), done_, total_);
-  else line += format_count(static_cast<double>(done_));
+  if (total_ > 0)
+    line += fmt::format("{} {}/{}", bar(static_cast<double>(done_) / static_cast<double>(total_)), done_, total_);
+  else
+    line += format_count(static_cast<double>(done_));
   if (total_ > done_ && rate > 0) line += fmt::format("  {} left", format_duration(static_cast<double>(total_ - done_) / rate));
   if (!note.empty()) line += "  " + note;
   std::fputs(line.c_str(), stderr);
@@ -84,8 +86,11 @@ void Progress::print(const std::string& note) {
 
 void Progress::finish(const std::string& note) {
   if (silent_) return;
-  if (terminal_) draw(note);
-  else print(fmt::format("{}{}in {}", note, note.empty() ? "" : "  ", format_duration(std::chrono::duration<double>(Clock::now() - start_).count())));
+  if (terminal_)
+    draw(note);
+  else
+    print(fmt::format("{}{}in {}", note, note.empty() ? "" : "  ",
+                      format_duration(std::chrono::duration<double>(Clock::now() - start_).count())));
   if (drawn_) std::fputc('\n', stderr), drawn_ = false;
 }
 

@@ -15,8 +15,8 @@ class Progress {
   Progress& operator=(const Progress&) = delete;
   ~Progress();  ///< leaves the terminal on a fresh line
 
-  /// `done` units so far; `note` stands at the end of the line ("loss 2.31"). Cheap enough to call every step: it draws at most ten times a second
-  /// on a terminal, and elsewhere prints after 1, 2, 4, ... and then every 30 seconds.
+  /// `done` units so far; `note` stands at the end of the line ("loss 2.31"). Cheap enough to call every step: it draws at most ten times a
+  /// second on a terminal, and elsewhere prints after 1, 2, 4, ... and then every 30 seconds.
   void update(std::uint64_t done, const std::string& note = "");
   /// The last line. Once.
   void finish(const std::string& note = "");

@@ -21,8 +21,9 @@ void RunDirectory::prepare(const std::filesystem::path& path) {
   require_usage(!path.empty(), "checkpoint.directory is empty; name the directory of the run");
   std::error_code error;
   std::filesystem::create_directories(path, error);
-  require(!error && std::filesystem::is_directory(path, error), "the run's directory {} cannot be made: {}; choose another --checkpoint.directory",
-          path.string(), error ? error.message() : "a file of that name exists");
+  require(!error && std::filesystem::is_directory(path, error),
+          "the run's directory {} cannot be made: {}; choose another --checkpoint.directory", path.string(),
+          error ? error.message() : "a file of that name exists");
   // Not by access(2): root may write to a read-only mount as far as that function knows.
   const auto probe = path / (".probe-" + std::to_string(getpid()));
   write_file(probe, "");

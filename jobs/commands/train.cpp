@@ -1,0 +1,99 @@
+#include "jobs/commands/train.h"
+
+#include <cstdio>
+#include <optional>
+
+#include <fmt/format.h>
+
+#include "jobs/options.h"
+#include "jobs/trainer.h"
+
+namespace lexring {
+namespace {
+
+const char* const usage = R"(lexring train: pretrain a model; run it under mpirun or srun for several ranks
+
+  lexring train --config configs/quickstart.ini --data.train corpus.h5 --checkpoint.directory runs/first
+  mpirun -n 2 lexring train --config configs/quickstart.ini --config configs/quickstart_rope.ini --data.train corpus.h5
+
+The same command goes on where it was stopped. Keys, on the command line or as INI sections:
+)";
+
+Mesh make_training_mesh(const Options& o, int ranks) {
+  require_usage(o.mesh.cp == 1, "mesh.cp = {}: sharing a sequence between ranks is not there yet; use mesh.cp = 1 and more of mesh.dp",
+                o.mesh.cp);
+  require_usage(o.mesh.tp == 1, "mesh.tp = {}: sharing matrices between ranks is not there yet; use mesh.tp = 1 and more of mesh.dp",
+                o.mesh.tp);
+  const Mesh mesh = make_mesh(ranks, static_cast<int>(o.mesh.dp), 1, 1);
+  micro_batches(0, o.train.batch, 0, mesh.size(Axis::dp), o.train.micro_batch);  // throws where the batch does not divide
+  return mesh;
+}
+
+/// The vocabulary comes from the data; a key may only confirm it.
+void take_vocabulary(Options& o, const Dataset& data) {
+  require_usage(o.model.vocab == 0 || o.model.vocab == data.vocab(),
+                "model.vocab = {} but {} has a vocabulary of {} ({} tokens); leave model.vocab out to take the data's", o.model.vocab,
+                data.path().string(), data.vocab(), data.tokenizer());
+  o.model.vocab = data.vocab();
+}
+
+/// The checkpoint that `resume` means; nothing to start anew.
+std::optional<std::filesystem::path> checkpoint_to_resume(const Options& o) {
+  const std::filesystem::path directory = o.checkpoint.directory;
+  if (o.resume == "none") {
+    const auto there = find_checkpoint(directory);
+    require_usage(!there, "--resume none, but checkpoint.directory {} already holds {}; move it away or choose another directory",
+                  directory.string(), there ? there->filename().string() : "");
+    return std::nullopt;
+  }
+  const auto found = find_checkpoint(o.resume == "auto" ? directory : std::filesystem::path(o.resume));
+  require_usage(o.resume == "auto" || found, "--resume {}: there is no checkpoint; give a step-* directory or a run's directory", o.resume);
+  return found;
+}
+
+}  // namespace
+
+int train_command(const std::vector<std::string>& args, const std::shared_ptr<Communicator>& world) {
+  const bool first = world->rank() == 0;
+  if (asks_help(args)) {
+    Options defaults;
+    if (first)
+      fmt::print("{}{}\n  --config FILE.ini              read keys from a file; may be given again, later ones win\n", usage,
+                 option_keys(defaults).help());
+    return 0;
+  }
+  Options o = parse_options(args);
+  const Context context(world, make_training_mesh(o, world->size()));
+  require_usage(!o.data.train.empty(),
+                "data.train is missing: there is nothing to train on; make a data set with `lexring prepare --input "
+                "TEXT... --output corpus.h5` and give --data.train corpus.h5");
+  require_usage(o.train.minutes == 0 || o.optimizer.warmup >= 25,
+                "train.minutes chooses the number of steps during the warm-up, so optimizer.warmup = {} must be at least 25",
+                o.optimizer.warmup);
+  const Dataset train = Dataset::open(o.data.train);
+  std::optional<Dataset> valid;
+  if (!o.data.valid.empty()) valid.emplace(Dataset::open(o.data.valid));
+  take_vocabulary(o, train);
+  if (valid) take_vocabulary(o, *valid);
+  check(o.model);
+  const auto checkpoint = checkpoint_to_resume(o);
+  if (first) RunDirectory::prepare(o.checkpoint.directory);
+  world->barrier();
+
+  const auto backend = make_backend(o.device);
+  Trainer trainer(o, context, *backend, train, valid ? &*valid : nullptr);
+  if (checkpoint) trainer.resume(CheckpointReader(*checkpoint));
+  if (first) {
+    fmt::print(stderr, "{:.1f} M parameters, {} tokens, {}, {} {}, {}\n", static_cast<double>(trainer.model().parameter_count()) / 1e6,
+               train.tokens(), context.mesh().describe(), backend->name(), o.train.precision,
+               checkpoint ? fmt::format("resumed from {}", checkpoint->string()) : std::string("from the start"));
+  }
+  if (trainer.options().train.minutes == 0 && trainer.step() >= trainer.options().train.steps) {
+    if (first) fmt::print(stderr, "already trained for {} steps; ask for more with --train.steps\n", trainer.step());
+    return 0;
+  }
+  trainer.run();
+  return 0;
+}
+
+}  // namespace lexring

@@ -1,0 +1,55 @@
+#include "jobs/model_state.h"
+
+#include "framework/base/error.h"
+#include "parallel/checkpoint/ownership.h"
+
+namespace lexring {
+namespace {
+
+LogicalTensor part_of(const Parameter& parameter, const std::string& name, const Tensor& data) {
+  return {name, parameter.full_shape, parameter.offset, data};
+}
+
+std::string first_moment(const Parameter& parameter) { return "optimizer.first_moment." + parameter.name; }
+std::string second_moment(const Parameter& parameter) { return "optimizer.second_moment." + parameter.name; }
+
+}  // namespace
+
+std::vector<LogicalTensor> tensors_to_save(Transformer& model, AdamWOptimizer& optimizer, int rank, int ranks) {
+  std::vector<LogicalTensor> all;
+  for (std::size_t i = 0; i < model.parameters().size(); ++i) {
+    const Parameter& parameter = model.parameters()[i];
+    all.push_back(part_of(parameter, parameter.name, parameter.value));
+    all.push_back(part_of(parameter, first_moment(parameter), optimizer.moments()[i].first));
+    all.push_back(part_of(parameter, second_moment(parameter), optimizer.moments()[i].second));
+  }
+  return owned_tensors(all, rank, ranks);
+}
+
+void load_parameters(const CheckpointReader& checkpoint, Transformer& model) {
+  for (const Parameter& parameter : model.parameters()) checkpoint.read(part_of(parameter, parameter.name, parameter.value));
+  model.refresh_compute();
+}
+
+void load_optimizer(const CheckpointReader& checkpoint, Transformer& model, AdamWOptimizer& optimizer) {
+  for (std::size_t i = 0; i < model.parameters().size(); ++i) {
+    const Parameter& parameter = model.parameters()[i];
+    checkpoint.read(part_of(parameter, first_moment(parameter), optimizer.moments()[i].first));
+    checkpoint.read(part_of(parameter, second_moment(parameter), optimizer.moments()[i].second));
+  }
+  optimizer.set_steps(checkpoint.state().step - checkpoint.state().skipped_steps);
+}
+
+void require_same_model(const Options& wanted, const Options& stored, const std::string& checkpoint) {
+  Options a = wanted, b = stored;
+  const KeyTable keys = option_keys(a), theirs = option_keys(b);
+  for (const Key& key : keys.keys()) {
+    const std::string section = key.name.substr(0, key.name.find('.'));
+    if (section != "model" && section != "position" && section != "attention") continue;
+    const std::string mine = text_of(key.target), other = text_of(theirs.find(key.name)->target);
+    require_usage(mine == other, "{} = {} but {} was trained with {}; give the same, or start anew in another --checkpoint.directory", key.name,
+                  mine, checkpoint, other);
+  }
+}
+
+}  // namespace lexring

@@ -1,0 +1,232 @@
+#include "jobs/trainer.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cmath>
+
+#include <fmt/format.h>
+
+#include "framework/optim/clip.h"
+#include "jobs/model_state.h"
+#include "jobs/progress.h"
+
+namespace lexring {
+namespace {
+
+constexpr int most_skipped_in_a_row = 10;
+constexpr std::int64_t measured_steps = 20;  // train.minutes: the choice falls after this step
+constexpr std::size_t unmeasured_steps = 2;  // the first steps allocate and compile kernels
+
+double median(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+template <class T>
+void all_reduce_sum(Communicator& group, const Tensor& tensor) {
+  group.all_reduce(std::span<T>(tensor.data<T>(), static_cast<std::size_t>(tensor.elements())), Reduce::sum);
+}
+
+}  // namespace
+
+Trainer::Trainer(const Options& options, const Context& context, Backend& backend, const Dataset& train, const Dataset* valid)
+    : options_(options),
+      context_(&context),
+      backend_(&backend),
+      valid_(valid),
+      directory_(options.checkpoint.directory),
+      sampler_(train, options.train.length, static_cast<std::uint64_t>(options.train.seed),
+               options.data.documents == "mask" ? Documents::mask : Documents::ignore),
+      model_(options.model, runtime_of(options), context, backend),
+      optimizer_(backend, model_.parameters(), adamw_hyper(options)),
+      writer_(options.checkpoint.directory, context.world(), static_cast<int>(options.checkpoint.keep)) {
+  state_.dataset_hash = train.content_hash();
+  model_.initialise(static_cast<std::uint64_t>(options.train.seed));
+}
+
+void Trainer::resume(const CheckpointReader& checkpoint) {
+  const std::string name = checkpoint.path().string();
+  const TrainingState& stored = checkpoint.state();
+  const Options before = parse_ini_text(stored.configuration, name + " (stored configuration)");
+  require_same_model(options_, before, name);
+  const auto& now = options_.train;
+  require_usage(
+      stored.dataset_hash == state_.dataset_hash,
+      "{} was trained on another data set than {} (content hash {} against {}); give the same data, or --resume none with another "
+      "--checkpoint.directory",
+      name, options_.data.train, stored.dataset_hash, state_.dataset_hash);
+  require_usage(
+      before.train.seed == now.seed && before.train.length == now.length,
+      "{} was trained with train.seed = {} and train.length = {}, now they are {} and {}: the order of the data would change; keep "
+      "them, or start anew in another --checkpoint.directory",
+      name, before.train.seed, before.train.length, now.seed, now.length);
+  if (options_.train.minutes > 0 && before.train.minutes == 0) {  // the choice has been made and stays
+    options_.train.minutes = 0;
+    options_.train.steps = before.train.steps;
+  }
+  checkpoint.verify(context_->world());
+  load_parameters(checkpoint, model_);
+  load_optimizer(checkpoint, model_, optimizer_);
+  state_ = stored;
+  resumed_step_ = saved_step_ = stored.step;
+}
+
+double Trainer::reduce_gradients() {
+  const Tensor gradients = model_.gradients();
+  Communicator& replicas = context_->axis(Axis::dp);
+  backend_->runtime().synchronise();
+  if (gradients.dtype() == Dtype::f64)
+    all_reduce_sum<double>(replicas, gradients);
+  else
+    all_reduce_sum<float>(replicas, gradients);
+  // Ranks may have unlike processors; what decides must be one number.
+  std::array<double, 1> norm = {global_norm(*backend_, gradients)};
+  context_->world().broadcast(std::as_writable_bytes(std::span(norm)), 0);
+  return norm[0];
+}
+
+Trainer::Agreed Trainer::agree(double loss_sum, double flops) {
+  const bool done = writer_.in_flight() && writer_.shard_done();
+  std::array<double, 4> values = {loss_sum, flops, done ? 1.0 : 0.0, stop_.received() ? 1.0 : 0.0};
+  context_->world().all_reduce(std::span<double>(values), Reduce::sum);
+  return {values[0], values[1], writer_.in_flight() && values[2] == context_->world().size(), values[3] > 0};
+}
+
+StepMetrics Trainer::train_step() {
+  const auto start = std::chrono::steady_clock::now();
+  Communicator& replicas = context_->axis(Axis::dp);
+  const auto& t = options_.train;
+  const auto ranges = micro_batches(static_cast<std::uint64_t>(state_.samples), t.batch, replicas.rank(), replicas.size(), t.micro_batch);
+  StepBatches step = read_batches(sampler_, ranges, options_.model.attention.sinks);
+  replicas.all_reduce(std::span(&step.targets, 1), Reduce::sum);
+  const double scale = 1.0 / static_cast<double>(std::max<std::int64_t>(step.targets, 1));
+
+  model_.zero_gradients();
+  double loss_sum = 0, flops = 0;
+  for (const ModelBatch& batch : step.batches) {
+    flops += model_.step_flops(batch);
+    loss_sum += model_.train_step(batch, scale).nll_sum;
+  }
+  const Agreed agreed = agree(loss_sum, flops);
+  StepMetrics metrics;
+  metrics.step = state_.step + 1;
+  metrics.loss = agreed.loss_sum * scale;
+  metrics.gradient_norm = reduce_gradients();
+  metrics.lr = learning_rate(lr_schedule(options_), state_.step);
+  metrics.skipped = !std::isfinite(metrics.loss) || !std::isfinite(metrics.gradient_norm);
+  if (!metrics.skipped) optimizer_.step(metrics.lr, clip_scale(metrics.gradient_norm, options_.optimizer.clip));
+  backend_->runtime().synchronise();
+
+  state_.step += 1;
+  state_.samples += t.batch;
+  if (agreed.shards_done) writer_.publish();
+  stop_agreed_ = stop_agreed_ || agreed.stop;
+  metrics.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  metrics.tokens_per_second = static_cast<double>(t.batch * t.length) / metrics.seconds;
+  metrics.flops = agreed.flops / metrics.seconds / 1e9;
+  metrics.memory = peak_memory_mib();
+  note_skipped(metrics);
+  return metrics;
+}
+
+void Trainer::note_skipped(const StepMetrics& metrics) {
+  skipped_in_a_row_ = metrics.skipped ? skipped_in_a_row_ + 1 : 0;
+  if (!metrics.skipped) return;
+  state_.skipped_steps += 1;
+  if (is_first()) {
+    fmt::print(stderr, "step {} skipped on all ranks: loss {}, gradient norm {}\n", metrics.step, metrics.loss, metrics.gradient_norm);
+  }
+}
+
+double Trainer::validate() {
+  Communicator& world = context_->world();
+  const std::int64_t length = options_.train.length;
+  const std::int64_t available = (valid_->tokens() - 1) / length;
+  require(available > 0, "data.valid {} has {} tokens, fewer than one window of train.length = {} and its last target; give more text",
+          valid_->path().string(), valid_->tokens(), length);
+  const std::int64_t windows = std::min(options_.train.valid_windows, available);
+  const Documents documents = options_.data.documents == "mask" ? Documents::mask : Documents::ignore;
+  std::array<double, 2> sums = {0, 0};  // nats, targets
+  for (std::int64_t i = world.rank(); i < windows; i += world.size()) {
+    const std::int64_t window = i * available / windows;  // spread over the whole set
+    std::int64_t targets = 0;
+    const ModelBatch batch =
+        to_model_batch(read_windows(*valid_, window * length, 1, length, documents), options_.model.attention.sinks, targets);
+    sums[0] += model_.evaluate(batch).nll_sum;
+    sums[1] += static_cast<double>(targets);
+  }
+  world.all_reduce(std::span<double>(sums), Reduce::sum);
+  return sums[0] / std::max(sums[1], 1.0);
+}
+
+void Trainer::choose_steps(const StepMetrics& metrics) {
+  measured_.push_back(metrics.seconds);
+  const bool enough = state_.step >= measured_steps && measured_.size() > unmeasured_steps + 1;
+  if (!enough) return;
+  const double seconds = median({measured_.begin() + static_cast<std::ptrdiff_t>(unmeasured_steps), measured_.end()});
+  const double left = options_.train.minutes * 60.0 / seconds;
+  std::array<std::int64_t, 1> steps = {std::max<std::int64_t>(std::llround(left), state_.step + 1)};
+  context_->world().broadcast(std::as_writable_bytes(std::span(steps)), 0);
+  options_.train.steps = steps[0];
+  options_.train.minutes = 0;
+  if (is_first()) {
+    fmt::print(stderr, "a step takes {:.3f} s: training for {} steps\n", seconds, steps[0]);
+    directory_.write_config(to_ini(options_));
+  }
+}
+
+void Trainer::save() {
+  if (saved_step_ == state_.step) return;
+  if (writer_.in_flight()) writer_.finish();
+  state_.configuration = to_ini(options_);
+  writer_.save(state_, tensors_to_save(model_, optimizer_, context_->world().rank(), context_->world().size()));
+  saved_step_ = state_.step;
+}
+
+std::string Trainer::describe(const StepMetrics& metrics) const {
+  std::string text = fmt::format("loss {:.4f}  {} tokens/s", metrics.loss, format_count(metrics.tokens_per_second));
+  if (metrics.valid_loss) text += fmt::format("  validation {:.4f}", *metrics.valid_loss);
+  return text;
+}
+
+void Trainer::run() {
+  const auto& o = options_;
+  std::optional<MetricsWriter> log;
+  if (is_first()) {
+    directory_.write_config(to_ini(options_));
+    log.emplace(directory_.metrics(), resumed_step_);
+  }
+  std::optional<Progress> progress;
+  const auto begin_progress = [&] {
+    progress.emplace("training", o.train.minutes > 0 ? 0 : static_cast<std::uint64_t>(o.train.steps));
+    if (!is_first()) progress->silence();
+  };
+  begin_progress();
+  StepMetrics metrics;
+  while ((o.train.minutes > 0 || state_.step < o.train.steps) && !stop_agreed_) {
+    metrics = train_step();
+    const bool choosing = o.train.minutes > 0;
+    if (choosing) choose_steps(metrics);
+    const bool last = !choosing && state_.step == o.train.steps;
+    const bool due = o.train.valid_every > 0 && state_.step % o.train.valid_every == 0;
+    if (valid_ != nullptr && (last || due)) metrics.valid_loss = validate();
+    if (log) log->write(metrics);
+    require(skipped_in_a_row_ < most_skipped_in_a_row,
+            "{} steps in a row had a loss or gradient that is not finite (the last is step {}); lower optimizer.lr, lengthen "
+            "optimizer.warmup, or resume from an earlier checkpoint",
+            most_skipped_in_a_row, state_.step);
+    if (choosing && o.train.minutes == 0) begin_progress();
+    progress->update(static_cast<std::uint64_t>(state_.step), describe(metrics));
+    if (o.checkpoint.every > 0 && state_.step % o.checkpoint.every == 0 && !last) save();
+  }
+  save();
+  writer_.finish();
+  if (metrics.step > 0) progress->finish(describe(metrics));
+  if (stop_agreed_ && is_first()) {
+    fmt::print(stderr, "stopped by a signal after step {} of {}; the same command goes on from there\n", state_.step, o.train.steps);
+  }
+}
+
+}  // namespace lexring

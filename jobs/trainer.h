@@ -1,0 +1,75 @@
+/// The training loop: data parallel over the mesh's dp axis, deterministic, resumable.
+///
+/// Step n (from 1) consumes the next train.batch global samples; replica r computes a contiguous slice, micro-batch by micro-batch. Targets
+/// are counted first, so every backward is seeded with 1 / count; the loss is summed in f64 over ranks, gradients in one all-reduce. The
+/// same numbers are on every rank afterwards, so parameters are too.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "datasets/dataset.h"
+#include "jobs/metrics.h"
+#include "jobs/options.h"
+#include "jobs/run_directory.h"
+#include "jobs/stop_signal.h"
+#include "jobs/training_batches.h"
+#include "models/transformer.h"
+#include "parallel/checkpoint/checkpoint.h"
+#include "parallel/context.h"
+
+namespace lexring {
+
+class Trainer {
+ public:
+  /// `options` is resolved (the vocabulary included). `valid` may be null. Everything given must outlive the trainer. Collective.
+  Trainer(const Options& options, const Context& context, Backend& backend, const Dataset& train, const Dataset* valid);
+
+  /// Goes on from a checkpoint. Throws when its model, data set, seed or sequence length are others. Collective.
+  void resume(const CheckpointReader& checkpoint);
+  /// Trains to the last step, or until a stop signal; saves at the end either way. Collective.
+  void run();
+
+  std::int64_t step() const { return state_.step; }
+  const Options& options() const { return options_; }
+  Transformer& model() { return model_; }
+
+  /// One optimizer step; what run() repeats. Collective.
+  StepMetrics train_step();
+
+ private:
+  struct Agreed {  ///< what every rank knows of the others after a step's all-reduce
+    double loss_sum = 0;
+    double flops = 0;
+    bool shards_done = false;
+    bool stop = false;
+  };
+  Agreed agree(double loss_sum, double flops);
+  double reduce_gradients();
+  void note_skipped(const StepMetrics& metrics);
+  double validate();
+  void choose_steps(const StepMetrics& metrics);
+  void save();
+  bool is_first() const { return context_->world().rank() == 0; }
+  std::string describe(const StepMetrics& metrics) const;
+
+  Options options_;
+  const Context* context_;
+  Backend* backend_;
+  const Dataset* valid_;
+  RunDirectory directory_;
+  Sampler sampler_;
+  Transformer model_;
+  AdamWOptimizer optimizer_;
+  CheckpointWriter writer_;
+  StopSignal stop_;
+  TrainingState state_;
+  std::int64_t resumed_step_ = 0;
+  std::int64_t saved_step_ = -1;
+  int skipped_in_a_row_ = 0;
+  bool stop_agreed_ = false;
+  std::vector<double> measured_;  ///< seconds per step, while train.minutes waits for a choice
+};
+
+}  // namespace lexring

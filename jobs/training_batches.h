@@ -1,0 +1,33 @@
+/// Which sequences a replica computes in a step, and the tokens of them.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "datasets/batches.h"
+#include "models/transformer.h"
+
+namespace lexring {
+
+/// A contiguous part of a step's global samples.
+struct SampleRange {
+  std::uint64_t first = 0;
+  std::int64_t count = 0;
+  bool operator==(const SampleRange&) const = default;
+};
+
+/// The part of samples [first, first + batch) that replica `replica` of `replicas` computes, in micro-batches of at most `micro_batch` (0:
+/// one). Replicas hold equal, contiguous slices in order; throws UsageError with what would work when `replicas` does not divide `batch`.
+std::vector<SampleRange> micro_batches(std::uint64_t first, std::int64_t batch, int replica, int replicas, std::int64_t micro_batch);
+
+/// A step's micro-batches on this replica and how many targets they count.
+struct StepBatches {
+  std::vector<ModelBatch> batches;
+  std::int64_t targets = 0;
+};
+StepBatches read_batches(const Sampler& sampler, const std::vector<SampleRange>& ranges, std::int64_t sinks);
+
+/// A batch of windows as the model takes it; `targets` gets the number of counted ones.
+ModelBatch to_model_batch(TokenBatch batch, std::int64_t sinks, std::int64_t& targets);
+
+}  // namespace lexring
