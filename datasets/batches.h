@@ -28,14 +28,16 @@ struct TokenBatch {
   std::int64_t sequences = 0;
   std::int64_t length = 0;
   std::vector<std::int32_t> tokens;           ///< [sequences * length]
-  std::vector<std::int32_t> targets;          ///< next tokens; -1: not counted
+  /// [sequences * length] next tokens of the stream; -1: not counted. With `mask` the end-of-document token has no target: nothing it may see says what
+  /// the next document begins with. With `ignore` it has. The very last token of the dataset has none either way.
+  std::vector<std::int32_t> targets;
   std::vector<std::int64_t> document_start;   ///< [sequences * length] position in the window where the token's document begins (0 when ignored)
 };
 
 /// Windows of length + 1 tokens (inputs and shifted targets), every `length` tokens; epoch e visits all of them once, in an order keyed by (seed, e).
 class Sampler {
  public:
-  /// Throws Error when the corpus is shorter than one window, saying which lengths would fit.
+  /// `dataset` must outlive the sampler. Throws Error when the corpus is shorter than one window, saying which lengths would fit.
   Sampler(const Dataset& dataset, std::int64_t length, std::uint64_t seed, Documents documents);
 
   std::int64_t windows() const { return windows_; }
@@ -52,7 +54,8 @@ class Sampler {
   std::int64_t windows_;
 };
 
-/// Window [first, first + length) of the dataset with its targets, for evaluation.
+/// For evaluation: `count` windows side by side, of `length` tokens each, window i from *token* first + i * length, with their targets.
+/// Throws Error when the dataset ends before them.
 TokenBatch read_windows(const Dataset& dataset, std::int64_t first, std::int64_t count, std::int64_t length, Documents documents);
 
 }  // namespace lexring

@@ -4,6 +4,7 @@
 /// token; attributes of the root group: format_version, tokenizer (kind), tokenizer_files (bytes, may be empty), vocab, source, content_hash.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -27,12 +28,17 @@ class Dataset {
   std::int64_t tokens() const;               ///< N
   std::int64_t vocab() const;                ///< V
   const std::string& tokenizer() const;      ///< "bytes"
-  const std::string& source() const;
+  const std::string& tokenizer_files() const;  ///< for make_tokenizer
+  const std::string& source() const;           ///< the inputs as `lexring prepare` was given them
   const std::string& content_hash() const;   ///< hex; of tokens and documents
   const std::vector<std::uint64_t>& documents() const;       ///< [D + 1] first token of each document, then N
   const std::vector<std::uint16_t>& token_bytes() const;     ///< [V]
-  /// Tokens [first, first + out.size()). Throws Error when out of range or on a read error.
+  /// Tokens [first, first + out.size()). Throws Error when out of range, on a read error, and on an id
+  /// outside the vocabulary (a damaged file).
   void read(std::int64_t first, std::span<std::int32_t> out) const;
+  /// The same as they lie on disk, little-endian, token_width() (2 or 4) bytes each: for hashing.
+  void read_raw(std::int64_t first, std::span<std::byte> out) const;
+  int token_width() const;
   /// First token of the document that token `index` belongs to.
   std::int64_t document_start(std::int64_t index) const;
 

@@ -1,0 +1,109 @@
+#include "datasets/batches.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "framework/base/error.h"
+
+namespace lexring {
+namespace {
+
+constexpr std::uint64_t golden_ratio = 0x9e3779b97f4a7c15u;
+
+/// SplitMix64's finaliser (Steele, Lea, Flood 2014): every input bit reaches every output bit.
+std::uint64_t mix(std::uint64_t x) {
+  x += golden_ratio;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+  return x ^ (x >> 31);
+}
+
+/// `count` windows from token `first(i)`; `has_next(i)`: the stream goes on behind the window.
+template <class First>
+TokenBatch gather(const Dataset& dataset, std::int64_t count, std::int64_t length, Documents documents, First first) {
+  TokenBatch batch;
+  batch.sequences = count;
+  batch.length = length;
+  const auto total = static_cast<std::size_t>(count * length);
+  batch.tokens.resize(total);
+  batch.targets.resize(total);
+  batch.document_start.assign(total, 0);
+  std::vector<std::int32_t> window(static_cast<std::size_t>(length + 1));
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::int64_t begin = first(i);
+    const bool last = begin + length == dataset.tokens();
+    dataset.read(begin, std::span(window).first(static_cast<std::size_t>(length + (last ? 0 : 1))));
+    if (last) window.back() = -1;
+    const auto row = i * length;
+    std::copy(window.begin(), window.end() - 1, batch.tokens.begin() + row);
+    std::copy(window.begin() + 1, window.end(), batch.targets.begin() + row);
+    if (documents == Documents::ignore) continue;
+    const auto& offsets = dataset.documents();
+    auto document = std::upper_bound(offsets.begin(), offsets.end(), static_cast<std::uint64_t>(begin)) - 1;
+    for (std::int64_t t = 0; t < length;) {
+      const auto start = std::max<std::int64_t>(0, static_cast<std::int64_t>(document[0]) - begin);
+      const auto end = std::min(length, static_cast<std::int64_t>(document[1]) - begin);
+      std::fill(batch.document_start.begin() + row + t, batch.document_start.begin() + row + end, start);
+      // The last token of a document has nothing in sight that says what comes next.
+      if (static_cast<std::int64_t>(document[1]) - begin <= length && end > t) batch.targets[static_cast<std::size_t>(row + end - 1)] = -1;
+      t = std::max(t, end);
+      ++document;
+    }
+  }
+  return batch;
+}
+
+}  // namespace
+
+KeyedPermutation::KeyedPermutation(std::uint64_t size, std::uint64_t key) : size_(size), key_(key) {
+  require(size > 0, "a permutation of nothing was asked for; give it at least one element");
+  half_bits_ = (std::bit_width(size - 1) + 1) / 2;
+}
+
+std::uint64_t KeyedPermutation::operator()(std::uint64_t index) const {
+  require(index < size_, "element {} of a permutation of {} was asked for", index, size_);
+  const std::uint64_t mask = (std::uint64_t{1} << half_bits_) - 1;
+  do {
+    std::uint64_t left = index >> half_bits_, right = index & mask;
+    for (std::uint64_t round = 0; round < 6; ++round) {
+      const std::uint64_t next = left ^ (mix(right ^ mix(key_ + round * golden_ratio)) & mask);
+      left = right;
+      right = next;
+    }
+    index = left << half_bits_ | right;
+  } while (index >= size_);
+  return index;
+}
+
+Sampler::Sampler(const Dataset& dataset, std::int64_t length, std::uint64_t seed, Documents documents)
+    : dataset_(&dataset), length_(length), seed_(seed), documents_(documents) {
+  require_usage(length >= 1, "train.length = {} tokens; a window needs at least 1", length);
+  windows_ = (dataset.tokens() - 1) / length;
+  require(windows_ >= 1,
+          "{} holds {} tokens, less than one window of train.length + 1 = {}; choose train.length at most {}, or prepare a longer corpus",
+          dataset.path().string(), dataset.tokens(), length + 1, dataset.tokens() - 1);
+}
+
+std::int64_t Sampler::window(std::uint64_t sample) const {
+  const auto size = static_cast<std::uint64_t>(windows_);
+  const KeyedPermutation order(size, mix(mix(seed_) ^ (sample / size)));
+  return static_cast<std::int64_t>(order(sample % size));
+}
+
+TokenBatch Sampler::batch(std::uint64_t first, std::int64_t count) const {
+  return gather(*dataset_, count, length_, documents_,
+                [&](std::int64_t i) { return window(first + static_cast<std::uint64_t>(i)) * length_; });
+}
+
+TokenBatch read_windows(const Dataset& dataset, std::int64_t first, std::int64_t count, std::int64_t length, Documents documents) {
+  require_usage(length >= 1 && count >= 1 && first >= 0, "{} windows of {} tokens from token {} were asked for; all must be positive",
+                count, length, first);
+  require(first <= dataset.tokens() && count <= (dataset.tokens() - first) / length,
+          "{} holds {} tokens, not the {} windows of {} tokens from token {} that were asked for; choose at most {} tokens in all, or "
+          "prepare a longer "
+          "corpus",
+          dataset.path().string(), dataset.tokens(), count, length, first, std::max<std::int64_t>(0, dataset.tokens() - first));
+  return gather(dataset, count, length, documents, [&](std::int64_t i) { return first + i * length; });
+}
+
+}  // namespace lexring

@@ -1,0 +1,166 @@
+#include "datasets/corpus.h"
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+
+#include "datasets/byte_stream.h"
+#include "datasets/utf8.h"
+#include "framework/base/error.h"
+
+namespace lexring {
+namespace {
+
+constexpr auto known_kinds = ".txt, .md, .pod (plain text) and .jsonl, each also with .zst behind";
+
+std::optional<CorpusFile> recognise(const std::filesystem::path& path) {
+  CorpusFile file{path, CorpusFormat::text, Compression::none};
+  auto name = path.filename();
+  if (name.extension() == ".zst") {
+    file.compression = Compression::zstd;
+    name = name.stem();
+  }
+  const auto kind = name.extension();
+  if (kind == ".jsonl") {
+    file.format = CorpusFormat::json_lines;
+  } else if (kind != ".txt" && kind != ".md" && kind != ".pod") {
+    return std::nullopt;
+  }
+  return file;
+}
+
+void add_file(CorpusFiles& corpus, CorpusFile file) {
+  std::error_code error;
+  file.bytes = std::filesystem::file_size(file.path, error);
+  require(!error, "cannot read {}: {}", file.path.string(), error.message());
+  corpus.bytes += file.bytes;
+  corpus.files.push_back(std::move(file));
+}
+
+void add_directory(CorpusFiles& corpus, const std::filesystem::path& directory) {
+  std::vector<std::filesystem::path> paths;
+  std::error_code error;
+  std::filesystem::recursive_directory_iterator entry(directory, error), end;
+  for (; !error && entry != end; entry.increment(error)) {
+    if (std::error_code unreadable; entry->is_regular_file(unreadable)) paths.push_back(entry->path());
+  }
+  require(!error, "cannot list {}: {}", directory.string(), error.message());
+  std::sort(paths.begin(), paths.end());
+  const auto before = corpus.files.size();
+  for (const auto& path : paths) {
+    if (auto file = recognise(path)) {
+      add_file(corpus, std::move(*file));
+    } else {
+      ++corpus.ignored;
+    }
+  }
+  require_usage(corpus.files.size() > before, "no corpus file in directory {}; what is read: {}", directory.string(), known_kinds);
+}
+
+}  // namespace
+
+CorpusFiles find_corpus(const std::vector<std::string>& inputs) {
+  require_usage(!inputs.empty(), "no corpus was given; name files or directories with --input; what is read: {}", known_kinds);
+  CorpusFiles corpus;
+  for (const auto& input : inputs) {
+    const std::filesystem::path path(input);
+    std::error_code error;
+    const auto status = std::filesystem::status(path, error);
+    require_usage(std::filesystem::exists(status), "there is no corpus file {}{}; check the path given to --input", input,
+                  status.type() == std::filesystem::file_type::none ? " that can be reached (" + error.message() + ")" : "");
+    if (std::filesystem::is_directory(status)) {
+      add_directory(corpus, path);
+      continue;
+    }
+    auto file = recognise(path);
+    require_usage(file.has_value(), "{} is of no known kind; what is read: {}; rename it if it is one of these", input, known_kinds);
+    add_file(corpus, std::move(*file));
+  }
+  return corpus;
+}
+
+struct CorpusReader::Impl {
+  std::vector<CorpusFile> files;
+  std::size_t block_bytes;
+
+  std::size_t file = 0;
+  std::unique_ptr<ByteStream> stream;  ///< of files[file], once begun
+  std::string carry;                   ///< read, but behind the last block's cut
+  bool ended = false;                  ///< the stream has no more
+  std::uint64_t line = 1, byte = 0;
+  std::uint64_t bytes_before = 0;  ///< on disk, of earlier files
+
+  void begin_file();
+  void end_file();
+  void fill(TextBlock& block);
+};
+
+void CorpusReader::Impl::begin_file() {
+  stream = files[file].compression == Compression::zstd ? open_zstd(files[file].path) : open_plain(files[file].path);
+  carry.clear();
+  ended = false;
+  line = 1;
+  byte = 0;
+}
+
+void CorpusReader::Impl::end_file() {
+  bytes_before += stream->position();
+  stream.reset();
+  ++file;
+}
+
+/// Reads until there is a place to cut at; what is behind the cut is carried to the next block.
+void CorpusReader::Impl::fill(TextBlock& block) {
+  auto& storage = block.storage;
+  storage = std::move(carry);
+  carry.clear();
+  std::size_t cut = 0;
+  for (std::size_t want = std::max(block_bytes, storage.size() + 1);; want *= 2) {
+    const auto have = storage.size();
+    storage.resize(want);
+    const auto got = stream->read(std::span(storage).subspan(have));
+    ended = got < want - have;
+    storage.resize(have + got);
+    const std::string_view text(storage);
+    const auto line_break = text.rfind('\n');
+    if (ended) {
+      cut = text.size();
+    } else if (line_break != std::string_view::npos) {
+      cut = line_break + 1;
+    } else if (files[file].format == CorpusFormat::text) {
+      cut = whole_characters(text);
+    }
+    if (cut > 0 || ended) break;
+  }
+  carry.assign(storage, cut);
+  block.size = cut;
+  storage.resize(cut + TextBlock::padding);
+}
+
+CorpusReader::CorpusReader(std::vector<CorpusFile> files, std::size_t block_bytes) : impl_(std::make_unique<Impl>()) {
+  impl_->files = std::move(files);
+  impl_->block_bytes = block_bytes;
+}
+
+CorpusReader::CorpusReader(CorpusReader&&) noexcept = default;
+CorpusReader::~CorpusReader() = default;
+
+bool CorpusReader::next(TextBlock& block) {
+  auto& reader = *impl_;
+  if (reader.file == reader.files.size()) return false;
+  if (!reader.stream) reader.begin_file();
+  block.file = reader.file;
+  block.first_line = reader.line;
+  block.first_byte = reader.byte;
+  block.begins_document = reader.byte == 0;
+  reader.fill(block);
+  block.ends_document = reader.ended;
+  const auto text = block.text();
+  reader.line += static_cast<std::uint64_t>(std::count(text.begin(), text.end(), '\n'));
+  reader.byte += text.size();
+  block.bytes_read = reader.bytes_before + reader.stream->position();
+  if (reader.ended) reader.end_file();
+  return true;
+}
+
+}  // namespace lexring

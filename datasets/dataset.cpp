@@ -1,0 +1,197 @@
+#include "datasets/dataset.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+
+#include "framework/base/error.h"
+#include "framework/io/hdf5_file.h"
+
+namespace lexring {
+namespace {
+
+constexpr auto how_to_make_one = "make one with `lexring prepare --input TEXT... --output FILE.h5`";
+
+struct Refusal : Error {
+  using Error::Error;
+};
+
+[[noreturn]] void refuse(const std::filesystem::path& path, const std::string& cause) {
+  throw Refusal(fmt::format("{} is not a usable dataset: {}; {}", path.string(), cause, how_to_make_one));
+}
+
+/// Foreign and cut files get their own words before the HDF5 library sees them.
+void check_looks_like_hdf5(const std::filesystem::path& path) {
+  std::error_code error;
+  const auto status = std::filesystem::status(path, error);
+  if (!std::filesystem::exists(status)) refuse(path, "there is no such file");
+  if (std::filesystem::is_directory(status)) refuse(path, "it is a directory");
+  std::ifstream file(path, std::ios::binary);
+  if (!file) refuse(path, fmt::format("it cannot be read ({})", std::strerror(errno)));
+  std::array<char, 8> signature{};
+  file.read(signature.data(), signature.size());
+  if (file.gcount() == 0) refuse(path, "it is empty");
+  constexpr std::array<char, 8> hdf5{'\x89', 'H', 'D', 'F', '\r', '\n', '\x1a', '\n'};
+  if (signature != hdf5) refuse(path, "it is not an HDF5 file");
+}
+
+template <class Id>
+std::uint32_t widen(const std::byte* raw, std::span<std::int32_t> out) {
+  std::uint32_t largest = 0;
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    Id id;
+    std::memcpy(&id, raw + i * sizeof(Id), sizeof(Id));
+    largest = std::max<std::uint32_t>(largest, id);
+    out[i] = static_cast<std::int32_t>(id);
+  }
+  return largest;
+}
+
+class FileDescriptor {
+ public:
+  explicit FileDescriptor(const std::filesystem::path& path) : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+    if (fd_ < 0) refuse(path, fmt::format("it cannot be read ({})", std::strerror(errno)));
+  }
+  FileDescriptor(const FileDescriptor&) = delete;
+  FileDescriptor& operator=(const FileDescriptor&) = delete;
+  ~FileDescriptor() { ::close(fd_); }
+  int get() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+}  // namespace
+
+struct Dataset::Impl {
+  explicit Impl(const std::filesystem::path& file) : path(file), fd(file) {}
+
+  std::filesystem::path path;
+  FileDescriptor fd;
+  std::uint64_t offset = 0;  ///< of /tokens in the file
+  std::size_t width = 2;     ///< bytes of a token
+  std::int64_t tokens = 0;
+  std::int64_t vocab = 0;
+  std::string tokenizer, tokenizer_files, source, content_hash;
+  std::vector<std::uint64_t> documents;
+  std::vector<std::uint16_t> token_bytes;
+
+  void load(const Hdf5File& file);
+  void check() const;
+};
+
+void Dataset::Impl::load(const Hdf5File& file) {
+  for (const auto* name : {"tokens", "documents", "token_bytes"}) {
+    if (!file.exists(name)) refuse(path, fmt::format("it has no /{} (an HDF5 file of some other program?)", name));
+    if (file.is_group(name)) refuse(path, fmt::format("/{} is a group", name));
+    if (file.shape(name).size() != 1) refuse(path, fmt::format("/{} has {} dims where 1 is expected", name, file.shape(name).size()));
+  }
+  for (const auto* name : {"format_version", "tokenizer", "tokenizer_files", "vocab", "source", "content_hash"}) {
+    if (!file.has_attribute("/", name)) refuse(path, fmt::format("it has no attribute {} (an HDF5 file of some other program?)", name));
+  }
+  const auto version = file.int_attribute("/", "format_version");
+  if (version != 1) refuse(path, fmt::format("its format version is {}, this program reads version 1", version));
+  tokens = file.shape("tokens")[0];
+  if (tokens == 0) refuse(path, "it holds no tokens");
+  const auto type = file.type("tokens");
+  if (type != H5Type::u16 && type != H5Type::u32) refuse(path, "/tokens is neither uint16 nor uint32");
+  width = size_of(type);
+  const auto place = file.contiguous_offset("tokens");
+  if (!place) refuse(path, "/tokens is not contiguous (chunked, compressed, or never written)");
+  offset = *place;
+  vocab = file.int_attribute("/", "vocab");
+  tokenizer = file.string_attribute("/", "tokenizer");
+  tokenizer_files = file.string_attribute("/", "tokenizer_files");
+  source = file.string_attribute("/", "source");
+  content_hash = file.string_attribute("/", "content_hash");
+  documents = file.read_all<std::uint64_t>("documents");
+  token_bytes = file.read_all<std::uint16_t>("token_bytes");
+}
+
+void Dataset::Impl::check() const {
+  struct stat status {};
+  if (::fstat(fd.get(), &status) != 0) refuse(path, fmt::format("it cannot be examined ({})", std::strerror(errno)));
+  const auto end = offset + static_cast<std::uint64_t>(tokens) * width;
+  if (static_cast<std::uint64_t>(status.st_size) < end) {
+    refuse(path, fmt::format("it is truncated: its {} tokens end at byte {}, the file at byte {}", tokens, end, status.st_size));
+  }
+  if (vocab < 1 || token_bytes.size() != static_cast<std::size_t>(vocab)) {
+    refuse(path, fmt::format("its vocabulary is {}, but /token_bytes has {} entries", vocab, token_bytes.size()));
+  }
+  if (documents.size() < 2 || documents.front() != 0 || documents.back() != static_cast<std::uint64_t>(tokens) ||
+      !std::is_sorted(documents.begin(), documents.end())) {
+    refuse(path, fmt::format("/documents must rise from 0 to its {} tokens and does not", tokens));
+  }
+}
+
+Dataset::Dataset(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Dataset::Dataset(Dataset&&) noexcept = default;
+Dataset& Dataset::operator=(Dataset&&) noexcept = default;
+Dataset::~Dataset() = default;
+
+Dataset Dataset::open(const std::filesystem::path& path) {
+  check_looks_like_hdf5(path);
+  auto impl = std::make_unique<Impl>(path);
+  try {
+    impl->load(Hdf5File(path, Hdf5File::Mode::read));
+  } catch (const Refusal&) {
+    throw;
+  } catch (const Error& error) {  // the library's own words: a file cut in its metadata, an attribute of another type
+    refuse(path, fmt::format("it is truncated, damaged or made by some other program ({})", error.what()));
+  }
+  impl->check();
+  return Dataset(std::move(impl));
+}
+
+const std::filesystem::path& Dataset::path() const { return impl_->path; }
+std::int64_t Dataset::tokens() const { return impl_->tokens; }
+std::int64_t Dataset::vocab() const { return impl_->vocab; }
+const std::string& Dataset::tokenizer() const { return impl_->tokenizer; }
+const std::string& Dataset::tokenizer_files() const { return impl_->tokenizer_files; }
+const std::string& Dataset::source() const { return impl_->source; }
+const std::string& Dataset::content_hash() const { return impl_->content_hash; }
+const std::vector<std::uint64_t>& Dataset::documents() const { return impl_->documents; }
+const std::vector<std::uint16_t>& Dataset::token_bytes() const { return impl_->token_bytes; }
+int Dataset::token_width() const { return static_cast<int>(impl_->width); }
+
+void Dataset::read_raw(std::int64_t first, std::span<std::byte> out) const {
+  const auto count = static_cast<std::int64_t>(out.size() / impl_->width);
+  require(first >= 0 && count <= impl_->tokens - first, "tokens [{}, {}) of {} were asked for, which holds {}", first, first + count,
+          impl_->path.string(), impl_->tokens);
+  std::uint64_t position = impl_->offset + static_cast<std::uint64_t>(first) * impl_->width;
+  while (!out.empty()) {
+    const auto got = ::pread(impl_->fd.get(), out.data(), out.size(), static_cast<off_t>(position));
+    if (got < 0 && errno == EINTR) continue;
+    require(got >= 0, "cannot read {} at byte {}: {}; check the disk or network mount it lies on", impl_->path.string(), position,
+            std::strerror(errno));
+    require(got > 0, "{} ends at byte {}, though it was longer when it was opened; prepare it again, and not under a running job",
+            impl_->path.string(), position);
+    out = out.subspan(static_cast<std::size_t>(got));
+    position += static_cast<std::uint64_t>(got);
+  }
+}
+
+void Dataset::read(std::int64_t first, std::span<std::int32_t> out) const {
+  // Read into the upper part of `out`, then widened from the front: no second buffer.
+  const auto bytes = std::as_writable_bytes(out);
+  const auto raw = bytes.last(out.size() * impl_->width);
+  read_raw(first, raw);
+  const auto largest = impl_->width == 2 ? widen<std::uint16_t>(raw.data(), out) : widen<std::uint32_t>(raw.data(), out);
+  require(largest < impl_->vocab,
+          "{} holds token {} among tokens [{}, {}), but its vocabulary is {}; the file is damaged, prepare it again", impl_->path.string(),
+          largest, first, first + static_cast<std::int64_t>(out.size()), impl_->vocab);
+}
+
+std::int64_t Dataset::document_start(std::int64_t index) const {
+  require(index >= 0 && index < impl_->tokens, "token {} of {} was asked for, which holds {}", index, impl_->path.string(), impl_->tokens);
+  const auto& offsets = impl_->documents;
+  return static_cast<std::int64_t>(*(std::upper_bound(offsets.begin(), offsets.end(), static_cast<std::uint64_t>(index)) - 1));
+}
+
+}  // namespace lexring

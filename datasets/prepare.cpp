@@ -1,0 +1,274 @@
+#include "datasets/prepare.h"
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <thread>
+
+#include "datasets/content_hash.h"
+#include "datasets/corpus.h"
+#include "datasets/document_parser.h"
+#include "datasets/ordered_pipeline.h"
+#include "datasets/partial_file.h"
+#include "datasets/tokenizer.h"
+#include "framework/base/error.h"
+#include "framework/io/hdf5_file.h"
+
+namespace lexring {
+namespace {
+
+/// What a worker makes of one block.
+struct EncodedBlock {
+  std::vector<std::byte> tokens;             ///< packed, `width` bytes each
+  std::vector<std::uint64_t> document_ends;  ///< in `tokens`, in tokens; a text document that goes on in the next block has none here
+  std::vector<std::string> bad;
+  std::uint64_t text_bytes = 0;
+  std::int64_t empty = 0;
+  CorpusFormat format = CorpusFormat::text;
+  bool begins_document = true, ends_document = true;
+  std::uint64_t bytes_read = 0;
+};
+
+/// Turns blocks into packed tokens. One per thread.
+class BlockEncoder {
+ public:
+  BlockEncoder(const std::vector<CorpusFile>& files, const Tokenizer& tokenizer, std::size_t width)
+      : files_(files), tokenizer_(tokenizer), width_(width) {}
+
+  EncodedBlock operator()(const TextBlock& block) {
+    EncodedBlock out;
+    const auto& file = files_[block.file];
+    out.format = file.format;
+    out.begins_document = block.begins_document;
+    out.ends_document = block.ends_document;
+    out.bytes_read = block.bytes_read;
+    ids_.clear();
+    const bool lines = file.format == CorpusFormat::json_lines;
+    parser_.parse(
+        block, file,
+        [&](std::string_view text) {
+          if (lines && text.empty()) {
+            ++out.empty;
+            return;
+          }
+          tokenizer_.encode(text, ids_);
+          out.text_bytes += text.size();
+          if (lines) end_document(out);
+        },
+        [&](std::string message) { out.bad.push_back(std::move(message)); });
+    pack(out.tokens);
+    return out;
+  }
+
+ private:
+  void end_document(EncodedBlock& out) {
+    ids_.push_back(static_cast<std::uint32_t>(tokenizer_.end_of_document()));
+    out.document_ends.push_back(ids_.size());
+  }
+
+  void pack(std::vector<std::byte>& packed) const {
+    packed.resize(ids_.size() * width_);
+    if (width_ == 2) {
+      for (std::size_t i = 0; i < ids_.size(); ++i) {
+        const auto id = static_cast<std::uint16_t>(ids_[i]);
+        std::memcpy(packed.data() + 2 * i, &id, 2);
+      }
+    } else if (!ids_.empty()) {
+      std::memcpy(packed.data(), ids_.data(), packed.size());
+    }
+  }
+
+  const std::vector<CorpusFile>& files_;
+  const Tokenizer& tokenizer_;
+  std::size_t width_;
+  DocumentParser parser_;
+  std::vector<std::uint32_t> ids_;
+};
+
+/// Takes encoded blocks in order: tokens to the spool, borders to the table.
+class Collector {
+ public:
+  Collector(SpoolFile& spool, const Tokenizer& tokenizer, std::size_t width, BadInput bad_input)
+      : spool_(spool), width_(width), bad_input_(bad_input) {
+    const auto id = static_cast<std::uint32_t>(tokenizer.end_of_document());
+    end_of_document_.resize(width);
+    std::memcpy(end_of_document_.data(), &id, width);  // little-endian
+  }
+
+  void take(const EncodedBlock& block) {
+    report.empty += block.empty;
+    for (const auto& message : block.bad) skip(message);
+    if (block.format == CorpusFormat::json_lines) {
+      const auto base = spool_.size() / width_;
+      spool_.append(block.tokens);
+      for (const auto end : block.document_ends) documents.push_back(base + end);
+      report.text_bytes += block.text_bytes;
+    } else {
+      take_piece(block);
+    }
+  }
+
+  std::vector<std::uint64_t> documents{0};
+  PrepareReport report;
+
+ private:
+  void skip(const std::string& message) {
+    require(bad_input_ == BadInput::skip, "{}; mend it, or leave out what is broken with --skip-bad", message);
+    // Of one text document one complaint is enough: it is left out whole.
+    if (document_is_bad_) return;
+    ++report.skipped;
+    if (report.skipped_examples.size() < 5) report.skipped_examples.push_back(message);
+  }
+
+  void take_piece(const EncodedBlock& block) {
+    if (block.begins_document) document_text_ = 0;
+    if (!block.bad.empty() && !document_is_bad_) {
+      document_is_bad_ = true;
+      spool_.truncate(documents.back() * width_);
+    }
+    if (!document_is_bad_) {
+      spool_.append(block.tokens);
+      document_text_ += block.text_bytes;
+    }
+    if (!block.ends_document) return;
+    if (document_is_bad_) {
+      document_is_bad_ = false;
+    } else if (document_text_ == 0) {
+      ++report.empty;
+    } else {
+      spool_.append(end_of_document_);
+      documents.push_back(spool_.size() / width_);
+      report.text_bytes += document_text_;
+    }
+  }
+
+  SpoolFile& spool_;
+  std::size_t width_;
+  BadInput bad_input_;
+  std::vector<std::byte> end_of_document_;
+  std::uint64_t document_text_ = 0;  ///< bytes of the text document under way
+  bool document_is_bad_ = false;
+};
+
+void check_interrupted(const PrepareOptions& options) {
+  if (options.interrupted && options.interrupted()) {
+    fail("interrupted; {} was not written and nothing is left behind; run the same command again", options.output.string());
+  }
+}
+
+/// Refuses an output that would be an input's ruin, and makes its directory.
+void check_output(const PrepareOptions& options, const CorpusFiles& corpus) {
+  const auto& output = options.output;
+  require_usage(!output.empty(), "no output was given; name the file to write with --output FILE.h5");
+  std::error_code error;
+  require_usage(!std::filesystem::is_directory(output, error), "--output {} is a directory; name a file in it, e.g. {}", output.string(),
+                (output / "train.h5").string());
+  for (const auto& file : corpus.files) {
+    require_usage(!std::filesystem::equivalent(file.path, output, error) || error, "--output {} is also an input; choose another name",
+                  output.string());
+  }
+  if (!output.has_parent_path()) return;
+  std::filesystem::create_directories(output.parent_path(), error);
+  require(!error, "cannot make the directory {}: {}; {}", output.parent_path().string(), error.message(), advice_on_writing(error.value()));
+}
+
+std::string joined(const std::vector<std::string>& inputs) {
+  std::string all;
+  for (const auto& input : inputs) {
+    if (all.size() + input.size() > 4000) return all + " ...";  // an HDF5 attribute has 64 KiB
+    all += (all.empty() ? "" : " ") + input;
+  }
+  return all;
+}
+
+void require_space(const std::filesystem::path& output, std::uint64_t bytes) {
+  std::error_code error;
+  const auto directory = output.has_parent_path() ? output.parent_path() : ".";
+  const auto space = std::filesystem::space(directory, error);
+  require(error || space.capacity == 0 || space.available >= bytes,
+          "no space left for {}: it needs {} more MiB and its disk has {}; free some space, or write to another disk", output.string(),
+          (bytes >> 20) + 1, space.available >> 20);
+}
+
+/// The spool and the tables -> HDF5. Returns the content hash.
+std::string write_dataset(const PrepareOptions& options, const std::filesystem::path& path, const SpoolFile& spool, std::size_t width,
+                          const std::vector<std::uint64_t>& documents, const Tokenizer& tokenizer) {
+  const auto tokens = static_cast<std::int64_t>(spool.size() / width);
+  require_space(options.output, spool.size() + documents.size() * 8);
+  Hdf5File file(path, Hdf5File::Mode::create);
+  ContentHash hash;
+  file.create("tokens", width == 2 ? H5Type::u16 : H5Type::u32, {tokens});
+  const auto rows = std::int64_t{1} << 22;
+  std::vector<std::byte> buffer(static_cast<std::size_t>(std::min(rows, tokens)) * width);
+  for (std::int64_t first = 0; first < tokens; first += rows) {
+    check_interrupted(options);
+    const auto count = std::min(rows, tokens - first);
+    const auto part = std::span(buffer).first(static_cast<std::size_t>(count) * width);
+    spool.read(static_cast<std::uint64_t>(first) * width, part);
+    hash.update(part);
+    file.write_rows("tokens", first, count, part);
+  }
+  const auto borders = std::as_bytes(std::span(documents));
+  hash.update(borders);
+  file.write("documents", H5Type::u64, {static_cast<std::int64_t>(documents.size())}, borders);
+  const auto token_bytes = tokenizer.token_bytes();
+  file.write("token_bytes", H5Type::u16, {tokenizer.vocab()}, std::as_bytes(std::span(token_bytes)));
+  file.write_attribute("/", "format_version", std::int64_t{1});
+  file.write_attribute("/", "tokenizer", tokenizer.kind());
+  file.write_attribute("/", "tokenizer_files", tokenizer.files());
+  file.write_attribute("/", "vocab", tokenizer.vocab());
+  file.write_attribute("/", "source", joined(options.inputs));
+  file.write_attribute("/", "content_hash", hash.hex());
+  file.close();
+  return hash.hex();
+}
+
+}  // namespace
+
+PrepareReport prepare(const PrepareOptions& options, const std::function<void(const PrepareProgress&)>& progress) {
+  require_usage(options.threads >= 0, "--threads {}; choose 1 or more, or 0 for all cores", options.threads);
+  const auto tokenizer = make_tokenizer(options.tokenizer);
+  const auto corpus = find_corpus(options.inputs);
+  check_output(options, corpus);
+  const std::size_t width = tokenizer->vocab() <= 65536 ? 2 : 4;
+  const int threads = options.threads > 0 ? options.threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+
+  SpoolFile spool(options.output.string() + ".tokens.partial");
+  Collector collector(spool, *tokenizer, width, options.bad_input);
+  CorpusReader reader(corpus.files);
+  OrderedPipeline<TextBlock, EncodedBlock>().run(
+      threads,
+      [&]() -> std::optional<TextBlock> {
+        TextBlock block;
+        return reader.next(block) ? std::optional(std::move(block)) : std::nullopt;
+      },
+      [&] {
+        // Shared, as std::function must be copyable.
+        auto encoder = std::make_shared<BlockEncoder>(corpus.files, *tokenizer, width);
+        return [encoder](TextBlock&& block) { return (*encoder)(block); };
+      },
+      [&](EncodedBlock&& block) {
+        check_interrupted(options);
+        collector.take(block);
+        if (progress) {
+          progress({block.bytes_read, corpus.bytes, static_cast<std::int64_t>(collector.documents.size() - 1),
+                    static_cast<std::int64_t>(spool.size() / width)});
+        }
+      });
+
+  auto report = std::move(collector.report);
+  report.files = static_cast<std::int64_t>(corpus.files.size());
+  report.ignored_files = corpus.ignored;
+  report.documents = static_cast<std::int64_t>(collector.documents.size() - 1);
+  report.tokens = static_cast<std::int64_t>(spool.size() / width);
+  require(report.documents > 0, "there is no text in {}: {} empty documents, {} skipped; give a corpus with text", joined(options.inputs),
+          report.empty, report.skipped);
+  PartialPath partial(options.output.string() + ".partial");
+  report.content_hash = write_dataset(options, partial.path(), spool, width, collector.documents, *tokenizer);
+  check_interrupted(options);
+  partial.finish(options.output);
+  return report;
+}
+
+}  // namespace lexring

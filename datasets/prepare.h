@@ -1,0 +1,47 @@
+/// Text -> a dataset (datasets/dataset.h), on all cores, in memory that does not grow with the corpus.
+///
+/// A thread reads and cuts, `threads` parse, check and tokenise, the calling thread writes tokens in the corpus' order to OUTPUT.tokens.partial. When
+/// their number is known OUTPUT.partial is written as HDF5, flushed to disk, and renamed to OUTPUT. The file is the same for any number of threads.
+/// Whatever ends it early (an error, an interruption), OUTPUT stays as it was before and both partial files are removed; those of a run that was killed
+/// are overwritten by the next. It needs about twice the output's size on disk while it runs, plus 8 bytes of memory per document.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace lexring {
+
+enum class BadInput { refuse, skip };
+
+struct PrepareOptions {
+  std::vector<std::string> inputs;   ///< files and directories, see datasets/corpus.h
+  std::filesystem::path output;      ///< its directory is made if need be
+  std::string tokenizer = "bytes";
+  BadInput bad_input = BadInput::refuse;
+  int threads = 0;                   ///< 0: all cores
+  std::function<bool()> interrupted; ///< asked a few times a second; true ends the work with an Error
+};
+
+struct PrepareProgress {
+  std::uint64_t bytes = 0, total_bytes = 0;  ///< on disk (compressed)
+  std::int64_t documents = 0, tokens = 0;
+};
+
+struct PrepareReport {
+  std::int64_t files = 0, documents = 0, tokens = 0;
+  std::uint64_t text_bytes = 0;          ///< UTF-8, of the documents
+  std::int64_t empty = 0;                ///< documents without text, left out
+  std::int64_t skipped = 0;              ///< bad lines and files left out (BadInput::skip)
+  std::vector<std::string> skipped_examples;  ///< the first few, as messages
+  std::int64_t ignored_files = 0;        ///< in directories, of no known kind
+  std::string content_hash;
+};
+
+/// Throws UsageError for impossible options and inputs that do not exist; Error naming file and line for text that is not sound (unless skipped), and
+/// for everything that reading and writing run into.
+PrepareReport prepare(const PrepareOptions& options, const std::function<void(const PrepareProgress&)>& progress = {});
+
+}  // namespace lexring

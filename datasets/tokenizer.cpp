@@ -1,0 +1,37 @@
+#include "datasets/tokenizer.h"
+
+#include "framework/base/error.h"
+
+namespace lexring {
+
+std::vector<std::uint16_t> ByteTokenizer::token_bytes() const {
+  std::vector<std::uint16_t> bytes(257, 1);
+  bytes[256] = 0;
+  return bytes;
+}
+
+void ByteTokenizer::encode(std::string_view text, std::vector<std::uint32_t>& ids) const {
+  const auto first = ids.size();
+  ids.resize(first + text.size());
+  for (std::size_t i = 0; i < text.size(); ++i) ids[first + i] = static_cast<unsigned char>(text[i]);
+}
+
+std::string ByteTokenizer::decode(std::span<const std::int32_t> ids) const {
+  std::string text;
+  text.reserve(ids.size());
+  for (const auto id : ids) {
+    require(id >= 0 && id <= 256,
+            "token {} is not in the byte tokenizer's vocabulary of 257; the model or the dataset uses another tokenizer", id);
+    if (id < 256) text.push_back(static_cast<char>(id));
+  }
+  return text;
+}
+
+std::unique_ptr<Tokenizer> make_tokenizer(const std::string& kind, const std::string& files) {
+  require_usage(kind == "bytes", "unknown tokenizer \"{}\"; this version knows: bytes", kind);
+  require(files.empty(), "the byte tokenizer has no files, but {} bytes of them are stored with it; the dataset or checkpoint is damaged",
+          files.size());
+  return std::make_unique<ByteTokenizer>();
+}
+
+}  // namespace lexring
