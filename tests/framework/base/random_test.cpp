@@ -1,0 +1,73 @@
+#include "framework/base/random.h"
+
+#include <cmath>
+#include <set>
+
+#include <gtest/gtest.h>
+
+namespace lexring {
+namespace {
+
+using Words = std::array<std::uint32_t, 4>;
+
+// The known answers published with Random123 (kat_vectors, philox4x32, 10 rounds).
+TEST(Random, PhiloxGivesThePublishedAnswers) {
+  EXPECT_EQ(philox({0, 0, 0, 0}, {0, 0}), (Words{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
+  EXPECT_EQ(philox({~0U, ~0U, ~0U, ~0U}, {~0U, ~0U}), (Words{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
+  EXPECT_EQ(philox({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}),
+            (Words{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
+}
+
+TEST(Random, StreamIdsAreFnv1a) {
+  EXPECT_EQ(stream_id(""), 0xcbf29ce484222325U);
+  EXPECT_EQ(stream_id("a"), 0xaf63dc4c8601ec8cU);
+  EXPECT_EQ(stream_id("foobar"), 0x85944171f73967e8U);
+}
+
+TEST(Random, BitsAreThoseOfOneBlock) {
+  EXPECT_EQ(random_bits(0, 0, 0), 0xe169c58d6627e8d5U);
+  EXPECT_EQ(random_bits(0x299f31d0a4093822, 0x0370734413198a2e, 0x85a308d3243f6a88), 0x94fdccebd16cfe09U);
+}
+
+TEST(Random, SeedStreamAndIndexAllMatter) {
+  std::set<std::uint64_t> seen;
+  for (const std::uint64_t high : {0ULL, 1ULL << 40}) {
+    for (std::uint64_t i = 0; i < 100; ++i) {
+      seen.insert(random_bits(high + i + 1, 0, 0));
+      seen.insert(random_bits(0, high + i + 1, 0));
+      seen.insert(random_bits(0, 0, high + i + 1));
+    }
+  }
+  EXPECT_EQ(seen.size(), 600U);
+}
+
+TEST(Random, UniformIsUniform) {
+  constexpr int count = 200000;
+  double sum = 0, squares = 0;
+  for (int i = 0; i < count; ++i) {
+    const double u = random_uniform(7, stream_id("uniform"), static_cast<std::uint64_t>(i));
+    ASSERT_GE(u, 0.0);
+    ASSERT_LT(u, 1.0);
+    sum += u;
+    squares += u * u;
+  }
+  EXPECT_NEAR(sum / count, 0.5, 4 * std::sqrt(1.0 / 12 / count));
+  EXPECT_NEAR(squares / count, 1.0 / 3, 4 * std::sqrt(4.0 / 45 / count));
+}
+
+TEST(Random, NormalHasTheMomentsOfANormal) {
+  constexpr int count = 200000;
+  double moments[4] = {};
+  for (int i = 0; i < count; ++i) {
+    const double x = random_normal(7, stream_id("normal"), static_cast<std::uint64_t>(i));
+    ASSERT_TRUE(std::isfinite(x));
+    for (int k = 0; k < 4; ++k) moments[k] += std::pow(x, k + 1) / count;
+  }
+  EXPECT_NEAR(moments[0], 0, 4 * std::sqrt(1.0 / count));
+  EXPECT_NEAR(moments[1], 1, 4 * std::sqrt(2.0 / count));
+  EXPECT_NEAR(moments[2], 0, 4 * std::sqrt(15.0 / count));
+  EXPECT_NEAR(moments[3], 3, 4 * std::sqrt(96.0 / count));
+}
+
+}  // namespace
+}  // namespace lexring
