@@ -1,0 +1,80 @@
+#include "framework/backend/cpu/dispatch.h"
+#include "framework/backend/cpu/kernels.h"
+#include "framework/backend/cpu/simd.h"
+#include "framework/base/parallel_for.h"
+
+namespace lexring::cpu {
+
+using namespace simd;
+
+namespace {
+constexpr std::int64_t grain = 8192;
+constexpr float sqrt_half = 0.70710678F;
+constexpr float inverse_sqrt_two_pi = 0.39894228F;
+
+f32v sigmoid(f32v x) { return 1.0F / (1.0F + simd::exp(-x)); }
+}  // namespace
+
+void gelu(const Tensor& u, const Tensor& a) {
+  with_type(u.dtype(), [&]<class T>(Type<T>) {
+    const T* from = u.data<T>();
+    T* to = a.data<T>();
+    parallel_for(0, u.elements(), grain, [&](std::int64_t first, std::int64_t last) {
+      for_lanes(last - first, [&](std::int64_t i, std::int64_t n) {
+        const f32v x = load(from + first + i, n);
+        store(to + first + i, 0.5F * x * (1.0F + simd::erf(x * sqrt_half)), n);
+      });
+    });
+  });
+}
+
+void gelu_backward(const Tensor& u, const Tensor& da, const Tensor& du) {
+  with_type(u.dtype(), [&]<class T>(Type<T>) {
+    const T* from = u.data<T>();
+    const T* incoming = da.data<T>();
+    T* to = du.data<T>();
+    parallel_for(0, u.elements(), grain, [&](std::int64_t first, std::int64_t last) {
+      for_lanes(last - first, [&](std::int64_t i, std::int64_t n) {
+        const f32v x = load(from + first + i, n);
+        const f32v slope = 0.5F * (1.0F + simd::erf(x * sqrt_half)) + x * inverse_sqrt_two_pi * simd::exp(-0.5F * x * x);
+        store(to + first + i, load(incoming + first + i, n) * slope, n);
+      });
+    });
+  });
+}
+
+void swiglu(const Tensor& gate_up, const Tensor& a) {
+  const std::int64_t width = a.row_elements();
+  with_type(a.dtype(), [&]<class T>(Type<T>) {
+    parallel_for(0, a.rows(), 16, [&](std::int64_t first, std::int64_t last) {
+      for (std::int64_t n = first; n < last; ++n) {
+        const T* gate = gate_up.data<T>() + n * 2 * width;
+        T* to = a.data<T>() + n * width;
+        for_lanes(width, [&](std::int64_t i, std::int64_t m) {
+          const f32v g = load(gate + i, m);
+          store(to + i, g * sigmoid(g) * load(gate + width + i, m), m);
+        });
+      }
+    });
+  });
+}
+
+void swiglu_backward(const Tensor& gate_up, const Tensor& da, const Tensor& dgate_up) {
+  const std::int64_t width = da.row_elements();
+  with_type(da.dtype(), [&]<class T>(Type<T>) {
+    parallel_for(0, da.rows(), 16, [&](std::int64_t first, std::int64_t last) {
+      for (std::int64_t n = first; n < last; ++n) {
+        const T* gate = gate_up.data<T>() + n * 2 * width;
+        const T* incoming = da.data<T>() + n * width;
+        T* to = dgate_up.data<T>() + n * 2 * width;
+        for_lanes(width, [&](std::int64_t i, std::int64_t m) {
+          const f32v g = load(gate + i, m), u = load(gate + width + i, m), d = load(incoming + i, m), s = sigmoid(g);
+          store(to + i, d * u * s * (1.0F + g * (1.0F - s)), m);
+          store(to + width + i, d * g * s, m);
+        });
+      }
+    });
+  });
+}
+
+}  // namespace lexring::cpu

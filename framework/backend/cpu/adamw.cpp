@@ -1,0 +1,39 @@
+#include <cmath>
+
+#include "framework/backend/cpu/dispatch.h"
+#include "framework/backend/cpu/kernels.h"
+#include "framework/backend/cpu/simd.h"
+#include "framework/base/parallel_for.h"
+
+namespace lexring::cpu {
+
+using namespace simd;
+
+void adamw(const AdamW& hyper, const Tensor& value, const Tensor& gradient, const Tensor& first_moment, const Tensor& second_moment,
+           const Tensor& compute) {
+  const auto step = static_cast<double>(hyper.step);
+  const auto b1 = static_cast<float>(hyper.beta1), b2 = static_cast<float>(hyper.beta2), eps = static_cast<float>(hyper.eps);
+  const auto c1 = static_cast<float>(1 - hyper.beta1), c2 = static_cast<float>(1 - hyper.beta2);
+  const auto rate = static_cast<float>(hyper.lr / (1 - std::pow(hyper.beta1, step)));
+  const auto unbias = static_cast<float>(1 / std::sqrt(1 - std::pow(hyper.beta2, step)));
+  const auto keep = static_cast<float>(1 - hyper.lr * hyper.weight_decay), clip = static_cast<float>(hyper.gradient_scale);
+  float *w = value.data<float>(), *m = first_moment.data<float>(), *v = second_moment.data<float>();
+  const float* g = gradient.data<float>();
+  bfloat16* copy = compute.defined() && compute.dtype() == Dtype::bf16 ? compute.data<bfloat16>() : nullptr;
+  parallel_for(0, value.elements(), 4096, [&](std::int64_t first, std::int64_t last) {
+    for_lanes(last - first, [&](std::int64_t at, std::int64_t n) {
+      const std::int64_t i = first + at;
+      const f32v grad = load(g + i, n) * clip;
+      const f32v m1 = b1 * load(m + i, n) + c1 * grad, v1 = b2 * load(v + i, n) + c2 * grad * grad;
+      f32v root;
+      for (int lane = 0; lane < lanes; ++lane) root[lane] = std::sqrt(v1[lane]);
+      const f32v updated = keep * load(w + i, n) - rate * m1 / (root * unbias + eps);
+      store(m + i, m1, n);
+      store(v + i, v1, n);
+      store(w + i, updated, n);
+      if (copy) store(copy + i, updated, n);
+    });
+  });
+}
+
+}  // namespace lexring::cpu

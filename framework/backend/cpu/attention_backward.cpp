@@ -1,0 +1,252 @@
+#include <cmath>
+
+#include "framework/backend/cpu/attention_workspace.h"
+#include "framework/backend/cpu/dispatch.h"
+#include "framework/backend/cpu/kernels.h"
+#include "framework/base/parallel_for.h"
+
+namespace lexring::cpu {
+namespace {
+
+using namespace simd;
+
+/// One sequence of queries and of keys (either may be missing), one key head, all query heads that read it. Tiles of queries run outside, so that
+/// dq stays in the cache; dk and dv are accumulated for the whole sequence.
+template <class T>
+class BackwardTask {
+ public:
+  BackwardTask(const AttentionBackward& call, const Side& queries, const Side& keys, const Ranges& ranges, std::int64_t query_sequence,
+               std::int64_t key_sequence, std::int64_t kv_head)
+      : call_(call), queries_(queries), keys_(keys), ranges_(ranges), query_sequence_(query_sequence), key_sequence_(key_sequence), kv_head_(kv_head),
+        width_(call.spec.head_width), stride_(padded_width(width_)), group_(call.spec.heads / call.spec.kv_heads),
+        runtime_(call.q.matrix.runtime()) {
+    if (key_sequence >= 0) rows_ = call.keys.sequences[static_cast<std::size_t>(key_sequence)];
+    const std::int64_t pair = query_tile * key_tile;
+    query_ = floats(query_tile * stride_), based_ = floats(query_tile * stride_), dquery_ = floats(query_tile * stride_);
+    part_ = floats(query_tile * stride_), staging_ = floats(key_tile * stride_);
+    scores_ = floats(pair), dweights_ = floats(pair);
+    left_ = take<Word<T>>(memory_, runtime_, query_tile * words<T>(width_));
+    query_rows_ = take<Word<T>>(memory_, runtime_, packed_words<T>(query_tile, width_));
+    doutput_rows_ = take<Word<T>>(memory_, runtime_, packed_words<T>(query_tile, width_));
+    if constexpr (WordOf<T>::depth == 2) {
+      weight_pairs_ = take<Word<T>>(memory_, runtime_, pair / 2), dscore_pairs_ = take<Word<T>>(memory_, runtime_, pair / 2);
+      dscore_rows_ = reinterpret_cast<T*>(take<Word<T>>(memory_, runtime_, pair / 2));
+    }
+    factors_.resize(static_cast<std::size_t>(width_ / 2));
+  }
+
+  void run() {
+    if (key_sequence_ >= 0) begin_keys();
+    if (query_sequence_ >= 0) {
+      const std::int64_t begin = queries_.first_tile[static_cast<std::size_t>(query_sequence_)], end = queries_.first_tile[static_cast<std::size_t>(query_sequence_) + 1];
+      for (std::int64_t t = begin; t < end; ++t) {
+        for (std::int64_t g = 0; g < group_; ++g) query_rows(queries_.tiles[static_cast<std::size_t>(t)], kv_head_ * group_ + g);
+      }
+    }
+    if (key_sequence_ >= 0) end_keys();
+  }
+
+ private:
+  float* floats(std::int64_t count) { return take<float>(memory_, runtime_, count); }
+
+  void begin_keys() {
+    first_tile_ = keys_.first_tile[static_cast<std::size_t>(key_sequence_)], last_tile_ = keys_.first_tile[static_cast<std::size_t>(key_sequence_) + 1];
+    const std::int64_t slots = last_tile_ - first_tile_;
+    const auto space = [&](std::int64_t each) { return take<Word<T>>(memory_, runtime_, slots * each); };
+    packed_ = {width_, space(PackedKeys<T>::transposed_words(width_)), space(PackedKeys<T>::row_words(width_)),
+               space(PackedKeys<T>::transposed_words(width_)), nullptr};
+    packed_tiles_.assign(static_cast<std::size_t>(slots), false);
+    dkey_ = floats(rows_.count * stride_), dvalue_ = floats(rows_.count * stride_);
+    load_state(call_.dk_state, call_.key_stage.first, rows_.first, rows_.count, call_.spec.kv_heads, kv_head_, dkey_);
+    load_state(call_.dv_state, call_.key_stage.first, rows_.first, rows_.count, call_.spec.kv_heads, kv_head_, dvalue_);
+  }
+
+  void end_keys() {
+    if (!call_.key_stage.last) {
+      store_state(call_.dk_state, rows_.first, rows_.count, call_.spec.kv_heads, kv_head_, dkey_);
+      store_state(call_.dv_state, rows_.first, rows_.count, call_.spec.kv_heads, kv_head_, dvalue_);
+      return;
+    }
+    rotate_rows_back(dkey_, stride_, keys_.factors, rows_.first, rows_.count, width_, 1.0F,
+                     call_.dk.template data<T>() + rows_.first * call_.dk.stride() + kv_head_ * width_, call_.dk.stride());
+    rotate_rows_back(dvalue_, stride_, RowFactors{}, rows_.first, rows_.count, width_, 1.0F,
+                     call_.dv.template data<T>() + rows_.first * call_.dv.stride() + kv_head_ * width_, call_.dv.stride());
+  }
+
+  /// One tile of queries of one head against all keys it sees.
+  void query_rows(const TokenTile& queries, std::int64_t head) {
+    const float scale = static_cast<float>(call_.spec.scale) * log2_e;
+    load_state(call_.dq_state, call_.query_stage.first, queries.first, queries.count, call_.spec.heads, head, dquery_);
+    bool prepared = false;
+    for (std::int64_t k = first_tile_; k < last_tile_; ++k) {
+      const TokenTile& keys = keys_.tiles[static_cast<std::size_t>(k)];
+      const TileMask mask = make_mask(ranges_.rows.data(), queries, keys);
+      if (!mask.any) continue;
+      if (!prepared) prepare(queries, head, scale);
+      prepared = true;
+      const std::int64_t slot = k - first_tile_;
+      if (!packed_tiles_[static_cast<std::size_t>(slot)]) packed_.pack(slot, keys, call_.k, call_.v, kv_head_, keys_.factors, staging_);
+      packed_tiles_[static_cast<std::size_t>(slot)] = true;
+      meet(queries, keys, mask, slot, head);
+    }
+    if (!call_.query_stage.last) {
+      store_state(call_.dq_state, queries.first, queries.count, call_.spec.heads, head, dquery_);
+      return;
+    }
+    rotate_rows_back(dquery_, stride_, queries_.factors, queries.first, queries.count, width_, scale,
+                     call_.dq.template data<T>() + queries.first * call_.dq.stride() + head * width_, call_.dq.stride());
+  }
+
+  void prepare(const TokenTile& queries, std::int64_t head, float scale) {
+    rotate_rows(call_.q.template data<T>() + queries.first * call_.q.stride() + head * width_, call_.q.stride(), queries_.factors, queries.first,
+                queries.count, width_, scale, query_, stride_);
+    if (call_.spec.log_decay.empty()) {
+      pack_left<T>(query_, stride_, queries.count, width_, left_);
+      pack_rows<T>(query_, stride_, queries.count, width_, query_rows_);
+    }
+    rotate_rows(doutput(queries.first, head), call_.spec.heads * width_, RowFactors{}, 0, queries.count, width_, 1.0F, part_, stride_);
+    pack_rows<T>(part_, stride_, queries.count, width_, doutput_rows_);
+    distance_.slope = call_.spec.slopes.empty() ? 0.0F : call_.spec.slopes[static_cast<std::size_t>(head)] * log2_e;
+  }
+
+  void meet(const TokenTile& queries, const TokenTile& keys, const TileMask& mask, std::int64_t slot, std::int64_t head) {
+    const bool decays = !call_.spec.log_decay.empty();
+    if (decays) {
+      const auto at = [](const TokenTable& table, std::int64_t row) { return table.position[static_cast<std::size_t>(row)]; };
+      pair_factors(call_.spec, at(call_.queries, queries.first) - at(call_.keys, keys.first + keys.count - 1), factors_.data());
+      scale_pairs(query_, stride_, queries.count, width_, factors_.data(), based_, stride_);
+      pack_left<T>(based_, stride_, queries.count, width_, left_);
+      pack_rows<T>(based_, stride_, queries.count, width_, query_rows_);
+    }
+    const ColumnRange columns = mask;
+    const std::int64_t depth = words<T>(width_);
+    tile_product<T>(queries.count, {left_, depth, 1}, packed_.keys_transposed(slot, keys.count), 0, depth, columns.first, columns.last, scores_,
+                    key_tile, false);
+    tile_product<T>(queries.count, {reinterpret_cast<const Word<T>*>(doutput(queries.first, head)), call_.spec.heads * width_ / WordOf<T>::depth, 1},
+                    packed_.values_transposed(slot, keys.count), 0, depth, columns.first, columns.last, dweights_, key_tile, false);
+    if (distance_.slope != 0) distance_.set(call_.keys, keys);
+    const bool masked = !mask.all || keys.count % lanes != 0;
+    for (std::int64_t r = 0; r < queries.count; r += WordOf<T>::depth) differentiate(queries, keys, columns, masked, head, r);
+
+    // dv += P^T dO, dk += dS^T q; then dq += dS k.
+    const std::int64_t seen = columns.last - columns.first, key = keys.first - rows_.first + columns.first;
+    const Right<T> doutput_rows{doutput_rows_, words<T>(queries.count), width_}, query_rows{query_rows_, words<T>(queries.count), width_};
+    tile_product<T>(seen, {weights_transposed() + columns.first, 1, key_tile}, doutput_rows, dvalue_ + key * stride_, stride_, true);
+    tile_product<T>(seen, {dscores_transposed() + columns.first, 1, key_tile}, query_rows, dkey_ + key * stride_, stride_, true);
+    const std::int64_t first_word = columns.first / WordOf<T>::depth;
+    tile_product<T>(queries.count, {dscores() + first_word, key_tile / WordOf<T>::depth, 1}, packed_.keys_rows(slot, keys.count), first_word,
+                    words<T>(columns.last), 0, width_, decays ? part_ : dquery_, stride_, !decays);
+    if (decays) add_scaled(queries.count);
+  }
+
+  /// Rows r (and r + 1, in bf16): P = exp2(S - lse), dS = P (dP - delta), 0 where masked, laid out for the three products.
+  void differentiate(const TokenTile& queries, const TokenTile& keys, const ColumnRange& columns, bool masked, std::int64_t head, std::int64_t r) {
+    constexpr int together = WordOf<T>::depth;
+    float lse[2] = {}, delta[2] = {}, distance[2] = {};
+    const int live = static_cast<int>(std::min<std::int64_t>(together, queries.count - r));
+    const RowRange nothing = {0, 0, 0, 0};
+    const auto range = [&](int j) { return j < live ? ranges_.rows[static_cast<std::size_t>(queries.first + r + j)] : nothing; };
+    const RowMask mask[2] = {{range(0), keys.first, keys.count}, {range(1), keys.first, keys.count}};
+    for (int j = 0; j < live; ++j) {
+      const std::int64_t at = (queries.first + r + j) * call_.spec.heads + head;
+      lse[j] = call_.lse.template data<float>()[at] * log2_e;
+      delta[j] = call_.delta.template data<float>()[at];
+      if (distance_.slope != 0) distance[j] = distance_.query(call_.queries.position[static_cast<std::size_t>(queries.first + r + j)]);
+    }
+    const bool select = masked || live < together;
+    for (std::int64_t i = columns.first; i < columns.padded; i += lanes) {
+      f32v p[2] = {}, ds[2] = {};
+      for (int j = 0; j < together; ++j) {
+        f32v s = load(scores_ + (r + j) * key_tile + i);
+        if (distance_.slope != 0) s -= distance_.bias(i, distance[j]);
+        p[j] = simd::exp2(s - lse[j]);
+        ds[j] = p[j] * (load(dweights_ + (r + j) * key_tile + i) - delta[j]) * ln_2;
+        if (select) p[j] = mask[j].select(i, p[j], f32v{}), ds[j] = mask[j].select(i, ds[j], f32v{});
+      }
+      if constexpr (together == 1) {
+        store(scores_ + r * key_tile + i, p[0]);
+        store(dweights_ + r * key_tile + i, ds[0]);
+      } else {
+        const u32v weights = bf16_bits(p[0]) | bf16_bits(p[1]) << 16, dscores = bf16_bits(ds[0]) | bf16_bits(ds[1]) << 16;
+        std::memcpy(weight_pairs_ + r / 2 * key_tile + i, &weights, sizeof weights);
+        std::memcpy(dscore_pairs_ + r / 2 * key_tile + i, &dscores, sizeof dscores);
+        store(dscore_rows_ + r * key_tile + i, ds[0]);
+        store(dscore_rows_ + (r + 1) * key_tile + i, ds[1]);
+      }
+    }
+  }
+
+  void add_scaled(std::int64_t count) {
+    for (std::int64_t n = 0; n < count; ++n) {
+      for (std::int64_t i = 0; i < width_; ++i) dquery_[n * stride_ + i] += part_[n * stride_ + i] * factors_[static_cast<std::size_t>(i / 2)];
+    }
+  }
+
+  const T* doutput(std::int64_t row, std::int64_t head) const {
+    return call_.doutput.template data<T>() + (row * call_.spec.heads + head) * width_;
+  }
+  const Word<T>* weights_transposed() const {
+    if constexpr (WordOf<T>::depth == 1) return scores_;
+    else return weight_pairs_;
+  }
+  const Word<T>* dscores_transposed() const {
+    if constexpr (WordOf<T>::depth == 1) return dweights_;
+    else return dscore_pairs_;
+  }
+  const Word<T>* dscores() const {
+    if constexpr (WordOf<T>::depth == 1) return dweights_;
+    else return reinterpret_cast<const Word<T>*>(dscore_rows_);
+  }
+
+  void load_state(const Tensor& state, bool first, std::int64_t row, std::int64_t count, std::int64_t heads, std::int64_t head, float* to) const {
+    std::fill(to, to + count * stride_, 0.0F);
+    if (first) return;
+    for (std::int64_t n = 0; n < count; ++n) std::copy_n(state.data<float>() + ((row + n) * heads + head) * width_, width_, to + n * stride_);
+  }
+  void store_state(const Tensor& state, std::int64_t row, std::int64_t count, std::int64_t heads, std::int64_t head, const float* from) const {
+    for (std::int64_t n = 0; n < count; ++n) std::copy_n(from + n * stride_, width_, state.data<float>() + ((row + n) * heads + head) * width_);
+  }
+
+  const AttentionBackward& call_;
+  const Side &queries_, &keys_;
+  const Ranges& ranges_;
+  std::int64_t query_sequence_, key_sequence_, kv_head_;
+  std::int64_t width_, stride_, group_;
+  Runtime& runtime_;
+  TokenTable::Sequence rows_{0, 0, 0};
+  std::int64_t first_tile_ = 0, last_tile_ = 0;
+  std::vector<Tensor> memory_;
+  std::vector<bool> packed_tiles_;
+  std::vector<float> factors_;
+  PackedKeys<T> packed_{};
+  TileDistance distance_;
+  float *query_, *based_, *dquery_, *part_, *staging_, *scores_, *dweights_, *dkey_ = nullptr, *dvalue_ = nullptr;
+  Word<T>*left_, *query_rows_, *doutput_rows_, *weight_pairs_ = nullptr, *dscore_pairs_ = nullptr;
+  T* dscore_rows_ = nullptr;
+};
+
+}  // namespace
+
+void attention_backward(const AttentionBackward& call) {
+  Runtime& runtime = call.q.matrix.runtime();
+  const Side queries = make_side(call.spec, call.queries, call.query_rotary, Role::query, runtime);
+  const Side keys = make_side(call.spec, call.keys, call.key_rotary, Role::key, runtime);
+  const Ranges ranges = make_ranges(call);
+  std::vector<std::pair<std::int64_t, std::int64_t>> pairs;  // of sequences; -1 where the other side has none of that id
+  std::vector<bool> met(call.keys.sequences.size());
+  for (std::size_t s = 0; s < call.queries.sequences.size(); ++s) {
+    pairs.emplace_back(static_cast<std::int64_t>(s), ranges.key_sequence[s]);
+    if (ranges.key_sequence[s] >= 0) met[static_cast<std::size_t>(ranges.key_sequence[s])] = true;
+  }
+  for (std::size_t s = 0; s < met.size(); ++s) {
+    if (!met[s]) pairs.emplace_back(-1, static_cast<std::int64_t>(s));
+  }
+  with_type(call.q.dtype(), [&]<class T>(Type<T>) {
+    parallel_tasks(static_cast<std::int64_t>(pairs.size()) * call.spec.kv_heads, [&](std::int64_t task) {
+      const auto& [q, k] = pairs[static_cast<std::size_t>(task / call.spec.kv_heads)];
+      BackwardTask<T>(call, queries, keys, ranges, q, k, task % call.spec.kv_heads).run();
+    });
+  });
+}
+
+}  // namespace lexring::cpu

@@ -1,0 +1,243 @@
+#include <cmath>
+
+#include "framework/backend/cpu/attention_workspace.h"
+#include "framework/backend/cpu/dispatch.h"
+#include "framework/backend/cpu/kernels.h"
+#include "framework/base/parallel_for.h"
+
+namespace lexring::cpu {
+namespace {
+
+using namespace simd;
+
+constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
+constexpr std::int64_t segment_tiles = 32;  // packed at a time: memory does not grow with the keys
+
+/// The running state of one query head over one sequence: o [n, padded E], m (base 2) and l [n].
+struct HeadState {
+  float *output, *maximum, *sum;
+};
+
+/// One sequence of queries, one key head, all query heads that read it.
+template <class T>
+class ForwardTask {
+ public:
+  ForwardTask(const AttentionForward& call, const Side& queries, const Side& keys, const Ranges& ranges, std::int64_t sequence, std::int64_t kv_head)
+      : call_(call), queries_(queries), keys_(keys), ranges_(ranges), sequence_(sequence), kv_head_(kv_head), rows_(call.queries.sequences[static_cast<std::size_t>(sequence)]),
+        width_(call.spec.head_width), stride_(padded_width(width_)), group_(call.spec.heads / call.spec.kv_heads) {
+    Runtime& runtime = call.q.matrix.runtime();
+    for (std::int64_t g = 0; g < group_; ++g) {
+      states_.push_back({take<float>(memory_, runtime, rows_.count * stride_), take<float>(memory_, runtime, rows_.count),
+                         take<float>(memory_, runtime, rows_.count)});
+    }
+    staging_ = take<float>(memory_, runtime, key_tile * stride_);
+    query_ = take<float>(memory_, runtime, query_tile * stride_);
+    based_ = take<float>(memory_, runtime, query_tile * stride_);
+    left_ = take<Word<T>>(memory_, runtime, query_tile * words<T>(width_));
+    scores_ = take<float>(memory_, runtime, query_tile * key_tile);
+    weights_ = reinterpret_cast<T*>(take<float>(memory_, runtime, query_tile * key_tile));
+    factors_.resize(static_cast<std::size_t>(width_ / 2));
+  }
+
+  void run() {
+    for (std::int64_t g = 0; g < group_; ++g) load_state(g);
+    const std::int64_t key_sequence = ranges_.key_sequence[static_cast<std::size_t>(sequence_)];
+    if (key_sequence >= 0) {
+      const std::int64_t begin = keys_.first_tile[static_cast<std::size_t>(key_sequence)], end = keys_.first_tile[static_cast<std::size_t>(key_sequence) + 1];
+      const std::int64_t slots = std::min(segment_tiles, end - begin);
+      Runtime& runtime = call_.q.matrix.runtime();
+      packed_ = {width_, take<Word<T>>(memory_, runtime, slots * PackedKeys<T>::transposed_words(width_)), nullptr, nullptr,
+                 take<Word<T>>(memory_, runtime, slots * PackedKeys<T>::row_words(width_))};
+      for (std::int64_t first = begin; first < end; first += segment_tiles) segment(first, std::min(first + segment_tiles, end));
+    }
+    for (std::int64_t g = 0; g < group_; ++g) store_state(g);
+  }
+
+ private:
+  void segment(std::int64_t first, std::int64_t last) {
+    std::vector<bool> packed(static_cast<std::size_t>(last - first));
+    const std::int64_t begin = queries_.first_tile[static_cast<std::size_t>(sequence_)], end = queries_.first_tile[static_cast<std::size_t>(sequence_) + 1];
+    for (std::int64_t t = begin; t < end; ++t) {
+      const TokenTile& queries = queries_.tiles[static_cast<std::size_t>(t)];
+      masks_.clear();
+      bool any = false;
+      for (std::int64_t k = first; k < last; ++k) {
+        masks_.push_back(make_mask(ranges_.rows.data(), queries, keys_.tiles[static_cast<std::size_t>(k)]));
+        if (!masks_.back().any) continue;
+        any = true;
+        if (!packed[static_cast<std::size_t>(k - first)]) {  // tiles that nobody sees are never touched
+          packed_.pack(k - first, keys_.tiles[static_cast<std::size_t>(k)], call_.k, call_.v, kv_head_, keys_.factors, staging_);
+          packed[static_cast<std::size_t>(k - first)] = true;
+        }
+      }
+      if (!any) continue;
+      for (std::int64_t g = 0; g < group_; ++g) {
+        const std::int64_t head = kv_head_ * group_ + g;
+        rotate_rows(call_.q.data<T>() + queries.first * call_.q.stride() + head * width_, call_.q.stride(), queries_.factors, queries.first,
+                    queries.count, width_, static_cast<float>(call_.spec.scale) * log2_e, query_, stride_);
+        if (call_.spec.log_decay.empty()) pack_left<T>(query_, stride_, queries.count, width_, left_);
+        distance_.slope = call_.spec.slopes.empty() ? 0.0F : call_.spec.slopes[static_cast<std::size_t>(head)] * log2_e;
+        for (std::int64_t k = first; k < last; ++k) {
+          const TileMask& mask = masks_[static_cast<std::size_t>(k - first)];
+          if (mask.any) meet(states_[static_cast<std::size_t>(g)], queries, keys_.tiles[static_cast<std::size_t>(k)], mask, k - first);
+        }
+      }
+    }
+  }
+
+  /// One tile of queries against one of keys.
+  void meet(const HeadState& state, const TokenTile& queries, const TokenTile& keys, const TileMask& mask, std::int64_t slot) {
+    if (!call_.spec.log_decay.empty()) {
+      const auto at = [](const TokenTable& table, std::int64_t row) { return table.position[static_cast<std::size_t>(row)]; };
+      pair_factors(call_.spec, at(call_.queries, queries.first) - at(call_.keys, keys.first + keys.count - 1), factors_.data());
+      scale_pairs(query_, stride_, queries.count, width_, factors_.data(), based_, stride_);
+      pack_left<T>(based_, stride_, queries.count, width_, left_);
+    }
+    const ColumnRange columns = mask;
+    tile_product<T>(queries.count, {left_, words<T>(width_), 1}, packed_.keys_transposed(slot, keys.count), 0, words<T>(width_), columns.first,
+                    columns.last, scores_, key_tile, false);
+    if (distance_.slope != 0) distance_.set(call_.keys, keys);
+    const bool masked = !mask.all || keys.count % lanes != 0;
+    for (std::int64_t r = 0; r < queries.count; ++r) softmax_row(state, queries.first + r, r, keys, columns, masked);
+    const Word<T>* weights = reinterpret_cast<const Word<T>*>(weights_) + columns.first / WordOf<T>::depth;
+    tile_product<T>(queries.count, {weights, key_tile / WordOf<T>::depth, 1}, packed_.values_rows(slot, keys.count), columns.first / WordOf<T>::depth,
+                    words<T>(columns.last), 0, width_, state.output + (queries.first - rows_.first) * stride_, stride_, true);
+  }
+
+  void softmax_row(const HeadState& state, std::int64_t row, std::int64_t r, const TokenTile& keys, const ColumnRange& columns, bool masked) {
+    const RowMask mask(ranges_.rows[static_cast<std::size_t>(row)], keys.first, keys.count);
+    float* scores = scores_ + r * key_tile;
+    T* weights = weights_ + r * key_tile;
+    const float distance = distance_.slope != 0 ? distance_.query(call_.queries.position[static_cast<std::size_t>(row)]) : 0.0F;
+    f32v top = broadcast(minus_infinity);
+    for (std::int64_t i = columns.first; i < columns.padded; i += lanes) {
+      f32v s = load(scores + i);
+      if (distance_.slope != 0) s -= distance_.bias(i, distance);
+      if (masked) s = mask.select(i, s, broadcast(minus_infinity));
+      if (masked || distance_.slope != 0) store(scores + i, s);
+      top = maximum(top, s);
+    }
+    const std::int64_t n = row - rows_.first;
+    const float before = state.maximum[n], now = std::max(before, largest(top));
+    if (now == minus_infinity) {
+      for (std::int64_t i = columns.first; i < columns.padded; i += lanes) store(weights + i, f32v{});
+      return;
+    }
+    f32v total = {};
+    for (std::int64_t i = columns.first; i < columns.padded; i += lanes) {
+      const f32v p = simd::exp2(load(scores + i) - now);
+      total += p;
+      store(weights + i, p);
+    }
+    if (now != before) {
+      const float shrink = std::exp2(before - now);
+      state.sum[n] *= shrink;
+      float* output = state.output + n * stride_;
+      for (std::int64_t i = 0; i < stride_; i += lanes) store(output + i, load(output + i) * shrink);
+      state.maximum[n] = now;
+    }
+    state.sum[n] += sum(total);
+  }
+
+  void load_state(std::int64_t g) {
+    const HeadState& state = states_[static_cast<std::size_t>(g)];
+    const std::int64_t head = kv_head_ * group_ + g, heads = call_.spec.heads;
+    std::fill(state.output, state.output + rows_.count * stride_, 0.0F);
+    std::fill(state.maximum, state.maximum + rows_.count, minus_infinity);
+    std::fill(state.sum, state.sum + rows_.count, 0.0F);
+    if (call_.stage.first) return;
+    for (std::int64_t n = 0; n < rows_.count; ++n) {
+      const std::int64_t at = (rows_.first + n) * heads + head;
+      state.maximum[n] = call_.state.maximum.data<float>()[at] * log2_e;
+      state.sum[n] = call_.state.sum.data<float>()[at];
+      std::copy_n(call_.state.output.data<float>() + at * width_, width_, state.output + n * stride_);
+    }
+  }
+
+  void store_state(std::int64_t g) {
+    const HeadState& state = states_[static_cast<std::size_t>(g)];
+    const std::int64_t head = kv_head_ * group_ + g, heads = call_.spec.heads;
+    for (std::int64_t n = 0; n < rows_.count; ++n) {
+      const std::int64_t at = (rows_.first + n) * heads + head;
+      const float* output = state.output + n * stride_;
+      if (!call_.stage.last) {
+        call_.state.maximum.data<float>()[at] = state.maximum[n] * ln_2;
+        call_.state.sum.data<float>()[at] = state.sum[n];
+        std::copy_n(output, width_, call_.state.output.data<float>() + at * width_);
+        continue;
+      }
+      const bool seen = state.sum[n] > 0;
+      const float inverse = seen ? 1.0F / state.sum[n] : 0.0F;
+      T* out = call_.output.data<T>() + at * width_;
+      for_lanes(width_, [&](std::int64_t i, std::int64_t m) { store(out + i, load(output + i, m) * inverse, m); });
+      call_.lse.data<float>()[at] = seen ? state.maximum[n] * ln_2 + std::log(state.sum[n]) : minus_infinity;
+    }
+  }
+
+  const AttentionForward& call_;
+  const Side &queries_, &keys_;
+  const Ranges& ranges_;
+  std::int64_t sequence_, kv_head_;
+  TokenTable::Sequence rows_;
+  std::int64_t width_, stride_, group_;
+  std::vector<Tensor> memory_;
+  std::vector<HeadState> states_;
+  std::vector<TileMask> masks_;
+  std::vector<float> factors_;
+  PackedKeys<T> packed_{};
+  TileDistance distance_;
+  float *staging_, *query_, *based_, *scores_;
+  Word<T>* left_;
+  T* weights_;
+};
+
+}  // namespace
+
+void attention(const AttentionForward& call) {
+  Runtime& runtime = call.q.matrix.runtime();
+  const Side queries = make_side(call.spec, call.queries, call.query_rotary, Role::query, runtime);
+  const Side keys = make_side(call.spec, call.keys, call.key_rotary, Role::key, runtime);
+  const Ranges ranges = make_ranges(call);
+  const auto sequences = static_cast<std::int64_t>(call.queries.sequences.size());
+  with_type(call.q.dtype(), [&]<class T>(Type<T>) {
+    parallel_tasks(sequences * call.spec.kv_heads, [&](std::int64_t task) {
+      ForwardTask<T>(call, queries, keys, ranges, task / call.spec.kv_heads, task % call.spec.kv_heads).run();
+    });
+  });
+}
+
+void attention_merge(const AttentionState& from, const AttentionState& into) {
+  const std::int64_t rows = from.maximum.elements();
+  const std::int64_t width = rows == 0 ? 0 : from.output.elements() / rows;
+  parallel_for(0, rows, 256, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t n = first; n < last; ++n) {
+      const float a = from.maximum.data<float>()[n];
+      float& b = into.maximum.data<float>()[n];
+      if (a == minus_infinity) continue;
+      const float now = std::max(a, b), mine = std::exp(a - now), theirs = std::exp(b - now);
+      const float* source = from.output.data<float>() + n * width;
+      float* target = into.output.data<float>() + n * width;
+      for_lanes(width, [&](std::int64_t i, std::int64_t m) { store(target + i, theirs * load(target + i, m) + mine * load(source + i, m), m); });
+      float& l = into.sum.data<float>()[n];
+      l = theirs * l + mine * from.sum.data<float>()[n];
+      b = now;
+    }
+  });
+}
+
+void attention_delta(const Tensor& output, const Tensor& doutput, const Tensor& delta) {
+  const std::int64_t rows = delta.elements(), width = rows == 0 ? 0 : output.elements() / rows;
+  with_type(output.dtype(), [&]<class T>(Type<T>) {
+    parallel_for(0, rows, 256, [&](std::int64_t first, std::int64_t last) {
+      for (std::int64_t n = first; n < last; ++n) {
+        f32v total = {};
+        for_lanes(width, [&](std::int64_t i, std::int64_t m) {
+          total += load(output.data<T>() + n * width + i, m) * load(doutput.data<T>() + n * width + i, m);
+        });
+        delta.data<float>()[n] = sum(total);
+      }
+    });
+  });
+}
+
+}  // namespace lexring::cpu

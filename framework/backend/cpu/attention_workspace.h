@@ -1,0 +1,89 @@
+/// Packed keys and working memory of one task: one sequence and one key head.
+#pragma once
+
+#include "framework/backend/cpu/attention_tiles.h"
+#include "framework/backend/cpu/tile_product.h"
+
+namespace lexring::cpu {
+
+/// Working memory in 32-bit words, from the runtime's cache.
+template <class W>
+W* take(std::vector<Tensor>& owner, Runtime& runtime, std::int64_t count) {
+  owner.emplace_back(runtime, Shape{std::max<std::int64_t>(count, 1)}, Dtype::f32);
+  return reinterpret_cast<W*>(owner.back().raw());
+}
+
+/// Keys and values of some tiles of one sequence and head, packed as right operands. `transposed` [E, keys] makes scores; `rows` [keys, E] carry
+/// weights (values) or gradients (keys).
+template <class T>
+struct PackedKeys {
+  std::int64_t width;                                  ///< E
+  Word<T>*key_transposed, *key_rows, *value_transposed, *value_rows;  ///< null: not wanted
+
+  static std::int64_t transposed_words(std::int64_t width) { return packed_words<T>(width, key_tile); }
+  static std::int64_t row_words(std::int64_t width) { return packed_words<T>(key_tile, width); }
+  Right<T> keys_transposed(std::int64_t slot, std::int64_t count) const {
+    return {key_transposed + slot * transposed_words(width), words<T>(width), count};
+  }
+  Right<T> values_transposed(std::int64_t slot, std::int64_t count) const {
+    return {value_transposed + slot * transposed_words(width), words<T>(width), count};
+  }
+  Right<T> keys_rows(std::int64_t slot, std::int64_t count) const { return {key_rows + slot * row_words(width), words<T>(count), width}; }
+  Right<T> values_rows(std::int64_t slot, std::int64_t count) const { return {value_rows + slot * row_words(width), words<T>(count), width}; }
+
+  /// Packs one tile into `slot`; `staging` holds key_tile * padded_width(E) floats.
+  void pack(std::int64_t slot, const TokenTile& tile, const Columns& k, const Columns& v, std::int64_t head, const RowFactors& factors,
+            float* staging) const {
+    const std::int64_t stride = padded_width(width);
+    rotate_rows(k.data<T>() + tile.first * k.stride() + head * width, k.stride(), factors, tile.first, tile.count, width, 1.0F, staging, stride);
+    pack_transposed<T>(staging, stride, width, tile.count, key_transposed + slot * transposed_words(width));
+    if (key_rows) pack_rows<T>(staging, stride, tile.count, width, key_rows + slot * row_words(width));
+    rotate_rows(v.data<T>() + tile.first * v.stride() + head * width, v.stride(), RowFactors{}, tile.first, tile.count, width, 1.0F, staging, stride);
+    if (value_transposed) pack_transposed<T>(staging, stride, width, tile.count, value_transposed + slot * transposed_words(width));
+    if (value_rows) pack_rows<T>(staging, stride, tile.count, width, value_rows + slot * row_words(width));
+  }
+};
+
+/// Column ranges of a tile that a row sees, as vectors of flags.
+struct RowMask {
+  std::int32_t first, last, sink_first, sink_last;
+
+  RowMask(const RowRange& row, std::int64_t begin, std::int64_t count)
+      : first(clip(row.first, begin, count)), last(clip(row.last, begin, count)), sink_first(clip(row.sink_first, begin, count)),
+        sink_last(clip(row.sink_last, begin, count)) {}
+
+  /// x where the column is seen, `other` where not.
+  f32v select(std::int64_t column, f32v x, f32v other) const {
+    const simd::i32v c = simd::lane_index() + static_cast<std::int32_t>(column);
+    const simd::i32v seen = ((c >= first) & (c < last)) | ((c >= sink_first) & (c < sink_last));
+    return seen ? x : other;
+  }
+
+ private:
+  static std::int32_t clip(std::int32_t row, std::int64_t begin, std::int64_t count) {
+    return static_cast<std::int32_t>(std::clamp<std::int64_t>(row - begin, 0, count));
+  }
+};
+
+/// What a tile of keys means to ALiBi: distances in f32, exact up to 2^24 from the tile's first position.
+struct TileDistance {
+  float slope = 0;                  ///< times log2(e); 0: no bias
+  const std::int64_t* key_position = nullptr;
+  float key[key_tile] = {};
+
+  void set(const TokenTable& keys, const TokenTile& tile) {
+    key_position = keys.position.data() + tile.first;
+    for (std::int64_t i = 0; i < tile.count; ++i) key[i] = static_cast<float>(key_position[i] - key_position[0]);
+  }
+  float query(std::int64_t position) const { return static_cast<float>(position - key_position[0]); }
+  f32v bias(std::int64_t column, float query_distance) const { return slope * (query_distance - simd::load(key + column)); }
+};
+
+/// Columns of a tile that anybody sees, widened to what products work in.
+struct ColumnRange {
+  std::int64_t first, last, padded;
+  ColumnRange(const TileMask& mask)  // NOLINT(google-explicit-constructor)
+      : first(mask.first_column / panel_width * panel_width), last(mask.last_column), padded(padded_width(mask.last_column)) {}
+};
+
+}  // namespace lexring::cpu

@@ -1,0 +1,70 @@
+#include "framework/backend/cpu/kernels.h"
+#include "framework/backend/cpu/matmul.h"
+
+namespace lexring {
+namespace {
+
+class CpuBackend final : public Backend {
+ public:
+  CpuBackend() : runtime_(make_cpu_runtime()), products_(*runtime_) {}
+
+  std::string_view name() const override { return "cpu"; }
+  Runtime& runtime() override { return *runtime_; }
+
+  void fill(const Tensor& x, double value) override { cpu::fill(x, value); }
+  void cast(const Tensor& x, const Tensor& y) override { cpu::cast(x, y); }
+  void add(const Tensor& x, const Tensor& y) override { cpu::add(x, y); }
+  double sum_of_squares(const Tensor& x) override { return cpu::sum_of_squares(x); }
+  void pack(const Columns& columns, const Tensor& y) override { cpu::pack(columns, y); }
+
+  void embedding(const Tensor& index, const Tensor& table, const Tensor& x, Write write) override { cpu::embedding(index, table, x, write); }
+  void embedding_backward(const Tensor& index, const Tensor& dx, const Tensor& dtable) override { cpu::embedding_backward(index, dx, dtable); }
+
+  void linear(const Tensor& x, const Tensor& w, const Tensor& b, const Tensor& y) override {
+    products_.product(x, cpu::Layout::rows, w, cpu::Layout::columns, b, y, false);
+  }
+  void linear_backward_input(const Tensor& dy, const Tensor& w, const Tensor& dx) override {
+    products_.product(dy, cpu::Layout::rows, w, cpu::Layout::rows, {}, dx, false);
+  }
+  void linear_backward_weight(const Tensor& dy, const Tensor& x, const Tensor& dw, const Tensor& db) override {
+    products_.product(dy, cpu::Layout::columns, x, cpu::Layout::rows, {}, dw, true);
+    if (db.defined()) cpu::column_sums(dy, db);
+  }
+
+  void norm(const NormForward& call) override { cpu::norm(call); }
+  void norm_backward(const NormBackward& call) override { cpu::norm_backward(call); }
+
+  void gelu(const Tensor& u, const Tensor& a) override { cpu::gelu(u, a); }
+  void gelu_backward(const Tensor& u, const Tensor& da, const Tensor& du) override { cpu::gelu_backward(u, da, du); }
+  void swiglu(const Tensor& gate_up, const Tensor& a) override { cpu::swiglu(gate_up, a); }
+  void swiglu_backward(const Tensor& gate_up, const Tensor& da, const Tensor& dgate_up) override {
+    cpu::swiglu_backward(gate_up, da, dgate_up);
+  }
+
+  void cross_entropy(const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll, const Tensor& dlogits) override {
+    cpu::cross_entropy(logits, targets, scale, nll, dlogits);
+  }
+
+  void attention(const AttentionForward& call) override { cpu::attention(call); }
+  void attention_delta(const Tensor& output, const Tensor& doutput, const Tensor& delta) override {
+    cpu::attention_delta(output, doutput, delta);
+  }
+  void attention_backward(const AttentionBackward& call) override { cpu::attention_backward(call); }
+  void attention_merge(const AttentionState& from, const AttentionState& into) override { cpu::attention_merge(from, into); }
+  void attention_score_sums(const AttentionScoreSums& call) override { cpu::attention_score_sums(call); }
+
+  void adamw(const AdamW& hyper, const Tensor& value, const Tensor& gradient, const Tensor& first_moment, const Tensor& second_moment,
+             const Tensor& compute) override {
+    cpu::adamw(hyper, value, gradient, first_moment, second_moment, compute);
+  }
+
+ private:
+  std::unique_ptr<Runtime> runtime_;
+  cpu::MatrixProducts products_;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> make_cpu_backend() { return std::make_unique<CpuBackend>(); }
+
+}  // namespace lexring

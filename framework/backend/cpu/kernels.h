@@ -1,0 +1,36 @@
+/// The CPU backend's vectorised kernels, by family; backend.h says what each computes. Compiled for this machine's vector instructions.
+#pragma once
+
+#include "framework/backend/backend.h"
+
+namespace lexring::cpu {
+
+void fill(const Tensor& x, double value);
+void cast(const Tensor& x, const Tensor& y);
+void add(const Tensor& x, const Tensor& y);
+double sum_of_squares(const Tensor& x);
+void pack(const Columns& columns, const Tensor& y);
+void embedding(const Tensor& index, const Tensor& table, const Tensor& x, Write write);
+void embedding_backward(const Tensor& index, const Tensor& dx, const Tensor& dtable);
+/// sums [W] f32 += column sums of x [N, W]
+void column_sums(const Tensor& x, const Tensor& sums);
+
+void norm(const NormForward& call);
+void norm_backward(const NormBackward& call);
+
+void gelu(const Tensor& u, const Tensor& a);
+void gelu_backward(const Tensor& u, const Tensor& da, const Tensor& du);
+void swiglu(const Tensor& gate_up, const Tensor& a);
+void swiglu_backward(const Tensor& gate_up, const Tensor& da, const Tensor& dgate_up);
+
+void cross_entropy(const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll, const Tensor& dlogits);
+void adamw(const AdamW& hyper, const Tensor& value, const Tensor& gradient, const Tensor& first_moment, const Tensor& second_moment,
+           const Tensor& compute);
+
+void attention(const AttentionForward& call);
+void attention_delta(const Tensor& output, const Tensor& doutput, const Tensor& delta);
+void attention_backward(const AttentionBackward& call);
+void attention_merge(const AttentionState& from, const AttentionState& into);
+void attention_score_sums(const AttentionScoreSums& call);
+
+}  // namespace lexring::cpu

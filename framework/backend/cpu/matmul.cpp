@@ -1,0 +1,90 @@
+#include "framework/backend/cpu/matmul.h"
+
+#include <array>
+#include <map>
+
+#include <oneapi/dnnl/dnnl.hpp>
+
+#define LEXRING_DNNL_CALL(call)                                                                                         \
+  [&]() -> decltype(auto) {                                                                                             \
+    try {                                                                                                               \
+      return call;                                                                                                      \
+    } catch (const dnnl::error& error) {                                                                                \
+      fail("oneDNN: {} (status {}) in {} at {}:{}", error.what(), static_cast<int>(error.status), #call, __FILE__, __LINE__); \
+    }                                                                                                                   \
+  }()
+
+namespace lexring::cpu {
+namespace {
+
+dnnl::memory::desc describe(std::int64_t rows, std::int64_t columns, Dtype dtype, Layout layout) {
+  const auto type = dtype == Dtype::bf16 ? dnnl::memory::data_type::bf16 : dnnl::memory::data_type::f32;
+  using Dims = dnnl::memory::dims;
+  return {Dims{rows, columns}, type, layout == Layout::rows ? Dims{columns, 1} : Dims{1, rows}};
+}
+
+}  // namespace
+
+struct MatrixProducts::Impl {
+  struct Primitive {
+    dnnl::matmul matmul;
+    dnnl::memory::desc a, b, bias, c, scratch;
+  };
+  using Key = std::array<std::int64_t, 9>;
+
+  Runtime& runtime;
+  dnnl::engine engine{dnnl::engine::kind::cpu, 0};
+  dnnl::stream stream{engine};
+  std::map<Key, Primitive> primitives;
+
+  explicit Impl(Runtime& r) : runtime(r) {}
+
+  Primitive make(std::int64_t m, std::int64_t n, std::int64_t k, const Tensor& a, Layout a_layout, const Tensor& b, Layout b_layout,
+                 bool bias, const Tensor& c, bool accumulate) const {
+    Primitive p;
+    p.a = describe(m, k, a.dtype(), a_layout);
+    p.b = describe(k, n, b.dtype(), b_layout);
+    p.c = describe(m, n, c.dtype(), Layout::rows);
+    if (bias) p.bias = describe(1, n, Dtype::f32, Layout::rows);
+    dnnl::primitive_attr attributes;
+    attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+    if (accumulate) {
+      dnnl::post_ops post;
+      post.append_sum(1.0F);
+      attributes.set_post_ops(post);
+    }
+    const dnnl::matmul::desc op = bias ? dnnl::matmul::desc(p.a, p.b, p.bias, p.c) : dnnl::matmul::desc(p.a, p.b, p.c);
+    const dnnl::matmul::primitive_desc primitive(op, attributes, engine);
+    p.scratch = primitive.scratchpad_desc();
+    p.matmul = dnnl::matmul(primitive);
+    return p;
+  }
+};
+
+MatrixProducts::MatrixProducts(Runtime& runtime) : impl_(std::make_unique<Impl>(runtime)) {}
+MatrixProducts::~MatrixProducts() = default;
+
+void MatrixProducts::product(const Tensor& a, Layout a_layout, const Tensor& b, Layout b_layout, const Tensor& bias, const Tensor& c,
+                             bool accumulate) {
+  const std::int64_t m = c.rows(), n = c.row_elements(), k = a_layout == Layout::rows ? a.row_elements() : a.rows();
+  if (m == 0 || n == 0 || k == 0) return;
+  const Impl::Key key = {m, n, k, static_cast<int>(a.dtype()), static_cast<int>(c.dtype()), static_cast<int>(a_layout),
+                         static_cast<int>(b_layout), bias.defined(), accumulate};
+  auto found = impl_->primitives.find(key);
+  if (found == impl_->primitives.end()) {
+    found = impl_->primitives
+                .emplace(key, LEXRING_DNNL_CALL(impl_->make(m, n, k, a, a_layout, b, b_layout, bias.defined(), c, accumulate)))
+                .first;
+  }
+  const Impl::Primitive& p = found->second;
+  const auto scratch = impl_->runtime.allocate(p.scratch.get_size());
+  std::unordered_map<int, dnnl::memory> arguments = {{DNNL_ARG_SRC, {p.a, impl_->engine, a.raw()}},
+                                                     {DNNL_ARG_WEIGHTS, {p.b, impl_->engine, b.raw()}},
+                                                     {DNNL_ARG_DST, {p.c, impl_->engine, c.raw()}},
+                                                     {DNNL_ARG_SCRATCHPAD, {p.scratch, impl_->engine, scratch.get()}}};
+  if (bias.defined()) arguments.emplace(DNNL_ARG_BIAS, dnnl::memory(p.bias, impl_->engine, bias.raw()));
+  LEXRING_DNNL_CALL(p.matmul.execute(impl_->stream, arguments));
+  LEXRING_DNNL_CALL(impl_->stream.wait());
+}
+
+}  // namespace lexring::cpu

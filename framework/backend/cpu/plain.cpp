@@ -1,0 +1,139 @@
+#include <vector>
+
+#include "framework/backend/cpu/dispatch.h"
+#include "framework/backend/cpu/kernels.h"
+#include "framework/backend/cpu/simd.h"
+#include "framework/base/parallel_for.h"
+
+namespace lexring::cpu {
+
+using namespace simd;
+
+constexpr std::int64_t grain = 16384;  // elements a thread must have to be worth waking
+
+void fill(const Tensor& x, double value) {
+  with_type(x.dtype(), [&]<class T>(Type<T>) {
+    T* p = x.data<T>();
+    parallel_for(0, x.elements(), grain, [&](std::int64_t first, std::int64_t last) { std::fill(p + first, p + last, T(static_cast<float>(value))); });
+  });
+}
+
+void cast(const Tensor& x, const Tensor& y) {
+  with_types(x.dtype(), y.dtype(), [&]<class T, class U>(Type<T>, Type<U>) {
+    const T* from = x.data<T>();
+    U* to = y.data<U>();
+    parallel_for(0, x.elements(), grain, [&](std::int64_t first, std::int64_t last) {
+      for_lanes(last - first, [&](std::int64_t i, std::int64_t n) { store(to + first + i, load(from + first + i, n), n); });
+    });
+  });
+}
+
+void add(const Tensor& x, const Tensor& y) {
+  with_types(x.dtype(), y.dtype(), [&]<class T, class U>(Type<T>, Type<U>) {
+    const T* from = x.data<T>();
+    U* to = y.data<U>();
+    parallel_for(0, x.elements(), grain, [&](std::int64_t first, std::int64_t last) {
+      for_lanes(last - first, [&](std::int64_t i, std::int64_t n) {
+        store(to + first + i, load(to + first + i, n) + load(from + first + i, n), n);
+      });
+    });
+  });
+}
+
+double sum_of_squares(const Tensor& x) {
+  constexpr std::int64_t block = 65536;  // fixed, so that the sum does not depend on the number of threads
+  const std::int64_t blocks = (x.elements() + block - 1) / block;
+  std::vector<double> partial(static_cast<std::size_t>(blocks));
+  with_type(x.dtype(), [&]<class T>(Type<T>) {
+    const T* p = x.data<T>();
+    parallel_tasks(blocks, [&](std::int64_t b) {
+      const std::int64_t first = b * block, last = std::min(first + block, x.elements());
+      double sums[8] = {};
+      std::int64_t i = first;
+      for (; i + 8 <= last; i += 8) {
+        for (int j = 0; j < 8; ++j) {
+          const double v = static_cast<float>(p[i + j]);
+          sums[j] += v * v;
+        }
+      }
+      for (; i < last; ++i) {
+        const double v = static_cast<float>(p[i]);
+        sums[0] += v * v;
+      }
+      for (double s : sums) partial[static_cast<std::size_t>(b)] += s;
+    });
+  });
+  double total = 0;
+  for (double s : partial) total += s;
+  return total;
+}
+
+void pack(const Columns& columns, const Tensor& y) {
+  const std::size_t size = size_of(columns.dtype());
+  const std::byte* from = columns.matrix.raw() + static_cast<std::size_t>(columns.first) * size;
+  const std::size_t row = static_cast<std::size_t>(columns.width) * size, stride = static_cast<std::size_t>(columns.stride()) * size;
+  parallel_for(0, columns.rows(), 64, [&](std::int64_t first, std::int64_t last) {
+    for (auto n = static_cast<std::size_t>(first); n < static_cast<std::size_t>(last); ++n) {
+      std::memcpy(y.raw() + n * row, from + n * stride, row);
+    }
+  });
+}
+
+void embedding(const Tensor& index, const Tensor& table, const Tensor& x, Write write) {
+  const std::int64_t width = x.row_elements();
+  const std::int32_t* rows = index.data<std::int32_t>();
+  const float* from = table.data<float>();
+  with_type(x.dtype(), [&]<class T>(Type<T>) {
+    T* to = x.data<T>();
+    parallel_for(0, x.rows(), 64, [&](std::int64_t first, std::int64_t last) {
+      for (std::int64_t n = first; n < last; ++n) {
+        const float* source = from + rows[n] * width;
+        T* target = to + n * width;
+        for_lanes(width, [&](std::int64_t i, std::int64_t m) {
+          const f32v old = write == Write::accumulate ? load(target + i, m) : f32v{};
+          store(target + i, old + load(source + i, m), m);
+        });
+      }
+    });
+  });
+}
+
+void embedding_backward(const Tensor& index, const Tensor& dx, const Tensor& dtable) {
+  // Each thread owns columns, not tokens: a row of the table is added to in token order, whatever the number of threads.
+  const std::int64_t width = dx.row_elements();
+  const std::int32_t* rows = index.data<std::int32_t>();
+  float* to = dtable.data<float>();
+  with_type(dx.dtype(), [&]<class T>(Type<T>) {
+    const T* from = dx.data<T>();
+    parallel_for(0, (width + lanes - 1) / lanes, 4, [&](std::int64_t first, std::int64_t last) {
+      const std::int64_t begin = first * lanes, count = std::min(last * lanes, width) - begin;
+      for (std::int64_t n = 0; n < dx.rows(); ++n) {
+        float* target = to + rows[n] * width + begin;
+        const T* source = from + n * width + begin;
+        for_lanes(count, [&](std::int64_t i, std::int64_t m) { store(target + i, load(target + i, m) + load(source + i, m), m); });
+      }
+    });
+  });
+}
+
+void column_sums(const Tensor& x, const Tensor& sums) {
+  const std::int64_t width = x.row_elements();
+  float* to = sums.data<float>();
+  with_type(x.dtype(), [&]<class T>(Type<T>) {
+    const T* from = x.data<T>();
+    parallel_for(0, (width + lanes - 1) / lanes, 1, [&](std::int64_t first, std::int64_t last) {
+      for (std::int64_t v = first; v < last;) {  // as many columns at once as registers hold
+        const std::int64_t vectors = std::min<std::int64_t>(last - v, 8), begin = v * lanes, count = std::min(vectors * lanes, width - begin);
+        f32v total[8] = {};
+        for (std::int64_t n = 0; n < x.rows(); ++n) {
+          const T* row = from + n * width + begin;
+          for_lanes(count, [&](std::int64_t i, std::int64_t m) { total[i / lanes] += load(row + i, m); });
+        }
+        for_lanes(count, [&](std::int64_t i, std::int64_t m) { store(to + begin + i, load(to + begin + i, m) + total[i / lanes], m); });
+        v += vectors;
+      }
+    });
+  });
+}
+
+}  // namespace lexring::cpu

@@ -1,0 +1,149 @@
+/// f32 vectors of the machine's width, on GCC's vector extensions: the same source is AVX-512, AVX2 or NEON. For the CPU kernels only.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+#include "framework/tensor/dtype.h"
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+namespace lexring::simd {
+
+#if defined(__AVX512F__)
+inline constexpr int lanes = 16;
+#elif defined(__AVX__)
+inline constexpr int lanes = 8;
+#else
+inline constexpr int lanes = 4;
+#endif
+
+using f32v = float __attribute__((vector_size(lanes * 4)));
+using i32v = std::int32_t __attribute__((vector_size(lanes * 4)));
+using u32v = std::uint32_t __attribute__((vector_size(lanes * 4)));
+using u16v = std::uint16_t __attribute__((vector_size(lanes * 2)));
+
+inline f32v broadcast(float x) { return x - f32v{}; }
+inline i32v broadcast(std::int32_t x) { return x - i32v{}; }
+inline f32v as_f32(u32v x) { return reinterpret_cast<f32v>(x); }
+inline u32v as_u32(f32v x) { return reinterpret_cast<u32v>(x); }
+
+/// Rounds to nearest even into the lower 16 bits of each lane; NaN stays NaN.
+inline u32v bf16_bits(f32v x) {
+  const u32v u = as_u32(x);
+  const u32v rounded = (u + 0x7fffU + ((u >> 16) & 1U)) >> 16;
+  return x == x ? rounded : (u >> 16) | 0x40U;
+}
+
+inline f32v load(const float* p) {
+  f32v x;
+  std::memcpy(&x, p, sizeof x);
+  return x;
+}
+inline f32v load(const bfloat16* p) {
+  u16v x;
+  std::memcpy(&x, p, sizeof x);
+  return as_f32(__builtin_convertvector(x, u32v) << 16);
+}
+inline void store(float* p, f32v x) { std::memcpy(p, &x, sizeof x); }
+inline void store(bfloat16* p, f32v x) {
+#if defined(__AVX512BF16__)
+  const __m256bh y = _mm512_cvtneps_pbh(reinterpret_cast<__m512>(x));
+  std::memcpy(p, &y, sizeof y);
+#else
+  const u16v y = __builtin_convertvector(bf16_bits(x), u16v);
+  std::memcpy(p, &y, sizeof y);
+#endif
+}
+
+/// The first n elements; the others read as 0.
+template <class T>
+inline f32v load(const T* p, std::int64_t n) {
+  if (n >= lanes) return load(p);
+  T buffer[lanes] = {};
+  std::memcpy(buffer, p, static_cast<std::size_t>(n) * sizeof(T));
+  return load(buffer);
+}
+template <class T>
+inline void store(T* p, f32v x, std::int64_t n) {
+  if (n >= lanes) return store(p, x);
+  T buffer[lanes];
+  store(buffer, x);
+  std::memcpy(p, buffer, static_cast<std::size_t>(n) * sizeof(T));
+}
+
+/// body(i, n) over [0, count) in steps of a vector; n is the number of live lanes.
+template <class Body>
+inline void for_lanes(std::int64_t count, const Body& body) {
+  std::int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) body(i, std::int64_t{lanes});
+  if (i < count) body(i, count - i);
+}
+
+inline float sum(f32v x) {
+  float total = 0;
+  for (int i = 0; i < lanes; ++i) total += x[i];
+  return total;
+}
+inline f32v maximum(f32v a, f32v b) { return a > b ? a : b; }
+inline f32v minimum(f32v a, f32v b) { return a < b ? a : b; }
+inline float largest(f32v x) {
+  float m = x[0];
+  for (int i = 1; i < lanes; ++i) m = x[i] > m ? x[i] : m;
+  return m;
+}
+/// Lanes 0, 1, 2, ...
+inline i32v lane_index() {
+  i32v x = {};
+  for (int i = 0; i < lanes; ++i) x[i] = i;
+  return x;
+}
+
+/// 2^x to 1e-7 relative; 0 below -126, saturates at 2^127.
+inline f32v exp2(f32v x) {
+  const f32v clamped = minimum(maximum(x, broadcast(-126.0F)), broadcast(127.0F));
+  const float magic = 12582912.0F;  // 1.5 * 2^23: adding it rounds to an integer
+  const f32v rounded = clamped + magic;
+  const f32v r = clamped - (rounded - magic);
+  f32v p = broadcast(0.00015469732F);  // Chebyshev fit of 2^r on [-1/2, 1/2]
+  p = p * r + 0.00134004322F;
+  p = p * r + 0.0096180256F;
+  p = p * r + 0.0555032721F;
+  p = p * r + 0.240226512F;
+  p = p * r + 0.693147207F;
+  p = p * r + 1.0F;
+  const f32v power = as_f32((as_u32(rounded) << 23) + 0x3f800000U);
+  const f32v y = p * power;
+  return x < -126.0F ? f32v{} : (x == x ? y : x);
+}
+
+/// e^x: the product x log2(e) is split so that its rounding does not grow with |x|.
+inline f32v exp(f32v x) {
+  const f32v clamped = minimum(maximum(x, broadcast(-87.4F)), broadcast(88.0F));
+  const float magic = 12582912.0F;
+  const f32v n = (clamped * 1.44269504F + magic) - magic;
+  const f32v r = (clamped - n * 0.693359375F) + n * 2.12194440e-4F;
+  const f32v y = exp2(r * 1.44269504F);
+  const f32v scaled = as_f32((as_u32(n + magic) << 23) + 0x3f800000U) * y;
+  return x < -87.3F ? f32v{} : (x == x ? scaled : x);
+}
+
+/// The error function to 2e-7 absolute: a polynomial in x^2 up to 1, beyond it 1 - exp of a polynomial (Chebyshev fit of log erfc).
+inline f32v erf(f32v x) {
+  const f32v ax = minimum(as_f32(as_u32(x) & 0x7fffffffU), broadcast(4.0F));
+  const f32v s = ax * ax;
+  f32v inner = broadcast(7.88249711e-05F);
+  for (float c : {-0.000801885499F, 0.00518931194F, -0.0268543288F, 0.112835975F, -0.376126269F, 1.12837917F}) inner = inner * s + c;
+  f32v outer = broadcast(1.6140616e-06F);
+  for (float c : {-4.55906224e-05F, 0.000592769538F, -0.00474022234F, 0.0263647174F, -0.109978245F, -0.631937094F, -1.13016668F,
+                  0.000303212969F})
+    outer = outer * ax + c;
+  const f32v magnitude = ax <= 1.0F ? ax * inner : 1.0F - exp(outer);
+  return as_f32(as_u32(magnitude) | (as_u32(x) & 0x80000000U));
+}
+
+}  // namespace lexring::simd
