@@ -1,0 +1,149 @@
+// What operations add to kernels: checks, chunks, and where gradients go. Kernels and their backward have tests of their own
+// (tests/framework/backend), gradients of all operations together are checked against central differences in tests/models.
+#include <cmath>
+
+#include <gtest/gtest.h>
+
+#include "framework/ops/embedding.h"
+#include "framework/ops/gelu.h"
+#include "framework/ops/linear.h"
+#include "framework/ops/linear_cross_entropy.h"
+#include "framework/ops/norm.h"
+#include "framework/ops/swiglu.h"
+
+namespace lexring {
+namespace {
+
+class OpsTest : public ::testing::Test {
+ protected:
+  Tensor tensor(Shape shape, const std::vector<double>& values) { return Tensor::from(backend->runtime(), std::move(shape), values); }
+  /// Smooth values without structure.
+  Tensor filled(Shape shape, double seed) {
+    std::vector<double> values;
+    for (std::int64_t i = 0; i < element_count(shape); ++i) values.push_back(std::sin(seed + 1.7 * static_cast<double>(i)));
+    return tensor(std::move(shape), values);
+  }
+  Tensor zeros(Shape shape) {
+    Tensor t(backend->runtime(), std::move(shape), Dtype::f64);
+    backend->fill(t, 0.0);
+    return t;
+  }
+  std::unique_ptr<Backend> backend = make_reference_backend();
+};
+
+TEST_F(OpsTest, LinearRefusesWhatDoesNotFit) {
+  Tape tape(*backend, Recording::off);
+  const Weight weight{filled({2, 3}, 1), {}};
+  EXPECT_THROW(linear(tape, Var(filled({4, 2}, 2)), weight, {}), Error);
+  EXPECT_THROW(linear(tape, Var(filled({4, 3}, 2)), weight, {filled({3}, 3), {}}), Error);
+}
+
+TEST_F(OpsTest, SwigluWantsAnEvenWidth) {
+  Tape tape(*backend, Recording::off);
+  EXPECT_THROW(swiglu(tape, Var(filled({4, 3}, 2))), Error);
+}
+
+TEST_F(OpsTest, AnOutputWithoutGradientIsNoError) {
+  Tape tape(*backend, Recording::on);
+  const Var x(filled({2, 4}, 1));
+  const Var unused = swiglu(tape, x);
+  const Var other = gelu(tape, x);
+  const Norm layer{NormKind::rmsnorm, 1e-5, {filled({4}, 2), zeros({4})}, {}};
+  norm(tape, x, layer, Dtype::f64);
+  tape.backward();
+  EXPECT_FALSE(x.gradient().defined());
+}
+
+TEST_F(OpsTest, EmbeddingAddsTablesAndAConstant) {
+  Tape tape(*backend, Recording::on);
+  const Tensor index = Tensor::from(backend->runtime(), {3}, std::vector<std::int32_t>{1, 0, 1});
+  const Lookup first{index, {tensor({2, 1}, {10, 20}), zeros({2, 1})}};
+  const Lookup second{Tensor::from(backend->runtime(), {3}, std::vector<std::int32_t>{0, 1, 2}), {tensor({3, 1}, {1, 2, 3}), zeros({3, 1})}};
+  const Var x = embedding(tape, {first, second}, tensor({3, 1}, {0.5, 0.25, 0.125}), Dtype::f64);
+  EXPECT_EQ(x.value().to_host<double>(), (std::vector<double>{21.5, 12.25, 23.125}));
+  x.accumulate(*backend, tensor({3, 1}, {1, 2, 4}));
+  tape.backward();
+  EXPECT_EQ(first.table.gradient.to_host<double>(), (std::vector<double>{2, 5}));
+  EXPECT_EQ(second.table.gradient.to_host<double>(), (std::vector<double>{1, 2, 4}));
+}
+
+TEST_F(OpsTest, AddNormIsAdditionThenNorm) {
+  std::vector<std::vector<double>> found;
+  for (const bool fused : {true, false}) {
+    Tape tape(*backend, Recording::on);
+    const Norm layer{NormKind::layernorm, 1e-5, {filled({4}, 2), zeros({4})}, {filled({4}, 3), zeros({4})}};
+    const Var x(filled({3, 4}, 4));
+    const Var delta(filled({3, 4}, 5));
+    if (fused) {
+      const NormedSum out = add_norm(tape, x, delta, layer, Dtype::f64);
+      out.sum.accumulate(*backend, filled({3, 4}, 6));
+      out.y.accumulate(*backend, filled({3, 4}, 7));
+      tape.backward();
+      found.push_back(out.y.value().to_host<double>());
+      EXPECT_EQ(x.gradient().to_host<double>(), delta.gradient().to_host<double>());
+      EXPECT_NE(x.gradient().raw(), delta.gradient().raw());
+    } else {
+      backend->add(delta.value(), x.value());
+      const Var y = norm(tape, x, layer, Dtype::f64);
+      y.accumulate(*backend, filled({3, 4}, 7));
+      x.accumulate(*backend, filled({3, 4}, 6));
+      tape.backward();
+      found.push_back(y.value().to_host<double>());
+    }
+    found.push_back(x.gradient().to_host<double>());
+    found.push_back(layer.weight.gradient.to_host<double>());
+  }
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(found[i], found[i + 3]) << i;
+}
+
+TEST_F(OpsTest, LossChunksAreAboutFourMebibytes) {
+  EXPECT_EQ(loss_chunk_rows(256, Dtype::f32), 4096);
+  EXPECT_EQ(loss_chunk_rows(100000, Dtype::f32), 128);
+  EXPECT_EQ(loss_chunk_rows(257, Dtype::f32) % 128, 0);
+}
+
+TEST_F(OpsTest, LossInChunksEqualsTheWholeAtOnce) {
+  constexpr std::int64_t vocab = 3000;
+  constexpr std::int64_t width = 2;
+  const std::int64_t chunk = loss_chunk_rows(vocab, Dtype::f64);
+  const std::int64_t rows = 2 * chunk + 5;  // three chunks, the last one short
+  ASSERT_LT(rows, 1000);
+  std::vector<std::int32_t> targets;
+  for (std::int64_t i = 0; i < rows; ++i) targets.push_back(i % 7 == 0 ? -1 : static_cast<std::int32_t>(i * 37 % vocab));
+  const Tensor target = Tensor::from(backend->runtime(), {rows}, targets);
+  const Tensor values = filled({vocab, width}, 1);
+  const Var h(filled({rows, width}, 2));
+  constexpr double scale = 0.01;
+
+  Tape tape(*backend, Recording::on);
+  const Weight weight{values, zeros({vocab, width})};
+  const Tensor nll = linear_cross_entropy(tape, h, weight, target, scale);
+  tape.backward();
+
+  const Tensor logits(backend->runtime(), {rows, vocab}, Dtype::f64);
+  const Tensor dlogits(backend->runtime(), {rows, vocab}, Dtype::f64);
+  const Tensor expected(backend->runtime(), {rows}, Dtype::f64);
+  const Tensor dh(backend->runtime(), {rows, width}, Dtype::f64);
+  const Tensor dw = zeros({vocab, width});
+  backend->linear(h.value(), values, Tensor(), logits);
+  backend->cross_entropy(logits, target, scale, expected, dlogits);
+  backend->linear_backward_weight(dlogits, h.value(), dw, Tensor());
+  backend->linear_backward_input(dlogits, values, dh);
+  EXPECT_EQ(nll.to_host<double>(), expected.to_host<double>());
+  EXPECT_EQ(h.gradient().to_host<double>(), dh.to_host<double>());
+  const auto ours = weight.gradient.to_host<double>();
+  const auto whole = dw.to_host<double>();
+  for (std::size_t i = 0; i < whole.size(); ++i) ASSERT_NEAR(ours[i], whole[i], 1e-14);
+}
+
+TEST_F(OpsTest, LossWithoutRecordingTouchesNoGradient) {
+  Tape tape(*backend, Recording::off);
+  const Weight weight{filled({5, 2}, 1), zeros({5, 2})};
+  const Var h(filled({3, 2}, 2));
+  linear_cross_entropy(tape, h, weight, Tensor::from(backend->runtime(), {3}, std::vector<std::int32_t>{0, 1, 2}), 1.0);
+  EXPECT_EQ(backend->sum_of_squares(weight.gradient), 0.0);
+  EXPECT_FALSE(h.gradient().defined());
+}
+
+}  // namespace
+}  // namespace lexring

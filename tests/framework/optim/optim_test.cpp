@@ -1,0 +1,92 @@
+#include <cmath>
+#include <limits>
+
+#include <gtest/gtest.h>
+
+#include "framework/optim/adamw.h"
+#include "framework/optim/clip.h"
+#include "framework/optim/lr_schedule.h"
+
+namespace lexring {
+namespace {
+
+TEST(LrSchedule, WarmsUpThenDecays) {
+  LrSchedule s{.lr = 1.0, .warmup = 4, .steps = 14, .decay = "linear", .power = 1, .final_fraction = 0.1};
+  EXPECT_DOUBLE_EQ(learning_rate(s, 0), 0.25);
+  EXPECT_DOUBLE_EQ(learning_rate(s, 3), 1.0);
+  EXPECT_DOUBLE_EQ(learning_rate(s, 4), 1.0);
+  EXPECT_DOUBLE_EQ(learning_rate(s, 9), 0.55);
+  EXPECT_DOUBLE_EQ(learning_rate(s, 14), 0.1);
+  EXPECT_DOUBLE_EQ(learning_rate(s, 1000), 0.1);
+  s.decay = "cosine";
+  EXPECT_DOUBLE_EQ(learning_rate(s, 9), 0.55);
+  EXPECT_NEAR(learning_rate(s, 6), 0.1 + 0.9 * 0.5 * (1 + std::cos(std::acos(-1.0) * 0.2)), 1e-12);
+  s.decay = "polynomial";
+  s.power = 2;
+  EXPECT_DOUBLE_EQ(learning_rate(s, 9), 0.1 + 0.9 * 0.25);
+  s.decay = "constant";
+  EXPECT_DOUBLE_EQ(learning_rate(s, 14), 1.0);
+}
+
+TEST(LrSchedule, RefusesWhatMakesNoSense) {
+  EXPECT_THROW(check(LrSchedule{.lr = 0}), UsageError);
+  EXPECT_THROW(check(LrSchedule{.lr = std::nan("")}), UsageError);
+  EXPECT_THROW(check(LrSchedule{.warmup = -1}), UsageError);
+  EXPECT_THROW(check(LrSchedule{.decay = "step"}), UsageError);
+  EXPECT_THROW(check(LrSchedule{.final_fraction = 2}), UsageError);
+  EXPECT_NO_THROW(check(LrSchedule{}));
+}
+
+TEST(Clip, ScalesOnlyWhatIsTooLong) {
+  const auto backend = make_reference_backend();
+  const Tensor g = Tensor::from(backend->runtime(), {2}, std::vector<float>{3, 4});
+  EXPECT_DOUBLE_EQ(global_norm(*backend, g), 5.0);
+  EXPECT_DOUBLE_EQ(clip_scale(5.0, 1.0), 0.2);
+  EXPECT_DOUBLE_EQ(clip_scale(5.0, 10.0), 1.0);
+  EXPECT_DOUBLE_EQ(clip_scale(5.0, 0.0), 1.0);
+  EXPECT_TRUE(std::isnan(clip_scale(std::nan(""), 1.0)));
+}
+
+Parameter parameter(Backend& backend, Shape shape, double value, double gradient) {
+  Parameter p{.name = "p", .full_shape = shape, .offset = Shape(shape.size(), 0), .value = Tensor(backend.runtime(), shape, Dtype::f64),
+              .gradient = Tensor(backend.runtime(), shape, Dtype::f64), .compute = {}};
+  backend.fill(p.value, value);
+  backend.fill(p.gradient, gradient);
+  return p;
+}
+
+TEST(AdamW, FirstStepIsTheSignOfTheGradientAndOnlyMatricesDecay) {
+  const auto backend = make_reference_backend();
+  std::vector<Parameter> parameters = {parameter(*backend, {1, 2}, 1.0, 4.0), parameter(*backend, {2}, 1.0, -4.0)};
+  AdamWOptimizer optimizer(*backend, parameters, {.beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.5});
+  optimizer.step(0.1);
+  EXPECT_NEAR(parameters[0].value.to_host<double>()[0], 1.0 * (1 - 0.1 * 0.5) - 0.1, 1e-9);
+  EXPECT_NEAR(parameters[1].value.to_host<double>()[0], 1.0 + 0.1, 1e-9);
+  EXPECT_EQ(optimizer.steps(), 1);
+}
+
+TEST(AdamW, StateSetBackGivesTheSameStep) {
+  const auto backend = make_reference_backend();
+  std::vector<Parameter> straight = {parameter(*backend, {3}, 1.0, 0.3)};
+  std::vector<Parameter> resumed = {parameter(*backend, {3}, 1.0, 0.3)};
+  AdamWOptimizer one(*backend, straight, {});
+  one.step(0.1);
+  one.step(0.1, 0.5);
+  AdamWOptimizer before(*backend, resumed, {});
+  before.step(0.1);
+  AdamWOptimizer after(*backend, resumed, {});
+  after.moments() = before.moments();
+  after.set_steps(before.steps());
+  after.step(0.1, 0.5);
+  EXPECT_EQ(straight[0].value.to_host<double>(), resumed[0].value.to_host<double>());
+}
+
+TEST(AdamW, RefusesWhatMakesNoSense) {
+  EXPECT_THROW(check(AdamWHyper{.beta1 = 1.0}), UsageError);
+  EXPECT_THROW(check(AdamWHyper{.beta2 = -0.1}), UsageError);
+  EXPECT_THROW(check(AdamWHyper{.eps = 0}), UsageError);
+  EXPECT_THROW(check(AdamWHyper{.weight_decay = -1}), UsageError);
+}
+
+}  // namespace
+}  // namespace lexring

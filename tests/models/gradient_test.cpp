@@ -1,0 +1,121 @@
+// Gradients of whole models against central differences in f64, and against themselves when recomputed.
+#include <cmath>
+
+#include <gtest/gtest.h>
+
+#include "framework/nn/init.h"
+#include "tests/models/model_testing.h"
+
+namespace lexring {
+namespace {
+
+struct Case {
+  std::string name;
+  ModelConfig config;
+  bool documents;
+};
+
+std::vector<Case> cases() {
+  std::vector<Case> list = {{"lex", small_config("xpos", "blockwise"), true}, {"alibi", small_config("alibi", "sink_window"), true}};
+  Case llama{"llama", small_config("rope", "causal"), false};
+  llama.config.kv_heads = 2;
+  llama.config.norm = "rmsnorm";
+  llama.config.ffn = "swiglu";
+  llama.config.bias = false;
+  llama.config.tied = false;
+  list.push_back(llama);
+  Case subnorm{"subnorm_learned", small_config("learned", "window"), false};
+  subnorm.config.sub_norm = true;
+  list.push_back(subnorm);
+  Case gated{"gated_with_everything", small_config("xpos", "blockwise"), true};
+  gated.config.ffn = "swiglu";
+  gated.config.sub_norm = true;
+  gated.config.tied = false;
+  gated.config.kv_heads = 2;
+  list.push_back(gated);
+  return list;
+}
+
+class GradientTest : public ::testing::TestWithParam<Case> {};
+
+TEST_P(GradientTest, EqualsCentralDifferencesAlongARandomDirectionOfEachParameter) {
+  const Case& c = GetParam();
+  SmallModel small(c.config, {.precision = Precision::fp64});
+  const ModelBatch batch = small_batch(2, 19, c.config.vocab, c.documents, c.config.attention.sinks);
+  constexpr double scale = 0.03;
+  small.model.zero_gradients();
+  small.model.train_step(batch, scale);
+  for (const Parameter& parameter : small.model.parameters()) {
+    const std::vector<double> at = parameter.value.to_host<double>();
+    const std::vector<double> gradient = parameter.gradient.to_host<double>();
+    std::vector<double> direction(at.size());
+    double slope = 0;
+    double size = 0;
+    for (std::size_t i = 0; i < at.size(); ++i) {
+      direction[i] = std::sin(1.0 + 2.3 * static_cast<double>(i));
+      slope += direction[i] * gradient[i];
+      size += std::abs(direction[i] * gradient[i]);
+    }
+    constexpr double step = 1e-5;
+    const auto loss_at = [&](double along) {
+      std::vector<double> moved = at;
+      for (std::size_t i = 0; i < at.size(); ++i) moved[i] += along * direction[i];
+      set_values(parameter, moved);
+      return scale * small.model.evaluate(batch).nll_sum;
+    };
+    const double difference = (loss_at(step) - loss_at(-step)) / (2 * step);
+    set_values(parameter, at);
+    EXPECT_NEAR(slope, difference, 1e-7 * size + 1e-9) << parameter.name;
+  }
+}
+
+TEST_P(GradientTest, RecomputeGivesTheSameBits) {
+  const Case& c = GetParam();
+  const ModelBatch batch = small_batch(2, 19, c.config.vocab, c.documents, c.config.attention.sinks);
+  SmallModel plain(c.config, {.precision = Precision::fp32});
+  SmallModel replayed(c.config, {.precision = Precision::fp32, .recompute = Recompute::block});
+  plain.model.train_step(batch, 0.1);
+  replayed.model.train_step(batch, 0.1);
+  EXPECT_EQ(host_values(plain.model.gradients()), host_values(replayed.model.gradients()));
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, GradientTest, ::testing::ValuesIn(cases()), [](const auto& given) { return given.param.name; });
+
+TEST(Gradients, AddUpOverMicroBatches) {
+  const ModelConfig config = small_config();
+  SmallModel small(config, {.precision = Precision::fp64});
+  const ModelBatch batch = small_batch(1, 12, config.vocab, false);
+  small.model.train_step(batch, 0.1);
+  const auto once = host_values(small.model.gradients());
+  small.model.train_step(batch, 0.1);
+  const auto twice = host_values(small.model.gradients());
+  for (std::size_t i = 0; i < once.size(); ++i) ASSERT_NEAR(twice[i], 2 * once[i], 1e-12);
+  small.model.zero_gradients();
+  EXPECT_EQ(small.backend->sum_of_squares(small.model.gradients()), 0.0);
+}
+
+TEST(Gradients, ARankWithoutTokensTakesPart) {
+  SmallModel small(small_config(), {.precision = Precision::fp64});
+  const LossResult result = small.model.train_step(ModelBatch{}, 1.0);
+  EXPECT_EQ(result.nll_sum, 0.0);
+  EXPECT_EQ(small.backend->sum_of_squares(small.model.gradients()), 0.0);
+}
+
+TEST(Gradients, RecomputeHoldsLessMemory) {
+  ModelConfig config = small_config();
+  config.layers = 6;
+  const ModelBatch batch = small_batch(2, 64, config.vocab, false);
+  std::size_t peak[2];
+  for (const bool replay : {false, true}) {
+    SmallModel small(config, {.precision = Precision::fp32, .recompute = replay ? Recompute::block : Recompute::none});
+    small.model.train_step(batch, 1.0);
+    small.backend->runtime().reset_peak();
+    const std::size_t before = small.backend->runtime().memory().current;
+    small.model.train_step(batch, 1.0);
+    peak[replay ? 1 : 0] = small.backend->runtime().memory().peak - before;
+  }
+  EXPECT_LT(peak[1], peak[0] / 2);
+}
+
+}  // namespace
+}  // namespace lexring

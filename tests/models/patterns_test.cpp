@@ -1,0 +1,97 @@
+#include "models/patterns.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/models/model_testing.h"
+
+namespace lexring {
+namespace {
+
+AttentionConfig pattern(const std::string& name, std::int64_t window, std::int64_t block, std::int64_t sinks) {
+  AttentionConfig config;
+  config.pattern = name;
+  config.window = window;
+  config.block = block;
+  config.sinks = sinks;
+  return config;
+}
+
+TEST(Patterns, FirstVisiblePositions) {
+  EXPECT_EQ(make_pattern(pattern("causal", 0, 0, 0))->first_visible(100), 0);
+  EXPECT_EQ(make_pattern(pattern("window", 8, 0, 0))->first_visible(100), 93);
+  EXPECT_EQ(make_pattern(pattern("blockwise", 0, 16, 0))->first_visible(100), 80);
+  EXPECT_EQ(make_pattern(pattern("blockwise", 0, 16, 0))->first_visible(111), 80);
+  EXPECT_EQ(make_pattern(pattern("sink_window", 8, 0, 4))->first_visible(100), 93);
+}
+
+TEST(Patterns, NeverBeyondTheDocument) {
+  TokenTable tokens = dense_tokens(1, 3);
+  tokens.position = {100, 101, 110};
+  const std::vector<DocumentPlace> places = {{99, 101}, {99, 101}, {110, 112}};
+  const Visibility window = make_pattern(pattern("window", 5, 0, 0))->visibility(tokens, places);
+  EXPECT_EQ(window.first, (std::vector<std::int64_t>{99, 99, 110}));
+  EXPECT_TRUE(window.sink_begin.empty());
+  const Visibility sinks = make_pattern(pattern("sink_window", 1, 0, 2))->visibility(tokens, places);
+  EXPECT_EQ(sinks.first, (std::vector<std::int64_t>{100, 101, 110}));
+  EXPECT_EQ(sinks.sink_begin, (std::vector<std::int64_t>{99, 99, 110}));
+  EXPECT_EQ(sinks.sink_end, (std::vector<std::int64_t>{101, 101, 112}));
+}
+
+TEST(Patterns, WhatACacheKeeps) {
+  const CacheKeep halo = make_pattern(pattern("blockwise", 0, 16, 0))->keep(100, {0, 0});
+  EXPECT_EQ(halo.first, 80);
+  EXPECT_EQ(halo.sinks_end, halo.sinks_begin);
+  const CacheKeep sinks = make_pattern(pattern("sink_window", 8, 0, 4))->keep(100, {40, 44});
+  EXPECT_EQ(sinks.sinks_begin, 40);
+  EXPECT_EQ(sinks.sinks_end, 44);
+  EXPECT_EQ(sinks.first, 93);
+  EXPECT_EQ(make_pattern(pattern("causal", 0, 0, 0))->keep(100, {40, 0}).first, 40);
+}
+
+TEST(Patterns, RefusesWhatMakesNoSense) {
+  EXPECT_THROW(make_pattern(pattern("window", 0, 0, 0)), UsageError);
+  EXPECT_THROW(make_pattern(pattern("blockwise", 0, 0, 0)), UsageError);
+  EXPECT_THROW(make_pattern(pattern("sink_window", 4, 0, 0)), UsageError);
+  EXPECT_THROW(make_pattern(pattern("strided", 4, 4, 4)), UsageError);
+  AttentionConfig config;
+  config.logn_base = 32;
+  EXPECT_THROW(make_pattern(config), UnsupportedError);
+  config.logn_base = 0;
+  config.normalizer = "relu";
+  EXPECT_THROW(make_pattern(config), UnsupportedError);
+}
+
+std::string refusal(const ModelConfig& config) {
+  try {
+    check(config);
+  } catch (const UsageError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(ModelConfigCheck, NamesKeyValueAndWhatWouldWork) {
+  EXPECT_EQ(refusal(small_config()), "");
+  ModelConfig config = small_config();
+  config.heads = 3;
+  EXPECT_EQ(refusal(config), "model.heads = 3 does not divide model.width = 16; choose one of 1, 2, 4, 8, 16");
+  config = small_config();
+  config.kv_heads = 3;
+  EXPECT_EQ(refusal(config), "model.kv_heads = 3 does not divide model.heads = 4; choose one of 1, 2, 4");
+  config = small_config();
+  config.heads = config.kv_heads = 16;
+  EXPECT_NE(refusal(config).find("is odd"), std::string::npos);
+  config = small_config();
+  config.vocab = 0;
+  EXPECT_EQ(refusal(config), "model.vocab = 0 is not positive; choose at least 1");
+  config = small_config();
+  config.ffn = "relu";
+  EXPECT_NE(refusal(config).find("choose gelu or swiglu"), std::string::npos);
+  config = small_config();
+  config.attention.pattern = "blockwise";
+  config.attention.block = 0;
+  EXPECT_NE(refusal(config).find("attention.block = 0"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace lexring

@@ -1,0 +1,140 @@
+// Each position method against its formula, written out once more.
+#include "models/positions/position.h"
+
+#include <cmath>
+#include <numbers>
+
+#include <gtest/gtest.h>
+
+#include "models/positions/rotary.h"
+#include "tests/models/model_testing.h"
+
+namespace lexring {
+namespace {
+
+AttentionSpec specified(const ModelConfig& config) {
+  AttentionSpec spec;
+  spec.heads = config.heads;
+  spec.kv_heads = config.kv_heads;
+  spec.head_width = config.width / config.heads;
+  make_position(config)->specify(spec);
+  return spec;
+}
+
+std::string refusal(const ModelConfig& config) {
+  try {
+    make_position(config);
+  } catch (const UsageError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(Positions, NoneDoesNothing) {
+  const AttentionSpec spec = specified(small_config("none"));
+  EXPECT_FALSE(spec.rotary);
+  EXPECT_TRUE(spec.slopes.empty());
+  EXPECT_EQ(spec.scale, 1.0);
+}
+
+TEST(Positions, SinusoidalIsSineInEvenAndCosineInOddColumns) {
+  const auto added = make_position(small_config("sinusoidal"))->added({0, 3, 100000}, 4);
+  ASSERT_EQ(added.size(), 12U);
+  EXPECT_DOUBLE_EQ(added[0], 0.0);
+  EXPECT_DOUBLE_EQ(added[1], 1.0);
+  EXPECT_DOUBLE_EQ(added[4], std::sin(3.0));
+  EXPECT_DOUBLE_EQ(added[7], std::cos(3.0 / 100));
+  EXPECT_DOUBLE_EQ(added[8], std::sin(100000.0));
+}
+
+TEST(Positions, LearnedNeedsATable) {
+  ModelConfig config = small_config("learned");
+  EXPECT_TRUE(make_position(config)->learned_table());
+  config.max_length = 0;
+  EXPECT_NE(refusal(config).find("model.max_length = 0"), std::string::npos);
+}
+
+TEST(Positions, XposDecaysByItsFormula) {
+  ModelConfig config = small_config("xpos");
+  config.position.scale_base = 512;
+  const AttentionSpec spec = specified(config);
+  EXPECT_TRUE(spec.rotary);
+  ASSERT_EQ(spec.log_decay.size(), 2U);
+  EXPECT_DOUBLE_EQ(spec.log_decay[0], std::log(0.4 / 1.4) / 512);
+  EXPECT_DOUBLE_EQ(spec.log_decay[1], std::log(0.9 / 1.4) / 512);
+  config.position.gamma = 0;
+  EXPECT_NE(refusal(config).find("position.gamma = 0"), std::string::npos);
+}
+
+TEST(Positions, AlibiSlopesForAnyNumberOfHeads) {
+  ModelConfig config = small_config("alibi");
+  config.heads = config.kv_heads = 8;
+  const auto eight = specified(config).slopes;
+  ASSERT_EQ(eight.size(), 8U);
+  for (int h = 0; h < 8; ++h) EXPECT_EQ(eight[static_cast<std::size_t>(h)], std::exp2(-(h + 1)));
+  config.width = 24;
+  config.heads = config.kv_heads = 6;
+  const auto six = specified(config).slopes;
+  const std::vector<double> expected = {0.25, 0.0625, 1.0 / 64, 1.0 / 256, 0.5, 0.125};
+  EXPECT_EQ(std::vector<double>(six.begin(), six.end()), expected);
+}
+
+TEST(Positions, UnknownAndLaterKindsSayWhatToChoose) {
+  EXPECT_NE(refusal(small_config("rotary")).find("position.kind = rotary is not known; choose none, sinusoidal"), std::string::npos);
+  for (const char* later : {"t5", "sandwich", "kerple_log", "kerple_power"}) {
+    EXPECT_THROW(make_position(small_config(later)), UnsupportedError);
+    EXPECT_NE(refusal(small_config(later)).find("is not supported yet; choose"), std::string::npos);
+  }
+}
+
+PositionConfig scaled(const std::string& scaling, double factor, std::int64_t length = 0) {
+  PositionConfig config;
+  config.kind = "rope";
+  config.scaling = scaling;
+  config.scaling_factor = factor;
+  config.original_length = length;
+  return config;
+}
+
+TEST(Rotary, ScalingChangesPositionsOrFrequencies) {
+  const RotaryAngles plain = make_rotary_angles(PositionConfig{}, 8);
+  for (std::size_t i = 0; i < 4; ++i) EXPECT_DOUBLE_EQ(plain.frequency[i], std::pow(10000.0, -static_cast<double>(i) / 4));
+  EXPECT_EQ(make_rotary_angles(scaled("linear", 4), 8).position(10), 2.5);
+  EXPECT_EQ(make_rotary_angles(scaled("modulo", 1, 32), 8).position(70), 6.0);
+  EXPECT_EQ(make_rotary_angles(scaled("repeat", 4), 8).position(11), 2.0);
+  EXPECT_DOUBLE_EQ(make_rotary_angles(scaled("ntk", 4), 8).frequency[3], std::pow(10000.0 * std::pow(4.0, 8.0 / 6), -6.0 / 8));
+  const RotaryAngles yarn = make_rotary_angles(scaled("yarn", 4, 4096), 128);
+  EXPECT_DOUBLE_EQ(yarn.frequency[0], 1.0);
+  EXPECT_DOUBLE_EQ(yarn.frequency[63], std::pow(10000.0, -126.0 / 128) / 4);
+  EXPECT_DOUBLE_EQ(rotary_score_scale(scaled("yarn", 4, 4096)), std::pow(0.1 * std::log(4.0) + 1, 2));
+  EXPECT_EQ(rotary_score_scale(scaled("linear", 4)), 1.0);
+}
+
+TEST(Rotary, RefusesWhatMakesNoSense) {
+  EXPECT_THROW(make_rotary_angles(scaled("bilinear", 4), 8), UsageError);
+  EXPECT_THROW(make_rotary_angles(scaled("linear", 0), 8), UsageError);
+  EXPECT_THROW(make_rotary_angles(scaled("yarn", 4, 0), 8), UsageError);
+  EXPECT_THROW(make_rotary_angles(scaled("modulo", 1, 0), 8), UsageError);
+}
+
+TEST(Rotary, TablesAreExactFarOutAndKeptWhilePositionsRepeat) {
+  const auto backend = make_reference_backend();
+  const RotaryAngles angles = make_rotary_angles(PositionConfig{}, 8);
+  TokenTable tokens = dense_tokens(2, 3);
+  tokens.position = {1000000, 1000001, 1000002, 1000000, 1000001, 5000000};
+  RotaryTables tables;
+  const RotaryTable first = tables.make(backend->runtime(), angles, tokens, Dtype::f32);
+  const auto sine = first.sine.to_host<float>();
+  for (std::size_t n = 0; n < 6; ++n) {
+    for (std::size_t i = 0; i < 4; ++i) {
+      EXPECT_EQ(sine[n * 4 + i], static_cast<float>(std::sin(static_cast<double>(tokens.position[n]) * angles.frequency[i])));
+    }
+  }
+  EXPECT_EQ(tables.make(backend->runtime(), angles, tokens, Dtype::f32).sine.raw(), first.sine.raw());
+  EXPECT_EQ(tables.make(backend->runtime(), angles, tokens, Dtype::f64).sine.dtype(), Dtype::f64);
+  tokens.position[0] = 7;
+  EXPECT_EQ(tables.make(backend->runtime(), angles, tokens, Dtype::f32).sine.to_host<float>()[0], static_cast<float>(std::sin(7.0)));
+}
+
+}  // namespace
+}  // namespace lexring

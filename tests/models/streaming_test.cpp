@@ -1,0 +1,108 @@
+// A sequence evaluated chunk by chunk over a cache has the losses of the whole.
+#include <cmath>
+#include <numeric>
+
+#include <gtest/gtest.h>
+
+#include "tests/models/model_testing.h"
+
+namespace lexring {
+namespace {
+
+constexpr std::int64_t length = 60;
+
+struct Case {
+  std::string pattern;
+  std::string position;
+  bool documents;
+  std::int64_t chunk;
+};
+
+/// Rows [first, first + count) of a one-sequence batch, at their global positions.
+ModelBatch part(const ModelBatch& whole, std::int64_t first, std::int64_t count) {
+  const auto cut = [&](const auto& values) {
+    using Values = std::decay_t<decltype(values)>;
+    return values.empty() ? Values() : Values(values.begin() + first, values.begin() + first + count);
+  };
+  ModelBatch batch;
+  batch.tokens.sequences = {{0, 0, count}};
+  batch.tokens.position = cut(whole.tokens.position);
+  batch.ids = cut(whole.ids);
+  batch.targets = cut(whole.targets);
+  batch.document_start = cut(whole.document_start);
+  batch.sink_end = cut(whole.sink_end);
+  return batch;
+}
+
+class StreamingTest : public ::testing::TestWithParam<Case> {};
+
+TEST_P(StreamingTest, ChunksHaveTheLossesOfTheWhole) {
+  const Case& c = GetParam();
+  const ModelConfig config = small_config(c.position, c.pattern);
+  SmallModel small(config, {.precision = Precision::fp64});
+  const ModelBatch whole = small_batch(1, length, config.vocab, c.documents, config.attention.sinks);
+  const auto expected = small.model.evaluate(whole).nll.to_host<double>();
+  const auto cache = small.model.make_cache();
+  std::vector<double> streamed;
+  for (std::int64_t first = 0; first < length; first += c.chunk) {
+    const auto nll = small.model.evaluate(part(whole, first, std::min(c.chunk, length - first)), cache.get()).nll.to_host<double>();
+    streamed.insert(streamed.end(), nll.begin(), nll.end());
+  }
+  ASSERT_EQ(streamed.size(), expected.size());
+  for (std::size_t i = 0; i < expected.size(); ++i) ASSERT_NEAR(streamed[i], expected[i], 1e-11) << "row " << i;
+  if (c.pattern != "causal") {
+    EXPECT_LT(cache->tokens().rows(), length);
+  }
+}
+
+std::vector<Case> cases() {
+  std::vector<Case> list;
+  for (const char* pattern : {"causal", "window", "blockwise", "sink_window"}) {
+    for (const std::int64_t chunk : {1, 7, 12, 25}) {
+      for (const bool documents : {false, true}) list.push_back({pattern, "xpos", documents, chunk});
+    }
+    list.push_back({pattern, "alibi", false, 7});
+    list.push_back({pattern, "sinusoidal", false, 7});
+    list.push_back({pattern, "learned", false, 7});
+  }
+  return list;
+}
+
+INSTANTIATE_TEST_SUITE_P(Patterns, StreamingTest, ::testing::ValuesIn(cases()), [](const auto& given) {
+  return given.param.pattern + "_" + given.param.position + (given.param.documents ? "_documents_" : "_") + std::to_string(given.param.chunk);
+});
+
+TEST(Streaming, SinksAreFoundAtExplicitPositionsToo) {
+  const ModelConfig config = small_config("rope", "sink_window");
+  SmallModel small(config, {.precision = Precision::fp64});
+  ModelBatch whole = small_batch(1, length, config.vocab, false);
+  for (std::size_t n = 0; n < whole.tokens.position.size(); ++n) whole.tokens.position[n] = 1000 + static_cast<std::int64_t>(n * n % 3 + 3 * n);
+  const auto expected = small.model.evaluate(whole).nll.to_host<double>();
+  const auto cache = small.model.make_cache();
+  for (std::int64_t n = 0; n < length; ++n) {
+    EXPECT_NEAR(small.model.evaluate(part(whole, n, 1), cache.get()).nll.to_host<double>()[0], expected[static_cast<std::size_t>(n)], 1e-11);
+  }
+}
+
+TEST(Streaming, LastLogitsOfAChunkAreThoseOfTheWhole) {
+  const ModelConfig config = small_config("xpos", "blockwise");
+  SmallModel small(config, {.precision = Precision::fp64});
+  const ModelBatch whole = small_batch(1, length, config.vocab, false);
+  const auto expected = small.model.logits(whole, Transformer::Rows::last).to_host<double>();
+  const auto all = small.model.logits(whole, Transformer::Rows::all).to_host<double>();
+  EXPECT_EQ(expected, std::vector<double>(all.end() - config.vocab, all.end()));
+  const auto cache = small.model.make_cache();
+  small.model.logits(part(whole, 0, 41), Transformer::Rows::last, cache.get());
+  const auto streamed = small.model.logits(part(whole, 41, length - 41), Transformer::Rows::last, cache.get()).to_host<double>();
+  for (std::size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(streamed[i], expected[i], 1e-11);
+}
+
+TEST(Streaming, ACacheHoldsOneSequence) {
+  const ModelConfig config = small_config();
+  SmallModel small(config, {.precision = Precision::fp64});
+  const auto cache = small.model.make_cache();
+  EXPECT_THROW(small.model.evaluate(small_batch(2, 5, config.vocab, false), cache.get()), Error);
+}
+
+}  // namespace
+}  // namespace lexring
