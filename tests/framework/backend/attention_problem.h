@@ -1,0 +1,65 @@
+/// Attention as tests pose it: a specification, two tables and a visibility, run by any backend in any dtype, in one block or cut into several.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "framework/backend/backend.h"
+#include "tests/framework/backend/kernel_testing.h"
+
+namespace lexring::testing {
+
+struct AttentionProblem {
+  std::string name;
+  AttentionSpec spec;
+  TokenTable queries, keys;
+  Visibility visible;
+  double angle_step = 0.37;  ///< angle of pair i at position n: n * angle_step^(8 i / E)
+
+  std::int64_t query_width() const { return spec.heads * spec.head_width; }
+  std::int64_t key_width() const { return spec.kv_heads * spec.head_width; }
+};
+
+struct AttentionInputs {
+  Values q, k, v, doutput;
+};
+
+struct AttentionResult {
+  Values output, lse, delta, dq, dk, dv;
+};
+
+/// How a run is cut: queries and keys into so many blocks each (of every sequence, in order of position).
+struct Blocks {
+  int queries = 1, keys = 1;
+};
+
+// ---- parts of problems
+
+/// Heads H, key heads K of width E; method: "none", "rope", "xpos" (gamma 0.4, scale base 512), "steep" (decay of e^-1 per unit at most), "alibi".
+AttentionSpec make_spec(const std::string& method, std::int64_t heads, std::int64_t kv_heads, std::int64_t width);
+
+struct Span {
+  std::int64_t id;
+  std::vector<std::int64_t> positions;
+};
+TokenTable make_table(const std::vector<Span>& sequences);
+/// offset, offset + 1, ...
+std::vector<std::int64_t> consecutive(std::int64_t count, std::int64_t offset = 0);
+/// Random steps of 1 to `largest_gap`.
+std::vector<std::int64_t> with_gaps(std::int64_t count, std::int64_t largest_gap, std::uint64_t seed);
+/// Runs of `run` tokens, each starting where `starts` says.
+std::vector<std::int64_t> clusters(const std::vector<std::int64_t>& starts, std::int64_t run);
+
+/// pattern: "causal", "window" (size), "blockwise" (size), "sink_window" (4 sinks, size), "documents" (new one about every size positions),
+/// "documents_sinks" (both), "holes" (causal, but every third query sees nothing).
+Visibility make_visibility(const std::string& pattern, std::int64_t size, const TokenTable& queries);
+
+AttentionInputs random_inputs(const AttentionProblem& problem, std::uint64_t seed, double scale = 1.0);
+AttentionInputs rounded_to(Dtype dtype, const AttentionInputs& inputs);
+
+/// Forward, delta and backward. With `statistics`, backward reads lse and delta from there (rounded) instead of its own forward pass,
+/// so that two backends' backward kernels are fed the same. Rotation tables hold numbers of f32 in every dtype.
+AttentionResult run_attention(Backend& backend, Dtype working, const AttentionProblem& problem, const AttentionInputs& inputs, Blocks blocks = {},
+                              const AttentionResult* statistics = nullptr);
+
+}  // namespace lexring::testing

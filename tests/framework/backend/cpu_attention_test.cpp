@@ -1,0 +1,131 @@
+// The cpu backend's attention against the reference in f64 from pair distances, both fed with the same rounded numbers: every method, pattern
+// and kind of table, in one block and in several.
+#include <cmath>
+
+#include <gtest/gtest.h>
+
+#include "tests/framework/backend/attention_problem.h"
+#include "tests/support/tolerances.h"
+
+namespace lexring::testing {
+namespace {
+
+struct Tables {
+  std::string name;
+  TokenTable queries, keys;
+};
+
+Tables same(const std::string& name, const std::vector<Span>& sequences) { return {name, make_table(sequences), make_table(sequences)}; }
+
+std::vector<AttentionProblem> problems() {
+  std::vector<AttentionProblem> all;
+  const auto add = [&](const std::string& method, const std::string& pattern, std::int64_t extent, std::int64_t heads, std::int64_t kv_heads,
+                       std::int64_t width, const Tables& tables) {
+    all.push_back({method + "_" + pattern + "_h" + std::to_string(heads) + "k" + std::to_string(kv_heads) + "e" + std::to_string(width) + "_" + tables.name,
+                   make_spec(method, heads, kv_heads, width), tables.queries, tables.keys, make_visibility(pattern, extent, tables.queries)});
+  };
+  // Every width with every method.
+  const Tables short_one = same("t33", {{0, consecutive(33)}});
+  for (const std::int64_t width : {2, 6, 12, 16, 20, 32, 64, 96, 128})
+    for (const char* method : {"none", "rope", "xpos", "alibi"}) add(method, "causal", 0, 2, 2, width, short_one);
+  // Every pattern over several tiles and several sequences of unequal length.
+  const Tables several = same("unequal", {{0, consecutive(300)}, {2, consecutive(1)}, {3, consecutive(77)}, {9, consecutive(130)}});
+  for (const char* pattern : {"causal", "window", "blockwise", "sink_window", "documents", "documents_sinks", "holes"}) {
+    add("xpos", pattern, 50, 2, 1, 32, several);
+    add("alibi", pattern, 50, 2, 2, 12, several);
+  }
+  // Long and odd positions.
+  const Tables million = same("million", {{0, consecutive(200, 1000000)}}), gaps = same("gaps", {{0, with_gaps(300, 60, 1)}, {1, with_gaps(90, 5000, 2)}}),
+               spread = same("clusters", {{0, clusters({0, 300, 131000, 200003}, 70)}}),
+               long_one = same("t700", {{0, consecutive(700)}});
+  for (const Tables& tables : {million, gaps, spread, long_one})
+    for (const char* method : {"none", "rope", "xpos", "steep", "alibi"}) add(method, "causal", 0, 2, 1, 16, tables);
+  add("xpos", "window", 333, 2, 2, 64, spread);
+  add("xpos", "blockwise", 1000, 4, 2, 32, gaps);
+  add("steep", "blockwise", 128, 2, 2, 20, long_one);
+  // Keys of the past, keys that some queries miss, queries without a sequence of keys, and nothing at all.
+  const Tables cached{"cached", make_table({{0, consecutive(40, 300)}, {4, consecutive(5)}}),
+                      make_table({{0, consecutive(340)}, {1, consecutive(17)}, {4, consecutive(5)}})};
+  const Tables one_more{"one_more", make_table({{0, {1000000}}}), make_table({{0, consecutive(257, 999744)}})};
+  const Tables strangers{"strangers", make_table({{0, consecutive(20)}, {1, consecutive(9)}, {5, consecutive(3)}}), make_table({{1, consecutive(30)}})};
+  const Tables ahead{"ahead", make_table({{0, consecutive(50)}}), make_table({{0, consecutive(50, 25)}})};
+  const Tables no_rows{"no_rows", {}, {}}, no_queries{"no_queries", {}, make_table({{0, consecutive(5)}})},
+      no_keys{"no_keys", make_table({{0, consecutive(5)}}), {}};
+  for (const Tables& tables : {cached, one_more, strangers, ahead, no_rows, no_queries, no_keys})
+    for (const char* method : {"xpos", "alibi"}) add(method, "causal", 0, 4, 2, 16, tables);
+  add("xpos", "sink_window", 60, 4, 2, 16, cached);
+  // One and seven and a hundred tokens; many heads on one key head.
+  for (const std::int64_t count : {1, 7, 100}) add("xpos", "causal", 0, 3, 1, 20, same("t" + std::to_string(count), {{0, consecutive(count)}}));
+  add("rope", "causal", 0, 8, 1, 16, same("t100", {{0, consecutive(100)}}));
+  return all;
+}
+
+class CpuAttention : public ::testing::TestWithParam<AttentionProblem> {
+ protected:
+  std::unique_ptr<Backend> reference_ = make_reference_backend(), cpu_ = make_cpu_backend();
+
+  void compare(Dtype working, Blocks blocks) {
+    SCOPED_TRACE(::testing::Message() << name_of(working) << ", " << blocks.queries << " x " << blocks.keys << " blocks");
+    const AttentionProblem& problem = GetParam();
+    const AttentionInputs inputs = rounded_to(working, random_inputs(problem, 21));
+    const AttentionResult expected = run_attention(*reference_, Dtype::f64, problem, inputs);
+    const AttentionResult ours = run_attention(*cpu_, working, problem, inputs, blocks, &expected);
+    const bool half = working == Dtype::bf16;
+    const double forward = half ? tolerance::bf16_attention : tolerance::f32_attention,
+                 backward = half ? tolerance::bf16_attention_backward : tolerance::f32_attention;
+    EXPECT_LT(relative_error(ours.output, expected.output), forward) << "output";
+    EXPECT_LT(relative_error(ours.lse, expected.lse), forward) << "lse";
+    EXPECT_LT(relative_error(ours.delta, expected.delta), forward) << "delta";
+    EXPECT_LT(relative_error(ours.dq, expected.dq), backward) << "dq";
+    EXPECT_LT(relative_error(ours.dk, expected.dk), backward) << "dk";
+    EXPECT_LT(relative_error(ours.dv, expected.dv), backward) << "dv";
+  }
+};
+
+TEST_P(CpuAttention, F32) { compare(Dtype::f32, {}); }
+TEST_P(CpuAttention, Bf16) { compare(Dtype::bf16, {}); }
+TEST_P(CpuAttention, F32InBlocks) { compare(Dtype::f32, {2, 3}); }
+TEST_P(CpuAttention, Bf16InBlocks) { compare(Dtype::bf16, {3, 2}); }
+
+INSTANTIATE_TEST_SUITE_P(Problems, CpuAttention, ::testing::ValuesIn(problems()), [](const auto& p) { return p.param.name; });
+
+TEST(CpuAttentionExtremes, HugeScoresDoNotOverflow) {
+  const auto reference = make_reference_backend(), cpu = make_cpu_backend();
+  for (const Dtype working : {Dtype::f32, Dtype::bf16}) {
+    SCOPED_TRACE(name_of(working));
+    const Tables tables = same("", {{0, consecutive(90)}});
+    const AttentionProblem problem{"", make_spec("none", 2, 2, 16), tables.queries, tables.keys, make_visibility("causal", 0, tables.queries)};
+    const AttentionInputs inputs = rounded_to(working, random_inputs(problem, 5, 100.0));  // scores of up to about 1e5
+    const AttentionResult expected = run_attention(*reference, Dtype::f64, problem, inputs), ours = run_attention(*cpu, working, problem, inputs, {1, 3});
+    // Scores of 1e5 in f32 are good to 1e-2, so that the winner is right but ties may share.
+    EXPECT_LT(relative_error(ours.lse, expected.lse), working == Dtype::f32 ? tolerance::f32_attention : tolerance::bf16_rounded);
+    for (const Values* values : {&ours.output, &ours.dq, &ours.dk, &ours.dv})
+      for (const double x : *values) ASSERT_TRUE(std::isfinite(x));
+  }
+}
+
+TEST(CpuAttentionScoreSums, EqualTheReference) {
+  const auto reference = make_reference_backend(), cpu = make_cpu_backend();
+  const TokenTable tokens = make_table({{0, consecutive(150)}, {1, with_gaps(90, 9, 3)}, {2, consecutive(40, 1000000)}});
+  for (const Dtype working : {Dtype::f32, Dtype::bf16})
+    for (const char* method : {"none", "xpos", "alibi"}) {
+      SCOPED_TRACE(::testing::Message() << method << " " << name_of(working));
+      const AttentionSpec spec = make_spec(method, 4, 2, 16);
+      const Values q = rounded_to(working, random_values(tokens.rows() * 64, 1)), k = rounded_to(working, random_values(tokens.rows() * 32, 2));
+      Values sums[2] = {Values(200, 1.0), Values(200, 1.0)}, cosine(static_cast<std::size_t>(tokens.rows() * 8), 0.6), sine(cosine.size(), 0.8);
+      std::vector<std::int64_t> counts[2] = {std::vector<std::int64_t>(200, 2), std::vector<std::int64_t>(200, 2)};
+      for (Backend* backend : {reference.get(), cpu.get()}) {
+        const bool ours = backend == cpu.get();
+        const Dtype dtype = ours ? working : Dtype::f64, master = ours ? Dtype::f32 : Dtype::f64;
+        const RotaryTable rotary{make(*backend, {tokens.rows(), 8}, master, rounded_to(Dtype::f32, cosine)),
+                                 make(*backend, {tokens.rows(), 8}, master, rounded_to(Dtype::f32, sine))};
+        backend->attention_score_sums({spec, tokens, rotary, make(*backend, {tokens.rows(), 64}, dtype, q), make(*backend, {tokens.rows(), 32}, dtype, k),
+                                       sums[ours], counts[ours]});
+      }
+      EXPECT_LT(relative_error(sums[1], sums[0]), working == Dtype::f32 ? tolerance::f32_attention : tolerance::bf16_attention);
+      EXPECT_EQ(counts[1], counts[0]);
+    }
+}
+
+}  // namespace
+}  // namespace lexring::testing

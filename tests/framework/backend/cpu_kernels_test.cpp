@@ -1,0 +1,272 @@
+// Every kernel of the cpu backend but attention against the reference in f64, both fed with the same rounded numbers.
+#include <tuple>
+
+#include <gtest/gtest.h>
+
+#include "tests/framework/backend/kernel_testing.h"
+#include "tests/support/tolerances.h"
+
+namespace lexring::testing {
+namespace {
+
+/// What a run with this precision stores: working activations and the residual stream. Masters are f32 with both.
+struct Precision {
+  const char* name;
+  Dtype working, residual;
+};
+
+constexpr Precision precisions[] = {{"f32", Dtype::f32, Dtype::f32}, {"bf16", Dtype::bf16, Dtype::f32}, {"bf16_residual", Dtype::bf16, Dtype::bf16}};
+constexpr std::int64_t row_counts[] = {0, 1, 7, 33, 100};
+
+double elementwise(Dtype dtype) { return dtype == Dtype::bf16 ? tolerance::bf16_rounded : tolerance::f32_elementwise; }
+double matmul(Dtype dtype) { return dtype == Dtype::bf16 ? tolerance::bf16_rounded : tolerance::f32_matmul; }
+
+/// Each test describes its kernel once, as a function of a backend and its dtypes; `both` runs it on the two and compares what it returns.
+class CpuKernels : public ::testing::TestWithParam<Precision> {
+ protected:
+  /// One backend, and the dtypes that "working", "residual" and "master" mean on it.
+  struct Side {
+    Backend& backend;
+    Dtype working, residual, master;
+
+    Tensor in(Shape shape, Dtype dtype, const Values& values) const { return make(backend, std::move(shape), dtype, values); }
+    Tensor out(Shape shape, Dtype dtype) const { return make_output(backend, std::move(shape), dtype); }
+    Tensor indices(const std::vector<std::int32_t>& values) const {
+      return Tensor::from(backend.runtime(), {static_cast<std::int64_t>(values.size())}, values);
+    }
+  };
+
+  Dtype working() const { return GetParam().working; }
+  Dtype residual() const { return GetParam().residual; }
+  Values numbers(std::int64_t count, std::uint64_t seed, Dtype dtype = Dtype::f32, double scale = 1.0) const {
+    return rounded_to(dtype, random_values(count, seed, scale));
+  }
+
+  template <class Kernel>
+  void both(const std::vector<double>& tolerances, const Kernel& kernel) {
+    const std::vector<Tensor> expected = kernel(Side{*reference_, Dtype::f64, Dtype::f64, Dtype::f64});
+    const std::vector<Tensor> ours = kernel(Side{*cpu_, working(), residual(), Dtype::f32});
+    ASSERT_EQ(expected.size(), tolerances.size());
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      const double error = relative_error(read(ours[i]), read(expected[i]));
+      EXPECT_LT(error, tolerances[i]) << "output " << i << ", " << to_string(ours[i].shape()) << " " << name_of(ours[i].dtype());
+    }
+  }
+
+  std::unique_ptr<Backend> reference_ = make_reference_backend(), cpu_ = make_cpu_backend();
+};
+
+TEST_P(CpuKernels, FillCastAddAndSumOfSquares) {
+  for (const std::int64_t count : {0, 1, 15, 16, 33, 10007}) {
+    SCOPED_TRACE(count);
+    const Values x = numbers(count, 1, working()), y = numbers(count, 2, residual());
+    both({elementwise(working()), elementwise(residual()), elementwise(working())}, [&](const Side& s) {
+      const Tensor filled = s.out({count}, s.working), added = s.in({count}, s.residual, y), cast = s.out({count}, s.working);
+      s.backend.fill(filled, 0.3);
+      s.backend.add(s.in({count}, s.working, x), added);
+      s.backend.cast(s.in({count}, s.residual, y), cast);
+      return std::vector<Tensor>{filled, added, cast};
+    });
+    const double expected = reference_->sum_of_squares(make(*reference_, {count}, Dtype::f64, x));
+    EXPECT_NEAR(cpu_->sum_of_squares(make(*cpu_, {count}, working(), x)), expected, tolerance::f32_elementwise * expected);
+  }
+}
+
+TEST_P(CpuKernels, Pack) {
+  for (const std::int64_t rows : row_counts)
+    for (const std::int64_t width : {1, 5, 16, 48}) {
+      const Values x = numbers(rows * 60, 1, working());
+      both({1e-30}, [&](const Side& s) {
+        const Tensor y = s.out({rows, width}, s.working);
+        s.backend.pack({s.in({rows, 60}, s.working, x), 7, width}, y);
+        return std::vector<Tensor>{y};
+      });
+    }
+}
+
+TEST_P(CpuKernels, Embedding) {
+  for (const std::int64_t rows : row_counts)
+    for (const std::int64_t width : {20, 48, 128})
+      for (const std::int32_t vocabulary : {61, 257}) {
+        SCOPED_TRACE(::testing::Message() << rows << " x " << width << " of " << vocabulary);
+        const auto index = random_indices(rows, vocabulary, 3);
+        const Values table = numbers(vocabulary * width, 1), dx = numbers(rows * width, 2, residual()), dtable = numbers(vocabulary * width, 4);
+        both({elementwise(residual()), elementwise(residual()), tolerance::f32_matmul}, [&](const Side& s) {
+          const Tensor x = s.out({rows, width}, s.residual), twice = s.in({rows, width}, s.residual, dx),
+                       gradient = s.in({vocabulary, width}, s.master, dtable), weights = s.in({vocabulary, width}, s.master, table);
+          s.backend.embedding(s.indices(index), weights, x, Write::overwrite);
+          s.backend.embedding(s.indices(index), weights, twice, Write::accumulate);
+          s.backend.embedding_backward(s.indices(index), s.in({rows, width}, s.residual, dx), gradient);
+          return std::vector<Tensor>{x, twice, gradient};
+        });
+      }
+}
+
+TEST_P(CpuKernels, Linear) {
+  for (const std::int64_t rows : row_counts)
+    for (const auto& [inputs, outputs] : {std::pair<std::int64_t, std::int64_t>{48, 20}, {20, 61}, {257, 48}, {64, 128}, {1, 1}})
+      for (const bool with_bias : {false, true}) {
+        SCOPED_TRACE(::testing::Message() << rows << " rows, " << inputs << " -> " << outputs << (with_bias ? " with bias" : ""));
+        const Values x = numbers(rows * inputs, 1, working()), w = numbers(outputs * inputs, 2, working()), bias = numbers(outputs, 3),
+                     dy = numbers(rows * outputs, 4, working()), dw = numbers(outputs * inputs, 5), db = numbers(outputs, 6);
+        both({matmul(working()), tolerance::f32_matmul, matmul(working()), tolerance::f32_matmul, tolerance::f32_matmul}, [&](const Side& s) {
+          const Tensor tx = s.in({rows, inputs}, s.working, x), tw = s.in({outputs, inputs}, s.working, w),
+                       tdy = s.in({rows, outputs}, s.working, dy), tb = with_bias ? s.in({outputs}, s.master, bias) : Tensor();
+          const Tensor y = s.out({rows, outputs}, s.working), wide = s.out({rows, outputs}, s.master), dx = s.out({rows, inputs}, s.working),
+                       gw = s.in({outputs, inputs}, s.master, dw), gb = s.in({outputs}, s.master, db);
+          s.backend.linear(tx, tw, tb, y);
+          s.backend.linear(tx, tw, tb, wide);
+          s.backend.linear_backward_input(tdy, tw, dx);
+          s.backend.linear_backward_weight(tdy, tx, gw, with_bias ? gb : Tensor());
+          return std::vector<Tensor>{y, wide, dx, gw, gb};
+        });
+      }
+}
+
+/// One input and one output dtype of a norm: the residual stream with and without delta, or working activations (sub-norm).
+struct NormShape {
+  NormKind kind;
+  std::int64_t rows, width;
+  bool with_delta, of_working;
+};
+
+std::vector<NormShape> norm_shapes() {
+  std::vector<NormShape> shapes;
+  for (const NormKind kind : {NormKind::layernorm, NormKind::rmsnorm})
+    for (const std::int64_t rows : row_counts)
+      for (const std::int64_t width : {2, 20, 48, 100, 384})
+        for (const auto& [with_delta, of_working] : {std::pair{false, false}, {true, false}, {false, true}})
+          shapes.push_back({kind, rows, width, with_delta, of_working});
+  return shapes;
+}
+
+TEST_P(CpuKernels, Norm) {
+  for (const NormShape& n : norm_shapes()) {
+    SCOPED_TRACE(::testing::Message() << (n.kind == NormKind::layernorm ? "layernorm " : "rmsnorm ") << n.rows << " x " << n.width
+                                      << (n.with_delta ? " with delta" : "") << (n.of_working ? " of working dtype" : ""));
+    const Dtype x_dtype = n.of_working ? working() : residual();
+    const bool centred = n.kind == NormKind::layernorm;
+    Values x = numbers(n.rows * n.width, 1, x_dtype, 2.0);
+    const Values delta = numbers(n.rows * n.width, 2, working()), weight = numbers(n.width, 3), bias = numbers(n.width, 4);
+    // A sum that is rounded to bf16 before it is normalised carries that rounding into y and the statistics.
+    const bool rounded_sum = n.with_delta && x_dtype == Dtype::bf16;
+    const double statistics = rounded_sum ? tolerance::bf16_rounded : tolerance::f32_matmul, y_error = elementwise(working()) * (rounded_sum ? 2 : 1);
+    both({y_error, n.with_delta ? elementwise(x_dtype) : 1e-30, centred ? statistics : 1e-30, statistics}, [&](const Side& s) {
+      const Dtype of = n.of_working ? s.working : s.residual;
+      const Shape matrix{n.rows, n.width};
+      NormForward call{n.kind, 1e-5, s.in(matrix, of, x), {}, s.in({n.width}, s.master, weight), {}, {}, s.out(matrix, s.working), {},
+                       s.out({n.rows}, s.master)};
+      if (n.with_delta) call.delta = s.in(matrix, s.working, delta), call.sum = s.out(matrix, of);
+      if (centred) call.bias = s.in({n.width}, s.master, bias), call.mean = s.out({n.rows}, s.master);
+      s.backend.norm(call);
+      return std::vector<Tensor>{call.y, call.sum, call.mean, call.rstd};
+    });
+  }
+}
+
+TEST_P(CpuKernels, NormBackward) {
+  for (const NormShape& n : norm_shapes()) {
+    SCOPED_TRACE(::testing::Message() << (n.kind == NormKind::layernorm ? "layernorm " : "rmsnorm ") << n.rows << " x " << n.width
+                                      << (n.with_delta ? " with delta, in place" : "") << (n.of_working ? " of working dtype" : ""));
+    const Dtype s_dtype = n.of_working ? working() : residual();
+    const bool centred = n.kind == NormKind::layernorm;
+    const Shape matrix{n.rows, n.width};
+    const Values s_values = numbers(n.rows * n.width, 1, s_dtype, 2.0), dy = numbers(n.rows * n.width, 2, working()), weight = numbers(n.width, 3),
+                 dsum = numbers(n.rows * n.width, 4, s_dtype), dweight = numbers(n.width, 5), dbias = numbers(n.width, 6);
+    // Statistics as the reference has them, rounded as the cpu backend stores them.
+    const NormForward f{n.kind, 1e-5, make(*reference_, matrix, Dtype::f64, s_values), {}, make(*reference_, {n.width}, Dtype::f64, weight), {}, {},
+                        make_output(*reference_, matrix, Dtype::f64), centred ? make_output(*reference_, {n.rows}, Dtype::f64) : Tensor(),
+                        make_output(*reference_, {n.rows}, Dtype::f64)};
+    reference_->norm(f);
+    const Values mean = rounded_to(Dtype::f32, read(f.mean)), rstd = rounded_to(Dtype::f32, read(f.rstd));
+    both({elementwise(s_dtype), n.with_delta ? elementwise(working()) : 1e-30, tolerance::f32_matmul, centred ? tolerance::f32_matmul : 1e-30},
+         [&](const Side& s) {
+           const Dtype of = n.of_working ? s.working : s.residual;
+           NormBackward call{n.kind, s.in(matrix, s.working, dy), s.in(matrix, of, s_values), s.in({n.width}, s.master, weight), {},
+                             s.in({n.rows}, s.master, rstd), {}, s.out(matrix, of), {}, s.in({n.width}, s.master, dweight), {}};
+           if (n.with_delta) call.ds = call.dsum = s.in(matrix, of, dsum), call.ddelta = s.out(matrix, s.working);
+           if (centred) call.mean = s.in({n.rows}, s.master, mean), call.dbias = s.in({n.width}, s.master, dbias);
+           s.backend.norm_backward(call);
+           return std::vector<Tensor>{call.ds, call.ddelta, call.dweight, call.dbias};
+         });
+  }
+}
+
+TEST_P(CpuKernels, NormBackwardAddsAGradientOfItsOwnStorage) {
+  const std::int64_t rows = 9, width = 37;
+  const Values x = numbers(rows * width, 1, residual()), dy = numbers(rows * width, 2, working()), dsum = numbers(rows * width, 3, residual()),
+               weight = numbers(width, 4), rstd(static_cast<std::size_t>(rows), 0.75), zeros(static_cast<std::size_t>(width), 0.0);
+  both({elementwise(residual()), 1e-30}, [&](const Side& s) {
+    NormBackward call{NormKind::rmsnorm, s.in({rows, width}, s.working, dy), s.in({rows, width}, s.residual, x), s.in({width}, s.master, weight), {},
+                      s.in({rows}, s.master, rstd), s.in({rows, width}, s.residual, dsum), s.out({rows, width}, s.residual), {},
+                      s.in({width}, s.master, zeros), {}};
+    s.backend.norm_backward(call);
+    return std::vector<Tensor>{call.ds, call.dsum};
+  });
+}
+
+TEST_P(CpuKernels, Activations) {
+  for (const std::int64_t rows : row_counts)
+    for (const std::int64_t width : {1, 20, 48, 171}) {
+      SCOPED_TRACE(::testing::Message() << rows << " x " << width);
+      Values u = numbers(rows * width, 1, working(), 3.0), gate_up = numbers(rows * 2 * width, 2, working(), 3.0);
+      if (rows > 1 && width > 1) {  // far out, where exp and erf saturate
+        u[0] = gate_up[0] = 96, u[1] = gate_up[1] = -96, u[2] = 0, u[3] = -12;
+      }
+      const Values da = numbers(rows * width, 3, working());
+      const double error = elementwise(working());
+      both({error, error, error, error}, [&](const Side& s) {
+        const Tensor g = s.in({rows, width}, s.working, da), tu = s.in({rows, width}, s.working, u), tgu = s.in({rows, 2 * width}, s.working, gate_up);
+        const Tensor a = s.out({rows, width}, s.working), du = s.out({rows, width}, s.working), b = s.out({rows, width}, s.working),
+                     dgu = s.out({rows, 2 * width}, s.working);
+        s.backend.gelu(tu, a);
+        s.backend.gelu_backward(tu, g, du);
+        s.backend.swiglu(tgu, b);
+        s.backend.swiglu_backward(tgu, g, dgu);
+        return std::vector<Tensor>{a, du, b, dgu};
+      });
+    }
+}
+
+TEST_P(CpuKernels, CrossEntropy) {
+  for (const std::int64_t rows : row_counts)
+    for (const std::int32_t vocabulary : {1, 2, 61, 257, 1000}) {
+      SCOPED_TRACE(::testing::Message() << rows << " x " << vocabulary);
+      Values logits = numbers(rows * vocabulary, 1, Dtype::f32, 4.0);
+      auto targets = random_indices(rows, vocabulary, 2);
+      for (std::size_t n = 2; n < targets.size(); n += 5) targets[n] = -1;
+      if (rows > 1 && vocabulary > 1) logits[0] = 1e4, logits[1] = -1e4;
+      both({tolerance::f32_elementwise, elementwise(working()), tolerance::f32_elementwise}, [&](const Side& s) {
+        const Tensor x = s.in({rows, vocabulary}, s.master, logits), nll = s.out({rows}, s.master), alone = s.out({rows}, s.master),
+                     dlogits = s.out({rows, vocabulary}, s.working);
+        s.backend.cross_entropy(x, s.indices(targets), 0.01, nll, dlogits);
+        s.backend.cross_entropy(x, s.indices(targets), 0.01, alone, {});
+        return std::vector<Tensor>{nll, dlogits, alone};
+      });
+    }
+}
+
+TEST_P(CpuKernels, AdamW) {
+  for (const std::int64_t count : {0, 1, 15, 33, 10007})
+    for (const double decay : {0.0, 0.1}) {
+      SCOPED_TRACE(count);
+      const Values value = numbers(count, 1), gradient = numbers(count, 2), m = numbers(count, 3), v = [&] {
+        Values squares = numbers(count, 4);
+        for (double& x : squares) x = static_cast<float>(x * x);
+        return squares;
+      }();
+      const double error = tolerance::f32_elementwise;
+      both({error, error, error, elementwise(working())}, [&](const Side& s) {
+        const Tensor p = s.in({count}, s.master, value), tm = s.in({count}, s.master, m), tv = s.in({count}, s.master, v),
+                     compute = s.out({count}, s.working);
+        s.backend.adamw({1e-2, 0.9, 0.95, 1e-8, decay, 3, 0.7}, p, s.in({count}, s.master, gradient), tm, tv, {});
+        s.backend.adamw({1e-2, 0.9, 0.95, 1e-8, decay, 4, 0.7}, p, s.in({count}, s.master, gradient), tm, tv, compute);
+        return std::vector<Tensor>{p, tm, tv, compute};
+      });
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Precisions, CpuKernels, ::testing::ValuesIn(precisions), [](const auto& p) { return std::string(p.param.name); });
+
+}  // namespace
+}  // namespace lexring::testing

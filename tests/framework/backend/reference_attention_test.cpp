@@ -1,0 +1,130 @@
+// The reference's attention: values by hand, gradients against central differences, and blocks against the whole.
+#include <cmath>
+#include <limits>
+
+#include <gtest/gtest.h>
+
+#include "tests/framework/backend/attention_problem.h"
+#include "tests/support/tolerances.h"
+
+namespace lexring::testing {
+namespace {
+
+std::vector<AttentionProblem> small_problems() {
+  const TokenTable dense = make_table({{0, consecutive(9)}, {3, consecutive(5)}});
+  const TokenTable gaps = make_table({{1, with_gaps(11, 4, 5)}, {2, clusters({2, 40}, 3)}});
+  const TokenTable past = make_table({{0, consecutive(12)}, {1, consecutive(4)}, {7, consecutive(3)}});
+  const TokenTable latest = make_table({{0, consecutive(3, 9)}, {2, consecutive(2)}, {7, consecutive(1, 2)}});
+  std::vector<AttentionProblem> problems;
+  const auto add = [&](const std::string& method, const std::string& pattern, std::int64_t extent, std::int64_t heads, std::int64_t kv_heads,
+                       const TokenTable& queries, const TokenTable& keys, const std::string& tables) {
+    problems.push_back({method + "_" + pattern + "_" + tables, make_spec(method, heads, kv_heads, 4), queries, keys,
+                        make_visibility(pattern, extent, queries)});
+  };
+  add("none", "causal", 0, 2, 2, dense, dense, "dense");
+  add("rope", "causal", 0, 2, 1, gaps, gaps, "gaps_grouped");
+  add("steep", "causal", 0, 2, 2, gaps, gaps, "gaps");
+  add("xpos", "blockwise", 3, 4, 2, dense, dense, "dense_grouped");
+  add("alibi", "window", 4, 3, 1, gaps, gaps, "gaps_grouped");
+  add("xpos", "sink_window", 3, 2, 2, dense, dense, "dense");
+  add("rope", "documents", 4, 2, 2, dense, dense, "dense");
+  add("steep", "documents_sinks", 8, 2, 2, gaps, gaps, "gaps");
+  add("none", "holes", 0, 2, 2, dense, dense, "dense");
+  add("xpos", "causal", 0, 4, 2, latest, past, "cached_grouped");
+  return problems;
+}
+
+class ReferenceAttention : public ::testing::TestWithParam<AttentionProblem> {
+ protected:
+  std::unique_ptr<Backend> backend_ = make_reference_backend();
+};
+
+TEST_P(ReferenceAttention, GradientsAreCentralDifferences) {
+  const AttentionProblem& problem = GetParam();
+  const AttentionInputs inputs = random_inputs(problem, 11);
+  expect_gradients({[&](const auto& i) { return run_attention(*backend_, Dtype::f64, problem, {i[0], i[1], i[2], inputs.doutput}).output; },
+                    [&](const auto& i, const Values& g) {
+                      const AttentionResult r = run_attention(*backend_, Dtype::f64, problem, {i[0], i[1], i[2], g});
+                      return std::vector<Values>{r.dq, r.dk, r.dv};
+                    }},
+                   {inputs.q, inputs.k, inputs.v});
+}
+
+TEST_P(ReferenceAttention, SeveralBlocksEqualOne) {
+  const AttentionProblem& problem = GetParam();
+  const AttentionInputs inputs = random_inputs(problem, 12);
+  const AttentionResult whole = run_attention(*backend_, Dtype::f64, problem, inputs);
+  for (const Blocks blocks : {Blocks{1, 2}, Blocks{1, 3}, Blocks{2, 1}, Blocks{3, 2}}) {
+    const AttentionResult cut = run_attention(*backend_, Dtype::f64, problem, inputs, blocks);
+    EXPECT_LT(relative_error(cut.output, whole.output), tolerance::f64_reordered) << blocks.queries << " x " << blocks.keys;
+    EXPECT_LT(relative_error(cut.lse, whole.lse), tolerance::f64_reordered) << blocks.queries << " x " << blocks.keys;
+    EXPECT_LT(relative_error(cut.dq, whole.dq), tolerance::f64_reordered) << blocks.queries << " x " << blocks.keys;
+    EXPECT_LT(relative_error(cut.dk, whole.dk), tolerance::f64_reordered) << blocks.queries << " x " << blocks.keys;
+    EXPECT_LT(relative_error(cut.dv, whole.dv), tolerance::f64_reordered) << blocks.queries << " x " << blocks.keys;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Problems, ReferenceAttention, ::testing::ValuesIn(small_problems()),
+                         [](const auto& parameter) { return parameter.param.name; });
+
+/// Two tokens, one head of width 2, worked out by hand: scores of the second query are s0 (distance 3) and s1 (distance 0).
+TEST(ReferenceAttentionByHand, TwoTokens) {
+  const auto backend = make_reference_backend();
+  AttentionProblem problem{"", make_spec("none", 1, 1, 2), make_table({{0, {2, 5}}}), make_table({{0, {2, 5}}}), {{0, 0}, {}, {}}};
+  const auto expect_second = [&](double s0, double s1) {
+    // q and k are the same vectors for both tokens: q = (2, 0), k = (1, 1).
+    const AttentionResult r = run_attention(*backend, Dtype::f64, problem, {{2, 0, 2, 0}, {1, 1, 1, 1}, {1, 0, 0, 1}, {0, 0, 0, 0}});
+    const double w0 = std::exp(s0) / (std::exp(s0) + std::exp(s1));
+    EXPECT_LT(relative_error(r.output, {1, 0, w0, 1 - w0}), 1e-6);  // the rotation table holds f32
+    EXPECT_NEAR(r.lse[1], std::log(std::exp(s0) + std::exp(s1)), 1e-6);
+  };
+  const double scale = 1 / std::sqrt(2.0);
+  expect_second(2 * scale, 2 * scale);
+  problem.spec.slopes = {0.5F};
+  expect_second(2 * scale - 1.5, 2 * scale);
+  problem.spec.slopes.clear();
+  problem.spec.rotary = true;
+  const double far = scale * 2 * (std::cos(3.0) + std::sin(3.0));  // Re(2 (1 - j) e^(3 j))
+  expect_second(far, scale * 2);
+  problem.spec.log_decay = {-0.2};
+  expect_second(far * std::exp(-0.6), scale * 2);
+  problem.visible.first = {0, 3};
+  expect_second(-1e9, scale * 2);
+  problem.visible.sink_begin = {0, 2};
+  problem.visible.sink_end = {0, 3};
+  expect_second(far * std::exp(-0.6), scale * 2);
+}
+
+TEST(ReferenceAttentionByHand, RowsThatSeeNothingAreZero) {
+  const auto backend = make_reference_backend();
+  const TokenTable tokens = make_table({{0, consecutive(6)}});
+  const AttentionProblem problem{"", make_spec("xpos", 2, 2, 4), tokens, tokens, make_visibility("holes", 0, tokens)};
+  const AttentionResult r = run_attention(*backend, Dtype::f64, problem, random_inputs(problem, 1));
+  for (const std::size_t row : {1U, 4U}) {
+    for (std::size_t i = 0; i < 8; ++i) {
+      EXPECT_EQ(r.output[row * 8 + i], 0);
+      EXPECT_EQ(r.dq[row * 8 + i], 0);
+    }
+    EXPECT_EQ(r.lse[row * 2], -std::numeric_limits<double>::infinity());
+  }
+  for (const double x : r.dk) EXPECT_TRUE(std::isfinite(x));
+}
+
+TEST(ReferenceAttentionByHand, ScoreSumsByDistance) {
+  const auto backend = make_reference_backend();
+  const TokenTable tokens = make_table({{0, {0, 1, 3}}, {4, {7}}});
+  AttentionSpec spec = make_spec("alibi", 2, 1, 2);
+  spec.scale = 1;
+  const Tensor q = make(*backend, {4, 4}, Dtype::f64, {1, 0, 0, 1, 2, 0, 0, 2, 3, 0, 0, 3, 4, 0, 0, 4});
+  const Tensor k = make(*backend, {4, 2}, Dtype::f64, {1, 10, 2, 20, 3, 30, 4, 40});
+  std::vector<double> sums(3, 0.5);
+  std::vector<std::int64_t> counts(3, 1);
+  backend->attention_score_sums({spec, tokens, {}, q, k, sums, counts});
+  // Per pair, the sum over both heads of q . k is n (m + 10 m); slopes are 1/16 and 1/256.
+  const double slopes = 1.0 / 16 + 1.0 / 256;
+  EXPECT_LT(relative_error(sums, {0.5 + 11 * (1 + 4 + 9 + 16), 0.5 + 11 * 2 - slopes, 0.5 + 11 * 6 - 2 * slopes}), tolerance::f64_reordered);
+  EXPECT_EQ(counts, (std::vector<std::int64_t>{9, 3, 3}));
+}
+
+}  // namespace
+}  // namespace lexring::testing
