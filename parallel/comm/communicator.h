@@ -11,8 +11,6 @@
 #include <string>
 #include <vector>
 
-#include "framework/tensor/dtype.h"
-
 namespace lexring {
 
 enum class Reduce { sum, max, min };
@@ -35,7 +33,8 @@ class Communicator {
   int rank() const { return rank_; }
   int size() const { return size_; }
 
-  /// In place. Deterministic: the same group and inputs give the same bits on every rank and in every run.
+  /// In place. Deterministic: values are added in the order of the ranks, so the same group and inputs give the same bits on every rank,
+  /// in every run and with every MPI library. A max or min over NaN is NaN.
   void all_reduce(std::span<float> values, Reduce op);
   void all_reduce(std::span<double> values, Reduce op);
   void all_reduce(std::span<std::int64_t> values, Reduce op);
@@ -47,11 +46,15 @@ class Communicator {
   /// Ranks with the same `color` form a group, ordered by their rank here. Collective.
   std::unique_ptr<Communicator> split(const std::string& name, int color);
 
+  /// Calls and bytes so far, by operation.
   const std::vector<CommRecord>& records() const { return records_; }
+  /// Calls so far: the number of the call that failed, in error messages.
   std::uint64_t sequence() const { return sequence_; }
 
  private:
-  virtual void do_all_reduce(void* values, std::size_t count, Dtype dtype, bool is_int64, Reduce op) = 0;
+  virtual void do_all_reduce(std::span<float> values, Reduce op) = 0;
+  virtual void do_all_reduce(std::span<double> values, Reduce op) = 0;
+  virtual void do_all_reduce(std::span<std::int64_t> values, Reduce op) = 0;
   virtual void do_broadcast(std::span<std::byte> values, int root) = 0;
   virtual std::vector<std::vector<std::byte>> do_all_gather(std::span<const std::byte> mine) = 0;
   virtual void do_barrier() = 0;
@@ -67,6 +70,6 @@ class Communicator {
 };
 
 /// A group of one process, without any library.
-std::unique_ptr<Communicator> make_self_communicator();
+std::unique_ptr<Communicator> make_self_communicator(std::string name = "self");
 
 }  // namespace lexring
