@@ -1,0 +1,52 @@
+#include "parallel/checkpoint/inspect.h"
+
+#include <algorithm>
+#include <sstream>
+
+#include "parallel/checkpoint/checkpoint.h"
+#include "parallel/checkpoint/manifest.h"
+
+namespace lexring {
+namespace {
+
+std::string indent(const std::string& text) {
+  std::string result, line;
+  std::istringstream lines(text);
+  while (std::getline(lines, line)) {
+    if (!line.empty()) result += "  " + line + "\n";
+  }
+  return result;
+}
+
+std::string describe_tensors(const Manifest& manifest) {
+  std::size_t widest = 0;
+  std::int64_t elements = 0;
+  for (const ManifestTensor& tensor : manifest.tensors) {
+    widest = std::max(widest, tensor.name.size());
+    if (!tensor.name.starts_with("optimizer.")) elements += element_count(tensor.shape);
+  }
+  std::string text = fmt::format("tensors: {}, of which the model's hold {} elements\n", manifest.tensors.size(), elements);
+  for (const ManifestTensor& tensor : manifest.tensors) {
+    text += fmt::format("  {:{}}  {:4}  {}{}\n", tensor.name, widest, name_of(tensor.dtype), to_string(tensor.shape),
+                        tensor.pieces.size() > 1 ? fmt::format("  in {} pieces", tensor.pieces.size()) : "");
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string describe_checkpoint(const std::filesystem::path& path, bool verify) {
+  const CheckpointReader reader(path);  // checks sizes
+  const Manifest manifest = read_manifest(reader.path());
+  std::string text = fmt::format("checkpoint {}\n  step {}, {} samples, {} skipped steps, dataset {}\n", reader.path().string(),
+                                 manifest.state.step, manifest.state.samples, manifest.state.skipped_steps, manifest.state.dataset_hash);
+  text += "configuration\n" + indent(manifest.state.configuration) + describe_tensors(manifest) + "files\n";
+  for (const ManifestFile& file : manifest.files) {
+    if (verify) check_file(reader.path(), file, true);
+    text += fmt::format("  {}  {} bytes  xxh3 {}{}\n", file.name, file.bytes, file.hash, verify ? "  verified" : "");
+  }
+  if (!verify) text += "contents not verified; --verify reads and hashes every file\n";
+  return text;
+}
+
+}  // namespace lexring
