@@ -1,0 +1,49 @@
+#include "jobs/evaluation/output.h"
+
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+
+#include <unistd.h>
+
+#include "framework/base/error.h"
+
+namespace lexring {
+namespace {
+
+/// The system's reason why the file could not be written; empty: it was.
+std::string write_file(const std::filesystem::path& path, const std::string& text) {
+  errno = 0;
+  std::ofstream stream(path, std::ios::binary | std::ios::trunc);
+  stream << text;
+  stream.close();
+  return stream.good() ? "" : errno != 0 ? std::strerror(errno) : "the write failed";
+}
+
+}  // namespace
+
+OutputDirectory::OutputDirectory(std::filesystem::path path) : path_(std::move(path)) {
+  require_usage(!path_.empty(), "output is missing; give --output with the directory for results and report");
+  std::error_code error;
+  std::filesystem::create_directories(path_, error);
+  require(std::filesystem::is_directory(path_, error), "the output directory {} cannot be made: {}; choose another --output",
+          path_.string(), error ? error.message() : "a file of that name exists");
+  const auto probe = path_ / (".probe-" + std::to_string(getpid()));
+  const std::string reason = write_file(probe, "");
+  require(reason.empty(), "nothing can be written to the output directory {}: {}; check its permissions or choose another --output",
+          path_.string(), reason);
+  std::filesystem::remove(probe, error);
+}
+
+void OutputDirectory::write(const std::string& name, const std::string& text) const {
+  const auto temporary = path_ / (name + ".partial");
+  const std::string reason = write_file(temporary, text);
+  std::error_code error;
+  if (reason.empty()) std::filesystem::rename(temporary, path_ / name, error);
+  if (reason.empty() && !error) return;
+  const std::string why = reason.empty() ? error.message() : reason;
+  std::filesystem::remove(temporary, error);
+  fail("{} cannot be written: {}; free some space or choose another --output", (path_ / name).string(), why);
+}
+
+}  // namespace lexring
