@@ -41,8 +41,6 @@ std::string_view DocumentParser::Impl::text_of(std::string_view line, std::strin
     cause = "not a JSON object; expected {\"text\": \"...\"}";
   } else if (document["text"].get(text) != simdjson::SUCCESS) {
     cause = "no string under \"text\"";
-  } else if (invalid_utf8_at(text)) {  // an escaped half of a surrogate pair
-    cause = "its text is not UTF-8 once unescaped (half of a surrogate pair)";
   }
   return text;
 }

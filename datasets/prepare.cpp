@@ -236,6 +236,7 @@ PrepareReport prepare(const PrepareOptions& options, const std::function<void(co
 
   SpoolFile spool(options.output.string() + ".tokens.partial");
   Collector collector(spool, *tokenizer, width, options.bad_input);
+  if (progress) progress({0, corpus.bytes, 0, 0});
   CorpusReader reader(corpus.files);
   OrderedPipeline<TextBlock, EncodedBlock>().run(
       threads,

@@ -1,0 +1,190 @@
+/// What prepare() meets in the world: full disks, directories that may not be written to, signals. Each in a process of its own where it
+/// must.
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <thread>
+
+#include "datasets/prepare.h"
+#include "framework/base/error.h"
+#include "tests/datasets/support.h"
+
+namespace lexring::testing {
+namespace {
+
+volatile std::sig_atomic_t stop_wished = 0;
+extern "C" void wish_stop(int) { stop_wished = 1; }
+
+std::string message_of(const std::function<void()>& body) {
+  try {
+    body();
+    return "no error";
+  } catch (const std::exception& error) {
+    return error.what();
+  }
+}
+
+/// A child process that writes into a pipe what went wrong.
+class Child {
+ public:
+  explicit Child(const std::function<void(int pipe)>& body) {
+    if (::pipe(pipe_) != 0) fail("no pipe");
+    pid_ = ::fork();
+    if (pid_ != 0) {
+      ::close(pipe_[1]);
+      return;
+    }
+    const auto message = message_of([&] { body(pipe_[1]); });
+    const auto written = ::write(pipe_[1], message.data(), message.size());
+    ::_exit(written == static_cast<ssize_t>(message.size()) ? 0 : 1);
+  }
+  Child(const Child&) = delete;
+  Child& operator=(const Child&) = delete;
+  ~Child() {
+    ::close(pipe_[0]);
+    int status = 0;
+    ::waitpid(pid_, &status, 0);
+  }
+  void wait_for_byte() {
+    char byte = 0;
+    EXPECT_EQ(::read(pipe_[0], &byte, 1), 1);
+  }
+  void send(int signal) { ::kill(pid_, signal); }
+  std::string message() {
+    std::string all;
+    char buffer[4096];
+    for (ssize_t got; (got = ::read(pipe_[0], buffer, sizeof(buffer))) > 0;) all.append(buffer, static_cast<std::size_t>(got));
+    return all;
+  }
+
+ private:
+  int pipe_[2]{};
+  pid_t pid_ = 0;
+};
+
+class PrepareFailures : public ::testing::Test {
+ protected:
+  PrepareFailures() {
+    std::string lines;
+    for (int i = 0; i < 1000; ++i) lines += json_line(std::string(4095, 'x'));  // 4096 tokens, 8 KiB each
+    write_file(directory / "corpus.jsonl", lines);
+    options.inputs = {(directory / "corpus.jsonl").string()};
+    options.output = directory / "out.h5";
+    options.threads = 2;
+  }
+  /// Only the corpus, and what was there before.
+  void expect_nothing_left(std::vector<std::string> names = {"corpus.jsonl"}) { EXPECT_EQ(directory.names(), names); }
+
+  TempDirectory directory;
+  PrepareOptions options;
+};
+
+TEST_F(PrepareFailures, NoSpaceLeft) {
+  // The device that is always full, in the place of the spool: the write fails as on a full disk.
+  std::filesystem::create_symlink("/dev/full", directory / "out.h5.tokens.partial");
+  expect_says(error_of([&] { prepare(options); }), "out.h5.tokens.partial", "No space left on device", "free some space");
+  expect_nothing_left();
+}
+
+TEST_F(PrepareFailures, FileSizeLimitWhileSpooling) {
+  Child child([&](int) {
+    std::signal(SIGXFSZ, SIG_IGN);
+    const rlimit limit{1 << 20, 1 << 20};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+    prepare(options);
+  });
+  expect_says(child.message(), "out.h5.tokens.partial", "File too large", "ulimit -f");
+  expect_nothing_left();
+}
+
+TEST_F(PrepareFailures, FileSizeLimitWhileWritingHdf5) {
+  Child child([&](int) {
+    std::signal(SIGXFSZ, SIG_IGN);
+    const rlimit limit{8192000 + 100, 8192000 + 100};  // the spool fits, the file with its tables does not
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+    prepare(options);
+  });
+  expect_says(child.message(), "out.h5.partial", "File too large");
+  expect_nothing_left();
+}
+
+TEST_F(PrepareFailures, ReadOnlyDirectory) {
+  std::filesystem::create_directory(directory / "locked");
+  std::filesystem::permissions(directory.path(), std::filesystem::perms(0755));
+  std::filesystem::permissions(directory / "locked", std::filesystem::perms(0555));
+  Child child([&](int) {
+    if (::geteuid() == 0 && ::setuid(65534) != 0) fail("cannot become another user");  // permissions do not bind root
+    options.output = directory / "locked" / "out.h5";
+    prepare(options);
+  });
+  expect_says(child.message(), "locked/out.h5", "Permission denied", "a directory that you may write to");
+  std::filesystem::remove(directory / "locked");
+  expect_nothing_left();
+}
+
+TEST_F(PrepareFailures, OutputsThatCannotBe) {
+  const auto refused = [&](const std::filesystem::path& output) {
+    options.output = output;
+    return error_of([&] { prepare(options); });
+  };
+  expect_says(refused(""), "--output");
+  expect_says(refused(directory.path()), "is a directory");
+  expect_says(refused(directory / "corpus.jsonl"), "also an input");
+  expect_says(refused(directory / "corpus.jsonl" / "out.h5"), "cannot make the directory", "Not a directory");
+  expect_nothing_left();
+  options.output = directory / "made" / "for" / "it" / "out.h5";
+  EXPECT_EQ(prepare(options).documents, 1000);
+}
+
+TEST_F(PrepareFailures, NoTextAtAll) {
+  write_file(directory / "corpus.jsonl", json_line("") + "\n");
+  expect_says(error_of([&] { prepare(options); }), "no text", "corpus.jsonl", "1 empty");
+  expect_nothing_left();
+}
+
+TEST_F(PrepareFailures, InterruptedBySigterm) {
+  write_file(options.output, "the older dataset");
+  Child child([&](int pipe) {
+    std::signal(SIGTERM, wish_stop);
+    options.interrupted = [] { return stop_wished != 0; };
+    bool begun = false;
+    prepare(options, [&](const PrepareProgress& progress) {
+      if (progress.tokens > 0 && !begun && ::write(pipe, "b", 1) == 1) begun = true;
+      if (begun) std::this_thread::sleep_for(std::chrono::milliseconds(200));  // a slow disk
+    });
+  });
+  child.wait_for_byte();
+  EXPECT_TRUE(std::filesystem::exists(directory / "out.h5.tokens.partial"));
+  child.send(SIGTERM);
+  expect_says(child.message(), "interrupted", "out.h5 was not written", "run the same command again");
+  expect_nothing_left({"corpus.jsonl", "out.h5"});
+  EXPECT_EQ(read_file(options.output), "the older dataset");
+}
+
+TEST_F(PrepareFailures, KilledLeavesNoFinalNameAndTheNextRunCleansUp) {
+  {
+    Child child([&](int pipe) {
+      prepare(options, [&](const PrepareProgress& progress) {
+        if (progress.tokens > 0 && ::write(pipe, "b", 1) == 1) std::this_thread::sleep_for(std::chrono::minutes(1));
+      });
+    });
+    child.wait_for_byte();
+    // Alive, it is not disturbed by a second one.
+    expect_says(error_of([&] { prepare(options); }), "another `lexring prepare`");
+    child.send(SIGKILL);
+  }
+  EXPECT_FALSE(std::filesystem::exists(options.output));
+  EXPECT_TRUE(std::filesystem::exists(directory / "out.h5.tokens.partial"));
+  write_file(directory / "out.h5.partial", "half of something");
+  EXPECT_EQ(prepare(options).tokens, 4096000);
+  EXPECT_EQ(Dataset::open(options.output).tokens(), 4096000);
+  expect_nothing_left({"corpus.jsonl", "out.h5"});
+}
+
+}  // namespace
+}  // namespace lexring::testing
