@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <ostream>
 #include <random>
 
 namespace lexring::testing {
@@ -198,6 +199,8 @@ class Run {
 };
 
 }  // namespace
+
+void PrintTo(const AttentionProblem& problem, std::ostream* os) { *os << problem.name; }
 
 AttentionSpec make_spec(const std::string& method, std::int64_t heads, std::int64_t kv_heads, std::int64_t width) {
   AttentionSpec spec;

@@ -1,6 +1,7 @@
 /// Attention as tests pose it: a specification, two tables and a visibility, run by any backend in any dtype, in one block or cut into several.
 #pragma once
 
+#include <iosfwd>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,9 @@ struct AttentionProblem {
   std::int64_t query_width() const { return spec.heads * spec.head_width; }
   std::int64_t key_width() const { return spec.kv_heads * spec.head_width; }
 };
+
+/// What GoogleTest prints.
+void PrintTo(const AttentionProblem& problem, std::ostream* os);
 
 struct AttentionInputs {
   Values q, k, v, doutput;
