@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Installs what lexring needs from Debian or Ubuntu, and only what is missing: as root, or with sudo.
+#
+#   ./jobs/packages.sh [--tests] [PACKAGE...]
+#
+# --tests: also what only tests use. PACKAGE: further packages.
+set -euo pipefail
+
+build=(
+  g++ cmake ninja-build pkg-config
+  libopenmpi-dev openmpi-bin
+  libhdf5-dev libboost-program-options-dev libdnnl-dev libfmt-dev libspdlog-dev nlohmann-json3-dev libsimdjson-dev libzstd-dev libxxhash-dev
+)
+tests=(libgtest-dev libbenchmark-dev python3-h5py)
+
+wanted=("${build[@]}")
+for argument in "$@"; do
+  case $argument in
+    --tests) wanted+=("${tests[@]}") ;;
+    -*) echo "packages.sh: unknown option $argument; see the top of the file" >&2; exit 2 ;;
+    *) wanted+=("$argument") ;;
+  esac
+done
+
+if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
+  echo "packages.sh: this is neither Debian nor Ubuntu; install what corresponds to: ${wanted[*]}" >&2
+  exit 1
+fi
+
+missing=()
+for package in "${wanted[@]}"; do
+  [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)" = installed ] || missing+=("$package")
+done
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+  if ! command -v sudo >/dev/null; then
+    echo "packages.sh: these packages are missing: ${missing[*]}. Run this script as root, or install sudo" >&2
+    exit 1
+  fi
+  as_root=(sudo)
+fi
+echo "installing ${missing[*]}"
+"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq update
+"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends "${missing[@]}" >/dev/null

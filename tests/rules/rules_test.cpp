@@ -1,0 +1,218 @@
+// The rules of the house that a machine can check. A rule that turns out wrong is changed here and in the README, in one commit.
+#include <algorithm>
+#include <filesystem>
+#include <map>
+#include <regex>
+#include <set>
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include "tests/rules/source_tree.h"
+
+namespace lexring::testing {
+namespace {
+
+const std::vector<SourceFile>& tree() {
+  static const std::vector<SourceFile> files = read_source_tree(LEXRING_SOURCE_DIR);
+  return files;
+}
+
+/// What a top folder may include beside itself.
+const std::map<std::string, std::set<std::string>> may_include = {
+    {"framework", {}},
+    {"parallel", {"framework"}},
+    {"models", {"framework", "parallel"}},
+    {"datasets", {"framework"}},
+    {"jobs", {"framework", "parallel", "models", "datasets"}},
+    {"tests", {"framework", "parallel", "models", "datasets", "jobs"}},
+};
+
+/// The order inside framework: a file includes its own layer and those before it. The first prefix that fits counts.
+constexpr std::pair<const char*, int> framework_layers[] = {
+    {"framework/base/", 0},
+    {"framework/device/", 1},
+    {"framework/tensor/", 2},
+    {"framework/attention/spec.", 3},
+    {"framework/attention/block.", 3},
+    {"framework/backend/", 4},
+    {"framework/autograd/", 5},
+    {"framework/attention/", 6},
+    {"framework/ops/", 7},
+    {"framework/nn/", 8},
+    {"framework/optim/", 9},
+    {"framework/io/", 10},
+};
+
+int framework_layer(const std::string& path) {
+  for (const auto& [prefix, layer] : framework_layers) {
+    if (path.rfind(prefix, 0) == 0) return layer;
+  }
+  return -1;
+}
+
+/// Headers of foreign libraries, and the only places that may include them.
+const std::vector<std::pair<std::string, std::vector<std::string>>> foreign = {
+    {"<mpi.h>", {"parallel/comm/mpi.cpp"}},
+    {"<nccl.h>", {"parallel/comm/nccl"}},
+    {"<cuda", {"framework/device/cuda/", "framework/backend/cuda/"}},
+    {"<cublas", {"framework/backend/cuda/"}},
+    {"parallel/comm/mpi.h", {"parallel/comm/mpi.cpp", "jobs/main.cpp", "tests/"}},
+    {"<hdf5", {"framework/io/", "tests/"}},
+    {"<dnnl", {"framework/backend/cpu/", "framework/device/cpu/"}},
+    {"<omp.h>", {"framework/base/parallel_for.h"}},
+};
+
+/// Matches of a pattern in code, as "path: match".
+std::vector<std::string> matches(const std::string& pattern, const std::vector<std::string>& allowed = {}) {
+  const std::regex expression(pattern);
+  std::vector<std::string> result;
+  for (const SourceFile& file : tree()) {
+    if (std::any_of(allowed.begin(), allowed.end(), [&](const std::string& prefix) { return file.is(prefix); })) continue;
+    for (std::sregex_iterator it(file.code.begin(), file.code.end(), expression), end; it != end; ++it)
+      result.push_back(file.path + ": " + it->str());
+  }
+  return result;
+}
+
+std::string lines(const std::vector<std::string>& items) {
+  std::string text;
+  for (const auto& item : items) text += "\n  " + item;
+  return text;
+}
+#define EXPECT_NONE(items, rule)                            \
+  do {                                                      \
+    const auto found_ = (items);                            \
+    EXPECT_TRUE(found_.empty()) << (rule) << lines(found_); \
+  } while (false)
+
+TEST(Rules, TheTreeIsThere) { EXPECT_GT(tree().size(), 100U); }
+
+TEST(Rules, StripTakesCommentsAndStringsAway) {
+  EXPECT_EQ(strip("a // exit(1)\nb /* abort()\n */ c"), "a \nb \n c");
+  EXPECT_EQ(strip("f(\"exit(1) \\\" \"); g('\"'); R\"(x\ny)\";"), "f(\"\"); g('\"'); \n\"\";");
+}
+
+TEST(Rules, FoldersIncludeOnlyWhatIsBelowThem) {
+  std::vector<std::string> wrong;
+  for (const SourceFile& file : tree()) {
+    const auto rule = may_include.find(file.folder());
+    if (!file.is_cpp()) continue;
+    EXPECT_NE(rule, may_include.end()) << file.path << " is in no folder of the design";
+    if (rule == may_include.end()) continue;
+    for (const std::string& include : file.includes) {
+      if (include[0] == '<') continue;
+      const std::string folder = include.substr(0, include.find('/'));
+      if (folder != file.folder() && !rule->second.count(folder)) wrong.push_back(file.path + " includes " + include);
+      if (folder == "framework" && file.folder() == "framework" && framework_layer(include) > framework_layer(file.path))
+        wrong.push_back(file.path + " includes " + include + ", which comes after it");
+      if (!std::filesystem::exists(std::filesystem::path(LEXRING_SOURCE_DIR) / include))
+        wrong.push_back(file.path + " includes " + include + ", which is not a path from the root");
+    }
+    if (file.folder() == "framework") EXPECT_GE(framework_layer(file.path), 0) << file.path << " is in no layer of framework";
+  }
+  EXPECT_NONE(wrong, "framework <- parallel <- models <- jobs, framework <- datasets <- jobs");
+}
+
+TEST(Rules, ForeignLibrariesStayInTheirRooms) {
+  std::vector<std::string> wrong;
+  for (const SourceFile& file : tree()) {
+    for (const std::string& include : file.includes) {
+      for (const auto& [prefix, places] : foreign) {
+        if (include.rfind(prefix, 0) != 0) continue;
+        if (std::none_of(places.begin(), places.end(), [&](const std::string& place) { return file.is(place); }))
+          wrong.push_back(file.path + " includes " + include);
+      }
+    }
+  }
+  EXPECT_NONE(wrong, "a library is included by one place only");
+  EXPECT_NONE(matches("MPI_COMM_WORLD", {"parallel/comm/mpi.cpp"}), "the world communicator lives in one file");
+}
+
+TEST(Rules, HeadersAreLight) {
+  std::vector<std::string> wrong;
+  for (const SourceFile& file : tree()) {
+    if (file.extension() != ".h") continue;
+    if (file.text.find("#pragma once") == std::string::npos) wrong.push_back(file.path + " has no #pragma once");
+    if (file.text.rfind("///", 0) != 0) wrong.push_back(file.path + " does not begin with what it is (///)");
+    if (file.is("tests/")) continue;
+    for (const std::string& include : file.includes) {
+      for (const char* heavy : {"<spdlog", "<nlohmann", "<boost", "<simdjson", "<zstd", "<regex>", "<iostream>"}) {
+        if (include.rfind(heavy, 0) == 0) wrong.push_back(file.path + " includes " + include);
+      }
+    }
+  }
+  EXPECT_NONE(wrong, "headers are the manual, and cheap to include");
+}
+
+TEST(Rules, NothingButMainEndsTheProcess) {
+  EXPECT_NONE(matches(R"((^|[^\w.:>])(std::)?(exit|abort|_exit|_Exit|quick_exit|terminate|assert)\s*\()", {"tests/"}),
+              "throw Error instead");
+}
+
+TEST(Rules, NoEnvironmentVariableIsASwitch) {
+  EXPECT_NONE(matches(R"(\bgetenv\b)", {"jobs/main.cpp", "parallel/comm/mpi.cpp", "tests/"}),
+              "what a run does stands in its configuration");
+}
+
+TEST(Rules, MacrosAreOnePerLibrary) {
+  EXPECT_NONE(matches(R"(#define\s+(?!LEXRING_[A-Z0-9]+_CALL\b|OMPI_SKIP_MPICXX\b)\w+)", {"tests/"}), "LEXRING_<LIBRARY>_CALL only");
+}
+
+TEST(Rules, NamesAreSnakeCase) {
+  const std::regex snake("[a-z0-9_]+(\\.[a-z0-9]+)?");
+  const std::set<std::string> given = {"CMakeLists.txt", "README.md", "CMakePresets.json", "LICENSE"};
+  std::vector<std::string> wrong;
+  for (const SourceFile& file : tree()) {
+    if (file.is("docs/") || given.count(file.name())) continue;
+    if (!std::regex_match(file.name(), snake)) wrong.push_back(file.path);
+    if (file.extension() == ".hpp" || file.extension() == ".cc" || file.extension() == ".hh") wrong.push_back(file.path);
+  }
+  EXPECT_NONE(wrong, "files are snake_case, .h and .cpp");
+}
+
+TEST(Rules, EveryTopFolderHasAReadme) {
+  std::vector<std::string> missing;
+  for (const char* folder : {"", "framework/", "parallel/", "models/", "datasets/", "configs/", "jobs/", "tests/"}) {
+    const std::string path = std::string(folder) + "README.md";
+    if (std::none_of(tree().begin(), tree().end(), [&](const SourceFile& file) { return file.path == path; })) missing.push_back(path);
+  }
+  EXPECT_NONE(missing, "what it owns, what it may include, what to touch to add something");
+}
+
+TEST(Rules, SourcesAreListedInCMake) {
+  std::string cmake;
+  std::vector<std::string> globs, unlisted;
+  for (const SourceFile& file : tree()) {
+    if (file.name() != "CMakeLists.txt" && file.extension() != ".cmake") continue;
+    cmake += file.text;
+    if (std::regex_search(file.text, std::regex("file\\s*\\(\\s*GLOB", std::regex::icase))) globs.push_back(file.path);
+  }
+  for (const SourceFile& file : tree()) {
+    if (file.extension() == ".cpp" && cmake.find(file.name()) == std::string::npos) unlisted.push_back(file.path);
+  }
+  EXPECT_NONE(globs, "sources are listed, not globbed");
+  EXPECT_NONE(unlisted, "no CMakeLists.txt names it");
+}
+
+TEST(Rules, NoPathOfSomebodysMachine) {
+  // Written in pieces, so that this file does not break its own rule.
+  const std::regex machine(fmt::format("(^|[^\\w.])/({}|{}|{}|{})/[a-z]",
+                                       "wo"
+                                       "rk",
+                                       "ho"
+                                       "me",
+                                       "ro"
+                                       "ot",
+                                       "Us"
+                                       "ers"));
+  std::vector<std::string> wrong;
+  for (const SourceFile& file : tree()) {
+    for (std::sregex_iterator it(file.text.begin(), file.text.end(), machine), end; it != end; ++it)
+      wrong.push_back(file.path + ": " + it->str());
+  }
+  EXPECT_NONE(wrong, "paths are relative to the source, or given by the caller");
+}
+
+}  // namespace
+}  // namespace lexring::testing
