@@ -35,7 +35,11 @@ std::string advice(const std::string& reason) {
 }  // namespace
 
 std::mutex& hdf5_mutex() {
+  // HDF5's own clean-up at exit crashes when a file could not be flushed (a full disk). Every file here is closed by its owner, so there is
+  // nothing for it to do. It must be told before its first call.
+  static const bool told = H5dont_atexit() >= 0;
   static std::mutex mutex;
+  static_cast<void>(told);
   return mutex;
 }
 
