@@ -121,6 +121,7 @@ TEST(AttentionChecks, AcceptACallAndNameWhatIsWrong) {
     EXPECT_THROW(call.check_backward(), Error);
   };
   refused([](Call& c) { c.spec.head_width = 16; });
+  refused([](Call& c) { c.spec.normalizer = Normalizer::relu; });
   refused([](Call& c) { c.spec.rotary = true; });                                // no table
   refused([](Call& c) { c.stage.last = false; });                                // no state
   refused([](Call& c) { c.visible.first.pop_back(); });

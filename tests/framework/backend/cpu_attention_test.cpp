@@ -1,6 +1,7 @@
 // The cpu backend's attention against the reference in f64 from pair distances, both fed with the same rounded numbers: every method, pattern
 // and kind of table, in one block and in several.
 #include <cmath>
+#include <random>
 
 #include <gtest/gtest.h>
 
@@ -72,7 +73,7 @@ class CpuAttention : public ::testing::TestWithParam<AttentionProblem> {
     const AttentionResult ours = run_attention(*cpu_, working, problem, inputs, blocks, &expected);
     const bool half = working == Dtype::bf16;
     const double forward = half ? tolerance::bf16_attention : tolerance::f32_attention,
-                 backward = half ? tolerance::bf16_attention_backward : tolerance::f32_attention;
+                 backward = half ? tolerance::bf16_attention_backward : tolerance::f32_attention_backward;
     EXPECT_LT(relative_error(ours.output, expected.output), forward) << "output";
     EXPECT_LT(relative_error(ours.lse, expected.lse), forward) << "lse";
     EXPECT_LT(relative_error(ours.delta, expected.delta), backward) << "delta";
@@ -88,6 +89,62 @@ TEST_P(CpuAttention, F32InBlocks) { compare(Dtype::f32, {2, 3}); }
 TEST_P(CpuAttention, Bf16InBlocks) { compare(Dtype::bf16, {3, 2}); }
 
 INSTANTIATE_TEST_SUITE_P(Problems, CpuAttention, ::testing::ValuesIn(problems()), [](const auto& p) { return p.param.name; });
+
+/// A problem drawn at random, for combinations that nobody thought of.
+AttentionProblem random_problem(std::uint64_t seed) {
+  std::mt19937_64 generator(seed);
+  const auto draw = [&](std::int64_t low, std::int64_t high) { return low + static_cast<std::int64_t>(generator() % static_cast<std::uint64_t>(high - low + 1)); };
+  const char* methods[] = {"none", "rope", "xpos", "steep", "alibi"};
+  const char* patterns[] = {"causal", "window", "blockwise", "sink_window", "documents", "documents_sinks", "holes"};
+  std::vector<Span> queries, keys;
+  for (std::int64_t id = 0; id < draw(1, 4); ++id) {
+    const std::vector<std::int64_t> positions = with_gaps(draw(1, 160), draw(0, 2) == 0 ? 3000 : draw(1, 3), generator());
+    const std::int64_t kind = draw(0, 3), count = static_cast<std::int64_t>(positions.size());
+    if (kind != 0) keys.push_back({id, positions});  // 0: queries without keys; 1: keys of the past only; else both
+    queries.push_back({id, {positions.begin() + (kind == 1 ? count / 2 : 0), positions.end()}});
+  }
+  const std::int64_t kv_heads = draw(1, 3);
+  AttentionProblem problem{"seed " + std::to_string(seed), make_spec(methods[draw(0, 4)], kv_heads * draw(1, 3), kv_heads, 2 * draw(1, 20)),
+                           make_table(queries), make_table(keys), {}};
+  problem.visible = make_visibility(patterns[draw(0, 6)], draw(4, 200), problem.queries);
+  return problem;
+}
+
+TEST(CpuAttentionRandom, ProblemsEqualTheReference) {
+  const auto reference = make_reference_backend(), cpu = make_cpu_backend();
+  for (std::uint64_t seed = 1; seed <= 60; ++seed) {
+    const AttentionProblem problem = random_problem(seed);
+    const AttentionInputs inputs = rounded_to(Dtype::bf16, random_inputs(problem, seed));
+    const AttentionResult expected = run_attention(*reference, Dtype::f64, problem, inputs);
+    const Blocks blocks{static_cast<int>(seed % 3) + 1, static_cast<int>(seed % 4) + 1};
+    for (const Dtype working : {Dtype::f32, Dtype::bf16}) {
+      SCOPED_TRACE(::testing::Message() << problem.name << " " << name_of(working));
+      const bool half = working == Dtype::bf16;
+      const double forward = half ? tolerance::bf16_attention : tolerance::f32_attention,
+                   backward = half ? tolerance::bf16_attention_backward : tolerance::f32_attention_backward;
+      const AttentionResult ours = run_attention(*cpu, working, problem, inputs, blocks, &expected);
+      EXPECT_LT(relative_error(ours.output, expected.output), forward);
+      EXPECT_LT(relative_error(ours.lse, expected.lse), forward);
+      EXPECT_LT(relative_error(ours.dq, expected.dq), backward);
+      EXPECT_LT(relative_error(ours.dk, expected.dk), backward);
+      EXPECT_LT(relative_error(ours.dv, expected.dv), backward);
+    }
+  }
+}
+
+TEST(CpuAttentionDeterminism, TwoRunsGiveTheSameBits) {
+  const auto cpu = make_cpu_backend();
+  const Tables tables = same("", {{0, consecutive(300)}, {1, consecutive(90)}});
+  const AttentionProblem problem{"", make_spec("xpos", 4, 2, 32), tables.queries, tables.keys, make_visibility("causal", 0, tables.queries)};
+  for (const Dtype working : {Dtype::f32, Dtype::bf16}) {
+    const AttentionInputs inputs = random_inputs(problem, 1);
+    const AttentionResult once = run_attention(*cpu, working, problem, inputs), again = run_attention(*cpu, working, problem, inputs);
+    EXPECT_EQ(once.output, again.output);
+    EXPECT_EQ(once.dq, again.dq);
+    EXPECT_EQ(once.dk, again.dk);
+    EXPECT_EQ(once.dv, again.dv);
+  }
+}
 
 TEST(CpuAttentionExtremes, HugeScoresDoNotOverflow) {
   const auto reference = make_reference_backend(), cpu = make_cpu_backend();
