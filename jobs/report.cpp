@@ -1,7 +1,344 @@
 #include "jobs/report.h"
 
+#include <algorithm>
+#include <cctype>
+#include <cmath>
+#include <fstream>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "jobs/evaluation/figure.h"
+#include "jobs/evaluation/tables.h"
+#include "jobs/report_page.h"
+
 namespace lexring {
-std::vector<TrainingPoint> read_training_curve(const std::filesystem::path&) { return {}; }
-std::string to_html(const EvaluationResults&, const std::vector<TrainingPoint>&) { return "<!doctype html>\n"; }
-std::string loss_by_length_svg(const EvaluationResults&) { return ""; }
+namespace {
+
+constexpr double no_worse = 0.01;  // nats: a difference that nobody would act on
+
+std::string capital(std::string text) {
+  if (!text.empty()) text[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(text[0])));
+  return text;
+}
+
+std::string title_of(const PatternRow& row) {
+  std::string name = capital(row.name);
+  std::replace(name.begin(), name.end(), '_', ' ');
+  return name;
+}
+
+/// "16x (4,096 tokens)", or "4,096 tokens" where it is no round multiple.
+std::string place(std::int64_t length, std::int64_t train_length) {
+  const std::string multiple = multiple_of(length, train_length);
+  return multiple.empty() ? with_commas(length) + " tokens" : multiple + " the training length";
+}
+
+std::string short_place(std::int64_t length, std::int64_t train_length) {
+  const std::string multiple = multiple_of(length, train_length);
+  return multiple.empty() ? with_commas(length) + " tokens" : multiple;
+}
+
+/// Enough digits for a difference to be seen, no more than it deserves.
+std::string nats(double value) {
+  const double size = std::abs(value);
+  return fmt::format("{:.{}f} nats", size, size >= 0.1 ? 2 : size >= 0.001 ? 3 : 4);
+}
+
+const Cell* longest_measured(const PatternRow& row) {
+  const Cell* longest = nullptr;
+  for (const Cell& cell : row.cells) {
+    if (cell.measured()) longest = &cell;
+  }
+  return longest;
+}
+
+/// Colours belong to patterns, not to their order: the same in every report.
+int colour_of(const EvaluationResults& r, std::size_t row) {
+  const std::vector<std::string> known = {"blockwise", "causal", "window", "sink_window"};
+  const auto at = std::find(known.begin(), known.end(), r.patterns[row].name);
+  return static_cast<int>(at != known.end() ? at - known.begin() : static_cast<std::ptrdiff_t>(known.size() + row)) % 6;
+}
+
+std::string with_error(const Estimate& e, int digits, Sign sign = Sign::minus_only) {
+  return format_number(e.mean, digits, sign) + (std::isfinite(e.error) ? " ± " + format_number(e.error, digits) : "");
+}
+
+Figure by_length(const EvaluationResults& r) {
+  Figure figure;
+  figure.description = "Loss by length of the window, one line per attention pattern";
+  figure.x_label = "length of the window, tokens";
+  figure.y_label = "loss, nats per token";
+  figure.x_scale = Scale::log2;
+  for (const std::int64_t length : r.lengths) {
+    figure.x_ticks.push_back({static_cast<double>(length), short_length(length), multiple_of(length, r.train_length)});
+  }
+  figure.mark_x = static_cast<double>(r.train_length);
+  figure.mark_label = "trained here";
+  for (std::size_t i = 0; i < r.patterns.size(); ++i) {
+    FigureLine line{title_of(r.patterns[i]), colour_of(r, i), Stroke::bold, {}};
+    for (const Cell& cell : r.patterns[i].cells) {
+      if (!cell.measured()) continue;
+      std::string title =
+          fmt::format("{} at {}: {}", r.patterns[i].description, format_length(cell.length, r.train_length), with_error(cell.loss, 4));
+      if (cell.difference)
+        title += fmt::format("\n{} against {}", with_error(*cell.difference, 4, Sign::always), with_commas(r.base_length));
+      line.points.push_back({static_cast<double>(cell.length), cell.loss.mean, cell.loss.error, title});
+    }
+    figure.lines.push_back(std::move(line));
+  }
+  return figure;
+}
+
+constexpr std::int64_t first_shown_position = 16;
+
+Figure by_position(const EvaluationResults& r) {
+  Figure figure;
+  figure.description = "Loss by position in the longest window, one line per attention pattern";
+  figure.x_label = "position in the window, tokens";
+  figure.y_label = "loss, nats per token";
+  figure.x_scale = Scale::log2;
+  figure.mark_x = static_cast<double>(r.train_length);
+  figure.mark_label = "trained to here";
+  for (std::size_t i = 0; i < r.patterns.size(); ++i) {
+    FigureLine line{title_of(r.patterns[i]), colour_of(r, i), Stroke::bold, {}};
+    const Cell* cell = longest_measured(r.patterns[i]);
+    if (cell == nullptr) continue;
+    for (const PositionLoss& p : cell->by_position) {
+      // What a model says of a text's first words tells nothing about length, and would squeeze everything else.
+      if (p.first < first_shown_position && cell->length > 4 * first_shown_position) continue;
+      const double middle = std::sqrt(static_cast<double>(p.first + 1) * static_cast<double>(p.last));
+      line.points.push_back({middle, p.loss, 0,
+                             fmt::format("{}, positions {} to {}: {} over {} tokens", r.patterns[i].name, with_commas(p.first),
+                                         with_commas(p.last - 1), format_number(p.loss, 4), with_commas(p.tokens))});
+    }
+    figure.lines.push_back(std::move(line));
+  }
+  return figure;
+}
+
+/// At most this many averages of neighbours: a long run has more steps than a screen has pixels.
+std::vector<TrainingPoint> thinned(const std::vector<TrainingPoint>& points) {
+  constexpr std::size_t most = 400;
+  if (points.size() <= most) return points;
+  std::vector<TrainingPoint> thin;
+  for (std::size_t i = 0; i < most; ++i) {
+    const std::size_t begin = i * points.size() / most, end = (i + 1) * points.size() / most;
+    TrainingPoint mean{points[(begin + end) / 2].step, 0};
+    for (std::size_t j = begin; j < end; ++j) mean.loss += points[j].loss / static_cast<double>(end - begin);
+    thin.push_back(mean);
+  }
+  return thin;
+}
+
+Figure training_curve(const std::vector<TrainingPoint>& all) {
+  const auto points = thinned(all);
+  Figure figure;
+  figure.description = "Training loss by step, as measured and smoothed";
+  figure.x_label = "step";
+  figure.y_label = "training loss, nats per token";
+  figure.label_room = 74;
+  FigureLine raw{"", 0, Stroke::faint, {}}, smooth{"smoothed", 0, Stroke::bold, {}};
+  const double keep = std::clamp(1.0 - 30.0 / static_cast<double>(points.size()), 0.0, 0.97);
+  double average = 0, weight = 0;
+  for (const TrainingPoint& p : points) {
+    raw.points.push_back({static_cast<double>(p.step), p.loss, 0, ""});
+    if (!std::isfinite(p.loss)) continue;
+    average = keep * average + (1 - keep) * p.loss;  // with its weight divided out it begins where the data do
+    weight = keep * weight + (1 - keep);
+    smooth.points.push_back({static_cast<double>(p.step), average / weight, 0, ""});
+  }
+  figure.lines = {raw, smooth};
+  return figure;
+}
+
+Figure resolution_figure(const EvaluationResults& r) {
+  Figure figure;
+  figure.description = "Attention resolution by length: the mean over layers, and each layer";
+  figure.x_label = "length, tokens";
+  figure.y_label = "R";
+  figure.x_scale = Scale::log2;
+  figure.mark_x = static_cast<double>(r.train_length);
+  figure.mark_label = "trained here";
+  figure.label_room = 92;
+  const std::size_t layers = r.resolution.front().by_layer.size();
+  for (std::size_t n = 0; n < layers; ++n) {
+    FigureLine line{"", 5, Stroke::faint, {}};
+    for (const Resolution& point : r.resolution) line.points.push_back({static_cast<double>(point.length), point.by_layer[n], 0, ""});
+    figure.lines.push_back(std::move(line));
+  }
+  FigureLine mean{"mean", 0, Stroke::bold, {}};
+  for (const Resolution& point : r.resolution) {
+    figure.x_ticks.push_back({static_cast<double>(point.length), short_length(point.length), multiple_of(point.length, r.train_length)});
+    mean.points.push_back({static_cast<double>(point.length), point.value, 0,
+                           fmt::format("R = {} at {}", format_number(point.value, 5), format_length(point.length, r.train_length))});
+  }
+  figure.lines.push_back(std::move(mean));
+  return figure;
+}
+
+const char* verdict(const Cell& cell) {
+  if (!cell.difference) return "";
+  if (!std::isfinite(cell.difference->mean)) return "worse";
+  const double noise = std::isfinite(cell.difference->error) ? 2 * cell.difference->error : 0;
+  if (cell.difference->mean > std::max(no_worse, noise)) return "worse";
+  return cell.difference->mean < -noise ? "better" : "same";
+}
+
+std::string loss_table(const EvaluationResults& r) {
+  std::string html = "<div class=\"scroll\"><table>\n<thead><tr><th scope=\"col\">attention</th>";
+  for (const std::int64_t length : r.lengths) {
+    html += fmt::format("<th scope=\"col\"{}>{}<small>{}</small></th>", length == r.train_length ? " class=\"base\"" : "",
+                        with_commas(length), multiple_of(length, r.train_length));
+  }
+  html += "</tr></thead>\n<tbody>\n";
+  for (std::size_t i = 0; i < r.patterns.size(); ++i) {
+    const PatternRow& row = r.patterns[i];
+    html += fmt::format("<tr><th scope=\"row\" class=\"c{}\"><b>{}</b><small>{}</small></th>", colour_of(r, i), escape(title_of(row)),
+                        row.description == row.name ? "" : escape(row.description));
+    for (const Cell& cell : row.cells) {
+      if (!cell.measured()) {
+        html += fmt::format("<td class=\"absent\">n/a<small>{}</small></td>", escape(cell.not_measured));
+        continue;
+      }
+      html += fmt::format("<td>{}", format_number(cell.loss.mean, 4));
+      if (std::isfinite(cell.loss.error)) html += fmt::format("<i> ± {}</i>", format_number(cell.loss.error, 4));
+      if (cell.difference)
+        html += fmt::format("<small class=\"{}\">{}</small>", verdict(cell), with_error(*cell.difference, 4, Sign::always));
+      if (cell.not_finite > 0) html += fmt::format("<small class=\"worse\">{} losses not finite</small>", with_commas(cell.not_finite));
+      html += "</td>";
+    }
+    html += "</tr>\n";
+  }
+  return html + "</tbody></table></div>\n";
+}
+
+std::string detail_table(const EvaluationResults& r) {
+  std::string html =
+      "<div class=\"scroll\"><table class=\"detail\">\n<thead><tr><th scope=\"col\">attention</th><th scope=\"col\">length</th><th "
+      "scope=\"col\">perplexity</th>"
+      "<th scope=\"col\">bits per byte</th><th scope=\"col\">seconds</th><th scope=\"col\">tokens/s</th><th scope=\"col\">peak "
+      "MiB</th></tr></thead>\n<tbody>\n";
+  for (const PatternRow& row : r.patterns) {
+    for (const Cell& cell : row.cells) {
+      if (!cell.measured()) continue;
+      html +=
+          fmt::format("<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>\n",
+                      escape(row.name), with_commas(cell.length), format_number(cell.perplexity, 3), format_number(cell.bits_per_byte, 4),
+                      format_number(cell.seconds, 1), with_commas(std::llround(cell.tokens_per_second)), format_number(cell.peak_mib, 0));
+    }
+  }
+  return html + "</tbody></table></div>\n";
+}
+
+std::string card(const std::string& title, const std::string& svg, const std::string& caption) {
+  return fmt::format("<figure class=\"card\"><h2>{}</h2>\n{}<figcaption>{}</figcaption></figure>\n", escape(title), svg, escape(caption));
+}
+
+std::string facts(const EvaluationResults& r) {
+  const std::vector<std::pair<const char*, std::string>> rows = {
+      {"Checkpoint", r.checkpoint},
+      {"Step", with_commas(r.step)},
+      {"Model", fmt::format("{}; {} parameters", r.model, with_commas(r.parameters))},
+      {"Trained at", with_commas(r.train_length) + " tokens"},
+      {"Data", fmt::format("{} ({})", r.data, r.data_source)},
+      {"Scored", fmt::format("the first {} tokens, the same for every length; documents {}", with_commas(r.tokens),
+                             r.documents == "mask" ? "masked from each other" : "not masked")},
+      {"Computed", fmt::format("{}, {}, {} {}", r.device, r.precision, r.ranks, r.ranks == 1 ? "process" : "processes")},
+      {"Machine", r.machine},
+      {"Date", r.date}};
+  std::string html = "<dl class=\"facts\">\n";
+  for (const auto& [name, value] : rows) html += fmt::format("<div><dt>{}</dt><dd>{}</dd></div>\n", name, escape(value));
+  return html + "</dl>\n";
+}
+
+}  // namespace
+
+std::vector<TrainingPoint> read_training_curve(const std::filesystem::path& metrics) {
+  std::vector<TrainingPoint> points;
+  std::ifstream stream(metrics);
+  for (std::string line; std::getline(stream, line);) {
+    const auto json = nlohmann::json::parse(line, nullptr, false);
+    if (!json.is_object() || !json.contains("step") || !json["step"].is_number_integer()) continue;
+    if (!json.contains("loss") || !json["loss"].is_number()) continue;
+    if (json.contains("skipped") && json["skipped"].is_boolean() && json["skipped"].get<bool>()) continue;
+    points.push_back({json["step"].get<std::int64_t>(), json["loss"].get<double>()});
+  }
+  return points;
+}
+
+std::vector<std::string> headlines(const EvaluationResults& r) {
+  std::vector<std::string> sentences;
+  for (const PatternRow& row : r.patterns) {
+    const Cell* cell = longest_measured(row);
+    const std::string name = title_of(row) + " attention";
+    if (cell == nullptr) {
+      sentences.push_back(name + " could not be measured at any of these lengths.");
+      continue;
+    }
+    const std::string at = place(cell->length, r.train_length), base = short_place(r.base_length, r.train_length);
+    if (!std::isfinite(cell->loss.mean)) {
+      sentences.push_back(fmt::format("{} gives losses that are not finite at {}.", name, at));
+    } else if (!cell->difference || !std::isfinite(cell->difference->mean)) {
+      sentences.push_back(fmt::format("{} has a loss of {} at {}.", name, nats(cell->loss.mean), at));
+    } else {
+      const double difference = cell->difference->mean;
+      const std::string kind = verdict(*cell);
+      if (kind == "worse")
+        sentences.push_back(fmt::format("{} loses {} at {} against {}.", name, nats(difference), at, base));
+      else if (kind == "better")
+        sentences.push_back(fmt::format("{} gains {} at {} over {}.", name, nats(difference), at, base));
+      else
+        sentences.push_back(fmt::format("{} keeps the loss at {} within {} of {}.", name, at, nats(difference), base));
+    }
+    if (const Cell& last = row.cells.back(); !last.measured()) {
+      sentences.back() += fmt::format(" Longer windows are not measured: {}.", last.not_measured);
+    }
+  }
+  return sentences;
+}
+
+std::string loss_by_length_svg(const EvaluationResults& results) { return to_svg_file(by_length(results)); }
+
+std::string to_html(const EvaluationResults& r, const std::vector<TrainingPoint>& training) {
+  const std::string longest = r.lengths.empty() ? "" : with_commas(r.lengths.back());
+  const std::string title = fmt::format("Trained at {} tokens, read at {}", with_commas(r.train_length), longest);
+  std::string body = fmt::format("<header><p class=\"eyebrow\">lexring · {} · step {}</p>\n<h1>{}</h1>\n", escape(r.run),
+                                 with_commas(r.step), escape(title));
+  for (const std::string& sentence : headlines(r)) body += fmt::format("<p class=\"lead\">{}</p>\n", escape(sentence));
+  body += "</header>\n<main>\n";
+  body += card("Loss by length", to_svg(by_length(r)),
+               fmt::format("Mean loss over the same {} tokens at every length. Bars are standard errors over segments of {} tokens; they "
+                           "move together, so the "
+                           "paired differences in the table are far more certain.",
+                           with_commas(r.tokens), with_commas(segment_tokens)));
+  body += "<section class=\"card\"><h2>The numbers</h2>\n" + loss_table(r) +
+          fmt::format(
+              "<p class=\"caption\">Nats per token ± standard error. Below: difference to {} tokens under the same attention ± its paired "
+              "standard error. "
+              "<span class=\"better\">Better</span>, <span class=\"same\">within noise or {} nats</span>, <span "
+              "class=\"worse\">worse</span>.</p>\n",
+              with_commas(r.base_length), no_worse) +
+          "<details><summary>Perplexity, bits per byte, speed and memory</summary>\n" + detail_table(r) + "</details></section>\n";
+  body += "<div class=\"pair\">\n";
+  const bool any =
+      std::any_of(r.patterns.begin(), r.patterns.end(), [](const PatternRow& row) { return longest_measured(row) != nullptr; });
+  if (any) {
+    body += card("Loss by position", to_svg(by_position(r)),
+                 fmt::format("Mean loss at each position of the longest window, from position {} on; earlier ones are in results.json.",
+                             first_shown_position));
+  }
+  if (training.size() > 1) {
+    body += card("Training", to_svg(training_curve(training)),
+                 fmt::format("Loss of each step's batch at {} tokens.", with_commas(r.train_length)));
+  }
+  if (!r.resolution.empty()) {
+    body += card("Attention resolution", to_svg(resolution_figure(r)),
+                 "R of Sun et al. (2022), eq. 3, by its literal formula (at most 1): how clearly attention scores tell neighbouring "
+                 "distances apart. Faint lines are layers.");
+  }
+  body += "</div>\n<section class=\"card\"><h2>What was measured</h2>\n" + facts(r) + "</section>\n</main>\n";
+  return html_page(title + " · lexring", body);
+}
+
 }  // namespace lexring
