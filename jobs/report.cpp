@@ -42,7 +42,7 @@ std::string short_place(std::int64_t length, std::int64_t train_length) {
 /// Enough digits for a difference to be seen, no more than it deserves.
 std::string nats(double value) {
   const double size = std::abs(value);
-  return fmt::format("{:.{}f} nats", size, size >= 0.1 ? 2 : size >= 0.001 ? 3 : 4);
+  return fmt::format("{:.{}f} nats", size, size >= 0.0995 ? 2 : size >= 0.001 ? 3 : 4);
 }
 
 const Cell* longest_measured(const PatternRow& row) {
@@ -69,6 +69,7 @@ Figure by_length(const EvaluationResults& r) {
   figure.description = "Loss by length of the window, one line per attention pattern";
   figure.x_label = "length of the window, tokens";
   figure.y_label = "loss, nats per token";
+  figure.width = 960;
   figure.x_scale = Scale::log2;
   for (const std::int64_t length : r.lengths) {
     figure.x_ticks.push_back({static_cast<double>(length), short_length(length), multiple_of(length, r.train_length)});
@@ -96,6 +97,8 @@ Figure by_position(const EvaluationResults& r) {
   Figure figure;
   figure.description = "Loss by position in the longest window, one line per attention pattern";
   figure.x_label = "position in the window, tokens";
+  figure.width = 470;
+  figure.height = 300;
   figure.y_label = "loss, nats per token";
   figure.x_scale = Scale::log2;
   figure.mark_x = static_cast<double>(r.train_length);
@@ -136,17 +139,19 @@ Figure training_curve(const std::vector<TrainingPoint>& all) {
   Figure figure;
   figure.description = "Training loss by step, as measured and smoothed";
   figure.x_label = "step";
+  figure.width = 470;
+  figure.height = 300;
   figure.y_label = "training loss, nats per token";
-  figure.label_room = 74;
+  figure.label_room = 78;
   FigureLine raw{"", 0, Stroke::faint, {}}, smooth{"smoothed", 0, Stroke::bold, {}};
-  const double keep = std::clamp(1.0 - 30.0 / static_cast<double>(points.size()), 0.0, 0.97);
-  double average = 0, weight = 0;
-  for (const TrainingPoint& p : points) {
-    raw.points.push_back({static_cast<double>(p.step), p.loss, 0, ""});
-    if (!std::isfinite(p.loss)) continue;
-    average = keep * average + (1 - keep) * p.loss;  // with its weight divided out it begins where the data do
-    weight = keep * weight + (1 - keep);
-    smooth.points.push_back({static_cast<double>(p.step), average / weight, 0, ""});
+  // A centred mean, narrower towards the ends: it neither lags behind the loss nor bends its ends.
+  const std::size_t widest = points.size() / 40;
+  for (std::size_t i = 0; i < points.size(); ++i) {
+    raw.points.push_back({static_cast<double>(points[i].step), points[i].loss, 0, ""});
+    const std::size_t half = std::min({widest, i, points.size() - 1 - i});
+    double sum = 0;
+    for (std::size_t j = i - half; j <= i + half; ++j) sum += points[j].loss;
+    smooth.points.push_back({static_cast<double>(points[i].step), sum / static_cast<double>(2 * half + 1), 0, ""});
   }
   figure.lines = {raw, smooth};
   return figure;
@@ -156,6 +161,8 @@ Figure resolution_figure(const EvaluationResults& r) {
   Figure figure;
   figure.description = "Attention resolution by length: the mean over layers, and each layer";
   figure.x_label = "length, tokens";
+  figure.width = 470;
+  figure.height = 300;
   figure.y_label = "R";
   figure.x_scale = Scale::log2;
   figure.mark_x = static_cast<double>(r.train_length);

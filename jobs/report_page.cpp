@@ -28,7 +28,8 @@ table { border-collapse: collapse; width: 100%; font-size: 14.5px; font-variant-
 th, td { padding: 9px 0 9px 22px; text-align: right; vertical-align: top; white-space: nowrap; border-top: 1px solid var(--rule); font-weight: 400; }
 thead th { border-top: 0; padding-top: 0; color: var(--soft); font-size: 13.5px; vertical-align: bottom; }
 thead th.base { color: var(--ink); font-weight: 650; }
-th:first-child { padding-left: 0; text-align: left; }
+th:first-child { padding-left: 0; text-align: left; position: sticky; left: 0; background: var(--paper); }
+.pair .card:last-child:nth-child(odd) { grid-column: 1 / -1; } .pair .card:last-child:nth-child(odd) svg { max-width: 560px; }
 tbody th b { color: var(--c); font-weight: 650; }
 td i { font-style: normal; color: var(--soft); font-size: 12.5px; }
 table small { display: block; font-size: 12.5px; color: var(--soft); }

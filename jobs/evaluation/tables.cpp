@@ -103,7 +103,9 @@ std::string to_table(const EvaluationResults& r) {
     const auto line = [&](const std::string& name, const auto& text_of) {
       std::string cells;
       for (std::size_t i = begin; i < end; ++i) cells += pad(text_of(i), column_width);
-      text += fmt::format("{:<{}}{}\n", name, name_width, cells);
+      std::string whole = fmt::format("{:<{}}{}", name, name_width, cells);
+      whole.erase(whole.find_last_not_of(' ') + 1);
+      if (!whole.empty()) text += whole + "\n";
     };
     text += "\n";
     line("", [&](std::size_t i) { return format_length(r.lengths[i], r.train_length); });
