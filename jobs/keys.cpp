@@ -261,9 +261,9 @@ bool asks_help(const std::vector<std::string>& args) {
   return std::any_of(args.begin(), args.end(), [](const std::string& arg) { return arg == "--help" || arg == "-h"; });
 }
 
-std::string read_text_file(const std::filesystem::path& path) {
+std::string read_ini_file(const std::filesystem::path& path) {
   std::error_code error;
-  require_usage(!std::filesystem::is_directory(path, error), "{} is a directory, not a text file", path.string());
+  require_usage(!std::filesystem::is_directory(path, error), "{} is a directory, not an INI file", path.string());
   std::ifstream stream(path, std::ios::binary);
   require_usage(stream.good(), "{} cannot be opened; check the path and its permissions", path.string());
   return {std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()};

@@ -56,7 +56,7 @@ class KeyTable {
 std::string text_of(const KeyTarget& target);
 /// True when the arguments ask for help.
 bool asks_help(const std::vector<std::string>& args);
-/// The whole of a text file. Throws UsageError that names what cannot be read.
-std::string read_text_file(const std::filesystem::path& path);
+/// The whole text of an INI file. Throws UsageError that names what cannot be read.
+std::string read_ini_file(const std::filesystem::path& path);
 
 }  // namespace lexring

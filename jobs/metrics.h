@@ -19,7 +19,7 @@ struct StepMetrics {
   double memory = 0;                 ///< MiB, most resident memory of this process so far
   double seconds = 0;                ///< of this step
   bool skipped = false;              ///< loss or gradient was not finite; nothing was changed
-  std::optional<double> valid_loss;  ///< where the step was followed by a validation
+  std::optional<double> valid_loss = std::nullopt;  ///< where the step was followed by a validation
 };
 
 class MetricsWriter {

@@ -153,7 +153,7 @@ Options parse_options(const std::vector<std::string>& args, const std::vector<Ke
     first.add(Key{"config", &files, "", ""});
     first.parse_arguments(args);
   }
-  for (const std::string& file : files) given.merge(in_files.parse_ini(read_text_file(file), file));
+  for (const std::string& file : files) given.merge(in_files.parse_ini(read_ini_file(file), file));
   given.merge(table.parse_arguments(args));
   resolve(options, given);
   check(options);

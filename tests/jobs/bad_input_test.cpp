@@ -1,0 +1,117 @@
+#include <gtest/gtest.h>
+
+#include "tests/jobs/job_fixture.h"
+
+namespace lexring {
+namespace {
+
+class BadInput : public JobTest {
+ protected:
+  /// One clear message, the exit code, within seconds.
+  static void expect_refusal(const std::string& command, int exit_code, const std::string& message) {
+    const ProcessResult result = run_process(command, 60);
+    EXPECT_EQ(result.exit_code, exit_code) << command << "\n" << result.output;
+    EXPECT_EQ(occurrences(result.output, message), 1) << command << "\n" << result.output;
+    EXPECT_LT(result.seconds, 20) << command;
+  }
+};
+
+TEST_F(BadInput, EveryCommandHasHelp) {
+  for (const char* command : {"prepare", "train", "evaluate", "generate", "inspect", "verify", "bench"}) {
+    const ProcessResult result = run_process(binary() + " " + command + " --help");
+    EXPECT_EQ(result.exit_code, 0) << command << result.output;
+    EXPECT_GE(occurrences(result.output, "--"), 3) << result.output;
+  }
+  expect_refusal(binary() + " trian", 2, "there is no command 'trian'");
+  EXPECT_EQ(run_process(binary()).exit_code, 2);
+}
+
+TEST_F(BadInput, KeysAndTypes) {
+  expect_refusal(train("x", "--model.layrs 3"), 2, "nearest is 'model.layers'");
+  expect_refusal(train("x", "--train.steps soon"), 2, "train.steps = 'soon' is not a whole number");
+  expect_refusal(train("x", "--train.length 0"), 2, "train.length = 0");
+  expect_refusal(train("x", "--config " + run("none.ini")), 2, "cannot be opened");
+  expect_refusal(train("x", "--device cuda"), 2, "not built");
+}
+
+TEST_F(BadInput, ImpossibleModels) {
+  expect_refusal(train("x", "--model.heads 3"), 2, "model.heads");
+  expect_refusal(train("x", "--attention.pattern blockwise --attention.block 0"), 2, "attention.block");
+  expect_refusal(train("x", "--model.vocab 100"), 2, "model.vocab = 100");
+  expect_refusal(train("x", "--position.kind t5"), 2, "position.kind");
+}
+
+TEST_F(BadInput, Meshes) {
+  expect_refusal(train("x", "--mesh.cp 2"), 2, "mesh.cp = 2");
+  expect_refusal(train("x", "--mesh.tp 2"), 2, "mesh.tp = 2");
+  expect_refusal(train("x", "--mesh.dp 3"), 2, "mesh.dp");
+}
+
+TEST_F(BadInput, DataSets) {
+  expect_refusal(binary() + " train --checkpoint.directory " + run("x"), 2, "lexring prepare");
+  expect_refusal(train("x", "--data.train " + run("missing.h5")), 1, "missing.h5");
+  std::ofstream(run("empty.h5")).flush();
+  expect_refusal(train("x", "--data.train " + run("empty.h5")), 1, "empty.h5");
+  std::ofstream(run("foreign.h5")) << "this is not HDF5";
+  expect_refusal(train("x", "--data.train " + run("foreign.h5")), 1, "foreign.h5");
+  std::filesystem::copy_file(data(), run("short.h5"));
+  std::filesystem::resize_file(run("short.h5"), 20000);
+  expect_refusal(train("x", "--data.train " + run("short.h5")), 1, "short.h5");
+  expect_refusal(train("x", "--train.length 100000"), 1, "train.length");
+}
+
+TEST_F(BadInput, Directories) {
+  std::ofstream(run("file")) << "in the way";
+  expect_refusal(train("x", "--checkpoint.directory " + run("file/run")), 1, "file/run");
+  expect_refusal(train("x", "--checkpoint.directory /proc/lexring"), 1, "/proc/lexring");
+  expect_refusal(train("x", "--resume " + run("nowhere")), 2, "there is no checkpoint");
+}
+
+TEST_F(BadInput, OneMessageForTwoRanks) {
+  expect_refusal(mpirun(2) + train("x", "--model.layrs 3"), 2, "nearest is 'model.layers'");
+  expect_refusal(mpirun(2) + train("x", "--data.train " + run("missing.h5")), 1, "missing.h5 ");
+  expect_refusal(mpirun(2) + train("x", "--train.batch 5"), 2, "multiple of 2, e.g. 6");
+  expect_refusal(mpirun(2) + train("x", "--checkpoint.directory /proc/lexring"), 1, "/proc/lexring");
+}
+
+TEST_F(BadInput, NoSpaceForACheckpointLeavesNone) {
+  // A limit on the size of files stands for a full disk: the same call fails, and no mount is needed.
+  const std::string limited = "trap '' XFSZ; ulimit -f 40; ";
+  const ProcessResult result = run_process(limited + train("full", "--train.steps 3"));
+  EXPECT_EQ(result.exit_code, 1) << result.output;
+  EXPECT_GE(occurrences(result.output, run("full")), 1) << result.output;
+  for (const auto& entry : std::filesystem::directory_iterator(run("full"))) {
+    EXPECT_FALSE(entry.path().filename() == "step-00000003") << "an unfinished checkpoint has a final name";
+  }
+}
+
+TEST_F(BadInput, DamagedCheckpointsAreRefused) {
+  ASSERT_EQ(run_process(train("good", "--train.steps 2")).exit_code, 0);
+  const std::filesystem::path checkpoint = run("good") + "/step-00000002";
+  const auto damaged = [&](const std::string& name) {
+    std::filesystem::copy(checkpoint, run(name), std::filesystem::copy_options::recursive);
+    return std::filesystem::path(run(name));
+  };
+  const auto flipped = damaged("flipped");
+  {
+    std::fstream shard(flipped / "shard-0000.h5", std::ios::in | std::ios::out | std::ios::binary);
+    shard.seekg(-100, std::ios::end);
+    const char byte = static_cast<char>(shard.peek() ^ 1);
+    shard.seekp(-100, std::ios::end);
+    shard.put(byte);
+  }
+  expect_refusal(train("x", "--resume " + flipped.string()), 1, "shard-0000.h5");
+  const auto missing = damaged("missing");
+  std::filesystem::remove(missing / "shard-0000.h5");
+  expect_refusal(train("x", "--resume " + missing.string()), 1, "shard-0000.h5");
+  expect_refusal(binary() + " generate --checkpoint " + missing.string() + " --prompt a", 1, "shard-0000.h5");
+  expect_refusal(train("x", "--model.layers 3 --resume " + checkpoint.string()), 2, "model.layers = 3");
+  expect_refusal(train("x", "--train.seed 9 --resume " + checkpoint.string()), 2, "train.seed");
+  write_text(shared() / "other.txt", 30000);
+  ASSERT_EQ(run_process(binary() + " prepare --input " + (shared() / "other.txt").string() + " --output " + run("other.h5")).exit_code, 0);
+  expect_refusal(train("x", "--data.train " + run("other.h5") + " --resume " + checkpoint.string()), 2, "another data set");
+  expect_refusal(train("good", "--resume none"), 2, "already holds");
+}
+
+}  // namespace
+}  // namespace lexring

@@ -1,0 +1,167 @@
+#include <cmath>
+
+#include <gtest/gtest.h>
+
+#include "tests/jobs/job_fixture.h"
+
+namespace lexring {
+namespace {
+
+class Training : public JobTest {
+ protected:
+  static void expect_done(const std::string& command) {
+    const ProcessResult result = run_process(command);
+    ASSERT_EQ(result.exit_code, 0) << command << "\n" << result.output;
+  }
+  static void expect_close(const std::string& a, const std::string& b, double tolerance) {
+    const auto x = metrics(a), y = metrics(b);
+    ASSERT_EQ(x.size(), y.size());
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      EXPECT_NEAR(x[i]["loss"].get<double>(), y[i]["loss"].get<double>(), tolerance * x[i]["loss"].get<double>()) << "step " << i + 1;
+    }
+  }
+};
+
+TEST_F(Training, Learns) {
+  expect_done(train("run", "--train.steps 60"));
+  const auto lines = metrics("run");
+  ASSERT_EQ(lines.size(), 60U);
+  EXPECT_NEAR(lines.front()["loss"].get<double>(), std::log(257.0), 0.3) << "a model that knows nothing";
+  EXPECT_LT(lines.back()["loss"].get<double>(), 3.0);
+  EXPECT_TRUE(std::filesystem::exists(run("run") + "/config.ini"));
+  EXPECT_TRUE(std::filesystem::exists(run("run") + "/step-00000060/manifest.json"));
+}
+
+TEST_F(Training, TwoRunsAreBitIdentical) {
+  for (const std::string precision : {"fp32", "bf16"}) {
+    expect_done(train("a" + precision, "--train.steps 6 --train.precision " + precision));
+    expect_done(train("b" + precision, "--train.steps 6 --train.precision " + precision));
+    EXPECT_EQ(trajectory("a" + precision), trajectory("b" + precision));
+    EXPECT_EQ(metrics("a" + precision).size(), 6U);
+  }
+}
+
+TEST_F(Training, AResumedRunIsBitIdentical) {
+  const std::string constant = "--optimizer.schedule constant ";
+  for (const int ranks : {1, 2}) {
+    const std::string start = ranks == 1 ? "" : mpirun(ranks), n = std::to_string(ranks);
+    expect_done(start + train("whole" + n, constant + "--train.steps 10"));
+    expect_done(start + train("parts" + n, constant + "--train.steps 5"));
+    expect_done(start + train("parts" + n, constant + "--train.steps 10"));
+    EXPECT_EQ(trajectory("whole" + n), trajectory("parts" + n));
+    EXPECT_EQ(metrics("whole" + n).size(), 10U);
+  }
+  const ProcessResult again = run_process(train("whole1", constant + "--train.steps 10"));
+  EXPECT_EQ(again.exit_code, 0) << again.output;
+  EXPECT_EQ(occurrences(again.output, "already trained for 10 steps"), 1) << again.output;
+}
+
+TEST_F(Training, AKilledRunGoesOnBitIdentically) {
+  const std::string keys = "--optimizer.schedule constant --checkpoint.every 5 --model.width 64 --train.length 128 --train.batch 8 ";
+  expect_done(train("whole", keys + "--train.steps 60"));
+  // Killed as soon as 23 steps are on disk, wherever it is then.
+  const std::string metrics_file = run("killed") + "/metrics.jsonl";
+  const ProcessResult killed = run_process(train("killed", keys + "--train.steps 100000") +
+                                           " & pid=$!\n"
+                                           "until [ \"$(cat " +
+                                           metrics_file +
+                                           " 2>/dev/null | wc -l)\" -ge 23 ]; do sleep 0.01; done\n"
+                                           "kill -9 $pid; wait $pid");
+  EXPECT_EQ(killed.exit_code, 137) << killed.output;
+  ASSERT_LT(metrics("killed").size(), 60U) << "killed too late to resume before step 60";
+  const ProcessResult resumed = run_process(train("killed", keys + "--train.steps 60"));
+  EXPECT_EQ(resumed.exit_code, 0) << resumed.output;
+  EXPECT_EQ(occurrences(resumed.output, "resumed from"), 1) << resumed.output;
+  EXPECT_EQ(trajectory("whole"), trajectory("killed"));
+}
+
+TEST_F(Training, ASignalSavesAtTheStepBoundary) {
+  const std::string keys = "--optimizer.schedule constant --model.width 64 --train.length 128 --train.batch 8 ";
+  const std::string metrics_file = run("stopped") + "/metrics.jsonl";
+  const ProcessResult stopped = run_process(train("stopped", keys + "--train.steps 100000") +
+                                            " & pid=$!\n"
+                                            "until [ \"$(cat " +
+                                            metrics_file +
+                                            " 2>/dev/null | wc -l)\" -ge 3 ]; do sleep 0.01; done\n"
+                                            "kill -TERM $pid; wait $pid");
+  EXPECT_EQ(stopped.exit_code, 0) << stopped.output;
+  const auto done = metrics("stopped").size();
+  char name[32];
+  std::snprintf(name, sizeof(name), "step-%08zu", done);
+  EXPECT_TRUE(std::filesystem::exists(run("stopped") + "/" + name + "/manifest.json")) << name << "\n" << stopped.output;
+}
+
+TEST_F(Training, MicroBatchesAddUpToTheBatch) {
+  expect_done(train("one", "--train.steps 5"));
+  expect_done(train("four", "--train.steps 5 --train.micro_batch 4"));  // 4 + 2
+  expect_close("one", "four", 1e-5);
+}
+
+TEST_F(Training, AnyNumberOfReplicasHasTheSameLosses) {
+  expect_done(train("dp1", "--train.steps 8"));
+  for (const int ranks : {2, 3}) {
+    expect_done(mpirun(ranks) + train("dp" + std::to_string(ranks), "--train.steps 8"));
+    expect_close("dp1", "dp" + std::to_string(ranks), 1e-5);
+  }
+}
+
+TEST_F(Training, ACheckpointOfTwoRanksGoesOnWithOneOrThree) {
+  const std::string constant = "--optimizer.schedule constant ";
+  expect_done(train("whole", constant + "--train.steps 8"));
+  expect_done(mpirun(2) + train("parts", constant + "--train.steps 4"));
+  expect_done(mpirun(3) + train("parts", constant + "--train.steps 6"));
+  expect_done(train("parts", constant + "--train.steps 8"));
+  expect_close("whole", "parts", 1e-5);
+}
+
+TEST_F(Training, TenStepsThatAreNotFiniteStopEveryRank) {
+  const ProcessResult result = run_process(mpirun(2) + train("run", "--train.steps 100 --optimizer.lr 1e30 --optimizer.warmup 0"));
+  EXPECT_EQ(result.exit_code, 1) << result.output;
+  EXPECT_EQ(occurrences(result.output, "10 steps in a row"), 1) << result.output;
+  const auto lines = metrics("run");
+  ASSERT_GE(lines.size(), 10U);
+  EXPECT_LT(lines.size(), 15U);
+  EXPECT_EQ(lines.back()["skipped"], true);
+}
+
+TEST_F(Training, MinutesChooseTheStepsAndStandInTheConfiguration) {
+  const ProcessResult result = run_process(train("run", "--train.minutes 0.02 --optimizer.warmup 25"));
+  ASSERT_EQ(result.exit_code, 0) << result.output;
+  std::ifstream stream(run("run") + "/config.ini");
+  const std::string config((std::istreambuf_iterator<char>(stream)), std::istreambuf_iterator<char>());
+  const auto steps = metrics("run").size();
+  EXPECT_GT(steps, 20U);
+  EXPECT_EQ(occurrences(config, "\nsteps = " + std::to_string(steps) + "\n"), 1) << config;
+  EXPECT_EQ(occurrences(config, "\nminutes = 0\n"), 1) << config;
+  const ProcessResult again = run_process(train("run", "--train.minutes 0.02 --optimizer.warmup 25"));
+  EXPECT_EQ(occurrences(again.output, "already trained for"), 1) << again.output;
+}
+
+TEST_F(Training, GeneratesFromACheckpoint) {
+  expect_done(train("run", "--train.steps 60"));
+  const std::string command = binary() + " generate --checkpoint " + run("run") + " --prompt 'the ring ' --tokens 40 --seed 3";
+  const ProcessResult first = run_process(command), second = run_process(command);
+  EXPECT_EQ(first.exit_code, 0) << first.output;
+  EXPECT_EQ(first.output.rfind("the ring ", 0), 0U) << first.output;
+  EXPECT_EQ(first.output, second.output) << "a seed's draws repeat";
+  // Without a temperature the cache must give what a longer prompt gives.
+  const std::string greedy = binary() + " generate --checkpoint " + run("run") + " --temperature 0 ";
+  const std::string whole = run_process(greedy + "--prompt 'the ring ' --tokens 12").output;
+  const std::string head = run_process(greedy + "--prompt 'the ring ' --tokens 6").output;
+  const std::string rest = run_process(greedy + "--tokens 6 --prompt '" + head.substr(0, head.size() - 1) + "'").output;
+  EXPECT_EQ(whole, rest);
+}
+
+TEST_F(Training, BenchPrintsOneLineOfJson) {
+  const ProcessResult result = run_process(binary() + " bench --model.layers 1 --train.length 64 --train.batch 2 --steps 2");
+  ASSERT_EQ(result.exit_code, 0) << result.output;
+  const auto line = nlohmann::json::parse(result.output);
+  for (const char* key : {"tokens_per_second", "gflops", "peak_mib", "start_mib", "seconds_per_step"})
+    EXPECT_GT(line[key].get<double>(), 0) << key;
+  const ProcessResult profile = run_process(binary() + " bench --model.layers 1 --train.length 64 --train.batch 2 --steps 2 --profile");
+  for (const char* part : {"matmul", "attention", "norm", "loss", "optimizer"})
+    EXPECT_GE(occurrences(profile.output, part), 1) << profile.output;
+}
+
+}  // namespace
+}  // namespace lexring
