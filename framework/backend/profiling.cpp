@@ -115,8 +115,8 @@ void ProfilingBackend::attention_score_sums(const AttentionScoreSums& call) {
   timed("attention", "attention_score_sums", [&] { inner_->attention_score_sums(call); });
 }
 
-void ProfilingBackend::adamw(const AdamW& hyper, const Tensor& value, const Tensor& gradient, const Tensor& first_moment, const Tensor&
-    second_moment, const Tensor& compute) {
+void ProfilingBackend::adamw(const AdamW& hyper, const Tensor& value, const Tensor& gradient, const Tensor& first_moment,
+                             const Tensor& second_moment, const Tensor& compute) {
   timed("optimizer", "adamw", [&] { inner_->adamw(hyper, value, gradient, first_moment, second_moment, compute); });
 }
 

@@ -51,7 +51,7 @@ class ProfilingBackend : public Backend {
   void attention_merge(const AttentionState& from, const AttentionState& into) override;
   void attention_score_sums(const AttentionScoreSums& call) override;
   void adamw(const AdamW& hyper, const Tensor& value, const Tensor& gradient, const Tensor& first_moment, const Tensor& second_moment,
-      const Tensor& compute) override;
+             const Tensor& compute) override;
 
  private:
   template <class F>
