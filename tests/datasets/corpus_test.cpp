@@ -147,6 +147,19 @@ TEST(DocumentParser, BadLinesAreNamed) {
   }
 }
 
+TEST(DocumentParser, NoCharacterIsCutInTwo) {
+  TempDirectory directory;
+  std::string text;
+  for (int i = 0; i < 50; ++i) text += "x\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80";  // 1 to 4 bytes each, and no line break
+  for (const std::size_t block : {1u, 2u, 7u, 64u, 1000u}) {
+    const auto parsed = parse(directory, "good.txt", text, block);
+    EXPECT_TRUE(parsed.bad.empty()) << parsed.bad[0];
+    std::string all;
+    for (const auto& piece : parsed.pieces) all += piece;
+    EXPECT_EQ(all, text);
+  }
+}
+
 TEST(DocumentParser, TextThatIsNotUtf8) {
   TempDirectory directory;
   for (const std::size_t block : {1u, 8u, 1000u}) {

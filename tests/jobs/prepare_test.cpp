@@ -1,0 +1,73 @@
+/// `lexring prepare` as a person meets it: what it prints, its exit codes, a signal to the real process.
+#include <filesystem>
+#include <string>
+
+#include <gtest/gtest.h>
+
+#include "tests/jobs/job_fixture.h"
+
+namespace lexring {
+namespace {
+
+class PrepareCommand : public JobTest {
+ protected:
+  PrepareCommand() { std::filesystem::create_directories(run("d")); }
+  std::string path(const std::string& name) const { return run("d") + "/" + name; }
+  std::string write(const std::string& name, const std::string& content) const {
+    std::ofstream(path(name), std::ios::binary) << content;
+    return path(name);
+  }
+  ProcessResult prepare(const std::string& arguments) const {
+    return run_process(binary() + " prepare " + arguments + " --output " + path("out.h5"));
+  }
+  void expect_refused(const std::string& arguments, int exit_code, const std::string& words) const {
+    const auto result = prepare(arguments);
+    EXPECT_EQ(result.exit_code, exit_code) << result.output;
+    EXPECT_NE(result.output.find(words), std::string::npos) << result.output;
+    EXPECT_FALSE(std::filesystem::exists(path("out.h5")));
+    EXPECT_FALSE(std::filesystem::exists(path("out.h5.tokens.partial")));
+  }
+};
+
+TEST_F(PrepareCommand, SaysWhatItDid) {
+  const auto result =
+      prepare("--input " + write("a.txt", "some text") + " " + write("b.jsonl", "{\"text\": \"more\"}\n{\"text\": \"\"}\n"));
+  EXPECT_EQ(result.exit_code, 0) << result.output;
+  EXPECT_NE(result.output.find("2 documents, 15 tokens"), std::string::npos) << result.output;
+  EXPECT_NE(result.output.find("left out: 1 documents without text"), std::string::npos) << result.output;
+  EXPECT_NE(run_process(binary() + " prepare --help").output.find("skip-bad"), std::string::npos);
+}
+
+TEST_F(PrepareCommand, WrongArguments) {
+  expect_refused("", 2, "--input");
+  expect_refused("--input " + path("nowhere.txt"), 2, "nowhere.txt");
+  expect_refused("--inptu x.txt", 2, "input");
+  expect_refused("--threads -1 --input " + write("a.txt", "x"), 2, "threads");
+}
+
+TEST_F(PrepareCommand, BadLinesAreNamedAndSkippedOnlyWhenAskedTo) {
+  const auto broken = write("broken.jsonl", "{\"text\": \"good\"}\n{\"text\": \n"), latin = write("latin.txt", "one\ntwo \xe4\n");
+  expect_refused("--input " + broken, 1, "broken.jsonl, line 2: broken JSON");
+  expect_refused("--input " + latin, 1, "latin.txt, line 2 (byte 8)");
+  const auto result = prepare("--skip-bad --input " + broken + " " + latin);
+  EXPECT_EQ(result.exit_code, 0) << result.output;
+  EXPECT_NE(result.output.find("left out: 2 bad lines or files"), std::string::npos) << result.output;
+}
+
+TEST_F(PrepareCommand, Interrupted) {
+  // A gigabyte of input: seconds of work, of which the signal comes in the first.
+  const std::string line = "{\"text\": \"" + std::string(1000, 'x') + "\"}\n";
+  std::string content, inputs;
+  for (int i = 0; i < 16000; ++i) content += line;
+  const auto corpus = write("long.jsonl", content);
+  for (int i = 0; i < 64; ++i) inputs += " " + corpus;
+  const auto result =
+      run_process(binary() + " prepare --output " + path("out.h5") + " --input" + inputs + " & worker=$!; until [ -s " +
+                  path("out.h5.tokens.partial") + " ] || ! kill -0 $worker; do sleep 0.05; done; kill -TERM $worker; wait $worker");
+  EXPECT_EQ(result.exit_code, 1) << result.output;
+  EXPECT_NE(result.output.find("interrupted"), std::string::npos) << result.output;
+  for (const auto& entry : std::filesystem::directory_iterator(run("d"))) EXPECT_EQ(entry.path().filename(), "long.jsonl");
+}
+
+}  // namespace
+}  // namespace lexring
