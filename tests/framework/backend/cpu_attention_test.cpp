@@ -3,6 +3,7 @@
 #include <cmath>
 #include <random>
 
+#include <fmt/core.h>
 #include <gtest/gtest.h>
 
 #include "tests/framework/backend/attention_problem.h"
@@ -22,7 +23,7 @@ std::vector<AttentionProblem> problems() {
   std::vector<AttentionProblem> all;
   const auto add = [&](const std::string& method, const std::string& pattern, std::int64_t extent, std::int64_t heads, std::int64_t kv_heads,
                        std::int64_t width, const Tables& tables) {
-    all.push_back({method + "_" + pattern + "_h" + std::to_string(heads) + "k" + std::to_string(kv_heads) + "e" + std::to_string(width) + "_" + tables.name,
+    all.push_back({fmt::format("{}_{}_h{}k{}e{}_{}", method, pattern, heads, kv_heads, width, tables.name),
                    make_spec(method, heads, kv_heads, width), tables.queries, tables.keys, make_visibility(pattern, extent, tables.queries)});
   };
   // Every width with every method.
@@ -56,7 +57,7 @@ std::vector<AttentionProblem> problems() {
     for (const char* method : {"xpos", "alibi"}) add(method, "causal", 0, 4, 2, 16, tables);
   add("xpos", "sink_window", 60, 4, 2, 16, cached);
   // One and seven and a hundred tokens; many heads on one key head.
-  for (const std::int64_t count : {1, 7, 100}) add("xpos", "causal", 0, 3, 1, 20, same("t" + std::to_string(count), {{0, consecutive(count)}}));
+  for (const std::int64_t count : {1, 7, 100}) add("xpos", "causal", 0, 3, 1, 20, same(fmt::format("t{}", count), {{0, consecutive(count)}}));
   add("rope", "causal", 0, 8, 1, 16, same("t100", {{0, consecutive(100)}}));
   return all;
 }
@@ -104,7 +105,7 @@ AttentionProblem random_problem(std::uint64_t seed) {
     queries.push_back({id, {positions.begin() + (kind == 1 ? count / 2 : 0), positions.end()}});
   }
   const std::int64_t kv_heads = draw(1, 3);
-  AttentionProblem problem{"seed " + std::to_string(seed), make_spec(methods[draw(0, 4)], kv_heads * draw(1, 3), kv_heads, 2 * draw(1, 20)),
+  AttentionProblem problem{fmt::format("seed {}", seed), make_spec(methods[draw(0, 4)], kv_heads * draw(1, 3), kv_heads, 2 * draw(1, 20)),
                            make_table(queries), make_table(keys), {}};
   problem.visible = make_visibility(patterns[draw(0, 6)], draw(4, 200), problem.queries);
   return problem;

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <limits>
 
+#include <fmt/core.h>
 #include <gtest/gtest.h>
 
 #include "tests/framework/backend/attention_problem.h"
@@ -18,7 +19,7 @@ std::vector<AttentionProblem> small_problems() {
   std::vector<AttentionProblem> problems;
   const auto add = [&](const std::string& method, const std::string& pattern, std::int64_t extent, std::int64_t heads, std::int64_t kv_heads,
                        const TokenTable& queries, const TokenTable& keys, const std::string& tables) {
-    problems.push_back({method + "_" + pattern + "_" + tables, make_spec(method, heads, kv_heads, 4), queries, keys,
+    problems.push_back({fmt::format("{}_{}_{}", method, pattern, tables), make_spec(method, heads, kv_heads, 4), queries, keys,
                         make_visibility(pattern, extent, queries)});
   };
   add("none", "causal", 0, 2, 2, dense, dense, "dense");
