@@ -3,6 +3,7 @@
 #include <fstream>
 
 #include "parallel/checkpoint/inspect.h"
+#include "parallel/checkpoint/steps.h"
 #include "tests/parallel/checkpoint/checkpoint_fixture.h"
 #include "tests/support/process.h"
 
@@ -126,6 +127,31 @@ TEST_F(CheckpointTest, TheSameStepMayBeSavedAgain) {
   for (const auto& entry : std::filesystem::directory_iterator(directory)) names.push_back(entry.path().filename().string());
   std::sort(names.begin(), names.end());
   EXPECT_EQ(names, (std::vector<std::string>{"latest", "step-00000010"}));
+}
+
+TEST_F(CheckpointTest, AnInterruptedReplacementOfAStepLosesNothing) {
+  save(10);
+  // Without a partial directory the second rename fails, as it never comes after a crash between the two.
+  expect_contains(error_of([&] { put_into_place(directory, 10); }), "step-00000010: cannot put into place");
+  const CheckpointReader reader(directory);
+  EXPECT_EQ(reader.path(), directory / "step-00000010.old");
+  reader.verify(*self);
+  save(10);
+  EXPECT_EQ(find_checkpoint(directory), directory / "step-00000010");
+  EXPECT_FALSE(std::filesystem::exists(directory / "step-00000010.old"));
+}
+
+TEST_F(CheckpointTest, PiecesMayBeCutAnywhereInsideACube) {
+  const auto part = [&](std::int64_t column, const std::vector<float>& values) {
+    return LogicalTensor{
+        "cube", {2, 3, 2}, {0, column, 0}, Tensor::from(*runtime, {2, static_cast<std::int64_t>(values.size()) / 4, 2}, values)};
+  };
+  CheckpointWriter writer(directory, *self, 0);
+  writer.save(state_at(1), {part(0, {0, 1, 2, 3, 6, 7, 8, 9}), part(2, {4, 5, 10, 11})});
+  writer.finish();
+  const LogicalTensor whole{"cube", {2, 3, 2}, {0, 0, 0}, Tensor(*runtime, {2, 3, 2}, Dtype::f32)};
+  CheckpointReader(directory).read(whole);
+  EXPECT_EQ(whole.data.to_host<float>(), (std::vector<float>{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}));
 }
 
 TEST_F(CheckpointTest, OnlyCompleteCheckpointsAreFound) {
