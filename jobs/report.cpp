@@ -178,7 +178,7 @@ Figure resolution_figure(const EvaluationResults& r) {
   for (const Resolution& point : r.resolution) {
     figure.x_ticks.push_back({static_cast<double>(point.length), short_length(point.length), multiple_of(point.length, r.train_length)});
     mean.points.push_back({static_cast<double>(point.length), point.value, 0,
-                           fmt::format("R = {} at {}", format_number(point.value, 5), format_length(point.length, r.train_length))});
+                           fmt::format("R = {} at {}", fmt::format("{:.3g}", point.value), format_length(point.length, r.train_length))});
   }
   figure.lines.push_back(std::move(mean));
   return figure;

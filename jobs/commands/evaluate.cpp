@@ -134,6 +134,7 @@ void measure_all(EvaluationResults& results, const Arguments& args, const Option
   std::int64_t done_cells = 0, done = 0;
   Progress progress("evaluate", static_cast<std::uint64_t>(results.tokens) * args.lengths.size() * args.patterns.size());
   if (context.world().rank() != 0) progress.silence();
+  progress.update(0);  // the clock starts before the first cell
   for (const std::string& name : args.patterns) {
     const AttentionConfig attention = pattern_of(name, args, options);
     model.set_attention(attention);

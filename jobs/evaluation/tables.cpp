@@ -137,7 +137,7 @@ std::string to_table(const EvaluationResults& r) {
   if (!r.resolution.empty()) {
     text += "\nattention resolution R (literal formula, mean over layers):";
     for (const Resolution& resolution : r.resolution)
-      text += fmt::format("  {} at {}", format_number(resolution.value, 5), with_commas(resolution.length));
+      text += fmt::format("  {} at {}", fmt::format("{:.3g}", resolution.value), with_commas(resolution.length));
     text += "\n";
   }
   return text;
