@@ -41,7 +41,7 @@ std::string short_place(std::int64_t length, std::int64_t train_length) {
 
 /// Enough digits for a difference to be seen, no more than it deserves.
 std::string nats(double value) {
-  const double size = std::abs(value);
+  const double size = std::max(std::abs(value), 0.0001);
   return fmt::format("{:.{}f} nats", size, size >= 0.0995 ? 2 : size >= 0.001 ? 3 : 4);
 }
 
@@ -280,7 +280,8 @@ std::vector<std::string> headlines(const EvaluationResults& r) {
     const Cell* cell = longest_measured(row);
     const std::string name = title_of(row) + " attention";
     if (cell == nullptr) {
-      sentences.push_back(name + " could not be measured at any of these lengths.");
+      sentences.push_back(
+          fmt::format("{} could not be measured at any of these lengths: {}.", name, row.cells.empty() ? "" : row.cells[0].not_measured));
       continue;
     }
     const std::string at = place(cell->length, r.train_length), base = short_place(r.base_length, r.train_length);

@@ -161,8 +161,6 @@ void measure_all(EvaluationResults& results, const Arguments& args, const Option
   progress.finish();
   model.set_attention(options.model.attention);
   for (const std::int64_t length : args.resolution) {
-    require_usage(length >= 2 && length <= results.tokens,
-                  "attention resolution at {} tokens is impossible; choose --resolution from 2 to {}", length, results.tokens);
     if (why_not(options.model, length).empty()) {
       results.resolution.push_back(measure_resolution(model, context, dataset, stream, length, resolution_texts));
     }
@@ -207,6 +205,10 @@ int evaluate_command(const std::vector<std::string>& words, Context& context) {
 
   EvaluationResults results;
   results.tokens = tokens_to_score(dataset, args.lengths, args.tokens);
+  for (const std::int64_t length : args.resolution) {
+    require_usage(length >= 2 && length <= results.tokens,
+                  "attention resolution at {} tokens is impossible; choose --resolution from 2 to {}", length, results.tokens);
+  }
   reader.verify(context.world());
   const auto backend = make_backend(args.device);
   Transformer model(options.model, runtime_of(options), context, *backend);

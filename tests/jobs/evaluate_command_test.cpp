@@ -1,0 +1,76 @@
+#include <gtest/gtest.h>
+
+#include "tests/jobs/job_fixture.h"
+
+namespace lexring {
+namespace {
+
+class EvaluateCommand : public JobTest {
+ protected:
+  static std::string evaluate(const std::string& keys, const std::string& output) {
+    return binary() + " evaluate --data " + data() + " --output " + run(output) + " " + keys;
+  }
+  static nlohmann::json results(const std::string& output) {
+    std::ifstream stream(run(output) + "/results.json");
+    return nlohmann::json::parse(stream);
+  }
+};
+
+TEST_F(EvaluateCommand, WritesTableAndReport) {
+  ASSERT_EQ(run_process(train("r", "--train.steps 3")).exit_code, 0);
+  const std::string keys = "--checkpoint " + run("r") + " --lengths 32,64,256 --patterns causal,blockwise,window,sink_window --tokens 8192";
+  const ProcessResult one = run_process(evaluate(keys, "o"));
+  ASSERT_EQ(one.exit_code, 0) << one.output;
+  EXPECT_GE(occurrences(one.output, "32 (1x)"), 1) << one.output;
+  for (const char* name : {"results.json", "results.csv", "report.html", "loss_by_length.svg"}) {
+    EXPECT_TRUE(std::filesystem::file_size(run("o") + "/" + name) > 100) << name;
+  }
+  int files = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(run("o"))) files += entry.is_regular_file();
+  EXPECT_EQ(files, 4);
+  const auto json = results("o");
+  EXPECT_EQ(json["patterns"][3]["cells"][2]["tokens"], 8192);
+  EXPECT_EQ(json["base_length"], 32);
+
+  // Three ranks say the same.
+  const ProcessResult three = run_process(mpirun(3) + evaluate(keys, "p"));
+  ASSERT_EQ(three.exit_code, 0) << three.output;
+  for (std::size_t p = 0; p < 4; ++p) {
+    for (std::size_t c = 0; c < 3; ++c) {
+      const double a = json["patterns"][p]["cells"][c]["loss"], b = results("p")["patterns"][p]["cells"][c]["loss"];
+      EXPECT_NEAR(a, b, 1e-5);
+    }
+  }
+}
+
+TEST_F(EvaluateCommand, LearnedPositionsEndWithTheirTable) {
+  ASSERT_EQ(run_process(train("r", "--train.steps 1 --position.kind learned")).exit_code, 0);
+  const ProcessResult done = run_process(evaluate("--checkpoint " + run("r") + " --lengths 32,64 --tokens 4096", "o"));
+  EXPECT_EQ(done.exit_code, 0) << done.output;
+  EXPECT_GE(occurrences(done.output, "beyond max_length = 32"), 1) << done.output;
+  EXPECT_EQ(results("o")["patterns"][0]["cells"][1].count("not_measured"), 1u);
+}
+
+TEST_F(EvaluateCommand, BadInputIsRefusedBeforeAnyWork) {
+  ASSERT_EQ(run_process(train("r", "--train.steps 1")).exit_code, 0);
+  const auto expect_refusal = [](const std::string& command, int exit_code, const std::string& message) {
+    const ProcessResult result = run_process(command, 60);
+    EXPECT_EQ(result.exit_code, exit_code) << command << "\n" << result.output;
+    EXPECT_GE(occurrences(result.output, message), 1) << command << "\n" << result.output;
+    EXPECT_EQ(occurrences(result.output, "lexring: "), 1) << result.output;
+  };
+  const std::string from = "--checkpoint " + run("r") + " ";
+  expect_refusal(binary() + " evaluate --checkpoint " + run("r") + " --data " + data(), 2, "output is missing");
+  expect_refusal(evaluate("", "o"), 2, "checkpoint is missing");
+  expect_refusal(evaluate(from + "--output /proc/lexring", "o"), 1, "/proc/lexring");
+  expect_refusal(evaluate(from + "--lengths 1048576", "o"), 2, "longer corpus");
+  expect_refusal(evaluate(from + "--lengths 0", "o"), 2, "1 or more");
+  expect_refusal(evaluate(from + "--patterns blokwise", "o"), 2, "blokwise");
+  expect_refusal(evaluate(from + "--chunk 0 --lengths 32", "o"), 2, "--chunk 0");
+  expect_refusal(evaluate(from + "--resolution 9000000", "o"), 2, "--resolution");
+  expect_refusal(evaluate("--checkpoint " + run("nowhere"), "o"), 1, "nowhere");
+  EXPECT_FALSE(std::filesystem::exists(run("o") + "/results.json"));
+}
+
+}  // namespace
+}  // namespace lexring

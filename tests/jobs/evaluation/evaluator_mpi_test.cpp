@@ -1,0 +1,34 @@
+#include <gtest/gtest.h>
+
+#include "tests/jobs/evaluation/random_model.h"
+#include "tests/support/mpi_world.h"
+
+namespace lexring::testing {
+namespace {
+
+TEST(EvaluatorRanks, AnyNumberOfRanksMeasuresTheSame) {
+  const TempDirectory directory;
+  const Dataset dataset = random_text(directory, 600);
+  const auto backend = make_reference_backend();
+  const Context alone, together(world(), make_mesh(world()->size(), 0, 1, 1));
+  for (const char* pattern : {"causal", "blockwise"}) {
+    const auto one = random_model(tiny_config(pattern, dataset.vocab()), alone, *backend);
+    const auto all = random_model(tiny_config(pattern, dataset.vocab()), together, *backend);
+    for (const std::int64_t length : {32, 256, 512}) {  // 16, 2 and 1 windows: fewer than there are ranks, too
+      const Stream stream{512, Documents::mask, 64};
+      const Cell expected = measure(*one, alone, dataset, stream, length);
+      const Cell got = measure(*all, together, dataset, stream, length);
+      EXPECT_NEAR(got.segments.nll[0], expected.segments.nll[0], 1e-10 * expected.segments.nll[0]) << pattern << " " << length;
+      EXPECT_EQ(got.segments.tokens, expected.segments.tokens);
+      EXPECT_NEAR(got.bits_per_byte, expected.bits_per_byte, 1e-10);
+      ASSERT_EQ(got.by_position.size(), expected.by_position.size());
+      for (std::size_t i = 0; i < got.by_position.size(); ++i) EXPECT_EQ(got.by_position[i].tokens, expected.by_position[i].tokens);
+    }
+    const Stream stream{512, Documents::ignore, 64};
+    EXPECT_NEAR(measure_resolution(*all, together, dataset, stream, 32, 5).value,
+                measure_resolution(*one, alone, dataset, stream, 32, 5).value, 1e-12);
+  }
+}
+
+}  // namespace
+}  // namespace lexring::testing

@@ -1,0 +1,150 @@
+#include "jobs/report.h"
+
+#include <cmath>
+#include <fstream>
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "jobs/evaluation/figure.h"
+#include "jobs/evaluation/tables.h"
+#include "tests/datasets/support.h"
+#include "tests/support/process.h"
+
+namespace lexring::testing {
+namespace {
+
+/// Six patterns by twelve lengths, with names that need escaping, cells that are absent and losses that are not numbers.
+EvaluationResults awkward_results() {
+  EvaluationResults r;
+  r.checkpoint = "runs/<&\">/step-1";
+  r.run = "<b>&\"'";
+  r.train_length = 256;
+  r.tokens = 1 << 20;
+  for (std::int64_t length = 64; length <= 131072; length *= 2) r.lengths.push_back(length);
+  for (const char* name : {"causal", "blockwise", "window", "sink_window", "a<b", "absent"}) {
+    PatternRow row{name, name, {}};
+    for (const std::int64_t length : r.lengths) {
+      Cell cell;
+      cell.length = length;
+      if (row.name == "absent" || (row.name == "window" && length > 4096)) cell.not_measured = "beyond <max_length>";
+      const double loss = row.name == "a<b" && length == 512 ? std::nan("") : row.name == "causal" ? 1 + 0.1 * std::log2(length) : 1.5;
+      cell.segments = {{loss * 4096, loss * 4100}, {4096, 4096}};
+      cell.bits_per_byte = row.name == "a<b" ? std::nan("") : 2;
+      for (const auto& [first, last] : position_buckets(length)) cell.by_position.push_back({first, last, 10, loss});
+      row.cells.push_back(cell);
+    }
+    r.patterns.push_back(row);
+  }
+  r.resolution = {{256, 0.01, {0.01, std::nan("")}}, {512, 0.02, {0.01, 0.03}}};
+  summarise(r);
+  return r;
+}
+
+/// What a strict parser says of a file; empty: nothing to complain about.
+std::string complaint(const TempDirectory& directory, const std::string& name, const std::string& text) {
+  write_file(directory / name, text);
+  write_file(directory / "check.py", R"(
+import sys, html.parser, xml.etree.ElementTree as tree
+text = open(sys.argv[1], encoding='utf-8').read()
+void = {'meta', 'link', 'br', 'hr', 'img', 'input'}
+class Check(html.parser.HTMLParser):
+    def __init__(self):
+        super().__init__(); self.open = []; self.seen = 0
+    def handle_starttag(self, tag, attrs):
+        self.seen += 1
+        names = [n for n, _ in attrs]
+        assert len(names) == len(set(names)), (tag, names)
+        assert tag not in ('script', 'link', 'iframe', 'img'), tag
+        for n, v in attrs: assert n not in ('src', 'href'), (n, v)
+        if tag not in void: self.open.append(tag)
+    def handle_startendtag(self, tag, attrs): self.seen += 1
+    def handle_endtag(self, tag):
+        assert self.open and self.open[-1] == tag, (tag, self.getpos(), self.open)
+        self.open.pop()
+if sys.argv[1].endswith('.svg'):
+    tree.fromstring(text)
+else:
+    check = Check(); check.feed(text); check.close()
+    assert not check.open and check.seen > 50, (check.open, check.seen)
+    at = 0
+    while (at := text.find('<svg', at)) >= 0:
+        end = text.index('</svg>', at) + 6
+        tree.fromstring(text[at:end]); at = end
+)");
+  const ProcessResult result = run_process("python3 " + (directory / "check.py").string() + " " + (directory / name).string());
+  return result.exit_code == 0 ? "" : result.output + " (exit " + std::to_string(result.exit_code) + ")";
+}
+
+TEST(Report, IsWellFormedAndNeedsNothingElse) {
+  const TempDirectory directory;
+  const EvaluationResults r = awkward_results();
+  const std::string html = to_html(r, {{1, 5.0}, {2, std::nan("")}, {3, 4.0}});
+  EXPECT_EQ(complaint(directory, "report.html", html), "");
+  EXPECT_EQ(complaint(directory, "loss.svg", loss_by_length_svg(r)), "");
+  for (const char* foreign : {"http://", "https://", "url(", "@import"}) EXPECT_EQ(html.find(foreign), std::string::npos) << foreign;
+  EXPECT_EQ(html.find("<b>&\""), std::string::npos);
+  for (const char* number : {"nan,", "\"nan", " nan ", "inf "}) {
+    for (std::size_t at = html.find("<path"); at != std::string::npos; at = html.find("<path", at + 1)) {
+      EXPECT_EQ(html.substr(at, html.find("/>", at) - at).find(number), std::string::npos);
+    }
+  }
+}
+
+TEST(Report, OneLengthOnePatternNothingMeasured) {
+  const TempDirectory directory;
+  EvaluationResults r = awkward_results();
+  r.lengths = {64};
+  r.resolution.clear();
+  r.patterns = {r.patterns.back()};
+  r.patterns[0].cells.resize(1);
+  summarise(r);
+  EXPECT_EQ(complaint(directory, "report.html", to_html(r, {})), "");
+  EXPECT_EQ(complaint(directory, "loss.svg", loss_by_length_svg(r)), "");
+}
+
+TEST(Report, HeadlinesSayWhatTheNumbersSay) {
+  const auto lines = headlines(awkward_results());
+  ASSERT_EQ(lines.size(), 6u);
+  EXPECT_EQ(lines[0], "Causal attention loses 0.90 nats at 512x the training length against 1x.");
+  EXPECT_EQ(lines[1], "Blockwise attention keeps the loss at 512x the training length within 0.0001 nats of 1x.");
+  EXPECT_NE(lines[2].find("at 16x the training length within"), std::string::npos);
+  EXPECT_NE(lines[2].find("Longer windows are not measured: beyond <max_length>"), std::string::npos);
+  EXPECT_EQ(lines[5], "Absent attention could not be measured at any of these lengths: beyond <max_length>.");
+}
+
+TEST(Report, JsonAndCsvHoldEveryCell) {
+  const EvaluationResults r = awkward_results();
+  const auto json = nlohmann::json::parse(to_json(r));
+  ASSERT_EQ(json["patterns"].size(), 6u);
+  EXPECT_EQ(json["patterns"][0]["cells"].size(), 12u);
+  EXPECT_EQ(json["patterns"][4]["cells"][3]["loss"], "NaN");
+  EXPECT_EQ(json["patterns"][5]["cells"][0]["not_measured"], "beyond <max_length>");
+  const std::string csv = to_csv(r);
+  EXPECT_EQ(std::count(csv.begin(), csv.end(), '\n'), 1 + 6 * 12);
+  std::size_t begin = 0;
+  for (std::size_t end = csv.find('\n'); end != std::string::npos; begin = end + 1, end = csv.find('\n', begin)) {
+    EXPECT_EQ(std::count(csv.begin() + static_cast<std::ptrdiff_t>(begin), csv.begin() + static_cast<std::ptrdiff_t>(end), ','), 13);
+  }
+}
+
+TEST(Report, TrainingCurvePassesOverWhatIsNotOne) {
+  const TempDirectory directory;
+  write_file(
+      directory / "metrics.jsonl",
+      "{\"step\":1,\"loss\":5}\n{\"step\":2,\"loss\":null}\n{\"step\":3,\"loss\":4,\"skipped\":true}\nnonsense\n{\"step\":4,\"loss\":3}\n");
+  const auto points = read_training_curve(directory / "metrics.jsonl");
+  ASSERT_EQ(points.size(), 2u);
+  EXPECT_EQ(points[1].step, 4);
+  EXPECT_TRUE(read_training_curve(directory / "absent.jsonl").empty());
+}
+
+TEST(Figure, TicksAreRoundAndCover) {
+  EXPECT_EQ(round_ticks(0.1, 0.9, 5), (std::vector<double>{0, 0.2, 0.4, 0.2 * 3, 0.8, 1.0}));
+  EXPECT_EQ(short_length(1 << 20), "1M");
+  EXPECT_EQ(short_length(65536), "64k");
+  EXPECT_EQ(short_length(4096), "4,096");
+}
+
+}  // namespace
+}  // namespace lexring::testing
