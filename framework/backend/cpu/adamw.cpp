@@ -9,8 +9,11 @@ namespace lexring::cpu {
 
 using namespace simd;
 
-void adamw(const AdamW& hyper, const Tensor& value, const Tensor& gradient, const Tensor& first_moment, const Tensor& second_moment,
-           const Tensor& compute) {
+namespace {
+
+/// `copy` may be null.
+template <class T>
+void update(const AdamW& hyper, const Tensor& value, const Tensor& gradient, const Tensor& first_moment, const Tensor& second_moment, T* copy) {
   const auto step = static_cast<double>(hyper.step);
   const auto b1 = static_cast<float>(hyper.beta1), b2 = static_cast<float>(hyper.beta2), eps = static_cast<float>(hyper.eps);
   const auto c1 = static_cast<float>(1 - hyper.beta1), c2 = static_cast<float>(1 - hyper.beta2);
@@ -19,7 +22,6 @@ void adamw(const AdamW& hyper, const Tensor& value, const Tensor& gradient, cons
   const auto keep = static_cast<float>(1 - hyper.lr * hyper.weight_decay), clip = static_cast<float>(hyper.gradient_scale);
   float *w = value.data<float>(), *m = first_moment.data<float>(), *v = second_moment.data<float>();
   const float* g = gradient.data<float>();
-  bfloat16* copy = compute.defined() && compute.dtype() == Dtype::bf16 ? compute.data<bfloat16>() : nullptr;
   parallel_for(0, value.elements(), 4096, [&](std::int64_t first, std::int64_t last) {
     for_lanes(last - first, [&](std::int64_t at, std::int64_t n) {
       const std::int64_t i = first + at;
@@ -34,6 +36,14 @@ void adamw(const AdamW& hyper, const Tensor& value, const Tensor& gradient, cons
       if (copy) store(copy + i, updated, n);
     });
   });
+}
+
+}  // namespace
+
+void adamw(const AdamW& hyper, const Tensor& value, const Tensor& gradient, const Tensor& first_moment, const Tensor& second_moment,
+           const Tensor& compute) {
+  if (!compute.defined()) return update<float>(hyper, value, gradient, first_moment, second_moment, nullptr);
+  with_type(compute.dtype(), [&]<class T>(Type<T>) { update(hyper, value, gradient, first_moment, second_moment, compute.data<T>()); });
 }
 
 }  // namespace lexring::cpu
