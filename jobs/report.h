@@ -1,20 +1,14 @@
 /// One self-contained HTML page of an evaluation: headline, table, figures. No network, no fonts, no scripts; light and dark; prints.
 #pragma once
 
-#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <vector>
 
+#include "jobs/evaluation/report_figures.h"
 #include "jobs/evaluation/results.h"
 
 namespace lexring {
-
-/// A point of the training curve.
-struct TrainingPoint {
-  std::int64_t step = 0;
-  double loss = 0;
-};
 
 /// Losses from a run's metrics.jsonl, without skipped steps; empty where there is no such file. Lines that cannot be read are passed over:
 /// an evaluation does not fail for a log.

@@ -1,0 +1,36 @@
+/// The figures of a report, and what they share with its tables.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "jobs/evaluation/figure.h"
+#include "jobs/evaluation/results.h"
+#include "jobs/evaluation/tables.h"
+
+namespace lexring {
+
+/// A point of the training curve.
+struct TrainingPoint {
+  std::int64_t step = 0;
+  double loss = 0;  ///< nats per token
+};
+
+/// What a model says of a text's first words tells nothing about length, and would squeeze everything else: the figure begins here.
+inline constexpr std::int64_t first_shown_position = 16;
+
+Figure loss_by_length_figure(const EvaluationResults& results);
+Figure loss_by_position_figure(const EvaluationResults& results);  ///< at each pattern's longest measured length
+Figure training_figure(const std::vector<TrainingPoint>& points);  ///< at least one point
+Figure resolution_figure(const EvaluationResults& results);        ///< needs a resolution
+
+/// The cell of the longest length that could be measured, or null.
+const Cell* longest_measured(const PatternRow& row);
+std::string title_of(const PatternRow& row);  ///< "Sink window"
+/// Colours belong to patterns, not to their order: the same in every report.
+int colour_of(const EvaluationResults& results, std::size_t row);
+/// "1.2345 ± 0.0012"; without the error where there is none.
+std::string with_error(const Estimate& estimate, int digits, Sign sign = Sign::minus_only);
+
+}  // namespace lexring
