@@ -138,7 +138,7 @@ Figure resolution_figure(const EvaluationResults& r) {
   figure.x_label = "length, tokens";
   figure.width = 470;
   figure.height = 300;
-  figure.y_label = "R";
+  figure.y_label = "resolution R";
   figure.x_scale = Scale::log2;
   figure.mark_x = static_cast<double>(r.train_length);
   figure.mark_label = "trained here";
