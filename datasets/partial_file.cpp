@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -59,16 +58,10 @@ void PartialPath::finish(const std::filesystem::path& final) {
 
 SpoolFile::SpoolFile(const std::filesystem::path& path) : path_(path), fd_(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666)) {
   require(fd_ >= 0, "cannot write {}: {}; {}", path.string(), std::strerror(errno), advice_on_writing(errno));
-  // Cut only under the lock: an open that truncates would ruin the file of a run that is still at work.
+  // Not cut when opened: it may be the file of a run that is still at work.
   if (::flock(fd_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
     ::close(fd_);
     fail("{} is being written by another `lexring prepare`; wait for it, or choose another --output", path.string());
-  }
-  struct stat status {};
-  if (::fstat(fd_, &status) == 0 && status.st_size > 0 && ::ftruncate(fd_, 0) != 0) {
-    const int failed = errno;
-    ::close(fd_);
-    fail("cannot write {}: {}; {}", path.string(), std::strerror(failed), advice_on_writing(failed));
   }
 }
 

@@ -131,17 +131,17 @@ TEST(Dataset, ShortenedWhileOpenIsAnErrorNotZeros) {
 
 TEST(InspectDataset, SummaryAndVerification) {
   TempDirectory directory;
-  const auto path = make_dataset(directory, {"abc", std::string(100, 'x'), "1234567"}).path();
+  const auto path = make_dataset(directory, {"abc", std::string(100, 'x'), "1234567", "12", "1"}).path();
   const auto summary = inspect_dataset(path, Verify::yes);
-  EXPECT_EQ(summary.documents, 3);
-  EXPECT_EQ(summary.tokens, 113);
-  EXPECT_EQ(summary.text_bytes, 110u);
-  EXPECT_EQ(summary.median_document, 7u);
+  EXPECT_EQ(summary.documents, 5);
+  EXPECT_EQ(summary.tokens, 118);
+  EXPECT_EQ(summary.text_bytes, 113u);
+  EXPECT_EQ(summary.median_document, 3u);
   EXPECT_EQ(summary.longest_document, 100u);
   EXPECT_TRUE(summary.verified);
-  expect_says(to_text(summary), "113", "verified", summary.content_hash);
+  expect_says(to_text(summary), "118", "verified", summary.content_hash);
   const auto json = nlohmann::json::parse(to_json(summary));
-  EXPECT_EQ(json.at("tokens"), 113);
+  EXPECT_EQ(json.at("tokens"), 118);
   EXPECT_EQ(json.at("content_hash"), summary.content_hash);
 
   auto bytes = read_file(path);
