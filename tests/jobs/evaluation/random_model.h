@@ -12,8 +12,11 @@ namespace lexring::testing {
 
 inline Dataset random_text(const TempDirectory& directory, int words) {
   std::mt19937 random(3);
-  std::vector<std::string> texts(7);
-  for (int i = 0; i < words; ++i) texts[random() % texts.size()] += std::to_string(random() % 100) + " ";
+  std::vector<std::string> texts;  // several to a window
+  for (int i = 0; i < words; ++i) {
+    if (i % 13 == 0) texts.emplace_back();
+    texts.back() += std::to_string(random() % 100) + " ";
+  }
   return make_dataset(directory, texts);
 }
 
