@@ -23,21 +23,23 @@ void check(const ModelBatch& batch, const ModelConfig& config) {
   require(batch.targets.empty() || batch.targets.size() == rows, "a batch of {} tokens came with {} targets", rows, batch.targets.size());
   require(batch.document_start.empty() || batch.document_start.size() == rows, "a batch of {} tokens came with {} document starts", rows,
           batch.document_start.size());
-  require(batch.sink_end.empty() || batch.sink_end.size() == rows, "a batch of {} tokens came with {} ends of sinks", rows, batch.sink_end.size());
+  require(batch.sink_end.empty() || batch.sink_end.size() == rows, "a batch of {} tokens came with {} ends of sinks", rows,
+          batch.sink_end.size());
   for (const std::int32_t id : batch.ids) {
-    require(id >= 0 && id < config.vocab, "token {} is not in the model's vocabulary of {}; was the data prepared with another tokenizer?", id,
-            config.vocab);
+    require(id >= 0 && id < config.vocab, "token {} is not in the model's vocabulary of {}; was the data prepared with another tokenizer?",
+            id, config.vocab);
   }
   for (const std::int32_t target : batch.targets) {
-    require(target >= -1 && target < config.vocab, "target {} is not in the model's vocabulary of {}; was the data prepared with another tokenizer?",
-            target, config.vocab);
+    require(target >= -1 && target < config.vocab,
+            "target {} is not in the model's vocabulary of {}; was the data prepared with another tokenizer?", target, config.vocab);
   }
   if (config.position.kind != "learned") return;
   for (const std::int64_t position : batch.tokens.position) {
-    require_usage(position < config.max_length,
-                  "position {} is beyond the learned table of model.max_length = {}: learned positions do not extrapolate; evaluate at lengths up to "
-                  "{}, or train with a larger model.max_length",
-                  position, config.max_length, config.max_length);
+    require_usage(
+        position < config.max_length,
+        "position {} is beyond the learned table of model.max_length = {}: learned positions do not extrapolate; evaluate at lengths up to "
+        "{}, or train with a larger model.max_length",
+        position, config.max_length, config.max_length);
   }
 }
 

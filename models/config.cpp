@@ -28,14 +28,15 @@ void check(const ModelConfig& config) {
   require_positive("model.heads", config.heads);
   require_positive("model.kv_heads", config.kv_heads);
   require_positive("model.ffn_width", config.ffn_width);
-  require_usage(config.width % config.heads == 0, "model.heads = {} does not divide model.width = {}; choose one of {}", config.heads, config.width,
-                divisors(config.width));
-  require_usage(config.width / config.heads % 2 == 0, "model.width / model.heads = {} is odd, but channels come in pairs; choose other heads",
-                config.width / config.heads);
-  require_usage(config.heads % config.kv_heads == 0, "model.kv_heads = {} does not divide model.heads = {}; choose one of {}", config.kv_heads,
-                config.heads, divisors(config.heads));
+  require_usage(config.width % config.heads == 0, "model.heads = {} does not divide model.width = {}; choose one of {}", config.heads,
+                config.width, divisors(config.width));
+  require_usage(config.width / config.heads % 2 == 0,
+                "model.width / model.heads = {} is odd, but channels come in pairs; choose other heads", config.width / config.heads);
+  require_usage(config.heads % config.kv_heads == 0, "model.kv_heads = {} does not divide model.heads = {}; choose one of {}",
+                config.kv_heads, config.heads, divisors(config.heads));
   require_usage(config.ffn == "gelu" || config.ffn == "swiglu", "model.ffn = {} is not known; choose gelu or swiglu", config.ffn);
-  require_usage(config.norm == "layernorm" || config.norm == "rmsnorm", "model.norm = {} is not known; choose layernorm or rmsnorm", config.norm);
+  require_usage(config.norm == "layernorm" || config.norm == "rmsnorm", "model.norm = {} is not known; choose layernorm or rmsnorm",
+                config.norm);
   require_usage(config.norm_eps > 0, "model.norm_eps = {} is not positive; choose e.g. 1e-5", config.norm_eps);
   make_position(config);
   make_pattern(config.attention);

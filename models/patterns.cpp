@@ -48,20 +48,22 @@ class SinkWindow : public Window {
 std::unique_ptr<Pattern> make_causal(const AttentionConfig&) { return std::make_unique<Causal>(); }
 
 std::unique_ptr<Pattern> make_window(const AttentionConfig& config) {
-  require_usage(config.window > 0, "attention.window = {} shows a query nothing; choose at least 1 with attention.pattern = {}", config.window,
-                config.pattern);
+  require_usage(config.window > 0, "attention.window = {} shows a query nothing; choose at least 1 with attention.pattern = {}",
+                config.window, config.pattern);
   return std::make_unique<Window>(config.window);
 }
 
 std::unique_ptr<Pattern> make_blockwise(const AttentionConfig& config) {
-  require_usage(config.block > 0, "attention.block = {} with attention.pattern = blockwise; choose half of the training length", config.block);
+  require_usage(config.block > 0, "attention.block = {} with attention.pattern = blockwise; choose half of the training length",
+                config.block);
   return std::make_unique<Blockwise>(config.block);
 }
 
 std::unique_ptr<Pattern> make_sink_window(const AttentionConfig& config) {
   require_usage(config.window > 0, "attention.window = {} shows a query nothing; choose at least 1 with attention.pattern = sink_window",
                 config.window);
-  require_usage(config.sinks > 0, "attention.sinks = {} with attention.pattern = sink_window; choose at least 1 (4 is usual), or pattern window",
+  require_usage(config.sinks > 0,
+                "attention.sinks = {} with attention.pattern = sink_window; choose at least 1 (4 is usual), or pattern window",
                 config.sinks);
   return std::make_unique<SinkWindow>(config.window, config.sinks);
 }

@@ -23,15 +23,20 @@ Dtype working_dtype(Precision precision) {
 
 void check(const ModelRuntime& runtime, const Context& context, const Backend& backend) {
   const bool reference = backend.name() == "reference";
-  require_usage(reference || runtime.precision != Precision::fp64, "precision fp64 is computed by the reference device only; choose --device reference");
-  require_usage(!reference || runtime.precision != Precision::bf16, "the reference device computes in fp32 and fp64; choose another precision or device");
-  require_usage(!reference || runtime.residual != Dtype::bf16, "the reference device has no bf16 residual stream; choose train.residual = f32");
+  require_usage(reference || runtime.precision != Precision::fp64,
+                "precision fp64 is computed by the reference device only; choose --device reference");
+  require_usage(!reference || runtime.precision != Precision::bf16,
+                "the reference device computes in fp32 and fp64; choose another precision or device");
+  require_usage(!reference || runtime.residual != Dtype::bf16,
+                "the reference device has no bf16 residual stream; choose train.residual = f32");
   for (const Axis axis : {Axis::cp, Axis::tp}) {
     require_usage(context.mesh().size(axis) == 1, "mesh.{} = {} is not supported yet; choose 1", name_of(axis), context.mesh().size(axis));
   }
 }
 
-bool ends_with(std::string_view name, std::string_view end) { return name.size() >= end.size() && name.substr(name.size() - end.size()) == end; }
+bool ends_with(std::string_view name, std::string_view end) {
+  return name.size() >= end.size() && name.substr(name.size() - end.size()) == end;
+}
 
 std::vector<double> to_host_f64(const Tensor& tensor) {
   if (tensor.dtype() == Dtype::f64) return tensor.to_host<double>();
@@ -52,6 +57,8 @@ struct Transformer::Impl {
   ParameterStore store;
   ModelWeights weights;
   RotaryTables rotary_tables;
+  std::vector<std::int64_t> added_at;
+  Tensor added;
 
   Impl(const ModelConfig& model, const ModelRuntime& runtime, Backend& device)
       : config(model),
@@ -73,13 +80,13 @@ struct Transformer::Impl {
 
   /// Tables of a batch, and the cache moved on to it.
   std::shared_ptr<const AttentionTables> tables(const ModelBatch& batch, KeyValueCache* cache) {
-    const std::vector<DocumentPlace> places =
-        document_places(batch, pattern->sinks(), cache != nullptr ? &cache->tokens() : nullptr);
+    const std::vector<DocumentPlace> places = document_places(batch, pattern->sinks(), cache != nullptr ? &cache->tokens() : nullptr);
     auto made = std::make_shared<AttentionTables>();
     made->spec = spec;
     made->tokens = batch.tokens;
     made->visible = pattern->visibility(batch.tokens, places);
-    if (const RotaryAngles* angles = position->rotary()) made->rotary = rotary_tables.make(backend.runtime(), *angles, batch.tokens, master);
+    if (const RotaryAngles* angles = position->rotary())
+      made->rotary = rotary_tables.make(backend.runtime(), *angles, batch.tokens, master);
     if (cache != nullptr && !places.empty()) {
       cache->begin_chunk(batch.tokens, made->rotary, pattern->keep(batch.tokens.position.front(), places.front()));
     }
@@ -94,23 +101,30 @@ struct Transformer::Impl {
       const std::vector<std::int32_t> index(batch.tokens.position.begin(), batch.tokens.position.end());
       lookups.push_back({Tensor::from(runtime, {rows}, index), weights.learned});
     }
-    Tensor constant;
-    if (const std::vector<double> added = position->added(batch.tokens.position, config.width); !added.empty()) {
-      const Shape shape = {rows, config.width};
-      constant = master == Dtype::f64 ? Tensor::from(runtime, shape, added)
-                                      : Tensor::from(runtime, shape, std::vector<float>(added.begin(), added.end()));
-    }
-    return embedding(tape, lookups, constant, residual);
+    return embedding(tape, lookups, added_positions(batch.tokens.position), residual);
   }
 
-  Attend attend(std::int64_t layer, const std::shared_ptr<const AttentionTables>& tables, KeyValueCache* cache, const AttentionProbe& probe) {
+  /// The constant of the position method, kept while positions repeat (all steps of a training have the same); undefined: none.
+  Tensor added_positions(const std::vector<std::int64_t>& positions) {
+    if (added.defined() && positions == added_at) return added;
+    const std::vector<double> values = position->added(positions, config.width);
+    if (values.empty()) return {};
+    const Shape shape = {static_cast<std::int64_t>(positions.size()), config.width};
+    added_at = positions;
+    added = master == Dtype::f64 ? Tensor::from(backend.runtime(), shape, values)
+                                 : Tensor::from(backend.runtime(), shape, std::vector<float>(values.begin(), values.end()));
+    return added;
+  }
+
+  Attend attend(std::int64_t layer, const std::shared_ptr<const AttentionTables>& tables, KeyValueCache* cache,
+                const AttentionProbe& probe) {
     return [this, layer, tables, cache, probe](Tape& tape, const Var& qkv) {
       const QueryKeyValue parts = split_columns(spec, qkv.value());
       if (probe) probe(layer, spec, tables->tokens, tables->rotary, parts.query, parts.key);
       if (cache == nullptr) return attention(tape, tables, qkv);
       cache->append(layer, backend, parts.key, parts.value);
-      return Var(attention_to_cache(backend, *tables, parts.query,
-                                    {cache->tokens(), cache->rotary(), cache->keys(layer), cache->values(layer)}));
+      return Var(
+          attention_to_cache(backend, *tables, parts.query, {cache->tokens(), cache->rotary(), cache->keys(layer), cache->values(layer)}));
     };
   }
 

@@ -28,16 +28,17 @@ struct ModelRuntime {
 
 /// One rank's tokens of a batch.
 struct ModelBatch {
-  TokenTable tokens;                         ///< sequences and global positions
-  std::vector<std::int32_t> ids;             ///< [N] token ids
-  std::vector<std::int32_t> targets;         ///< [N] next tokens, -1: not counted; may be empty where no loss is asked
+  TokenTable tokens;                  ///< sequences and global positions
+  std::vector<std::int32_t> ids;      ///< [N] token ids
+  std::vector<std::int32_t> targets;  ///< [N] next tokens, -1: not counted; may be empty where no loss is asked
   /// What is visible of documents and sinks: position where the document of each row begins, and the position just after its
   /// first `attention.sinks` tokens. Empty: one document per sequence, which begins at the sequence's first position.
   std::vector<std::int64_t> document_start;  ///< [N] or empty
   std::vector<std::int64_t> sink_end;        ///< [N] or empty; only read by sink patterns
 };
 
-/// Sequences `first_id ...` of `length` dense positions each from row-major ids, with documents given by their start position (may be empty).
+/// Sequences `first_id ...` of `length` dense positions each from row-major ids, with documents given by their start position (may be
+/// empty).
 ModelBatch make_batch(std::int64_t sequences, std::int64_t length, std::vector<std::int32_t> ids, std::vector<std::int32_t> targets,
                       std::vector<std::int64_t> document_start, std::int64_t sinks);
 
@@ -47,7 +48,8 @@ struct LossResult {
 };
 
 /// Called once per layer in a forward pass with the raw projections, e.g. to measure attention resolution.
-using AttentionProbe = std::function<void(std::int64_t layer, const AttentionSpec&, const TokenTable&, const RotaryTable&, Columns q, Columns k)>;
+using AttentionProbe =
+    std::function<void(std::int64_t layer, const AttentionSpec&, const TokenTable&, const RotaryTable&, Columns q, Columns k)>;
 
 class Transformer {
  public:
@@ -61,14 +63,14 @@ class Transformer {
   std::vector<Parameter>& parameters();
   std::int64_t parameter_count() const;  ///< of the whole model, not of this rank's part
 
-  /// Values as functions of (seed, parameter name, global element index): matrices normal(0, 0.02), output-side matrices (attention.output, ffn.down)
-  /// scaled by 1 / sqrt(2 layers); norms 1 and 0; biases 0. Refreshes compute copies.
+  /// Values as functions of (seed, parameter name, global element index): matrices normal(0, 0.02), output-side matrices (attention.output,
+  /// ffn.down) scaled by 1 / sqrt(2 layers); norms 1 and 0; biases 0. Refreshes compute copies.
   void initialise(std::uint64_t seed);
   /// Rewrites compute copies from master values (after loading).
   void refresh_compute();
   void zero_gradients();
-  /// Every gradient in one flat buffer [elements], master dtype, on the device: one all-reduce, one fill, one norm. Padding between parameters is
-  /// 0 and stays 0. Shares storage with Parameter::gradient.
+  /// Every gradient in one flat buffer [elements], master dtype, on the device: one all-reduce, one fill, one norm. Padding between
+  /// parameters is 0 and stays 0. Shares storage with Parameter::gradient.
   Tensor gradients();
 
   /// Loss of a batch; with a recording tape also adds gradients of scale * nll_sum to every parameter (the whole backward runs in here).

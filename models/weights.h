@@ -17,7 +17,7 @@ struct LinearWeights {
 /// One layer. Absent norms have an undefined weight.
 struct LayerWeights {
   Norm attention_norm, attention_sub_norm, ffn_norm, ffn_sub_norm;
-  LinearWeights qkv;     ///< rows: query, key, value
+  LinearWeights qkv;  ///< rows: query, key, value
   LinearWeights output;
   LinearWeights ffn_in;  ///< gelu: up; swiglu: rows gate, up
   LinearWeights down;
@@ -28,7 +28,7 @@ struct ModelWeights {
   Vector learned;    ///< [max_length, D]; absent unless positions are learned
   std::vector<LayerWeights> layers;
   Norm norm;
-  Weight output;     ///< [V, D] of the output projection; the embedding when tied
+  Weight output;  ///< [V, D] of the output projection; the embedding when tied
 };
 
 /// Declares and allocates all parameters in `store`.

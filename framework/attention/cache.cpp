@@ -82,6 +82,8 @@ void KeyValueCache::append(std::int64_t layer, Backend& backend, const Columns& 
 
 Tensor KeyValueCache::keys(std::int64_t layer) const { return layers_.at(static_cast<std::size_t>(layer)).keys.slice(0, tokens_.rows()); }
 
-Tensor KeyValueCache::values(std::int64_t layer) const { return layers_.at(static_cast<std::size_t>(layer)).values.slice(0, tokens_.rows()); }
+Tensor KeyValueCache::values(std::int64_t layer) const {
+  return layers_.at(static_cast<std::size_t>(layer)).values.slice(0, tokens_.rows());
+}
 
 }  // namespace lexring

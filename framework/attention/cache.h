@@ -25,7 +25,8 @@ class KeyValueCache {
   KeyValueCache(Runtime& runtime, std::int64_t layers, std::int64_t row_width, Dtype dtype);
 
   /// Begins a chunk of one sequence: forgets what `keep` leaves out, then adds the chunk's positions and rotation tables (undefined without
-  /// rotation). Layers then append their keys and values of this chunk. Positions must follow those of the chunk before; throws Error otherwise.
+  /// rotation). Layers then append their keys and values of this chunk. Positions must follow those of the chunk before; throws Error
+  /// otherwise.
   void begin_chunk(const TokenTable& chunk, const RotaryTable& rotary, const CacheKeep& keep);
   /// Appends the chunk's keys and values of one layer [N, K * E], once per layer and chunk.
   void append(std::int64_t layer, Backend& backend, const Columns& k, const Columns& v);
@@ -52,11 +53,11 @@ class KeyValueCache {
   std::int64_t row_width_;
   Dtype dtype_;
   TokenTable tokens_;
-  RotaryTable rotary_;          ///< views of the live rows of rotary_buffer_
+  RotaryTable rotary_;  ///< views of the live rows of rotary_buffer_
   RotaryTable rotary_buffer_;
-  std::vector<Range> kept_;     ///< rows of the buffers before this chunk that stay
-  std::int64_t held_ = 0;       ///< rows before this chunk, before forgetting
-  std::int64_t past_ = 0;       ///< rows before this chunk, after forgetting
+  std::vector<Range> kept_;  ///< rows of the buffers before this chunk that stay
+  std::int64_t held_ = 0;    ///< rows before this chunk, before forgetting
+  std::int64_t past_ = 0;    ///< rows before this chunk, after forgetting
   std::vector<Layer> layers_;
 };
 

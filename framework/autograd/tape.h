@@ -10,8 +10,8 @@
 
 namespace lexring {
 
-/// The gradient that reaches one value in backward. Copies share it. Recorded steps hold slots, not values, so a value lives only as long as a step
-/// that reads it.
+/// The gradient that reaches one value in backward. Copies share it. Recorded steps hold slots, not values, so a value lives only as long
+/// as a step that reads it.
 class GradientSlot {
  public:
   /// Undefined until something flowed back. Shape and dtype of the value.
@@ -29,12 +29,20 @@ class GradientSlot {
 /// A value on a tape, with the slot of its gradient. Copies share both. A default-constructed Var is absent.
 class Var {
  public:
+  using Maker = std::function<Tensor()>;
+
   Var() = default;
   explicit Var(Tensor value) : value_(std::move(value)) {}
+  /// A value that is cheap to make again from what backward holds anyway (an activation, a norm).
+  Var(Tensor value, Maker again) : value_(std::move(value)), again_(std::move(again)) {}
 
   bool defined() const { return value_.defined(); }
   const Tensor& value() const { return value_; }
   const GradientSlot& slot() const { return slot_; }
+  /// What a step keeps to have the value in backward: its maker where there is one, so that the memory goes now; else the value itself.
+  Maker keep() const {
+    return again_ ? again_ : [value = value_] { return value; };
+  }
   const Tensor& gradient() const { return slot_.get(); }
   void accumulate(Backend& backend, Tensor gradient) const { slot_.accumulate(backend, std::move(gradient)); }
   Tensor take_gradient() const { return slot_.take(); }
@@ -42,6 +50,7 @@ class Var {
  private:
   Tensor value_;
   GradientSlot slot_;
+  Maker again_;
 };
 
 enum class Recording { on, off };
@@ -55,9 +64,9 @@ class Tape {
   Runtime& runtime() const { return backend_->runtime(); }
   bool recording() const { return recording_ == Recording::on; }
 
-  /// Remembers one operation's backward: it takes the gradients of its outputs and accumulates into the slots of its inputs. It may find an output
-  /// without gradient (nothing depended on it) and then has nothing to do. What it captures is freed as soon as it has run. No-op when not
-  /// recording.
+  /// Remembers one operation's backward: it takes the gradients of its outputs and accumulates into the slots of its inputs. It may find an
+  /// output without gradient (nothing depended on it) and then has nothing to do. What it captures is freed as soon as it has run. No-op
+  /// when not recording.
   void record(std::function<void()> backward);
   /// Walks back over everything recorded and forgets it. Seed gradients first with Var::accumulate; any number of outputs, so a tape may
   /// start from gradients that were received.

@@ -43,9 +43,8 @@ void init_normal(const Parameter& parameter, std::uint64_t seed, double deviatio
   const std::uint64_t stream = stream_id(parameter.name);
   std::vector<double> values;
   values.reserve(static_cast<std::size_t>(parameter.value.elements()));
-  for_each_global_index(parameter, [&](std::int64_t index) {
-    values.push_back(deviation * random_normal(seed, stream, static_cast<std::uint64_t>(index)));
-  });
+  for_each_global_index(
+      parameter, [&](std::int64_t index) { values.push_back(deviation * random_normal(seed, stream, static_cast<std::uint64_t>(index))); });
   set_values(parameter, values);
 }
 

@@ -14,13 +14,13 @@ struct NamedShape {
 
 /// A parameter may be a view of rows of a larger matrix (query, key and value of one fused product): storage is shared, names are not.
 struct Parameter {
-  std::string name;       ///< as in checkpoints: "layers.0.attention.query.weight"
-  Shape full_shape;       ///< of the whole, unsharded array
-  Shape offset;           ///< where this rank's part begins in it
-  Tensor value;           ///< master copy, f32 (f64): this rank's part
-  Tensor gradient;        ///< same shape and dtype; accumulated
-  Tensor compute;         ///< working-precision copy that matrix products read; the same storage as `value` when the dtypes agree;
-                          ///< undefined for vectors and lookup tables, which are always read from `value`
+  std::string name;  ///< as in checkpoints: "layers.0.attention.query.weight"
+  Shape full_shape;  ///< of the whole, unsharded array
+  Shape offset;      ///< where this rank's part begins in it
+  Tensor value;      ///< master copy, f32 (f64): this rank's part
+  Tensor gradient;   ///< same shape and dtype; accumulated
+  Tensor compute;    ///< working-precision copy that matrix products read; the same storage as `value` when the dtypes agree;
+                     ///< undefined for vectors and lookup tables, which are always read from `value`
   bool decays() const { return full_shape.size() >= 2; }  ///< AdamW decays matrices only
 };
 

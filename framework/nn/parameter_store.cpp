@@ -74,7 +74,8 @@ void ParameterStore::allocate(Backend& backend, Dtype master, Dtype working, con
   }
   for (const NamedShape& entry : order) {
     const auto found = made.find(entry.name);
-    require(found != made.end() && found->second.full_shape == entry.shape, "parameter {} {} was not declared so", entry.name, to_string(entry.shape));
+    require(found != made.end() && found->second.full_shape == entry.shape, "parameter {} {} was not declared so", entry.name,
+            to_string(entry.shape));
     parameters_.push_back(std::move(found->second));
     made.erase(found);
   }

@@ -26,8 +26,8 @@ class ParameterStore {
   std::vector<Parameter>& parameters() { return parameters_; }
   const Tensor& gradients() const { return gradients_; }  ///< [elements], parameters padded to 64 bytes with zeros
 
-  Weight weight(std::size_t handle) const;        ///< a product's array
-  Vector vector(std::size_t handle) const;        ///< a vector's array, or a table that is looked up
+  Weight weight(std::size_t handle) const;  ///< a product's array
+  Vector vector(std::size_t handle) const;  ///< a vector's array, or a table that is looked up
   /// Rewrites compute copies from values.
   void refresh_compute(Backend& backend) const;
 

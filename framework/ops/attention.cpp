@@ -11,8 +11,8 @@ Dtype statistics_dtype(Dtype working) { return working == Dtype::f64 ? Dtype::f6
 QueryKeyValue split_columns(const AttentionSpec& spec, const Tensor& qkv) {
   const std::int64_t query_width = spec.heads * spec.head_width;
   const std::int64_t key_width = spec.kv_heads * spec.head_width;
-  require(qkv.shape().size() == 2 && qkv.dim(1) == query_width + 2 * key_width, "attention: {} is not query, key and value of widths {}, {} and {}",
-          to_string(qkv.shape()), query_width, key_width, key_width);
+  require(qkv.shape().size() == 2 && qkv.dim(1) == query_width + 2 * key_width,
+          "attention: {} is not query, key and value of widths {}, {} and {}", to_string(qkv.shape()), query_width, key_width, key_width);
   return {{qkv, 0, query_width}, {qkv, query_width, key_width}, {qkv, query_width + key_width, key_width}};
 }
 

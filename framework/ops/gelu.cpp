@@ -3,8 +3,12 @@
 namespace lexring {
 
 Var gelu(Tape& tape, const Var& u) {
-  Var a(Tensor(tape.runtime(), u.value().shape(), u.value().dtype()));
-  tape.backend().gelu(u.value(), a.value());
+  const auto activate = [&backend = tape.backend(), input = u.value()] {
+    Tensor a(backend.runtime(), input.shape(), input.dtype());
+    backend.gelu(input, a);
+    return a;
+  };
+  Var a = tape.recording() ? Var(activate(), activate) : Var(activate());
   tape.record([&backend = tape.backend(), input = u.value(), du_slot = u.slot(), da_slot = a.slot()] {
     const Tensor da = da_slot.take();
     if (!da.defined()) return;

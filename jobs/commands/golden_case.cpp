@@ -125,7 +125,8 @@ class Comparison {
     if (!within) result_.verdict = GoldenResult::Verdict::failed;
     if (!result_.worst.empty() && within && error / tolerance <= result_.error / result_.tolerance) return;
     if (!result_.worst.empty() && std::isnan(result_.error)) return;
-    if (!within && !result_.worst.empty() && result_.error > result_.tolerance && error / tolerance < result_.error / result_.tolerance) return;
+    if (!within && !result_.worst.empty() && result_.error > result_.tolerance && error / tolerance < result_.error / result_.tolerance)
+      return;
     result_.worst = what;
     result_.error = error;
     result_.tolerance = tolerance;
@@ -147,8 +148,8 @@ void compare_gradients(Comparison& comparison, const Hdf5File& file, const std::
   for (std::size_t i = 0; i < references.size(); ++i) {
     const Parameter& parameter = model.parameters()[i];
     const double own = norm(references[i]);
-    comparison.add("gradients/" + parameter.name, distance(to_host(parameter.gradient), references[i]), own < vanishing * whole ? whole : own,
-                   tolerance);
+    comparison.add("gradients/" + parameter.name, distance(to_host(parameter.gradient), references[i]),
+                   own < vanishing * whole ? whole : own, tolerance);
   }
 }
 
@@ -199,10 +200,14 @@ void run(GoldenResult& result, const Hdf5File& file, const std::string& name, Pr
 
 GoldenTolerance golden_tolerance(Precision precision) {
   switch (precision) {
-    case Precision::fp64: return {.loss = 1e-9, .logits = 1e-9, .gradient = 1e-9, .step_losses = 1e-9, .parameters = 1e-9};
-    // AdamW divides a gradient by its own size, so rounding noise in a gradient near 0 moves a parameter by a whole step: only losses compare.
-    case Precision::fp32: return {.loss = 1e-5, .logits = 1e-5, .gradient = 3e-5, .step_losses = 1e-4, .parameters = 0};
-    case Precision::bf16: return {.loss = 3e-3, .logits = 4e-2, .gradient = 0.1, .step_losses = 0, .parameters = 0};
+    case Precision::fp64:
+      return {.loss = 1e-9, .logits = 1e-9, .gradient = 1e-9, .step_losses = 1e-9, .parameters = 1e-9};
+    // AdamW divides a gradient by its own size, so rounding noise in a gradient near 0 moves a parameter by a whole step: only losses
+    // compare.
+    case Precision::fp32:
+      return {.loss = 1e-5, .logits = 1e-5, .gradient = 3e-5, .step_losses = 1e-4, .parameters = 0};
+    case Precision::bf16:
+      return {.loss = 3e-3, .logits = 4e-2, .gradient = 0.1, .step_losses = 0, .parameters = 0};
   }
   fail("an unknown precision");
 }

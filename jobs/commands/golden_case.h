@@ -21,14 +21,14 @@ GoldenTolerance golden_tolerance(Precision precision);
 struct GoldenResult {
   enum class Verdict { passed, failed, not_supported };
   Verdict verdict = Verdict::passed;
-  std::string reason;      ///< why it is not supported
-  std::string worst;       ///< the tensor nearest to, or furthest beyond, its tolerance
-  double error = 0;        ///< of that tensor
-  double tolerance = 0;    ///< of that tensor
+  std::string reason;    ///< why it is not supported
+  std::string worst;     ///< the tensor nearest to, or furthest beyond, its tolerance
+  double error = 0;      ///< of that tensor
+  double tolerance = 0;  ///< of that tensor
 };
 
-/// Builds the model of case `name` with its weights, and compares. Throws Error when the file is not a golden file, UsageError when device and
-/// precision do not fit.
+/// Builds the model of case `name` with its weights, and compares. Throws Error when the file is not a golden file, UsageError when device
+/// and precision do not fit.
 GoldenResult run_golden_case(const Hdf5File& file, const std::string& name, Precision precision, Backend& backend);
 
 }  // namespace lexring

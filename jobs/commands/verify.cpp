@@ -25,8 +25,10 @@ std::string describe(const GoldenResult& result) {
   switch (result.verdict) {
     case GoldenResult::Verdict::passed:
       return fmt::format("passed         (nearest to its tolerance: {} {:.1e} of {:.0e})", result.worst, result.error, result.tolerance);
-    case GoldenResult::Verdict::failed: return fmt::format("failed         ({} has an error of {:.3e}, allowed is {:.0e})", result.worst, result.error, result.tolerance);
-    case GoldenResult::Verdict::not_supported: return fmt::format("not supported  ({})", result.reason);
+    case GoldenResult::Verdict::failed:
+      return fmt::format("failed         ({} has an error of {:.3e}, allowed is {:.0e})", result.worst, result.error, result.tolerance);
+    case GoldenResult::Verdict::not_supported:
+      return fmt::format("not supported  ({})", result.reason);
   }
   return {};
 }
@@ -37,11 +39,12 @@ int verify_command(const std::vector<std::string>& args, Context& context) {
   std::string golden, only, precision = "auto", device = "auto";
   bool strict = false;
   KeyTable table;
-  table.add({{"golden", &golden, "golden cases, written by golden.py", "file"},
-             {"only", &only, "run the cases whose name contains this"},
-             {"precision", &precision, "working precision; auto: fp64 on reference, fp32 elsewhere", "", "", {"auto", "fp64", "fp32", "bf16"}},
-             {"device", &device, "what computes", "", "", {"auto", "reference", "cpu", "cuda"}},
-             {"strict", &strict, "a case that is not supported is a failure", "", "", {}, true}});
+  table.add(
+      {{"golden", &golden, "golden cases, written by golden.py", "file"},
+       {"only", &only, "run the cases whose name contains this"},
+       {"precision", &precision, "working precision; auto: fp64 on reference, fp32 elsewhere", "", "", {"auto", "fp64", "fp32", "bf16"}},
+       {"device", &device, "what computes", "", "", {"auto", "reference", "cpu", "cuda"}},
+       {"strict", &strict, "a case that is not supported is a failure", "", "", {}, true}});
   const bool speaks = context.world().rank() == 0;
   if (asks_help(args)) {
     if (speaks) fmt::print("{}{}", usage, table.help());
@@ -61,7 +64,8 @@ int verify_command(const std::vector<std::string>& args, Context& context) {
     fmt::print("{:<26} {}\n", name, describe(result));
     std::fflush(stdout);
   }
-  require_usage(counts[0] + counts[1] + counts[2] > 0, "{} has no case whose name contains '{}'; choose another --only or file", golden, only);
+  require_usage(counts[0] + counts[1] + counts[2] > 0, "{} has no case whose name contains '{}'; choose another --only or file", golden,
+                only);
   if (speaks) fmt::print("{} passed, {} failed, {} not supported\n", counts[0], counts[1], counts[2]);
   return counts[1] > 0 || (strict && counts[2] > 0) ? 1 : 0;
 }

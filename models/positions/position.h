@@ -14,8 +14,8 @@ namespace lexring {
 
 /// Angles of rotated channel pairs: angle[n, i] = position(n) * frequency[i], in f64.
 struct RotaryAngles {
-  std::vector<double> frequency;                      ///< [E/2]
-  std::function<double(std::int64_t)> position;       ///< global position -> what the angle is computed from
+  std::vector<double> frequency;                 ///< [E/2]
+  std::function<double(std::int64_t)> position;  ///< global position -> what the angle is computed from
 };
 
 /// One method, configured. Defaults: it does nothing.

@@ -1,5 +1,5 @@
-/// Rotary position embedding (Su et al. 2021): channel pairs (2i, 2i + 1) of query and key are turned by n theta^(-2i/E), so that their product
-/// depends on n - m alone.
+/// Rotary position embedding (Su et al. 2021): channel pairs (2i, 2i + 1) of query and key are turned by n theta^(-2i/E), so that their
+/// product depends on n - m alone.
 #include "models/positions/rotary.h"
 
 namespace lexring {

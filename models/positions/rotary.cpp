@@ -23,8 +23,10 @@ RotaryTable fill_tables(Runtime& runtime, const RotaryAngles& angles, const Toke
       while (same < most && position[same] == tokens.position[static_cast<std::size_t>(before->first + same)]) ++same;
       const auto from = static_cast<std::size_t>(before->first) * half;
       const auto to = static_cast<std::size_t>(sequence.first) * half;
-      std::copy_n(cosine.begin() + static_cast<std::ptrdiff_t>(from), static_cast<std::size_t>(same) * half, cosine.begin() + static_cast<std::ptrdiff_t>(to));
-      std::copy_n(sine.begin() + static_cast<std::ptrdiff_t>(from), static_cast<std::size_t>(same) * half, sine.begin() + static_cast<std::ptrdiff_t>(to));
+      std::copy_n(cosine.begin() + static_cast<std::ptrdiff_t>(from), static_cast<std::size_t>(same) * half,
+                  cosine.begin() + static_cast<std::ptrdiff_t>(to));
+      std::copy_n(sine.begin() + static_cast<std::ptrdiff_t>(from), static_cast<std::size_t>(same) * half,
+                  sine.begin() + static_cast<std::ptrdiff_t>(to));
     }
     for (std::int64_t n = same; n < sequence.count; ++n) {
       const double turned = angles.position(position[n]);
@@ -43,7 +45,8 @@ RotaryTable fill_tables(Runtime& runtime, const RotaryAngles& angles, const Toke
 std::vector<double> yarn_frequencies(const PositionConfig& config, std::vector<double> frequency, double width) {
   // The fractional pair that turns this often over the training length.
   const auto pair_turning = [&](double rotations) {
-    return width * std::log(static_cast<double>(config.original_length) / (rotations * 2 * std::numbers::pi)) / (2 * std::log(config.theta));
+    return width * std::log(static_cast<double>(config.original_length) / (rotations * 2 * std::numbers::pi)) /
+           (2 * std::log(config.theta));
   };
   const double low = std::max(std::floor(pair_turning(config.beta_fast)), 0.0);
   const double high = std::min(std::ceil(pair_turning(config.beta_slow)), width - 1);
@@ -56,14 +59,18 @@ std::vector<double> yarn_frequencies(const PositionConfig& config, std::vector<d
 
 void check_scaling(const PositionConfig& config, std::int64_t head_width) {
   const std::string& scaling = config.scaling;
-  require_usage(scaling == "none" || scaling == "linear" || scaling == "ntk" || scaling == "yarn" || scaling == "modulo" || scaling == "repeat",
-                "position.scaling = {} is not known; choose none, linear, ntk, yarn, modulo or repeat", scaling);
+  require_usage(
+      scaling == "none" || scaling == "linear" || scaling == "ntk" || scaling == "yarn" || scaling == "modulo" || scaling == "repeat",
+      "position.scaling = {} is not known; choose none, linear, ntk, yarn, modulo or repeat", scaling);
   require_usage(config.theta > 0, "position.theta = {} is not positive; choose e.g. 10000", config.theta);
   require_usage(scaling == "none" || scaling == "modulo" || config.scaling_factor > 0,
-                "position.scaling_factor = {} is not positive: it is the new length over the old one; choose e.g. 4", config.scaling_factor);
+                "position.scaling_factor = {} is not positive: it is the new length over the old one; choose e.g. 4",
+                config.scaling_factor);
   require_usage((scaling != "yarn" && scaling != "modulo") || config.original_length > 0,
-                "position.original_length = {} but position.scaling = {} needs the training length; set it", config.original_length, scaling);
-  require_usage(scaling != "ntk" || head_width > 2, "position.scaling = ntk needs a head width above 2, but it is {}; choose fewer heads", head_width);
+                "position.original_length = {} but position.scaling = {} needs the training length; set it", config.original_length,
+                scaling);
+  require_usage(scaling != "ntk" || head_width > 2, "position.scaling = ntk needs a head width above 2, but it is {}; choose fewer heads",
+                head_width);
   require_usage(scaling != "yarn" || (config.theta > 1 && config.beta_fast > 0 && config.beta_slow > 0),
                 "position.scaling = yarn needs theta above 1 and beta_fast and beta_slow above 0");
 }

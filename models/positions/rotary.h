@@ -18,8 +18,8 @@ RotaryAngles make_rotary_angles(const PositionConfig& config, std::int64_t head_
 /// What YaRN multiplies scores by: (0.1 ln s + 1)^2, since it multiplies query and key each; 1 for other scalings.
 double rotary_score_scale(const PositionConfig& config);
 
-/// Makes tables cos, sin [N, E/2], in f64 and then rounded once. Rows of a position met before in the call are copied, and a call with the positions
-/// of the last one returns its tables: the usual case, since all steps of a training have the same positions.
+/// Makes tables cos, sin [N, E/2], in f64 and then rounded once. Rows of a position met before in the call are copied, and a call with the
+/// positions of the last one returns its tables: the usual case, since all steps of a training have the same positions.
 class RotaryTables {
  public:
   RotaryTable make(Runtime& runtime, const RotaryAngles& angles, const TokenTable& tokens, Dtype dtype);

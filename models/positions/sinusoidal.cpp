@@ -26,7 +26,8 @@ class Sinusoidal : public PositionEncoding {
 }  // namespace
 
 std::unique_ptr<PositionEncoding> make_sinusoidal(const ModelConfig& config) {
-  require_usage(config.width % 2 == 0, "model.width = {} is odd, but sinusoidal positions come in pairs of columns; choose an even width", config.width);
+  require_usage(config.width % 2 == 0, "model.width = {} is odd, but sinusoidal positions come in pairs of columns; choose an even width",
+                config.width);
   return std::make_unique<Sinusoidal>();
 }
 

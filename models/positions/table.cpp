@@ -15,8 +15,8 @@ struct Entry {
 };
 
 constexpr std::array table = {
-    Entry{"none", make_none}, Entry{"sinusoidal", make_sinusoidal}, Entry{"learned", make_learned},
-    Entry{"rope", make_rope}, Entry{"xpos", make_xpos},             Entry{"alibi", make_alibi},
+    Entry{"none", make_none}, Entry{"sinusoidal", make_sinusoidal}, Entry{"learned", make_learned}, Entry{"rope", make_rope},
+    Entry{"xpos", make_xpos}, Entry{"alibi", make_alibi},
 };
 constexpr std::array later = {"t5", "sandwich", "kerple_log", "kerple_power"};
 

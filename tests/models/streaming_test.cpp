@@ -69,18 +69,21 @@ std::vector<Case> cases() {
 }
 
 INSTANTIATE_TEST_SUITE_P(Patterns, StreamingTest, ::testing::ValuesIn(cases()), [](const auto& given) {
-  return given.param.pattern + "_" + given.param.position + (given.param.documents ? "_documents_" : "_") + std::to_string(given.param.chunk);
+  return given.param.pattern + "_" + given.param.position + (given.param.documents ? "_documents_" : "_") +
+         std::to_string(given.param.chunk);
 });
 
 TEST(Streaming, SinksAreFoundAtExplicitPositionsToo) {
   const ModelConfig config = small_config("rope", "sink_window");
   SmallModel small(config, {.precision = Precision::fp64});
   ModelBatch whole = small_batch(1, length, config.vocab, false);
-  for (std::size_t n = 0; n < whole.tokens.position.size(); ++n) whole.tokens.position[n] = 1000 + static_cast<std::int64_t>(n * n % 3 + 3 * n);
+  for (std::size_t n = 0; n < whole.tokens.position.size(); ++n)
+    whole.tokens.position[n] = 1000 + static_cast<std::int64_t>(n * n % 3 + 3 * n);
   const auto expected = small.model.evaluate(whole).nll.to_host<double>();
   const auto cache = small.model.make_cache();
   for (std::int64_t n = 0; n < length; ++n) {
-    EXPECT_NEAR(small.model.evaluate(part(whole, n, 1), cache.get()).nll.to_host<double>()[0], expected[static_cast<std::size_t>(n)], 1e-11);
+    EXPECT_NEAR(small.model.evaluate(part(whole, n, 1), cache.get()).nll.to_host<double>()[0], expected[static_cast<std::size_t>(n)],
+                1e-11);
   }
 }
 

@@ -18,15 +18,33 @@ TEST(Transformer, ParametersHaveTheReferencesNamesAndShapes) {
   config.kv_heads = 2;
   config.layers = 1;
   SmallModel small(config, {});
-  const std::vector<std::string> expected = {
-      "embedding [23, 16]", "position.learned [128, 16]", "layers.0.attention.norm.weight [16]", "layers.0.attention.norm.bias [16]",
-      "layers.0.attention.query.weight [16, 16]", "layers.0.attention.query.bias [16]", "layers.0.attention.key.weight [8, 16]",
-      "layers.0.attention.key.bias [8]", "layers.0.attention.value.weight [8, 16]", "layers.0.attention.value.bias [8]",
-      "layers.0.attention.sub_norm.weight [16]", "layers.0.attention.sub_norm.bias [16]", "layers.0.attention.output.weight [16, 16]",
-      "layers.0.attention.output.bias [16]", "layers.0.ffn.norm.weight [16]", "layers.0.ffn.norm.bias [16]", "layers.0.ffn.gate.weight [24, 16]",
-      "layers.0.ffn.gate.bias [24]", "layers.0.ffn.up.weight [24, 16]", "layers.0.ffn.up.bias [24]", "layers.0.ffn.sub_norm.weight [24]",
-      "layers.0.ffn.sub_norm.bias [24]", "layers.0.ffn.down.weight [16, 24]", "layers.0.ffn.down.bias [16]", "norm.weight [16]", "norm.bias [16]",
-      "output [23, 16]"};
+  const std::vector<std::string> expected = {"embedding [23, 16]",
+                                             "position.learned [128, 16]",
+                                             "layers.0.attention.norm.weight [16]",
+                                             "layers.0.attention.norm.bias [16]",
+                                             "layers.0.attention.query.weight [16, 16]",
+                                             "layers.0.attention.query.bias [16]",
+                                             "layers.0.attention.key.weight [8, 16]",
+                                             "layers.0.attention.key.bias [8]",
+                                             "layers.0.attention.value.weight [8, 16]",
+                                             "layers.0.attention.value.bias [8]",
+                                             "layers.0.attention.sub_norm.weight [16]",
+                                             "layers.0.attention.sub_norm.bias [16]",
+                                             "layers.0.attention.output.weight [16, 16]",
+                                             "layers.0.attention.output.bias [16]",
+                                             "layers.0.ffn.norm.weight [16]",
+                                             "layers.0.ffn.norm.bias [16]",
+                                             "layers.0.ffn.gate.weight [24, 16]",
+                                             "layers.0.ffn.gate.bias [24]",
+                                             "layers.0.ffn.up.weight [24, 16]",
+                                             "layers.0.ffn.up.bias [24]",
+                                             "layers.0.ffn.sub_norm.weight [24]",
+                                             "layers.0.ffn.sub_norm.bias [24]",
+                                             "layers.0.ffn.down.weight [16, 24]",
+                                             "layers.0.ffn.down.bias [16]",
+                                             "norm.weight [16]",
+                                             "norm.bias [16]",
+                                             "output [23, 16]"};
   std::vector<std::string> found;
   std::int64_t count = 0;
   for (const Parameter& parameter : small.model.parameters()) {
@@ -135,7 +153,8 @@ TEST(Transformer, TheProbeSeesEveryLayer) {
   SmallModel small(config, {});
   std::vector<std::int64_t> layers;
   small.model.evaluate(small_batch(1, 5, config.vocab, false), nullptr,
-                       [&](std::int64_t layer, const AttentionSpec& spec, const TokenTable& tokens, const RotaryTable& rotary, const Columns& q, const Columns& k) {
+                       [&](std::int64_t layer, const AttentionSpec& spec, const TokenTable& tokens, const RotaryTable& rotary,
+                           const Columns& q, const Columns& k) {
                          layers.push_back(layer);
                          EXPECT_EQ(spec.heads, 4);
                          EXPECT_EQ(tokens.rows(), 5);

@@ -26,7 +26,8 @@ class CacheTest : public ::testing::Test {
     Runtime& runtime = backend->runtime();
     const Tensor table = Tensor::from(runtime, {count, 1}, turns);
     cache.begin_chunk(chunk, {table, table}, keep);
-    for (std::int64_t layer = 0; layer < 2; ++layer) cache.append(layer, *backend, Tensor::from(runtime, {count, 2}, keys), Tensor::from(runtime, {count, 2}, values));
+    for (std::int64_t layer = 0; layer < 2; ++layer)
+      cache.append(layer, *backend, Tensor::from(runtime, {count, 2}, keys), Tensor::from(runtime, {count, 2}, values));
   }
   /// Every part of the cache tells the same story; returns the positions held.
   std::vector<std::int64_t> held() {

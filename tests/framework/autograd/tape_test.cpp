@@ -96,12 +96,14 @@ TEST_F(TapeTest, RecomputeHoldsOnlyInputsAndOutputs) {
   const Var x(Tensor(backend->runtime(), {1000}, Dtype::f64));
   backend->fill(x.value(), 1.0);
   const std::size_t before = backend->runtime().memory().current;
+  backend->runtime().reset_peak();
   const auto out = recompute(tape, {x}, [](Tape& inner, const std::vector<Var>& in) {
     Var v = in[0];
     for (int i = 0; i < 5; ++i) v = gelu(inner, v);
     return std::vector<Var>{v};
   });
   EXPECT_LE(backend->runtime().memory().current, before + 8000 + 64);
+  EXPECT_LE(backend->runtime().memory().peak, before + 2 * (8000 + 64));  // one in, one out at a time
 }
 
 }  // namespace

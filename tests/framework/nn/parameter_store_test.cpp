@@ -51,8 +51,10 @@ TEST(ParameterStore, NamesWithoutAPlaceOrWithoutAnArrayAreErrors) {
 TEST(Init, APartOfAParameterGetsTheValuesOfItsPlace) {
   const auto backend = make_reference_backend();
   Runtime& runtime = backend->runtime();
-  Parameter whole{.name = "w", .full_shape = {6, 4}, .offset = {0, 0}, .value = Tensor(runtime, {6, 4}, Dtype::f64), .gradient = {}, .compute = {}};
-  Parameter part{.name = "w", .full_shape = {6, 4}, .offset = {2, 1}, .value = Tensor(runtime, {3, 2}, Dtype::f64), .gradient = {}, .compute = {}};
+  Parameter whole{
+      .name = "w", .full_shape = {6, 4}, .offset = {0, 0}, .value = Tensor(runtime, {6, 4}, Dtype::f64), .gradient = {}, .compute = {}};
+  Parameter part{
+      .name = "w", .full_shape = {6, 4}, .offset = {2, 1}, .value = Tensor(runtime, {3, 2}, Dtype::f64), .gradient = {}, .compute = {}};
   init_normal(whole, 11, 0.5);
   init_normal(part, 11, 0.5);
   const auto all = whole.value.to_host<double>();
@@ -65,7 +67,12 @@ TEST(Init, APartOfAParameterGetsTheValuesOfItsPlace) {
 TEST(Init, DependsOnSeedAndName) {
   const auto backend = make_reference_backend();
   const auto draw = [&](const std::string& name, std::uint64_t seed) {
-    const Parameter p{.name = name, .full_shape = {1000}, .offset = {0}, .value = Tensor(backend->runtime(), {1000}, Dtype::f64), .gradient = {}, .compute = {}};
+    const Parameter p{.name = name,
+                      .full_shape = {1000},
+                      .offset = {0},
+                      .value = Tensor(backend->runtime(), {1000}, Dtype::f64),
+                      .gradient = {},
+                      .compute = {}};
     init_normal(p, seed, 2.0);
     return p.value.to_host<double>();
   };

@@ -58,7 +58,8 @@ TEST_F(OpsTest, EmbeddingAddsTablesAndAConstant) {
   Tape tape(*backend, Recording::on);
   const Tensor index = Tensor::from(backend->runtime(), {3}, std::vector<std::int32_t>{1, 0, 1});
   const Lookup first{index, {tensor({2, 1}, {10, 20}), zeros({2, 1})}};
-  const Lookup second{Tensor::from(backend->runtime(), {3}, std::vector<std::int32_t>{0, 1, 2}), {tensor({3, 1}, {1, 2, 3}), zeros({3, 1})}};
+  const Lookup second{Tensor::from(backend->runtime(), {3}, std::vector<std::int32_t>{0, 1, 2}),
+                      {tensor({3, 1}, {1, 2, 3}), zeros({3, 1})}};
   const Var x = embedding(tape, {first, second}, tensor({3, 1}, {0.5, 0.25, 0.125}), Dtype::f64);
   EXPECT_EQ(x.value().to_host<double>(), (std::vector<double>{21.5, 12.25, 23.125}));
   x.accumulate(*backend, tensor({3, 1}, {1, 2, 4}));
@@ -94,6 +95,20 @@ TEST_F(OpsTest, AddNormIsAdditionThenNorm) {
     found.push_back(layer.weight.gradient.to_host<double>());
   }
   for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(found[i], found[i + 3]) << i;
+}
+
+TEST_F(OpsTest, ActivationsAndNormsAreMadeAgainRatherThanKept) {
+  Tape tape(*backend, Recording::on);
+  const Norm layer{NormKind::rmsnorm, 1e-5, {filled({64}, 2), zeros({64})}, {}};
+  const Weight weight{filled({1, 64}, 1), zeros({1, 64})};
+  const Var x(filled({100, 64}, 3));
+  const std::size_t activation = x.value().bytes();
+  const std::size_t before = backend->runtime().memory().current;
+  const Var out = linear(tape, norm(tape, gelu(tape, x), layer, Dtype::f64), weight, {});
+  EXPECT_LT(backend->runtime().memory().current, before + activation / 2);
+  out.accumulate(*backend, filled({100, 1}, 4));
+  tape.backward();
+  EXPECT_TRUE(x.gradient().defined());
 }
 
 TEST_F(OpsTest, LossChunksAreAboutFourMebibytes) {

@@ -48,8 +48,12 @@ TEST(Clip, ScalesOnlyWhatIsTooLong) {
 }
 
 Parameter parameter(Backend& backend, Shape shape, double value, double gradient) {
-  Parameter p{.name = "p", .full_shape = shape, .offset = Shape(shape.size(), 0), .value = Tensor(backend.runtime(), shape, Dtype::f64),
-              .gradient = Tensor(backend.runtime(), shape, Dtype::f64), .compute = {}};
+  Parameter p{.name = "p",
+              .full_shape = shape,
+              .offset = Shape(shape.size(), 0),
+              .value = Tensor(backend.runtime(), shape, Dtype::f64),
+              .gradient = Tensor(backend.runtime(), shape, Dtype::f64),
+              .compute = {}};
   backend.fill(p.value, value);
   backend.fill(p.gradient, gradient);
   return p;
@@ -72,6 +76,7 @@ TEST(AdamW, StateSetBackGivesTheSameStep) {
   AdamWOptimizer one(*backend, straight, {});
   one.step(0.1);
   one.step(0.1, 0.5);
+  EXPECT_EQ(one.steps(), 2);
   AdamWOptimizer before(*backend, resumed, {});
   before.step(0.1);
   AdamWOptimizer after(*backend, resumed, {});
