@@ -35,15 +35,19 @@ std::string format_count(double value) {
   return fmt::format("{:.2f}G", value / 1e9);
 }
 
-Progress::Progress(std::string label, std::uint64_t total)
-    : label_(std::move(label)), total_(total), terminal_(isatty(STDERR_FILENO) == 1), start_(Clock::now()), next_(start_) {}
+Progress::Progress(std::string label, std::uint64_t total, std::uint64_t already)
+    : label_(std::move(label)),
+      total_(total),
+      already_(already),
+      terminal_(isatty(STDERR_FILENO) == 1),
+      start_(Clock::now()),
+      next_(start_) {}
 
 Progress::~Progress() {
   if (drawn_) std::fputc('\n', stderr);
 }
 
 void Progress::update(std::uint64_t done, const std::string& note) {
-  if (!begun_) begun_at_ = done > 0 ? done - 1 : 0, begun_ = true;
   done_ = done;
   if (silent_) return;
   const auto now = Clock::now();
@@ -60,13 +64,13 @@ void Progress::update(std::uint64_t done, const std::string& note) {
 
 void Progress::draw(const std::string& note) {
   const double seconds = std::chrono::duration<double>(Clock::now() - start_).count();
-  const double rate = static_cast<double>(done_ - begun_at_) / std::max(seconds, 1e-9);
+  const double rate = static_cast<double>(done_ - already_) / std::max(seconds, 1e-9);
   std::string line = "\r\x1b[K" + label_ + " ";
   if (total_ > 0)
     line += fmt::format("{} {}/{}", bar(static_cast<double>(done_) / static_cast<double>(total_)), done_, total_);
   else
     line += format_count(static_cast<double>(done_));
-  if (total_ > done_ && rate > 0) line += fmt::format("  {} left", format_duration(static_cast<double>(total_ - done_) / rate));
+  if (total_ > done_ && done_ > already_) line += fmt::format("  {} left", format_duration(static_cast<double>(total_ - done_) / rate));
   if (!note.empty()) line += "  " + note;
   std::fputs(line.c_str(), stderr);
   std::fflush(stderr);
@@ -75,11 +79,11 @@ void Progress::draw(const std::string& note) {
 
 void Progress::print(const std::string& note) {
   const double seconds = std::chrono::duration<double>(Clock::now() - start_).count();
-  const double rate = static_cast<double>(done_ - begun_at_) / std::max(seconds, 1e-9);
+  const double rate = static_cast<double>(done_ - already_) / std::max(seconds, 1e-9);
   std::string line = label_ + " ";
   line += total_ > 0 ? fmt::format("{}/{}", done_, total_) : format_count(static_cast<double>(done_));
   if (!note.empty()) line += "  " + note;
-  if (total_ > done_ && rate > 0) line += fmt::format("  {} left", format_duration(static_cast<double>(total_ - done_) / rate));
+  if (total_ > done_ && done_ > already_) line += fmt::format("  {} left", format_duration(static_cast<double>(total_ - done_) / rate));
   fmt::print(stderr, "{}\n", line);
   std::fflush(stderr);
 }

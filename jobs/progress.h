@@ -9,8 +9,9 @@ namespace lexring {
 
 class Progress {
  public:
-  /// `total`: units of work in all; 0 where it is not known.
-  Progress(std::string label, std::uint64_t total);
+  /// `total`: units of work in all; 0 where it is not known. `already`: of these, done before (a resumed run); they do not count for the
+  /// rate.
+  Progress(std::string label, std::uint64_t total, std::uint64_t already = 0);
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
   ~Progress();  ///< leaves the terminal on a fresh line
@@ -31,8 +32,7 @@ class Progress {
   std::string label_;
   std::uint64_t total_;
   std::uint64_t done_ = 0;
-  std::uint64_t begun_at_ = 0;  ///< units that were already done at the first update (a resumed run)
-  bool begun_ = false;
+  std::uint64_t already_;
   bool terminal_;
   bool silent_ = false;
   bool drawn_ = false;

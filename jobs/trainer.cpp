@@ -200,7 +200,8 @@ void Trainer::run() {
   }
   std::optional<Progress> progress;
   const auto begin_progress = [&] {
-    progress.emplace("training", o.train.minutes > 0 ? 0 : static_cast<std::uint64_t>(o.train.steps));
+    progress.emplace("training", o.train.minutes > 0 ? 0 : static_cast<std::uint64_t>(o.train.steps),
+                     static_cast<std::uint64_t>(state_.step));
     if (!is_first()) progress->silence();
   };
   begin_progress();
