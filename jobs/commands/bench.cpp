@@ -123,13 +123,13 @@ int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   world->all_reduce(std::span<double>(sums), Reduce::sum);
   if (!first) return 0;
   if (profile) print_profile(profiling.times(), total, static_cast<double>(steps));
-  const auto round = [](double value, double unit) { return std::round(value / unit) * unit; };
-  const nlohmann::ordered_json line = {{"tokens_per_second", round(static_cast<double>(o.train.batch * o.train.length) / median, 0.1)},
-                                       {"gflops", round(sums[0] / median / 1e9, 0.1)},
-                                       {"peak_mib", round(peak_memory_mib(), 0.1)},
-                                       {"start_mib", round(start_mib, 0.1)},
-                                       {"seconds_per_step", round(median, 1e-4)},
-                                       {"loss", round(sums[1], 1e-4)},
+  const auto round = [](double value, double parts) { return std::round(value * parts) / parts; };
+  const nlohmann::ordered_json line = {{"tokens_per_second", round(static_cast<double>(o.train.batch * o.train.length) / median, 10)},
+                                       {"gflops", round(sums[0] / median / 1e9, 10)},
+                                       {"peak_mib", round(peak_memory_mib(), 10)},
+                                       {"start_mib", round(start_mib, 10)},
+                                       {"seconds_per_step", round(median, 1e4)},
+                                       {"loss", round(sums[1], 1e4)},
                                        {"device", std::string(backend.name())},
                                        {"precision", o.train.precision},
                                        {"ranks", world->size()},
