@@ -38,7 +38,7 @@ const char* verdict(const Cell& cell) {
   if (!std::isfinite(cell.difference->mean)) return "worse";
   const double noise = std::isfinite(cell.difference->error) ? 2 * cell.difference->error : 0;
   if (cell.difference->mean > std::max(no_worse, noise)) return "worse";
-  return cell.difference->mean < -noise ? "better" : "same";
+  return cell.difference->mean < -std::max(no_worse, noise) ? "better" : "same";
 }
 
 std::string loss_table(const EvaluationResults& r) {
@@ -164,7 +164,7 @@ std::string to_html(const EvaluationResults& r, const std::vector<TrainingPoint>
                                  with_commas(r.step), escape(title));
   for (const std::string& sentence : headlines(r)) body += fmt::format("<p class=\"lead\">{}</p>\n", escape(sentence));
   body += "</header>\n<main>\n";
-  body += card("Loss by length", to_svg(loss_by_length_figure(r)),
+  body += card("Loss by length", "<div class=\"scroll wide\">\n" + to_svg(loss_by_length_figure(r)) + "</div>\n",
                fmt::format("Mean loss over the same {} tokens at every length. Bars are standard errors over segments of {} tokens; they "
                            "move together, so the "
                            "paired differences in the table are far more certain.",

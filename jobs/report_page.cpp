@@ -24,6 +24,7 @@ h1 { margin: 0 0 14px; font-size: clamp(26px, 4.6vw, 40px); line-height: 1.15; l
 svg.figure { display: block; width: 100%; height: auto; overflow: visible; }
 figcaption, .caption { margin: 12px 0 0; color: var(--soft); font-size: 13.5px; line-height: 1.5; max-width: 76ch; }
 .scroll { overflow-x: auto; margin: 0 -26px; padding: 0 26px; }
+.wide svg { min-width: 620px; }
 table { border-collapse: collapse; width: 100%; font-size: 14.5px; font-variant-numeric: tabular-nums; }
 th, td { padding: 9px 0 9px 22px; text-align: right; vertical-align: top; white-space: nowrap; border-top: 1px solid var(--rule); font-weight: 400; }
 thead th { border-top: 0; padding-top: 0; color: var(--soft); font-size: 13.5px; vertical-align: bottom; }

@@ -200,22 +200,23 @@ std::string drawing(const Figure& figure) {
   return svg + draw_names(figure, axes);
 }
 
-std::string opening(const Figure& figure, const char* extra) {
-  return fmt::format("<svg {}viewBox=\"0 0 {:.0f} {:.0f}\" role=\"img\" aria-label=\"{}\">\n", extra, figure.width, figure.height,
-                     escape(figure.description));
-}
+std::string label(const Figure& figure) { return fmt::format("role=\"img\" aria-label=\"{}\"", escape(figure.description)); }
 
 }  // namespace
 
-std::string to_svg(const Figure& figure) { return opening(figure, "class=\"figure\" ") + drawing(figure) + "</svg>\n"; }
+std::string to_svg(const Figure& figure) {
+  return fmt::format("<svg class=\"figure\" viewBox=\"0 0 {:.0f} {:.0f}\" {}>\n{}</svg>\n", figure.width, figure.height, label(figure),
+                     drawing(figure));
+}
 
 std::string to_svg_file(const Figure& figure) {
-  const std::string size =
-      fmt::format("xmlns=\"http://www.w3.org/2000/svg\" width=\"{:.0f}\" height=\"{:.0f}\" class=\"figure\" ", figure.width, figure.height);
-  return opening(figure, size.c_str()) + "<style>\n" + figure_style() + "</style>\n" +
-         fmt::format("<rect class=\"f-paper\" x=\"0.5\" y=\"0.5\" width=\"{:.0f}\" height=\"{:.0f}\" rx=\"8\"/>\n", figure.width - 1,
-                     figure.height - 1) +
-         drawing(figure) + "</svg>\n";
+  constexpr double margin = 16;
+  const double width = figure.width + 2 * margin, height = figure.height + 2 * margin;
+  return fmt::format(
+      "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"figure\" width=\"{0:.0f}\" height=\"{1:.0f}\" viewBox=\"{2:.0f} {2:.0f} {0:.0f} "
+      "{1:.0f}\" {3}>\n"
+      "<style>\n{4}</style>\n<rect class=\"f-paper\" x=\"{5}\" y=\"{5}\" width=\"{6:.0f}\" height=\"{7:.0f}\" rx=\"8\"/>\n{8}</svg>\n",
+      width, height, -margin, label(figure), figure_style(), 0.5 - margin, width - 1, height - 1, drawing(figure));
 }
 
 // Okabe and Ito's colours, told apart with every kind of colour vision, darkened or lightened to contrast 4.5 with the paper.
