@@ -6,10 +6,11 @@
 # --tests: also what only tests use. PACKAGE: further packages.
 set -euo pipefail
 
+# ocl-icd-opencl-dev: the CMake configuration of libdnnl-dev looks for OpenCL, which Debian only recommends.
 build=(
   g++ cmake ninja-build pkg-config
   libopenmpi-dev openmpi-bin
-  libhdf5-dev libboost-program-options-dev libdnnl-dev libfmt-dev libspdlog-dev nlohmann-json3-dev libsimdjson-dev libzstd-dev libxxhash-dev
+  libhdf5-dev libboost-program-options-dev libdnnl-dev ocl-icd-opencl-dev libfmt-dev libspdlog-dev nlohmann-json3-dev libsimdjson-dev libzstd-dev libxxhash-dev
 )
 tests=(libgtest-dev libbenchmark-dev python3-h5py)
 
