@@ -187,7 +187,9 @@ void run(GoldenResult& result, const Hdf5File& file, const std::string& name, Pr
       comparison.add("loss", std::abs(loss - reference), std::abs(reference), tolerance.loss);
       compare_gradients(comparison, file, name, model, tolerance.gradient);
     }
-    comparison.add(fmt::format("loss after {} steps", step), std::abs(loss - losses[step]), std::abs(losses[step]), tolerance.step_losses);
+    // The loss of each of the three steps; the one after the last, and the parameters, where AdamW does not amplify rounding (see below).
+    const double allowed = step < 3 ? tolerance.step_losses : tolerance.parameters;
+    comparison.add(fmt::format("loss after {} steps", step), std::abs(loss - losses[step]), std::abs(losses[step]), allowed);
     if (step < 3) optimizer.step(1e-2);
   }
   for (const Parameter& parameter : model.parameters()) {

@@ -13,8 +13,8 @@ struct GoldenTolerance {
   double loss;
   double logits;
   double gradient;
-  double step_losses;  ///< the losses before each AdamW step and after the last
-  double parameters;   ///< after three AdamW steps
+  double step_losses;  ///< the loss of each of the three AdamW steps
+  double parameters;   ///< after three AdamW steps, and the loss then
 };
 GoldenTolerance golden_tolerance(Precision precision);
 
