@@ -60,7 +60,9 @@ Tensor KeyValueCache::advance_table(const Tensor& table, const Tensor& chunk) co
 Tensor KeyValueCache::advance(const Tensor& buffer, std::int64_t row_width, Dtype dtype) const {
   const std::int64_t rows = tokens_.rows();
   if (buffer.defined() && past_ == held_ && buffer.rows() >= rows) return buffer;
-  Tensor roomy(*runtime_, {rows + past_ / 2, row_width}, dtype);
+  // Half as much again as the past, in steps: chunks of a stream then find the buffers of the chunk before in the runtime's cache.
+  constexpr std::int64_t step = 512;
+  Tensor roomy(*runtime_, {((rows + past_ / 2) / step + 1) * step, row_width}, dtype);
   std::int64_t at = 0;
   for (const Range& range : kept_) {
     if (range.count > 0) copy_rows(buffer, range.first, roomy, at, range.count);
