@@ -88,6 +88,7 @@ int generate_command(const std::vector<std::string>& args) {
   require_usage(tokens >= 0 && top_k >= 0 && temperature >= 0, "tokens, top-k and temperature must not be negative");
 
   const CheckpointReader reader(checkpoint);
+  reader.verify(*make_self_communicator());
   Options options = parse_ini_text(reader.state().configuration, reader.path().string() + " (stored configuration)");
   if (!precision.empty()) options.train.precision = precision;
   const ByteTokenizer tokenizer;
