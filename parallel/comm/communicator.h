@@ -1,7 +1,10 @@
 /// A group of processes and its collectives. Public functions check and record; a private virtual does.
 ///
-/// Every rank of the group calls the same functions in the same order. Host memory here; device tensors come with NCCL. A group of one
-/// returns at once. Errors: a mismatch or a failure of the library throws Error naming operation, group and sequence number.
+/// Every rank of the group calls the same functions in the same order. Memory is the host's here; device memory comes with NCCL. A group of
+/// one returns at once. Errors: a mismatch or a failure of the library throws Error naming operation, group and sequence number.
+///
+/// start_X begins X and returns; X is under way while the caller computes, and done when Pending::wait returned. Any number may be under
+/// way; buffers given must live, and stay untouched, until then.
 #pragma once
 
 #include <cstddef>
@@ -11,15 +14,50 @@
 #include <string>
 #include <vector>
 
+#include "framework/tensor/dtype.h"
+
 namespace lexring {
 
 enum class Reduce { sum, max, min };
 
-/// One call, for bytes-per-step tables and for the watchdog's last words.
+/// Calls of one kind so far, for tables of bytes and time per step and for the watchdog's last words.
 struct CommRecord {
   std::string operation;
   std::uint64_t calls = 0;
-  std::uint64_t bytes = 0;  ///< payload given by this rank
+  std::uint64_t bytes = 0;  ///< sent by this rank to others, headers apart
+  double exposed = 0;       ///< seconds that the caller was held up
+};
+
+/// Something under way. Default-constructed: nothing, done. Destroying one that was not waited for waits, and drops its error.
+class Pending {
+ public:
+  class Work {
+   public:
+    virtual ~Work() = default;
+    virtual void wait() = 0;  ///< called once; throws what failed
+  };
+
+  Pending() = default;
+  explicit Pending(std::unique_ptr<Work> work) : work_(std::move(work)) {}
+  Pending(Pending&&) noexcept = default;
+  Pending& operator=(Pending&&) noexcept;
+  ~Pending();
+
+  /// Returns when it is done; at once where it was waited for already. Throws Error.
+  void wait();
+
+ private:
+  std::unique_ptr<Work> work_;
+};
+
+/// Part of an exchange: bytes to, or from, one rank (which may be oneself).
+struct Outgoing {
+  int to;
+  std::span<const std::byte> bytes;
+};
+struct Incoming {
+  int from;
+  std::span<std::byte> bytes;
 };
 
 class Communicator {
@@ -32,6 +70,8 @@ class Communicator {
   const std::string& name() const { return name_; }
   int rank() const { return rank_; }
   int size() const { return size_; }
+
+  // ---- blocking
 
   /// In place. Deterministic: values are added in the order of the ranks, so the same group and inputs give the same bits on every rank,
   /// in every run and with every MPI library. A max or min over NaN is NaN.
@@ -46,7 +86,23 @@ class Communicator {
   /// Ranks with the same `color` form a group, ordered by their rank here. Collective.
   std::unique_ptr<Communicator> split(const std::string& name, int color);
 
-  /// Calls and bytes so far, by operation.
+  // ---- asynchronous
+
+  /// `values` are elements of a floating dtype, cut into a slice per rank: rank r's is [borders[r], borders[r + 1]), borders [size + 1]
+  /// ascending from 0. Afterwards this rank's slice is the sum over ranks, added in the order of the ranks (bf16: in f32, rounded once);
+  /// the rest of `values` is scratch.
+  [[nodiscard]] Pending start_reduce_scatter(std::span<std::byte> values, Dtype dtype, std::vector<std::int64_t> borders);
+  /// This rank's slice of `values` (borders as above) reaches everybody, everybody's arrives.
+  [[nodiscard]] Pending start_all_gather(std::span<std::byte> values, Dtype dtype, std::vector<std::int64_t> borders);
+  /// reduce_scatter, then all_gather of equal slices: the sum on every rank, deterministic as above.
+  [[nodiscard]] Pending start_all_reduce(std::span<std::byte> values, Dtype dtype);
+  /// Point-to-point messages, all under way at once. Ranks call it together, with whatever they have to send and to receive, also nothing.
+  /// Between two ranks, the i-th outgoing part meets the i-th incoming one; sizes must agree. All-to-all and ring shifts are exchanges.
+  [[nodiscard]] Pending start_exchange(std::vector<Outgoing> outgoing, std::vector<Incoming> incoming);
+  /// To the next rank (rank + 1, around), from the one before.
+  [[nodiscard]] Pending start_ring_shift(std::span<const std::byte> outgoing, std::span<std::byte> incoming);
+
+  /// Calls, bytes and held-up time so far, by operation ("start_" left out).
   const std::vector<CommRecord>& records() const { return records_; }
   /// Calls so far: the number of the call that failed, in error messages.
   std::uint64_t sequence() const { return sequence_; }
@@ -59,8 +115,13 @@ class Communicator {
   virtual std::vector<std::vector<std::byte>> do_all_gather(std::span<const std::byte> mine) = 0;
   virtual void do_barrier() = 0;
   virtual std::unique_ptr<Communicator> do_split(const std::string& name, int color) = 0;
+  virtual Pending do_reduce_scatter(std::span<std::byte> values, Dtype dtype, std::vector<std::int64_t> borders) = 0;
+  virtual Pending do_gather_slices(std::span<std::byte> values, Dtype dtype, std::vector<std::int64_t> borders) = 0;
+  virtual Pending do_start_all_reduce(std::span<std::byte> values, Dtype dtype) = 0;
+  virtual Pending do_exchange(std::vector<Outgoing> outgoing, std::vector<Incoming> incoming) = 0;
 
   void note(const char* operation, std::size_t bytes);
+  void check_slices(std::span<const std::byte> values, Dtype dtype, const std::vector<std::int64_t>& borders) const;
 
   std::string name_;
   int rank_;
@@ -68,6 +129,12 @@ class Communicator {
   std::uint64_t sequence_ = 0;
   std::vector<CommRecord> records_;
 };
+
+/// Cuts `count` into `parts` nearly equal slices: border r is count * r / parts. [parts + 1]
+std::vector<std::int64_t> even_borders(std::int64_t count, int parts);
+
+/// The parts of an exchange that `rank` sends to itself: the i-th outgoing one into the i-th incoming one.
+void copy_to_oneself(const std::vector<Outgoing>& outgoing, const std::vector<Incoming>& incoming, int rank);
 
 /// A group of one process, without any library.
 std::unique_ptr<Communicator> make_self_communicator(std::string name = "self");

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 
 #define OMPI_SKIP_MPICXX 1  // the C++ bindings that MPI 3 took out
 #include <mpi.h>
@@ -39,8 +40,9 @@ struct Announcement {
   std::byte payload[room] = {};
 };
 
-constexpr std::size_t chunk_bytes = std::size_t{1} << 24;   ///< of one message: counts stay far below 2^31
-constexpr std::size_t reduce_bytes = std::size_t{1} << 20;  ///< reduced at one time: stays in the cache
+constexpr std::size_t chunk_bytes = std::size_t{1} << 24;    ///< of one message: counts stay far below 2^31
+constexpr std::size_t message_bytes = std::size_t{1} << 28;  ///< of one point-to-point message: its count fits an int
+constexpr std::size_t reduce_bytes = std::size_t{1} << 20;   ///< reduced at one time: stays in the cache
 
 template <class T>
 void combine(std::span<T> into, const T* from, Reduce op) {
@@ -55,6 +57,38 @@ void combine(std::span<T> into, const T* from, Reduce op) {
       return fold([](T a, T b) { return a != a || a > b ? a : b; });
     case Reduce::min:
       return fold([](T a, T b) { return a != a || a < b ? a : b; });
+  }
+}
+
+std::span<std::byte> slice(std::span<std::byte> values, Dtype dtype, const std::vector<std::int64_t>& borders, int rank) {
+  const auto r = static_cast<std::size_t>(rank);
+  return values.subspan(static_cast<std::size_t>(borders[r]) * size_of(dtype),
+                        static_cast<std::size_t>(borders[r + 1] - borders[r]) * size_of(dtype));
+}
+
+/// own = the sum of `parts` slices that lie one after another, in their order; bf16 in f32, rounded once.
+template <class T, class Sum>
+void add_slices_of(std::span<std::byte> own, const std::vector<std::byte>& slices, int parts) {
+  T* to = reinterpret_cast<T*>(own.data());
+  const T* from = reinterpret_cast<const T*>(slices.data());
+  const std::size_t count = own.size() / sizeof(T);
+  for (std::size_t i = 0; i < count; ++i) {
+    auto sum = static_cast<Sum>(from[i]);
+    for (std::size_t r = 1; r < static_cast<std::size_t>(parts); ++r) sum += static_cast<Sum>(from[r * count + i]);
+    to[i] = static_cast<T>(sum);
+  }
+}
+
+void add_slices(std::span<std::byte> own, const std::vector<std::byte>& slices, int parts, Dtype dtype) {
+  switch (dtype) {
+    case Dtype::f32:
+      return add_slices_of<float, float>(own, slices, parts);
+    case Dtype::f64:
+      return add_slices_of<double, double>(own, slices, parts);
+    case Dtype::bf16:
+      return add_slices_of<bfloat16, float>(own, slices, parts);
+    case Dtype::i32:
+      fail("a reduction of i32 was asked for; reduce floating values, or int64 with all_reduce");
   }
 }
 
@@ -161,6 +195,109 @@ class MpiCommunicator final : public Communicator {
   }
 
   void do_barrier() override { announce("barrier", 0, {}); }
+
+  /// Messages under way, and what is to be done with what they brought.
+  class Transfer final : public Pending::Work {
+   public:
+    std::vector<MPI_Request> requests;
+    std::vector<int> expected;            ///< bytes of the first requests, which receive
+    std::vector<std::byte> staging;       ///< where parts of a reduction arrive
+    std::function<void(Transfer&)> then;  ///< runs when all have arrived
+    const MpiCommunicator* group = nullptr;
+
+    void wait() override {
+      std::vector<MPI_Status> statuses(requests.size());
+      LEXRING_MPI_CALL(MPI_Waitall(static_cast<int>(requests.size()), requests.data(), statuses.data()));
+      for (std::size_t i = 0; i < expected.size(); ++i) {
+        int bytes = 0;
+        LEXRING_MPI_CALL(MPI_Get_count(&statuses[i], MPI_BYTE, &bytes));
+        require(bytes == expected[i], "group {}: rank {} sent {} bytes where {} were expected. This is a bug; please report it",
+                group->name(), statuses[i].MPI_SOURCE, bytes, expected[i]);
+      }
+      if (then) then(*this);
+    }
+  };
+
+  /// Messages of one call carry its number, so that calls under way at the same time never meet.
+  std::unique_ptr<Transfer> begin(const std::vector<Outgoing>& outgoing, const std::vector<Incoming>& incoming, std::uint64_t number,
+                                  int stage = 0) {
+    auto transfer = std::make_unique<Transfer>();
+    transfer->group = this;
+    const int tag = static_cast<int>(number % 8192) * 2 + stage;
+    const auto in_messages = [&](int peer, auto bytes, auto post) {
+      for (std::size_t first = 0; peer != rank() && first < bytes.size(); first += message_bytes)
+        post(bytes.subspan(first, std::min(message_bytes, bytes.size() - first)));
+    };
+    for (const Incoming& part : incoming) {
+      in_messages(part.from, part.bytes, [&](std::span<std::byte> message) {
+        transfer->expected.push_back(static_cast<int>(message.size()));
+        LEXRING_MPI_CALL(MPI_Irecv(message.data(), static_cast<int>(message.size()), MPI_BYTE, part.from, tag, group_,
+                                   &transfer->requests.emplace_back()));
+      });
+    }
+    for (const Outgoing& part : outgoing) {
+      in_messages(part.to, part.bytes, [&](std::span<const std::byte> message) {
+        LEXRING_MPI_CALL(MPI_Isend(message.data(), static_cast<int>(message.size()), MPI_BYTE, part.to, tag, group_,
+                                   &transfer->requests.emplace_back()));
+      });
+    }
+    return transfer;
+  }
+
+  Pending do_exchange(std::vector<Outgoing> outgoing, std::vector<Incoming> incoming) override {
+    copy_to_oneself(outgoing, incoming, rank());
+    return Pending(begin(outgoing, incoming, sequence()));
+  }
+
+  Pending do_gather_slices(std::span<std::byte> values, Dtype dtype, std::vector<std::int64_t> borders) override {
+    return Pending(begin_gather(values, dtype, borders, sequence(), 0));
+  }
+
+  std::unique_ptr<Transfer> begin_gather(std::span<std::byte> values, Dtype dtype, const std::vector<std::int64_t>& borders,
+                                         std::uint64_t number, int stage) {
+    std::vector<Outgoing> outgoing;
+    std::vector<Incoming> incoming;
+    for (int r = 0; r < size(); ++r) {
+      if (r == rank()) continue;
+      outgoing.push_back({r, slice(values, dtype, borders, rank())});
+      incoming.push_back({r, slice(values, dtype, borders, r)});
+    }
+    return begin(outgoing, incoming, number, stage);
+  }
+
+  Pending do_reduce_scatter(std::span<std::byte> values, Dtype dtype, std::vector<std::int64_t> borders) override {
+    return Pending(begin_reduce(values, dtype, borders));
+  }
+
+  /// Every rank sends each other rank its slice, and adds up what arrives in the order of the ranks.
+  std::unique_ptr<Transfer> begin_reduce(std::span<std::byte> values, Dtype dtype, const std::vector<std::int64_t>& borders) {
+    const std::span<std::byte> own = slice(values, dtype, borders, rank());
+    std::vector<std::byte> staging(own.size() * static_cast<std::size_t>(size()));
+    std::vector<Outgoing> outgoing;
+    std::vector<Incoming> incoming;
+    for (int r = 0; r < size(); ++r) {
+      if (r == rank()) continue;
+      outgoing.push_back({r, slice(values, dtype, borders, r)});
+      incoming.push_back({r, std::span(staging).subspan(own.size() * static_cast<std::size_t>(r), own.size())});
+    }
+    auto transfer = begin(outgoing, incoming, sequence());
+    transfer->staging = std::move(staging);
+    transfer->then = [this, own, dtype](Transfer& done) {
+      if (!own.empty()) std::memcpy(done.staging.data() + own.size() * static_cast<std::size_t>(rank()), own.data(), own.size());
+      add_slices(own, done.staging, size(), dtype);
+    };
+    return transfer;
+  }
+
+  Pending do_start_all_reduce(std::span<std::byte> values, Dtype dtype) override {
+    const auto borders = even_borders(static_cast<std::int64_t>(values.size() / size_of(dtype)), size());
+    auto transfer = begin_reduce(values, dtype, borders);
+    transfer->then = [this, values, dtype, borders, add = std::move(transfer->then), number = sequence()](Transfer& done) {
+      add(done);
+      begin_gather(values, dtype, borders, number, 1)->wait();
+    };
+    return Pending(std::move(transfer));
+  }
 
   std::unique_ptr<Communicator> do_split(const std::string& name, int color) override {
     announce("split", 0, {});

@@ -28,6 +28,13 @@ TEST(Mesh, TensorParallelVariesFastestThenContextThenData) {
   EXPECT_EQ(mesh.ranks(), 24);
 }
 
+TEST(Mesh, ContextParallelIsRingTimesUlysses) {
+  const Mesh mesh = make_mesh(8, 1, 4, 2, 2);
+  EXPECT_EQ(mesh.ring(), 2);
+  EXPECT_EQ(mesh.describe(), "dp 1 x cp 4 (ring 2 x ulysses 2) x tp 2");
+  EXPECT_THROW(make_mesh(8, 1, 4, 2, 3), UsageError);
+}
+
 TEST(Mesh, DataParallelIsWhatIsLeft) {
   EXPECT_EQ(make_mesh(12, 0, 3, 2).size(Axis::dp), 2);
   EXPECT_EQ(make_mesh(1, 0, 1, 1).ranks(), 1);

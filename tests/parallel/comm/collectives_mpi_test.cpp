@@ -138,5 +138,61 @@ TEST(Context, AxesAreTheMeshesRowsAndColumns) {
   }
 }
 
+/// Ranks' slices of unequal sizes, one of them empty.
+std::vector<std::int64_t> uneven_borders(std::int64_t unit) {
+  std::vector<std::int64_t> borders = {0};
+  for (int r = 0; r < world()->size(); ++r) borders.push_back(borders.back() + (r == 1 ? 0 : unit + r));
+  return borders;
+}
+
+TEST(Asynchronous, ReduceScatterAddsInTheOrderOfTheRanks) {
+  for (const std::int64_t unit : {0, 1, 1000, 200001}) {
+    const auto borders = uneven_borders(unit);
+    const auto count = static_cast<std::size_t>(borders.back());
+    auto values = values_of<float>(world()->rank(), count);
+    world()->start_reduce_scatter(std::as_writable_bytes(std::span(values)), Dtype::f32, borders).wait();
+    const auto sums = expected<float>(count, Reduce::sum);
+    for (std::int64_t i = borders[static_cast<std::size_t>(world()->rank())]; i < borders[static_cast<std::size_t>(world()->rank()) + 1];
+         ++i)
+      ASSERT_EQ(values[static_cast<std::size_t>(i)], sums[static_cast<std::size_t>(i)]) << i;
+  }
+}
+
+TEST(Asynchronous, SeveralUnderWayAtOnceDoNotMeet) {
+  auto a = values_of<float>(world()->rank(), 100003), b = values_of<float>(world()->rank() + 100, 7);
+  Pending first = world()->start_all_reduce(std::as_writable_bytes(std::span(a)), Dtype::f32);
+  Pending second = world()->start_all_reduce(std::as_writable_bytes(std::span(b)), Dtype::f32);
+  std::vector<std::int64_t> counts = {1};
+  world()->all_reduce(counts, Reduce::sum);
+  EXPECT_EQ(counts[0], world()->size());
+  second.wait();
+  first.wait();
+  EXPECT_EQ(a, expected<float>(100003, Reduce::sum));
+}
+
+TEST(Asynchronous, AllGatherBringsEverySlice) {
+  const auto borders = uneven_borders(1000);
+  const auto all = values_of<double>(77, static_cast<std::size_t>(borders.back()));
+  auto values = all;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const auto at = static_cast<std::int64_t>(i);
+    const bool own =
+        at >= borders[static_cast<std::size_t>(world()->rank())] && at < borders[static_cast<std::size_t>(world()->rank()) + 1];
+    if (!own) values[i] = -1;
+  }
+  world()->start_all_gather(std::as_writable_bytes(std::span(values)), Dtype::f64, borders).wait();
+  EXPECT_EQ(values, all);
+}
+
+TEST(Asynchronous, ExchangesGoRoundTheRingAndToOneself) {
+  const int rank = world()->rank(), size = world()->size();
+  for (const std::size_t count : {std::size_t{0}, std::size_t{5}, std::size_t{1} << 20}) {
+    const auto mine = values_of<float>(rank, count);
+    std::vector<float> got(count);
+    world()->start_ring_shift(std::as_bytes(std::span(mine)), std::as_writable_bytes(std::span(got))).wait();
+    EXPECT_EQ(got, values_of<float>((rank + size - 1) % size, count));
+  }
+}
+
 }  // namespace
 }  // namespace lexring
