@@ -1,0 +1,221 @@
+// The same numbers on every mesh: 20 steps on each, against one rank's.
+//
+// Ranks form groups of each mesh's size, which run cases side by side. What one rank computes is computed once per model, pattern and data.
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <map>
+#include <memory>
+#include <optional>
+#include <random>
+#include <set>
+#include <span>
+
+#include <fmt/format.h>
+
+#include "datasets/prepare.h"
+#include "framework/base/error.h"
+#include "jobs/keys.h"
+#include "parallel/comm/mpi.h"
+#include "tests/parity/cases.h"
+#include "tests/parity/outcome.h"
+#include "tests/parity/results.h"
+
+namespace lexring::parity {
+namespace {
+
+const char* const usage = R"(parity_grid: the same numbers on every mesh
+
+  mpirun -n 8 parity_grid [--quick] [--only SUBSTRING] [--table FILE.md]
+)";
+
+struct Arguments {
+  std::vector<std::string> only;
+  std::string table, directory = std::filesystem::temp_directory_path().string();
+  bool quick = false, list = false, trace = false;
+};
+
+/// Rank 0's text on every rank.
+std::string from_first(Communicator& world, const std::string& text) {
+  const auto all = world.all_gather(std::as_bytes(std::span(text)));
+  return {reinterpret_cast<const char*>(all[0].data()), all[0].size()};
+}
+
+/// Documents of all lengths: some longer than a window, and stretches of one-letter documents in which every second token has no target.
+void write_corpus(const std::filesystem::path& path) {
+  std::mt19937 random(20);
+  std::ofstream out(path);
+  for (int n = 0; n < 1200; ++n) {
+    const bool tiny = n / 150 % 2 == 1;
+    const int length = tiny ? 1 : 1 << random() % 9;
+    std::string text;
+    for (int i = 0; i < length; ++i) text += "etaoin shrdlu.,"[random() % 15 * (random() % 15) / 15];
+    out << "{\"text\": \"" << text << "\"}\n";
+  }
+  out.close();
+  require(out.good(), "cannot write {}", path.string());
+}
+
+class Grid {
+ public:
+  Grid(const Arguments& arguments, std::shared_ptr<Communicator> world) : arguments_(arguments), world_(std::move(world)) {
+    cases_ = arguments.quick ? quick_cases(world_->size()) : all_cases(world_->size());
+    const auto unwanted = [&](const Case& which) {
+      return std::any_of(arguments.only.begin(), arguments.only.end(),
+                         [&](const std::string& part) { return which.describe().find(part) == std::string::npos; });
+    };
+    cases_.erase(std::remove_if(cases_.begin(), cases_.end(), unwanted), cases_.end());
+  }
+
+  const std::vector<Case>& cases() const { return cases_; }
+
+  /// Everybody's results. Collective.
+  std::vector<Result> run() {
+    const auto id = std::random_device{}();
+    directory_ = from_first(*world_, (std::filesystem::path(arguments_.directory) / fmt::format("lexring_parity_{:08x}", id)).string());
+    if (world_->rank() == 0) make_data();
+    world_->barrier();
+    data_.emplace(Dataset::open(directory_ / "data.h5"));
+    run_references();
+    for (int size = 1; size <= world_->size(); ++size) run_size(size);
+    std::vector<Result> all = gather(results_, *world_);
+    data_.reset();
+    if (world_->rank() == 0) std::filesystem::remove_all(directory_);
+    return all;
+  }
+
+ private:
+  void make_data() {
+    std::filesystem::create_directories(directory_);
+    write_corpus(directory_ / "text.jsonl");
+    PrepareOptions options;
+    options.inputs = {(directory_ / "text.jsonl").string()};
+    options.output = directory_ / "data.h5";
+    prepare(options);
+  }
+
+  std::filesystem::path reference_directory(const Case& which) const { return directory_ / which.reference(); }
+
+  /// Dealt out over the ranks, each computing alone.
+  void run_references() {
+    std::vector<const Case*> wanted;
+    std::set<std::string> names;
+    for (const Case& which : cases_) {
+      if (names.insert(which.reference()).second) wanted.push_back(&which);
+    }
+    const Context alone;
+    std::vector<double> mine;
+    for (std::size_t n = 0; n < wanted.size(); ++n) {
+      if (n % static_cast<std::size_t>(world_->size()) != static_cast<std::size_t>(world_->rank())) continue;
+      const Outcome outcome = train(reference_options_of(*wanted[n], reference_directory(*wanted[n]).string()), alone, *data_);
+      mine.insert(mine.end(), outcome.losses.begin(), outcome.losses.end());
+      mine.insert(mine.end(), outcome.gradient_norms.begin(), outcome.gradient_norms.end());
+    }
+    const auto all = world_->all_gather(std::as_bytes(std::span(mine)));
+    for (std::size_t n = 0; n < wanted.size(); ++n) {
+      const auto* numbers = reinterpret_cast<const double*>(all[n % all.size()].data()) + n / all.size() * 2 * steps;
+      references_[wanted[n]->reference()] = {{numbers, numbers + steps}, {numbers + steps, numbers + 2 * steps}, {}};
+    }
+  }
+
+  /// Cases on meshes of `size` ranks, dealt out over as many groups as there is place for.
+  void run_size(int size) {
+    std::vector<std::size_t> indices;
+    for (std::size_t n = 0; n < cases_.size(); ++n) {
+      if (cases_[n].mesh.ranks() == size) indices.push_back(n);
+    }
+    if (indices.empty()) return;
+    const int groups = world_->size() / size, group = world_->rank() / size;
+    const std::shared_ptr<Communicator> mine = world_->split(fmt::format("group{}", group), group);
+    for (std::size_t n = 0; group < groups && n < indices.size(); ++n) {
+      if (n % static_cast<std::size_t>(groups) == static_cast<std::size_t>(group)) run_case(indices[n], mine);
+    }
+    world_->barrier();
+  }
+
+  void run_case(std::size_t index, const std::shared_ptr<Communicator>& group) {
+    const Case& which = cases_[index];
+    const std::filesystem::path directory = directory_ / fmt::format("case-{}", index);
+    const bool first = group->rank() == 0;
+    if (first && arguments_.trace) fmt::print(stderr, "begins {}\n", which.describe());
+    Result result;
+    result.index = index;
+    try {
+      const Options options = options_of(which, directory.string());
+      const Context context(group, which.mesh);
+      const Outcome outcome = train(options, context, *data_);
+      if (first) judge(which, outcome, directory, options, result);
+    } catch (const UsageError& error) {  // the same on every rank
+      result.failure = fmt::format("refused: {}", error.what());
+    }
+    if (!first) return;
+    std::filesystem::remove_all(directory);
+    fmt::print("{}", describe(which, result));
+    std::fflush(stdout);
+    results_.push_back(result);
+  }
+
+  void judge(const Case& which, const Outcome& outcome, const std::filesystem::path& directory, const Options& options, Result& result) {
+    const Outcome& reference = references_.at(which.reference());
+    const auto [found, isNew] = expected_.try_emplace(which.reference());
+    if (isNew) found->second = read_tensors(reference_directory(which), options, reference);
+    result.errors = compare(outcome, read_tensors(directory, options, outcome), reference, found->second);
+    if (!result.errors.within()) {
+      result.failure = fmt::format("gradient of {}, parameter {}", result.errors.worst_gradient, result.errors.worst_parameter);
+    }
+    if (!outcome.drift.empty()) result.failure += fmt::format(" copies of {} differ between ranks", outcome.drift);
+  }
+
+  const Arguments& arguments_;
+  std::shared_ptr<Communicator> world_;
+  std::vector<Case> cases_;
+  std::filesystem::path directory_;
+  std::optional<Dataset> data_;
+  std::map<std::string, Outcome> references_;
+  std::map<std::string, Tensors> expected_;
+  std::vector<Result> results_;
+};
+
+int run(const std::vector<std::string>& given, const std::shared_ptr<Communicator>& world) {
+  Arguments arguments;
+  KeyTable keys;
+  keys.add({{"quick", &arguments.quick, "a covering selection", "", "", {}, true},
+            {"only", &arguments.only, "cases whose description contains each of these", "words"},
+            {"list", &arguments.list, "print the cases, run none", "", "", {}, true},
+            {"trace", &arguments.trace, "say which case begins", "", "", {}, true},
+            {"table", &arguments.table, "write a table", "file"},
+            {"directory", &arguments.directory, "where runs lie meanwhile", "directory"}});
+  const bool first = world->rank() == 0;
+  if (asks_help(given)) {
+    if (first) fmt::print("{}{}", usage, keys.help());
+    return 0;
+  }
+  keys.parse_arguments(given);
+  Grid grid(arguments, world);
+  if (arguments.list) {
+    for (const Case& which : grid.cases()) {
+      if (first) fmt::print("{}\n", which.describe());
+    }
+    return 0;
+  }
+  require_usage(!grid.cases().empty(), "no case on at most {} ranks contains all of --only; --list shows them", world->size());
+  const std::vector<Result> results = grid.run();
+  const auto failed = std::count_if(results.begin(), results.end(), [](const Result& result) { return !result.failure.empty(); });
+  if (first) fmt::print("{} cases, {} failed\n", results.size(), failed);
+  if (first && !arguments.table.empty()) write_table(arguments.table, grid.cases(), results);
+  return failed == 0 && results.size() == grid.cases().size() ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace lexring::parity
+
+int main(int argc, char** argv) {
+  lexring::MpiSession session(argc, argv);
+  try {
+    return lexring::parity::run({argv + 1, argv + argc}, session.world());
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "rank {}: {}\n", session.world()->rank(), error.what());
+    std::fflush(stderr);
+    session.end_all(1);
+  }
+}
