@@ -15,11 +15,11 @@ class Declarer {
   }
   /// nullopt when the model has no such parameters.
   std::optional<std::size_t> array(const std::vector<std::string>& names, Use use = Use::product) {
-    std::vector<NamedShape> rows;
+    std::vector<ParameterPart> rows;
     for (const std::string& name : names) {
       const auto found = shapes_.find(name);
       if (found == shapes_.end()) return std::nullopt;
-      rows.push_back({name, found->second});
+      rows.emplace_back(name, found->second);
     }
     return store_.declare(std::move(rows), use);
   }

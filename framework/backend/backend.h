@@ -70,12 +70,13 @@ class Backend {
   virtual void add(const Tensor& x, const Tensor& y) = 0;          ///< y += x; dtypes may differ
   virtual double sum_of_squares(const Tensor& x) = 0;              ///< in f64; waits for the device
 
-  virtual void pack(const Columns& columns, const Tensor& y) = 0;  ///< y [N, width] = the columns, contiguous; same dtype
+  virtual void pack(const Columns& columns, const Tensor& y) = 0;    ///< y [N, width] = the columns, contiguous; same dtype
+  virtual void unpack(const Tensor& x, const Columns& columns) = 0;  ///< the columns = x [N, width]; same dtype
 
   // ---- embedding
-  /// x[n] = (or +=) table[index[n]]; index [N] i32 in [0, V), table [V, D] master, x [N, D] residual.
+  /// x[n] = (or +=) table[index[n]]; index [N] i32 in [0, V), or -1: a row of 0. table [V, D] master, x [N, D] residual.
   virtual void embedding(const Tensor& index, const Tensor& table, const Tensor& x, Write write) = 0;
-  /// dtable[index[n]] += dx[n]
+  /// dtable[index[n]] += dx[n] where index[n] >= 0
   virtual void embedding_backward(const Tensor& index, const Tensor& dx, const Tensor& dtable) = 0;
 
   // ---- linear: y [N, O] = x [N, I] w^T + b; w [O, I] working, b [O] master or undefined
@@ -99,6 +100,16 @@ class Backend {
   /// nll[n] = logsumexp(logits[n]) - logits[n, target[n]] (0 where target < 0), nll [N] master. logits [N, V] master, targets [N] i32.
   /// dlogits [N, V] working, if defined: scale * (softmax - onehot), 0 rows where target < 0.
   virtual void cross_entropy(const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll, const Tensor& dlogits) = 0;
+
+  // The same loss where a vocabulary is cut into slices: logits [N, W] are W adjacent columns, W may be 0, and targets [N] i32 count from
+  // the slice's first: in [0, W) here, W or more in another slice, -1 not counted.
+  /// statistics [N, 2] master: log-sum-exp of the slice's logits (-inf if there are none), and the target's logit where it is here, else 0;
+  /// both 0 where not counted.
+  virtual void logits_statistics(const Tensor& logits, const Tensor& targets, const Tensor& statistics) = 0;
+  /// From the statistics of all S slices, [S, N, 2]: lse [N], over the whole vocabulary, and nll [N]; both 0 where not counted.
+  virtual void merge_logits_statistics(const Tensor& statistics, const Tensor& targets, const Tensor& lse, const Tensor& nll) = 0;
+  /// dlogits [N, W] working: scale * (exp(logits - lse) - onehot), 0 rows where not counted.
+  virtual void logits_gradient(const Tensor& logits, const Tensor& targets, const Tensor& lse, double scale, const Tensor& dlogits) = 0;
 
   // ---- attention (framework/attention/block.h)
   virtual void attention(const AttentionForward& call) = 0;

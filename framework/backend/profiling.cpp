@@ -47,6 +47,10 @@ void ProfilingBackend::pack(const Columns& columns, const Tensor& y) {
   timed("other", "pack", [&] { inner_->pack(columns, y); });
 }
 
+void ProfilingBackend::unpack(const Tensor& x, const Columns& columns) {
+  timed("other", "unpack", [&] { inner_->unpack(x, columns); });
+}
+
 void ProfilingBackend::embedding(const Tensor& index, const Tensor& table, const Tensor& x, Write write) {
   timed("embedding", "embedding", [&] { inner_->embedding(index, table, x, write); });
 }
@@ -93,6 +97,19 @@ void ProfilingBackend::swiglu_backward(const Tensor& gate_up, const Tensor& da, 
 
 void ProfilingBackend::cross_entropy(const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll, const Tensor& dlogits) {
   timed("loss", "cross_entropy", [&] { inner_->cross_entropy(logits, targets, scale, nll, dlogits); });
+}
+
+void ProfilingBackend::logits_statistics(const Tensor& logits, const Tensor& targets, const Tensor& statistics) {
+  timed("loss", "logits_statistics", [&] { inner_->logits_statistics(logits, targets, statistics); });
+}
+
+void ProfilingBackend::merge_logits_statistics(const Tensor& statistics, const Tensor& targets, const Tensor& lse, const Tensor& nll) {
+  timed("loss", "merge_logits_statistics", [&] { inner_->merge_logits_statistics(statistics, targets, lse, nll); });
+}
+
+void ProfilingBackend::logits_gradient(const Tensor& logits, const Tensor& targets, const Tensor& lse, double scale,
+                                       const Tensor& dlogits) {
+  timed("loss", "logits_gradient", [&] { inner_->logits_gradient(logits, targets, lse, scale, dlogits); });
 }
 
 void ProfilingBackend::attention(const AttentionForward& call) {

@@ -33,6 +33,7 @@ class ProfilingBackend : public Backend {
   void add(const Tensor& x, const Tensor& y) override;
   double sum_of_squares(const Tensor& x) override;
   void pack(const Columns& columns, const Tensor& y) override;
+  void unpack(const Tensor& x, const Columns& columns) override;
   void embedding(const Tensor& index, const Tensor& table, const Tensor& x, Write write) override;
   void embedding_backward(const Tensor& index, const Tensor& dx, const Tensor& dtable) override;
   void linear(const Tensor& x, const Tensor& w, const Tensor& b, const Tensor& y) override;
@@ -45,6 +46,9 @@ class ProfilingBackend : public Backend {
   void swiglu(const Tensor& gate_up, const Tensor& a) override;
   void swiglu_backward(const Tensor& gate_up, const Tensor& da, const Tensor& dgate_up) override;
   void cross_entropy(const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll, const Tensor& dlogits) override;
+  void logits_statistics(const Tensor& logits, const Tensor& targets, const Tensor& statistics) override;
+  void merge_logits_statistics(const Tensor& statistics, const Tensor& targets, const Tensor& lse, const Tensor& nll) override;
+  void logits_gradient(const Tensor& logits, const Tensor& targets, const Tensor& lse, double scale, const Tensor& dlogits) override;
   void attention(const AttentionForward& call) override;
   void attention_delta(const Tensor& output, const Tensor& doutput, const Tensor& delta) override;
   void attention_backward(const AttentionBackward& call) override;

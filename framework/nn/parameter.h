@@ -12,6 +12,22 @@ struct NamedShape {
   Shape shape;
 };
 
+/// The part of a parameter that one process holds: a block of the whole array.
+struct ParameterPart {
+  std::string name;
+  Shape full_shape;
+  Shape offset;  ///< where the part begins
+  Shape shape;   ///< of the part; a size may be 0
+  /// Of the processes among which the array is cut, how many hold this very part, and which of them, from 0, this one is.
+  int copies = 1;
+  int copy = 0;
+
+  /// The whole array.
+  ParameterPart(std::string of, Shape shape_of_it)
+      : name(std::move(of)), full_shape(shape_of_it), offset(shape_of_it.size(), 0), shape(std::move(shape_of_it)) {}
+  ParameterPart(NamedShape whole) : ParameterPart(std::move(whole.name), std::move(whole.shape)) {}  // NOLINT(google-explicit-constructor)
+};
+
 /// A parameter may be a view of rows of a larger matrix (query, key and value of one fused product): storage is shared, names are not.
 struct Parameter {
   std::string name;  ///< as in checkpoints: "layers.0.attention.query.weight"
@@ -21,6 +37,10 @@ struct Parameter {
   Tensor gradient;   ///< same shape and dtype; accumulated
   Tensor compute;    ///< working-precision copy that matrix products read; the same storage as `value` when the dtypes agree;
                      ///< undefined for vectors and lookup tables, which are always read from `value`
+  /// As in ParameterPart. With more than one copy, each holder accumulates a part of the gradient: they are summed once per step
+  /// (parallel/tensor/replicated.h). Norms and checkpoints count copy 0 only.
+  int copies = 1;
+  int copy = 0;
   bool decays() const { return full_shape.size() >= 2; }  ///< AdamW decays matrices only
 };
 

@@ -8,10 +8,10 @@ namespace {
 
 constexpr std::int64_t alignment_bytes = 64;
 
-Shape shape_of(const std::vector<NamedShape>& parts) {
+Shape shape_of(const std::vector<ParameterPart>& parts) {
   Shape shape = parts.front().shape;
   shape[0] = 0;
-  for (const NamedShape& part : parts) {
+  for (const ParameterPart& part : parts) {
     require(part.shape.size() == shape.size() && std::equal(shape.begin() + 1, shape.end(), part.shape.begin() + 1),
             "{} {} cannot share an array with {} {}", part.name, to_string(part.shape), parts.front().name, to_string(parts.front().shape));
     shape[0] += part.shape[0];
@@ -21,7 +21,7 @@ Shape shape_of(const std::vector<NamedShape>& parts) {
 
 }  // namespace
 
-std::size_t ParameterStore::declare(std::vector<NamedShape> rows, Use use) {
+std::size_t ParameterStore::declare(std::vector<ParameterPart> rows, Use use) {
   require(!rows.empty() && !gradients_.defined(), "parameters are declared before they are allocated, at least one at a time");
   arrays_.push_back({std::move(rows), use, {}, {}, {}});
   return arrays_.size() - 1;
@@ -61,14 +61,16 @@ void ParameterStore::allocate(Backend& backend, Dtype master, Dtype working, con
       copy_at += padded(size);
     }
     std::int64_t row = 0;
-    for (const NamedShape& part : array.parts) {
+    for (const ParameterPart& part : array.parts) {
       const std::int64_t rows = part.shape[0];
       made[part.name] = Parameter{.name = part.name,
-                                  .full_shape = part.shape,
-                                  .offset = Shape(part.shape.size(), 0),
+                                  .full_shape = part.full_shape,
+                                  .offset = part.offset,
                                   .value = array.value.slice(row, rows),
                                   .gradient = array.gradient.slice(row, rows),
-                                  .compute = array.compute.defined() ? array.compute.slice(row, rows) : Tensor()};
+                                  .compute = array.compute.defined() ? array.compute.slice(row, rows) : Tensor(),
+                                  .copies = part.copies,
+                                  .copy = part.copy};
       row += rows;
     }
   }

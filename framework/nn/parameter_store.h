@@ -17,10 +17,10 @@ enum class Use { product, lookup };
 
 class ParameterStore {
  public:
-  /// Declares one array made of these parameters, row after row; all sizes but the first agree. Returns its handle.
-  std::size_t declare(std::vector<NamedShape> rows, Use use = Use::product);
-  /// Allocates everything, once, after all declarations. `order` lists every declared name in the order of parameters(); throws Error when
-  /// the two sets differ. Values are uninitialised, gradients 0.
+  /// Declares one array made of these parts of parameters, row after row; all their sizes but the first agree. Returns its handle.
+  std::size_t declare(std::vector<ParameterPart> rows, Use use = Use::product);
+  /// Allocates everything, once, after all declarations. `order` lists every declared name, with its full shape, in the order of
+  /// parameters(); throws Error when the two sets differ. Values are uninitialised, gradients 0.
   void allocate(Backend& backend, Dtype master, Dtype working, const std::vector<NamedShape>& order);
 
   std::vector<Parameter>& parameters() { return parameters_; }
@@ -33,7 +33,7 @@ class ParameterStore {
 
  private:
   struct Array {
-    std::vector<NamedShape> parts;
+    std::vector<ParameterPart> parts;
     Use use;
     Tensor value, gradient, compute;
   };

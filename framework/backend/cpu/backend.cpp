@@ -16,6 +16,7 @@ class CpuBackend final : public Backend {
   void add(const Tensor& x, const Tensor& y) override { cpu::add(x, y); }
   double sum_of_squares(const Tensor& x) override { return cpu::sum_of_squares(x); }
   void pack(const Columns& columns, const Tensor& y) override { cpu::pack(columns, y); }
+  void unpack(const Tensor& x, const Columns& columns) override { cpu::unpack(x, columns); }
 
   void embedding(const Tensor& index, const Tensor& table, const Tensor& x, Write write) override { cpu::embedding(index, table, x, write); }
   void embedding_backward(const Tensor& index, const Tensor& dx, const Tensor& dtable) override { cpu::embedding_backward(index, dx, dtable); }
@@ -43,6 +44,15 @@ class CpuBackend final : public Backend {
 
   void cross_entropy(const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll, const Tensor& dlogits) override {
     cpu::cross_entropy(logits, targets, scale, nll, dlogits);
+  }
+  void logits_statistics(const Tensor& logits, const Tensor& targets, const Tensor& statistics) override {
+    cpu::logits_statistics(logits, targets, statistics);
+  }
+  void merge_logits_statistics(const Tensor& statistics, const Tensor& targets, const Tensor& lse, const Tensor& nll) override {
+    cpu::merge_logits_statistics(statistics, targets, lse, nll);
+  }
+  void logits_gradient(const Tensor& logits, const Tensor& targets, const Tensor& lse, double scale, const Tensor& dlogits) override {
+    cpu::logits_gradient(logits, targets, lse, scale, dlogits);
   }
 
   void attention(const AttentionForward& call) override { cpu::attention(call); }

@@ -10,6 +10,7 @@ void cast(const Tensor& x, const Tensor& y);
 void add(const Tensor& x, const Tensor& y);
 double sum_of_squares(const Tensor& x);
 void pack(const Columns& columns, const Tensor& y);
+void unpack(const Tensor& x, const Columns& columns);
 void embedding(const Tensor& index, const Tensor& table, const Tensor& x, Write write);
 void embedding_backward(const Tensor& index, const Tensor& dx, const Tensor& dtable);
 /// sums [W] f32 += column sums of x [N, W]
@@ -24,6 +25,9 @@ void swiglu(const Tensor& gate_up, const Tensor& a);
 void swiglu_backward(const Tensor& gate_up, const Tensor& da, const Tensor& dgate_up);
 
 void cross_entropy(const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll, const Tensor& dlogits);
+void logits_statistics(const Tensor& logits, const Tensor& targets, const Tensor& statistics);
+void merge_logits_statistics(const Tensor& statistics, const Tensor& targets, const Tensor& lse, const Tensor& nll);
+void logits_gradient(const Tensor& logits, const Tensor& targets, const Tensor& lse, double scale, const Tensor& dlogits);
 void adamw(const AdamW& hyper, const Tensor& value, const Tensor& gradient, const Tensor& first_moment, const Tensor& second_moment,
            const Tensor& compute);
 

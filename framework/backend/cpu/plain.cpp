@@ -79,6 +79,17 @@ void pack(const Columns& columns, const Tensor& y) {
   });
 }
 
+void unpack(const Tensor& x, const Columns& columns) {
+  const std::size_t size = size_of(columns.dtype());
+  std::byte* to = columns.matrix.raw() + static_cast<std::size_t>(columns.first) * size;
+  const std::size_t row = static_cast<std::size_t>(columns.width) * size, stride = static_cast<std::size_t>(columns.stride()) * size;
+  parallel_for(0, columns.rows(), 64, [&](std::int64_t first, std::int64_t last) {
+    for (auto n = static_cast<std::size_t>(first); n < static_cast<std::size_t>(last); ++n) {
+      std::memcpy(to + n * stride, x.raw() + n * row, row);
+    }
+  });
+}
+
 void embedding(const Tensor& index, const Tensor& table, const Tensor& x, Write write) {
   const std::int64_t width = x.row_elements();
   const std::int32_t* rows = index.data<std::int32_t>();
@@ -87,8 +98,12 @@ void embedding(const Tensor& index, const Tensor& table, const Tensor& x, Write 
     T* to = x.data<T>();
     parallel_for(0, x.rows(), 64, [&](std::int64_t first, std::int64_t last) {
       for (std::int64_t n = first; n < last; ++n) {
-        const float* source = from + rows[n] * width;
         T* target = to + n * width;
+        if (rows[n] < 0) {
+          if (write == Write::overwrite) std::fill(target, target + width, T(0.0F));
+          continue;
+        }
+        const float* source = from + rows[n] * width;
         for_lanes(width, [&](std::int64_t i, std::int64_t m) {
           const f32v old = write == Write::accumulate ? load(target + i, m) : f32v{};
           store(target + i, old + load(source + i, m), m);
@@ -108,6 +123,7 @@ void embedding_backward(const Tensor& index, const Tensor& dx, const Tensor& dta
     parallel_for(0, (width + lanes - 1) / lanes, 4, [&](std::int64_t first, std::int64_t last) {
       const std::int64_t begin = first * lanes, count = std::min(last * lanes, width) - begin;
       for (std::int64_t n = 0; n < dx.rows(); ++n) {
+        if (rows[n] < 0) continue;
         float* target = to + rows[n] * width + begin;
         const T* source = from + n * width + begin;
         for_lanes(count, [&](std::int64_t i, std::int64_t m) { store(target + i, load(target + i, m) + load(source + i, m), m); });

@@ -11,8 +11,10 @@ void ReferenceBackend::embedding(const Tensor& index, const Tensor& table, const
     T* to = x.data<T>();
     const std::int64_t width = table.row_elements();
     for (std::int64_t n = 0; n < index.elements(); ++n)
-      for (std::int64_t d = 0; d < width; ++d)
-        to[n * width + d] = from[row[n] * width + d] + (write == Write::accumulate ? to[n * width + d] : T{0});
+      for (std::int64_t d = 0; d < width; ++d) {
+        const T looked_up = row[n] < 0 ? T{0} : from[row[n] * width + d];
+        to[n * width + d] = looked_up + (write == Write::accumulate ? to[n * width + d] : T{0});
+      }
   });
 }
 
@@ -24,7 +26,7 @@ void ReferenceBackend::embedding_backward(const Tensor& index, const Tensor& dx,
     T* to = dtable.data<T>();
     const std::int64_t width = dtable.row_elements();
     for (std::int64_t n = 0; n < index.elements(); ++n)
-      for (std::int64_t d = 0; d < width; ++d) to[row[n] * width + d] += from[n * width + d];
+      for (std::int64_t d = 0; row[n] >= 0 && d < width; ++d) to[row[n] * width + d] += from[n * width + d];
   });
 }
 

@@ -55,5 +55,14 @@ void ReferenceBackend::pack(const Columns& columns, const Tensor& y) {
   }
 }
 
+void ReferenceBackend::unpack(const Tensor& x, const Columns& columns) {
+  const std::size_t element = size_of(columns.dtype());
+  const auto row_bytes = static_cast<std::size_t>(columns.width) * element;
+  for (std::int64_t n = 0; n < columns.rows(); ++n) {
+    const auto to = static_cast<std::size_t>(n * columns.stride() + columns.first) * element;
+    std::memcpy(columns.matrix.raw() + to, x.raw() + static_cast<std::size_t>(n) * row_bytes, row_bytes);
+  }
+}
+
 }  // namespace reference
 }  // namespace lexring

@@ -19,6 +19,7 @@ class ReferenceBackend final : public Backend {
   void add(const Tensor& x, const Tensor& y) override;
   double sum_of_squares(const Tensor& x) override;
   void pack(const Columns& columns, const Tensor& y) override;
+  void unpack(const Tensor& x, const Columns& columns) override;
   // embedding.cpp
   void embedding(const Tensor& index, const Tensor& table, const Tensor& x, Write write) override;
   void embedding_backward(const Tensor& index, const Tensor& dx, const Tensor& dtable) override;
@@ -36,6 +37,9 @@ class ReferenceBackend final : public Backend {
   void swiglu_backward(const Tensor& gate_up, const Tensor& da, const Tensor& dgate_up) override;
   // loss.cpp
   void cross_entropy(const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll, const Tensor& dlogits) override;
+  void logits_statistics(const Tensor& logits, const Tensor& targets, const Tensor& statistics) override;
+  void merge_logits_statistics(const Tensor& statistics, const Tensor& targets, const Tensor& lse, const Tensor& nll) override;
+  void logits_gradient(const Tensor& logits, const Tensor& targets, const Tensor& lse, double scale, const Tensor& dlogits) override;
   // attention.cpp, attention_backward.cpp, attention_state.cpp
   void attention(const AttentionForward& call) override;
   void attention_delta(const Tensor& output, const Tensor& doutput, const Tensor& delta) override;

@@ -78,10 +78,12 @@ TEST_P(CpuKernels, Pack) {
   for (const std::int64_t rows : row_counts)
     for (const std::int64_t width : {1, 5, 16, 48}) {
       const Values x = numbers(rows * 60, 1, working());
-      both({1e-30}, [&](const Side& s) {
+      both({1e-30, 1e-30}, [&](const Side& s) {
         const Tensor y = s.out({rows, width}, s.working);
+        const Tensor back = s.in({rows, 60}, s.working, x);
         s.backend.pack({s.in({rows, 60}, s.working, x), 7, width}, y);
-        return std::vector<Tensor>{y};
+        s.backend.unpack(y, {back, 2, width});
+        return std::vector<Tensor>{y, back};
       });
     }
 }
@@ -91,7 +93,8 @@ TEST_P(CpuKernels, Embedding) {
     for (const std::int64_t width : {20, 48, 128})
       for (const std::int32_t vocabulary : {61, 257}) {
         SCOPED_TRACE(::testing::Message() << rows << " x " << width << " of " << vocabulary);
-        const auto index = random_indices(rows, vocabulary, 3);
+        auto index = random_indices(rows, vocabulary, 3);
+        for (std::size_t n = 1; n < index.size(); n += 3) index[n] = -1;
         const Values table = numbers(vocabulary * width, 1), dx = numbers(rows * width, 2, residual()), dtable = numbers(vocabulary * width, 4);
         both({elementwise(residual()), elementwise(residual()), tolerance::f32_matmul}, [&](const Side& s) {
           const Tensor x = s.out({rows, width}, s.residual), twice = s.in({rows, width}, s.residual, dx),
@@ -244,6 +247,27 @@ TEST_P(CpuKernels, CrossEntropy) {
         s.backend.cross_entropy(x, s.indices(targets), 0.01, nll, dlogits);
         s.backend.cross_entropy(x, s.indices(targets), 0.01, alone, {});
         return std::vector<Tensor>{nll, dlogits, alone};
+      });
+    }
+}
+
+TEST_P(CpuKernels, CrossEntropyOfSlices) {
+  for (const std::int64_t rows : row_counts)
+    for (const std::int32_t width : {0, 1, 61, 257}) {
+      SCOPED_TRACE(::testing::Message() << rows << " x " << width);
+      const Values logits = numbers(rows * width, 1, Dtype::f32, 4.0), lse = numbers(rows, 3, Dtype::f32, 0.5);
+      auto targets = random_indices(rows, 2 * width + 1, 2);  // here, in another slice, not counted
+      for (std::size_t n = 2; n < targets.size(); n += 5) targets[n] = -1;
+      Values slices = numbers(3 * rows * 2, 4, Dtype::f32, 4.0);
+      for (std::size_t i = 0; i < static_cast<std::size_t>(rows); ++i) slices[2 * i] = -std::numeric_limits<double>::infinity();
+      const double error = tolerance::f32_elementwise;
+      both({error, error, 2 * error, elementwise(working())}, [&](const Side& s) {
+        const Tensor x = s.in({rows, width}, s.master, logits), statistics = s.out({rows, 2}, s.master), merged = s.out({rows}, s.master),
+                     nll = s.out({rows}, s.master), dlogits = s.out({rows, width}, s.working);
+        s.backend.logits_statistics(x, s.indices(targets), statistics);
+        s.backend.merge_logits_statistics(s.in({3, rows, 2}, s.master, slices), s.indices(targets), merged, nll);
+        s.backend.logits_gradient(x, s.indices(targets), s.in({rows}, s.master, lse), 0.01, dlogits);
+        return std::vector<Tensor>{statistics, merged, nll, dlogits};
       });
     }
 }

@@ -38,6 +38,9 @@ TEST_F(ReferenceKernels, PlainOnes) {
   const Tensor packed = out({2, 2});
   b_.pack({x, 1, 2}, packed);
   EXPECT_EQ(read(packed), (Values{2, 3, 5, 6}));
+  const Tensor unpacked = in({2, 3}, {7, 7, 7, 7, 7, 7});
+  b_.unpack(packed, {unpacked, 0, 2});
+  EXPECT_EQ(read(unpacked), (Values{2, 3, 7, 5, 6, 7}));
 }
 
 TEST_F(ReferenceKernels, EmbeddingWritesOrAccumulates) {
@@ -46,6 +49,17 @@ TEST_F(ReferenceKernels, EmbeddingWritesOrAccumulates) {
   EXPECT_EQ(read(x), (Values{5, 6, 1, 2, 5, 6}));
   b_.embedding(index, table, x, Write::accumulate);
   EXPECT_EQ(read(x), (Values{10, 12, 2, 4, 10, 12}));
+}
+
+TEST_F(ReferenceKernels, EmbeddingOfNothingIsZero) {
+  const Tensor index = Tensor::from<std::int32_t>(b_.runtime(), {3}, {-1, 1, -1}), table = in({2, 2}, {1, 2, 3, 4}), x = out({3, 2});
+  b_.embedding(index, table, x, Write::overwrite);
+  EXPECT_EQ(read(x), (Values{0, 0, 3, 4, 0, 0}));
+  b_.embedding(index, table, x, Write::accumulate);
+  EXPECT_EQ(read(x), (Values{0, 0, 6, 8, 0, 0}));
+  const Tensor dtable = zeros({2, 2});
+  b_.embedding_backward(index, in({3, 2}, {1, 2, 3, 4, 5, 6}), dtable);
+  EXPECT_EQ(read(dtable), (Values{0, 0, 3, 4}));
 }
 
 TEST_F(ReferenceKernels, EmbeddingGradient) {
@@ -183,6 +197,36 @@ TEST_F(ReferenceKernels, CrossEntropyByHandAndGradient) {
                       return std::vector<Values>{read(d)};
                     }},
                    {random_values(5, 1, 2.0)});
+}
+
+// Slices of a vocabulary, one of them empty, give what the whole gives.
+TEST_F(ReferenceKernels, CrossEntropyOfSlicesIsThatOfTheWhole) {
+  const std::int64_t rows = 6, vocab = 9;
+  const std::vector<std::int32_t> targets = {0, 8, -1, 4, 3, 5};
+  const Tensor logits = in({rows, vocab}, random_values(rows * vocab, 1, 3.0));
+  const Tensor nll = out({rows}), dlogits = out({rows, vocab});
+  b_.cross_entropy(logits, Tensor::from(b_.runtime(), {rows}, targets), 0.3, nll, dlogits);
+
+  const std::vector<std::int64_t> borders = {0, 4, 4, 9};
+  const Tensor statistics = out({3, rows, 2}), lse = out({rows}), merged = out({rows}), gradient = out({rows, vocab});
+  std::vector<Tensor> slices, local_targets;
+  for (std::size_t s = 0; s < 3; ++s) {
+    const std::int64_t first = borders[s], width = borders[s + 1] - first;
+    std::vector<std::int32_t> local = targets;
+    for (std::int32_t& t : local) t = t < 0 ? -1 : t >= first && t < first + width ? t - static_cast<std::int32_t>(first) : static_cast<std::int32_t>(width);
+    local_targets.push_back(Tensor::from(b_.runtime(), {rows}, local));
+    slices.push_back(out({rows, width}));
+    b_.pack({logits, first, width}, slices.back());
+    b_.logits_statistics(slices.back(), local_targets.back(), statistics.slice(static_cast<std::int64_t>(s), 1).reshape({rows, 2}));
+  }
+  for (std::size_t s = 0; s < 3; ++s) {
+    b_.merge_logits_statistics(statistics, local_targets[s], lse, merged);
+    EXPECT_LT(relative_error(read(merged), read(nll)), tolerance::f64_reordered);
+    const Tensor part = out(slices[s].shape());
+    b_.logits_gradient(slices[s], local_targets[s], lse, 0.3, part);
+    b_.unpack(part, {gradient, borders[s], borders[s + 1] - borders[s]});
+  }
+  EXPECT_LT(relative_error(read(gradient), read(dlogits)), tolerance::f64_reordered);
 }
 
 TEST_F(ReferenceKernels, AdamWByHand) {
