@@ -22,8 +22,8 @@
 #include "jobs/commands/prepare.h"
 #include "jobs/commands/train.h"
 #include "jobs/commands/verify.h"
+#include "jobs/mesh_setup.h"
 #include "parallel/comm/mpi.h"
-#include "parallel/context.h"
 
 namespace {
 
@@ -31,18 +31,19 @@ using namespace lexring;
 using Arguments = std::vector<std::string>;
 using World = std::shared_ptr<Communicator>;
 
+/// Who takes part in a command.
+enum class Ranks {
+  first,     ///< rank 0 alone
+  launched,  ///< all that a launcher started; one process needs no MPI
+  all        ///< all, and MPI always, which tells a lost launch from one process
+};
+
 struct Command {
   const char* name;
   const char* summary;
-  bool parallel;  ///< every rank takes part; otherwise rank 0 works alone
+  Ranks ranks;
   int (*run)(const Arguments&, const World&);
 };
-
-template <int (*command)(const Arguments&, Context&)>
-int with_context(const Arguments& args, const World& world) {
-  Context context(world, make_mesh(world->size(), 0, 1, 1));
-  return command(args, context);
-}
 
 template <int (*command)(const Arguments&)>
 int alone(const Arguments& args, const World&) {
@@ -50,13 +51,13 @@ int alone(const Arguments& args, const World&) {
 }
 
 constexpr Command commands[] = {
-    {"prepare", "text, JSONL and JSONL.zst -> tokens in HDF5", false, alone<prepare_command>},
-    {"train", "pretrain a model; resumes by itself", true, train_command},
-    {"evaluate", "loss and perplexity by length, pattern and position; tables and a report", true, with_context<evaluate_command>},
-    {"generate", "continue a prompt from a checkpoint", false, alone<generate_command>},
-    {"inspect", "what is in a data set or a checkpoint; verifies it", false, alone<inspect_command>},
-    {"verify", "run golden cases on this machine", true, with_context<verify_command>},
-    {"bench", "speed and memory of training steps, as JSON", true, bench_command},
+    {"prepare", "text, JSONL and JSONL.zst -> tokens in HDF5", Ranks::first, alone<prepare_command>},
+    {"train", "pretrain a model; resumes by itself", Ranks::all, train_command},
+    {"evaluate", "loss and perplexity by length, pattern and position; tables and a report", Ranks::all, evaluate_command},
+    {"generate", "continue a prompt from a checkpoint", Ranks::launched, generate_command},
+    {"inspect", "what is in a data set or a checkpoint; verifies it", Ranks::first, alone<inspect_command>},
+    {"verify", "run golden cases on this machine", Ranks::all, verify_command},
+    {"bench", "speed and memory of training steps, as JSON", Ranks::all, bench_command},
 };
 
 void print_usage() {
@@ -84,6 +85,14 @@ bool launched_by_mpi() {
   return false;
 }
 
+/// Tasks that Slurm says this launch has; 0: it says nothing. srun tells its own; in a batch script, and so to what mpirun starts from
+/// there, it is the job's. On further nodes mpirun's processes are children of its daemons, which srun started: that number is not ours.
+int slurm_tasks() {
+  const char* tasks = std::getenv("SLURM_NTASKS");
+  const bool by_mpirun = std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr, inside_step = std::getenv("SLURM_STEP_NUM_TASKS") != nullptr;
+  return tasks == nullptr || (by_mpirun && inside_step) ? 0 : std::atoi(tasks);
+}
+
 /// Most errors are the same on every rank; rank 0 speaks first and ends the others before they repeat it.
 int report(const std::string& message, int code, MpiSession* session) {
   const bool several = session != nullptr && session->world()->size() > 1;
@@ -109,12 +118,13 @@ int main(int argc, char** argv) {
   }
   std::unique_ptr<MpiSession> session;
   try {
-    const bool known =
-        std::any_of(std::begin(commands), std::end(commands), [&](const Command& c) { return all[0] == c.name && c.parallel; });
-    if (known || launched_by_mpi()) session = std::make_unique<MpiSession>(argc, argv);
+    const bool needs_mpi =
+        std::any_of(std::begin(commands), std::end(commands), [&](const Command& c) { return all[0] == c.name && c.ranks == Ranks::all; });
+    if (needs_mpi || launched_by_mpi()) session = std::make_unique<MpiSession>(argc, argv);
     const Command& command = find_command(all[0]);
     const World world = session ? session->world() : World(make_self_communicator());
-    if (!command.parallel && world->rank() > 0) return 0;
+    if (command.ranks == Ranks::first && world->rank() > 0) return 0;
+    if (command.ranks != Ranks::first && world->rank() == 0 && session) check_launch(world->size(), slurm_tasks());
     return command.run(Arguments(all.begin() + 1, all.end()), world);
   } catch (const UsageError& error) {
     return report(error.what(), 2, session.get());

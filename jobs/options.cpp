@@ -35,6 +35,8 @@ void check(const Options& o) {
   at_least("mesh.dp", o.mesh.dp, 0);
   at_least("mesh.cp", o.mesh.cp, 1);
   at_least("mesh.tp", o.mesh.tp, 1);
+  at_least("mesh.ulysses", o.mesh.ulysses, 0);
+  at_least("watchdog.seconds", o.watchdog_seconds, 0);
   require_usage(o.train.minutes >= 0, "train.minutes = {} is impossible; give 0 (use train.steps) or more", o.train.minutes);
   require_usage(o.optimizer.clip >= 0, "optimizer.clip = {} is impossible; give 0 (off) or more", o.optimizer.clip);
   check(lr_schedule(o));
@@ -73,7 +75,10 @@ KeyTable option_keys(Options& o) {
   key("train.seed", &t.seed, "seed of initial values and data order");
   choice("train.precision", &t.precision, "working precision of matrix products and activations", {"bf16", "fp32", "fp64"});
   choice("train.residual", &t.residual, "dtype of the residual stream", {"f32", "bf16"});
-  choice("train.recompute", &t.recompute, "block: keep only each block's input and recompute the rest in backward", {"none", "block"});
+  choice(
+      "train.recompute", &t.recompute,
+      "what backward computes again instead of keeping it; attention: the feed-forward block's inner width; block: all but a block's input",
+      {"none", "attention", "block"});
   key("train.valid_every", &t.valid_every, "steps between validations; 0: only at the end", "steps");
   key("train.valid_windows", &t.valid_windows, "windows of train.length tokens in a validation", "windows");
 
@@ -89,13 +94,18 @@ KeyTable option_keys(Options& o) {
   key("optimizer.weight_decay", &p.weight_decay, "decoupled decay of matrices");
   key("optimizer.clip", &p.clip, "largest global norm of the gradient; 0: no clipping");
 
-  key("mesh.dp", &o.mesh.dp, "data-parallel replicas", "ranks", "what is left");
-  key("mesh.cp", &o.mesh.cp, "ranks that share a sequence", "ranks");
-  key("mesh.tp", &o.mesh.tp, "ranks that share a layer's matrices", "ranks");
+  choice("optimizer.shard", &p.shard,
+         "what each replica keeps only its part of: the moments (ZeRO-1), or the summed gradients too (ZeRO-2)",
+         {"none", "state", "gradients"});
+
+  table.add(mesh_keys(o.mesh));
+  table.add(sequence_keys(o.sequence));
 
   key("checkpoint.directory", &o.checkpoint.directory, "the run's directory: config.ini, metrics.jsonl, step-*/", "directory");
   key("checkpoint.every", &o.checkpoint.every, "steps between checkpoints; 0: at the end only", "steps");
   key("checkpoint.keep", &o.checkpoint.keep, "newest checkpoints that stay; 0: all", "checkpoints");
+
+  key("watchdog.seconds", &o.watchdog_seconds, "a run ends when a rank waited so long for another; 0: never", "seconds");
 
   auto& m = o.model;
   key("model.vocab", &m.vocab, "vocabulary", "tokens", "the dataset's");
@@ -167,6 +177,13 @@ Options parse_ini_text(const std::string& text, const std::string& source) {
   return options;
 }
 
+WorkShape work_shape(const Options& o, int ranks) {
+  const std::int64_t replicas = std::max<std::int64_t>(ranks / (o.mesh.cp * o.mesh.tp), 1);
+  const std::int64_t sequences = o.train.micro_batch > 0 ? o.train.micro_batch : std::max<std::int64_t>(o.train.batch / replicas, 1);
+  const std::string& precision = o.train.precision;
+  return {sequences, o.train.length, precision == "fp64" ? 8 : precision == "bf16" ? 2 : 4};
+}
+
 std::string to_ini(const Options& options) {
   Options copy = options;
   return option_keys(copy).to_ini();
@@ -183,6 +200,7 @@ ModelRuntime runtime_of(const Options& options) {
   ModelRuntime runtime;
   runtime.precision = precision_of(options.train.precision);
   runtime.residual = runtime.precision == Precision::fp64 ? Dtype::f64 : options.train.residual == "bf16" ? Dtype::bf16 : Dtype::f32;
+  require_usage(options.train.recompute != "attention", "train.recompute = attention is not there yet; choose none or block");
   runtime.recompute = options.train.recompute == "block" ? Recompute::block : Recompute::none;
   return runtime;
 }

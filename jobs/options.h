@@ -10,6 +10,7 @@
 #include "framework/optim/adamw.h"
 #include "framework/optim/lr_schedule.h"
 #include "jobs/keys.h"
+#include "jobs/mesh_setup.h"
 #include "models/config.h"
 #include "models/transformer.h"
 
@@ -32,7 +33,7 @@ struct Options {
     std::int64_t seed = 1;
     std::string precision = "fp32";  ///< fp64 fp32 bf16
     std::string residual = "f32";    ///< f32 bf16
-    std::string recompute = "none";  ///< none block
+    std::string recompute = "none";  ///< none attention block
     std::int64_t valid_every = 0;    ///< 0: at the end only
     std::int64_t valid_windows = 64;
   } train;
@@ -43,17 +44,17 @@ struct Options {
     double final_fraction = 0.1;      ///< fraction of lr at the last step
     double power = 1.0;               ///< polynomial's exponent
     double weight_decay = 0.1;
-    double clip = 1.0;  ///< largest global norm of the gradient; 0: off
+    double clip = 1.0;           ///< largest global norm of the gradient; 0: off
+    std::string shard = "none";  ///< none state gradients
   } optimizer;
-  struct MeshSizes {
-    std::int64_t dp = 0;  ///< 0: what is left
-    std::int64_t cp = 1, tp = 1;
-  } mesh;
+  MeshKeys mesh;
+  SequenceKeys sequence;
   struct Checkpoint {
     std::string directory = "runs/default";
     std::int64_t every = 1000;  ///< steps; 0: at the end only
     std::int64_t keep = 3;      ///< 0: all
   } checkpoint;
+  std::int64_t watchdog_seconds = 600;  ///< 0: off
 };
 
 /// The keys of a run, bound to `options`, which must outlive the table.
@@ -64,6 +65,8 @@ KeyTable option_keys(Options& options);
 Options parse_options(const std::vector<std::string>& args, const std::vector<Key>& extra = {});
 /// The configuration of a checkpoint or of a run's config.ini.
 Options parse_ini_text(const std::string& text, const std::string& source);
+/// Sequences that a replica of a launch of `ranks` computes at a time, for choose_mesh.
+WorkShape work_shape(const Options& options, int ranks);
 /// The full configuration; parse_ini_text gives the same Options.
 std::string to_ini(const Options& options);
 

@@ -10,7 +10,7 @@ set -euo pipefail
 build=(
   g++ cmake ninja-build pkg-config
   libopenmpi-dev openmpi-bin
-  libhdf5-dev libboost-program-options-dev libdnnl-dev ocl-icd-opencl-dev libfmt-dev libspdlog-dev nlohmann-json3-dev libsimdjson-dev libzstd-dev libxxhash-dev
+  libhdf5-dev libboost-program-options-dev libdnnl-dev ocl-icd-opencl-dev libfmt-dev nlohmann-json3-dev libsimdjson-dev libzstd-dev libxxhash-dev
 )
 tests=(libgtest-dev libbenchmark-dev python3-h5py)
 

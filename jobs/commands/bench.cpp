@@ -6,12 +6,13 @@
 #include <cstdio>
 #include <map>
 #include <optional>
-#include <random>
+#include <span>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "framework/backend/profiling.h"
+#include "framework/base/random.h"
 #include "framework/optim/clip.h"
 #include "jobs/metrics.h"
 #include "jobs/options.h"
@@ -33,12 +34,20 @@ tokens_per_second and seconds_per_step are of the median step, over all ranks; g
 12 x width per visible pair and layer; peak_mib is the process's largest resident memory, start_mib what it held before the model was built.
 )";
 
-ModelBatch random_batch(std::int64_t sequences, std::int64_t length, std::int64_t vocab, std::int64_t sinks, std::mt19937_64& random) {
-  std::uniform_int_distribution<std::int32_t> token(0, static_cast<std::int32_t>(vocab - 1));
-  std::vector<std::int32_t> ids(static_cast<std::size_t>(sequences * length)), targets(ids.size());
-  for (auto& id : ids) id = token(random);
-  for (auto& id : targets) id = token(random);
-  return make_batch(sequences, length, std::move(ids), std::move(targets), {}, sinks);
+/// Samples of a step: the same on every rank of a replica, and on every mesh.
+ModelBatch random_batch(const Options& o, const SampleRange& samples, std::int64_t step) {
+  const auto tokens = static_cast<std::uint64_t>(samples.count * o.train.length);
+  const std::uint64_t first =
+      (static_cast<std::uint64_t>(step * o.train.batch) + samples.first) * static_cast<std::uint64_t>(o.train.length);
+  const auto draw = [&](const char* what) {
+    std::vector<std::int32_t> ids;
+    for (std::uint64_t i = first; i < first + tokens; ++i) {
+      const std::uint64_t bits = random_bits(static_cast<std::uint64_t>(o.train.seed), stream_id(what), i);
+      ids.push_back(static_cast<std::int32_t>(bits % static_cast<std::uint64_t>(o.model.vocab)));
+    }
+    return ids;
+  };
+  return make_batch(samples.count, o.train.length, draw("bench.ids"), draw("bench.targets"), {}, o.model.attention.sinks);
 }
 
 /// Time per part of a step, the largest first, with the kernels of each.
@@ -79,9 +88,10 @@ int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   require_usage(steps >= 1, "steps = {} is impossible; give at least 1", steps);
   if (o.model.vocab == 0) o.model.vocab = 256;
   check(o.model);
-  const Context context(world, make_mesh(world->size(), static_cast<int>(o.mesh.dp), 1, 1));
-  Communicator& replicas = context.axis(Axis::dp);
-  const auto ranges = micro_batches(0, o.train.batch, replicas.rank(), replicas.size(), o.train.micro_batch);
+  const RunMesh run = make_run_mesh(world, o.mesh, o.sequence, o.model, work_shape(o, world->size()));
+  const Context& context = run.context;
+  const auto ranges = micro_batches(0, o.train.batch, context.axis(Axis::dp).rank(), context.axis(Axis::dp).size(), o.train.micro_batch);
+  if (first && world->size() > 1) fmt::print(stderr, "{}\n", run.description);
 
   const auto device = make_backend(o.device);
   ProfilingBackend profiling(*device);
@@ -91,7 +101,6 @@ int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   model.initialise(static_cast<std::uint64_t>(o.train.seed));
   AdamWOptimizer optimizer(backend, model.parameters(), adamw_hyper(o));
 
-  std::mt19937_64 random(static_cast<std::uint64_t>(world->rank()));
   const double scale = 1.0 / static_cast<double>(o.train.batch * o.train.length);
   std::vector<double> seconds;
   double flops = 0, loss = 0;
@@ -102,14 +111,12 @@ int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Co
     model.zero_gradients();
     flops = loss = 0;
     for (const SampleRange& range : ranges) {
-      const ModelBatch batch = random_batch(range.count, o.train.length, o.model.vocab, o.model.attention.sinks, random);
+      const ModelBatch batch = random_batch(o, range, step);
       loss += model.train_step(batch, scale).nll_sum * scale;
       flops += model.step_flops(batch);
     }
     const Tensor gradients = model.gradients();
-    if (gradients.dtype() == Dtype::f32) {
-      replicas.all_reduce(std::span<float>(gradients.data<float>(), static_cast<std::size_t>(gradients.elements())), Reduce::sum);
-    }
+    context.replicas().start_all_reduce({gradients.raw(), gradients.bytes()}, gradients.dtype()).wait();
     optimizer.step(o.optimizer.lr, clip_scale(global_norm(backend, gradients), o.optimizer.clip));
     backend.runtime().synchronise();
     seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
@@ -119,20 +126,21 @@ int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   for (const double s : seconds) total += s;
   std::nth_element(seconds.begin(), seconds.begin() + steps / 2, seconds.end());
   const double median = seconds[static_cast<std::size_t>(steps / 2)];
-  std::vector<double> sums = {flops, loss};
-  world->all_reduce(std::span<double>(sums), Reduce::sum);
+  context.axis(Axis::dp).all_reduce(std::span<double>(&flops, 1), Reduce::sum);
+  context.replicas().all_reduce(std::span<double>(&loss, 1), Reduce::sum);
   if (!first) return 0;
   if (profile) print_profile(profiling.times(), total, static_cast<double>(steps));
   const auto round = [](double value, double parts) { return std::round(value * parts) / parts; };
   const nlohmann::ordered_json line = {{"tokens_per_second", round(static_cast<double>(o.train.batch * o.train.length) / median, 10)},
-                                       {"gflops", round(sums[0] / median / 1e9, 10)},
+                                       {"gflops", round(flops / median / 1e9, 10)},
                                        {"peak_mib", round(peak_memory_mib(), 10)},
                                        {"start_mib", round(start_mib, 10)},
                                        {"seconds_per_step", round(median, 1e4)},
-                                       {"loss", round(sums[1], 1e4)},
+                                       {"loss", round(loss, 1e4)},
                                        {"device", std::string(backend.name())},
                                        {"precision", o.train.precision},
                                        {"ranks", world->size()},
+                                       {"mesh", context.mesh().describe()},
                                        {"parameters", model.parameter_count()},
                                        {"length", o.train.length},
                                        {"batch", o.train.batch}};

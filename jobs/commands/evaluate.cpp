@@ -13,6 +13,7 @@
 #include "jobs/evaluation/evaluator.h"
 #include "jobs/evaluation/output.h"
 #include "jobs/evaluation/tables.h"
+#include "jobs/mesh_setup.h"
 #include "jobs/model_state.h"
 #include "jobs/options.h"
 #include "jobs/progress.h"
@@ -36,6 +37,8 @@ struct Arguments {
   std::vector<std::int64_t> lengths, resolution;
   std::vector<std::string> patterns;
   std::int64_t tokens = 0, chunk = 4096, window = 0, block = 0, sinks = -1;
+  MeshKeys mesh;
+  SequenceKeys sequence;
 
   KeyTable keys() {
     KeyTable table;
@@ -48,12 +51,14 @@ struct Arguments {
          {"tokens", &tokens, "tokens to score, from the first of the data", "tokens", "262144, or the longest length if that is more"},
          {"data.documents", &documents, "mask hides other documents of a window, ignore does not", "", "", {"mask", "ignore"}},
          {"resolution", &resolution, "lengths at which attention resolution is measured; 0: none", "tokens", "the lengths up to 2048"},
-         {"chunk", &chunk, "tokens of one forward pass; memory depends on this, not on the length", "tokens"},
+         {"chunk", &chunk, "tokens of one forward pass; longer windows are streamed, or shared by mesh.cp", "tokens"},
          {"attention.block", &block, "of the blockwise pattern", "tokens", "the checkpoint's"},
          {"attention.window", &window, "of the window patterns", "tokens", "the checkpoint's, or train.length"},
          {"attention.sinks", &sinks, "of the sink_window pattern", "tokens", "the checkpoint's, or 4"},
          {"train.precision", &precision, "working precision", "", "that of the training", {"bf16", "fp32", "fp64"}},
          {"device", &device, "what computes", "", "", {"auto", "reference", "cpu", "cuda"}}});
+    table.add(mesh_keys(mesh));
+    table.add(sequence_keys(sequence));
     return table;
   }
 };
@@ -126,6 +131,14 @@ void check(const Arguments& args) {
   require_usage(args.chunk >= 1, "--chunk {} is impossible; give 1 token or more, e.g. 4096", args.chunk);
 }
 
+/// The mesh, for the longest windows and the pattern that sees most.
+RunMesh mesh_of(const std::shared_ptr<Communicator>& world, const Arguments& args, const Options& options) {
+  ModelConfig model = options.model;
+  const bool causal = std::find(args.patterns.begin(), args.patterns.end(), "causal") != args.patterns.end();
+  model.attention = pattern_of(causal ? "causal" : args.patterns.front(), args, options);
+  return make_run_mesh(world, args.mesh, args.sequence, model, {1, args.lengths.back(), options.train.precision == "bf16" ? 2 : 4});
+}
+
 /// All cells and resolutions; collective.
 void measure_all(EvaluationResults& results, const Arguments& args, const Options& options, Transformer& model, const Context& context,
                  const Dataset& dataset) {
@@ -178,10 +191,10 @@ void write_all(const EvaluationResults& results, const OutputDirectory& output, 
 
 }  // namespace
 
-int evaluate_command(const std::vector<std::string>& words, Context& context) {
+int evaluate_command(const std::vector<std::string>& words, const std::shared_ptr<Communicator>& world) {
   Arguments args;
   const KeyTable keys = args.keys();
-  const bool first_rank = context.world().rank() == 0;
+  const bool first_rank = world->rank() == 0;
   if (asks_help(words)) {
     if (first_rank) fmt::print("{}{}", usage, keys.help());
     return 0;
@@ -197,7 +210,11 @@ int evaluate_command(const std::vector<std::string>& words, Context& context) {
     options.train.precision = args.precision;
     if (args.precision != "bf16") options.train.residual = "f32";
   }
+  options.sequence = args.sequence;
   fill_defaults(args, options);
+  const RunMesh mesh = mesh_of(world, args, options);
+  const Context& context = mesh.context;
+  if (first_rank && world->size() > 1) fmt::print(stderr, "{}\n", mesh.description);
   const Dataset dataset = Dataset::open(args.data);
   require(dataset.vocab() == options.model.vocab,
           "{} has a vocabulary of {} and the model of {} one of {}; evaluate on data prepared with the tokenizer of the training",
@@ -209,7 +226,7 @@ int evaluate_command(const std::vector<std::string>& words, Context& context) {
     require_usage(length >= 2 && length <= results.tokens,
                   "attention resolution at {} tokens is impossible; choose --resolution from 2 to {}", length, results.tokens);
   }
-  reader.verify(context.world());
+  reader.verify(*world);
   const auto backend = make_backend(args.device);
   Transformer model(options.model, runtime_of(options), context, *backend);
   load_parameters(reader, model);
@@ -228,7 +245,7 @@ int evaluate_command(const std::vector<std::string>& words, Context& context) {
   results.date = now();
   results.step = reader.state().step;
   results.parameters = model.parameter_count();
-  results.ranks = context.world().size();
+  results.ranks = world->size();
   results.train_length = options.train.length;
   results.lengths = args.lengths;
   measure_all(results, args, options, model, context, dataset);

@@ -1,14 +1,17 @@
 #include "jobs/commands/generate.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdio>
 #include <numeric>
 #include <random>
+#include <span>
 
 #include <fmt/format.h>
 
 #include "datasets/tokenizer.h"
+#include "jobs/mesh_setup.h"
 #include "jobs/model_state.h"
 #include "jobs/options.h"
 #include "models/transformer.h"
@@ -19,6 +22,7 @@ namespace {
 const char* const usage = R"(lexring generate: continue a prompt from a checkpoint
 
   lexring generate --checkpoint runs/quickstart --prompt "=head1 NAME" --tokens 400
+  mpirun -n 2 lexring generate --checkpoint runs/quickstart --prompt "=head1 NAME" --mesh.tp 2
 )";
 
 /// The next tokens of the one sequence in the cache: they belong to the document that began at position 0.
@@ -63,12 +67,25 @@ std::vector<float> as_floats(const Tensor& logits) {
   return {values.begin(), values.end()};
 }
 
+/// One token at a time has nothing for replicas or ring to share.
+void check_mesh(const MeshKeys& mesh, int ranks) {
+  require_usage(mesh.cp == 1, "mesh.cp = {}: generation goes token by token, which ranks cannot share along the sequence; use mesh.tp",
+                mesh.cp);
+  require_usage(
+      mesh.dp <= 1 && mesh.tp == ranks,
+      "generation continues one text, which replicas cannot share, but {} processes were started with mesh.tp = {}; use --mesh.tp {} "
+      "where it divides the heads, or start {}",
+      ranks, mesh.tp, ranks, mesh.tp);
+}
+
 }  // namespace
 
-int generate_command(const std::vector<std::string>& args) {
+int generate_command(const std::vector<std::string>& args, const std::shared_ptr<Communicator>& world) {
   std::string checkpoint, prompt, device = "auto", precision;
   std::int64_t tokens = 256, top_k = 0, seed = 1;
   double temperature = 0.8;
+  MeshKeys mesh;
+  const bool first = world->rank() == 0;
   KeyTable table;
   table.add({{"checkpoint", &checkpoint, "a run's directory or a step-* directory in it", "directory"},
              {"prompt", &prompt, "text to continue"},
@@ -78,17 +95,19 @@ int generate_command(const std::vector<std::string>& args) {
              {"seed", &seed, "of the draws"},
              {"precision", &precision, "working precision", "", "that of the training", {"bf16", "fp32", "fp64"}},
              {"device", &device, "what computes", "", "", {"auto", "reference", "cpu", "cuda"}}});
+  table.add(mesh_keys(mesh));
   if (asks_help(args)) {
-    fmt::print("{}{}", usage, table.help());
+    if (first) fmt::print("{}{}", usage, table.help());
     return 0;
   }
   table.parse_arguments(args);
   require_usage(!checkpoint.empty(), "checkpoint is missing; give --checkpoint with a run's directory");
   require_usage(!prompt.empty(), "prompt is empty; a model continues text, so give at least one character with --prompt");
   require_usage(tokens >= 0 && top_k >= 0 && temperature >= 0, "tokens, top-k and temperature must not be negative");
+  check_mesh(mesh, world->size());
 
   const CheckpointReader reader(checkpoint);
-  reader.verify(*make_self_communicator());
+  reader.verify(*world);
   Options options = parse_ini_text(reader.state().configuration, reader.path().string() + " (stored configuration)");
   if (!precision.empty()) options.train.precision = precision;
   const ByteTokenizer tokenizer;
@@ -96,28 +115,33 @@ int generate_command(const std::vector<std::string>& args) {
           "{} has a vocabulary of {}, but the byte tokenizer's is {}; only models of bytes can write text yet", reader.path().string(),
           options.model.vocab, tokenizer.vocab());
   const auto backend = make_backend(device);
-  const Context context;
+  const RunMesh run = make_run_mesh(world, mesh, {}, options.model, {});
+  const Context& context = run.context;
   Transformer model(options.model, runtime_of(options), context, *backend);
   load_parameters(reader, model);
 
   std::vector<std::uint32_t> encoded;
   tokenizer.encode(prompt, encoded);
   std::vector<std::int32_t> ids(encoded.begin(), encoded.end());
-  std::fwrite(prompt.data(), 1, prompt.size(), stdout);
+  if (first) std::fwrite(prompt.data(), 1, prompt.size(), stdout);
   std::mt19937_64 random(static_cast<std::uint64_t>(seed));
   const auto cache = model.make_cache();
   std::int64_t position = 0;
   for (std::int64_t i = 0; i < tokens; ++i) {
     const ModelBatch batch = next_tokens(ids, position, options.model.attention.sinks);
     position += static_cast<std::int64_t>(ids.size());
-    const std::int32_t next = draw(as_floats(model.logits(batch, Transformer::Rows::last, cache.get())), temperature, top_k, random);
+    std::array<std::int32_t, 1> drawn = {
+        draw(as_floats(model.logits(batch, Transformer::Rows::last, cache.get())), temperature, top_k, random)};
+    world->broadcast(std::as_writable_bytes(std::span(drawn)), 0);  // unlike processors may round unlike
+    const std::int32_t next = drawn[0];
     if (next == tokenizer.end_of_document()) break;
     ids.assign(1, next);
+    if (!first) continue;
     const std::string bytes = tokenizer.decode(ids);
     std::fwrite(bytes.data(), 1, bytes.size(), stdout);
     std::fflush(stdout);
   }
-  std::fputc('\n', stdout);
+  if (first) std::fputc('\n', stdout);
   return 0;
 }
 

@@ -1,12 +1,16 @@
 /// `lexring generate`: continues a prompt from a checkpoint, token by token, with the key and value cache.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "parallel/comm/communicator.h"
+
 namespace lexring {
 
-/// Runs on one process. Writes the prompt and its continuation to standard output as they come.
-int generate_command(const std::vector<std::string>& args);
+/// One process, or several that share the layers' matrices (mesh.tp). Rank 0 writes the prompt and its continuation to standard output as
+/// they come.
+int generate_command(const std::vector<std::string>& args, const std::shared_ptr<Communicator>& world);
 
 }  // namespace lexring

@@ -1,12 +1,16 @@
 #include "jobs/commands/golden_case.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <span>
 
 #include <nlohmann/json.hpp>
 
 #include "framework/nn/init.h"
 #include "framework/optim/adamw.h"
+#include "jobs/exchange_choice.h"
+#include "jobs/whole_tensor.h"
 
 namespace lexring {
 
@@ -136,7 +140,8 @@ class Comparison {
   GoldenResult& result_;
 };
 
-void compare_gradients(Comparison& comparison, const Hdf5File& file, const std::string& name, Transformer& model, double tolerance) {
+void compare_gradients(Comparison& comparison, const Hdf5File& file, const std::string& name, Transformer& model, const Context& context,
+                       double tolerance) {
   std::vector<std::vector<double>> references;
   double whole = 0;
   for (const Parameter& parameter : model.parameters()) {
@@ -148,7 +153,8 @@ void compare_gradients(Comparison& comparison, const Hdf5File& file, const std::
   for (std::size_t i = 0; i < references.size(); ++i) {
     const Parameter& parameter = model.parameters()[i];
     const double own = norm(references[i]);
-    comparison.add("gradients/" + parameter.name, distance(to_host(parameter.gradient), references[i]),
+    comparison.add("gradients/" + parameter.name,
+                   distance(whole_tensor(parameter, parameter.gradient, context.axis(Axis::tp)), references[i]),
                    own < vanishing * whole ? whole : own, tolerance);
   }
 }
@@ -157,19 +163,29 @@ std::int64_t count_targets(const ModelBatch& batch) {
   return std::count_if(batch.targets.begin(), batch.targets.end(), [](std::int32_t target) { return target >= 0; });
 }
 
-void run(GoldenResult& result, const Hdf5File& file, const std::string& name, Precision precision, Backend& backend) {
+/// Each rank's gradients are of its own part of the sequences.
+void sum_gradients(Transformer& model, const Context& context) {
+  const Tensor gradients = model.gradients();
+  context.replicas().start_all_reduce({gradients.raw(), gradients.bytes()}, gradients.dtype()).wait();
+}
+
+void run(GoldenResult& result, const Hdf5File& file, const std::string& name, const ModelRuntime& runtime, const Context& context,
+         Backend& backend) {
   const ModelConfig config = parse_config(file.string_attribute(name, "config"));
-  const Context alone;
-  Transformer model(config, {.precision = precision}, alone, backend);
+  const std::int64_t tp = context.mesh().size(Axis::tp);
+  if (!heads_fit(config.heads, config.kv_heads, tp) ||
+      !heads_fit(config.heads / tp, std::max<std::int64_t>(config.kv_heads / tp, 1), context.mesh().ulysses))
+    throw UnsupportedError(fmt::format("{} heads with {} key and value heads do not fit this mesh", config.heads, config.kv_heads));
+  Transformer model(config, runtime, context, backend);
   for (const Parameter& parameter : model.parameters()) {
     const std::string weight = name + "/weights/" + parameter.name;
     require(file.shape(weight) == parameter.full_shape, "{}: {} has shape {}, the model's is {}", file.path().string(), weight,
             to_string(file.shape(weight)), to_string(parameter.full_shape));
-    set_values(parameter, file.read_all<double>(weight));
+    set_values(parameter, own_part(parameter, file.read_all<double>(weight)));
   }
   model.refresh_compute();
 
-  const GoldenTolerance tolerance = golden_tolerance(precision);
+  const GoldenTolerance tolerance = golden_tolerance(runtime.precision);
   Comparison comparison(result);
   const ModelBatch batch = read_batch(file, name, config);
   const auto logits = file.read_all<double>(name + "/logits");
@@ -181,11 +197,14 @@ void run(GoldenResult& result, const Hdf5File& file, const std::string& name, Pr
   AdamWOptimizer optimizer(backend, model.parameters(), AdamWHyper{.beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1});
   for (std::size_t step = 0; step < losses.size(); ++step) {
     model.zero_gradients();
-    const double loss = model.train_step(batch, scale).nll_sum * scale;
+    std::array<double, 1> nll = {model.train_step(batch, scale).nll_sum};
+    context.replicas().all_reduce(std::span<double>(nll), Reduce::sum);
+    sum_gradients(model, context);
+    const double loss = nll[0] * scale;
     if (step == 0) {
       const double reference = file.double_attribute(name, "loss");
       comparison.add("loss", std::abs(loss - reference), std::abs(reference), tolerance.loss);
-      compare_gradients(comparison, file, name, model, tolerance.gradient);
+      compare_gradients(comparison, file, name, model, context, tolerance.gradient);
     }
     // The loss of each of the three steps; the one after the last, and the parameters, where AdamW does not amplify rounding (see below).
     const double allowed = step < 3 ? tolerance.step_losses : tolerance.parameters;
@@ -194,7 +213,8 @@ void run(GoldenResult& result, const Hdf5File& file, const std::string& name, Pr
   }
   for (const Parameter& parameter : model.parameters()) {
     const auto reference = file.read_all<double>(name + "/adamw/" + parameter.name);
-    comparison.add("adamw/" + parameter.name, distance(to_host(parameter.value), reference), norm(reference), tolerance.parameters);
+    comparison.add("adamw/" + parameter.name, distance(whole_tensor(parameter, parameter.value, context.axis(Axis::tp)), reference),
+                   norm(reference), tolerance.parameters);
   }
 }
 
@@ -214,10 +234,11 @@ GoldenTolerance golden_tolerance(Precision precision) {
   fail("an unknown precision");
 }
 
-GoldenResult run_golden_case(const Hdf5File& file, const std::string& name, Precision precision, Backend& backend) {
+GoldenResult run_golden_case(const Hdf5File& file, const std::string& name, const ModelRuntime& runtime, const Context& context,
+                             Backend& backend) {
   GoldenResult result;
   try {
-    run(result, file, name, precision, backend);
+    run(result, file, name, runtime, context, backend);
   } catch (const UnsupportedError& error) {
     result.verdict = GoldenResult::Verdict::not_supported;
     result.reason = error.what();

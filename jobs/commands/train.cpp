@@ -19,16 +19,6 @@ const char* const usage = R"(lexring train: pretrain a model; run it under mpiru
 The same command goes on where it was stopped. Keys, on the command line or as INI sections:
 )";
 
-Mesh make_training_mesh(const Options& o, int ranks) {
-  require_usage(o.mesh.cp == 1, "mesh.cp = {}: sharing a sequence between ranks is not there yet; use mesh.cp = 1 and more of mesh.dp",
-                o.mesh.cp);
-  require_usage(o.mesh.tp == 1, "mesh.tp = {}: sharing matrices between ranks is not there yet; use mesh.tp = 1 and more of mesh.dp",
-                o.mesh.tp);
-  const Mesh mesh = make_mesh(ranks, static_cast<int>(o.mesh.dp), 1, 1);
-  micro_batches(0, o.train.batch, 0, mesh.size(Axis::dp), o.train.micro_batch);  // throws where the batch does not divide
-  return mesh;
-}
-
 /// The vocabulary comes from the data; a key may only confirm it.
 void take_vocabulary(Options& o, const Dataset& data) {
   require_usage(o.model.vocab == 0 || o.model.vocab == data.vocab(),
@@ -63,7 +53,10 @@ int train_command(const std::vector<std::string>& args, const std::shared_ptr<Co
     return 0;
   }
   Options o = parse_options(args);
-  const Context context(world, make_training_mesh(o, world->size()));
+  const RunMesh run = make_run_mesh(world, o.mesh, o.sequence, o.model, work_shape(o, world->size()));
+  const Context& context = run.context;
+  micro_batches(0, o.train.batch, 0, context.mesh().size(Axis::dp), o.train.micro_batch);  // throws where the batch does not divide
+  require_usage(o.optimizer.shard == "none", "optimizer.shard = {} is not there yet; choose none", o.optimizer.shard);
   require_usage(!o.data.train.empty(),
                 "data.train is missing: there is nothing to train on; make a data set with `lexring prepare --input "
                 "TEXT... --output corpus.h5` and give --data.train corpus.h5");
@@ -84,8 +77,8 @@ int train_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   Trainer trainer(o, context, *backend, train, valid ? &*valid : nullptr);
   if (checkpoint) trainer.resume(CheckpointReader(*checkpoint));
   if (first) {
-    fmt::print(stderr, "{:.1f} M parameters, {} tokens, {}, {} {}, {}\n", static_cast<double>(trainer.model().parameter_count()) / 1e6,
-               train.tokens(), context.mesh().describe(), backend->name(), o.train.precision,
+    fmt::print(stderr, "{}\n{:.1f} M parameters, {} tokens, {} {}, {}\n", run.description,
+               static_cast<double>(trainer.model().parameter_count()) / 1e6, train.tokens(), backend->name(), o.train.precision,
                checkpoint ? fmt::format("resumed from {}", checkpoint->string()) : std::string("from the start"));
   }
   if (trainer.options().train.minutes == 0 && trainer.step() >= trainer.options().train.steps) {

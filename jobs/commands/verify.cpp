@@ -2,9 +2,11 @@
 
 #include <array>
 #include <cstdio>
+#include <numeric>
 
 #include "jobs/commands/golden_case.h"
 #include "jobs/keys.h"
+#include "jobs/mesh_setup.h"
 #include "jobs/options.h"
 
 namespace lexring {
@@ -14,6 +16,7 @@ namespace {
 const char* const usage = R"(lexring verify: run golden cases of the reference on this machine
 
   lexring verify --golden golden.h5 --device cpu --precision bf16
+  mpirun -n 4 lexring verify --golden golden.h5 --mesh.cp 2 --mesh.tp 2
 )";
 
 Precision parse_precision(const std::string& name, bool reference) {
@@ -33,11 +36,23 @@ std::string describe(const GoldenResult& result) {
   return {};
 }
 
+/// Cases are too small for replicas: all ranks share each one.
+Mesh verification_mesh(const MeshKeys& keys, int ranks) {
+  require_usage(keys.dp <= 1 && keys.cp * keys.tp == ranks,
+                "verify computes one batch at a time (mesh.dp = 1): mesh.cp = {} times mesh.tp = {} must be the {} processes; use e.g. "
+                "--mesh.cp {}, or start {}",
+                keys.cp, keys.tp, ranks, ranks / std::gcd(ranks, static_cast<int>(keys.tp)), keys.cp * keys.tp);
+  const auto ulysses = static_cast<int>(std::max<std::int64_t>(keys.ulysses, 1));
+  return make_mesh(ranks, 1, static_cast<int>(keys.cp), static_cast<int>(keys.tp), ulysses);
+}
+
 }  // namespace
 
-int verify_command(const std::vector<std::string>& args, Context& context) {
+int verify_command(const std::vector<std::string>& args, const std::shared_ptr<Communicator>& world) {
   std::string golden, only, precision = "auto", device = "auto";
   bool strict = false;
+  MeshKeys mesh;
+  SequenceKeys sequence;
   KeyTable table;
   table.add(
       {{"golden", &golden, "golden cases, written by golden.py", "file"},
@@ -45,7 +60,9 @@ int verify_command(const std::vector<std::string>& args, Context& context) {
        {"precision", &precision, "working precision; auto: fp64 on reference, fp32 elsewhere", "", "", {"auto", "fp64", "fp32", "bf16"}},
        {"device", &device, "what computes", "", "", {"auto", "reference", "cpu", "cuda"}},
        {"strict", &strict, "a case that is not supported is a failure", "", "", {}, true}});
-  const bool speaks = context.world().rank() == 0;
+  table.add(mesh_keys(mesh));
+  table.add(sequence_keys(sequence));
+  const bool speaks = world->rank() == 0;
   if (asks_help(args)) {
     if (speaks) fmt::print("{}{}", usage, table.help());
     return 0;
@@ -53,12 +70,16 @@ int verify_command(const std::vector<std::string>& args, Context& context) {
   table.parse_arguments(args);
   require_usage(!golden.empty(), "golden is missing; give --golden with a file written by golden.py");
 
+  const Context context(world, verification_mesh(mesh, world->size()));
+  ModelRuntime runtime;
+  runtime.precision = parse_precision(precision, device == "reference");
+
   const Hdf5File file(golden, Hdf5File::Mode::read);
   const auto backend = make_backend(device);
   std::array<int, 3> counts = {0, 0, 0};
   for (const std::string& name : file.members("/")) {
     if (name.find(only) == std::string::npos || !file.is_group(name)) continue;
-    const GoldenResult result = run_golden_case(file, name, parse_precision(precision, device == "reference"), *backend);
+    const GoldenResult result = run_golden_case(file, name, runtime, context, *backend);
     ++counts[static_cast<std::size_t>(result.verdict)];
     if (!speaks) continue;
     fmt::print("{:<26} {}\n", name, describe(result));

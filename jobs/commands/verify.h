@@ -4,15 +4,17 @@
 /// every gradient, and the parameters and losses of three AdamW steps. Per tensor, error = |ours - reference| / |reference| (norms).
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
-#include "parallel/context.h"
+#include "parallel/comm/communicator.h"
 
 namespace lexring {
 
 /// One line a case (passed, failed with the worst tensor, not supported with the reason), the three counts; 1 on any failure, and with
-/// --strict on any case that is not supported. Every rank runs all cases, rank 0 prints.
-int verify_command(const std::vector<std::string>& args, Context& context);
+/// --strict on any case that is not supported. All ranks compute every case together on a mesh of cp x tp, with the tolerances of one rank;
+/// rank 0 prints, the exit code is the same everywhere.
+int verify_command(const std::vector<std::string>& args, const std::shared_ptr<Communicator>& world);
 
 }  // namespace lexring

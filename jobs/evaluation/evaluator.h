@@ -27,8 +27,8 @@ std::int64_t tokens_to_score(const Dataset& dataset, const std::vector<std::int6
 
 /// Losses of the windows of `length` under the model's present pattern. Windows are dealt to the data-parallel ranks in runs; all sums are
 /// f64 and the same on every rank afterwards. Windows shorter than a chunk are computed several at a time, longer ones chunk by chunk with
-/// a key and value cache. Fills sums, positions, seconds and memory; summarise() does the rest. Collective. `progress` gets tokens done by
-/// this rank.
+/// a key and value cache; where ranks share sequences (cp), longer ones at once, each rank its part. Fills sums, positions, seconds and
+/// memory; summarise() does the rest. Collective. `progress` gets tokens done by this rank.
 Cell measure(Transformer& model, const Context& context, const Dataset& dataset, const Stream& stream, std::int64_t length,
              const std::function<void(std::int64_t)>& progress = nullptr);
 

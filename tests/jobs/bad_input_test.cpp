@@ -46,6 +46,22 @@ TEST_F(BadInput, Meshes) {
   expect_refusal(train("x", "--mesh.cp 2"), 2, "mesh.cp = 2");
   expect_refusal(train("x", "--mesh.tp 2"), 2, "mesh.tp = 2");
   expect_refusal(train("x", "--mesh.dp 3"), 2, "mesh.dp");
+  const std::string model = "--model.heads 4 --model.kv_heads 2 ";
+  expect_refusal(mpirun(3) + train("x", model + "--mesh.tp 3"), 2, "choose 1, 2 or 4");
+  expect_refusal(mpirun(3) + train("x", model + "--mesh.cp 3 --mesh.ulysses 3"), 2, "mesh.ulysses = 3 must divide");
+  expect_refusal(mpirun(3) + train("x", model + "--mesh.dp 2"), 2, "but 3 were started; use mesh.dp = 3, or start 2");
+  expect_refusal(mpirun(3) + train("x", "--train.batch 4"), 2, "multiple of 3, e.g. 6");
+  expect_refusal(mpirun(2) + train("x", "--mesh.cp 2 --sequence.exchange halo"), 2, "choose ring");
+}
+
+TEST_F(BadInput, Launches) {
+  expect_refusal("SLURM_NTASKS=4 " + mpirun(2) + train("x", ""), 2, "SLURM_NTASKS says that there are 4");
+  expect_refusal("SLURM_NTASKS=4 " + train("x", ""), 1, "do not speak the same protocol");
+  EXPECT_EQ(run_process("SLURM_NTASKS=2 " + mpirun(2) + train("fits", "--train.steps 1")).exit_code, 0);
+  const std::string golden = std::string(LEXRING_SOURCE) + "/tests/models/golden/lex_everything.h5";
+  expect_refusal(mpirun(2) + binary() + " verify --golden " + golden, 2, "mesh.dp = 1");
+  expect_refusal(mpirun(2) + binary() + " generate --checkpoint x --prompt a", 2, "which replicas cannot share");
+  expect_refusal(mpirun(2) + binary() + " generate --checkpoint x --prompt a --mesh.cp 2", 2, "use mesh.tp");
 }
 
 TEST_F(BadInput, DataSets) {
@@ -106,6 +122,7 @@ TEST_F(BadInput, DamagedCheckpointsAreRefused) {
   std::filesystem::remove(missing / "shard-0000.h5");
   expect_refusal(train("x", "--resume " + missing.string()), 1, "shard-0000.h5");
   expect_refusal(binary() + " generate --checkpoint " + missing.string() + " --prompt a", 1, "shard-0000.h5");
+  expect_refusal(binary() + " generate --checkpoint " + flipped.string() + " --prompt a", 1, "shard-0000.h5");
   expect_refusal(train("x", "--model.layers 3 --resume " + checkpoint.string()), 2, "model.layers = 3");
   expect_refusal(train("x", "--train.seed 9 --resume " + checkpoint.string()), 2, "train.seed");
   write_text(shared() / "other.txt", 30000);

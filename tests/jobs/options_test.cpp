@@ -110,15 +110,39 @@ TEST_F(OptionsTest, ImpossibleValuesAreRefused) {
   EXPECT_HAS(refusal({"--train.steps", "0"}), "train.steps = 0");
   EXPECT_HAS(refusal({"--optimizer.beta2", "1"}), "optimizer.beta2 = 1");
   EXPECT_HAS(refusal({"--mesh.cp", "0"}), "mesh.cp = 0");
+  EXPECT_HAS(refusal({"--mesh.ulysses", "-1"}), "mesh.ulysses = -1");
+  EXPECT_HAS(refusal({"--watchdog.seconds", "-1"}), "watchdog.seconds = -1");
+  EXPECT_HAS(refusal({"--sequence.partition", "zagzig"}), "choose auto, zigzag, contiguous, striped");
+  EXPECT_HAS(refusal({"--sequence.exchange", "hallo"}), "choose auto, ring, halo");
+  EXPECT_HAS(refusal({"--optimizer.shard", "parameters"}), "choose none, state, gradients");
   EXPECT_HAS(refusal({"--train.precision", "fp64"}), "reference");
   EXPECT_HAS(refusal({"--train.residual", "bf16"}), "train.residual");
   EXPECT_HAS(message_of([] { make_backend("cuda"); }), "not built");
 }
 
 TEST_F(OptionsTest, IniRoundTrips) {
-  const Options o =
-      parse_options({"--model.layers", "12", "--optimizer.lr", "0.000123456789", "--data.train", "some dir/corpus = 1.h5",
-                     "--train.minutes", "2.5", "--model.bias", "false", "--attention.pattern", "blockwise", "--resume", "none"});
+  const Options o = parse_options({"--model.layers",
+                                   "12",
+                                   "--optimizer.lr",
+                                   "0.000123456789",
+                                   "--data.train",
+                                   "some dir/corpus = 1.h5",
+                                   "--train.minutes",
+                                   "2.5",
+                                   "--model.bias",
+                                   "false",
+                                   "--attention.pattern",
+                                   "blockwise",
+                                   "--resume",
+                                   "none",
+                                   "--mesh.ulysses",
+                                   "4",
+                                   "--sequence.partition",
+                                   "striped",
+                                   "--optimizer.shard",
+                                   "state",
+                                   "--watchdog.seconds",
+                                   "5"});
   const std::string text = to_ini(o);
   const Options again = parse_ini_text(text, "test");
   EXPECT_EQ(to_ini(again), text);
@@ -126,6 +150,10 @@ TEST_F(OptionsTest, IniRoundTrips) {
   EXPECT_EQ(again.optimizer.lr, 0.000123456789);
   EXPECT_EQ(again.data.train, "some dir/corpus = 1.h5");
   EXPECT_EQ(again.resume, "none");
+  EXPECT_EQ(again.mesh.ulysses, 4);
+  EXPECT_EQ(again.sequence.partition, "striped");
+  EXPECT_EQ(again.optimizer.shard, "state");
+  EXPECT_EQ(again.watchdog_seconds, 5);
   EXPECT_HAS(message_of([&] {
                Options odd = o;
                odd.data.train = "a#b";
@@ -141,6 +169,21 @@ TEST_F(OptionsTest, HelpListsEveryKeyWithUnitAndDefault) {
   for (const Key& key : table.keys()) EXPECT_HAS(help, "--" + key.name + " ");
   EXPECT_HAS(help, "sequence length [tokens] (default 256)");
   EXPECT_HAS(help, "(default train.length / 2)");
+}
+
+/// Every row of the README's table is a line of --help, so that neither forgets a key.
+TEST_F(OptionsTest, TheReadmeListsEveryKeyWithMeaningUnitAndDefault) {
+  std::ifstream stream(LEXRING_SOURCE "/configs/README.md");
+  const std::string readme((std::istreambuf_iterator<char>(stream)), std::istreambuf_iterator<char>());
+  Options defaults;
+  const KeyTable table = option_keys(defaults);
+  for (const Key& key : table.keys()) {
+    std::string text = key.meaning;
+    for (std::size_t i = 0; i < key.choices.size(); ++i) text += (i == 0 ? ": " : " ") + key.choices[i];
+    const std::string value = key.default_text.empty() ? text_of(key.target) : key.default_text;
+    const std::string unit = key.unit == "true|false" ? "true, false" : key.unit;
+    EXPECT_HAS(readme, "| `" + key.name + "` | " + text + " | " + unit + " | " + value + " |\n");
+  }
 }
 
 TEST_F(OptionsTest, ListsAndFlags) {

@@ -1,0 +1,167 @@
+#include "jobs/mesh_setup.h"
+
+#include <algorithm>
+#include <functional>
+#include <set>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <sys/utsname.h>
+
+#include "framework/base/error.h"
+#include "jobs/exchange_choice.h"
+
+namespace lexring {
+namespace {
+
+/// "1, 2 or 4": the numbers up to `most` that `fits` accepts.
+std::string choices(std::int64_t most, const std::function<bool(std::int64_t)>& fits) {
+  std::vector<std::int64_t> numbers;
+  for (std::int64_t n = 1; n <= most; ++n) {
+    if (fits(n)) numbers.push_back(n);
+  }
+  if (numbers.size() == 1) return fmt::format("{}", numbers[0]);
+  const std::int64_t last = numbers.back();
+  numbers.pop_back();
+  return fmt::format("{} or {}", fmt::join(numbers, ", "), last);
+}
+
+/// Whether every group of `size` neighbouring ranks is on one node.
+bool inside_nodes(const std::vector<std::string>& nodes, int size) {
+  for (std::size_t r = 0; r < nodes.size(); ++r) {
+    if (nodes[r] != nodes[r / static_cast<std::size_t>(size) * static_cast<std::size_t>(size)]) return false;
+  }
+  return true;
+}
+
+void check_tensor_parallel(const MeshKeys& keys, const ModelConfig& model, const std::vector<std::string>& nodes) {
+  const auto fits = [&](std::int64_t tp) { return heads_fit(model.heads, model.kv_heads, tp); };
+  require_usage(fits(keys.tp), "mesh.tp = {}: {} heads with {} key and value heads can be neither split nor replicated for it; choose {}",
+                keys.tp, model.heads, model.kv_heads, choices(model.heads, fits));
+  const auto stays = [&](std::int64_t tp) { return inside_nodes(nodes, static_cast<int>(tp)); };
+  require_usage(
+      keys.tp_across_nodes || stays(keys.tp),
+      "mesh.tp = {}: ranks of one group are on different nodes, and would wait for the network twice in every layer; choose mesh.tp = "
+      "{}, place neighbouring ranks on a node (srun --distribution=block, mpirun --map-by slot), or allow it with "
+      "--mesh.tp_across_nodes true",
+      keys.tp, choices(keys.tp, [&](std::int64_t tp) { return keys.tp % tp == 0 && fits(tp) && stays(tp); }));
+}
+
+void check_ulysses(const MeshKeys& keys, const ModelConfig& model) {
+  if (keys.ulysses == 0) return;
+  const auto fits = [&](std::int64_t u) {
+    return keys.cp % u == 0 && heads_fit(model.heads / keys.tp, std::max<std::int64_t>(model.kv_heads / keys.tp, 1), u);
+  };
+  require_usage(
+      keys.ulysses >= 1 && fits(keys.ulysses),
+      "mesh.ulysses = {} must divide mesh.cp = {} and the {} heads of a tensor-parallel rank, and split or replicate its {} key and "
+      "value heads; choose {}, or 0 to have it chosen",
+      keys.ulysses, keys.cp, model.heads / keys.tp, std::max<std::int64_t>(model.kv_heads / keys.tp, 1), choices(keys.cp, fits));
+}
+
+/// How many positions back the pattern sees at most; 0: to the beginning.
+std::int64_t reach_of(const AttentionConfig& attention) {
+  if (attention.pattern == "blockwise") return 2 * attention.block - 1;
+  if (attention.pattern == "window" || attention.pattern == "sink_window") return attention.window - 1;
+  return 0;
+}
+
+std::string partition_of(const SequenceKeys& sequence, const AttentionConfig& attention) {
+  if (sequence.partition != "auto") return sequence.partition;
+  return attention.pattern == "causal" ? "zigzag" : "contiguous";
+}
+
+/// The largest divisor of cp such that so many cp neighbours share a node.
+int cp_inside_node(const std::vector<std::string>& nodes, int cp, int tp) {
+  int most = 1;
+  for (int n = 2; n <= cp; ++n) {
+    if (cp % n == 0 && inside_nodes(nodes, n * tp)) most = n;
+  }
+  return most;
+}
+
+std::string node_name() {
+  utsname name{};
+  uname(&name);
+  return name.nodename;
+}
+
+std::vector<std::string> gather_nodes(Communicator& world) {
+  const std::string own = node_name();
+  std::vector<std::string> nodes;
+  for (const auto& bytes : world.all_gather(std::as_bytes(std::span(own)))) {
+    nodes.emplace_back(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  }
+  return nodes;
+}
+
+}  // namespace
+
+std::vector<Key> mesh_keys(MeshKeys& mesh) {
+  return {{"mesh.dp", &mesh.dp, "data-parallel replicas", "ranks", "what is left"},
+          {"mesh.cp", &mesh.cp, "ranks that share a sequence", "ranks"},
+          {"mesh.tp", &mesh.tp, "ranks that share a layer's matrices", "ranks"},
+          {"mesh.ulysses", &mesh.ulysses, "cp = ring x ulysses: of the ranks that share a sequence, those that exchange heads for it",
+           "ranks", "0: chosen from the shape"},
+          {"mesh.tp_across_nodes", &mesh.tp_across_nodes, "allow mesh.tp to leave a node", "true|false"}};
+}
+
+std::vector<Key> sequence_keys(SequenceKeys& sequence) {
+  return {{"sequence.partition",
+           &sequence.partition,
+           "how a sequence is dealt to the ranks that share it; auto: zigzag if a layer is causal, else contiguous",
+           "",
+           "",
+           {"auto", "zigzag", "contiguous", "striped"}},
+          {"sequence.exchange",
+           &sequence.exchange,
+           "how keys and values reach other ranks; auto: halo where a pattern reaches no further than the rank before, else ring",
+           "",
+           "",
+           {"auto", "ring", "halo"}}};
+}
+
+MeshChoice choose_mesh(const MeshKeys& keys, const SequenceKeys& sequence, const ModelConfig& model, const WorkShape& shape,
+                       const std::vector<std::string>& nodes) {
+  const auto ranks = static_cast<int>(nodes.size());
+  const auto dp = static_cast<int>(keys.dp), cp = static_cast<int>(keys.cp), tp = static_cast<int>(keys.tp);
+  make_mesh(ranks, dp, cp, tp);  // sizes first: what follows divides by them
+  check_tensor_parallel(keys, model, nodes);
+  check_ulysses(keys, model);
+  require_usage(
+      sequence.exchange != "halo" || model.attention.pattern != "causal",
+      "sequence.exchange = halo sends only the keys just before a rank's own, but attention.pattern = causal sees all of them; choose "
+      "ring, or another pattern");
+  ExchangeShape exchange;
+  exchange.sequences = shape.sequences;
+  exchange.length = shape.length;
+  exchange.heads = model.heads / keys.tp;
+  exchange.kv_heads = std::max<std::int64_t>(model.kv_heads / keys.tp, 1);
+  exchange.head_width = model.width / model.heads;
+  exchange.reach = sequence.exchange == "ring" ? 0 : reach_of(model.attention);
+  exchange.bytes = shape.bytes;
+  exchange.cp = cp;
+  exchange.cp_inside_node = cp_inside_node(nodes, cp, tp);
+  const ExchangeChoice choice = choose_exchange(exchange, cpu_speeds, static_cast<int>(keys.ulysses));
+  const Mesh mesh = make_mesh(ranks, dp, cp, tp, choice.ulysses);
+  std::string text = mesh.describe();
+  if (cp > 1) text += fmt::format(", {} partition, {}: {}", partition_of(sequence, model.attention), choice.name, choice.reason);
+  if (choice.ulysses > exchange.cp_inside_node) text += "\nmesh.ulysses leaves a node: heads are exchanged over the network in every layer";
+  return {mesh, text};
+}
+
+RunMesh make_run_mesh(const std::shared_ptr<Communicator>& world, const MeshKeys& keys, const SequenceKeys& sequence,
+                      const ModelConfig& model, const WorkShape& shape) {
+  MeshChoice choice = choose_mesh(keys, sequence, model, shape, gather_nodes(*world));
+  return {Context(world, choice.mesh), std::move(choice.description)};
+}
+
+void check_launch(int processes, int slurm_tasks) {
+  require_usage(
+      slurm_tasks == 0 || processes == slurm_tasks,
+      "{} processes run together, but SLURM_NTASKS says that there are {}; start all of them with `srun --mpi=pmix` or `mpirun -n {}`, "
+      "or, where {} are meant, with `srun -n {}` or with SLURM_NTASKS={} in front",
+      processes, slurm_tasks, slurm_tasks, processes, processes, processes);
+}
+
+}  // namespace lexring
