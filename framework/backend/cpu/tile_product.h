@@ -62,8 +62,11 @@ struct Left {
 
 template <class T, int Rows, int Vectors>
 inline void register_tile(const Left<T>& a, const Word<T>* b, float* c, std::int64_t c_stride, std::int64_t depth, bool accumulate) {
+  // Every loop over `sums` is unrolled: an array that is indexed by a variable anywhere lives on the stack, not in registers.
   f32v sums[Rows][Vectors];
+#pragma GCC unroll 8
   for (int r = 0; r < Rows; ++r) {
+#pragma GCC unroll 4
     for (int v = 0; v < Vectors; ++v) sums[r][v] = accumulate ? simd::load(c + r * c_stride + v * lanes) : f32v{};
   }
   const Word<T>* at = a.data;
@@ -75,20 +78,20 @@ inline void register_tile(const Left<T>& a, const Word<T>* b, float* c, std::int
       for (int v = 0; v < Vectors; ++v) sums[r][v] = WordOf<T>::multiply_add(sums[r][v], x, b + v * lanes);
     }
   }
+#pragma GCC unroll 8
   for (int r = 0; r < Rows; ++r) {
+#pragma GCC unroll 4
     for (int v = 0; v < Vectors; ++v) simd::store(c + r * c_stride + v * lanes, sums[r][v]);
   }
 }
 
-template <class T, int Vectors>
+/// Blocks of `Rows` rows, then what is left in halves.
+template <class T, int Vectors, int Rows = row_block>
 inline void panel_product(std::int64_t rows, Left<T> a, const Word<T>* b, float* c, std::int64_t c_stride, std::int64_t depth, bool accumulate) {
-  std::int64_t r = 0;
-  for (; r + row_block <= rows; r += row_block) {
-    register_tile<T, row_block, Vectors>({a.data + r * a.row_step, a.row_step, a.word_step}, b, c + r * c_stride, c_stride, depth, accumulate);
+  for (; rows >= Rows; rows -= Rows, a.data += Rows * a.row_step, c += Rows * c_stride) {
+    register_tile<T, Rows, Vectors>(a, b, c, c_stride, depth, accumulate);
   }
-  for (; r < rows; ++r) {
-    register_tile<T, 1, Vectors>({a.data + r * a.row_step, a.row_step, a.word_step}, b, c + r * c_stride, c_stride, depth, accumulate);
-  }
+  if constexpr (Rows > 1) panel_product<T, Vectors, Rows / 2>(rows, a, b, c, c_stride, depth, accumulate);
 }
 
 /// The packed right operand B [words, n].
