@@ -60,7 +60,8 @@ struct AttentionBackward {
   /// Read unless first, written unless last; may be undefined when first and last. Opaque between calls of one backend: the reference's
   /// are gradients of the rotated rows, without decay factors.
   Tensor dq_state, dk_state, dv_state;
-  /// Results in the working dtype: dq written when query_stage.last, dk and dv when key_stage.last.
+  /// Results in the working dtype: dq written when query_stage.last, dk and dv when key_stage.last. dk and dv may also be f32: what several
+  /// ranks add to one key is summed before it is rounded.
   Columns dq, dk, dv;
 };
 

@@ -67,10 +67,19 @@ class BackwardTask {
       store_state(call_.dv_state, rows_.first, rows_.count, call_.spec.kv_heads, kv_head_, dvalue_);
       return;
     }
+    if (call_.dk.dtype() == Dtype::f32) {
+      write_keys<float>();
+    } else {
+      write_keys<T>();
+    }
+  }
+
+  template <class Out>
+  void write_keys() {
     rotate_rows_back(dkey_, stride_, keys_.factors, rows_.first, rows_.count, width_, 1.0F,
-                     call_.dk.template data<T>() + rows_.first * call_.dk.stride() + kv_head_ * width_, call_.dk.stride());
+                     call_.dk.template data<Out>() + rows_.first * call_.dk.stride() + kv_head_ * width_, call_.dk.stride());
     rotate_rows_back(dvalue_, stride_, RowFactors{}, rows_.first, rows_.count, width_, 1.0F,
-                     call_.dv.template data<T>() + rows_.first * call_.dv.stride() + kv_head_ * width_, call_.dv.stride());
+                     call_.dv.template data<Out>() + rows_.first * call_.dv.stride() + kv_head_ * width_, call_.dv.stride());
   }
 
   /// One tile of queries of one head against all keys it sees.

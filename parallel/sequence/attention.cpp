@@ -1,0 +1,250 @@
+#include "parallel/sequence/attention.h"
+
+#include "parallel/sequence/rows.h"
+#include "parallel/sequence/travel.h"
+
+namespace lexring {
+namespace {
+
+Dtype statistics_dtype(Dtype working) { return working == Dtype::f64 ? Dtype::f64 : Dtype::f32; }
+
+/// Key and value columns of a fused product, which lie side by side.
+Columns keys_and_values(const AttentionSpec& spec, const Tensor& qkv) {
+  const std::int64_t width = spec.kv_heads * spec.head_width;
+  return {qkv, spec.heads * spec.head_width, 2 * width};
+}
+
+/// Keys that a block of attention meets: own rows, or rows that arrived.
+struct KeySide {
+  TokenTable tokens;
+  RotaryTable rotary;
+  Columns keys, values;
+};
+
+KeySide own_side(const SequenceTables& tables, const Tensor& qkv) {
+  const QueryKeyValue parts = split_columns(tables.own.spec, qkv);
+  return {tables.own.tokens, tables.own.rotary, parts.key, parts.value};
+}
+
+KeySide side_of(const SequenceTables& tables, const Block& block) {
+  const std::int64_t width = tables.own.spec.kv_heads * tables.own.spec.head_width;
+  const std::vector<Chunk>& chunks = tables.partition.place_chunks(block.route->source);
+  KeySide side{tokens_at(tables.partition.whole(), chunks, block.stop().rows), {}, {block.keys, 0, width}, {block.keys, width, width}};
+  if (tables.rotary) side.rotary = tables.rotary(side.tokens);
+  return side;
+}
+
+/// How many blocks the queries of a place meet, its own included.
+std::size_t block_count(const Schedule& schedule, int place) {
+  std::size_t blocks = 1;
+  for (const Route& route : schedule.routes) {
+    for (const Stop& stop : route.stops) blocks += stop.place == place && stop.used ? 1 : 0;
+  }
+  return blocks;
+}
+
+/// The stages of a place's blocks, one after the other.
+class Stages {
+ public:
+  explicit Stages(std::size_t blocks) : left_(blocks) {}
+  BlockStage next() {
+    const BlockStage stage{first_, --left_ == 0};
+    first_ = false;
+    return stage;
+  }
+
+ private:
+  std::size_t left_;
+  bool first_ = true;
+};
+
+class ForwardPass {
+ public:
+  ForwardPass(Backend& backend, Communicator& ring, const SequenceTables& tables, const Tensor& qkv)
+      : backend_(backend), ring_(ring), tables_(tables), qkv_(qkv), blocks_(block_count(tables.schedule, ring.rank())), stages_(blocks_) {
+    Runtime& runtime = backend.runtime();
+    const AttentionSpec& spec = tables.own.spec;
+    const std::int64_t rows = qkv.dim(0), width = spec.heads * spec.head_width;
+    const Dtype statistics = statistics_dtype(qkv.dtype());
+    output = Tensor(runtime, {rows, width}, qkv.dtype());
+    lse = Tensor(runtime, {rows, spec.heads}, statistics);
+    if (blocks_ == 1) return;
+    state_ = {Tensor(runtime, {rows, width}, statistics), Tensor(runtime, {rows, spec.heads}, statistics),
+              Tensor(runtime, {rows, spec.heads}, statistics)};
+  }
+
+  void run() {
+    const Schedule& schedule = tables_.schedule;
+    const int rounds = schedule.rounds();
+    const Columns own = keys_and_values(tables_.own.spec, qkv_);
+    KeyRound keys;
+    if (rounds > 0) keys = start_keys(ring_, schedule, 0, own, {});
+    attend(own_side(tables_, qkv_));
+    for (int round = 0; round < rounds; ++round) {
+      keys.messages.wait();
+      const std::vector<Block> here = std::move(keys.arriving);
+      if (round + 1 < rounds) keys = start_keys(ring_, schedule, round + 1, own, here);
+      for (const Block& block : here) {
+        if (block.stop().used) attend(side_of(tables_, block));
+      }
+    }
+  }
+
+  Tensor output, lse;
+
+ private:
+  void attend(const KeySide& side) {
+    const AttentionForward call{.spec = tables_.own.spec,
+                                .queries = tables_.own.tokens,
+                                .keys = side.tokens,
+                                .query_rotary = tables_.own.rotary,
+                                .key_rotary = side.rotary,
+                                .visible = tables_.own.visible,
+                                .q = split_columns(tables_.own.spec, qkv_).query,
+                                .k = side.keys,
+                                .v = side.values,
+                                .stage = stages_.next(),
+                                .state = state_,
+                                .output = output,
+                                .lse = lse};
+    check(call);
+    backend_.attention(call);
+  }
+
+  Backend& backend_;
+  Communicator& ring_;
+  const SequenceTables& tables_;
+  const Tensor& qkv_;
+  std::size_t blocks_;
+  Stages stages_;
+  AttentionState state_;
+};
+
+class BackwardPass {
+ public:
+  BackwardPass(Backend& backend, Communicator& ring, const SequenceTables& tables, const Tensor& qkv, const Tensor& doutput,
+               const Tensor& lse, const Tensor& delta)
+      : backend_(backend),
+        ring_(ring),
+        tables_(tables),
+        qkv_(qkv),
+        doutput_(doutput),
+        lse_(lse),
+        delta_(delta),
+        blocks_(block_count(tables.schedule, ring.rank())),
+        stages_(blocks_),
+        dqkv_(backend.runtime(), qkv.shape(), qkv.dtype()) {
+    own_ = gradients_of(qkv.rows());
+    if (blocks_ > 1) dq_state_ = Tensor(backend.runtime(), doutput.shape(), statistics_dtype(qkv.dtype()));
+  }
+
+  Tensor run() {
+    const Schedule& schedule = tables_.schedule;
+    const int rounds = schedule.rounds();
+    const Columns own = keys_and_values(tables_.own.spec, qkv_);
+    KeyRound keys;
+    GradientRound gradients;
+    if (rounds > 0) keys = start_keys(ring_, schedule, 0, own, {});
+    differentiate(own_side(tables_, qkv_), own_);
+    for (int round = 0; round < rounds; ++round) {
+      keys.messages.wait();
+      std::vector<Block> here = std::move(keys.arriving);
+      keys = {};
+      if (round + 1 < rounds) keys = start_keys(ring_, schedule, round + 1, own, here);
+      for (Block& block : here) {
+        block.gradients = gradients_of(block.keys.rows());
+        if (block.stop().used) {
+          differentiate(side_of(tables_, block), block.gradients);
+        } else {
+          backend_.fill(block.gradients, 0.0);
+        }
+      }
+      collect(gradients, here);
+      gradients = start_gradients(ring_, schedule, round, here, keys.arriving, own_);
+    }
+    collect(gradients, {});
+    write_own(own);
+    return dqkv_;
+  }
+
+ private:
+  /// [rows, 2 W]: of keys, of values.
+  Tensor gradients_of(std::int64_t rows) const {
+    return {backend_.runtime(), {rows, 2 * tables_.own.spec.kv_heads * tables_.own.spec.head_width}, statistics_dtype(qkv_.dtype())};
+  }
+
+  void differentiate(const KeySide& side, const Tensor& dkv) {
+    const std::int64_t width = dkv.row_elements() / 2;
+    const AttentionBackward call{.spec = tables_.own.spec,
+                                 .queries = tables_.own.tokens,
+                                 .keys = side.tokens,
+                                 .query_rotary = tables_.own.rotary,
+                                 .key_rotary = side.rotary,
+                                 .visible = tables_.own.visible,
+                                 .q = split_columns(tables_.own.spec, qkv_).query,
+                                 .k = side.keys,
+                                 .v = side.values,
+                                 .doutput = doutput_,
+                                 .lse = lse_,
+                                 .delta = delta_,
+                                 .query_stage = stages_.next(),
+                                 .key_stage = {},
+                                 .dq_state = dq_state_,
+                                 .dk_state = {},
+                                 .dv_state = {},
+                                 .dq = split_columns(tables_.own.spec, dqkv_).query,
+                                 .dk = {dkv, 0, width},
+                                 .dv = {dkv, width, width}};
+    check(call);
+    backend_.attention_backward(call);
+  }
+
+  /// Adds what arrived to the blocks it was meant for, and to own rows.
+  void collect(GradientRound& arrived, const std::vector<Block>& blocks) {
+    arrived.messages.wait();
+    for (const auto& [index, gradients] : arrived.passed_on) backend_.add(gradients, blocks[index].gradients);
+    for (const auto& [rows, gradients] : arrived.home) add_rows(backend_, gradients, rows, own_);
+  }
+
+  void write_own(const Columns& own) {
+    Tensor rounded = own_;
+    if (own_.dtype() != qkv_.dtype()) {
+      rounded = Tensor(backend_.runtime(), own_.shape(), qkv_.dtype());
+      backend_.cast(own_, rounded);
+    }
+    unpack(rounded, {dqkv_, own.first, own.width});
+  }
+
+  Backend& backend_;
+  Communicator& ring_;
+  const SequenceTables& tables_;
+  const Tensor &qkv_, &doutput_, &lse_, &delta_;
+  std::size_t blocks_;
+  Stages stages_;
+  Tensor dqkv_, own_, dq_state_;
+};
+
+}  // namespace
+
+Var sequence_attention(Tape& tape, Communicator& ring, const std::shared_ptr<const SequenceTables>& tables, const Var& qkv) {
+  require(ring.size() == tables->partition.ring(), "a partition over a ring of {} was given to group {} of {}", tables->partition.ring(),
+          ring.name(), ring.size());
+  ForwardPass forward(tape.backend(), ring, *tables, qkv.value());
+  forward.run();
+  Var output(forward.output);
+  tape.record([&backend = tape.backend(), &ring, tables, input = qkv.value(), lse = forward.lse, o = output.value(), o_slot = output.slot(),
+               qkv_slot = qkv.slot()]() mutable {
+    Tensor doutput = o_slot.take();
+    if (!doutput.defined()) {  // other places may need this one's keys: it takes part
+      doutput = Tensor(backend.runtime(), o.shape(), o.dtype());
+      backend.fill(doutput, 0.0);
+    }
+    const Tensor delta(backend.runtime(), lse.shape(), lse.dtype());
+    backend.attention_delta(o, doutput, delta);
+    o = Tensor();
+    qkv_slot.accumulate(backend, BackwardPass(backend, ring, *tables, input, doutput, lse, delta).run());
+  });
+  return output;
+}
+
+}  // namespace lexring
