@@ -42,6 +42,8 @@ Trainer::Trainer(const Options& options, const Context& context, Backend& backen
       model_(options.model, runtime_of(options), context, backend),
       optimizer_(backend, model_.parameters(), adamw_hyper(options)),
       writer_(options.checkpoint.directory, context.world(), static_cast<int>(options.checkpoint.keep)) {
+  const int tp = context.mesh().size(Axis::tp);
+  require_usage(tp == 1, "training with mesh.tp = {} is not supported yet; choose 1", tp);
   state_.dataset_hash = train.content_hash();
   model_.initialise(static_cast<std::uint64_t>(options.train.seed));
 }

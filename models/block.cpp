@@ -1,8 +1,8 @@
 #include "models/block.h"
 
 #include "framework/ops/gelu.h"
-#include "framework/ops/linear.h"
 #include "framework/ops/swiglu.h"
+#include "parallel/tensor/linear.h"
 
 namespace lexring {
 
@@ -14,31 +14,39 @@ NormedSum advance(Tape& tape, const Norm& layer, Dtype working, const Stream& in
   return {in.x, norm(tape, in.x, layer, working)};
 }
 
-Var apply(Tape& tape, const LinearWeights& layer, const Var& x) { return linear(tape, x, layer.weight, layer.bias); }
-
-Var sub_norm(Tape& tape, const Norm& layer, Var x) {
+/// Normalises rows of which every rank has some columns.
+Var sub_norm(Tape& tape, const Norm& layer, const RowShards& shards, Var x) {
   if (!layer.weight.value.defined()) return x;
-  return norm(tape, x, layer, x.value().dtype());
+  x = columns_to_rows(tape, x, shards, layer.weight.value.elements());
+  return rows_to_columns(tape, norm(tape, x, layer, x.value().dtype()), shards);
 }
 
 }  // namespace
 
-Stream block(Tape& tape, const LayerWeights& layer, Dtype working, const Attend& attend, Stream in) {
+Stream attention_half(Tape& tape, const LayerWeights& layer, Dtype working, const Attend& attend, const RowShards& shards, Stream in) {
   NormedSum normed = advance(tape, layer.attention_norm, working, in);
   in = {};
-  Var qkv = apply(tape, layer.qkv, normed.y);
+  Var qkv = column_parallel_linear(tape, normed.y, layer.qkv.weight, layer.qkv.bias, shards);
   normed.y = Var();
   Var attended = attend(tape, qkv);
   qkv = Var();
-  Var delta = apply(tape, layer.output, sub_norm(tape, layer.attention_sub_norm, std::move(attended)));
+  attended = sub_norm(tape, layer.attention_sub_norm, shards, std::move(attended));
+  return {std::move(normed.sum), row_parallel_linear(tape, attended, layer.output.weight, layer.output.bias, shards)};
+}
 
-  normed = add_norm(tape, normed.sum, delta, layer.ffn_norm, working);
-  delta = Var();
-  Var inner = apply(tape, layer.ffn_in, normed.y);
+Stream feed_forward_half(Tape& tape, const LayerWeights& layer, Dtype working, const RowShards& shards, Stream in) {
+  NormedSum normed = advance(tape, layer.ffn_norm, working, in);
+  in = {};
+  Var inner = column_parallel_linear(tape, normed.y, layer.ffn_in.weight, layer.ffn_in.bias, shards);
   normed.y = Var();
   const bool gated = inner.value().dim(1) != layer.down.weight.compute.dim(1);
   inner = gated ? swiglu(tape, inner) : gelu(tape, inner);
-  return {std::move(normed.sum), apply(tape, layer.down, sub_norm(tape, layer.ffn_sub_norm, std::move(inner)))};
+  inner = sub_norm(tape, layer.ffn_sub_norm, shards, std::move(inner));
+  return {std::move(normed.sum), row_parallel_linear(tape, inner, layer.down.weight, layer.down.bias, shards)};
+}
+
+Stream block(Tape& tape, const LayerWeights& layer, Dtype working, const Attend& attend, const RowShards& shards, Stream in) {
+  return feed_forward_half(tape, layer, working, shards, attention_half(tape, layer, working, attend, shards, std::move(in)));
 }
 
 Var final_norm(Tape& tape, const Norm& layer, Dtype working, const Stream& in) { return advance(tape, layer, working, in).y; }

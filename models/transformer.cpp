@@ -2,16 +2,18 @@
 
 #include <cmath>
 #include <numeric>
+#include <optional>
 #include <string_view>
 
 #include "framework/nn/init.h"
 #include "framework/ops/attention.h"
-#include "framework/ops/embedding.h"
-#include "framework/ops/linear_cross_entropy.h"
 #include "models/batch.h"
 #include "models/block.h"
 #include "models/patterns.h"
 #include "models/positions/rotary.h"
+#include "parallel/tensor/heads.h"
+#include "parallel/tensor/replicated.h"
+#include "parallel/tensor/vocabulary.h"
 
 namespace lexring {
 
@@ -29,9 +31,7 @@ void check(const ModelRuntime& runtime, const Context& context, const Backend& b
                 "the reference device computes in fp32 and fp64; choose another precision or device");
   require_usage(!reference || runtime.residual != Dtype::bf16,
                 "the reference device has no bf16 residual stream; choose train.residual = f32");
-  for (const Axis axis : {Axis::cp, Axis::tp}) {
-    require_usage(context.mesh().size(axis) == 1, "mesh.{} = {} is not supported yet; choose 1", name_of(axis), context.mesh().size(axis));
-  }
+  require_usage(context.mesh().size(Axis::cp) == 1, "mesh.cp = {} is not supported yet; choose 1", context.mesh().size(Axis::cp));
 }
 
 bool ends_with(std::string_view name, std::string_view end) {
@@ -49,6 +49,7 @@ std::vector<double> to_host_f64(const Tensor& tensor) {
 struct Transformer::Impl {
   ModelConfig config;
   ModelRuntime how;
+  Communicator& tp;
   Backend& backend;
   Dtype working, master, residual;
   std::unique_ptr<PositionEncoding> position;
@@ -56,13 +57,15 @@ struct Transformer::Impl {
   AttentionSpec spec;
   ParameterStore store;
   ModelWeights weights;
+  std::optional<ReplicatedGradients> replicated;
   RotaryTables rotary_tables;
   std::vector<std::int64_t> added_at;
   Tensor added;
 
-  Impl(const ModelConfig& model, const ModelRuntime& runtime, Backend& device)
+  Impl(const ModelConfig& model, const ModelRuntime& runtime, const Context& context, Backend& device)
       : config(model),
         how(runtime),
+        tp(context.axis(Axis::tp)),
         backend(device),
         working(working_dtype(runtime.precision)),
         master(runtime.precision == Precision::fp64 ? Dtype::f64 : Dtype::f32),
@@ -74,8 +77,10 @@ struct Transformer::Impl {
     spec.head_width = config.width / config.heads;
     spec.scale = 1.0 / std::sqrt(static_cast<double>(spec.head_width));
     position->specify(spec);
+    spec = own_heads(std::move(spec), tp);
     check_supported(spec);
-    weights = make_weights(config, backend, master, working, store);
+    weights = make_weights(config, tp, backend, master, working, store);
+    replicated.emplace(tp, store.parameters());
   }
 
   /// Tables of a batch, and the cache moved on to it.
@@ -93,15 +98,17 @@ struct Transformer::Impl {
     return made;
   }
 
-  Var embed(Tape& tape, const ModelBatch& batch) {
+  Var embed(Tape& tape, const ModelBatch& batch, const RowShards& shards) {
     Runtime& runtime = backend.runtime();
-    const std::int64_t rows = batch.tokens.rows();
-    std::vector<Lookup> lookups = {{Tensor::from(runtime, {rows}, batch.ids), weights.embedding}};
+    const Lookup tokens{Tensor::from(runtime, {shards.rows()}, slice_ids(batch.ids, config.vocab, tp)), weights.embedding};
+    const auto first = batch.tokens.position.begin() + shards.first();
+    const std::vector<std::int64_t> own(first, first + shards.count());
+    PositionTerms positions;
     if (position->learned_table()) {
-      const std::vector<std::int32_t> index(batch.tokens.position.begin(), batch.tokens.position.end());
-      lookups.push_back({Tensor::from(runtime, {rows}, index), weights.learned});
+      positions.lookup = {Tensor::from(runtime, {shards.count()}, std::vector<std::int32_t>(own.begin(), own.end())), weights.learned};
     }
-    return embedding(tape, lookups, added_positions(batch.tokens.position), residual);
+    positions.constant = added_positions(own);
+    return vocabulary_embedding(tape, tokens, positions, residual, shards);
   }
 
   /// The constant of the position method, kept while positions repeat (all steps of a training have the same); undefined: none.
@@ -128,35 +135,40 @@ struct Transformer::Impl {
     };
   }
 
-  /// The whole forward pass up to the input of the output projection, [N, D].
-  Var hidden(Tape& tape, const ModelBatch& batch, KeyValueCache* cache, const AttentionProbe& probe) {
+  Stream layer(Tape& tape, std::int64_t n, const Attend& with, const RowShards& shards, Stream in) {
+    const LayerWeights& parts = weights.layers[static_cast<std::size_t>(n)];
+    const Recompute again = tape.recording() ? how.recompute : Recompute::none;
+    if (again == Recompute::none) return block(tape, parts, working, with, shards, std::move(in));
+    const auto body = again == Recompute::block ? block : attention_half;
+    const std::vector<Var> out =
+        recompute(tape, {in.x, in.delta}, [this, body, &parts, with, shards](Tape& inner, const std::vector<Var>& vars) {
+          Stream next = body(inner, parts, working, with, shards, {vars[0], vars[1]});
+          return std::vector<Var>{next.x, next.delta};
+        });
+    if (again == Recompute::block) return {out[0], out[1]};
+    return feed_forward_half(tape, parts, working, shards, {out[0], out[1]});
+  }
+
+  /// The whole forward pass up to the input of the output projection, this rank's rows of [N, D].
+  Var hidden(Tape& tape, const ModelBatch& batch, const RowShards& shards, KeyValueCache* cache, const AttentionProbe& probe) {
     check(batch, config);
     require(cache == nullptr || batch.tokens.sequences.size() == 1, "a cache continues one sequence, but the batch has {}",
             batch.tokens.sequences.size());
     const std::shared_ptr<const AttentionTables> shared = tables(batch, cache);
-    Stream stream{embed(tape, batch), Var()};
+    Stream stream{embed(tape, batch, shards), Var()};
     for (std::int64_t n = 0; n < config.layers; ++n) {
-      const LayerWeights& layer = weights.layers[static_cast<std::size_t>(n)];
-      const Attend with = attend(n, shared, cache, probe);
-      if (how.recompute == Recompute::none || !tape.recording()) {
-        stream = block(tape, layer, working, with, std::exchange(stream, {}));
-        continue;
-      }
-      const std::vector<Var> out = recompute(tape, {stream.x, stream.delta}, [this, &layer, with](Tape& inner, const std::vector<Var>& in) {
-        Stream next = block(inner, layer, working, with, {in[0], in[1]});
-        return std::vector<Var>{next.x, next.delta};
-      });
-      stream = {out[0], out[1]};
+      stream = layer(tape, n, attend(n, shared, cache, probe), shards, std::exchange(stream, {}));
     }
     return final_norm(tape, weights.norm, working, stream);
   }
 
   LossResult loss(Tape& tape, const ModelBatch& batch, double scale, KeyValueCache* cache, const AttentionProbe& probe) {
     require(batch.targets.size() == batch.ids.size(), "a loss needs targets, but the batch has none");
-    const Var h = hidden(tape, batch, cache, probe);
+    const RowShards shards(tp, batch.tokens.rows());
+    const Var h = hidden(tape, batch, shards, cache, probe);
     LossResult result;
-    const Tensor targets = Tensor::from(backend.runtime(), {batch.tokens.rows()}, batch.targets);
-    result.nll = linear_cross_entropy(tape, h, weights.output, targets, scale);
+    const Tensor targets = Tensor::from(backend.runtime(), {shards.rows()}, slice_targets(batch.targets, config.vocab, tp));
+    result.nll = vocabulary_cross_entropy(tape, h, weights.output, targets, config.vocab, scale, shards);
     const std::vector<double> nll = to_host_f64(result.nll);
     result.nll_sum = std::accumulate(nll.begin(), nll.end(), 0.0);
     return result;
@@ -166,7 +178,8 @@ struct Transformer::Impl {
 Transformer::Transformer(const ModelConfig& config, const ModelRuntime& runtime, const Context& context, Backend& backend) {
   check(config);
   check(runtime, context, backend);
-  impl_ = std::make_unique<Impl>(config, runtime, backend);
+  check_tensor_parallel(config, context.mesh().size(Axis::tp));
+  impl_ = std::make_unique<Impl>(config, runtime, context, backend);
 }
 
 Transformer::~Transformer() = default;
@@ -176,6 +189,7 @@ Backend& Transformer::backend() const { return impl_->backend; }
 std::vector<Parameter>& Transformer::parameters() { return impl_->store.parameters(); }
 Tensor Transformer::gradients() { return impl_->store.gradients(); }
 void Transformer::zero_gradients() { impl_->backend.fill(impl_->store.gradients(), 0.0); }
+void Transformer::reduce_replicated_gradients() { impl_->replicated->sum(impl_->store.parameters()); }
 void Transformer::refresh_compute() { impl_->store.refresh_compute(impl_->backend); }
 
 std::int64_t Transformer::parameter_count() const {
@@ -213,7 +227,8 @@ LossResult Transformer::evaluate(const ModelBatch& batch, KeyValueCache* cache, 
 
 Tensor Transformer::logits(const ModelBatch& batch, Rows rows, KeyValueCache* cache) {
   Tape tape(impl_->backend, Recording::off);
-  Tensor h = impl_->hidden(tape, batch, cache, nullptr).value();
+  const RowShards shards(impl_->tp, batch.tokens.rows());
+  Tensor h = start_gather_rows(impl_->hidden(tape, batch, shards, cache, nullptr).value(), shards).wait();
   Runtime& runtime = impl_->backend.runtime();
   if (rows == Rows::last) {
     const auto& sequences = batch.tokens.sequences;
@@ -224,9 +239,7 @@ Tensor Transformer::logits(const ModelBatch& batch, Rows rows, KeyValueCache* ca
     }
     h = last;
   }
-  Tensor logits(runtime, {h.dim(0), impl_->config.vocab}, impl_->master);
-  impl_->backend.linear(h, impl_->weights.output.compute, Tensor(), logits);
-  return logits;
+  return vocabulary_logits(impl_->backend, h, impl_->weights.output, impl_->config.vocab, impl_->tp);
 }
 
 std::unique_ptr<KeyValueCache> Transformer::make_cache() const {

@@ -17,7 +17,9 @@
 namespace lexring {
 
 enum class Precision { fp64, fp32, bf16 };
-enum class Recompute { none, block };
+/// What of a block backward makes again instead of keeping it: nothing; its attention half (norm, query, key and value, attention, output
+/// projection), of which its input stays, as its feed-forward half does; all of it.
+enum class Recompute { none, attention, block };
 
 /// How the model computes; what it is stands in ModelConfig.
 struct ModelRuntime {
@@ -69,6 +71,10 @@ class Transformer {
   /// Rewrites compute copies from master values (after loading).
   void refresh_compute();
   void zero_gradients();
+  /// Once per step, after the last train_step and before gradients are read: sums gradients of what several ranks of the tp axis hold
+  /// (Parameter::copies) over them; a no-op without. ReplicatedGradients does the same for some parameters at a time; not both. It commutes
+  /// with the sum over replicas.
+  void reduce_replicated_gradients();
   /// Every gradient in one flat buffer [elements], master dtype, on the device: one all-reduce, one fill, one norm. Padding between
   /// parameters is 0 and stays 0. Shares storage with Parameter::gradient.
   Tensor gradients();

@@ -6,6 +6,7 @@
 #include "framework/nn/parameter_store.h"
 #include "framework/ops/norm.h"
 #include "models/config.h"
+#include "parallel/comm/communicator.h"
 
 namespace lexring {
 
@@ -14,7 +15,7 @@ struct LinearWeights {
   Vector bias;  ///< absent without model.bias
 };
 
-/// One layer. Absent norms have an undefined weight.
+/// One layer, this rank's part. Absent norms have an undefined weight.
 struct LayerWeights {
   Norm attention_norm, attention_sub_norm, ffn_norm, ffn_sub_norm;
   LinearWeights qkv;  ///< rows: query, key, value
@@ -31,7 +32,14 @@ struct ModelWeights {
   Weight output;  ///< [V, D] of the output projection; the embedding when tied
 };
 
-/// Declares and allocates all parameters in `store`.
-ModelWeights make_weights(const ModelConfig& config, Backend& backend, Dtype master, Dtype working, ParameterStore& store);
+/// Throws UsageError, naming what would work, unless `ranks` can share the model's layers: they must divide the heads and the feed-forward
+/// width, and divide the key and value heads or be divided by them.
+void check_tensor_parallel(const ModelConfig& config, int ranks);
+
+/// Declares and allocates in `store` this rank's parts of all parameters. Over `group` are cut: query, key and value, gate, up and their
+/// biases by rows, which are heads and inner channels; attention.output and ffn.down by columns; vocabularies by rows. Everybody holds
+/// norms, the biases of attention.output and ffn.down, and learned positions.
+ModelWeights make_weights(const ModelConfig& config, const Communicator& group, Backend& backend, Dtype master, Dtype working,
+                          ParameterStore& store);
 
 }  // namespace lexring

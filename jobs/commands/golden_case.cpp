@@ -163,8 +163,9 @@ std::int64_t count_targets(const ModelBatch& batch) {
   return std::count_if(batch.targets.begin(), batch.targets.end(), [](std::int32_t target) { return target >= 0; });
 }
 
-/// Each rank's gradients are of its own part of the sequences.
+/// Each rank's gradients are of its own part of the sequences, and of what it computes with parameters that others hold too.
 void sum_gradients(Transformer& model, const Context& context) {
+  model.reduce_replicated_gradients();
   const Tensor gradients = model.gradients();
   context.replicas().start_all_reduce({gradients.raw(), gradients.bytes()}, gradients.dtype()).wait();
 }

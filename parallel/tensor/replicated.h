@@ -20,8 +20,8 @@ class ReplicatedGradients {
   /// For parameters cut over `group` (part_of), which must outlive it. Collective: makes a group of the ranks that hold the same part.
   ReplicatedGradients(Communicator& group, const std::vector<Parameter>& parameters);
 
-  /// Gradients of all parameters with copies become their sum over the holders, the same bits on each. One all-reduce of one flat buffer
-  /// per number of copies, which are two at most.
+  /// Gradients of those of `parameters` that have copies become their sum over the holders, the same bits on each. One all-reduce of one
+  /// flat buffer per number of copies, which are two at most. `parameters`: all, or some at a time, the same on all ranks of the group.
   void sum(const std::vector<Parameter>& parameters) const;
 
  private:

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "models/batch.h"
+#include "models/weights.h"
 #include "tests/models/model_testing.h"
 
 namespace lexring {
@@ -162,6 +163,26 @@ TEST(Transformer, TheProbeSeesEveryLayer) {
                          EXPECT_EQ(q.width + k.width, 32);
                        });
   EXPECT_EQ(layers, (std::vector<std::int64_t>{0, 1}));
+}
+
+TEST(TensorParallel, RanksThatCannotShareAModelAreRefusedWithWhatWould) {
+  const auto refusal = [](std::int64_t heads, std::int64_t kv_heads, std::int64_t ffn_width, int ranks) -> std::string {
+    ModelConfig config = small_config();
+    config.heads = heads;
+    config.kv_heads = kv_heads;
+    config.ffn_width = ffn_width;
+    try {
+      check_tensor_parallel(config, ranks);
+    } catch (const UsageError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(refusal(16, 16, 48, 3), "mesh.tp = 3 does not divide model.heads = 16; choose one of 1, 2, 4, 8, 16");
+  EXPECT_EQ(refusal(16, 16, 20, 8), "mesh.tp = 8 does not divide model.ffn_width = 20; choose one of 1, 2, 4");
+  EXPECT_EQ(refusal(12, 4, 48, 6), "mesh.tp = 6 neither divides model.kv_heads = 4 nor is a multiple of it; choose one of 1, 2, 4, 12");
+  EXPECT_EQ(refusal(8, 2, 24, 4), "");
+  EXPECT_EQ(refusal(8, 8, 24, 8), "");
 }
 
 }  // namespace

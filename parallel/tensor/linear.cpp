@@ -1,0 +1,76 @@
+#include "parallel/tensor/linear.h"
+
+#include "framework/ops/linear.h"
+
+namespace lexring {
+namespace {
+
+void check(const char* layer, const Tensor& x, const Weight& weight, const Vector& bias) {
+  const Tensor& w = weight.compute;
+  require(x.shape().size() == 2 && w.shape().size() == 2 && x.dim(1) == w.dim(1) && x.dtype() == w.dtype(),
+          "{}: x {} {} does not fit W {} {}", layer, to_string(x.shape()), name_of(x.dtype()), to_string(w.shape()), name_of(w.dtype()));
+  require(!bias.value.defined() || bias.value.elements() == w.dim(0), "{}: a bias of {} elements does not fit W {}", layer,
+          bias.value.defined() ? bias.value.elements() : 0, to_string(w.shape()));
+}
+
+/// Gathers everybody's rows, and calls product(rows, result) once for each stretch of them that is there: this rank's own first, while the
+/// others are on their way.
+template <class Product>
+Tensor gather_into(const Tensor& own, const RowShards& shards, const Tensor& result, const Product& product) {
+  const auto stretch = [&](const Tensor& rows, std::int64_t first) {
+    if (rows.rows() > 0) product(rows, result.slice(first, rows.rows()));
+  };
+  PendingRows coming = start_gather_rows(own, shards);
+  stretch(own, shards.first());
+  Tensor all = coming.wait();
+  const std::int64_t after = shards.first() + shards.count();
+  stretch(all.slice(0, shards.first()), 0);
+  stretch(all.slice(after, shards.rows() - after), after);
+  return all;
+}
+
+/// The bias of a row-parallel layer is added, and has its gradient taken, by one rank.
+Vector once(const Vector& bias, const RowShards& shards) { return shards.group().rank() == 0 ? bias : Vector(); }
+
+}  // namespace
+
+Var column_parallel_linear(Tape& tape, const Var& x, const Weight& weight, const Vector& bias, const RowShards& shards) {
+  if (shards.alone()) return linear(tape, x, weight, bias);
+  check("column_parallel_linear", x.value(), weight, bias);
+  const std::int64_t inputs = weight.compute.dim(1);
+  Var y(Tensor(tape.runtime(), {shards.rows(), weight.compute.dim(0)}, x.value().dtype()));
+  gather_into(x.value(), shards, y.value(),
+              [&](const Tensor& rows, const Tensor& to) { tape.backend().linear(rows, weight.compute, bias.value, to); });
+  tape.record([&backend = tape.backend(), kept = x.keep(), inputs, weight, bias, shards, dx_slot = x.slot(), dy_slot = y.slot()] {
+    const Tensor dy = dy_slot.take();
+    if (!dy.defined()) return;
+    PendingRows all_x = start_gather_rows(kept(), shards);
+    Tensor all_dx(backend.runtime(), {shards.rows(), inputs}, dy.dtype());
+    backend.linear_backward_input(dy, weight.compute, all_dx);
+    PendingRows dx = start_reduce_scatter_rows(std::move(all_dx), shards);
+    backend.linear_backward_weight(dy, all_x.wait(), weight.gradient, bias.gradient);
+    dx_slot.accumulate(backend, dx.wait());
+  });
+  return y;
+}
+
+Var row_parallel_linear(Tape& tape, const Var& x, const Weight& weight, const Vector& bias, const RowShards& shards) {
+  if (shards.alone()) return linear(tape, x, weight, bias);
+  check("row_parallel_linear", x.value(), weight, bias);
+  Tensor partial(tape.runtime(), {shards.rows(), weight.compute.dim(0)}, x.value().dtype());
+  tape.backend().linear(x.value(), weight.compute, once(bias, shards).value, partial);
+  Var y(start_reduce_scatter_rows(std::move(partial), shards).wait());
+  tape.record([&backend = tape.backend(), kept = x.keep(), shape = x.value().shape(), weight, bias, shards, dx_slot = x.slot(),
+               dy_slot = y.slot()] {
+    const Tensor dy = dy_slot.take();
+    if (!dy.defined()) return;
+    Tensor dx(backend.runtime(), shape, dy.dtype());
+    const Tensor all_dy =
+        gather_into(dy, shards, dx, [&](const Tensor& rows, const Tensor& to) { backend.linear_backward_input(rows, weight.compute, to); });
+    backend.linear_backward_weight(all_dy, kept(), weight.gradient, once(bias, shards).gradient);
+    dx_slot.accumulate(backend, std::move(dx));
+  });
+  return y;
+}
+
+}  // namespace lexring
