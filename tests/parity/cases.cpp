@@ -19,6 +19,7 @@ struct Model {
 
 /// Positions that turn queries and keys, that bias scores by head, that lie in a table; every kind of norm, feed-forward block and
 /// projection. Where a key bias has a gradient of 0 in mathematics there are no biases: AdamW would divide its noise by itself.
+/// Sharded optimizers cut parameters from 65,536 elements on by rows: the last model has some.
 const std::vector<Model>& table() {
   static const std::vector<Model> models = {
       {"lex", 96, {"--position.kind", "xpos", "--position.scale_base", "64"}},
@@ -27,7 +28,10 @@ const std::vector<Model>& table() {
        {"--position.kind", "rope", "--model.norm", "rmsnorm", "--model.ffn", "swiglu", "--model.sub_norm", "true", "--model.tied", "false",
         "--model.ffn_width", "172"}},
       {"alibi", 64, {"--position.kind", "alibi", "--model.bias", "false", "--model.sub_norm", "true"}},
-      {"learned", 77, {"--position.kind", "learned", "--model.bias", "false", "--model.tied", "false", "--model.max_length", "96"}},
+      {"learned",
+       77,
+       {"--position.kind", "learned", "--model.bias", "false", "--model.tied", "false", "--model.max_length", "96", "--model.ffn_width",
+        "1040"}},
   };
   return models;
 }

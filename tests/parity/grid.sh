@@ -21,7 +21,7 @@ mpirun -n 8 "$build/tests/parity/parity_grid" --directory "$directory" --table "
 {
   echo "# Parity"
   echo
-  echo "\`tests/parity/grid.sh\` on $(grep -m1 'model name' /proc/cpuinfo | cut -d: -f2- | xargs), $(nproc) cores, $(date +%F), commit $(git rev-parse --short HEAD)," \
+  echo "\`tests/parity/grid.sh\` on $(grep -m1 'model name' /proc/cpuinfo | cut -d: -f2- | xargs), $(getconf _NPROCESSORS_ONLN) cores, $(date +%F), commit $(git rev-parse --short HEAD)," \
     "$(((SECONDS - begin + 30) / 60)) minutes: $(tail -n 1 "$directory/cases.txt")."
   echo "20 steps in fp32 on each mesh against one rank; the worst relative error of all cases of a row. Allowed: loss 1e-5, gradient norm 1e-4, gradients of step 1"
   echo "by parameter 1e-5, final parameters 1e-4. What a case is: \`tests/parity/README.md\`."

@@ -3,23 +3,21 @@
 // Ranks form groups of each mesh's size, which run cases side by side. What one rank computes is computed once per model, pattern and data.
 #include <algorithm>
 #include <cstdio>
-#include <fstream>
 #include <map>
 #include <memory>
 #include <optional>
-#include <random>
 #include <set>
 #include <span>
 
 #include <fmt/format.h>
 
-#include "datasets/prepare.h"
 #include "framework/base/error.h"
 #include "jobs/keys.h"
 #include "parallel/comm/mpi.h"
 #include "tests/parity/cases.h"
 #include "tests/parity/outcome.h"
 #include "tests/parity/results.h"
+#include "tests/parity/workplace.h"
 
 namespace lexring::parity {
 namespace {
@@ -34,27 +32,6 @@ struct Arguments {
   std::string table, directory = std::filesystem::temp_directory_path().string();
   bool quick = false, list = false, trace = false;
 };
-
-/// Rank 0's text on every rank.
-std::string from_first(Communicator& world, const std::string& text) {
-  const auto all = world.all_gather(std::as_bytes(std::span(text)));
-  return {reinterpret_cast<const char*>(all[0].data()), all[0].size()};
-}
-
-/// Documents of all lengths: some longer than a window, and stretches of one-letter documents in which every second token has no target.
-void write_corpus(const std::filesystem::path& path) {
-  std::mt19937 random(20);
-  std::ofstream out(path);
-  for (int n = 0; n < 1200; ++n) {
-    const bool tiny = n / 150 % 2 == 1;
-    const int length = tiny ? 1 : 1 << random() % 9;
-    std::string text;
-    for (int i = 0; i < length; ++i) text += "etaoin shrdlu.,"[random() % 15 * (random() % 15) / 15];
-    out << "{\"text\": \"" << text << "\"}\n";
-  }
-  out.close();
-  require(out.good(), "cannot write {}", path.string());
-}
 
 class Grid {
  public:
@@ -71,30 +48,16 @@ class Grid {
 
   /// Everybody's results. Collective.
   std::vector<Result> run() {
-    const auto id = std::random_device{}();
-    directory_ = from_first(*world_, (std::filesystem::path(arguments_.directory) / fmt::format("lexring_parity_{:08x}", id)).string());
-    if (world_->rank() == 0) make_data();
-    world_->barrier();
-    data_.emplace(Dataset::open(directory_ / "data.h5"));
+    place_.emplace(world_, arguments_.directory);
     run_references();
     for (int size = 1; size <= world_->size(); ++size) run_size(size);
     std::vector<Result> all = gather(results_, *world_);
-    data_.reset();
-    if (world_->rank() == 0) std::filesystem::remove_all(directory_);
+    place_.reset();
     return all;
   }
 
  private:
-  void make_data() {
-    std::filesystem::create_directories(directory_);
-    write_corpus(directory_ / "text.jsonl");
-    PrepareOptions options;
-    options.inputs = {(directory_ / "text.jsonl").string()};
-    options.output = directory_ / "data.h5";
-    prepare(options);
-  }
-
-  std::filesystem::path reference_directory(const Case& which) const { return directory_ / which.reference(); }
+  std::filesystem::path reference_directory(const Case& which) const { return *place_ / which.reference(); }
 
   /// Dealt out over the ranks, each computing alone.
   void run_references() {
@@ -107,7 +70,7 @@ class Grid {
     std::vector<double> mine;
     for (std::size_t n = 0; n < wanted.size(); ++n) {
       if (n % static_cast<std::size_t>(world_->size()) != static_cast<std::size_t>(world_->rank())) continue;
-      const Outcome outcome = train(reference_options_of(*wanted[n], reference_directory(*wanted[n]).string()), alone, *data_);
+      const Outcome outcome = train(reference_options_of(*wanted[n], reference_directory(*wanted[n]).string()), alone, place_->data());
       mine.insert(mine.end(), outcome.losses.begin(), outcome.losses.end());
       mine.insert(mine.end(), outcome.gradient_norms.begin(), outcome.gradient_norms.end());
     }
@@ -135,7 +98,7 @@ class Grid {
 
   void run_case(std::size_t index, const std::shared_ptr<Communicator>& group) {
     const Case& which = cases_[index];
-    const std::filesystem::path directory = directory_ / fmt::format("case-{}", index);
+    const std::filesystem::path directory = *place_ / fmt::format("case-{}", index);
     const bool first = group->rank() == 0;
     if (first && arguments_.trace) fmt::print(stderr, "begins {}\n", which.describe());
     Result result;
@@ -143,7 +106,7 @@ class Grid {
     try {
       const Options options = options_of(which, directory.string());
       const Context context(group, which.mesh);
-      const Outcome outcome = train(options, context, *data_);
+      const Outcome outcome = train(options, context, place_->data());
       if (first) judge(which, outcome, directory, options, result);
     } catch (const UsageError& error) {  // the same on every rank
       result.failure = fmt::format("refused: {}", error.what());
@@ -169,8 +132,7 @@ class Grid {
   const Arguments& arguments_;
   std::shared_ptr<Communicator> world_;
   std::vector<Case> cases_;
-  std::filesystem::path directory_;
-  std::optional<Dataset> data_;
+  std::optional<Workplace> place_;
   std::map<std::string, Outcome> references_;
   std::map<std::string, Tensors> expected_;
   std::vector<Result> results_;
