@@ -1,7 +1,6 @@
 #include "jobs/model_state.h"
 
 #include "framework/base/error.h"
-#include "parallel/checkpoint/ownership.h"
 
 namespace lexring {
 namespace {
@@ -15,15 +14,14 @@ std::string second_moment(const Parameter& parameter) { return "optimizer.second
 
 }  // namespace
 
-std::vector<LogicalTensor> tensors_to_save(Transformer& model, AdamWOptimizer& optimizer, int rank, int ranks) {
-  std::vector<LogicalTensor> all;
-  for (std::size_t i = 0; i < model.parameters().size(); ++i) {
-    const Parameter& parameter = model.parameters()[i];
-    all.push_back(part_of(parameter, parameter.name, parameter.value));
-    all.push_back(part_of(parameter, first_moment(parameter), optimizer.moments()[i].first));
-    all.push_back(part_of(parameter, second_moment(parameter), optimizer.moments()[i].second));
+std::vector<LogicalTensor> tensors_to_save(DataParallel& data) {
+  std::vector<LogicalTensor> tensors;
+  for (const DataParallel::Owned& owned : data.owned()) {
+    tensors.push_back(part_of(owned.rows, owned.rows.name, owned.rows.value));
+    tensors.push_back(part_of(owned.rows, first_moment(owned.rows), owned.moments.first));
+    tensors.push_back(part_of(owned.rows, second_moment(owned.rows), owned.moments.second));
   }
-  return owned_tensors(all, rank, ranks);
+  return tensors;
 }
 
 void load_parameters(const CheckpointReader& checkpoint, Transformer& model) {
@@ -31,9 +29,10 @@ void load_parameters(const CheckpointReader& checkpoint, Transformer& model) {
   model.refresh_compute();
 }
 
-void load_optimizer(const CheckpointReader& checkpoint, Transformer& model, AdamWOptimizer& optimizer) {
-  for (std::size_t i = 0; i < model.parameters().size(); ++i) {
-    const Parameter& parameter = model.parameters()[i];
+void load_optimizer(const CheckpointReader& checkpoint, DataParallel& data) {
+  AdamWOptimizer& optimizer = data.optimizer();
+  for (std::size_t i = 0; i < optimizer.parameters().size(); ++i) {
+    const Parameter& parameter = optimizer.parameters()[i];
     checkpoint.read(part_of(parameter, first_moment(parameter), optimizer.moments()[i].first));
     checkpoint.read(part_of(parameter, second_moment(parameter), optimizer.moments()[i].second));
   }
@@ -47,8 +46,8 @@ void require_same_model(const Options& wanted, const Options& stored, const std:
     const std::string section = key.name.substr(0, key.name.find('.'));
     if (section != "model" && section != "position" && section != "attention") continue;
     const std::string mine = text_of(key.target), other = text_of(theirs.find(key.name)->target);
-    require_usage(mine == other, "{} = {} but {} was trained with {}; give the same, or start anew in another --checkpoint.directory", key.name,
-                  mine, checkpoint, other);
+    require_usage(mine == other, "{} = {} but {} was trained with {}; give the same, or start anew in another --checkpoint.directory",
+                  key.name, mine, checkpoint, other);
   }
 }
 

@@ -10,6 +10,7 @@
 #include "framework/optim/clip.h"
 #include "jobs/model_state.h"
 #include "jobs/progress.h"
+#include "parallel/checkpoint/agree.h"
 
 namespace lexring {
 namespace {
@@ -24,9 +25,9 @@ double median(std::vector<double> values) {
   return *middle;
 }
 
-template <class T>
-void all_reduce_sum(Communicator& group, const Tensor& tensor) {
-  group.all_reduce(std::span<T>(tensor.data<T>(), static_cast<std::size_t>(tensor.elements())), Reduce::sum);
+Shard shard_named(const std::string& name) {
+  require_usage(name != "gradients", "optimizer.shard = gradients is not there yet; choose state");
+  return name == "state" ? Shard::state : Shard::none;
 }
 
 }  // namespace
@@ -40,10 +41,9 @@ Trainer::Trainer(const Options& options, const Context& context, Backend& backen
       sampler_(train, options.train.length, static_cast<std::uint64_t>(options.train.seed),
                options.data.documents == "mask" ? Documents::mask : Documents::ignore),
       model_(options.model, runtime_of(options), context, backend),
-      optimizer_(backend, model_.parameters(), adamw_hyper(options)),
+      data_(context, backend, model_.parameters(), model_.gradients(), model_.gradient_sections(), adamw_hyper(options),
+            shard_named(options.optimizer.shard)),
       writer_(options.checkpoint.directory, context.world(), static_cast<int>(options.checkpoint.keep)) {
-  const int tp = context.mesh().size(Axis::tp);
-  require_usage(tp == 1, "training with mesh.tp = {} is not supported yet; choose 1", tp);
   state_.dataset_hash = train.content_hash();
   model_.initialise(static_cast<std::uint64_t>(options.train.seed));
 }
@@ -69,56 +69,50 @@ void Trainer::resume(const CheckpointReader& checkpoint) {
     options_.train.steps = before.train.steps;
   }
   checkpoint.verify(context_->world());
-  load_parameters(checkpoint, model_);
-  load_optimizer(checkpoint, model_, optimizer_);
+  agree(context_->world(), [&] {
+    load_parameters(checkpoint, model_);
+    load_optimizer(checkpoint, data_);
+  });
   state_ = stored;
   resumed_step_ = saved_step_ = stored.step;
 }
 
-double Trainer::reduce_gradients() {
-  const Tensor gradients = model_.gradients();
-  Communicator& replicas = context_->axis(Axis::dp);
-  backend_->runtime().synchronise();
-  if (gradients.dtype() == Dtype::f64)
-    all_reduce_sum<double>(replicas, gradients);
-  else
-    all_reduce_sum<float>(replicas, gradients);
-  // Ranks may have unlike processors; what decides must be one number.
-  std::array<double, 1> norm = {global_norm(*backend_, gradients)};
-  context_->world().broadcast(std::as_writable_bytes(std::span(norm)), 0);
-  return norm[0];
-}
-
-Trainer::Agreed Trainer::agree(double loss_sum, double flops) {
+Trainer::Agreed Trainer::agree_on(double loss_sum, double flops) {
   const bool done = writer_.in_flight() && writer_.shard_done();
-  std::array<double, 4> values = {loss_sum, flops, done ? 1.0 : 0.0, stop_.received() ? 1.0 : 0.0};
+  // Ranks of tp hold the same loss, and ranks of cp count the same batch: each number is counted once, and is one number on all ranks.
+  const bool first_of_tp = context_->axis(Axis::tp).rank() == 0, first_of_batch = first_of_tp && context_->axis(Axis::cp).rank() == 0;
+  std::array<double, 4> values = {first_of_tp ? loss_sum : 0.0, first_of_batch ? flops : 0.0, done ? 1.0 : 0.0,
+                                  stop_.received() ? 1.0 : 0.0};
   context_->world().all_reduce(std::span<double>(values), Reduce::sum);
   return {values[0], values[1], writer_.in_flight() && values[2] == context_->world().size(), values[3] > 0};
 }
 
 StepMetrics Trainer::train_step() {
   const auto start = std::chrono::steady_clock::now();
-  Communicator& replicas = context_->axis(Axis::dp);
+  Communicator& dp = context_->axis(Axis::dp);  // the ranks of cp and tp compute one batch together
   const auto& t = options_.train;
-  const auto ranges = micro_batches(static_cast<std::uint64_t>(state_.samples), t.batch, replicas.rank(), replicas.size(), t.micro_batch);
+  const auto ranges = micro_batches(static_cast<std::uint64_t>(state_.samples), t.batch, dp.rank(), dp.size(), t.micro_batch);
   StepBatches step = read_batches(sampler_, ranges, options_.model.attention.sinks);
-  replicas.all_reduce(std::span(&step.targets, 1), Reduce::sum);
+  dp.all_reduce(std::span(&step.targets, 1), Reduce::sum);
   const double scale = 1.0 / static_cast<double>(std::max<std::int64_t>(step.targets, 1));
 
-  model_.zero_gradients();
+  data_.begin_step();
   double loss_sum = 0, flops = 0;
   for (const ModelBatch& batch : step.batches) {
     flops += model_.step_flops(batch);
-    loss_sum += model_.train_step(batch, scale).nll_sum;
+    const bool last = &batch == &step.batches.back();
+    loss_sum +=
+        model_.train_step(batch, scale, data_.reached(last ? DataParallel::MicroBatch::last : DataParallel::MicroBatch::more_to_come))
+            .nll_sum;
   }
-  const Agreed agreed = agree(loss_sum, flops);
+  const Agreed agreed = agree_on(loss_sum, flops);
   StepMetrics metrics;
   metrics.step = state_.step + 1;
   metrics.loss = agreed.loss_sum * scale;
-  metrics.gradient_norm = reduce_gradients();
+  metrics.gradient_norm = data_.finish_gradients();
   metrics.lr = learning_rate(lr_schedule(options_), state_.step);
   metrics.skipped = !std::isfinite(metrics.loss) || !std::isfinite(metrics.gradient_norm);
-  if (!metrics.skipped) optimizer_.step(metrics.lr, clip_scale(metrics.gradient_norm, options_.optimizer.clip));
+  if (!metrics.skipped) data_.step(metrics.lr, clip_scale(metrics.gradient_norm, options_.optimizer.clip));
   backend_->runtime().synchronise();
 
   state_.step += 1;
@@ -143,7 +137,8 @@ void Trainer::note_skipped(const StepMetrics& metrics) {
 }
 
 double Trainer::validate() {
-  Communicator& world = context_->world();
+  const Communicator& dp = context_->axis(Axis::dp);
+  const bool first_of_tp = context_->axis(Axis::tp).rank() == 0, first_of_batch = first_of_tp && context_->axis(Axis::cp).rank() == 0;
   const std::int64_t length = options_.train.length;
   const std::int64_t available = (valid_->tokens() - 1) / length;
   require(available > 0, "data.valid {} has {} tokens, fewer than one window of train.length = {} and its last target; give more text",
@@ -151,15 +146,16 @@ double Trainer::validate() {
   const std::int64_t windows = std::min(options_.train.valid_windows, available);
   const Documents documents = options_.data.documents == "mask" ? Documents::mask : Documents::ignore;
   std::array<double, 2> sums = {0, 0};  // nats, targets
-  for (std::int64_t i = world.rank(); i < windows; i += world.size()) {
+  for (std::int64_t i = dp.rank(); i < windows; i += dp.size()) {
     const std::int64_t window = i * available / windows;  // spread over the whole set
     std::int64_t targets = 0;
     const ModelBatch batch =
         to_model_batch(read_windows(*valid_, window * length, 1, length, documents), options_.model.attention.sinks, targets);
-    sums[0] += model_.evaluate(batch).nll_sum;
-    sums[1] += static_cast<double>(targets);
+    const double nll = model_.evaluate(batch).nll_sum;  // the ranks of cp each hold a part, those of tp the same
+    if (first_of_tp) sums[0] += nll;
+    if (first_of_batch) sums[1] += static_cast<double>(targets);
   }
-  world.all_reduce(std::span<double>(sums), Reduce::sum);
+  context_->world().all_reduce(std::span<double>(sums), Reduce::sum);
   return sums[0] / std::max(sums[1], 1.0);
 }
 
@@ -183,7 +179,7 @@ void Trainer::save() {
   if (saved_step_ == state_.step) return;
   if (writer_.in_flight()) writer_.finish();
   state_.configuration = to_ini(options_);
-  writer_.save(state_, tensors_to_save(model_, optimizer_, context_->world().rank(), context_->world().size()));
+  writer_.save(state_, tensors_to_save(data_));
   saved_step_ = state_.step;
 }
 

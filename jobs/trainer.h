@@ -1,8 +1,8 @@
-/// The training loop: data parallel over the mesh's dp axis, deterministic, resumable.
+/// The training loop: any mesh, deterministic, resumable.
 ///
-/// Step n (from 1) consumes the next train.batch global samples; replica r computes a contiguous slice, micro-batch by micro-batch. Targets
-/// are counted first, so every backward is seeded with 1 / count; the loss is summed in f64 over ranks, gradients in one all-reduce. The
-/// same numbers are on every rank afterwards, so parameters are too.
+/// Step n (from 1) consumes the next train.batch global samples; rank r of dp computes a contiguous slice, micro-batch by micro-batch,
+/// together with the ranks of its cp and tp. Targets are counted first, so every backward is seeded with 1 / count; the loss is summed in
+/// f64, gradients in messages while backward runs (parallel/data). The same numbers are on every rank afterwards, so parameters are too.
 #pragma once
 
 #include <cstdint>
@@ -18,6 +18,7 @@
 #include "models/transformer.h"
 #include "parallel/checkpoint/checkpoint.h"
 #include "parallel/context.h"
+#include "parallel/data/data_parallel.h"
 
 namespace lexring {
 
@@ -45,8 +46,7 @@ class Trainer {
     bool shards_done = false;
     bool stop = false;
   };
-  Agreed agree(double loss_sum, double flops);
-  double reduce_gradients();
+  Agreed agree_on(double loss_sum, double flops);
   void note_skipped(const StepMetrics& metrics);
   double validate();
   void choose_steps(const StepMetrics& metrics);
@@ -61,7 +61,7 @@ class Trainer {
   RunDirectory directory_;
   Sampler sampler_;
   Transformer model_;
-  AdamWOptimizer optimizer_;
+  DataParallel data_;
   CheckpointWriter writer_;
   StopSignal stop_;
   TrainingState state_;

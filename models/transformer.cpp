@@ -155,10 +155,14 @@ struct Transformer::Impl {
     require(cache == nullptr || batch.tokens.sequences.size() == 1, "a cache continues one sequence, but the batch has {}",
             batch.tokens.sequences.size());
     const std::shared_ptr<const AttentionTables> shared = tables(batch, cache);
+    const auto layers = static_cast<std::size_t>(config.layers);
+    tape.mark(layers + 1);  // sections of gradients, last to first
     Stream stream{embed(tape, batch, shards), Var()};
     for (std::int64_t n = 0; n < config.layers; ++n) {
+      tape.mark(layers - static_cast<std::size_t>(n));
       stream = layer(tape, n, attend(n, shared, cache, probe), shards, std::exchange(stream, {}));
     }
+    tape.mark(0);
     return final_norm(tape, weights.norm, working, stream);
   }
 
@@ -213,10 +217,24 @@ void Transformer::initialise(std::uint64_t seed) {
   refresh_compute();
 }
 
-LossResult Transformer::train_step(const ModelBatch& batch, double scale) {
+std::vector<std::vector<std::size_t>> Transformer::gradient_sections() const {
+  const auto layers = static_cast<std::size_t>(impl_->config.layers);
+  std::vector<std::vector<std::size_t>> sections(layers + 2);
+  const std::vector<Parameter>& parameters = impl_->store.parameters();
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    const std::string& name = parameters[i].name;
+    std::size_t section = layers + 1;
+    if (name.starts_with("layers.")) section = layers - std::stoul(name.substr(std::string_view("layers.").size()));
+    if (name.starts_with("norm.") || name == "output") section = 0;
+    sections[section].push_back(i);
+  }
+  return sections;
+}
+
+LossResult Transformer::train_step(const ModelBatch& batch, double scale, const std::function<void(std::size_t)>& reached) {
   Tape tape(impl_->backend, Recording::on);
   LossResult result = impl_->loss(tape, batch, scale, nullptr, nullptr);
-  tape.backward();
+  tape.backward(reached);
   return result;
 }
 

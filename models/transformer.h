@@ -79,8 +79,13 @@ class Transformer {
   /// parameters is 0 and stays 0. Shares storage with Parameter::gradient.
   Tensor gradients();
 
-  /// Loss of a batch; with a recording tape also adds gradients of scale * nll_sum to every parameter (the whole backward runs in here).
-  LossResult train_step(const ModelBatch& batch, double scale);
+  /// Parameters, by index, whose gradients backward finishes together, in that order: what follows the blocks, the last block, ..., the
+  /// first, and what precedes them (a tied embedding is there, for it is in use to the end). Each lies before its predecessor in gradients().
+  std::vector<std::vector<std::size_t>> gradient_sections() const;
+
+  /// Loss of a batch; adds gradients of scale * nll_sum to every parameter (the whole backward runs in here). `reached`, if not empty, is
+  /// called with the number of each section of gradient_sections() as soon as nothing is added to it any more.
+  LossResult train_step(const ModelBatch& batch, double scale, const std::function<void(std::size_t)>& reached = {});
   /// Loss without gradients. With a cache, the rows continue the cached sequences (streamed evaluation).
   LossResult evaluate(const ModelBatch& batch, KeyValueCache* cache = nullptr, const AttentionProbe& probe = nullptr);
   /// Logits [N, V] in master dtype, for generation and verification: of every row, or of the last row of each sequence.

@@ -16,12 +16,20 @@ void Tape::record(std::function<void()> backward) {
   if (recording()) steps_.push_back(std::move(backward));
 }
 
-void Tape::backward() {
+void Tape::mark(std::size_t place) {
+  record([this, place] {
+    if (reached_) reached_(place);
+  });
+}
+
+void Tape::backward(const std::function<void(std::size_t)>& reached) {
+  reached_ = reached;
   while (!steps_.empty()) {
     const std::function<void()> step = std::move(steps_.back());
     steps_.pop_back();
     step();
   }
+  reached_ = {};
 }
 
 }  // namespace lexring

@@ -68,14 +68,17 @@ class Tape {
   /// output without gradient (nothing depended on it) and then has nothing to do. What it captures is freed as soon as it has run. No-op
   /// when not recording.
   void record(std::function<void()> backward);
+  /// Remembers a place, by a number of the caller's: backward tells when it has gone back over everything recorded after it.
+  void mark(std::size_t place);
   /// Walks back over everything recorded and forgets it. Seed gradients first with Var::accumulate; any number of outputs, so a tape may
-  /// start from gradients that were received.
-  void backward();
+  /// start from gradients that were received. `reached` is called with the number of each mark; may be empty.
+  void backward(const std::function<void(std::size_t)>& reached = {});
 
  private:
   Backend* backend_;
   Recording recording_;
   std::vector<std::function<void()>> steps_;
+  std::function<void(std::size_t)> reached_;  // while backward runs
 };
 
 /// Runs `body` on `inputs` without remembering anything, and replays it in backward: activations inside live only during its own backward.

@@ -10,10 +10,10 @@ void check(const AdamWHyper& hyper) {
                 hyper.weight_decay);
 }
 
-AdamWOptimizer::AdamWOptimizer(Backend& backend, std::vector<Parameter>& parameters, const AdamWHyper& hyper)
-    : backend_(&backend), parameters_(&parameters), hyper_(hyper) {
+AdamWOptimizer::AdamWOptimizer(Backend& backend, std::vector<Parameter> parameters, const AdamWHyper& hyper)
+    : backend_(&backend), parameters_(std::move(parameters)), hyper_(hyper) {
   check(hyper);
-  for (const Parameter& parameter : parameters) {
+  for (const Parameter& parameter : parameters_) {
     const Tensor& value = parameter.value;
     Moments moments{Tensor(backend.runtime(), value.shape(), value.dtype()), Tensor(backend.runtime(), value.shape(), value.dtype())};
     backend.fill(moments.first, 0.0);
@@ -23,11 +23,9 @@ AdamWOptimizer::AdamWOptimizer(Backend& backend, std::vector<Parameter>& paramet
 }
 
 void AdamWOptimizer::step(double lr, double gradient_scale) {
-  require(parameters_->size() == moments_.size(), "the optimizer was made for {} parameters, but there are {}", moments_.size(),
-          parameters_->size());
   ++steps_;
   for (std::size_t i = 0; i < moments_.size(); ++i) {
-    const Parameter& parameter = (*parameters_)[i];
+    const Parameter& parameter = parameters_[i];
     const AdamW call{.lr = lr,
                      .beta1 = hyper_.beta1,
                      .beta2 = hyper_.beta2,

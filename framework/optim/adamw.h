@@ -27,11 +27,11 @@ struct Moments {
   Tensor second;
 };
 
-/// State of the optimizer beside the parameters it was made for, in their order.
+/// State of the optimizer beside the parameters (or rows of parameters) it was made for, in their order.
 class AdamWOptimizer {
  public:
-  /// Moments start at 0. `parameters` and `backend` must outlive it; parameters must not be added or replaced.
-  AdamWOptimizer(Backend& backend, std::vector<Parameter>& parameters, const AdamWHyper& hyper);
+  /// Moments start at 0. Storage of `parameters` is shared. `backend` must outlive it.
+  AdamWOptimizer(Backend& backend, std::vector<Parameter> parameters, const AdamWHyper& hyper);
 
   /// One step: gradients are multiplied by `gradient_scale` first (clipping); compute copies are rewritten in the same pass.
   void step(double lr, double gradient_scale = 1.0);
@@ -39,12 +39,13 @@ class AdamWOptimizer {
   /// Steps taken; set when resuming (bias correction depends on it).
   std::int64_t steps() const { return steps_; }
   void set_steps(std::int64_t steps) { steps_ = steps; }
+  const std::vector<Parameter>& parameters() const { return parameters_; }
   /// By parameter, for checkpoints.
   std::vector<Moments>& moments() { return moments_; }
 
  private:
   Backend* backend_;
-  std::vector<Parameter>* parameters_;
+  std::vector<Parameter> parameters_;
   AdamWHyper hyper_;
   std::int64_t steps_ = 0;
   std::vector<Moments> moments_;

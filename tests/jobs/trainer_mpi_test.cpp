@@ -107,6 +107,11 @@ TEST_F(TrainerMpi, ALossThatIsNotFiniteOnOneRankSkipsTheStepOnAll) { expect_skip
 
 TEST_F(TrainerMpi, AGradientThatIsNotFiniteOnOneRankSkipsTheStepOnAll) { expect_skipped_everywhere(&SpoilingBackend::spoil_gradient); }
 
+TEST_F(TrainerMpi, AShardedOptimizerSkipsTheSameSteps) {
+  options_.optimizer.shard = "state";
+  expect_skipped_everywhere(&SpoilingBackend::spoil_gradient);
+}
+
 TEST_F(TrainerMpi, ReplicasHoldTheSameParameters) {
   const auto world = lexring::testing::world();
   const auto backend = make_backend("cpu");

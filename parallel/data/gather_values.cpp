@@ -1,0 +1,52 @@
+#include "parallel/data/gather_values.h"
+
+#include <deque>
+
+namespace lexring {
+namespace {
+
+/// What travels is only moved, and rows of both precisions share a message: it is counted in the smallest unit.
+constexpr Dtype moved = Dtype::bf16;
+
+struct UnderWay {
+  Pending all;
+  Message message;
+  const Bucket* bucket;
+};
+
+}  // namespace
+
+void gather_values(Backend& backend, Communicator& replicas, const std::vector<Parameter>& parameters, const std::vector<Bucket>& buckets) {
+  Runtime& runtime = backend.runtime();
+  const auto read = [&](const RowShare& share) {
+    const Parameter& parameter = parameters[share.parameter];
+    return (parameter.compute.defined() ? parameter.compute : parameter.value).slice(share.first, share.count);
+  };
+  std::deque<UnderWay> under_way;
+  const auto take_oldest = [&] {
+    under_way.front().all.wait();
+    const auto& [all, message, bucket] = under_way.front();
+    for (std::size_t i = 0; i < bucket->rows.size(); ++i) {
+      if (bucket->rows[i].owner == replicas.rank()) continue;
+      const Tensor to = read(bucket->rows[i].share);
+      runtime.copy(to.raw(), message.rows[i].raw(), to.bytes());
+    }
+    under_way.pop_front();
+  };
+  for (const Bucket& bucket : buckets) {
+    Message message = make_message(runtime, bucket, replicas.size(), moved, [&](const RowShare& share) { return read(share).bytes(); });
+    for (std::size_t i = 0; i < bucket.rows.size(); ++i) {
+      if (bucket.rows[i].owner != replicas.rank()) continue;
+      const Tensor from = read(bucket.rows[i].share);
+      runtime.copy(message.rows[i].raw(), from.raw(), from.bytes());
+    }
+    runtime.synchronise();
+    if (under_way.size() == most_under_way) take_oldest();
+    Pending all = replicas.start_all_gather({message.memory.raw(), message.memory.bytes()}, moved, message.borders);
+    under_way.push_back({std::move(all), std::move(message), &bucket});
+  }
+  while (!under_way.empty()) take_oldest();
+  runtime.synchronise();
+}
+
+}  // namespace lexring
