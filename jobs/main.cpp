@@ -93,6 +93,12 @@ int slurm_tasks() {
   return tasks == nullptr || (by_mpirun && inside_step) ? 0 : std::atoi(tasks);
 }
 
+/// srun started several tasks and none of them can find the others, which Open MPI ends before it can say why.
+bool started_without_pmi() {
+  const char* tasks = std::getenv("SLURM_STEP_NUM_TASKS");
+  return tasks != nullptr && std::atoi(tasks) > 1 && std::getenv("PMI_RANK") == nullptr && !launched_by_mpi();
+}
+
 /// Most errors are the same on every rank; rank 0 speaks first and ends the others before they repeat it.
 int report(const std::string& message, int code, MpiSession* session) {
   const bool several = session != nullptr && session->world()->size() > 1;
@@ -120,6 +126,10 @@ int main(int argc, char** argv) {
   try {
     const bool needs_mpi =
         std::any_of(std::begin(commands), std::end(commands), [&](const Command& c) { return all[0] == c.name && c.ranks == Ranks::all; });
+    require_usage(
+        !needs_mpi || !started_without_pmi(),
+        "srun started several tasks, and each of them is alone: use the plug-in that the MPI library speaks, `srun --mpi=pmix` (see "
+        "`srun --mpi=list`), or `mpirun` of the MPI that lexring was built with");
     if (needs_mpi || launched_by_mpi()) session = std::make_unique<MpiSession>(argc, argv);
     const Command& command = find_command(all[0]);
     const World world = session ? session->world() : World(make_self_communicator());

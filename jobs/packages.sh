@@ -3,7 +3,7 @@
 #
 #   ./jobs/packages.sh [--tests] [PACKAGE...]
 #
-# --tests: also what only tests use. PACKAGE: further packages.
+# --tests: also what only tests use; as root, where no Slurm is installed, with a Slurm for tests/slurm. PACKAGE: further packages.
 set -euo pipefail
 
 # ocl-icd-opencl-dev: the CMake configuration of libdnnl-dev looks for OpenCL, which Debian only recommends.
@@ -13,6 +13,7 @@ build=(
   libhdf5-dev libboost-program-options-dev libdnnl-dev ocl-icd-opencl-dev libfmt-dev nlohmann-json3-dev libsimdjson-dev libzstd-dev libxxhash-dev
 )
 tests=(libgtest-dev libbenchmark-dev python3-h5py)
+if [ "$(id -u)" -eq 0 ] && ! command -v slurmctld >/dev/null; then tests+=(slurmctld slurmd slurm-client munge iproute2); fi
 
 wanted=("${build[@]}")
 for argument in "$@"; do

@@ -1,0 +1,137 @@
+#!/usr/bin/env bash
+# A real Slurm cluster on one machine, as long as COMMAND runs in it. Needs root, Slurm, munge and iproute2.
+#
+#   cluster.sh HOSTS COMMAND [ARGUMENT...]        e.g. cluster.sh 2 bash, then sinfo, sbatch, srun --mpi=pmix
+#
+# Controller and hosts n1, n2, ... have namespaces of their own: network (10.77.0.0/24), processes, host name, /dev/shm, /run. Nothing outside is
+# touched, several clusters do not meet, and all of it goes with the first process, however that ends. $TMPDIR is shared by all hosts; so is
+# every directory but /dev/shm. Exit status: COMMAND's; 77, with the reason, where this machine does not allow such a cluster.
+set -euo pipefail
+self=$(realpath "$0")
+dir=/run/cluster
+
+cannot() {
+  echo "cluster.sh: no Slurm cluster can run here: $*" >&2
+  exit 77
+}
+
+# Mounts of the new namespace must not reach the old one. unshare sees to it, except in a chroot, whose root is no mount.
+private_mounts() {
+  unshare --mount true 2>/dev/null && return
+  local probe shared=0
+  probe=$(mktemp -d)
+  unshare --mount --propagation unchanged mount -t tmpfs tmpfs "$probe" || { rmdir "$probe"; cannot "mount namespaces are forbidden"; }
+  if umount "$probe" 2>/dev/null; then shared=1; fi
+  rmdir "$probe"
+  ((!shared)) || cannot "in this chroot, mounts of a new namespace would be seen outside; bind-mount its root onto itself first"
+  propagation=(--propagation unchanged)
+}
+
+outside() {
+  [ "$(id -u)" = 0 ] || cannot "this needs root"
+  local program
+  for program in slurmctld slurmd sbatch munged ip unshare; do
+    command -v $program >/dev/null || cannot "$program is missing; install slurm-wlm, munge and iproute2 (./jobs/packages.sh --tests, as root)"
+  done
+  propagation=()
+  private_mounts
+  new=(unshare --net --uts --ipc --mount --pid --fork --kill-child "${propagation[@]}")
+  "${new[@]}" true 2>/dev/null || cannot "namespaces are forbidden: $("${new[@]}" true 2>&1)"
+  "${new[@]}" ip link add bridge0 type bridge 2>/dev/null || cannot "the kernel has no network bridges"
+  exec "${new[@]}" "$self" --controller "$@"
+}
+
+write_configuration() {  # HOSTS
+  local k cpus=2 memory
+  memory=$(awk '/MemTotal/ {print int($2 / 1024 / 2)}' /proc/meminfo)
+  {
+    cat <<END
+ClusterName=lexring
+SlurmctldHost=controller(10.77.0.254)
+SlurmUser=root
+AuthType=auth/munge
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+MailProg=/bin/true
+SchedulerParameters=sched_min_interval=0,batch_sched_delay=1
+SlurmdParameters=config_overrides
+ReturnToService=2
+SlurmctldTimeout=10
+SlurmdTimeout=10
+InactiveLimit=0
+KillWait=10
+SlurmctldPidFile=$dir/slurmctld.pid
+StateSaveLocation=$dir/state
+SlurmdPidFile=$dir/slurmd.%n.pid
+SlurmdSpoolDir=$dir/spool.%n
+TmpFS=$dir/tmp.%n
+PartitionName=test Nodes=n[1-$1] Default=YES MaxTime=60 State=UP
+END
+    for k in $(seq "$1"); do echo "NodeName=n$k NodeAddr=10.77.0.$k CPUs=$cpus RealMemory=$memory"; done
+  } >"$SLURM_CONF"
+  # No control groups are used; but slurmd looks for some unless it is told which, and version 2 wants systemd.
+  echo "CgroupPlugin=cgroup/v1" >"$dir/cgroup.conf"
+  {
+    echo "127.0.0.1 localhost"
+    echo "10.77.0.254 controller"
+    for k in $(seq "$1"); do echo "10.77.0.$k n$k"; done
+  } >"$dir/hosts"
+}
+
+start_host() {  # K
+  unshare --net --uts --ipc --mount --pid --fork --kill-child --propagation unchanged "$self" --host "$1" >"$dir/log/n$1.out" 2>&1 </dev/null &
+  local host=$!
+  until [ "$(readlink /proc/$host/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.02; done
+  ip link add "host$1" type veth peer name eth0 netns "$host"
+  ip link set "host$1" master bridge0 up
+}
+
+host() {  # K
+  mount -t proc proc /proc
+  mount -t tmpfs tmpfs /dev/shm
+  hostname "n$1"
+  until ip link set eth0 up 2>/dev/null; do sleep 0.02; done
+  ip addr add "10.77.0.$1/24" dev eth0
+  ip link set lo up
+  exec slurmd -D -N "n$1"
+}
+
+controller() {  # HOSTS COMMAND...
+  local hosts=$1 status=0 tries=0 k
+  shift
+  trap 'exit 143' TERM INT
+  mount -t proc proc /proc
+  mount -t tmpfs tmpfs /run
+  mkdir -p /dev/shm /run/munge "$dir"/{state,log,shared}
+  for k in $(seq "$hosts"); do mkdir "$dir"/{spool,tmp}."n$k"; done
+  hostname controller
+  export SLURM_CONF=$dir/slurm.conf TMPDIR=$dir/shared
+  write_configuration "$hosts"
+  if [ -e /etc/hosts ]; then mount --bind "$dir/hosts" /etc/hosts; fi
+
+  (umask 077; head -c 1024 /dev/urandom >/run/munge/munge.key)
+  munged --key-file=/run/munge/munge.key --seed-file=/run/munge/seed --log-file=/run/munge/munged.log
+  ip link add bridge0 type bridge
+  ip addr add 10.77.0.254/24 dev bridge0
+  ip link set bridge0 up
+  ip link set lo up
+  slurmctld -D >"$dir/log/slurmctld.out" 2>&1 </dev/null &
+  for k in $(seq "$hosts"); do start_host "$k"; done
+  until [ "$(sinfo --noheader --Node --states=idle --format=%N 2>/dev/null | sort -u | wc -l)" = "$hosts" ]; do
+    ((++tries < 300)) || { echo "cluster.sh: the hosts did not come up" >&2; status=1; break; }
+    sleep 0.1
+  done
+  ((status)) || "$@" || status=$?
+  ((!status)) || tail -n 30 "$dir"/log/*.out >&2
+  exit "$status"
+}
+
+case ${1:-} in
+  --controller | --host) role=${1#--}; shift; "$role" "$@" ;;
+  [1-9]*) (($# > 1)) || { sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2; }; outside "$@" ;;
+  *) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2 ;;
+esac

@@ -1,0 +1,191 @@
+// Jobs of jobs/slurm/ on a Slurm cluster of two hosts, n1 and n2: the same numbers as without Slurm, and launches that cannot be right are
+// refused. Started by cluster.sh.
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <functional>
+#include <regex>
+#include <thread>
+
+#include <fmt/format.h>
+
+#include "tests/jobs/job_fixture.h"
+
+namespace lexring {
+namespace {
+
+using nlohmann::json;
+
+const std::string mesh = "--mesh.dp 4";
+const std::string four_ranks = "-N 2 --ntasks-per-node 2";
+constexpr int steps = 120;
+
+class Slurm : public JobTest {
+ protected:
+  struct Job {
+    std::string id, state;
+    int exit_code = -1;
+    std::string log;
+  };
+
+  static void SetUpTestSuite() {
+    JobTest::SetUpTestSuite();
+    std::ofstream(config()) << "[model]\nlayers = 2\nwidth = 32\nheads = 4\nkv_heads = 2\n[attention]\npattern = blockwise\nblock = 16\n"
+                            << "[train]\nlength = 64\nbatch = 8\nsteps = " << steps << "\n[optimizer]\nwarmup = 20\nlr = 3e-4\n";
+    write_site("site.env", "");
+    const auto train = [](const std::string& launcher, const std::string& name) {
+      const auto made = run_process(fmt::format("{}{} train --config {} {}", launcher, binary(), config(), keys(name)));
+      ASSERT_EQ(made.exit_code, 0) << made.output;
+    };
+    train("", "one");
+    train(mpirun(4), "four");
+  }
+
+  static std::string config() { return (shared() / "tiny.ini").string(); }
+  static std::string directory(const std::string& name) { return (shared() / name).string(); }
+  static std::string keys(const std::string& name) {
+    return fmt::format("--data.train {} --checkpoint.directory {}{}", data(), directory(name), name == "one" ? "" : " " + mesh);
+  }
+  static std::string site(const std::string& name) { return (shared() / name).string(); }
+  static void write_site(const std::string& name, const std::string& settings) {
+    std::ofstream(site(name)) << "LEXRING_BINARY=" << binary() << "\nLEXRING_THREADS=1\n" << settings;
+  }
+
+  static std::string field(const std::string& id, const std::string& name) {
+    const auto shown = run_process("scontrol --oneliner show job " + id).output;
+    std::smatch match;
+    return std::regex_search(shown, match, std::regex("\\b" + name + "=(\\S*)")) ? match[1].str() : "";
+  }
+  static std::string log_of(const std::string& id) {
+    std::ifstream stream(directory("job-" + id + ".log"));
+    return {std::istreambuf_iterator<char>(stream), {}};
+  }
+
+  /// As a person does from the root of the repository.
+  static std::string submit(const std::string& options, const std::string& script, const std::string& site_file = "site.env") {
+    const auto made = run_process(fmt::format("cd {} && LEXRING_SITE={} sbatch --parsable --output {} {} {}", LEXRING_SOURCE_DIR,
+                                              site(site_file), directory("job-%j.log"), options, script));
+    EXPECT_EQ(made.exit_code, 0) << made.output;
+    return made.output.substr(0, made.output.find_first_of(";\n"));
+  }
+  static void wait_until(const std::function<bool()>& done, const std::string& what) {
+    for (int i = 0; i < 1200 && !done(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    EXPECT_TRUE(done()) << what;
+  }
+  static bool ended(const std::string& id) {
+    const std::string state = field(id, "JobState");
+    return state != "PENDING" && state != "RUNNING" && state != "COMPLETING" && state != "CONFIGURING";
+  }
+  static Job finish(const std::string& id) {
+    wait_until([&] { return ended(id); }, "job " + id + " did not end:\n" + log_of(id));
+    const std::string code = field(id, "ExitCode");  // exit:signal
+    return {id, field(id, "JobState"), std::atoi(code.c_str()), log_of(id)};
+  }
+  static Job run_job(const std::string& options, const std::string& script, const std::string& site_file = "site.env") {
+    return finish(submit(options, script, site_file));
+  }
+  static std::string pretrain(const std::string& name) { return "jobs/slurm/pretrain.sbatch " + config() + " " + keys(name); }
+
+  static std::vector<json> steps_of(const std::string& name) {
+    std::ifstream stream(directory(name) + "/metrics.jsonl");
+    std::vector<json> lines;
+    for (std::string line; std::getline(stream, line);) lines.push_back(json::parse(line));
+    return lines;
+  }
+  static void expect_same_losses(const std::string& name, const std::string& reference, double tolerance) {
+    const auto ours = steps_of(name), theirs = steps_of(reference);
+    ASSERT_EQ(ours.size(), static_cast<std::size_t>(steps));
+    ASSERT_EQ(theirs.size(), ours.size());
+    for (std::size_t i = 0; i < ours.size(); ++i) {
+      const double loss = ours[i]["loss"], expected = theirs[i]["loss"];
+      ASSERT_LE(std::abs(loss - expected), tolerance * std::abs(expected)) << "step " << i + 1 << ": " << loss << " against " << expected;
+      const double norm = ours[i]["gradient_norm"], expected_norm = theirs[i]["gradient_norm"];
+      ASSERT_LE(std::abs(norm - expected_norm), 10 * tolerance * expected_norm) << "step " << i + 1;
+    }
+  }
+};
+
+TEST_F(Slurm, PretrainsOnTwoHostsAsWithoutSlurm) {
+  const Job job = run_job(four_ranks, pretrain("two_hosts"));
+  ASSERT_EQ(job.exit_code, 0) << job.log;
+  EXPECT_NE(job.log.find("2 nodes (n[1-2]) x 2 ranks x 1 threads, by srun"), std::string::npos) << job.log;
+  EXPECT_NE(job.log.find("dp 4 x cp 1 x tp 1"), std::string::npos) << job.log;
+  expect_same_losses("two_hosts", "four", 0);
+  expect_same_losses("two_hosts", "one", 1e-5);
+}
+
+TEST_F(Slurm, RanksAndThreadsComeFromTheSiteUnlessSbatchIsToldThem) {
+  write_site("two_ranks.env", "LEXRING_RANKS_PER_NODE=2\nLEXRING_LAUNCHER=mpirun\n");
+  const Job job = run_job("-N 2", pretrain("mpirun"), "two_ranks.env");
+  ASSERT_EQ(job.exit_code, 0) << job.log;
+  EXPECT_NE(job.log.find("2 nodes (n[1-2]) x 2 ranks x 1 threads, by mpirun"), std::string::npos) << job.log;
+  expect_same_losses("mpirun", "four", 0);
+}
+
+TEST_F(Slurm, EvaluatesOnTwoHostsAsWithoutSlurm) {
+  const std::string evaluation = fmt::format("--data {} --lengths 64,256 --tokens 4096 --resolution 0", data());
+  const Job job = run_job(four_ranks, fmt::format("jobs/slurm/evaluate.sbatch {} {} {} --output {}", directory("four"), evaluation, mesh,
+                                                  directory("by_slurm")));
+  ASSERT_EQ(job.exit_code, 0) << job.log;
+  const auto alone =
+      run_process(fmt::format("{} evaluate --checkpoint {} {} --output {}", binary(), directory("four"), evaluation, directory("by_hand")));
+  ASSERT_EQ(alone.exit_code, 0) << alone.output;
+  const auto read = [](const std::string& name) { return json::parse(std::ifstream(directory(name) + "/results.json")); };
+  const json ours = read("by_slurm"), expected = read("by_hand");
+  ASSERT_EQ(ours["ranks"], 4);
+  ASSERT_EQ(ours["patterns"].size(), 2U);
+  for (std::size_t p = 0; p < 2; ++p) {
+    ASSERT_EQ(ours["patterns"][p]["cells"].size(), 2U);
+    for (std::size_t c = 0; c < 2; ++c) {
+      const double loss = ours["patterns"][p]["cells"][c]["loss"], other = expected["patterns"][p]["cells"][c]["loss"];
+      EXPECT_NEAR(loss, other, 1e-5 * other);
+    }
+  }
+}
+
+TEST_F(Slurm, StopsBeforeTheTimeIsUpAndGoesOnByTheSameCommand) {
+  const std::string id = submit(four_ranks, pretrain("stopped"));
+  wait_until([&] { return !steps_of("stopped").empty() || ended(id); }, "no step was written");
+  // What Slurm does for --signal=B:USR1@300, which counts in minutes.
+  EXPECT_EQ(run_process("scancel --batch --signal=USR1 " + id).exit_code, 0);
+  const Job stopped = finish(id);
+  ASSERT_EQ(stopped.exit_code, 0) << stopped.log;
+  ASSERT_LT(steps_of("stopped").size(), static_cast<std::size_t>(steps)) << "too fast to be stopped";
+  const Job resumed = run_job(four_ranks, pretrain("stopped"));
+  ASSERT_EQ(resumed.exit_code, 0) << resumed.log;
+  EXPECT_NE(resumed.log.find("resumed from"), std::string::npos) << resumed.log;
+  expect_same_losses("stopped", "four", 0);
+}
+
+TEST_F(Slurm, ALaunchThatMakesSingletonsIsRefused) {
+  write_site("no_pmix.env", "LEXRING_MPI_PLUGIN=none\n");
+  const Job job = run_job(four_ranks, pretrain("singletons"), "no_pmix.env");
+  EXPECT_NE(job.exit_code, 0);
+  EXPECT_NE(job.log.find("srun --mpi=pmix"), std::string::npos) << job.log;
+  EXPECT_TRUE(steps_of("singletons").empty());
+}
+
+TEST_F(Slurm, ANumberOfRanksUnlikeSlurmsIsRefused) {
+  const Job tasks = run_job("-N 2 -n 3", pretrain("unlike"));
+  EXPECT_EQ(tasks.exit_code, 2);
+  EXPECT_NE(tasks.log.find("the job has 3 tasks"), std::string::npos) << tasks.log;
+  const Job fewer = run_job(four_ranks, fmt::format("--wrap 'mpirun -n 2 {} train --config {} {}'", binary(), config(), keys("unlike")));
+  EXPECT_NE(fewer.exit_code, 0);
+  EXPECT_NE(fewer.log.find("SLURM_NTASKS"), std::string::npos) << fewer.log;
+  EXPECT_TRUE(steps_of("unlike").empty());
+}
+
+TEST_F(Slurm, MistakesAreNamedInTheLog) {
+  const auto says = [](const std::string& script, const std::string& message, const std::string& site_file) {
+    const Job job = run_job("-N 1", script, site_file);
+    EXPECT_EQ(job.exit_code, 2);
+    EXPECT_NE(job.log.find(message), std::string::npos) << job.log;
+  };
+  says(pretrain("mistake"), "copy jobs/slurm/site.env.example", "missing.env");
+  says("jobs/slurm/pretrain.sbatch configs/none.ini", "there is no configuration configs/none.ini", "site.env");
+  says("jobs/slurm/evaluate.sbatch --data x.h5", "the first argument is the run's directory", "site.env");
+  says(pretrain("mistake") + " --model.layrs 3", "model.layers", "site.env");
+}
+
+}  // namespace
+}  // namespace lexring
