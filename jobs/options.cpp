@@ -77,7 +77,8 @@ KeyTable option_keys(Options& o) {
   choice("train.residual", &t.residual, "dtype of the residual stream", {"f32", "bf16"});
   choice(
       "train.recompute", &t.recompute,
-      "what backward computes again instead of keeping it; attention: the feed-forward block's inner width; block: all but a block's input",
+      "what backward computes again instead of keeping it; attention: norm, projections and attention, not the feed-forward half; block: "
+      "all but a block's input",
       {"none", "attention", "block"});
   key("train.valid_every", &t.valid_every, "steps between validations; 0: only at the end", "steps");
   key("train.valid_windows", &t.valid_windows, "windows of train.length tokens in a validation", "windows");
@@ -200,8 +201,9 @@ ModelRuntime runtime_of(const Options& options) {
   ModelRuntime runtime;
   runtime.precision = precision_of(options.train.precision);
   runtime.residual = runtime.precision == Precision::fp64 ? Dtype::f64 : options.train.residual == "bf16" ? Dtype::bf16 : Dtype::f32;
-  require_usage(options.train.recompute != "attention", "train.recompute = attention is not there yet; choose none or block");
-  runtime.recompute = options.train.recompute == "block" ? Recompute::block : Recompute::none;
+  runtime.recompute = options.train.recompute == "block"       ? Recompute::block
+                      : options.train.recompute == "attention" ? Recompute::attention
+                                                               : Recompute::none;
   return runtime;
 }
 

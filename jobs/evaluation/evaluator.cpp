@@ -225,8 +225,10 @@ Resolution measure_resolution(Transformer& model, const Context& context, const 
 
   Resolution resolution{length, 0, {}};
   for (std::size_t n = 0; n < layers; ++n) {
-    ranks.all_reduce(std::span<double>(sums[n]), Reduce::sum);
-    ranks.all_reduce(std::span<std::int64_t>(counts[n]), Reduce::sum);
+    for (const Axis axis : {Axis::dp, Axis::tp}) {  // texts, heads
+      context.axis(axis).all_reduce(std::span<double>(sums[n]), Reduce::sum);
+      context.axis(axis).all_reduce(std::span<std::int64_t>(counts[n]), Reduce::sum);
+    }
     for (std::size_t d = 0; d < distances; ++d) sums[n][d] /= static_cast<double>(std::max<std::int64_t>(counts[n][d], 1));
     resolution.by_layer.push_back(attention_resolution(sums[n]));
     resolution.value += resolution.by_layer.back() / static_cast<double>(layers);
