@@ -6,11 +6,9 @@
 #include <string_view>
 
 #include "framework/nn/init.h"
-#include "framework/ops/attention.h"
 #include "models/batch.h"
 #include "models/block.h"
-#include "models/patterns.h"
-#include "models/positions/rotary.h"
+#include "models/sequence.h"
 #include "parallel/tensor/heads.h"
 #include "parallel/tensor/replicated.h"
 #include "parallel/tensor/vocabulary.h"
@@ -23,7 +21,7 @@ Dtype working_dtype(Precision precision) {
   return precision == Precision::fp64 ? Dtype::f64 : precision == Precision::bf16 ? Dtype::bf16 : Dtype::f32;
 }
 
-void check(const ModelRuntime& runtime, const Context& context, const Backend& backend) {
+void check(const ModelRuntime& runtime, const Backend& backend) {
   const bool reference = backend.name() == "reference";
   require_usage(reference || runtime.precision != Precision::fp64,
                 "precision fp64 is computed by the reference device only; choose --device reference");
@@ -31,7 +29,6 @@ void check(const ModelRuntime& runtime, const Context& context, const Backend& b
                 "the reference device computes in fp32 and fp64; choose another precision or device");
   require_usage(!reference || runtime.residual != Dtype::bf16,
                 "the reference device has no bf16 residual stream; choose train.residual = f32");
-  require_usage(context.mesh().size(Axis::cp) == 1, "mesh.cp = {} is not supported yet; choose 1", context.mesh().size(Axis::cp));
 }
 
 bool ends_with(std::string_view name, std::string_view end) {
@@ -49,6 +46,7 @@ std::vector<double> to_host_f64(const Tensor& tensor) {
 struct Transformer::Impl {
   ModelConfig config;
   ModelRuntime how;
+  const Context& context;
   Communicator& tp;
   Backend& backend;
   Dtype working, master, residual;
@@ -62,10 +60,11 @@ struct Transformer::Impl {
   std::vector<std::int64_t> added_at;
   Tensor added;
 
-  Impl(const ModelConfig& model, const ModelRuntime& runtime, const Context& context, Backend& device)
+  Impl(const ModelConfig& model, const ModelRuntime& runtime, const Context& mesh, Backend& device)
       : config(model),
         how(runtime),
-        tp(context.axis(Axis::tp)),
+        context(mesh),
+        tp(mesh.axis(Axis::tp)),
         backend(device),
         working(working_dtype(runtime.precision)),
         master(runtime.precision == Precision::fp64 ? Dtype::f64 : Dtype::f32),
@@ -81,21 +80,6 @@ struct Transformer::Impl {
     check_supported(spec);
     weights = make_weights(config, tp, backend, master, working, store);
     replicated.emplace(tp, store.parameters());
-  }
-
-  /// Tables of a batch, and the cache moved on to it.
-  std::shared_ptr<const AttentionTables> tables(const ModelBatch& batch, KeyValueCache* cache) {
-    const std::vector<DocumentPlace> places = document_places(batch, pattern->sinks(), cache != nullptr ? &cache->tokens() : nullptr);
-    auto made = std::make_shared<AttentionTables>();
-    made->spec = spec;
-    made->tokens = batch.tokens;
-    made->visible = pattern->visibility(batch.tokens, places);
-    if (const RotaryAngles* angles = position->rotary())
-      made->rotary = rotary_tables.make(backend.runtime(), *angles, batch.tokens, master);
-    if (cache != nullptr && !places.empty()) {
-      cache->begin_chunk(batch.tokens, made->rotary, pattern->keep(batch.tokens.position.front(), places.front()));
-    }
-    return made;
   }
 
   Var embed(Tape& tape, const ModelBatch& batch, const RowShards& shards) {
@@ -123,16 +107,9 @@ struct Transformer::Impl {
     return added;
   }
 
-  Attend attend(std::int64_t layer, const std::shared_ptr<const AttentionTables>& tables, KeyValueCache* cache,
-                const AttentionProbe& probe) {
-    return [this, layer, tables, cache, probe](Tape& tape, const Var& qkv) {
-      const QueryKeyValue parts = split_columns(spec, qkv.value());
-      if (probe) probe(layer, spec, tables->tokens, tables->rotary, parts.query, parts.key);
-      if (cache == nullptr) return attention(tape, tables, qkv);
-      cache->append(layer, backend, parts.key, parts.value);
-      return Var(
-          attention_to_cache(backend, *tables, parts.query, {cache->tokens(), cache->rotary(), cache->keys(layer), cache->values(layer)}));
-    };
+  SequencePass pass(const ModelBatch& batch, KeyValueCache* cache) {
+    check(batch, config);
+    return {{backend, context, how, spec, *pattern, *position, rotary_tables, master}, batch, cache};
   }
 
   Stream layer(Tape& tape, std::int64_t n, const Attend& with, const RowShards& shards, Stream in) {
@@ -149,29 +126,26 @@ struct Transformer::Impl {
     return feed_forward_half(tape, parts, working, shards, {out[0], out[1]});
   }
 
-  /// The whole forward pass up to the input of the output projection, this rank's rows of [N, D].
-  Var hidden(Tape& tape, const ModelBatch& batch, const RowShards& shards, KeyValueCache* cache, const AttentionProbe& probe) {
-    check(batch, config);
-    require(cache == nullptr || batch.tokens.sequences.size() == 1, "a cache continues one sequence, but the batch has {}",
-            batch.tokens.sequences.size());
-    const std::shared_ptr<const AttentionTables> shared = tables(batch, cache);
+  /// The forward pass up to the input of the output projection, this rank's rows of [N, D], where N are those of its place on cp.
+  Var hidden(Tape& tape, const SequencePass& sequence, const RowShards& shards, const AttentionProbe& probe) {
     const auto layers = static_cast<std::size_t>(config.layers);
     tape.mark(layers + 1);  // sections of gradients, last to first
-    Stream stream{embed(tape, batch, shards), Var()};
+    Stream stream{embed(tape, sequence.rows(), shards), Var()};
     for (std::int64_t n = 0; n < config.layers; ++n) {
       tape.mark(layers - static_cast<std::size_t>(n));
-      stream = layer(tape, n, attend(n, shared, cache, probe), shards, std::exchange(stream, {}));
+      stream = layer(tape, n, sequence.attend(n, probe), shards, std::exchange(stream, {}));
     }
     tape.mark(0);
     return final_norm(tape, weights.norm, working, stream);
   }
 
-  LossResult loss(Tape& tape, const ModelBatch& batch, double scale, KeyValueCache* cache, const AttentionProbe& probe) {
-    require(batch.targets.size() == batch.ids.size(), "a loss needs targets, but the batch has none");
-    const RowShards shards(tp, batch.tokens.rows());
-    const Var h = hidden(tape, batch, shards, cache, probe);
+  LossResult loss(Tape& tape, const SequencePass& sequence, double scale, const AttentionProbe& probe) {
+    const ModelBatch& rows = sequence.rows();
+    require(rows.targets.size() == rows.ids.size(), "a loss needs targets, but the batch has none");
+    const RowShards shards(tp, rows.tokens.rows());
+    const Var h = hidden(tape, sequence, shards, probe);
     LossResult result;
-    const Tensor targets = Tensor::from(backend.runtime(), {shards.rows()}, slice_targets(batch.targets, config.vocab, tp));
+    const Tensor targets = Tensor::from(backend.runtime(), {shards.rows()}, slice_targets(rows.targets, config.vocab, tp));
     result.nll = vocabulary_cross_entropy(tape, h, weights.output, targets, config.vocab, scale, shards);
     const std::vector<double> nll = to_host_f64(result.nll);
     result.nll_sum = std::accumulate(nll.begin(), nll.end(), 0.0);
@@ -181,7 +155,7 @@ struct Transformer::Impl {
 
 Transformer::Transformer(const ModelConfig& config, const ModelRuntime& runtime, const Context& context, Backend& backend) {
   check(config);
-  check(runtime, context, backend);
+  check(runtime, backend);
   check_tensor_parallel(config, context.mesh().size(Axis::tp));
   impl_ = std::make_unique<Impl>(config, runtime, context, backend);
 }
@@ -233,20 +207,24 @@ std::vector<std::vector<std::size_t>> Transformer::gradient_sections() const {
 
 LossResult Transformer::train_step(const ModelBatch& batch, double scale, const std::function<void(std::size_t)>& reached) {
   Tape tape(impl_->backend, Recording::on);
-  LossResult result = impl_->loss(tape, batch, scale, nullptr, nullptr);
+  LossResult result = impl_->loss(tape, impl_->pass(batch, nullptr), scale, nullptr);
   tape.backward(reached);
   return result;
 }
 
 LossResult Transformer::evaluate(const ModelBatch& batch, KeyValueCache* cache, const AttentionProbe& probe) {
   Tape tape(impl_->backend, Recording::off);
-  return impl_->loss(tape, batch, 0.0, cache, probe);
+  const SequencePass sequence = impl_->pass(batch, cache);
+  LossResult result = impl_->loss(tape, sequence, 0.0, probe);
+  result.nll = sequence.gather(result.nll);
+  return result;
 }
 
 Tensor Transformer::logits(const ModelBatch& batch, Rows rows, KeyValueCache* cache) {
   Tape tape(impl_->backend, Recording::off);
-  const RowShards shards(impl_->tp, batch.tokens.rows());
-  Tensor h = start_gather_rows(impl_->hidden(tape, batch, shards, cache, nullptr).value(), shards).wait();
+  const SequencePass sequence = impl_->pass(batch, cache);
+  const RowShards shards(impl_->tp, sequence.rows().tokens.rows());
+  Tensor h = sequence.gather(start_gather_rows(impl_->hidden(tape, sequence, shards, nullptr).value(), shards).wait());
   Runtime& runtime = impl_->backend.runtime();
   if (rows == Rows::last) {
     const auto& sequences = batch.tokens.sequences;
@@ -279,7 +257,9 @@ double Transformer::step_flops(const ModelBatch& batch) const {
   }
   const Visibility visible = impl_->pattern->visibility(batch.tokens, document_places(batch, impl_->pattern->sinks(), nullptr));
   const double pairs = visible_pairs(batch.tokens, visible);
-  return 6.0 * matrices * static_cast<double>(batch.tokens.rows()) + 12.0 * static_cast<double>(config.width * config.layers) * pairs;
+  const double all =
+      6.0 * matrices * static_cast<double>(batch.tokens.rows()) + 12.0 * static_cast<double>(config.width * config.layers) * pairs;
+  return all / impl_->context.mesh().size(Axis::cp);
 }
 
 }  // namespace lexring

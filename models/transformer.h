@@ -13,6 +13,7 @@
 #include "framework/nn/parameter.h"
 #include "models/config.h"
 #include "parallel/context.h"
+#include "parallel/sequence/schedule.h"
 
 namespace lexring {
 
@@ -26,9 +27,13 @@ struct ModelRuntime {
   Precision precision = Precision::fp32;  ///< working dtype; master dtype is f32 (f64 with fp64)
   Dtype residual = Dtype::f32;            ///< dtype of the residual stream: f32 or bf16 (f64 with fp64)
   Recompute recompute = Recompute::none;
+  /// How sequences are cut over cp; automatic: zigzag where queries see everything before them, else contiguous.
+  PartitionKind partition = PartitionKind::automatic;
+  /// How keys reach queries over the ring of cp; automatic: what sends least (parallel/sequence/schedule.h).
+  Exchange exchange = Exchange::automatic;
 };
 
-/// One rank's tokens of a batch.
+/// The batch of a data-parallel replica, whole: every cp and tp rank of it is given the same one and cuts its own part.
 struct ModelBatch {
   TokenTable tokens;                  ///< sequences and global positions
   std::vector<std::int32_t> ids;      ///< [N] token ids
@@ -45,11 +50,12 @@ ModelBatch make_batch(std::int64_t sequences, std::int64_t length, std::vector<s
                       std::vector<std::int64_t> document_start, std::int64_t sinks);
 
 struct LossResult {
-  double nll_sum = 0;  ///< nats, over this rank's counted targets, in f64
-  Tensor nll;          ///< [N] master dtype, per row; 0 where not counted
+  double nll_sum = 0;  ///< nats, over the counted targets of this rank of cp, in f64: its sum over context.replicas() is that of all
+  Tensor nll;  ///< [N] master dtype, per row, 0 where not counted: of the whole batch in evaluation, of this rank's rows in training
 };
 
-/// Called once per layer in a forward pass with the raw projections, e.g. to measure attention resolution.
+/// Called once per layer in a forward pass with the raw projections, e.g. to measure attention resolution. For cp = 1 (UsageError
+/// otherwise).
 using AttentionProbe =
     std::function<void(std::int64_t layer, const AttentionSpec&, const TokenTable&, const RotaryTable&, Columns q, Columns k)>;
 
@@ -86,7 +92,8 @@ class Transformer {
   /// Loss of a batch; adds gradients of scale * nll_sum to every parameter (the whole backward runs in here). `reached`, if not empty, is
   /// called with the number of each section of gradient_sections() as soon as nothing is added to it any more.
   LossResult train_step(const ModelBatch& batch, double scale, const std::function<void(std::size_t)>& reached = {});
-  /// Loss without gradients. With a cache, the rows continue the cached sequences (streamed evaluation).
+  /// Loss without gradients. With a cache, the rows continue the cached sequences (streamed evaluation); ranks of cp share each chunk, and
+  /// each caches all keys.
   LossResult evaluate(const ModelBatch& batch, KeyValueCache* cache = nullptr, const AttentionProbe& probe = nullptr);
   /// Logits [N, V] in master dtype, for generation and verification: of every row, or of the last row of each sequence.
   enum class Rows { all, last };
@@ -98,7 +105,8 @@ class Transformer {
   void set_attention(const AttentionConfig& attention);
 
   /// Floating-point operations of one training step per batch, counted by what the mask leaves visible: matrices 6 x parameters in
-  /// matrices (output projection included) per token, attention 12 x E x H per visible pair and layer. Forward only: a third.
+  /// matrices (output projection included) per token, attention 12 x E x H per visible pair and layer. Forward only: a third. An equal
+  /// share for each rank of cp: the sum over context.replicas() is that of all.
   double step_flops(const ModelBatch& batch) const;
 
  private:

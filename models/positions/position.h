@@ -16,6 +16,7 @@ namespace lexring {
 struct RotaryAngles {
   std::vector<double> frequency;                 ///< [E/2]
   std::function<double(std::int64_t)> position;  ///< global position -> what the angle is computed from
+  double unit = 1.0;                             ///< what `position` gives are multiples of it
 };
 
 /// One method, configured. Defaults: it does nothing.

@@ -4,41 +4,74 @@
 #include <cmath>
 #include <numbers>
 
+#include "framework/base/parallel_for.h"
+
 namespace lexring {
 
 namespace {
 
-/// Writes cos and sin of each row; a sequence that stands where the one before it stood is copied from it.
-template <class T>
-RotaryTable fill_tables(Runtime& runtime, const RotaryAngles& angles, const TokenTable& tokens) {
-  const std::size_t half = angles.frequency.size();
-  std::vector<T> cosine(tokens.position.size() * half);
-  std::vector<T> sine(cosine.size());
-  const TokenTable::Sequence* before = nullptr;
-  for (const TokenTable::Sequence& sequence : tokens.sequences) {
-    const auto position = tokens.position.begin() + sequence.first;
-    std::int64_t same = 0;
-    if (before != nullptr) {
-      const std::int64_t most = std::min(before->count, sequence.count);
-      while (same < most && position[same] == tokens.position[static_cast<std::size_t>(before->first + same)]) ++same;
-      const auto from = static_cast<std::size_t>(before->first) * half;
-      const auto to = static_cast<std::size_t>(sequence.first) * half;
-      std::copy_n(cosine.begin() + static_cast<std::ptrdiff_t>(from), static_cast<std::size_t>(same) * half,
-                  cosine.begin() + static_cast<std::ptrdiff_t>(to));
-      std::copy_n(sine.begin() + static_cast<std::ptrdiff_t>(from), static_cast<std::size_t>(same) * half,
-                  sine.begin() + static_cast<std::ptrdiff_t>(to));
+/// Cosines and sines of all pairs at one position (scaled as its method says).
+struct Turn {
+  std::vector<double> cosine, sine;
+
+  Turn(const RotaryAngles& angles, double position) {
+    for (const double frequency : angles.frequency) {
+      cosine.push_back(std::cos(position * frequency));
+      sine.push_back(std::sin(position * frequency));
     }
-    for (std::int64_t n = same; n < sequence.count; ++n) {
-      const double turned = angles.position(position[n]);
-      const std::size_t row = static_cast<std::size_t>(sequence.first + n) * half;
-      for (std::size_t i = 0; i < half; ++i) {
-        cosine[row + i] = static_cast<T>(std::cos(turned * angles.frequency[i]));
-        sine[row + i] = static_cast<T>(std::sin(turned * angles.frequency[i]));
-      }
-    }
-    before = &sequence;
   }
-  const Shape shape = {tokens.rows(), static_cast<std::int64_t>(half)};
+};
+
+/// Rows of tables: exact every `block` units, turned by an offset in between.
+class TurnedRows {
+ public:
+  explicit TurnedRows(const RotaryAngles& angles) : angles_(angles), base_(angles, 0.0) {
+    for (std::int64_t offset = 0; offset < block; ++offset) offsets_.emplace_back(angles, static_cast<double>(offset) * angles.unit);
+  }
+  void write(std::int64_t position, float* cosine, float* sine) {
+    const auto units = static_cast<std::int64_t>(std::nearbyint(angles_.position(position) / angles_.unit));
+    const std::int64_t offset = units % block;
+    if (units - offset != at_) {
+      at_ = units - offset;
+      base_ = Turn(angles_, static_cast<double>(at_) * angles_.unit);
+    }
+    const Turn& by = offsets_[static_cast<std::size_t>(offset)];
+    for (std::size_t i = 0; i < by.cosine.size(); ++i) {
+      cosine[i] = static_cast<float>(base_.cosine[i] * by.cosine[i] - base_.sine[i] * by.sine[i]);
+      sine[i] = static_cast<float>(base_.sine[i] * by.cosine[i] + base_.cosine[i] * by.sine[i]);
+    }
+  }
+
+ private:
+  static constexpr std::int64_t block = 64;
+  const RotaryAngles& angles_;
+  std::vector<Turn> offsets_;
+  Turn base_;
+  std::int64_t at_ = 0;
+};
+
+RotaryTable fill_by_turning(Runtime& runtime, const RotaryAngles& angles, const TokenTable& tokens) {
+  const std::size_t pairs = angles.frequency.size();
+  std::vector<float> cosine(tokens.position.size() * pairs), sine(cosine.size());
+  constexpr std::int64_t grain = 1024;
+  parallel_for(0, tokens.rows(), grain, [&](std::int64_t first, std::int64_t last) {
+    TurnedRows rows(angles);
+    for (auto n = static_cast<std::size_t>(first); n < static_cast<std::size_t>(last); ++n) {
+      rows.write(tokens.position[n], cosine.data() + n * pairs, sine.data() + n * pairs);
+    }
+  });
+  const Shape shape = {tokens.rows(), static_cast<std::int64_t>(pairs)};
+  return {Tensor::from(runtime, shape, cosine), Tensor::from(runtime, shape, sine)};
+}
+
+RotaryTable fill_exactly(Runtime& runtime, const RotaryAngles& angles, const TokenTable& tokens) {
+  std::vector<double> cosine, sine;
+  for (const std::int64_t position : tokens.position) {
+    const Turn turn(angles, angles.position(position));
+    cosine.insert(cosine.end(), turn.cosine.begin(), turn.cosine.end());
+    sine.insert(sine.end(), turn.sine.begin(), turn.sine.end());
+  }
+  const Shape shape = {tokens.rows(), static_cast<std::int64_t>(angles.frequency.size())};
   return {Tensor::from(runtime, shape, cosine), Tensor::from(runtime, shape, sine)};
 }
 
@@ -88,6 +121,7 @@ RotaryAngles make_rotary_angles(const PositionConfig& config, std::int64_t head_
   const double factor = config.scaling_factor;
   if (config.scaling == "linear") {
     angles.position = [factor](std::int64_t n) { return static_cast<double>(n) / factor; };
+    angles.unit = 1 / factor;
   } else if (config.scaling == "modulo") {
     angles.position = [period = config.original_length](std::int64_t n) { return static_cast<double>(n % period); };
   } else if (config.scaling == "repeat") {
@@ -104,10 +138,14 @@ double rotary_score_scale(const PositionConfig& config) {
   return temperature * temperature;
 }
 
+RotaryTable make_rotary_table(Runtime& runtime, const RotaryAngles& angles, const TokenTable& tokens, Dtype dtype) {
+  return dtype == Dtype::f64 ? fill_exactly(runtime, angles, tokens) : fill_by_turning(runtime, angles, tokens);
+}
+
 RotaryTable RotaryTables::make(Runtime& runtime, const RotaryAngles& angles, const TokenTable& tokens, Dtype dtype) {
   if (last_.cosine.defined() && last_.cosine.dtype() == dtype && tokens.position == positions_) return last_;
   last_ = {};
-  last_ = dtype == Dtype::f64 ? fill_tables<double>(runtime, angles, tokens) : fill_tables<float>(runtime, angles, tokens);
+  last_ = make_rotary_table(runtime, angles, tokens, dtype);
   positions_ = tokens.position;
   return last_;
 }

@@ -212,7 +212,7 @@ class BackwardPass {
       rounded = Tensor(backend_.runtime(), own_.shape(), qkv_.dtype());
       backend_.cast(own_, rounded);
     }
-    unpack(rounded, {dqkv_, own.first, own.width});
+    copy_columns(rounded, {dqkv_, own.first, own.width});
   }
 
   Backend& backend_;

@@ -40,11 +40,11 @@ Tensor pack_rows(const Columns& from, const RowSet& rows) {
   return packed;
 }
 
-void unpack(const Tensor& from, const Columns& to) {
-  require(from.rows() == to.rows() && from.row_elements() == to.width && from.dtype() == to.dtype(),
-          "rows [{}, {}] {} do not fit columns [{}, {}] {}", from.rows(), from.row_elements(), name_of(from.dtype()), to.rows(), to.width,
+void copy_columns(const Columns& from, const Columns& to) {
+  require(from.rows() == to.rows() && from.width == to.width && from.dtype() == to.dtype(),
+          "columns [{}, {}] {} do not fit columns [{}, {}] {}", from.rows(), from.width, name_of(from.dtype()), to.rows(), to.width,
           name_of(to.dtype()));
-  copy_rows(Strided(Columns(from)), 0, Strided(to), 0, from.rows());
+  copy_rows(Strided(from), 0, Strided(to), 0, from.rows());
 }
 
 void add_rows(Backend& backend, const Tensor& from, const RowSet& rows, const Tensor& into) {

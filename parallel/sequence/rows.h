@@ -8,8 +8,8 @@ namespace lexring {
 
 /// The columns of the rows, [count(rows), width]. Shares storage where nothing has to move: all columns of adjacent rows.
 Tensor pack_rows(const Columns& from, const RowSet& rows);
-/// Rows of `from` [N, width], all of them, into the columns of `to` [N, width]; same dtype.
-void unpack(const Tensor& from, const Columns& to);
+/// All rows of `from` [N, width] into `to` [N, width]; same dtype, no common storage.
+void copy_columns(const Columns& from, const Columns& to);
 /// into[rows] += from, [count(rows), width] and [.., width].
 void add_rows(Backend& backend, const Tensor& from, const RowSet& rows, const Tensor& into);
 

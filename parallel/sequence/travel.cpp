@@ -18,8 +18,12 @@ void for_each_hop(const Schedule& schedule, int hop, F&& f) {
 }  // namespace
 
 void Round::send(int to, const Columns& buffer, const RowSet& whole, const RowSet& part) {
-  sent_.push_back(pack_rows(buffer, places_within(whole, part)));
-  outgoing_.push_back({to, bytes_of(sent_.back())});
+  send(to, pack_rows(buffer, places_within(whole, part)));
+}
+
+void Round::send(int to, const Tensor& rows) {
+  sent_.push_back(rows);
+  outgoing_.push_back({to, bytes_of(rows)});
 }
 
 void Round::receive(int from, const Tensor& buffer) { incoming_.push_back({from, bytes_of(buffer)}); }

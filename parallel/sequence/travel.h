@@ -25,6 +25,7 @@ class Round {
  public:
   /// Rows of `part`, which lie in a buffer of the rows `whole`, to a place.
   void send(int to, const Columns& buffer, const RowSet& whole, const RowSet& part);
+  void send(int to, const Tensor& rows);
   void receive(int from, const Tensor& buffer);
   void start(Communicator& ring);
   void wait() { pending_.wait(); }

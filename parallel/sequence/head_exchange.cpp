@@ -1,0 +1,134 @@
+#include "parallel/sequence/head_exchange.h"
+
+#include <algorithm>
+
+#include "parallel/sequence/rows.h"
+#include "parallel/sequence/travel.h"
+
+namespace lexring {
+namespace {
+
+/// The heads that a rank of `ranks` attends with.
+struct HeadRange {
+  std::int64_t query, queries, key, keys;
+};
+
+HeadRange heads_of(const AttentionSpec& whole, int rank, int ranks) {
+  const std::int64_t queries = whole.heads / ranks, keys = std::max<std::int64_t>(whole.kv_heads / ranks, 1);
+  return {rank * queries, queries, rank * queries / (whole.heads / whole.kv_heads), keys};
+}
+
+}  // namespace
+
+HeadExchange::HeadExchange(Communicator& group, const AttentionSpec& whole, std::vector<std::int64_t> borders)
+    : group_(&group), spec_(whole), borders_(std::move(borders)) {
+  const int ranks = group.size();
+  require_usage(
+      whole.heads % ranks == 0 && (whole.kv_heads % ranks == 0 || ranks % whole.kv_heads == 0),
+      "mesh.ulysses = {} does not fit {} heads with {} key and value heads: it must divide the former, and divide the latter or be "
+      "a multiple of them",
+      ranks, whole.heads, whole.kv_heads);
+  const std::int64_t width = whole.head_width, keys_at = whole.heads * width, values_at = keys_at + whole.kv_heads * width;
+  for (int r = 0; r < ranks; ++r) {
+    const HeadRange h = heads_of(whole, r, ranks);
+    const ColumnSpan queries{h.query * width, h.queries * width};
+    fused_.push_back({queries, {keys_at + h.key * width, h.keys * width}, {values_at + h.key * width, h.keys * width}});
+    output_.push_back({queries});
+  }
+  fused_width_ = values_at + whole.kv_heads * width;
+  output_width_ = keys_at;
+  const HeadRange own = heads_of(whole, group.rank(), ranks);
+  spec_.heads = own.queries;
+  spec_.kv_heads = own.keys;
+  if (!whole.slopes.empty()) spec_.slopes.assign(whole.slopes.begin() + own.query, whole.slopes.begin() + own.query + own.queries);
+}
+
+Tensor HeadExchange::gather_rows(Backend& backend, const Tensor& x, const Columns& columns) const {
+  const std::int64_t rows = x.rows();
+  std::int64_t width = 0;  // the same on every rank
+  for (const ColumnSpan& span : columns.front()) width += span.width;
+  const Tensor all(backend.runtime(), {borders_.back(), width}, x.dtype());
+  Round round;
+  for (int r = 0; r < group_->size(); ++r) {
+    const Tensor part(backend.runtime(), {rows, width}, x.dtype());
+    std::int64_t at = 0;
+    for (const ColumnSpan& span : columns[static_cast<std::size_t>(r)]) {
+      copy_columns({x, span.first, span.width}, {part, at, span.width});
+      at += span.width;
+    }
+    round.send(r, part);
+    round.receive(r, all.slice(border(r), border(r + 1) - border(r)));
+  }
+  round.start(*group_);
+  round.wait();
+  return all;
+}
+
+Tensor HeadExchange::gather_columns(Backend& backend, const Tensor& x, const Columns& columns, std::int64_t width) const {
+  const std::int64_t rows = border(group_->rank() + 1) - border(group_->rank());
+  Round round;
+  std::vector<Tensor> parts;
+  for (int r = 0; r < group_->size(); ++r) {
+    round.send(r, x.slice(border(r), border(r + 1) - border(r)));
+    parts.emplace_back(backend.runtime(), Shape{rows, x.row_elements()}, x.dtype());
+    round.receive(r, parts.back());
+  }
+  round.start(*group_);
+  round.wait();
+
+  Tensor result(backend.runtime(), {rows, width}, x.dtype());
+  for (std::size_t piece = 0; piece < columns.front().size(); ++piece) {
+    for (std::size_t r = 0; r < parts.size();) {
+      const ColumnSpan span = columns[r][piece];
+      std::int64_t at = 0;
+      for (std::size_t before = 0; before < piece; ++before) at += columns[r][before].width;
+      std::size_t next = r + 1;
+      while (next < parts.size() && columns[next][piece] == span) ++next;
+      if (next == r + 1) {
+        copy_columns({parts[r], at, span.width}, {result, span.first, span.width});
+      } else {  // copies of one key head
+        const Tensor sum(backend.runtime(), {rows, span.width}, x.dtype() == Dtype::f64 ? Dtype::f64 : Dtype::f32),
+            rounded(backend.runtime(), sum.shape(), x.dtype());
+        backend.fill(sum, 0.0);
+        for (; r < next; ++r) {
+          copy_columns({parts[r], at, span.width}, rounded);
+          backend.add(rounded, sum);
+        }
+        backend.cast(sum, rounded);
+        copy_columns(rounded, {result, span.first, span.width});
+      }
+      r = next;
+    }
+  }
+  return result;
+}
+
+Var HeadExchange::to_heads(Tape& tape, const Var& qkv) const {
+  Var all(gather_rows(tape.backend(), qkv.value(), fused_));
+  tape.record([exchange = *this, &backend = tape.backend(), shape = all.value().shape(), dtype = all.value().dtype(), from = all.slot(),
+               to = qkv.slot()] {
+    Tensor gradient = from.take();
+    if (!gradient.defined()) {  // other ranks wait for this one's part
+      gradient = Tensor(backend.runtime(), shape, dtype);
+      backend.fill(gradient, 0.0);
+    }
+    to.accumulate(backend, exchange.gather_columns(backend, gradient, exchange.fused_, exchange.fused_width_));
+  });
+  return all;
+}
+
+Var HeadExchange::to_rows(Tape& tape, const Var& output) const {
+  Var own(gather_columns(tape.backend(), output.value(), output_, output_width_));
+  tape.record([exchange = *this, &backend = tape.backend(), shape = own.value().shape(), dtype = own.value().dtype(), from = own.slot(),
+               to = output.slot()] {
+    Tensor gradient = from.take();
+    if (!gradient.defined()) {
+      gradient = Tensor(backend.runtime(), shape, dtype);
+      backend.fill(gradient, 0.0);
+    }
+    to.accumulate(backend, exchange.gather_rows(backend, gradient, exchange.output_));
+  });
+  return own;
+}
+
+}  // namespace lexring
