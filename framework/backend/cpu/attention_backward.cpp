@@ -40,7 +40,7 @@ class BackwardTask {
     if (query_sequence_ >= 0) {
       const std::int64_t begin = queries_.first_tile[static_cast<std::size_t>(query_sequence_)], end = queries_.first_tile[static_cast<std::size_t>(query_sequence_) + 1];
       for (std::int64_t t = begin; t < end; ++t) {
-        for (std::int64_t g = 0; g < group_; ++g) query_rows(queries_.tiles[static_cast<std::size_t>(t)], kv_head_ * group_ + g);
+        for (std::int64_t g = 0; g < group_; ++g) query_rows(t, kv_head_ * group_ + g);
       }
     }
     if (key_sequence_ >= 0) end_keys();
@@ -83,21 +83,25 @@ class BackwardTask {
   }
 
   /// One tile of queries of one head against all keys it sees.
-  void query_rows(const TokenTile& queries, std::int64_t head) {
+  void query_rows(std::int64_t t, std::int64_t head) {
+    const TokenTile& queries = queries_.tiles[static_cast<std::size_t>(t)];
+    const bool decays = !call_.spec.log_decay.empty();
     const float scale = static_cast<float>(call_.spec.scale) * log2_e;
     load_state(call_.dq_state, call_.query_stage.first, queries.first, queries.count, call_.spec.heads, head, dquery_);
     bool prepared = false;
     for (std::int64_t k = first_tile_; k < last_tile_; ++k) {
       const TokenTile& keys = keys_.tiles[static_cast<std::size_t>(k)];
-      const TileMask mask = make_mask(ranges_.rows.data(), queries, keys);
-      if (!mask.any) continue;
+      const TileMask mask = make_mask(ranges_.rows.data(), ranges_.tiles[static_cast<std::size_t>(t)], queries, keys);
+      if (!mask.any()) continue;
       if (!prepared) prepare(queries, head, scale);
       prepared = true;
       const std::int64_t slot = k - first_tile_;
       if (!packed_tiles_[static_cast<std::size_t>(slot)]) packed_.pack(slot, keys, call_.k, call_.v, kv_head_, keys_.factors, staging_);
       packed_tiles_[static_cast<std::size_t>(slot)] = true;
-      meet(queries, keys, mask, slot, head);
+      if (decays) rebase(queries, queries_.base[static_cast<std::size_t>(t)], keys_.base[static_cast<std::size_t>(k)]);
+      meet(queries, keys, mask, slot, head, decays ? part_ : dquery_);
     }
+    if (decays) add_part(queries);
     if (!call_.query_stage.last) {
       store_state(call_.dq_state, queries.first, queries.count, call_.spec.heads, head, dquery_);
       return;
@@ -109,47 +113,66 @@ class BackwardTask {
   void prepare(const TokenTile& queries, std::int64_t head, float scale) {
     rotate_rows(call_.q.template data<T>() + queries.first * call_.q.stride() + head * width_, call_.q.stride(), queries_.factors, queries.first,
                 queries.count, width_, scale, query_, stride_);
-    if (call_.spec.log_decay.empty()) {
-      pack_left<T>(query_, stride_, queries.count, width_, left_);
-      pack_rows<T>(query_, stride_, queries.count, width_, query_rows_);
-    }
-    rotate_rows(doutput(queries.first, head), call_.spec.heads * width_, RowFactors{}, 0, queries.count, width_, 1.0F, part_, stride_);
-    pack_rows<T>(part_, stride_, queries.count, width_, doutput_rows_);
+    if (call_.spec.log_decay.empty()) pack_queries(query_, queries.count);
+    rotate_rows(doutput(queries.first, head), call_.spec.heads * width_, RowFactors{}, 0, queries.count, width_, 1.0F, staging_, stride_);
+    pack_rows<T>(staging_, stride_, queries.count, width_, doutput_rows_);
     distance_.slope = call_.spec.slopes.empty() ? 0.0F : call_.spec.slopes[static_cast<std::size_t>(head)] * log2_e;
   }
 
-  void meet(const TokenTile& queries, const TokenTile& keys, const TileMask& mask, std::int64_t slot, std::int64_t head) {
-    const bool decays = !call_.spec.log_decay.empty();
-    if (decays) {
-      const auto at = [](const TokenTable& table, std::int64_t row) { return table.position[static_cast<std::size_t>(row)]; };
-      pair_factors(call_.spec, at(call_.queries, queries.first) - at(call_.keys, keys.first + keys.count - 1), factors_.data());
-      scale_pairs(query_, stride_, queries.count, width_, factors_.data(), based_, stride_);
-      pack_left<T>(based_, stride_, queries.count, width_, left_);
-      pack_rows<T>(based_, stride_, queries.count, width_, query_rows_);
+  /// Queries scaled to meet keys of this base, unless they are; `part_` gathers their gradient in it.
+  void rebase(const TokenTile& queries, std::int64_t query_base, std::int64_t key_base) {
+    if (key_base == key_base_) return;
+    add_part(queries);
+    key_base_ = key_base;
+    pair_factors(call_.spec, query_base - key_base, factors_.data());
+    scale_pairs(query_, stride_, queries.count, width_, factors_.data(), based_, stride_);
+    pack_queries(based_, queries.count);
+    std::fill(part_, part_ + queries.count * stride_, 0.0F);
+  }
+  void add_part(const TokenTile& queries) {
+    if (key_base_ >= 0) scale_pairs(part_, stride_, queries.count, width_, factors_.data(), dquery_, stride_, true);
+    key_base_ = -1;
+  }
+  void pack_queries(const float* rows, std::int64_t count) {
+    pack_left<T>(rows, stride_, count, width_, left_);
+    pack_rows<T>(rows, stride_, count, width_, query_rows_);
+  }
+
+  /// dq, of this tile of queries, is added to `dquery`.
+  void meet(const TokenTile& queries, const TokenTile& keys, const TileMask& mask, std::int64_t slot, std::int64_t head, float* dquery) {
+    constexpr int together = WordOf<T>::depth;
+    const std::int64_t depth = words<T>(width_), doutput_step = call_.spec.heads * width_ / together;
+    const Word<T>* doutputs = reinterpret_cast<const Word<T>*>(doutput(queries.first, head));
+    for (const Strip& s : mask.strips()) {
+      const std::int64_t count = s.last_row - s.first_row, at = s.first_row * key_tile;
+      tile_product<T>(count, {left_ + s.first_row * depth, depth, 1}, packed_.keys_transposed(slot, keys.count), 0, depth, s.first_column, s.last_column,
+                      scores_ + at, key_tile, false);
+      tile_product<T>(count, {doutputs + s.first_row * doutput_step, doutput_step, 1}, packed_.values_transposed(slot, keys.count), 0, depth,
+                      s.first_column, s.last_column, dweights_ + at, key_tile, false);
     }
-    const ColumnRange columns = mask;
-    const std::int64_t depth = words<T>(width_);
-    tile_product<T>(queries.count, {left_, depth, 1}, packed_.keys_transposed(slot, keys.count), 0, depth, columns.first, columns.last, scores_,
-                    key_tile, false);
-    tile_product<T>(queries.count, {reinterpret_cast<const Word<T>*>(doutput(queries.first, head)), call_.spec.heads * width_ / WordOf<T>::depth, 1},
-                    packed_.values_transposed(slot, keys.count), 0, depth, columns.first, columns.last, dweights_, key_tile, false);
     if (distance_.slope != 0) distance_.set(call_.keys, keys);
     const bool masked = !mask.all || keys.count % lanes != 0;
-    for (std::int64_t r = 0; r < queries.count; r += WordOf<T>::depth) differentiate(queries, keys, columns, masked, head, r);
+    for (std::int64_t r = 0; r < queries.count; r += together) {
+      const auto [first, last] = mask.columns(r);
+      if (first < last) differentiate(queries, keys, first, last, masked, head, r);
+    }
 
     // dv += P^T dO, dk += dS^T q; then dq += dS k.
-    const std::int64_t seen = columns.last - columns.first, key = keys.first - rows_.first + columns.first;
     const Right<T> doutput_rows{doutput_rows_, words<T>(queries.count), width_}, query_rows{query_rows_, words<T>(queries.count), width_};
-    tile_product<T>(seen, {weights_transposed() + columns.first, 1, key_tile}, doutput_rows, dvalue_ + key * stride_, stride_, true);
-    tile_product<T>(seen, {dscores_transposed() + columns.first, 1, key_tile}, query_rows, dkey_ + key * stride_, stride_, true);
-    const std::int64_t first_word = columns.first / WordOf<T>::depth;
-    tile_product<T>(queries.count, {dscores() + first_word, key_tile / WordOf<T>::depth, 1}, packed_.keys_rows(slot, keys.count), first_word,
-                    words<T>(columns.last), 0, width_, decays ? part_ : dquery_, stride_, !decays);
-    if (decays) add_scaled(queries.count);
+    for (const Strip& s : mask.strips()) {
+      const std::int64_t first = s.first_row / together, last = words<T>(s.last_row), at = first * key_tile + s.first_column;
+      const std::int64_t seen = s.last_column - s.first_column, key = (keys.first - rows_.first + s.first_column) * stride_;
+      tile_product<T>(seen, {weights_transposed() + at, 1, key_tile}, doutput_rows, first, last, 0, width_, dvalue_ + key, stride_, true);
+      tile_product<T>(seen, {dscores_transposed() + at, 1, key_tile}, query_rows, first, last, 0, width_, dkey_ + key, stride_, true);
+      const std::int64_t first_word = s.first_column / together, step = key_tile / together;
+      tile_product<T>(s.last_row - s.first_row, {dscores() + s.first_row * step + first_word, step, 1}, packed_.keys_rows(slot, keys.count), first_word,
+                      words<T>(s.last_column), 0, width_, dquery + s.first_row * stride_, stride_, true);
+    }
   }
 
   /// Rows r (and r + 1, in bf16): P = exp2(S - lse), dS = P (dP - delta), 0 where masked, laid out for the three products.
-  void differentiate(const TokenTile& queries, const TokenTile& keys, const ColumnRange& columns, bool masked, std::int64_t head, std::int64_t r) {
+  void differentiate(const TokenTile& queries, const TokenTile& keys, std::int64_t first, std::int64_t last, bool masked, std::int64_t head,
+                     std::int64_t r) {
     constexpr int together = WordOf<T>::depth;
     float lse[2] = {}, delta[2] = {}, distance[2] = {};
     const int live = static_cast<int>(std::min<std::int64_t>(together, queries.count - r));
@@ -159,35 +182,30 @@ class BackwardTask {
     for (int j = 0; j < live; ++j) {
       const std::int64_t at = (queries.first + r + j) * call_.spec.heads + head;
       lse[j] = call_.lse.template data<float>()[at] * log2_e;
-      delta[j] = call_.delta.template data<float>()[at];
+      delta[j] = call_.delta.template data<float>()[at] * ln_2;
       if (distance_.slope != 0) distance[j] = distance_.query(call_.queries.position[static_cast<std::size_t>(queries.first + r + j)]);
     }
     const bool select = masked || live < together;
-    for (std::int64_t i = columns.first; i < columns.padded; i += lanes) {
+    for (std::int64_t i = first; i < last; i += lanes) {
       f32v p[2] = {}, ds[2] = {};
+#pragma GCC unroll 2
       for (int j = 0; j < together; ++j) {
         f32v s = load(scores_ + (r + j) * key_tile + i);
         if (distance_.slope != 0) s -= distance_.bias(i, distance[j]);
-        p[j] = simd::exp2(s - lse[j]);
-        ds[j] = p[j] * (load(dweights_ + (r + j) * key_tile + i) - delta[j]) * ln_2;
+        p[j] = exp2_below_127(s - lse[j]);
+        ds[j] = p[j] * (load(dweights_ + (r + j) * key_tile + i) * ln_2 - delta[j]);
         if (select) p[j] = mask[j].select(i, p[j], f32v{}), ds[j] = mask[j].select(i, ds[j], f32v{});
       }
       if constexpr (together == 1) {
         store(scores_ + r * key_tile + i, p[0]);
         store(dweights_ + r * key_tile + i, ds[0]);
       } else {
-        const u32v weights = bf16_bits(p[0]) | bf16_bits(p[1]) << 16, dscores = bf16_bits(ds[0]) | bf16_bits(ds[1]) << 16;
-        std::memcpy(weight_pairs_ + r / 2 * key_tile + i, &weights, sizeof weights);
-        std::memcpy(dscore_pairs_ + r / 2 * key_tile + i, &dscores, sizeof dscores);
-        store(dscore_rows_ + r * key_tile + i, ds[0]);
-        store(dscore_rows_ + (r + 1) * key_tile + i, ds[1]);
+        const u16v2 dscores = to_bf16(ds[0], ds[1]), weight_pairs = interleave(to_bf16(p[0], p[1])), dscore_pairs = interleave(dscores);
+        std::memcpy(weight_pairs_ + r / 2 * key_tile + i, &weight_pairs, sizeof weight_pairs);
+        std::memcpy(dscore_pairs_ + r / 2 * key_tile + i, &dscore_pairs, sizeof dscore_pairs);
+        std::memcpy(dscore_rows_ + r * key_tile + i, &dscores, sizeof dscores / 2);
+        std::memcpy(dscore_rows_ + (r + 1) * key_tile + i, reinterpret_cast<const char*>(&dscores) + sizeof dscores / 2, sizeof dscores / 2);
       }
-    }
-  }
-
-  void add_scaled(std::int64_t count) {
-    for (std::int64_t n = 0; n < count; ++n) {
-      for (std::int64_t i = 0; i < width_; ++i) dquery_[n * stride_ + i] += part_[n * stride_ + i] * factors_[static_cast<std::size_t>(i / 2)];
     }
   }
 
@@ -223,7 +241,7 @@ class BackwardTask {
   std::int64_t width_, stride_, group_;
   Runtime& runtime_;
   TokenTable::Sequence rows_{0, 0, 0};
-  std::int64_t first_tile_ = 0, last_tile_ = 0;
+  std::int64_t first_tile_ = 0, last_tile_ = 0, key_base_ = -1;  // positions are never negative
   std::vector<Tensor> memory_;
   std::vector<bool> packed_tiles_;
   std::vector<float> factors_;
@@ -240,7 +258,7 @@ void attention_backward(const AttentionBackward& call) {
   Runtime& runtime = call.q.matrix.runtime();
   const Side queries = make_side(call.spec, call.queries, call.query_rotary, Role::query, runtime);
   const Side keys = make_side(call.spec, call.keys, call.key_rotary, Role::key, runtime);
-  const Ranges ranges = make_ranges(call);
+  const Ranges ranges = make_ranges(call, queries);
   std::vector<std::pair<std::int64_t, std::int64_t>> pairs;  // of sequences; -1 where the other side has none of that id
   std::vector<bool> met(call.keys.sequences.size());
   for (std::size_t s = 0; s < call.queries.sequences.size(); ++s) {

@@ -62,8 +62,8 @@ class ForwardTask {
       masks_.clear();
       bool any = false;
       for (std::int64_t k = first; k < last; ++k) {
-        masks_.push_back(make_mask(ranges_.rows.data(), queries, keys_.tiles[static_cast<std::size_t>(k)]));
-        if (!masks_.back().any) continue;
+        masks_.push_back(make_mask(ranges_.rows.data(), ranges_.tiles[static_cast<std::size_t>(t)], queries, keys_.tiles[static_cast<std::size_t>(k)]));
+        if (!masks_.back().any()) continue;
         any = true;
         if (!packed[static_cast<std::size_t>(k - first)]) {  // tiles that nobody sees are never touched
           packed_.pack(k - first, keys_.tiles[static_cast<std::size_t>(k)], call_.k, call_.v, kv_head_, keys_.factors, staging_);
@@ -77,40 +77,54 @@ class ForwardTask {
                     queries.count, width_, static_cast<float>(call_.spec.scale) * log2_e, query_, stride_);
         if (call_.spec.log_decay.empty()) pack_left<T>(query_, stride_, queries.count, width_, left_);
         distance_.slope = call_.spec.slopes.empty() ? 0.0F : call_.spec.slopes[static_cast<std::size_t>(head)] * log2_e;
+        key_base_ = -1;
         for (std::int64_t k = first; k < last; ++k) {
           const TileMask& mask = masks_[static_cast<std::size_t>(k - first)];
-          if (mask.any) meet(states_[static_cast<std::size_t>(g)], queries, keys_.tiles[static_cast<std::size_t>(k)], mask, k - first);
+          if (!mask.any()) continue;
+          if (!call_.spec.log_decay.empty()) rebase(queries, queries_.base[static_cast<std::size_t>(t)], keys_.base[static_cast<std::size_t>(k)]);
+          meet(states_[static_cast<std::size_t>(g)], queries, keys_.tiles[static_cast<std::size_t>(k)], mask, k - first);
         }
       }
     }
   }
 
-  /// One tile of queries against one of keys.
-  void meet(const HeadState& state, const TokenTile& queries, const TokenTile& keys, const TileMask& mask, std::int64_t slot) {
-    if (!call_.spec.log_decay.empty()) {
-      const auto at = [](const TokenTable& table, std::int64_t row) { return table.position[static_cast<std::size_t>(row)]; };
-      pair_factors(call_.spec, at(call_.queries, queries.first) - at(call_.keys, keys.first + keys.count - 1), factors_.data());
-      scale_pairs(query_, stride_, queries.count, width_, factors_.data(), based_, stride_);
-      pack_left<T>(based_, stride_, queries.count, width_, left_);
-    }
-    const ColumnRange columns = mask;
-    tile_product<T>(queries.count, {left_, words<T>(width_), 1}, packed_.keys_transposed(slot, keys.count), 0, words<T>(width_), columns.first,
-                    columns.last, scores_, key_tile, false);
-    if (distance_.slope != 0) distance_.set(call_.keys, keys);
-    const bool masked = !mask.all || keys.count % lanes != 0;
-    for (std::int64_t r = 0; r < queries.count; ++r) softmax_row(state, queries.first + r, r, keys, columns, masked);
-    const Word<T>* weights = reinterpret_cast<const Word<T>*>(weights_) + columns.first / WordOf<T>::depth;
-    tile_product<T>(queries.count, {weights, key_tile / WordOf<T>::depth, 1}, packed_.values_rows(slot, keys.count), columns.first / WordOf<T>::depth,
-                    words<T>(columns.last), 0, width_, state.output + (queries.first - rows_.first) * stride_, stride_, true);
+  /// Queries scaled to meet keys of this base, unless they are.
+  void rebase(const TokenTile& queries, std::int64_t query_base, std::int64_t key_base) {
+    if (key_base == key_base_) return;
+    key_base_ = key_base;
+    pair_factors(call_.spec, query_base - key_base, factors_.data());
+    scale_pairs(query_, stride_, queries.count, width_, factors_.data(), based_, stride_);
+    pack_left<T>(based_, stride_, queries.count, width_, left_);
   }
 
-  void softmax_row(const HeadState& state, std::int64_t row, std::int64_t r, const TokenTile& keys, const ColumnRange& columns, bool masked) {
+  /// One tile of queries against one of keys.
+  void meet(const HeadState& state, const TokenTile& queries, const TokenTile& keys, const TileMask& mask, std::int64_t slot) {
+    constexpr int depth = WordOf<T>::depth;
+    for (const Strip& s : mask.strips()) {
+      tile_product<T>(s.last_row - s.first_row, {left_ + s.first_row * words<T>(width_), words<T>(width_), 1}, packed_.keys_transposed(slot, keys.count), 0,
+                      words<T>(width_), s.first_column, s.last_column, scores_ + s.first_row * key_tile, key_tile, false);
+    }
+    if (distance_.slope != 0) distance_.set(call_.keys, keys);
+    const bool masked = !mask.all || keys.count % lanes != 0;
+    for (std::int64_t r = 0; r < queries.count; ++r) {
+      const auto [first, last] = mask.columns(r);
+      if (first < last) softmax_row(state, queries.first + r, r, keys, first, last, masked);
+    }
+    for (const Strip& s : mask.strips()) {
+      const Word<T>* weights = reinterpret_cast<const Word<T>*>(weights_ + s.first_row * key_tile + s.first_column);
+      tile_product<T>(s.last_row - s.first_row, {weights, key_tile / depth, 1}, packed_.values_rows(slot, keys.count), s.first_column / depth,
+                      words<T>(s.last_column), 0, width_, state.output + (queries.first - rows_.first + s.first_row) * stride_, stride_, true);
+    }
+  }
+
+  /// Columns [first, last) of a row of scores become weights: exp2(score - maximum), 0 where the row does not see.
+  void softmax_row(const HeadState& state, std::int64_t row, std::int64_t r, const TokenTile& keys, std::int64_t first, std::int64_t last, bool masked) {
     const RowMask mask(ranges_.rows[static_cast<std::size_t>(row)], keys.first, keys.count);
     float* scores = scores_ + r * key_tile;
     T* weights = weights_ + r * key_tile;
     const float distance = distance_.slope != 0 ? distance_.query(call_.queries.position[static_cast<std::size_t>(row)]) : 0.0F;
     f32v top = broadcast(minus_infinity);
-    for (std::int64_t i = columns.first; i < columns.padded; i += lanes) {
+    for (std::int64_t i = first; i < last; i += lanes) {
       f32v s = load(scores + i);
       if (distance_.slope != 0) s -= distance_.bias(i, distance);
       if (masked) s = mask.select(i, s, broadcast(minus_infinity));
@@ -120,22 +134,22 @@ class ForwardTask {
     const std::int64_t n = row - rows_.first;
     const float before = state.maximum[n], now = std::max(before, largest(top));
     if (now == minus_infinity) {
-      for (std::int64_t i = columns.first; i < columns.padded; i += lanes) store(weights + i, f32v{});
+      for (std::int64_t i = first; i < last; i += lanes) store(weights + i, f32v{});
       return;
     }
     f32v total = {};
-    for (std::int64_t i = columns.first; i < columns.padded; i += lanes) {
-      const f32v p = simd::exp2(load(scores + i) - now);
+    for (std::int64_t i = first; i < last; i += lanes) {
+      const f32v p = exp2_below_127(load(scores + i) - now);
       total += p;
       store(weights + i, p);
     }
-    if (now != before) {
+    if (now != before && before != minus_infinity) {
       const float shrink = std::exp2(before - now);
       state.sum[n] *= shrink;
       float* output = state.output + n * stride_;
       for (std::int64_t i = 0; i < stride_; i += lanes) store(output + i, load(output + i) * shrink);
-      state.maximum[n] = now;
     }
+    state.maximum[n] = now;
     state.sum[n] += sum(total);
   }
 
@@ -179,7 +193,7 @@ class ForwardTask {
   const Ranges& ranges_;
   std::int64_t sequence_, kv_head_;
   TokenTable::Sequence rows_;
-  std::int64_t width_, stride_, group_;
+  std::int64_t width_, stride_, group_, key_base_ = -1;  // positions are never negative
   std::vector<Tensor> memory_;
   std::vector<HeadState> states_;
   std::vector<TileMask> masks_;
@@ -197,7 +211,7 @@ void attention(const AttentionForward& call) {
   Runtime& runtime = call.q.matrix.runtime();
   const Side queries = make_side(call.spec, call.queries, call.query_rotary, Role::query, runtime);
   const Side keys = make_side(call.spec, call.keys, call.key_rotary, Role::key, runtime);
-  const Ranges ranges = make_ranges(call);
+  const Ranges ranges = make_ranges(call, queries);
   const auto sequences = static_cast<std::int64_t>(call.queries.sequences.size());
   with_type(call.q.dtype(), [&]<class T>(Type<T>) {
     parallel_tasks(sequences * call.spec.kv_heads, [&](std::int64_t task) {

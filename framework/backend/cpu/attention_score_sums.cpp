@@ -33,7 +33,7 @@ void add_head(const AttentionScoreSums& call, const Side& queries, const Side& k
       rotate_rows(call.q.data<T>() + tile.first * call.q.stride() + head * width, call.q.stride(), queries.factors, tile.first, tile.count, width,
                   static_cast<float>(call.spec.scale) * log2_e, query, stride);
       if (!call.spec.log_decay.empty()) {
-        pair_factors(call.spec, at(tile.first) - at(key.first + key.count - 1), factors.data());
+        pair_factors(call.spec, queries.base[static_cast<std::size_t>(t)] - keys.base[static_cast<std::size_t>(k)], factors.data());
         scale_pairs(query, stride, tile.count, width, factors.data(), query, stride);
       }
       pack_left<T>(query, stride, tile.count, width, left);

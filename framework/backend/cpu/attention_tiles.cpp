@@ -9,10 +9,30 @@ namespace lexring::cpu {
 
 using namespace simd;
 
+namespace {
+
+/// Side::base.
+std::vector<std::int64_t> bases(const std::vector<TokenTile>& tiles, const TokenTable& tokens, Role role, std::int64_t span) {
+  const auto first = [&](std::size_t t) { return tokens.position[static_cast<std::size_t>(tiles[t].first)]; };
+  const auto last = [&](std::size_t t) { return tokens.position[static_cast<std::size_t>(tiles[t].first + tiles[t].count - 1)]; };
+  std::vector<std::int64_t> base(tiles.size());
+  for (std::size_t begin = 0; begin < tiles.size();) {
+    std::size_t end = begin + 1;
+    while (end < tiles.size() && tiles[end].sequence == tiles[begin].sequence && last(end) - first(begin) <= span) ++end;
+    std::fill(base.begin() + static_cast<std::ptrdiff_t>(begin), base.begin() + static_cast<std::ptrdiff_t>(end),
+              role == Role::query ? first(begin) : last(end - 1));
+    begin = end;
+  }
+  return base;
+}
+
+}  // namespace
+
 Side make_side(const AttentionSpec& spec, const TokenTable& tokens, const RotaryTable& rotary, Role role, Runtime& runtime) {
   Side side;
   const std::int64_t span = diagonal_span(spec) / 2;
   side.tiles = make_tiles(tokens, role == Role::query ? query_tile : key_tile, span);
+  side.base = bases(side.tiles, tokens, role, span);
   side.first_tile.assign(tokens.sequences.size() + 1, static_cast<std::int64_t>(side.tiles.size()));
   for (auto t = static_cast<std::int64_t>(side.tiles.size()); t-- > 0;) {
     side.first_tile[static_cast<std::size_t>(side.tiles[static_cast<std::size_t>(t)].sequence)] = t;
@@ -31,7 +51,7 @@ Side make_side(const AttentionSpec& spec, const TokenTable& tokens, const Rotary
     std::vector<float> decay(static_cast<std::size_t>(pairs + lanes), 1.0F);
     for (std::int64_t t = first; t < last; ++t) {
       const TokenTile& tile = side.tiles[static_cast<std::size_t>(t)];
-      const std::int64_t base = tokens.position[static_cast<std::size_t>(role == Role::query ? tile.first : tile.first + tile.count - 1)];
+      const std::int64_t base = side.base[static_cast<std::size_t>(t)];
       for (std::int64_t n = tile.first; n < tile.first + tile.count; ++n) {
         const std::int64_t distance = std::abs(tokens.position[static_cast<std::size_t>(n)] - base), at = n * pairs;
         pair_factors(spec, distance, decay.data());
@@ -48,7 +68,15 @@ Side make_side(const AttentionSpec& spec, const TokenTable& tokens, const Rotary
 
 namespace {
 
-Ranges ranges_of(const TokenTable& queries, const TokenTable& keys, const Visibility& visible) {
+/// The smallest interval that holds both.
+void widen(std::int32_t& first, std::int32_t& last, std::int32_t from, std::int32_t to) {
+  if (from >= to) return;
+  const bool empty = first >= last;
+  first = empty ? from : std::min(first, from);
+  last = empty ? to : std::max(last, to);
+}
+
+Ranges ranges_of(const TokenTable& queries, const TokenTable& keys, const Visibility& visible, const Side& side) {
   Ranges ranges;
   ranges.rows.assign(static_cast<std::size_t>(queries.rows()), RowRange{0, 0, 0, 0});
   const auto lower = [&](const TokenTable::Sequence& s, std::int64_t position) {  // first row of the sequence at `position` or later
@@ -72,43 +100,97 @@ Ranges ranges_of(const TokenTable& queries, const TokenTable& keys, const Visibi
       }
     });
   }
+  for (const TokenTile& tile : side.tiles) {
+    RowRange hull{0, 0, 0, 0};
+    for (std::int64_t n = tile.first; n < tile.first + tile.count; ++n) {
+      const RowRange& row = ranges.rows[static_cast<std::size_t>(n)];
+      widen(hull.first, hull.last, row.first, row.last);
+      widen(hull.sink_first, hull.sink_last, row.sink_first, row.sink_last);
+    }
+    ranges.tiles.push_back(hull);
+  }
   return ranges;
 }
 
 }  // namespace
 
-Ranges make_ranges(const AttentionForward& call) { return ranges_of(call.queries, call.keys, call.visible); }
-Ranges make_ranges(const AttentionBackward& call) { return ranges_of(call.queries, call.keys, call.visible); }
+Ranges make_ranges(const AttentionForward& call, const Side& queries) { return ranges_of(call.queries, call.keys, call.visible, queries); }
+Ranges make_ranges(const AttentionBackward& call, const Side& queries) { return ranges_of(call.queries, call.keys, call.visible, queries); }
 
-TileMask make_mask(const RowRange* rows, const TokenTile& queries, const TokenTile& keys) {
+TileMask make_mask(const RowRange* rows, const RowRange& reach, const TokenTile& queries, const TokenTile& keys) {
   const auto begin = static_cast<std::int32_t>(keys.first), end = static_cast<std::int32_t>(keys.first + keys.count);
-  TileMask mask{false, true, end, begin};
-  for (std::int64_t n = queries.first; n < queries.first + queries.count; ++n) {
-    const RowRange& row = rows[n];
+  TileMask mask;
+  const bool met = std::max(reach.first, begin) < std::min(reach.last, end) || std::max(reach.sink_first, begin) < std::min(reach.sink_last, end);
+  if (!met) return mask;
+
+  std::array<Strip, key_tile / strip_width> seen;
+  seen.fill({0, 0, queries.count, 0});
+  mask.all = true;
+  for (std::int64_t r = 0; r < queries.count; ++r) {
+    const RowRange& row = rows[queries.first + r];
     mask.all = mask.all && row.first <= begin && row.last >= end;
     for (const auto& [first, last] : {std::pair{row.first, row.last}, std::pair{row.sink_first, row.sink_last}}) {
-      const std::int32_t low = std::max(first, begin), high = std::min(last, end);
-      if (low >= high) continue;
-      mask.any = true;
-      mask.first_column = std::min<std::int64_t>(mask.first_column, low);
-      mask.last_column = std::max<std::int64_t>(mask.last_column, high);
+      const std::int64_t low = std::max(first, begin) - begin, high = std::min(last, end) - begin;
+      for (std::int64_t s = low / strip_width; s * strip_width < high; ++s) {
+        Strip& strip = seen[static_cast<std::size_t>(s)];
+        strip.first_row = std::min(strip.first_row, r);
+        strip.last_row = r + 1;
+        strip.last_column = std::max(strip.last_column, std::min(high, (s + 1) * strip_width));
+      }
     }
   }
-  mask.first_column -= begin;
-  mask.last_column -= begin;
+  if (mask.all) {
+    mask.storage[0] = {0, keys.count, 0, queries.count}, mask.count = 1;
+    return mask;
+  }
+  for (std::size_t s = 0; s < seen.size(); ++s) {
+    Strip strip = seen[s];
+    if (strip.first_row >= strip.last_row) continue;
+    strip.first_column = static_cast<std::int64_t>(s) * strip_width;
+    strip.first_row -= strip.first_row % 2, strip.last_row = std::min(queries.count, strip.last_row + strip.last_row % 2);  // bf16 has rows in pairs
+    Strip* const before = mask.count > 0 ? &mask.storage[static_cast<std::size_t>(mask.count) - 1] : nullptr;
+    if (before && before->last_column == strip.first_column && before->first_row == strip.first_row && before->last_row == strip.last_row)
+      before->last_column = strip.last_column;
+    else
+      mask.storage[static_cast<std::size_t>(mask.count++)] = strip;
+  }
   return mask;
+}
+
+std::pair<std::int64_t, std::int64_t> TileMask::columns(std::int64_t row) const {
+  std::int64_t first = key_tile, last = 0;
+  for (const Strip& strip : strips()) {
+    if (row < strip.first_row || row >= strip.last_row) continue;
+    first = std::min(first, strip.first_column);
+    last = strip.last_column;
+  }
+  return {first, last};
 }
 
 void pair_factors(const AttentionSpec& spec, std::int64_t distance, float* factors) {
   // In powers of two, the whole part apart from the fraction in f64: the error does not grow with the distance.
-  const auto pairs = static_cast<std::int64_t>(spec.log_decay.size());
-  for (std::int64_t i = 0; i < pairs; ++i) {
-    const double power = std::max(spec.log_decay[static_cast<std::size_t>(i)] * static_cast<double>(distance) * 1.4426950408889634, -300.0);
-    const double whole = std::nearbyint(power);
-    const auto fraction = static_cast<float>(power - whole);
-    factors[i] = std::ldexp(simd::exp2(broadcast(fraction))[0], static_cast<int>(whole));
-  }
+  const double scale = static_cast<double>(distance) * 1.4426950408889634;
+  for_lanes(static_cast<std::int64_t>(spec.log_decay.size()), [&](std::int64_t i, std::int64_t m) {
+    f32v fraction = {};
+    i32v whole = {};
+    for (std::int64_t j = 0; j < m; ++j) {
+      const double power = std::max(spec.log_decay[static_cast<std::size_t>(i + j)] * scale, -127.0), nearest = std::nearbyint(power);
+      whole[j] = static_cast<std::int32_t>(nearest);
+      fraction[j] = static_cast<float>(power - nearest);
+    }
+    store(factors + i, simd::exp2(fraction) * as_f32(reinterpret_cast<u32v>((whole + 127) << 23)), m);  // 0 at 2^-127
+  });
 }
+
+namespace {
+
+/// Pairs (x0, x1) turned: (x0 c - x1 s, x1 c + x0 s).
+f32v turn(f32v x, f32v cosine, f32v sine) {
+  const u32v even = reinterpret_cast<u32v>((lane_index() & 1) - 1) & 0x80000000U;  // the sign of the first of each pair
+  return x * cosine + swap_pairs(x) * as_f32(as_u32(sine) ^ even);
+}
+
+}  // namespace
 
 template <class T>
 void rotate_rows(const T* x, std::int64_t x_stride, const RowFactors& factors, std::int64_t row, std::int64_t count, std::int64_t width,
@@ -122,11 +204,9 @@ void rotate_rows(const T* x, std::int64_t x_stride, const RowFactors& factors, s
       continue;
     }
     const float *c = factors.cosine.data<float>() + (row + n) * pairs, *s = factors.sine.data<float>() + (row + n) * pairs;
-    for (std::int64_t i = 0; i < pairs; ++i) {
-      const float x0 = from[2 * i], x1 = from[2 * i + 1];
-      to[2 * i] = x0 * c[i] - x1 * s[i];
-      to[2 * i + 1] = x1 * c[i] + x0 * s[i];
-    }
+    for_lanes(width, [&](std::int64_t i, std::int64_t m) {
+      store(to + i, turn(load(from + i, m), load_for_pairs(c + i / 2, m), load_for_pairs(s + i / 2, m)), m);
+    });
   }
 }
 
@@ -142,11 +222,9 @@ void rotate_rows_back(const float* g, std::int64_t g_stride, const RowFactors& f
       continue;
     }
     const float *c = factors.cosine.data<float>() + (row + n) * pairs, *s = factors.sine.data<float>() + (row + n) * pairs;
-    for (std::int64_t i = 0; i < pairs; ++i) {
-      const float g0 = from[2 * i], g1 = from[2 * i + 1];
-      to[2 * i] = T(g0 * c[i] + g1 * s[i]);
-      to[2 * i + 1] = T(g1 * c[i] - g0 * s[i]);
-    }
+    for_lanes(width, [&](std::int64_t i, std::int64_t m) {
+      store(to + i, turn(load(from + i, m), load_for_pairs(c + i / 2, m), -load_for_pairs(s + i / 2, m)), m);
+    });
   }
 }
 
@@ -156,10 +234,15 @@ template void rotate_rows_back(const float*, std::int64_t, const RowFactors&, st
 template void rotate_rows_back(const float*, std::int64_t, const RowFactors&, std::int64_t, std::int64_t, std::int64_t, float, bfloat16*, std::int64_t);
 
 void scale_pairs(const float* rows, std::int64_t stride, std::int64_t count, std::int64_t width, const float* factors, float* out,
-                 std::int64_t out_stride) {
-  for (std::int64_t n = 0; n < count; ++n) {
-    for (std::int64_t i = 0; i < width; ++i) out[n * out_stride + i] = rows[n * stride + i] * factors[i / 2];
-  }
+                 std::int64_t out_stride, bool accumulate) {
+  for_lanes(width, [&](std::int64_t i, std::int64_t m) {
+    const f32v f = load_for_pairs(factors + i / 2, m);
+    for (std::int64_t n = 0; n < count; ++n) {
+      float* to = out + n * out_stride + i;
+      const f32v x = load(rows + n * stride + i, m) * f;
+      store(to, accumulate ? x + load(to, m) : x, m);
+    }
+  });
 }
 
 }  // namespace lexring::cpu

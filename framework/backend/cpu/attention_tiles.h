@@ -3,7 +3,10 @@
 /// Scores are kept in base 2: the factor scale * log2(e) sits on the rotated query, so that softmax needs exp2 only.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include "framework/attention/block.h"
@@ -13,10 +16,11 @@ namespace lexring::cpu {
 
 inline constexpr std::int64_t query_tile = 96;
 inline constexpr std::int64_t key_tile = 256;
+inline constexpr std::int64_t strip_width = 64;  // columns; a multiple of every panel of tile_product.h
 inline constexpr float log2_e = 1.44269504F;
 inline constexpr float ln_2 = 0.69314718F;
 
-/// Per row and channel pair, [N, E/2] f32: cos and sin times the decay within the row's tile (and times the score scale for queries).
+/// Per row and channel pair, [N, E/2] f32: cos and sin times the decay between the row and its base (and times the score scale for queries).
 struct RowFactors {
   Tensor cosine, sine;
 };
@@ -25,6 +29,9 @@ struct RowFactors {
 struct Side {
   std::vector<TokenTile> tiles;
   std::vector<std::int64_t> first_tile;  ///< [sequences + 1] tiles of a sequence: first_tile[s] .. first_tile[s + 1]
+  /// Per tile, the position that its decay is counted from: the first (queries) or last (keys) of a run of adjacent tiles that span at most
+  /// diagonal_span() / 2 together. One base for many tiles, so that rows are seldom scaled and packed again.
+  std::vector<std::int64_t> base;
   RowFactors factors;                    ///< undefined without rotation
 };
 enum class Role { query, key };
@@ -34,36 +41,47 @@ Side make_side(const AttentionSpec& spec, const TokenTable& tokens, const Rotary
 struct RowRange {
   std::int32_t first, last, sink_first, sink_last;
 };
-/// [N] ranges, and per query sequence the index of the key sequence of the same id (-1: none).
 struct Ranges {
-  std::vector<RowRange> rows;
-  std::vector<std::int64_t> key_sequence;
+  std::vector<RowRange> rows;              ///< [N]
+  std::vector<RowRange> tiles;             ///< per tile of queries, the hull of its rows
+  std::vector<std::int64_t> key_sequence;  ///< per query sequence, the index of the key sequence of the same id (-1: none)
 };
-Ranges make_ranges(const AttentionForward& call);
-Ranges make_ranges(const AttentionBackward& call);
+Ranges make_ranges(const AttentionForward& call, const Side& queries);
+Ranges make_ranges(const AttentionBackward& call, const Side& queries);
 
-/// How a tile of queries meets a tile of keys.
+/// Columns [first, last) of a tile of keys and the rows [first, last) of a tile of queries outside of which nobody sees them.
+struct Strip {
+  std::int64_t first_column, last_column, first_row, last_row;
+};
+
+/// How a tile of queries meets a tile of keys: the strips that products are made of. A tile that is seen whole is one strip.
 struct TileMask {
-  bool any;          ///< some row sees some key
-  bool all;          ///< every row sees every key
-  std::int64_t first_column, last_column;  ///< what lies outside is seen by nobody
-};
-TileMask make_mask(const RowRange* rows, const TokenTile& queries, const TokenTile& keys);
+  bool all = false;  ///< every row sees every key
+  std::int64_t count = 0;
+  std::array<Strip, key_tile / strip_width> storage{};
 
-/// factors [E/2] = exp(log_decay * distance), for the rows of a tile (distance from its base) and for a pair of tiles (a - d). With decay only.
+  bool any() const { return count > 0; }
+  std::span<const Strip> strips() const { return {storage.data(), static_cast<std::size_t>(count)}; }
+  /// From the first to the last column that products read of a row; empty where the row is in no strip.
+  std::pair<std::int64_t, std::int64_t> columns(std::int64_t row) const;
+};
+/// `reach` is the hull of the rows' ranges.
+TileMask make_mask(const RowRange* rows, const RowRange& reach, const TokenTile& queries, const TokenTile& keys);
+
+/// factors [E/2] = exp(log_decay * distance), for a row (distance from its base) and for a pair of bases (a - d). With decay only.
 void pair_factors(const AttentionSpec& spec, std::int64_t distance, float* factors);
 
 /// out [count, width] f32 = rows of x (columns `first` on) rotated and scaled by their factors; without rotation, times `scale`.
 template <class T>
 void rotate_rows(const T* x, std::int64_t x_stride, const RowFactors& factors, std::int64_t row, std::int64_t count, std::int64_t width,
                  float scale, float* out, std::int64_t out_stride);
-/// The adjoint: g [count, width] f32, in the tile's base, back to the frame of x.
+/// The adjoint: g [count, width] f32, in the rows' base, back to the frame of x.
 template <class T>
 void rotate_rows_back(const float* g, std::int64_t g_stride, const RowFactors& factors, std::int64_t row, std::int64_t count,
                       std::int64_t width, float scale, T* out, std::int64_t out_stride);
 
-/// rows [count, width] *= factors per channel pair, into `out`.
+/// out [count, width] = (or +=) rows times factors per channel pair.
 void scale_pairs(const float* rows, std::int64_t stride, std::int64_t count, std::int64_t width, const float* factors, float* out,
-                 std::int64_t out_stride);
+                 std::int64_t out_stride, bool accumulate = false);
 
 }  // namespace lexring::cpu

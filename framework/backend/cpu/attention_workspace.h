@@ -79,11 +79,4 @@ struct TileDistance {
   f32v bias(std::int64_t column, float query_distance) const { return slope * (query_distance - simd::load(key + column)); }
 };
 
-/// Columns of a tile that anybody sees, widened to what products work in.
-struct ColumnRange {
-  std::int64_t first, last, padded;
-  ColumnRange(const TileMask& mask)  // NOLINT(google-explicit-constructor)
-      : first(mask.first_column / panel_width * panel_width), last(mask.last_column), padded(padded_width(mask.last_column)) {}
-};
-
 }  // namespace lexring::cpu

@@ -26,6 +26,7 @@ using f32v = float __attribute__((vector_size(lanes * 4)));
 using i32v = std::int32_t __attribute__((vector_size(lanes * 4)));
 using u32v = std::uint32_t __attribute__((vector_size(lanes * 4)));
 using u16v = std::uint16_t __attribute__((vector_size(lanes * 2)));
+using u16v2 = std::uint16_t __attribute__((vector_size(lanes * 4)));
 
 inline f32v broadcast(float x) { return x - f32v{}; }
 inline i32v broadcast(std::int32_t x) { return x - i32v{}; }
@@ -84,42 +85,87 @@ inline void for_lanes(std::int64_t count, const Body& body) {
   if (i < count) body(i, count - i);
 }
 
-inline float sum(f32v x) {
-  float total = 0;
-  for (int i = 0; i < lanes; ++i) total += x[i];
-  return total;
-}
-inline f32v maximum(f32v a, f32v b) { return a > b ? a : b; }
-inline f32v minimum(f32v a, f32v b) { return a < b ? a : b; }
-inline float largest(f32v x) {
-  float m = x[0];
-  for (int i = 1; i < lanes; ++i) m = x[i] > m ? x[i] : m;
-  return m;
-}
 /// Lanes 0, 1, 2, ...
 inline i32v lane_index() {
   i32v x = {};
   for (int i = 0; i < lanes; ++i) x[i] = i;
   return x;
 }
+/// Where one is NaN, b.
+inline f32v maximum(f32v a, f32v b) {
+#if defined(__AVX512F__)  // GCC makes a comparison and a blend of the expression below
+  return reinterpret_cast<f32v>(_mm512_maskz_max_ps(0xffff, reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b)));
+#else
+  return a > b ? a : b;
+#endif
+}
+inline f32v minimum(f32v a, f32v b) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<f32v>(_mm512_maskz_min_ps(0xffff, reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b)));
+#else
+  return a < b ? a : b;
+#endif
+}
+/// In halves: log2(lanes) dependent steps, where lane after lane takes as many as there are lanes.
+inline float sum(f32v x) {
+  for (int half = lanes / 2; half > 0; half /= 2) x += __builtin_shuffle(x, lane_index() ^ half);
+  return x[0];
+}
+inline float largest(f32v x) {
+  for (int half = lanes / 2; half > 0; half /= 2) x = maximum(x, __builtin_shuffle(x, lane_index() ^ half));
+  return x[0];
+}
 
-/// 2^x to 1e-7 relative; 0 below -126, saturates at 2^127.
-inline f32v exp2(f32v x) {
-  const f32v clamped = minimum(maximum(x, broadcast(-126.0F)), broadcast(127.0F));
+/// Neighbours 2i and 2i + 1 change places.
+inline f32v swap_pairs(f32v x) { return __builtin_shuffle(x, lane_index() ^ 1); }
+/// p[0], p[0], p[1], p[1], ...: one number for each of the n / 2 pairs of lanes.
+inline f32v load_for_pairs(const float* p, std::int64_t n) {
+#if defined(__AVX512F__)
+  const auto live = static_cast<__mmask16>((1U << (n < lanes ? n : lanes) / 2) - 1);
+  return __builtin_shuffle(reinterpret_cast<f32v>(_mm512_maskz_loadu_ps(live, p)), lane_index() >> 1);
+#else
+  f32v x = {};
+  for (int i = 0; i < lanes && i < n; ++i) x[i] = p[i / 2];
+  return x;
+#endif
+}
+
+/// Both rounded to bf16, first | second.
+inline u16v2 to_bf16(f32v first, f32v second) {
+  u16v2 both;
+#if defined(__AVX512BF16__)
+  const __m512bh y = _mm512_cvtne2ps_pbh(reinterpret_cast<__m512>(second), reinterpret_cast<__m512>(first));
+  std::memcpy(&both, &y, sizeof both);
+#else
+  const u16v a = __builtin_convertvector(bf16_bits(first), u16v), b = __builtin_convertvector(bf16_bits(second), u16v);
+  std::memcpy(&both, &a, sizeof a);
+  std::memcpy(reinterpret_cast<char*>(&both) + sizeof a, &b, sizeof b);
+#endif
+  return both;
+}
+/// Words of one element of each: first[0] second[0] first[1] second[1] ...
+inline u16v2 interleave(u16v2 both) {
+  u16v2 order = {};
+  for (int i = 0; i < 2 * lanes; ++i) order[i] = static_cast<std::uint16_t>(i / 2 + i % 2 * lanes);
+  return __builtin_shuffle(both, order);
+}
+
+/// 2^x to 2e-7 relative for x <= 127 (above it, any number); 0 below -127.
+inline f32v exp2_below_127(f32v x) {
+  const f32v clamped = maximum(broadcast(-127.0F), x);  // in this order NaN stays NaN
   const float magic = 12582912.0F;  // 1.5 * 2^23: adding it rounds to an integer
   const f32v rounded = clamped + magic;
   const f32v r = clamped - (rounded - magic);
-  f32v p = broadcast(0.00015469732F);  // Chebyshev fit of 2^r on [-1/2, 1/2]
-  p = p * r + 0.00134004322F;
-  p = p * r + 0.0096180256F;
-  p = p * r + 0.0555032721F;
-  p = p * r + 0.240226512F;
-  p = p * r + 0.693147207F;
+  f32v p = broadcast(0.0013264727F);  // minimax fit of 2^r on [-1/2, 1/2], exact at 0
+  p = p * r + 0.009671513F;
+  p = p * r + 0.055507336F;
+  p = p * r + 0.24022242F;
+  p = p * r + 0.693147F;
   p = p * r + 1.0F;
-  const f32v power = as_f32((as_u32(rounded) << 23) + 0x3f800000U);
-  const f32v y = p * power;
-  return x < -126.0F ? f32v{} : (x == x ? y : x);
+  return p * as_f32((as_u32(rounded) << 23) + 0x3f800000U);  // the power is 0 at -127
 }
+/// The same for every x: saturates at 2^127.
+inline f32v exp2(f32v x) { return exp2_below_127(minimum(broadcast(127.0F), x)); }
 
 /// e^x: the product x log2(e) is split so that its rounding does not grow with |x|.
 inline f32v exp(f32v x) {

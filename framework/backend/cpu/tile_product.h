@@ -60,8 +60,9 @@ struct Left {
   std::int64_t row_step, word_step;
 };
 
+/// Not inlined: a caller's own variables would push the accumulators out of the registers.
 template <class T, int Rows, int Vectors>
-inline void register_tile(const Left<T>& a, const Word<T>* b, float* c, std::int64_t c_stride, std::int64_t depth, bool accumulate) {
+[[gnu::noinline]] void register_tile(const Left<T>& a, const Word<T>* b, float* c, std::int64_t c_stride, std::int64_t depth, bool accumulate) {
   // Every loop over `sums` is unrolled: an array that is indexed by a variable anywhere lives on the stack, not in registers.
   f32v sums[Rows][Vectors];
 #pragma GCC unroll 8
@@ -147,7 +148,7 @@ void pack_rows(const float* from, std::int64_t stride, std::int64_t k, std::int6
           simd::store(out + i, a);
         } else {
           const f32v b = live > 0 && row + 1 < k ? simd::load(first + stride + i, std::min<std::int64_t>(live, lanes)) : f32v{};
-          const simd::u32v both = simd::bf16_bits(a) | simd::bf16_bits(b) << 16;
+          const simd::u16v2 both = simd::interleave(simd::to_bf16(a, b));
           std::memcpy(out + i, &both, sizeof both);
         }
       }
