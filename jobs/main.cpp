@@ -24,6 +24,7 @@
 #include "jobs/commands/verify.h"
 #include "jobs/mesh_setup.h"
 #include "parallel/comm/mpi.h"
+#include "parallel/comm/watchdog.h"
 
 namespace {
 
@@ -123,6 +124,7 @@ int main(int argc, char** argv) {
     return all.empty() ? 2 : 0;
   }
   std::unique_ptr<MpiSession> session;
+  std::unique_ptr<Watchdog> watchdog;
   try {
     const bool needs_mpi =
         std::any_of(std::begin(commands), std::end(commands), [&](const Command& c) { return all[0] == c.name && c.ranks == Ranks::all; });
@@ -131,6 +133,7 @@ int main(int argc, char** argv) {
         "srun started several tasks, and each of them is alone: use the plug-in that the MPI library speaks, `srun --mpi=pmix` (see "
         "`srun --mpi=list`), or `mpirun` of the MPI that lexring was built with");
     if (needs_mpi || launched_by_mpi()) session = std::make_unique<MpiSession>(argc, argv);
+    if (session) watchdog = std::make_unique<Watchdog>(*session, 600);  // until the configuration says otherwise
     const Command& command = find_command(all[0]);
     const World world = session ? session->world() : World(make_self_communicator());
     if (command.ranks == Ranks::first && world->rank() > 0) return 0;

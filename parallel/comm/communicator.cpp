@@ -1,18 +1,11 @@
 #include "parallel/comm/communicator.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "framework/base/error.h"
 
 namespace lexring {
-namespace {
-
-std::size_t own_bytes(const std::vector<std::int64_t>& borders, int rank, Dtype dtype) {
-  const auto r = static_cast<std::size_t>(rank);
-  return static_cast<std::size_t>(borders[r + 1] - borders[r]) * size_of(dtype);
-}
-
-}  // namespace
 
 std::vector<std::int64_t> even_borders(std::int64_t count, int parts) {
   std::vector<std::int64_t> borders;
@@ -37,6 +30,8 @@ void copy_to_oneself(const std::vector<Outgoing>& outgoing, const std::vector<In
 
 Pending& Pending::operator=(Pending&& other) noexcept {
   std::swap(work_, other.work_);  // what was here is waited for with `other`
+  std::swap(ledger_, other.ledger_);
+  std::swap(call_, other.call_);
   return *this;
 }
 
@@ -49,79 +44,78 @@ Pending::~Pending() {
 
 void Pending::wait() {
   const std::unique_ptr<Work> work = std::move(work_);
-  if (work) work->wait();
+  if (!work) return;
+  std::optional<HeldUp> held;
+  if (ledger_) held.emplace(*ledger_, call_);
+  work->wait();
 }
 
 void Communicator::all_reduce(std::span<float> values, Reduce op) {
-  note("all_reduce", values.size_bytes());
+  const HeldUp held = begin("all_reduce");
   do_all_reduce(values, op);
 }
 
 void Communicator::all_reduce(std::span<double> values, Reduce op) {
-  note("all_reduce", values.size_bytes());
+  const HeldUp held = begin("all_reduce");
   do_all_reduce(values, op);
 }
 
 void Communicator::all_reduce(std::span<std::int64_t> values, Reduce op) {
-  note("all_reduce", values.size_bytes());
+  const HeldUp held = begin("all_reduce");
   do_all_reduce(values, op);
 }
 
 void Communicator::broadcast(std::span<std::byte> values, int root) {
   require(root >= 0 && root < size_, "broadcast from rank {} in group {}, which has ranks 0 to {}", root, name_, size_ - 1);
-  note("broadcast", values.size());
+  const HeldUp held = begin("broadcast");
   do_broadcast(values, root);
 }
 
 std::vector<std::vector<std::byte>> Communicator::all_gather(std::span<const std::byte> mine) {
-  note("all_gather", mine.size());
+  const HeldUp held = begin("all_gather");
   return do_all_gather(mine);
 }
 
 void Communicator::barrier() {
-  note("barrier", 0);
+  const HeldUp held = begin("barrier");
   do_barrier();
 }
 
 std::unique_ptr<Communicator> Communicator::split(const std::string& name, int color) {
   require(color >= 0, "group {} cannot be split by color {}: colors are 0 or more", name_, color);
-  note("split", 0);
+  const HeldUp held = begin("split");
   return do_split(name, color);
 }
 
 Pending Communicator::start_reduce_scatter(std::span<std::byte> values, Dtype dtype, std::vector<std::int64_t> borders) {
   check_slices(values, dtype, borders);
-  note("reduce_scatter", values.size() - own_bytes(borders, rank_, dtype));
-  return do_reduce_scatter(values, dtype, std::move(borders));
+  const HeldUp held = begin("reduce_scatter");
+  return charged(do_reduce_scatter(values, dtype, std::move(borders)));
 }
 
 Pending Communicator::start_all_gather(std::span<std::byte> values, Dtype dtype, std::vector<std::int64_t> borders) {
   check_slices(values, dtype, borders);
-  note("all_gather", own_bytes(borders, rank_, dtype) * static_cast<std::size_t>(size_ - 1));
-  return do_gather_slices(values, dtype, std::move(borders));
+  const HeldUp held = begin("all_gather");
+  return charged(do_gather_slices(values, dtype, std::move(borders)));
 }
 
 Pending Communicator::start_all_reduce(std::span<std::byte> values, Dtype dtype) {
-  const auto borders = even_borders(static_cast<std::int64_t>(values.size() / size_of(dtype)), size_);
-  check_slices(values, dtype, borders);
-  const std::size_t own = own_bytes(borders, rank_, dtype);
-  note("all_reduce", values.size() - own + own * static_cast<std::size_t>(size_ - 1));
-  return do_start_all_reduce(values, dtype);
+  check_slices(values, dtype, even_borders(static_cast<std::int64_t>(values.size() / size_of(dtype)), size_));
+  const HeldUp held = begin("all_reduce");
+  return charged(do_start_all_reduce(values, dtype));
 }
 
 Pending Communicator::start_exchange(std::vector<Outgoing> outgoing, std::vector<Incoming> incoming) {
-  std::size_t bytes = 0;
   for (const Outgoing& part : outgoing) {
     require(part.to >= 0 && part.to < size_, "an exchange sends to rank {} of group {}, which has ranks 0 to {}", part.to, name_,
             size_ - 1);
-    if (part.to != rank_) bytes += part.bytes.size();
   }
   for (const Incoming& part : incoming) {
     require(part.from >= 0 && part.from < size_, "an exchange receives from rank {} of group {}, which has ranks 0 to {}", part.from, name_,
             size_ - 1);
   }
-  note("exchange", bytes);
-  return do_exchange(std::move(outgoing), std::move(incoming));
+  const HeldUp held = begin("exchange");
+  return charged(do_exchange(std::move(outgoing), std::move(incoming)));
 }
 
 Pending Communicator::start_ring_shift(std::span<const std::byte> outgoing, std::span<std::byte> incoming) {
@@ -136,12 +130,15 @@ void Communicator::check_slices(std::span<const std::byte> values, Dtype dtype, 
           values.size(), name_of(dtype), size_, name_);
 }
 
-void Communicator::note(const char* operation, std::size_t bytes) {
-  ++sequence_;
-  auto record = std::find_if(records_.begin(), records_.end(), [&](const CommRecord& r) { return r.operation == operation; });
-  if (record == records_.end()) record = records_.insert(records_.end(), {operation, 0, 0});
-  ++record->calls;
-  record->bytes += bytes;
+HeldUp Communicator::begin(const char* operation) {
+  call_ = ledger_->begin(operation);
+  return {*ledger_, call_};
+}
+
+Pending Communicator::charged(Pending pending) const {
+  pending.ledger_ = ledger_;
+  pending.call_ = call_;
+  return pending;
 }
 
 }  // namespace lexring

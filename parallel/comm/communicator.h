@@ -3,8 +3,9 @@
 /// Every rank of the group calls the same functions in the same order. Memory is the host's here; device memory comes with NCCL. A group of
 /// one returns at once. Errors: a mismatch or a failure of the library throws Error naming operation, group and sequence number.
 ///
-/// start_X begins X and returns; X is under way while the caller computes, and done when Pending::wait returned. Any number may be under
-/// way; buffers given must live, and stay untouched, until then.
+/// start_X begins X and returns; X advances by itself, all of its stages, while the caller computes, and is done when Pending::wait
+/// returned. Any number may be under way, and be waited for in any order; buffers given must live, and stay untouched, until then. Ranks
+/// that disagree about the bytes of a message get an Error that names group, call, ranks and both sizes.
 #pragma once
 
 #include <cstddef>
@@ -15,18 +16,11 @@
 #include <vector>
 
 #include "framework/tensor/dtype.h"
+#include "parallel/comm/records.h"
 
 namespace lexring {
 
 enum class Reduce { sum, max, min };
-
-/// Calls of one kind so far, for tables of bytes and time per step and for the watchdog's last words.
-struct CommRecord {
-  std::string operation;
-  std::uint64_t calls = 0;
-  std::uint64_t bytes = 0;  ///< sent by this rank to others, headers apart
-  double exposed = 0;       ///< seconds that the caller was held up
-};
 
 /// Something under way. Default-constructed: nothing, done. Destroying one that was not waited for waits, and drops its error.
 class Pending {
@@ -43,11 +37,15 @@ class Pending {
   Pending& operator=(Pending&&) noexcept;
   ~Pending();
 
-  /// Returns when it is done; at once where it was waited for already. Throws Error.
+  /// Returns when it is done; at once where it was waited for already. Sleeps meanwhile. Throws Error.
   void wait();
 
  private:
+  friend class Communicator;
+
   std::unique_ptr<Work> work_;
+  std::shared_ptr<CommLedger> ledger_;  ///< where the time spent waiting is charged
+  CommCall call_;
 };
 
 /// Part of an exchange: bytes to, or from, one rank (which may be oneself).
@@ -62,7 +60,8 @@ struct Incoming {
 
 class Communicator {
  public:
-  Communicator(std::string name, int rank, int size) : name_(std::move(name)), rank_(rank), size_(size) {}
+  Communicator(std::string name, int rank, int size)
+      : name_(std::move(name)), rank_(rank), size_(size), ledger_(std::make_shared<CommLedger>()) {}
   Communicator(const Communicator&) = delete;
   Communicator& operator=(const Communicator&) = delete;
   virtual ~Communicator() = default;
@@ -102,10 +101,25 @@ class Communicator {
   /// To the next rank (rank + 1, around), from the one before.
   [[nodiscard]] Pending start_ring_shift(std::span<const std::byte> outgoing, std::span<std::byte> incoming);
 
-  /// Calls, bytes and held-up time so far, by operation ("start_" left out).
-  const std::vector<CommRecord>& records() const { return records_; }
+  /// How long a call of any group of this process's MPI session may be held up without any movement, before the watchdog ends the run
+  /// (comm/watchdog.h), in seconds; 0: for ever. The same on every rank. Nothing for a group of one.
+  void set_patience(double seconds) { do_set_patience(seconds); }
+
+  // ---- what it cost
+
   /// Calls so far: the number of the call that failed, in error messages.
-  std::uint64_t sequence() const { return sequence_; }
+  std::uint64_t sequence() const { return call_.number; }
+
+  /// Calls, bytes and held-up time by operation ("start_" left out), since the last reset. Bytes of a call are complete when it is done.
+  std::vector<CommRecord> records() const { return ledger_->records(); }
+  /// Seconds during which at least one transfer of this group was under way: communicating, whether or not anybody waited.
+  double busy() const { return ledger_->busy(); }
+  void reset_records() { ledger_->reset(); }
+
+ protected:
+  /// The call that is being begun: the number is in error messages and tells messages of calls under way apart.
+  const CommCall& call() const { return call_; }
+  const std::shared_ptr<CommLedger>& ledger() const { return ledger_; }
 
  private:
   virtual void do_all_reduce(std::span<float> values, Reduce op) = 0;
@@ -119,15 +133,19 @@ class Communicator {
   virtual Pending do_gather_slices(std::span<std::byte> values, Dtype dtype, std::vector<std::int64_t> borders) = 0;
   virtual Pending do_start_all_reduce(std::span<std::byte> values, Dtype dtype) = 0;
   virtual Pending do_exchange(std::vector<Outgoing> outgoing, std::vector<Incoming> incoming) = 0;
+  virtual void do_set_patience(double /*seconds*/) {}
 
-  void note(const char* operation, std::size_t bytes);
+  /// A call begins; its caller is held up while the result lives.
+  HeldUp begin(const char* operation);
+  /// Charges waiting for `pending` to the call.
+  Pending charged(Pending pending) const;
   void check_slices(std::span<const std::byte> values, Dtype dtype, const std::vector<std::int64_t>& borders) const;
 
   std::string name_;
   int rank_;
   int size_;
-  std::uint64_t sequence_ = 0;
-  std::vector<CommRecord> records_;
+  std::shared_ptr<CommLedger> ledger_;
+  CommCall call_;
 };
 
 /// Cuts `count` into `parts` nearly equal slices: border r is count * r / parts. [parts + 1]

@@ -1,4 +1,4 @@
-/// MPI behind the communicator. The only header that says so; it shows no MPI type.
+/// MPI behind the communicator. The only header for others that says so; it shows no MPI type.
 #pragma once
 
 #include <memory>
@@ -7,7 +7,10 @@
 
 namespace lexring {
 
-/// Starts MPI (thread level multiple where the library has it) and ends it with its life; one per process, owned by main.
+struct SessionState;
+
+/// Starts MPI and ends it with its life; one per process, owned by main. A thread of its own moves messages while the program computes
+/// (where the library lets threads in at all; elsewhere they move while somebody waits).
 /// Throws Error when MPI cannot start, or when the launcher started singletons: every process its own rank 0 of 1 although SLURM_NTASKS,
 /// OMPI_COMM_WORLD_SIZE or PMI_SIZE says there are several.
 class MpiSession {
@@ -20,8 +23,13 @@ class MpiSession {
   std::shared_ptr<Communicator> world() const { return world_; }
   /// Ends every rank of the run at once, after an error on this one. Does not return.
   [[noreturn]] void end_all(int exit_code);
+  /// For parallel/comm.
+  SessionState& state() { return *state_; }
 
  private:
+  void end();
+
+  std::unique_ptr<SessionState> state_;
   std::shared_ptr<Communicator> world_;
 };
 

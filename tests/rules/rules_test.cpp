@@ -54,11 +54,17 @@ int framework_layer(const std::string& path) {
 
 /// Headers of foreign libraries, and the only places that may include them.
 const std::vector<std::pair<std::string, std::vector<std::string>>> foreign = {
-    {"<mpi.h>", {"parallel/comm/mpi.cpp"}},
+    {"<mpi.h>", {"parallel/comm/mpi_call.h"}},
+    {"parallel/comm/mpi_", {"parallel/comm/"}},
+    {"parallel/comm/progress.h", {"parallel/comm/"}},
+    {"parallel/comm/transfer.h", {"parallel/comm/"}},
+    {"parallel/comm/session.h", {"parallel/comm/"}},
+    {"parallel/comm/side_channel.h", {"parallel/comm/"}},
+    {"parallel/comm/watchdog.h", {"parallel/comm/", "jobs/main.cpp", "tests/"}},
     {"<nccl.h>", {"parallel/comm/nccl"}},
     {"<cuda", {"framework/device/cuda/", "framework/backend/cuda/"}},
     {"<cublas", {"framework/backend/cuda/"}},
-    {"parallel/comm/mpi.h", {"parallel/comm/mpi.cpp", "jobs/main.cpp", "tests/"}},
+    {"parallel/comm/mpi.h", {"parallel/comm/", "jobs/main.cpp", "tests/"}},
     {"<hdf5", {"framework/io/", "tests/"}},
     {"<dnnl", {"framework/backend/cpu/", "framework/device/cpu/"}},
     {"<omp.h>", {"framework/base/parallel_for.h"}},

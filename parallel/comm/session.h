@@ -1,0 +1,17 @@
+/// What an MpiSession keeps for the rooms of parallel/comm.
+#pragma once
+
+#include <memory>
+
+#include "parallel/comm/mpi_call.h"
+#include "parallel/comm/progress.h"
+
+namespace lexring {
+
+struct SessionState {
+  std::shared_ptr<Progress> progress;
+  bool threads = false;           ///< whether threads of our own may call MPI
+  MPI_Comm side = MPI_COMM_NULL;  ///< all ranks, for what watchdogs say to each other
+};
+
+}  // namespace lexring

@@ -1,0 +1,125 @@
+#include "parallel/comm/watchdog.h"
+
+#include <algorithm>
+#include <condition_variable>
+#include <cstdio>
+#include <mutex>
+#include <thread>
+
+#include <fmt/format.h>
+
+#include "parallel/comm/side_channel.h"
+
+namespace lexring {
+namespace {
+
+using namespace std::chrono_literals;
+using Seconds = std::chrono::duration<double>;
+
+RankState state_of(const Progress& progress) {
+  if (const auto call = progress.held_up())
+    return {true, call->group, call->operation, call->number, call->bytes, call->seconds, call->peers};
+  const LastCall& last = progress.last_call();
+  return {false, last.group, last.operation, last.number, 0, 0, {}};
+}
+
+}  // namespace
+
+class Watchdog::Thread {
+ public:
+  explicit Thread(MpiSession& session)
+      : session_(&session),
+        channel_(session.state(), [progress = session.state().progress.get()] { return state_of(*progress); }),
+        thread_([this] { run(); }) {}
+  Thread(const Thread&) = delete;
+  Thread& operator=(const Thread&) = delete;
+  ~Thread() {
+    {
+      const std::scoped_lock lock(mutex_);
+      ending_ = true;
+    }
+    wake_.notify_all();
+    thread_.join();
+  }
+
+ private:
+  /// Sleeps; false when the watchdog is to end.
+  bool rest(Seconds time) {
+    std::unique_lock lock(mutex_);
+    return !wake_.wait_for(lock, time, [&] { return ending_; });
+  }
+
+  /// The call that has not moved for `seconds`, if any.
+  std::optional<HeldUpCall> stuck(double seconds) {
+    std::optional<HeldUpCall> call;
+    session_->state().progress->alone_within(1s, [&] { call = session_->state().progress->held_up(); });
+    if (call && call->seconds < seconds) call.reset();
+    return call;
+  }
+
+  void run() {
+    while (rest(Seconds(seconds_ > 0 ? std::min(0.1, seconds_ / 20) : 0.1))) {
+      seconds_ = session_->state().progress->patience();
+      answer_time_ = std::clamp(seconds_ / 8, 0.25, 5.0);
+      if (channel_.claimed()) continue;  // the rank that speaks ends this one
+      if (channel_.serve()) {
+        unreachable_since_ = Clock::now();
+      } else if (seconds_ > 0 && Seconds(Clock::now() - unreachable_since_).count() > seconds_) {
+        speak(fmt::format("a call of this rank into MPI has not returned for {:.1f} s; its last one was {} {} of group {}", seconds_,
+                          last_.operation, last_.number, last_.group));
+      }
+      session_->state().progress->alone_within(1ms, [&] { last_ = session_->state().progress->last_call(); });
+      // Asks before the time is over, so that it can speak when it is.
+      if (seconds_ <= 0) continue;
+      if (const auto call = stuck(std::max(seconds_ - 2 * answer_time_, seconds_ / 2))) judge(*call);
+    }
+  }
+
+  void judge(const HeldUpCall& call) {
+    const int rank = session_->world()->rank();
+    const RankState own{true, call.group, call.operation, call.number, call.bytes, seconds_, call.peers};
+    const auto patience = std::chrono::duration_cast<std::chrono::milliseconds>(Seconds(answer_time_));
+    const Diagnosis diagnosis = diagnose(rank, own, [&](const std::vector<int>& ranks) { return channel_.ask(ranks, patience); });
+    // Who waits directly for the culprit speaks first, of several the lowest rank; the others hear of it and are silent.
+    const double turn = seconds_ + 0.3 * std::min(diagnosis.distance - 1, 5) + std::min(0.05 * rank, 1.0);
+    for (double waited = 0; waited < turn;) {
+      if (!rest(20ms)) return;
+      channel_.serve();
+      if (channel_.claimed()) return;
+      const auto now = stuck(0);
+      if (!now || now->transfer != call.transfer || now->number != call.number || now->seconds < waited) return;  // it moved
+      waited = now->seconds;
+    }
+    channel_.claim();
+    if (!channel_.claimed()) speak(diagnosis.message);
+  }
+
+  void speak(const std::string& message) {
+    fmt::print(stderr, "lexring: rank {} {}. The run ends, because --watchdog.seconds is {}\n", session_->world()->rank(), message,
+               seconds_);
+    std::fflush(stderr);
+    session_->end_all(1);
+  }
+
+  using Clock = std::chrono::steady_clock;
+
+  MpiSession* session_;
+  double seconds_ = 0;
+  double answer_time_ = 0;  ///< seconds that other ranks have to answer
+  SideChannel channel_;
+  LastCall last_;
+  Clock::time_point unreachable_since_ = Clock::now();
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  bool ending_ = false;
+  std::thread thread_;
+};
+
+Watchdog::Watchdog(MpiSession& session, double seconds) {
+  session.state().progress->set_patience(seconds);
+  if (session.world()->size() > 1 && session.state().threads) thread_ = std::make_unique<Thread>(session);
+}
+
+Watchdog::~Watchdog() = default;
+
+}  // namespace lexring

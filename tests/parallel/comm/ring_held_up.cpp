@@ -1,0 +1,47 @@
+/// Not a test of its own: a ring of messages in which rank 1 does what the command line says in the middle of it.
+///
+///   ring_held_up stop|kill|straggle|disagree SECONDS     SECONDS: the watchdog's
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "framework/base/error.h"
+#include "parallel/comm/watchdog.h"
+
+namespace {
+
+using namespace lexring;
+
+void shift(Communicator& ring, const std::vector<float>& mine, std::vector<float>& got) {
+  ring.start_ring_shift(std::as_bytes(std::span(mine)), std::as_writable_bytes(std::span(got))).wait();
+}
+
+void misbehave(const std::string& how, Communicator& ring) {
+  if (how == "stop") std::raise(SIGSTOP);
+  if (how == "kill") std::raise(SIGKILL);
+  if (how == "straggle") std::this_thread::sleep_for(std::chrono::hours(1));
+  if (how == "disagree") ring.barrier();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::string how = argc > 2 ? argv[1] : "nothing";
+  MpiSession session(argc, argv);
+  try {
+    const Watchdog watchdog(session, argc > 2 ? std::atof(argv[2]) : 0);
+    const auto ring = session.world()->split("cp", 0);
+    std::vector<float> mine(1 << 18), got(mine.size());
+    for (int step = 0; step < 200; ++step) {
+      if (step == 100 && ring->rank() == 1) misbehave(how, *ring);
+      shift(*ring, mine, got);
+    }
+  } catch (const Error& error) {
+    std::fprintf(stderr, "rank %d: %s\n", session.world()->rank(), error.what());
+    session.end_all(3);
+  }
+  return 0;
+}
