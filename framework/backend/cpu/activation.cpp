@@ -9,7 +9,7 @@ using namespace simd;
 
 namespace {
 constexpr std::int64_t grain = 8192;
-constexpr float sqrt_half = 0.70710678F;
+constexpr float half_log2_e = 0.72134752F;
 constexpr float inverse_sqrt_two_pi = 0.39894228F;
 
 f32v sigmoid(f32v x) { return 1.0F / (1.0F + simd::exp(-x)); }
@@ -22,7 +22,7 @@ void gelu(const Tensor& u, const Tensor& a) {
     parallel_for(0, u.elements(), grain, [&](std::int64_t first, std::int64_t last) {
       for_lanes(last - first, [&](std::int64_t i, std::int64_t n) {
         const f32v x = load(from + first + i, n);
-        store(to + first + i, 0.5F * x * (1.0F + simd::erf(x * sqrt_half)), n);
+        store(to + first + i, x * normal_cdf(x), n);
       });
     });
   });
@@ -36,7 +36,7 @@ void gelu_backward(const Tensor& u, const Tensor& da, const Tensor& du) {
     parallel_for(0, u.elements(), grain, [&](std::int64_t first, std::int64_t last) {
       for_lanes(last - first, [&](std::int64_t i, std::int64_t n) {
         const f32v x = load(from + first + i, n);
-        const f32v slope = 0.5F * (1.0F + simd::erf(x * sqrt_half)) + x * inverse_sqrt_two_pi * simd::exp(-0.5F * x * x);
+        const f32v density = inverse_sqrt_two_pi * exp2_below_127(-half_log2_e * x * x), slope = normal_cdf(x) + x * density;
         store(to + first + i, load(incoming + first + i, n) * slope, n);
       });
     });
