@@ -26,17 +26,21 @@ KeySide own_side(const SequenceTables& tables, const Tensor& qkv) {
   return {tables.own.tokens, tables.own.rotary, parts.key, parts.value};
 }
 
-KeySide side_of(const SequenceTables& tables, const Block& block) {
-  const std::int64_t width = tables.own.spec.kv_heads * tables.own.spec.head_width;
-  const std::vector<Chunk>& chunks = tables.partition.place_chunks(block.route->source);
-  KeySide side{tokens_at(tables.partition.whole(), chunks, block.stop().rows), {}, {block.keys, 0, width}, {block.keys, width, width}};
+/// Rows of a place, with their keys and values [rows, 2 W].
+KeySide side_of(const SequenceTables& tables, int place, const RowSet& rows, const Tensor& keys) {
+  const std::int64_t width = keys.row_elements() / 2;
+  KeySide side{tokens_at(tables.partition.whole(), tables.partition.place_chunks(place), rows), {}, {keys, 0, width}, {keys, width, width}};
   if (tables.rotary) side.rotary = tables.rotary(side.tokens);
   return side;
 }
 
-/// How many blocks the queries of a place meet, its own included.
-std::size_t block_count(const Schedule& schedule, int place) {
-  std::size_t blocks = 1;
+KeySide side_of(const SequenceTables& tables, const Block& block) {
+  return side_of(tables, block.route->source, block.stop().rows, block.keys);
+}
+
+/// How many blocks that arrive the queries of a place meet.
+std::size_t used_blocks(const Schedule& schedule, int place) {
+  std::size_t blocks = 0;
   for (const Route& route : schedule.routes) {
     for (const Stop& stop : route.stops) blocks += stop.place == place && stop.used ? 1 : 0;
   }
@@ -61,7 +65,12 @@ class Stages {
 class ForwardPass {
  public:
   ForwardPass(Backend& backend, Communicator& ring, const SequenceTables& tables, const Tensor& qkv)
-      : backend_(backend), ring_(ring), tables_(tables), qkv_(qkv), blocks_(block_count(tables.schedule, ring.rank())), stages_(blocks_) {
+      : backend_(backend),
+        ring_(ring),
+        tables_(tables),
+        qkv_(qkv),
+        blocks_(1 + used_blocks(tables.schedule, ring.rank())),
+        stages_(blocks_) {
     Runtime& runtime = backend.runtime();
     const AttentionSpec& spec = tables.own.spec;
     const std::int64_t rows = qkv.dim(0), width = spec.heads * spec.head_width;
@@ -75,16 +84,18 @@ class ForwardPass {
 
   void run() {
     const Schedule& schedule = tables_.schedule;
-    const int rounds = schedule.rounds();
+    const int steps = schedule.steps();
     const Columns own = keys_and_values(tables_.own.spec, qkv_);
-    KeyRound keys;
-    if (rounds > 0) keys = start_keys(ring_, schedule, 0, own, {});
+    std::vector<std::vector<Block>> held(static_cast<std::size_t>(schedule.lanes));  // of the last step of each lane
+    const auto lane = [&](int step) -> std::vector<Block>& { return held[static_cast<std::size_t>(step % schedule.lanes)]; };
+    KeyStep keys;
+    if (steps > 0) keys = start_keys(ring_, schedule, 0, own, {});
     attend(own_side(tables_, qkv_));
-    for (int round = 0; round < rounds; ++round) {
+    for (int step = 0; step < steps; ++step) {
       keys.messages.wait();
-      const std::vector<Block> here = std::move(keys.arriving);
-      if (round + 1 < rounds) keys = start_keys(ring_, schedule, round + 1, own, here);
-      for (const Block& block : here) {
+      lane(step) = std::move(keys.arriving);
+      if (step + 1 < steps) keys = start_keys(ring_, schedule, step + 1, own, lane(step + 1));
+      for (const Block& block : lane(step)) {
         if (block.stop().used) attend(side_of(tables_, block));
       }
     }
@@ -131,7 +142,8 @@ class BackwardPass {
         doutput_(doutput),
         lse_(lse),
         delta_(delta),
-        blocks_(block_count(tables.schedule, ring.rank())),
+        travels_(tables.schedule.steps() > 0),
+        blocks_((travels_ ? 2 : 1) + used_blocks(tables.schedule, ring.rank())),
         stages_(blocks_),
         dqkv_(backend.runtime(), qkv.shape(), qkv.dtype()) {
     own_ = gradients_of(qkv.rows());
@@ -139,18 +151,33 @@ class BackwardPass {
   }
 
   Tensor run() {
-    const Schedule& schedule = tables_.schedule;
-    const int rounds = schedule.rounds();
     const Columns own = keys_and_values(tables_.own.spec, qkv_);
-    KeyRound keys;
-    GradientRound gradients;
-    if (rounds > 0) keys = start_keys(ring_, schedule, 0, own, {});
-    differentiate(own_side(tables_, qkv_), own_);
-    for (int round = 0; round < rounds; ++round) {
+    if (travels_) {
+      travel(own);
+    } else {
+      differentiate(own_side(tables_, qkv_), own_);
+    }
+    write_own(own);
+    return dqkv_;
+  }
+
+ private:
+  void travel(const Columns& own) {
+    const Schedule& schedule = tables_.schedule;
+    const int steps = schedule.steps();
+    const auto lanes = static_cast<std::size_t>(schedule.lanes);
+    std::vector<std::vector<Block>> held(lanes);  // of the last step of each lane
+    std::vector<GradientStep> gradients(lanes);
+    const auto lane = [&](int step) { return static_cast<std::size_t>(step) % lanes; };
+    backend_.fill(own_, 0.0);
+    const auto [earlier, later] = halves(tables_.partition.place_chunks(ring_.rank()));
+    KeyStep keys = start_keys(ring_, schedule, 0, own, {});
+    differentiate_own(own, later);  // few queries see these; what most of them see is kept for the end
+    for (int step = 0; step < steps; ++step) {
       keys.messages.wait();
-      std::vector<Block> here = std::move(keys.arriving);
-      keys = {};
-      if (round + 1 < rounds) keys = start_keys(ring_, schedule, round + 1, own, here);
+      std::vector<Block>& here = held[lane(step)];
+      here = std::move(keys.arriving);
+      if (step + 1 < steps) keys = start_keys(ring_, schedule, step + 1, own, held[lane(step + 1)]);
       for (Block& block : here) {
         block.gradients = gradients_of(block.keys.rows());
         if (block.stop().used) {
@@ -159,15 +186,13 @@ class BackwardPass {
           backend_.fill(block.gradients, 0.0);
         }
       }
-      collect(gradients, here);
-      gradients = start_gradients(ring_, schedule, round, here, keys.arriving, own_);
+      collect(gradients[lane(step)], here);
+      gradients[lane(step)] = start_gradients(ring_, schedule, step, here, own_);
     }
-    collect(gradients, {});
-    write_own(own);
-    return dqkv_;
+    differentiate_own(own, earlier);
+    for (int last = steps - schedule.lanes; last < steps; ++last) collect(gradients[lane(last)], {});
   }
 
- private:
   /// [rows, 2 W]: of keys, of values.
   Tensor gradients_of(std::int64_t rows) const {
     return {backend_.runtime(), {rows, 2 * tables_.own.spec.kv_heads * tables_.own.spec.head_width}, statistics_dtype(qkv_.dtype())};
@@ -199,10 +224,21 @@ class BackwardPass {
     backend_.attention_backward(call);
   }
 
+  /// Some of the own keys.
+  void differentiate_own(const Columns& own, const RowSet& rows) {
+    const Tensor gradients = gradients_of(count(rows));
+    differentiate(side_of(tables_, ring_.rank(), rows, pack_rows(own, rows)), gradients);
+    add_rows(backend_, gradients, rows, own_);
+  }
+
   /// Adds what arrived to the blocks it was meant for, and to own rows.
-  void collect(GradientRound& arrived, const std::vector<Block>& blocks) {
+  void collect(GradientStep& arrived, const std::vector<Block>& blocks) {
     arrived.messages.wait();
-    for (const auto& [index, gradients] : arrived.passed_on) backend_.add(gradients, blocks[index].gradients);
+    auto block = blocks.begin();
+    for (const auto& [route, gradients] : arrived.passed_on) {
+      while (block->route != route) ++block;
+      backend_.add(gradients, block->gradients);
+    }
     for (const auto& [rows, gradients] : arrived.home) add_rows(backend_, gradients, rows, own_);
   }
 
@@ -219,6 +255,7 @@ class BackwardPass {
   Communicator& ring_;
   const SequenceTables& tables_;
   const Tensor &qkv_, &doutput_, &lse_, &delta_;
+  bool travels_;
   std::size_t blocks_;
   Stages stages_;
   Tensor dqkv_, own_, dq_state_;

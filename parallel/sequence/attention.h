@@ -2,11 +2,12 @@
 ///
 /// N rows of this place, H query heads, K key heads, E head width, W = K E.
 ///
-/// Forward: own keys first, while those of round 1 are under way; then each round's arrivals while the next round's are. Keys and values
-/// travel as [rows, 2 W] in the working dtype; the state between blocks is f32.
-/// Backward: keys and values travel again. What a stop adds to their gradients is computed apart, [rows, 2 W] in f32, while what stops
-/// before it added arrives; the sum goes on behind the keys, and home from the last stop. No more than three rounds' rows are held.
-/// Bytes: Traffic::rows x 2 W x size of the working dtype forward; backward the same, and Traffic::gradients x 2 W x 4 (8 with f64).
+/// Forward: own keys first, while those of the first step are under way; then each step's arrivals while the next step's are. Keys and
+/// values travel as [rows, 2 W] in the working dtype; the state between blocks is f32. Backward: keys and values travel again. What a stop
+/// adds to their gradients is computed apart, [rows, 2 W] in f32, while what stops before it added arrives; the sum goes on behind the
+/// keys, and home from the last stop. A part of the own keys is kept for the end, so that there is something to compute while the last
+/// gradients come home. No more than three rounds' rows are held. Bytes: Traffic::rows x 2 W x size of the working dtype forward; backward
+/// the same, and Traffic::gradients x 2 W x 4 (8 with f64).
 #pragma once
 
 #include <functional>

@@ -48,7 +48,7 @@ Tensor HeadExchange::gather_rows(Backend& backend, const Tensor& x, const Column
   std::int64_t width = 0;  // the same on every rank
   for (const ColumnSpan& span : columns.front()) width += span.width;
   const Tensor all(backend.runtime(), {borders_.back(), width}, x.dtype());
-  Round round;
+  Messages messages;
   for (int r = 0; r < group_->size(); ++r) {
     const Tensor part(backend.runtime(), {rows, width}, x.dtype());
     std::int64_t at = 0;
@@ -56,25 +56,25 @@ Tensor HeadExchange::gather_rows(Backend& backend, const Tensor& x, const Column
       copy_columns({x, span.first, span.width}, {part, at, span.width});
       at += span.width;
     }
-    round.send(r, part);
-    round.receive(r, all.slice(border(r), border(r + 1) - border(r)));
+    messages.send(r, part);
+    messages.receive(r, all.slice(border(r), border(r + 1) - border(r)));
   }
-  round.start(*group_);
-  round.wait();
+  messages.start(*group_);
+  messages.wait();
   return all;
 }
 
 Tensor HeadExchange::gather_columns(Backend& backend, const Tensor& x, const Columns& columns, std::int64_t width) const {
   const std::int64_t rows = border(group_->rank() + 1) - border(group_->rank());
-  Round round;
+  Messages messages;
   std::vector<Tensor> parts;
   for (int r = 0; r < group_->size(); ++r) {
-    round.send(r, x.slice(border(r), border(r + 1) - border(r)));
+    messages.send(r, x.slice(border(r), border(r + 1) - border(r)));
     parts.emplace_back(backend.runtime(), Shape{rows, x.row_elements()}, x.dtype());
-    round.receive(r, parts.back());
+    messages.receive(r, parts.back());
   }
-  round.start(*group_);
-  round.wait();
+  messages.start(*group_);
+  messages.wait();
 
   Tensor result(backend.runtime(), {rows, width}, x.dtype());
   for (std::size_t piece = 0; piece < columns.front().size(); ++piece) {

@@ -135,6 +135,22 @@ TokenTable tokens_of(const TokenTable& whole, const std::vector<Chunk>& chunks) 
   return tokens_at(whole, chunks, row_set({{0, row_count(chunks)}}));
 }
 
+std::array<RowSet, 2> halves(const std::vector<Chunk>& chunks) {
+  std::array<RowSet, 2> parts;
+  std::int64_t begin = 0;
+  for (auto first = chunks.begin(); first != chunks.end();) {
+    std::int64_t rows = 0;
+    auto chunk = first;
+    for (; chunk != chunks.end() && chunk->sequence == first->sequence; ++chunk) rows += chunk->count;
+    const std::int64_t middle = chunk - first == 2 ? first->count : rows / 2;
+    append(parts[0], {begin, begin + middle});
+    append(parts[1], {begin + middle, begin + rows});
+    begin += rows;
+    first = chunk;
+  }
+  return parts;
+}
+
 Visibility take_rows(const Visibility& whole, const std::vector<std::int64_t>& rows) {
   return {take_rows(whole.first, rows), take_rows(whole.sink_begin, rows), take_rows(whole.sink_end, rows)};
 }

@@ -7,6 +7,7 @@
 /// The rows of a place are then cut evenly over its ulysses ranks; cp rank = place * ulysses + index, as in parallel/mesh.h.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -64,6 +65,9 @@ RowSet places_in(const std::vector<Chunk>& chunks, const RowSet& whole_rows);
 TokenTable tokens_at(const TokenTable& whole, const std::vector<Chunk>& chunks, const RowSet& places);
 /// The table of all rows of the chunks.
 TokenTable tokens_of(const TokenTable& whole, const std::vector<Chunk>& chunks);
+
+/// The rows of the chunks, by their places, in two: the earlier and the later half of each sequence's (under zigzag, its two chunks).
+std::array<RowSet, 2> halves(const std::vector<Chunk>& chunks);
 
 /// The elements of `whole` that stand in the rows; an empty vector stays empty.
 template <class T>

@@ -81,26 +81,29 @@ Needs needs_of(const Partition& partition, const std::vector<RowSet>& seen) {
 }
 
 /// A route through `stops`, which carries to each what it and later ones need. `stops` hold their own needs.
-void add_route(std::vector<Route>& routes, int source, std::vector<Stop> stops) {
+void add_route(std::vector<Route>& routes, int source, int lane, std::vector<Stop> stops) {
   RowSet later;
   for (auto stop = stops.rbegin(); stop != stops.rend(); ++stop) {
     stop->used = !stop->rows.empty();
     stop->rows = later = unite(stop->rows, later);
   }
   while (!stops.empty() && stops.back().rows.empty()) stops.pop_back();
-  if (!stops.empty()) routes.push_back({source, std::move(stops)});
+  if (!stops.empty()) routes.push_back({source, lane, std::move(stops)});
 }
 
-std::vector<Route> ring_routes(const Needs& needs, int direction) {
-  const int ring = static_cast<int>(needs.size());
+std::vector<Route> ring_routes(const Partition& partition, const Needs& needs, int direction) {
+  const int ring = partition.ring();
   std::vector<Route> routes;
   for (int s = 0; s < ring; ++s) {
-    std::vector<Stop> stops;
-    for (int hop = 1; hop < ring; ++hop) {
-      const int place = (s + direction * hop + ring * ring) % ring;
-      stops.push_back({place, needs[size(place)][size(s)], false});
+    const auto parts = halves(partition.place_chunks(s));
+    for (int lane = 0; lane < static_cast<int>(parts.size()); ++lane) {
+      std::vector<Stop> stops;
+      for (int hop = 1; hop < ring; ++hop) {
+        const int place = (s + direction * hop + ring * ring) % ring;
+        stops.push_back({place, intersect(needs[size(place)][size(s)], parts[size(lane)]), false});
+      }
+      add_route(routes, s, lane, std::move(stops));
     }
-    add_route(routes, s, std::move(stops));
   }
   return routes;
 }
@@ -115,10 +118,10 @@ std::vector<Route> halo_routes(const Needs& needs, const Needs& sinks) {
     for (int hop = 1; hop < ring; ++hop) {
       const int place = (s + hop) % ring;
       const RowSet& need = needs[size(place)][size(s)];
-      add_route(routes, s, {{place, subtract(need, shared), false}});
+      add_route(routes, s, 0, {{place, subtract(need, shared), false}});
       if (RowSet own = intersect(need, shared); !own.empty()) chain.push_back({place, std::move(own), false});
     }
-    add_route(routes, s, std::move(chain));
+    add_route(routes, s, 0, std::move(chain));
   }
   return routes;
 }
@@ -186,7 +189,7 @@ Schedule make_schedule(const Partition& partition, const Visibility& visible, Ex
               (visible.sink_begin.empty() || visible.sink_begin.size() == rows),
           "a schedule for {} rows came with the visibility of {}", rows, visible.first.size());
   std::vector<RowSet> seen, sinks;
-  Schedule ring{Exchange::ring, {}, {}, {}}, halo{Exchange::halo, {}, {}, {}};
+  Schedule ring{Exchange::ring, 2, {}, {}, {}}, halo{Exchange::halo, 1, {}, {}, {}};
   for (int p = 0; p < partition.ring(); ++p) {
     Sight sight = sight_of(partition, visible, p);
     seen.push_back(unite(sight.near, sight.sinks));
@@ -197,8 +200,8 @@ Schedule make_schedule(const Partition& partition, const Visibility& visible, Ex
   const Needs needs = needs_of(partition, seen);
   if (exchange != Exchange::halo) {
     Schedule backwards = ring;
-    ring.routes = ring_routes(needs, +1);
-    backwards.routes = ring_routes(needs, -1);
+    ring.routes = ring_routes(partition, needs, +1);
+    backwards.routes = ring_routes(partition, needs, -1);
     if (all_rows(backwards) < all_rows(ring)) ring.routes = std::move(backwards.routes);
     if (exchange == Exchange::ring) {
       ring.reason = describe(ring) + ", as asked for";

@@ -31,6 +31,7 @@ struct Stop {
 
 struct Route {
   int source;
+  int lane;
   std::vector<Stop> stops;
   /// Who has the rows before hop `hop` (0 is the first).
   int holder(std::size_t hop) const { return hop == 0 ? source : stops[hop - 1].place; }
@@ -43,11 +44,14 @@ struct Traffic {
 
 struct Schedule {
   Exchange exchange = Exchange::ring;  ///< never automatic
+  int lanes = 1;
   std::vector<Route> routes;
   std::vector<double> pairs;  ///< by place: visible pairs of its queries and their keys, the work of attention
   std::string reason;         ///< what was chosen, and why, for people
 
   int rounds() const;
+  /// Hop `hop` of a route happens in step hop * lanes + lane.
+  int steps() const { return rounds() * lanes; }
   Traffic traffic(int place) const;
   Traffic busiest() const;  ///< the most rows, and the most gradients, that any place sends
 };

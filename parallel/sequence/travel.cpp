@@ -7,34 +7,34 @@ namespace {
 
 std::span<std::byte> bytes_of(const Tensor& t) { return {t.raw(), t.bytes()}; }
 
-/// Calls f(route) for every route that has a hop of this number, in the order that all ranks share.
+/// Calls f(route, hop) for every route that hops in this step, in the order that all ranks share.
 template <class F>
-void for_each_hop(const Schedule& schedule, int hop, F&& f) {
+void for_each_hop(const Schedule& schedule, int step, F&& f) {
+  const auto hop = static_cast<std::size_t>(step / schedule.lanes);
   for (const Route& route : schedule.routes) {
-    if (static_cast<std::size_t>(hop) < route.stops.size()) f(route);
+    if (route.lane == step % schedule.lanes && hop < route.stops.size()) f(route, hop);
   }
 }
 
 }  // namespace
 
-void Round::send(int to, const Columns& buffer, const RowSet& whole, const RowSet& part) {
+void Messages::send(int to, const Columns& buffer, const RowSet& whole, const RowSet& part) {
   send(to, pack_rows(buffer, places_within(whole, part)));
 }
 
-void Round::send(int to, const Tensor& rows) {
+void Messages::send(int to, const Tensor& rows) {
   sent_.push_back(rows);
   outgoing_.push_back({to, bytes_of(rows)});
 }
 
-void Round::receive(int from, const Tensor& buffer) { incoming_.push_back({from, bytes_of(buffer)}); }
+void Messages::receive(int from, const Tensor& buffer) { incoming_.push_back({from, bytes_of(buffer)}); }
 
-void Round::start(Communicator& ring) { pending_ = ring.start_exchange(std::move(outgoing_), std::move(incoming_)); }
+void Messages::start(Communicator& ring) { pending_ = ring.start_exchange(std::move(outgoing_), std::move(incoming_)); }
 
-KeyRound start_keys(Communicator& ring, const Schedule& schedule, int round, const Columns& own, const std::vector<Block>& before) {
-  KeyRound keys;
-  const auto hop = static_cast<std::size_t>(round);
+KeyStep start_keys(Communicator& ring, const Schedule& schedule, int step, const Columns& own, const std::vector<Block>& before) {
+  KeyStep keys;
   auto held = before.begin();
-  for_each_hop(schedule, round, [&](const Route& route) {
+  for_each_hop(schedule, step, [&](const Route& route, std::size_t hop) {
     const Stop& stop = route.stops[hop];
     if (route.holder(hop) == ring.rank()) {
       if (hop == 0) {
@@ -53,13 +53,10 @@ KeyRound start_keys(Communicator& ring, const Schedule& schedule, int round, con
   return keys;
 }
 
-GradientRound start_gradients(Communicator& ring, const Schedule& schedule, int round, const std::vector<Block>& done,
-                              const std::vector<Block>& waiting, const Tensor& own) {
-  GradientRound gradients;
-  const auto hop = static_cast<std::size_t>(round);
+GradientStep start_gradients(Communicator& ring, const Schedule& schedule, int step, const std::vector<Block>& done, const Tensor& own) {
+  GradientStep gradients;
   auto block = done.begin();
-  std::size_t next = 0;
-  for_each_hop(schedule, round, [&](const Route& route) {
+  for_each_hop(schedule, step, [&](const Route& route, std::size_t hop) {
     const Stop& stop = route.stops[hop];
     const Stop* onward = hop + 1 < route.stops.size() ? &route.stops[hop + 1] : nullptr;
     const RowSet home = onward == nullptr ? stop.rows : subtract(stop.rows, onward->rows);
@@ -73,10 +70,7 @@ GradientRound start_gradients(Communicator& ring, const Schedule& schedule, int 
       gradients.messages.receive(stop.place, buffer);
       return buffer;
     };
-    if (onward != nullptr && onward->place == ring.rank()) {
-      while (waiting[next].route != &route) ++next;
-      gradients.passed_on.emplace_back(next, expect(onward->rows));
-    }
+    if (onward != nullptr && onward->place == ring.rank()) gradients.passed_on.emplace_back(&route, expect(onward->rows));
     if (route.source == ring.rank() && !home.empty()) gradients.home.emplace_back(home, expect(home));
   });
   gradients.messages.start(ring);

@@ -20,8 +20,8 @@ struct Block {
   bool last() const { return hop + 1 == route->stops.size(); }
 };
 
-/// Messages of one round; buffers live as long as they are under way.
-class Round {
+/// Messages of one step; buffers live as long as they are under way.
+class Messages {
  public:
   /// Rows of `part`, which lie in a buffer of the rows `whole`, to a place.
   void send(int to, const Columns& buffer, const RowSet& whole, const RowSet& part);
@@ -37,21 +37,19 @@ class Round {
   Pending pending_;  // the last member: goes first, and waits for what is under way
 };
 
-/// Keys and values of one round under way: from the blocks that arrived in the round before (in round 0 from own rows [N, 2 W]).
-struct KeyRound {
+/// Keys and values of one step under way, from the blocks of the step one round before (in the first round from own rows [N, 2 W]).
+struct KeyStep {
   std::vector<Block> arriving;
-  Round messages;
+  Messages messages;
 };
-KeyRound start_keys(Communicator& ring, const Schedule& schedule, int round, const Columns& own, const std::vector<Block>& before);
+KeyStep start_keys(Communicator& ring, const Schedule& schedule, int step, const Columns& own, const std::vector<Block>& before);
 
-/// Gradients under way after the blocks of round `round` are `done`: on to the next stops, and home. `waiting` are this place's blocks of
-/// the round to come, `own` [N, 2 W] the gradients of its own rows.
-struct GradientRound {
-  std::vector<std::pair<std::size_t, Tensor>> passed_on;  ///< index into `waiting`, what the stops before added to it
-  std::vector<std::pair<RowSet, Tensor>> home;            ///< own rows, what a route's stops added to them
-  Round messages;
+/// Gradients under way when the blocks of step `step` are `done`: on to the next stops, and home. `own` [N, 2 W]: those of own rows.
+struct GradientStep {
+  std::vector<std::pair<const Route*, Tensor>> passed_on;  ///< what the stops before added to a block of the step one round later
+  std::vector<std::pair<RowSet, Tensor>> home;             ///< own rows, what a route's stops added to them
+  Messages messages;
 };
-GradientRound start_gradients(Communicator& ring, const Schedule& schedule, int round, const std::vector<Block>& done,
-                              const std::vector<Block>& waiting, const Tensor& own);
+GradientStep start_gradients(Communicator& ring, const Schedule& schedule, int step, const std::vector<Block>& done, const Tensor& own);
 
 }  // namespace lexring

@@ -136,5 +136,25 @@ TEST(Rotary, TablesAreExactFarOutAndKeptWhilePositionsRepeat) {
   EXPECT_EQ(tables.make(backend->runtime(), angles, tokens, Dtype::f32).sine.to_host<float>()[0], static_cast<float>(std::sin(7.0)));
 }
 
+TEST(Rotary, TurnedTablesAreThoseOfExactAngles) {
+  const auto backend = make_reference_backend();
+  for (const PositionConfig& config : {PositionConfig{}, scaled("linear", 4), scaled("linear", 3), scaled("modulo", 1, 1000), scaled("repeat", 5),
+                                       scaled("ntk", 4), scaled("yarn", 4, 4096)}) {
+    const RotaryAngles angles = make_rotary_angles(config, 32);
+    TokenTable tokens = dense_tokens(1, 5000);
+    for (std::size_t n = 0; n < 5000; ++n) tokens.position[n] = static_cast<std::int64_t>(n < 3000 ? n : 1000000 + (n - 3000) * 7);
+    const RotaryTable table = make_rotary_table(backend->runtime(), angles, tokens, Dtype::f32);
+    const auto cosine = table.cosine.to_host<float>(), sine = table.sine.to_host<float>();
+    double largest = 0;
+    for (std::size_t n = 0; n < 5000; ++n) {
+      for (std::size_t i = 0; i < 16; ++i) {
+        const double angle = angles.position(tokens.position[n]) * angles.frequency[i];
+        largest = std::max({largest, std::abs(cosine[n * 16 + i] - std::cos(angle)), std::abs(sine[n * 16 + i] - std::sin(angle))});
+      }
+    }
+    EXPECT_LT(largest, 3.1e-8) << config.scaling;  // half a unit in the last place of 1
+  }
+}
+
 }  // namespace
 }  // namespace lexring

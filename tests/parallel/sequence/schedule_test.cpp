@@ -59,6 +59,10 @@ TEST(Partition, PlacesAreWhereTheirNamesSay) {
   EXPECT_EQ(row_indices(Partition(whole, PartitionKind::zigzag, 3).place_chunks(1)), (std::vector<std::int64_t>{2, 3, 8, 9}));
   EXPECT_EQ(row_indices(Partition(whole, PartitionKind::striped, 3).place_chunks(1)), (std::vector<std::int64_t>{1, 4, 7, 10}));
   EXPECT_EQ(Partition(whole, PartitionKind::zigzag, 3).place_chunks(2).size(), 1U);
+  EXPECT_EQ(halves(Partition(whole, PartitionKind::zigzag, 3).place_chunks(1))[0], (RowSet{{0, 2}}));
+  const auto parts = halves(Partition(unequal(), PartitionKind::striped, 2).place_chunks(1));
+  EXPECT_EQ(parts[0], (RowSet{{0, 9}, {18, 19}, {20, 36}}));  // of 18, 0, 2, 32 and 1 rows
+  EXPECT_EQ(unite(parts[0], parts[1]), (RowSet{{0, 53}}));
   EXPECT_THROW(Partition(whole, PartitionKind::automatic, 3), Error);
 }
 
