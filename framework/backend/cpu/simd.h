@@ -46,9 +46,14 @@ inline f32v load(const float* p) {
   return x;
 }
 inline f32v load(const bfloat16* p) {
+#if defined(__AVX512F__)  // GCC 12 takes the conversion below apart
+  const __m512i x = _mm512_maskz_cvtepu16_epi32(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  return as_f32(reinterpret_cast<u32v>(x) << 16);
+#else
   u16v x;
   std::memcpy(&x, p, sizeof x);
   return as_f32(__builtin_convertvector(x, u32v) << 16);
+#endif
 }
 inline void store(float* p, f32v x) { std::memcpy(p, &x, sizeof x); }
 inline void store(bfloat16* p, f32v x) {
