@@ -95,6 +95,19 @@ std::vector<std::string> gather_nodes(Communicator& world) {
   return nodes;
 }
 
+/// "ranks 0-1 on n1, 2-3 on n2"; the first eight stretches.
+std::string describe_nodes(const std::vector<std::string>& nodes) {
+  std::string text = "ranks";
+  int stretches = 0;
+  for (std::size_t first = 0, next = 0; first < nodes.size(); first = next) {
+    for (next = first + 1; next < nodes.size() && nodes[next] == nodes[first];) ++next;
+    if (++stretches > 8) return fmt::format("{}, ...", text);
+    text +=
+        fmt::format("{} {}{} on {}", stretches > 1 ? "," : "", first, next > first + 1 ? fmt::format("-{}", next - 1) : "", nodes[first]);
+  }
+  return text;
+}
+
 }  // namespace
 
 std::vector<Key> mesh_keys(MeshKeys& mesh) {
@@ -147,6 +160,7 @@ MeshChoice choose_mesh(const MeshKeys& keys, const SequenceKeys& sequence, const
   std::string text = mesh.describe();
   if (cp > 1) text += fmt::format(", {} partition, {}: {}", partition_of(sequence, model.attention), choice.name, choice.reason);
   if (choice.ulysses > exchange.cp_inside_node) text += "\nmesh.ulysses leaves a node: heads are exchanged over the network in every layer";
+  if (!inside_nodes(nodes, ranks)) text += fmt::format("\n{}", describe_nodes(nodes));
   return {mesh, text};
 }
 

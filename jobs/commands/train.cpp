@@ -77,9 +77,9 @@ int train_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   Trainer trainer(o, context, *backend, train, valid ? &*valid : nullptr);
   if (checkpoint) trainer.resume(CheckpointReader(*checkpoint));
   if (first) {
-    fmt::print(stderr, "{}\n{:.1f} M parameters, {} tokens, {} {}, {}\n", run.description,
+    fmt::print(stderr, "{}\n{:.1f} M parameters, {} tokens, {} {}, {}; results in {}\n", run.description,
                static_cast<double>(trainer.model().parameter_count()) / 1e6, train.tokens(), backend->name(), o.train.precision,
-               checkpoint ? fmt::format("resumed from {}", checkpoint->string()) : std::string("from the start"));
+               checkpoint ? fmt::format("resumed from {}", checkpoint->string()) : std::string("from the start"), o.checkpoint.directory);
   }
   if (trainer.options().train.minutes == 0 && trainer.step() >= trainer.options().train.steps) {
     if (first) fmt::print(stderr, "already trained for {} steps; ask for more with --train.steps\n", trainer.step());

@@ -16,7 +16,7 @@ namespace {
 
 using nlohmann::json;
 
-const std::string mesh = "--mesh.dp 4";
+const std::string mesh = "--mesh.cp 2 --mesh.tp 2";
 const std::string four_ranks = "-N 2 --ntasks-per-node 2";
 constexpr int steps = 120;
 
@@ -84,6 +84,14 @@ class Slurm : public JobTest {
   static Job run_job(const std::string& options, const std::string& script, const std::string& site_file = "site.env") {
     return finish(submit(options, script, site_file));
   }
+  /// To a task of the job's step: the hosts' processes are seen from here.
+  static void signal_rank(int rank, const std::string& signal) {
+    const auto sent =
+        run_process(fmt::format("for p in $(pgrep -f '^{} train'); do grep -qz '^SLURM_PROCID={}$' /proc/$p/environ && "
+                                "kill -{} $p && echo sent; done; true",
+                                binary(), rank, signal));
+    EXPECT_EQ(sent.output, "sent\n");
+  }
   static std::string pretrain(const std::string& name) { return "jobs/slurm/pretrain.sbatch " + config() + " " + keys(name); }
 
   static std::vector<json> steps_of(const std::string& name) {
@@ -109,7 +117,7 @@ TEST_F(Slurm, PretrainsOnTwoHostsAsWithoutSlurm) {
   const Job job = run_job(four_ranks, pretrain("two_hosts"));
   ASSERT_EQ(job.exit_code, 0) << job.log;
   EXPECT_NE(job.log.find("2 nodes (n[1-2]) x 2 ranks x 1 threads, by srun"), std::string::npos) << job.log;
-  EXPECT_NE(job.log.find("dp 4 x cp 1 x tp 1"), std::string::npos) << job.log;
+  EXPECT_NE(job.log.find("ranks 0-1 on n1, 2-3 on n2"), std::string::npos) << job.log;
   expect_same_losses("two_hosts", "four", 0);
   expect_same_losses("two_hosts", "one", 1e-5);
 }
@@ -155,6 +163,37 @@ TEST_F(Slurm, StopsBeforeTheTimeIsUpAndGoesOnByTheSameCommand) {
   ASSERT_EQ(resumed.exit_code, 0) << resumed.log;
   EXPECT_NE(resumed.log.find("resumed from"), std::string::npos) << resumed.log;
   expect_same_losses("stopped", "four", 0);
+}
+
+TEST_F(Slurm, CancelledByHandItGoesOnToo) {
+  const std::string id = submit(four_ranks, pretrain("cancelled"));
+  wait_until([&] { return !steps_of("cancelled").empty() || ended(id); }, "no step was written");
+  EXPECT_EQ(run_process("scancel " + id).exit_code, 0);
+  const Job cancelled = finish(id);
+  ASSERT_LT(steps_of("cancelled").size(), static_cast<std::size_t>(steps)) << "too fast to be cancelled";
+  const Job resumed = run_job(four_ranks, pretrain("cancelled"));
+  ASSERT_EQ(resumed.exit_code, 0) << resumed.log;
+  EXPECT_NE(resumed.log.find("resumed from"), std::string::npos) << cancelled.log << resumed.log;
+  expect_same_losses("cancelled", "four", 0);
+}
+
+TEST_F(Slurm, ARankThatIsKilledEndsTheJob) {
+  const std::string id = submit(four_ranks, pretrain("killed") + " --train.steps 1000000");
+  wait_until([&] { return !steps_of("killed").empty() || ended(id); }, "no step was written");
+  signal_rank(3, "KILL");
+  const auto start = std::chrono::steady_clock::now();
+  const Job job = finish(id);
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(20));
+  EXPECT_NE(job.exit_code, 0);
+  EXPECT_NE(job.log.find("n2: task 3: Killed"), std::string::npos) << job.log;
+}
+
+TEST_F(Slurm, TensorParallelRanksAcrossNodesAreRefused) {
+  const Job job = run_job(four_ranks, fmt::format("--wrap 'srun --mpi=pmix --distribution=cyclic {} train --config {} {}'", binary(),
+                                                  config(), keys("scattered")));
+  EXPECT_NE(job.exit_code, 0);
+  EXPECT_NE(job.log.find("ranks of one group are on different nodes"), std::string::npos) << job.log;
+  EXPECT_TRUE(steps_of("scattered").empty());
 }
 
 TEST_F(Slurm, ALaunchThatMakesSingletonsIsRefused) {
