@@ -222,7 +222,8 @@ TEST(TensorParallel, InitialValuesAreThoseOfOneRank) {
 }
 
 TEST(TensorParallel, F32AndBf16OfTheCpuBackendAreAsGoodAsOnOneRank) {
-  for (const Case& c : cases()) {
+  const std::vector<Case> all = cases();
+  for (const Case& c : {all[0], all[1]}) {
     SCOPED_TRACE(c.name);
     const ModelBatch batch = batch_of(c, 2, 19);
     SmallModel exact(c.config, f64);
@@ -292,7 +293,7 @@ TEST(TensorParallel, OnlyShardsLiveBetweenLayers) {
   ModelConfig config = cases()[1].config;
   config.layers = 6;
   Twins twins(config, {.precision = Precision::fp32});
-  const ModelBatch batch = small_batch(1, 256, config.vocab, false);
+  const ModelBatch batch = small_batch(1, 128, config.vocab, false);
   const auto peak = [&](Transformer& model, Backend& backend) {
     model.train_step(batch, 1.0);
     backend.runtime().reset_peak();
