@@ -1,5 +1,7 @@
 #include "parallel/tensor/linear.h"
 
+#include <algorithm>
+
 #include "framework/ops/linear.h"
 
 namespace lexring {
@@ -32,6 +34,28 @@ Tensor gather_into(const Tensor& own, const RowShards& shards, const Tensor& res
 /// The bias of a row-parallel layer is added, and has its gradient taken, by one rank.
 Vector once(const Vector& bias, const RowShards& shards) { return shards.group().rank() == 0 ? bias : Vector(); }
 
+/// y [n, O], this rank's rows of the sum over ranks of x w^T + b. A block of outputs travels while the next is computed.
+Tensor product_into_shards(Backend& backend, const Tensor& x, const Tensor& w, const Tensor& b, const RowShards& shards) {
+  constexpr std::int64_t least_bytes = 1 << 20, most_blocks = 4;
+  const std::int64_t rows = shards.rows(), outputs = w.dim(0);
+  const std::int64_t bytes = rows * outputs * static_cast<std::int64_t>(size_of(x.dtype()));
+  const std::int64_t blocks = std::clamp<std::int64_t>(std::min(bytes / least_bytes, outputs), 1, most_blocks);
+  std::vector<PendingRows> coming;
+  for (std::int64_t i = 0; i < blocks; ++i) {
+    const std::int64_t first = outputs * i / blocks, count = outputs * (i + 1) / blocks - first;
+    Tensor partial(backend.runtime(), {rows, count}, x.dtype());
+    backend.linear(x, w.slice(first, count), b.defined() ? b.slice(first, count) : b, partial);
+    coming.push_back(start_reduce_scatter_rows(std::move(partial), shards));
+  }
+  if (blocks == 1) return coming.front().wait();
+  const Tensor y(backend.runtime(), {shards.count(), outputs}, x.dtype());
+  for (std::int64_t i = 0; i < blocks; ++i) {
+    const Tensor block = coming[static_cast<std::size_t>(i)].wait();
+    backend.unpack(block, {y, outputs * i / blocks, block.dim(1)});
+  }
+  return y;
+}
+
 }  // namespace
 
 Var column_parallel_linear(Tape& tape, const Var& x, const Weight& weight, const Vector& bias, const RowShards& shards) {
@@ -57,9 +81,7 @@ Var column_parallel_linear(Tape& tape, const Var& x, const Weight& weight, const
 Var row_parallel_linear(Tape& tape, const Var& x, const Weight& weight, const Vector& bias, const RowShards& shards) {
   if (shards.alone()) return linear(tape, x, weight, bias);
   check("row_parallel_linear", x.value(), weight, bias);
-  Tensor partial(tape.runtime(), {shards.rows(), weight.compute.dim(0)}, x.value().dtype());
-  tape.backend().linear(x.value(), weight.compute, once(bias, shards).value, partial);
-  Var y(start_reduce_scatter_rows(std::move(partial), shards).wait());
+  Var y(product_into_shards(tape.backend(), x.value(), weight.compute, once(bias, shards).value, shards));
   tape.record([&backend = tape.backend(), kept = x.keep(), shape = x.value().shape(), weight, bias, shards, dx_slot = x.slot(),
                dy_slot = y.slot()] {
     const Tensor dy = dy_slot.take();
