@@ -25,11 +25,17 @@ std::vector<LogicalTensor> tensors_to_save(DataParallel& data) {
 }
 
 void load_parameters(const CheckpointReader& checkpoint, Transformer& model) {
-  for (const Parameter& parameter : model.parameters()) checkpoint.read(part_of(parameter, parameter.name, parameter.value));
+  for (const Parameter& parameter : model.parameters()) {
+    const bool held = parameter.value.defined();
+    const Tensor value = held ? parameter.value : Tensor(model.backend().runtime(), parameter.gradient.shape(), parameter.gradient.dtype());
+    checkpoint.read(part_of(parameter, parameter.name, value));
+    if (!held) model.backend().cast(value, parameter.compute);
+  }
   model.refresh_compute();
 }
 
 void load_optimizer(const CheckpointReader& checkpoint, DataParallel& data) {
+  for (const Parameter& rows : data.masters()) checkpoint.read(part_of(rows, rows.name, rows.value));
   AdamWOptimizer& optimizer = data.optimizer();
   for (std::size_t i = 0; i < optimizer.parameters().size(); ++i) {
     const Parameter& parameter = optimizer.parameters()[i];

@@ -15,9 +15,9 @@ namespace lexring {
 /// What this rank is to write: the rows it owns of every parameter, and their moments. No part twice over all ranks.
 std::vector<LogicalTensor> tensors_to_save(DataParallel& data);
 
-/// Fills parameters from a checkpoint and refreshes compute copies. Throws Error naming what is missing or of another shape.
+/// Fills parameters from a checkpoint, and their compute copies. Throws Error naming what is missing or of another shape.
 void load_parameters(const CheckpointReader& checkpoint, Transformer& model);
-/// Fills the moments that this rank keeps and the step count (steps that were not skipped).
+/// Fills moments, master values that only the optimizer holds, and the step count (steps that were not skipped).
 void load_optimizer(const CheckpointReader& checkpoint, DataParallel& data);
 
 /// Throws UsageError naming the first key of the model in which the two differ.

@@ -25,7 +25,16 @@ double median(std::vector<double> values) {
   return *middle;
 }
 
-Shard shard_named(const std::string& name) { return name == "none" ? Shard::none : Shard::state; }
+Shard shard_of(const Options& options) {
+  const std::string& name = options.optimizer.shard;
+  return name == "none" ? Shard::none : name == "state" ? Shard::state : Shard::gradients;
+}
+
+ModelRuntime training_runtime(const Options& options, const Context& context) {
+  ModelRuntime runtime = runtime_of(options);
+  runtime.held = held_by_model(shard_of(options), context.replicas().size());
+  return runtime;
+}
 
 }  // namespace
 
@@ -37,12 +46,13 @@ Trainer::Trainer(const Options& options, const Context& context, Backend& backen
       directory_(options.checkpoint.directory),
       sampler_(train, options.train.length, static_cast<std::uint64_t>(options.train.seed),
                options.data.documents == "mask" ? Documents::mask : Documents::ignore),
-      model_(options.model, runtime_of(options), context, backend),
-      data_(context, backend, model_.parameters(), model_.gradients(), model_.gradient_sections(), adamw_hyper(options),
-            shard_named(options.optimizer.shard)),
+      model_(options.model, training_runtime(options, context), context, backend),
+      data_(context, backend, model_.parameters(), model_.gradients(), model_.gradient_sections(), adamw_hyper(options), shard_of(options)),
       writer_(options.checkpoint.directory, context.world(), static_cast<int>(options.checkpoint.keep)) {
   state_.dataset_hash = train.content_hash();
-  model_.initialise(static_cast<std::uint64_t>(options.train.seed));
+  const auto seed = static_cast<std::uint64_t>(options.train.seed);
+  model_.initialise(seed);
+  for (const Parameter& rows : data_.masters()) model_.initialise(rows, seed);
 }
 
 void Trainer::resume(const CheckpointReader& checkpoint) {
@@ -76,10 +86,9 @@ void Trainer::resume(const CheckpointReader& checkpoint) {
 
 Trainer::Agreed Trainer::agree_on(double loss_sum, double flops) {
   const bool done = writer_.in_flight() && writer_.shard_done();
-  // Ranks of tp hold the same loss, and ranks of cp count the same batch: each number is counted once, and is one number on all ranks.
-  const bool first_of_tp = context_->axis(Axis::tp).rank() == 0, first_of_batch = first_of_tp && context_->axis(Axis::cp).rank() == 0;
-  std::array<double, 4> values = {first_of_tp ? loss_sum : 0.0, first_of_batch ? flops : 0.0, done ? 1.0 : 0.0,
-                                  stop_.received() ? 1.0 : 0.0};
+  // Ranks of cp have parts of these, ranks of tp the same: each is counted once, and is one number on all ranks.
+  const bool counts = context_->axis(Axis::tp).rank() == 0;
+  std::array<double, 4> values = {counts ? loss_sum : 0.0, counts ? flops : 0.0, done ? 1.0 : 0.0, stop_.received() ? 1.0 : 0.0};
   context_->world().all_reduce(std::span<double>(values), Reduce::sum);
   return {values[0], values[1], writer_.in_flight() && values[2] == context_->world().size(), values[3] > 0};
 }

@@ -1,6 +1,7 @@
 #include "models/transformer.h"
 
 #include <cmath>
+#include <map>
 #include <numeric>
 #include <optional>
 #include <string_view>
@@ -78,7 +79,7 @@ struct Transformer::Impl {
     position->specify(spec);
     spec = own_heads(std::move(spec), tp);
     check_supported(spec);
-    weights = make_weights(config, tp, backend, master, working, store);
+    weights = make_weights(config, tp, backend, master, working, how.held, store);
     replicated.emplace(tp, store.parameters());
   }
 
@@ -177,30 +178,34 @@ std::int64_t Transformer::parameter_count() const {
 }
 
 void Transformer::initialise(std::uint64_t seed) {
-  constexpr double deviation = 0.02;
-  const double output_side = deviation / std::sqrt(2.0 * static_cast<double>(impl_->config.layers));
   for (const Parameter& parameter : parameters()) {
-    const std::string_view name = parameter.name;
-    if (parameter.full_shape.size() >= 2) {
-      const bool scaled = ends_with(name, "attention.output.weight") || ends_with(name, "ffn.down.weight");
-      init_normal(parameter, seed, scaled ? output_side : deviation);
-    } else {
-      init_constant(parameter, ends_with(name, "norm.weight") ? 1.0 : 0.0);
+    if (parameter.value.defined()) {
+      initialise(parameter, seed);
+      continue;
     }
+    Parameter whole = parameter;
+    whole.value = Tensor(impl_->backend.runtime(), parameter.compute.shape(), impl_->master);
+    initialise(whole, seed);
+    impl_->backend.cast(whole.value, parameter.compute);
   }
   refresh_compute();
 }
 
+void Transformer::initialise(const Parameter& part, std::uint64_t seed) const {
+  constexpr double deviation = 0.02;
+  const std::string_view name = part.name;
+  if (part.full_shape.size() < 2) return init_constant(part, ends_with(name, "norm.weight") ? 1.0 : 0.0);
+  const bool output_side = ends_with(name, "attention.output.weight") || ends_with(name, "ffn.down.weight");
+  init_normal(part, seed, output_side ? deviation / std::sqrt(2.0 * static_cast<double>(impl_->config.layers)) : deviation);
+}
+
 std::vector<std::vector<std::size_t>> Transformer::gradient_sections() const {
-  const auto layers = static_cast<std::size_t>(impl_->config.layers);
-  std::vector<std::vector<std::size_t>> sections(layers + 2);
-  const std::vector<Parameter>& parameters = impl_->store.parameters();
-  for (std::size_t i = 0; i < parameters.size(); ++i) {
-    const std::string& name = parameters[i].name;
-    std::size_t section = layers + 1;
-    if (name.starts_with("layers.")) section = layers - std::stoul(name.substr(std::string_view("layers.").size()));
-    if (name.starts_with("norm.") || name == "output") section = 0;
-    sections[section].push_back(i);
+  std::map<std::string, std::size_t> index;
+  for (const Parameter& parameter : impl_->store.parameters()) index.emplace(parameter.name, index.size());
+  std::vector<std::vector<std::size_t>> sections;
+  for (const std::vector<std::string>& names : sections_of_gradients(impl_->config)) {
+    sections.emplace_back();
+    for (const std::string& name : names) sections.back().push_back(index.at(name));
   }
   return sections;
 }

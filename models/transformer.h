@@ -11,6 +11,7 @@
 #include "framework/attention/cache.h"
 #include "framework/autograd/tape.h"
 #include "framework/nn/parameter.h"
+#include "framework/nn/parameter_store.h"
 #include "models/config.h"
 #include "parallel/context.h"
 #include "parallel/sequence/schedule.h"
@@ -31,6 +32,7 @@ struct ModelRuntime {
   PartitionKind partition = PartitionKind::automatic;
   /// How keys reach queries over the ring of cp; automatic: what sends least (parallel/sequence/schedule.h).
   Exchange exchange = Exchange::automatic;
+  Held held = Held::all;  ///< less only where a sharded optimizer has the rest (parallel/data)
 };
 
 /// The batch of a data-parallel replica, whole: every cp and tp rank of it is given the same one and cuts its own part.
@@ -74,6 +76,8 @@ class Transformer {
   /// Values as functions of (seed, parameter name, global element index): matrices normal(0, 0.02), output-side matrices (attention.output,
   /// ffn.down) scaled by 1 / sqrt(2 layers); norms 1 and 0; biases 0. Refreshes compute copies.
   void initialise(std::uint64_t seed);
+  /// The same values for part of a parameter that somebody else holds.
+  void initialise(const Parameter& part, std::uint64_t seed) const;
   /// Rewrites compute copies from master values (after loading).
   void refresh_compute();
   void zero_gradients();
@@ -85,8 +89,8 @@ class Transformer {
   /// parameters is 0 and stays 0. Shares storage with Parameter::gradient.
   Tensor gradients();
 
-  /// Parameters, by index, whose gradients backward finishes together, in that order: what follows the blocks, the last block, ..., the
-  /// first, and what precedes them (a tied embedding is there, for it is in use to the end). Each lies before its predecessor in gradients().
+  /// Parameters, by index, whose gradients backward finishes together, in that order (sections_of_gradients in models/weights.h). With
+  /// Held::all each lies before its predecessor in gradients().
   std::vector<std::vector<std::size_t>> gradient_sections() const;
 
   /// Loss of a batch; adds gradients of scale * nll_sum to every parameter (the whole backward runs in here). `reached`, if not empty, is

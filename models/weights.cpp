@@ -2,6 +2,7 @@
 
 #include <map>
 #include <optional>
+#include <string_view>
 
 #include "parallel/tensor/heads.h"
 #include "parallel/tensor/shard.h"
@@ -102,17 +103,31 @@ void check_tensor_parallel(const ModelConfig& config, int ranks) {
                 choices);
 }
 
-ModelWeights make_weights(const ModelConfig& config, const Communicator& group, Backend& backend, Dtype master, Dtype working,
+std::vector<std::vector<std::string>> sections_of_gradients(const ModelConfig& config) {
+  constexpr std::string_view block = "layers.";
+  const auto layers = static_cast<std::size_t>(config.layers);
+  std::vector<std::vector<std::string>> sections(layers + 2);
+  for (const NamedShape& entry : parameter_shapes(config)) {
+    const std::string& name = entry.name;
+    const bool last = name.starts_with("norm.") || name == "output";
+    sections[name.starts_with(block) ? layers - std::stoul(name.substr(block.size())) : last ? 0 : layers + 1].push_back(name);
+  }
+  return sections;
+}
+
+ModelWeights make_weights(const ModelConfig& config, const Communicator& group, Backend& backend, Dtype master, Dtype working, Held held,
                           ParameterStore& store) {
   Declarer declarer(store, config, group);
   const Cuts cuts(config, group.size());
-  const auto embedding = declarer.array({{"embedding", cuts.rows}}, config.tied ? Use::product : Use::lookup);
+  const auto embedding = declarer.array({{"embedding", cuts.rows}}, config.tied ? Use::both : Use::lookup);
   const auto learned = declarer.array({{"position.learned", cuts.whole}}, Use::lookup);
   std::vector<LayerHandles> layers;
   for (std::int64_t n = 0; n < config.layers; ++n) layers.push_back(declare_layer(declarer, config, cuts, n));
   const Handles last_norm = declare(declarer, "", {{"norm", cuts.whole}});
   const auto output = declarer.array({{"output", cuts.rows}});
-  store.allocate(backend, master, working, parameter_shapes(config));
+  std::vector<std::vector<std::string>> sharing = sections_of_gradients(config);
+  if (config.tied) sharing.pop_back();  // the embedding's gradient is in use from the loss on
+  store.allocate(backend, master, working, parameter_shapes(config), held, sharing);
 
   const auto vector = [&](std::optional<std::size_t> handle) { return handle ? store.vector(*handle) : Vector(); };
   const auto linear = [&](const Handles& handles) { return LinearWeights{store.weight(handles.weight.value()), vector(handles.bias)}; };

@@ -39,7 +39,12 @@ void check_tensor_parallel(const ModelConfig& config, int ranks);
 /// Declares and allocates in `store` this rank's parts of all parameters. Over `group` are cut: query, key and value, gate, up and their
 /// biases by rows, which are heads and inner channels; attention.output and ffn.down by columns; vocabularies by rows. Everybody holds
 /// norms, the biases of attention.output and ffn.down, and learned positions.
-ModelWeights make_weights(const ModelConfig& config, const Communicator& group, Backend& backend, Dtype master, Dtype working,
+/// `held` says what is allocated for all of them at once.
+ModelWeights make_weights(const ModelConfig& config, const Communicator& group, Backend& backend, Dtype master, Dtype working, Held held,
                           ParameterStore& store);
+
+/// Parameters, by name, whose gradients backward finishes together, in that order: what follows the blocks, the last block, ..., the first,
+/// and what precedes them; a tied embedding is there, for it is in use to the end.
+std::vector<std::vector<std::string>> sections_of_gradients(const ModelConfig& config);
 
 }  // namespace lexring

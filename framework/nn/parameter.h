@@ -30,13 +30,14 @@ struct ParameterPart {
 
 /// A parameter may be a view of rows of a larger matrix (query, key and value of one fused product): storage is shared, names are not.
 struct Parameter {
-  std::string name;  ///< as in checkpoints: "layers.0.attention.query.weight"
-  Shape full_shape;  ///< of the whole, unsharded array
-  Shape offset;      ///< where this rank's part begins in it
-  Tensor value;      ///< master copy, f32 (f64): this rank's part
-  Tensor gradient;   ///< same shape and dtype; accumulated
-  Tensor compute;    ///< working-precision copy that matrix products read; the same storage as `value` when the dtypes agree;
-                     ///< undefined for vectors and lookup tables, which are always read from `value`
+  std::string name;        ///< as in checkpoints: "layers.0.attention.query.weight"
+  Shape full_shape;        ///< of the whole, unsharded array
+  Shape offset;            ///< where this rank's part begins in it
+  Tensor value;            ///< master copy, f32 (f64): this rank's part; undefined where only a sharded optimizer holds it, by rows
+  Tensor gradient;         ///< same shape and dtype; accumulated; storage may be that of another section's (Held)
+  Tensor compute;          ///< working-precision copy that matrix products read; the same storage as `value` when the dtypes agree;
+                           ///< undefined for vectors and lookup tables, which are always read from `value`
+  bool looked_up = false;  ///< rows of `value` are read as they are, whether or not there is a compute copy too
   /// As in ParameterPart. With more than one copy, each holder accumulates a part of the gradient: they are summed once per step
   /// (parallel/tensor/replicated.h). Norms and checkpoints count copy 0 only.
   int copies = 1;

@@ -1,5 +1,6 @@
 #include "framework/nn/parameter_store.h"
 
+#include <algorithm>
 #include <map>
 
 namespace lexring {
@@ -19,6 +20,8 @@ Shape shape_of(const std::vector<ParameterPart>& parts) {
   return shape;
 }
 
+std::int64_t padded(std::int64_t elements, std::int64_t unit) { return (elements + unit - 1) / unit * unit; }
+
 }  // namespace
 
 std::size_t ParameterStore::declare(std::vector<ParameterPart> rows, Use use) {
@@ -27,48 +30,80 @@ std::size_t ParameterStore::declare(std::vector<ParameterPart> rows, Use use) {
   return arrays_.size() - 1;
 }
 
-void ParameterStore::allocate(Backend& backend, Dtype master, Dtype working, const std::vector<NamedShape>& order) {
-  const auto padded = [&](std::int64_t elements) {
-    const std::int64_t unit = alignment_bytes / static_cast<std::int64_t>(size_of(working));
-    return (elements + unit - 1) / unit * unit;
+void ParameterStore::allocate(Backend& backend, Dtype master, Dtype working, const std::vector<NamedShape>& order, Held held,
+                              const std::vector<std::vector<std::string>>& sections) {
+  const std::int64_t unit = alignment_bytes / static_cast<std::int64_t>(size_of(working));
+  const auto has_copy = [&](const Array& array) {
+    return working != master && array.use != Use::lookup && shape_of(array.parts).size() >= 2;
   };
-  const auto has_copy = [&](const Array& array) { return array.use == Use::product && shape_of(array.parts).size() >= 2; };
-  std::int64_t total = 0;
-  std::int64_t copied = 0;
+  const auto has_value = [&](const Array& array) { return held == Held::all || !has_copy(array) || array.use == Use::both; };
+  std::int64_t valued = 0, copied = 0;
   for (const Array& array : arrays_) {
-    const std::int64_t size = padded(element_count(shape_of(array.parts)));
-    total += size;
+    const std::int64_t size = padded(element_count(shape_of(array.parts)), unit);
+    if (has_value(array)) valued += size;
     if (has_copy(array)) copied += size;
   }
-  Runtime& runtime = backend.runtime();
-  const Tensor values(runtime, {total}, master);
-  gradients_ = Tensor(runtime, {total}, master);
+  const Tensor values(backend.runtime(), {valued}, master);
+  const Tensor copies = copied > 0 ? Tensor(backend.runtime(), {copied}, working) : Tensor();
   backend.fill(values, 0.0);
-  backend.fill(gradients_, 0.0);
-  const Tensor copies = working == master ? Tensor() : Tensor(runtime, {copied}, working);
-
-  std::map<std::string, Parameter> made;
-  std::int64_t at = 0;
-  std::int64_t copy_at = 0;
+  std::int64_t at = 0, copy_at = 0;
   for (Array& array : arrays_) {
     const Shape shape = shape_of(array.parts);
     const std::int64_t size = element_count(shape);
-    array.value = values.slice(at, size).reshape(shape);
-    array.gradient = gradients_.slice(at, size).reshape(shape);
-    at += padded(size);
-    if (has_copy(array)) {
-      array.compute = copies.defined() ? copies.slice(copy_at, size).reshape(shape) : array.value;
-      copy_at += padded(size);
+    if (has_value(array)) {
+      array.value = values.slice(at, size).reshape(shape);
+      at += padded(size, unit);
     }
+    if (has_copy(array)) {
+      array.compute = copies.slice(copy_at, size).reshape(shape);
+      copy_at += padded(size, unit);
+    } else if (array.use != Use::lookup && shape.size() >= 2) {
+      array.compute = array.value;
+    }
+  }
+  place_gradients(backend, master, unit, held == Held::section ? sections : std::vector<std::vector<std::string>>());
+  make_parameters(order);
+}
+
+void ParameterStore::place_gradients(Backend& backend, Dtype master, std::int64_t unit,
+                                     const std::vector<std::vector<std::string>>& sections) {
+  std::map<std::string, std::size_t> section_of;
+  for (std::size_t s = 0; s < sections.size(); ++s) {
+    for (const std::string& name : sections[s]) section_of[name] = s;
+  }
+  std::vector<std::int64_t> used(sections.size(), 0);  // of the shared storage, by section
+  std::int64_t own = 0;
+  std::vector<std::int64_t> places;
+  for (const Array& array : arrays_) {
+    const auto section = section_of.find(array.parts.front().name);
+    std::int64_t& next = section == section_of.end() ? own : used[section->second];
+    places.push_back(next);
+    next += padded(element_count(shape_of(array.parts)), unit);
+  }
+  const std::int64_t shared = used.empty() ? 0 : *std::max_element(used.begin(), used.end());
+  gradients_ = Tensor(backend.runtime(), {shared + own}, master);
+  backend.fill(gradients_, 0.0);
+  for (std::size_t i = 0; i < arrays_.size(); ++i) {
+    const Shape shape = shape_of(arrays_[i].parts);
+    const std::int64_t first = places[i] + (section_of.contains(arrays_[i].parts.front().name) ? 0 : shared);
+    arrays_[i].gradient = gradients_.slice(first, element_count(shape)).reshape(shape);
+  }
+}
+
+void ParameterStore::make_parameters(const std::vector<NamedShape>& order) {
+  std::map<std::string, Parameter> made;
+  for (const Array& array : arrays_) {
     std::int64_t row = 0;
     for (const ParameterPart& part : array.parts) {
       const std::int64_t rows = part.shape[0];
+      const auto cut = [&](const Tensor& whole) { return whole.defined() ? whole.slice(row, rows) : Tensor(); };
       made[part.name] = Parameter{.name = part.name,
                                   .full_shape = part.full_shape,
                                   .offset = part.offset,
-                                  .value = array.value.slice(row, rows),
-                                  .gradient = array.gradient.slice(row, rows),
-                                  .compute = array.compute.defined() ? array.compute.slice(row, rows) : Tensor(),
+                                  .value = cut(array.value),
+                                  .gradient = cut(array.gradient),
+                                  .compute = cut(array.compute),
+                                  .looked_up = array.use != Use::product,
                                   .copies = part.copies,
                                   .copy = part.copy};
       row += rows;
@@ -90,7 +125,8 @@ Vector ParameterStore::vector(std::size_t handle) const { return {arrays_.at(han
 
 void ParameterStore::refresh_compute(Backend& backend) const {
   for (const Array& array : arrays_) {
-    if (array.compute.defined() && array.compute.raw() != array.value.raw()) backend.cast(array.value, array.compute);
+    if (array.compute.defined() && array.value.defined() && array.compute.raw() != array.value.raw())
+      backend.cast(array.value, array.compute);
   }
 }
 

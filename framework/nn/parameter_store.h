@@ -12,8 +12,15 @@
 
 namespace lexring {
 
-/// How a matrix is read: by products in working precision, or row by row from the master values.
-enum class Use { product, lookup };
+/// How a matrix is read: by products in working precision, row by row from the master values, or both.
+enum class Use { product, lookup, both };
+
+/// What exists for all parameters at once. The rest belongs to a sharded optimizer, which holds it for its own rows.
+enum class Held {
+  all,        ///< values, gradients, compute copies
+  gradients,  ///< not the master values of what is only read by products, in a working precision of its own
+  section,    ///< nor all gradients: sections that are used one after another share one storage
+};
 
 class ParameterStore {
  public:
@@ -21,14 +28,18 @@ class ParameterStore {
   std::size_t declare(std::vector<ParameterPart> rows, Use use = Use::product);
   /// Allocates everything, once, after all declarations. `order` lists every declared name, with its full shape, in the order of
   /// parameters(); throws Error when the two sets differ. Values are uninitialised, gradients 0.
-  void allocate(Backend& backend, Dtype master, Dtype working, const std::vector<NamedShape>& order);
+  /// `sections`, read with Held::section: names of parameters whose gradients are in use together, and never while another section's are.
+  /// What is in no section has a storage of its own.
+  void allocate(Backend& backend, Dtype master, Dtype working, const std::vector<NamedShape>& order, Held held = Held::all,
+                const std::vector<std::vector<std::string>>& sections = {});
 
   std::vector<Parameter>& parameters() { return parameters_; }
-  const Tensor& gradients() const { return gradients_; }  ///< [elements], parameters padded to 64 bytes with zeros
+  /// [elements], parameters padded to 64 bytes with zeros.
+  const Tensor& gradients() const { return gradients_; }
 
   Weight weight(std::size_t handle) const;  ///< a product's array
   Vector vector(std::size_t handle) const;  ///< a vector's array, or a table that is looked up
-  /// Rewrites compute copies from values.
+  /// Rewrites compute copies from values, where these are held.
   void refresh_compute(Backend& backend) const;
 
  private:
@@ -37,6 +48,10 @@ class ParameterStore {
     Use use;
     Tensor value, gradient, compute;
   };
+  /// Lays gradients out in one buffer of parts that are multiples of `unit` elements.
+  void place_gradients(Backend& backend, Dtype master, std::int64_t unit, const std::vector<std::vector<std::string>>& sections);
+  void make_parameters(const std::vector<NamedShape>& order);
+
   std::vector<Array> arrays_;
   std::vector<Parameter> parameters_;
   Tensor gradients_;

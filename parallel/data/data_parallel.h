@@ -9,6 +9,7 @@
 #include <memory>
 #include <vector>
 
+#include "framework/nn/parameter_store.h"
 #include "framework/optim/adamw.h"
 #include "parallel/context.h"
 #include "parallel/data/buckets.h"
@@ -17,26 +18,33 @@
 
 namespace lexring {
 
-/// What each of P replicas keeps only its own rows of (ZeRO, Rajbhandari et al. 2020). Bytes per parameter in f32:
+/// What each of P replicas keeps only its own rows of (ZeRO, Rajbhandari et al. 2020), with the bytes that a parameter takes on a rank.
 enum class Shard {
-  none,   ///< nothing; 16: value, gradient, two moments
-  state,  ///< the optimizer's moments (ZeRO-1); 8 + 8 / P
+  none,       ///< nothing. f32: 4 value + 4 gradient + 8 moments; bf16: 2 compute copy besides
+  state,      ///< moments (ZeRO-1), and master values that nothing reads. f32: 4 + 4 + 8 / P; bf16: 2 + 4 + 12 / P
+  gradients,  ///< gradients too (ZeRO-2); of the whole only one section's exists at a time. f32: 4 + 12 / P; bf16: 2 + 16 / P
 };
+/// What a model trained with `shard` over so many replicas has to hold itself: ModelRuntime::held.
+Held held_by_model(Shard shard, int replicas);
 
 /// Called by a model's backward with each section whose gradients are final, in order.
 using SectionReached = std::function<void(std::size_t section)>;
 
 class DataParallel {
  public:
-  /// `parameters` and the flat buffer `gradients` that theirs lie in are the model's, `sections` the order in which backward finishes them.
+  /// `parameters` and the flat buffer `gradients` that theirs lie in are those of a model made with held_by_model, `sections` the order in
+  /// which backward finishes them.
   /// Everything given must outlive it. The same arguments, but for what the ranks of tp hold, on every rank.
   DataParallel(const Context& context, Backend& backend, const std::vector<Parameter>& parameters, const Tensor& gradients,
                const Sections& sections, const AdamWHyper& hyper, Shard shard, std::size_t message_bytes = bucket_bytes);
 
+  /// Rows whose master values only the optimizer holds: whoever makes or loads values fills them too. Values are uninitialised.
+  std::vector<Parameter> masters() const;
+
   /// Sets gradients to 0.
   void begin_step();
   enum class MicroBatch { more_to_come, last };
-  /// What to give to the backward of a micro-batch; empty: it need not call.
+  /// What to give to the backward of a micro-batch; empty: it need not call. Replicas have equally many micro-batches.
   SectionReached reached(MicroBatch which);
   /// Waits for the sums. Returns the global norm of the gradients, no replica counted twice: one number on all ranks. Collective over
   /// world.
@@ -54,6 +62,8 @@ class DataParallel {
   AdamWOptimizer& optimizer() { return optimizer_; }
 
  private:
+  Parameter own(std::size_t share) const;
+
   const Context* context_;
   Backend* backend_;
   const std::vector<Parameter>* parameters_;

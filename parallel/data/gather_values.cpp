@@ -20,7 +20,12 @@ void gather_values(Backend& backend, Communicator& replicas, const std::vector<P
   Runtime& runtime = backend.runtime();
   const auto read = [&](const RowShare& share) {
     const Parameter& parameter = parameters[share.parameter];
-    return (parameter.compute.defined() ? parameter.compute : parameter.value).slice(share.first, share.count);
+    const bool copy = parameter.compute.defined() && !parameter.looked_up;
+    return (copy ? parameter.compute : parameter.value).slice(share.first, share.count);
+  };
+  const auto refresh = [&](const RowShare& share, const Tensor& value) {
+    const Tensor& copy = parameters[share.parameter].compute;
+    if (copy.defined() && copy.dtype() != value.dtype()) backend.cast(value, copy.slice(share.first, share.count));
   };
   std::deque<UnderWay> under_way;
   const auto take_oldest = [&] {
@@ -30,6 +35,7 @@ void gather_values(Backend& backend, Communicator& replicas, const std::vector<P
       if (bucket->rows[i].owner == replicas.rank()) continue;
       const Tensor to = read(bucket->rows[i].share);
       runtime.copy(to.raw(), message.rows[i].raw(), to.bytes());
+      refresh(bucket->rows[i].share, to);
     }
     under_way.pop_front();
   };

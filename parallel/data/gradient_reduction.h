@@ -19,7 +19,8 @@ class GradientReduction {
   GradientReduction& operator=(const GradientReduction&) = delete;
   virtual ~GradientReduction() = default;
 
-  /// Backward adds nothing more to the gradients of this section; sections come in their order. Starts what is complete now.
+  /// Backward adds nothing more to the gradients of this section; sections come in their order. Starts what is complete now. Where sums
+  /// are added up in places of their own, micro-batches may follow each other; else there is one pass between two calls of finish.
   virtual void reached(std::size_t section) = 0;
   /// Returns when all sums are there.
   virtual void finish() = 0;

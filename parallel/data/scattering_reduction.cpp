@@ -15,6 +15,7 @@ class ScatteringReduction final : public GradientReduction {
 
   void reached(std::size_t section) override {
     backend_->runtime().synchronise();
+    if (section == 0 && next_ == buckets_.size()) next_ = 0;  // the next micro-batch
     for (; next_ < buckets_.size(); ++next_) {
       pack(buckets_[next_], section);
       if (buckets_[next_].section > section) return;

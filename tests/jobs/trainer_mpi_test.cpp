@@ -108,8 +108,10 @@ TEST_F(TrainerMpi, ALossThatIsNotFiniteOnOneRankSkipsTheStepOnAll) { expect_skip
 TEST_F(TrainerMpi, AGradientThatIsNotFiniteOnOneRankSkipsTheStepOnAll) { expect_skipped_everywhere(&SpoilingBackend::spoil_gradient); }
 
 TEST_F(TrainerMpi, AShardedOptimizerSkipsTheSameSteps) {
-  options_.optimizer.shard = "state";
-  expect_skipped_everywhere(&SpoilingBackend::spoil_gradient);
+  for (const char* shard : {"state", "gradients"}) {
+    options_.optimizer.shard = shard;
+    expect_skipped_everywhere(&SpoilingBackend::spoil_gradient);
+  }
 }
 
 TEST_F(TrainerMpi, ReplicasHoldTheSameParameters) {

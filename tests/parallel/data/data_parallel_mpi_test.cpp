@@ -48,9 +48,10 @@ std::int64_t targets_of(const ModelBatch& batch) {
 struct Training {
   Training(const Context& on, const ModelConfig& model_config, Precision precision, Shard shard)
       : context(on),
-        model(model_config, {.precision = precision}, context, *backend),
+        model(model_config, {.precision = precision, .held = held_by_model(shard, context.replicas().size())}, context, *backend),
         data(context, *backend, model.parameters(), model.gradients(), model.gradient_sections(), hyper, shard, message_bytes) {
     model.initialise(5);
+    for (const Parameter& rows : data.masters()) model.initialise(rows, 5);
   }
 
   /// Gradients of a step over the micro-batches of replicas [first, last); the global norm.
@@ -107,10 +108,14 @@ class DataParallelMpi : public ::testing::Test {
       EXPECT_EQ(sum(norm), norm * ranks) << "one number on all ranks";
       if (step == 0) {
         const auto shares = share_rows(one.model.parameters(), ranks);
-        for (const RowShare& share : shares[static_cast<std::size_t>(rank)]) {
-          const Parameter theirs = rows_of(one.model.parameters()[share.parameter], share);
-          const Parameter mine = rows_of(many.model.parameters()[share.parameter], share);
-          EXPECT_LT(difference(host_values(mine.gradient), host_values(theirs.gradient)), tolerance) << mine.name;
+        const auto& mine = shares[static_cast<std::size_t>(rank)];
+        const auto owned = many.data.owned();
+        ASSERT_EQ(owned.size(), mine.size());
+        for (std::size_t i = 0; i < mine.size(); ++i) {
+          const Parameter theirs = rows_of(one.model.parameters()[mine[i].parameter], mine[i]);
+          EXPECT_EQ(owned[i].rows.name, theirs.name);
+          EXPECT_EQ(owned[i].rows.offset, theirs.offset);
+          EXPECT_LT(difference(host_values(owned[i].rows.gradient), host_values(theirs.gradient)), tolerance) << theirs.name;
         }
       }
       one.data.step(1e-3, clip_scale(expected, 1.0));
@@ -124,36 +129,56 @@ class DataParallelMpi : public ::testing::Test {
 };
 
 TEST_F(DataParallelMpi, TwentyStepsAreThoseOfOneRank) {
-  for (const Shard shard : {Shard::none, Shard::state}) {
+  for (const Shard shard : {Shard::none, Shard::gradients})
     expect_as_alone(config(false), Precision::fp32, shard, 1, 20, tolerance::f32_matmul);
+  for (const Shard shard : {Shard::none, Shard::state, Shard::gradients})
     expect_as_alone(config(true), Precision::fp32, shard, 3, 3, tolerance::f32_matmul);
-  }
 }
 
+std::vector<double> to_doubles(Backend& backend, const Tensor& tensor) {
+  if (tensor.dtype() != Dtype::bf16) return host_values(tensor);
+  const Tensor values(backend.runtime(), tensor.shape(), Dtype::f32);
+  backend.cast(tensor, values);
+  return host_values(values);
+}
+
+/// What products and lookups read on every rank, and what each owns, after some steps.
 TEST_F(DataParallelMpi, ShardingChangesNoBit) {
-  for (const Precision precision : {Precision::fp32, Precision::bf16}) {
-    Training whole(all, config(false), precision, Shard::none), sharded(all, config(false), precision, Shard::state);
-    for (int step = 0; step < 5; ++step) {
-      const double expected = whole.compute(rank, rank + 1, ranks, 2), norm = sharded.compute(rank, rank + 1, ranks, 2);
+  struct Way {
+    Shard shard;
+    Precision precision;
+    bool tied;
+    int micros;  // one with sharded gradients: more are added up in another order
+  };
+  for (const Way& way : {Way{Shard::state, Precision::fp32, true, 2}, Way{Shard::state, Precision::bf16, true, 2},
+                         Way{Shard::gradients, Precision::bf16, false, 1}, Way{Shard::gradients, Precision::bf16, true, 1}}) {
+    Training whole(all, config(way.tied), way.precision, Shard::none), sharded(all, config(way.tied), way.precision, way.shard);
+    for (int step = 0; step < 3; ++step) {
+      const double expected = whole.compute(rank, rank + 1, ranks, way.micros);
+      const double norm = sharded.compute(rank, rank + 1, ranks, way.micros);
       ASSERT_EQ(norm, expected);
       whole.data.step(1e-3, clip_scale(expected, 1.0));
       sharded.data.step(1e-3, clip_scale(norm, 1.0));
     }
     for (std::size_t i = 0; i < whole.model.parameters().size(); ++i) {
       const Parameter &a = sharded.model.parameters()[i], &b = whole.model.parameters()[i];
-      const auto read = [&](const Parameter& p) {
-        if (!p.compute.defined()) return host_values(p.value);
-        const Tensor values(whole.backend->runtime(), p.compute.shape(), Dtype::f32);
-        whole.backend->cast(p.compute, values);
-        return host_values(values);
-      };
-      EXPECT_EQ(read(a), read(b)) << a.name;
+      EXPECT_TRUE(a.value.defined() || !a.looked_up) << a.name;
+      for (const auto part : {&Parameter::value, &Parameter::compute}) {
+        if (!(a.*part).defined()) continue;
+        EXPECT_EQ(to_doubles(*whole.backend, a.*part), to_doubles(*whole.backend, b.*part)) << a.name;
+      }
+    }
+    const auto mine = sharded.data.owned(), theirs = whole.data.owned();
+    ASSERT_EQ(mine.size(), theirs.size());
+    for (std::size_t i = 0; i < mine.size(); ++i) {
+      EXPECT_EQ(host_values(mine[i].rows.value), host_values(theirs[i].rows.value)) << mine[i].rows.name;
+      EXPECT_EQ(host_values(mine[i].moments.second), host_values(theirs[i].moments.second)) << mine[i].rows.name;
     }
   }
 }
 
 TEST_F(DataParallelMpi, BytesAreThoseOfTheFormulas) {
-  for (const Shard shard : {Shard::none, Shard::state}) {
+  for (const Shard shard : {Shard::none, Shard::state, Shard::gradients}) {
     const Context fresh(world, make_mesh(ranks, ranks, 1, 1));
     Training training(fresh, config(false), Precision::bf16, shard);
     training.data.step(1e-3, training.compute(rank, rank + 1, ranks, 1));
@@ -162,7 +187,7 @@ TEST_F(DataParallelMpi, BytesAreThoseOfTheFormulas) {
     for (int r = 0; r < ranks; ++r) {
       for (const RowShare& share : shares[static_cast<std::size_t>(r)]) {
         const Parameter rows = rows_of(training.model.parameters()[share.parameter], share);
-        const auto read = static_cast<double>((rows.compute.defined() ? rows.compute : rows.value).bytes());
+        const auto read = static_cast<double>((rows.compute.defined() && !rows.looked_up ? rows.compute : rows.value).bytes());
         gradients += static_cast<double>(rows.gradient.bytes());
         values += read;
         if (r == rank) own_gradients += static_cast<double>(rows.gradient.bytes()), own_values += read;
@@ -188,16 +213,36 @@ TEST_F(DataParallelMpi, BytesAreThoseOfTheFormulas) {
   }
 }
 
-TEST_F(DataParallelMpi, MomentsAreShared) {
-  Training whole(all, config(false), Precision::fp32, Shard::none), sharded(all, config(false), Precision::fp32, Shard::state);
-  const auto moment_bytes = [](Training& training) {
-    double total = 0;
-    for (const Moments& moments : training.data.optimizer().moments())
-      total += static_cast<double>(moments.first.bytes() + moments.second.bytes());
-    return total;
-  };
-  EXPECT_EQ(sum(moment_bytes(sharded)), moment_bytes(whole)) << "every row's moments are on one rank";
-  EXPECT_NEAR(moment_bytes(sharded), moment_bytes(whole) / ranks, 0.05 * moment_bytes(whole));
+/// Bytes of tensors that a model in training holds between steps, against the table at Shard.
+TEST_F(DataParallelMpi, MemoryIsThatOfTheFormulas) {
+  for (const Precision precision : {Precision::fp32, Precision::bf16}) {
+    for (const Shard shard : {Shard::none, Shard::state, Shard::gradients}) {
+      Training training(all, config(false), precision, shard);
+      const auto shares = share_rows(training.model.parameters(), ranks);
+      double products = 0, others = 0, own_products = 0, own_others = 0;  // elements
+      for (int r = 0; r < ranks; ++r) {
+        for (const RowShare& share : shares[static_cast<std::size_t>(r)]) {
+          const Parameter& parameter = training.model.parameters()[share.parameter];
+          const auto elements = static_cast<double>(share.count * parameter.gradient.row_elements());
+          const bool product = parameter.compute.defined() && !parameter.looked_up;
+          (product ? products : others) += elements;
+          if (r == rank) (product ? own_products : own_others) += elements;
+        }
+      }
+      const double all_of_them = products + others, own = own_products + own_others;
+      EXPECT_NEAR(own, all_of_them / ranks, 0.05 * all_of_them);
+      const bool bf16 = precision == Precision::bf16;
+      double expected = 16 * all_of_them + (bf16 ? 2 * products : 0);
+      if (shard != Shard::none && ranks > 1) {
+        expected = 8 * own + 4 * others + (bf16 ? 2 * products + 4 * own_products : 4 * products);
+        const auto section = static_cast<double>(training.model.gradients().bytes());
+        EXPECT_LT(section, 4 * 0.4 * all_of_them + (shard == Shard::state ? 1e9 : 0)) << "one layer of two";
+        expected += shard == Shard::state ? 4 * all_of_them : 4 * own + section;
+      }
+      EXPECT_NEAR(static_cast<double>(training.backend->runtime().memory().current), expected, 0.01 * expected)
+          << "shard " << static_cast<int>(shard) << (bf16 ? " bf16" : " fp32");
+    }
+  }
 }
 
 }  // namespace
