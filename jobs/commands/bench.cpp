@@ -88,6 +88,7 @@ int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   require_usage(steps >= 1, "steps = {} is impossible; give at least 1", steps);
   if (o.model.vocab == 0) o.model.vocab = 256;
   check(o.model);
+  world->set_patience(static_cast<double>(o.watchdog_seconds));
   const RunMesh run = make_run_mesh(world, o.mesh, o.sequence, o.model, work_shape(o, world->size()));
   const Context& context = run.context;
   const auto ranges = micro_batches(0, o.train.batch, context.axis(Axis::dp).rank(), context.axis(Axis::dp).size(), o.train.micro_batch);

@@ -53,6 +53,7 @@ int train_command(const std::vector<std::string>& args, const std::shared_ptr<Co
     return 0;
   }
   Options o = parse_options(args);
+  world->set_patience(static_cast<double>(o.watchdog_seconds));
   const RunMesh run = make_run_mesh(world, o.mesh, o.sequence, o.model, work_shape(o, world->size()));
   const Context& context = run.context;
   micro_batches(0, o.train.batch, 0, context.mesh().size(Axis::dp), o.train.micro_batch);  // throws where the batch does not divide

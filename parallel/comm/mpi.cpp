@@ -21,6 +21,9 @@ int launched_processes() {
 }  // namespace
 
 MpiSession::MpiSession(int argc, char** argv) : state_(std::make_unique<SessionState>()) {
+  // Open MPI's TCP asks for a long message and gets it in one piece, behind which the other direction's requests wait: half the rate of a
+  // link that is used both ways. In small pieces both ways are full. Whoever sets it otherwise is heard.
+  setenv("OMPI_MCA_btl_tcp_flags", "send", 0);
   int provided = MPI_THREAD_SINGLE;
   LEXRING_MPI_CALL(MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &provided));
   LEXRING_MPI_CALL(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN));
