@@ -29,8 +29,26 @@ RotaryTable slice(const RotaryTable& table, std::int64_t first, std::int64_t cou
   return {table.cosine.slice(first, count), table.sine.slice(first, count)};
 }
 
-void refuse_probe(const AttentionProbe& probe) {
-  require_usage(!probe, "attention resolution looks at all queries and keys of a sequence at once; use mesh.cp = 1");
+/// [N, ...] in the order of the batch.
+Tensor gather_rows(Communicator& group, const RowsOfRanks& rows_of, const Tensor& rows) {
+  const std::int64_t width = rows.row_elements();
+  std::vector<std::int64_t> borders = {0};
+  for (const auto& theirs : rows_of) borders.push_back(borders.back() + static_cast<std::int64_t>(theirs.size()) * width);
+  Shape shape = rows.shape();
+  shape[0] = width == 0 ? 0 : borders.back() / width;
+  const Tensor by_rank(rows.runtime(), shape, rows.dtype()), gathered(rows.runtime(), shape, rows.dtype());
+  const std::int64_t own = borders[static_cast<std::size_t>(group.rank())];
+  rows.runtime().copy(by_rank.raw() + static_cast<std::size_t>(own) * size_of(rows.dtype()), rows.raw(), rows.bytes());
+  group.start_all_gather({by_rank.raw(), by_rank.bytes()}, by_rank.dtype(), borders).wait();
+  const std::size_t bytes = static_cast<std::size_t>(width) * size_of(rows.dtype());
+  const std::byte* from = by_rank.raw();
+  for (const auto& theirs : rows_of) {
+    for (const std::int64_t row : theirs) {
+      std::memcpy(gathered.raw() + static_cast<std::size_t>(row) * bytes, from, bytes);
+      from += bytes;
+    }
+  }
+  return gathered;
 }
 
 }  // namespace
@@ -75,11 +93,13 @@ void SequencePass::cached(const AttentionModel& model, AttentionTables chunk, Ke
   const std::int64_t rows = chunk.tokens.rows();
   const Partition partition(chunk.tokens, PartitionKind::contiguous, group_->size());
   if (group_->size() > 1) {
-    for (int r = 0; r < group_->size(); ++r) rows_of_.push_back(row_indices(partition.place_chunks(r)));
+    RowsOfRanks rows_of;
+    for (int r = 0; r < group_->size(); ++r) rows_of.push_back(row_indices(partition.place_chunks(r)));
+    rows_of_ = std::make_shared<const RowsOfRanks>(std::move(rows_of));
     take(partition.place_chunks(group_->rank()));
     const auto borders = even_borders(rows, group_->size());
     const std::int64_t first = borders[static_cast<std::size_t>(group_->rank())];
-    chunk.visible = take_rows(chunk.visible, rows_of_[static_cast<std::size_t>(group_->rank())]);
+    chunk.visible = take_rows(chunk.visible, (*rows_of_)[static_cast<std::size_t>(group_->rank())]);
     chunk.tokens = rows_.tokens;
     chunk.rotary = slice(chunk.rotary, first, chunk.tokens.rows());
     description_ = "a streamed chunk's rows are shared evenly, its keys gathered by every rank";
@@ -88,7 +108,10 @@ void SequencePass::cached(const AttentionModel& model, AttentionTables chunk, Ke
                Tape&, std::int64_t layer, const AttentionProbe& probe, const Var& qkv) {
     const QueryKeyValue own = split_columns(tables->spec, qkv.value());
     if (probe) {
-      if (group->size() > 1) refuse_probe(probe);
+      require_usage(
+          group->size() == 1,
+          "a streamed chunk's queries are spread over mesh.cp = {} ranks; measure attention resolution unstreamed, or with mesh.cp = 1",
+          group->size());
       probe(layer, tables->spec, tables->tokens, tables->rotary, own.query, own.key);
     }
     const std::int64_t width = own.key.width;
@@ -112,7 +135,9 @@ void SequencePass::cached(const AttentionModel& model, AttentionTables chunk, Ke
 void SequencePass::sharded(const AttentionModel& model, const Visibility& visible) {
   const Communicator &ring = model.context.ring(), &ulysses = model.context.ulysses();
   Partition partition(batch_->tokens, choose(model.how.partition, model.pattern), ring.size(), ulysses.size());
-  for (int r = 0; r < partition.ranks(); ++r) rows_of_.push_back(row_indices(partition.rank_chunks(r)));
+  RowsOfRanks rows_of;
+  for (int r = 0; r < partition.ranks(); ++r) rows_of.push_back(row_indices(partition.rank_chunks(r)));
+  rows_of_ = std::make_shared<const RowsOfRanks>(std::move(rows_of));
   take(partition.rank_chunks(group_->rank()));
 
   const HeadExchange heads(model.context.ulysses(), model.spec, partition.ulysses_borders(ring.rank()));
@@ -131,41 +156,27 @@ void SequencePass::sharded(const AttentionModel& model, const Visibility& visibl
   }
   const auto tables = std::make_shared<const SequenceTables>(
       SequenceTables{std::move(partition), std::move(schedule), std::move(own), std::move(arriving)});
-  layer_ = [tables, heads, &group = model.context.ring(), split = ulysses.size() > 1](Tape& tape, std::int64_t, const AttentionProbe& probe,
-                                                                                      const Var& qkv) {
-    refuse_probe(probe);
+  const auto show_all = [tables, spec = model.spec, rows_of = rows_of_, group = group_](std::int64_t layer, const AttentionProbe& probe,
+                                                                                        const Tensor& qkv) {
+    const TokenTable& whole = tables->partition.whole();
+    const QueryKeyValue all = split_columns(spec, gather_rows(*group, *rows_of, qkv));
+    probe(layer, spec, whole, tables->rotary ? tables->rotary(whole) : RotaryTable{}, all.query, all.key);
+  };
+  layer_ = [tables, heads, show_all, &group = model.context.ring(), split = ulysses.size() > 1](
+               Tape& tape, std::int64_t layer, const AttentionProbe& probe, const Var& qkv) {
+    if (probe) show_all(layer, probe, qkv.value());
     if (!split) return sequence_attention(tape, group, tables, qkv);
     return heads.to_rows(tape, sequence_attention(tape, group, tables, heads.to_heads(tape, qkv)));
   };
 }
 
 void SequencePass::take(const std::vector<Chunk>& chunks) {
-  const auto& rows = rows_of_[static_cast<std::size_t>(group_->rank())];
+  const auto& rows = (*rows_of_)[static_cast<std::size_t>(group_->rank())];
   rows_.tokens = tokens_of(batch_->tokens, chunks);
   rows_.ids = take_rows(batch_->ids, rows);
   rows_.targets = take_rows(batch_->targets, rows);
 }
 
-Tensor SequencePass::gather(const Tensor& rows) const {
-  if (rows_of_.empty()) return rows;
-  const std::int64_t width = rows.row_elements();
-  std::vector<std::int64_t> borders = {0};
-  for (const auto& theirs : rows_of_) borders.push_back(borders.back() + static_cast<std::int64_t>(theirs.size()) * width);
-  Shape shape = rows.shape();
-  shape[0] = batch_->tokens.rows();
-  const Tensor by_rank(rows.runtime(), shape, rows.dtype()), gathered(rows.runtime(), shape, rows.dtype());
-  const std::int64_t own = borders[static_cast<std::size_t>(group_->rank())];
-  rows.runtime().copy(by_rank.raw() + static_cast<std::size_t>(own) * size_of(rows.dtype()), rows.raw(), rows.bytes());
-  group_->start_all_gather({by_rank.raw(), by_rank.bytes()}, by_rank.dtype(), borders).wait();
-  const std::size_t bytes = static_cast<std::size_t>(width) * size_of(rows.dtype());
-  const std::byte* from = by_rank.raw();
-  for (const auto& theirs : rows_of_) {
-    for (const std::int64_t row : theirs) {
-      std::memcpy(gathered.raw() + static_cast<std::size_t>(row) * bytes, from, bytes);
-      from += bytes;
-    }
-  }
-  return gathered;
-}
+Tensor SequencePass::gather(const Tensor& rows) const { return rows_of_ == nullptr ? rows : gather_rows(*group_, *rows_of_, rows); }
 
 }  // namespace lexring

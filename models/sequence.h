@@ -2,6 +2,7 @@
 ///
 /// cp = 1: all rows, and plain attention. cp > 1: a part of every sequence; heads exchanged inside context.ulysses(), keys brought over
 /// context.ring(). With a cache the ranks share the chunk's rows evenly, and every rank gathers the chunk's keys and values.
+/// A probe sees the rows of all ranks, on every rank (not with a cache and cp > 1: UsageError).
 #pragma once
 
 #include <functional>
@@ -28,6 +29,9 @@ struct AttentionModel {
   Dtype master;
 };
 
+/// Rows of a batch that each rank of cp holds.
+using RowsOfRanks = std::vector<std::vector<std::int64_t>>;
+
 /// One pass of one batch.
 class SequencePass {
  public:
@@ -35,7 +39,7 @@ class SequencePass {
   SequencePass(const AttentionModel& model, const ModelBatch& batch, KeyValueCache* cache);
 
   /// This rank's rows. Documents are left out: attention knows them.
-  const ModelBatch& rows() const { return rows_of_.empty() ? *batch_ : rows_; }
+  const ModelBatch& rows() const { return rows_of_ == nullptr ? *batch_ : rows_; }
   /// Attention of one layer; may outlive the pass.
   Attend attend(std::int64_t layer, const AttentionProbe& probe) const;
   /// [N, ...] in the order of the batch, from everybody's rows. Collective over cp. For evaluation: nothing is recorded.
@@ -54,7 +58,7 @@ class SequencePass {
   const ModelBatch* batch_;
   ModelBatch rows_;
   Communicator* group_;
-  std::vector<std::vector<std::int64_t>> rows_of_;  ///< of each rank of cp, in the batch; empty with cp = 1
+  std::shared_ptr<const RowsOfRanks> rows_of_;  ///< none with cp = 1
   Layer layer_;
   std::string description_;
 };

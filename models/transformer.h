@@ -56,8 +56,7 @@ struct LossResult {
   Tensor nll;  ///< [N] master dtype, per row, 0 where not counted: of the whole batch in evaluation, of this rank's rows in training
 };
 
-/// Called once per layer in a forward pass with the raw projections, e.g. to measure attention resolution. For cp = 1 (UsageError
-/// otherwise).
+/// Called once per layer in a forward pass with the raw projections of all rows (on every rank of cp), e.g. to measure attention resolution.
 using AttentionProbe =
     std::function<void(std::int64_t layer, const AttentionSpec&, const TokenTable&, const RotaryTable&, Columns q, Columns k)>;
 

@@ -159,6 +159,30 @@ TEST(ModelOverRanks, StreamsAreSharedAndEqualTheWhole) {
   }
 }
 
+TEST(ModelOverRanks, AProbeSeesTheRowsOfAllRanks) {
+  constexpr std::int64_t length = 21;
+  const ModelConfig config = small_config();
+  SmallModel alone(config, {.precision = Precision::fp64});
+  const ModelBatch batch = small_batch(2, length, config.vocab, false);
+  const auto score_sums = [&](Transformer& model) {
+    std::vector<double> sums(length);
+    std::vector<std::int64_t> counts(length);
+    model.evaluate(batch, nullptr,
+                   [&](std::int64_t, const AttentionSpec& spec, const TokenTable& tokens, const RotaryTable& rotary, const Columns& q,
+                       const Columns& k) {
+                     model.backend().attention_score_sums({spec, tokens, rotary, q, k, sums, counts});
+                   });
+    EXPECT_EQ(counts[0], config.layers * config.heads * 2 * length);
+    return sums;
+  };
+  const std::vector<double> expected = score_sums(alone.model);
+  for (const Layout& layout : layouts()) {
+    if (layout.dp > 1) continue;
+    SharedModel shared(layout, alone);
+    EXPECT_LT(largest_difference(score_sums(shared.model), expected), 1e-10);
+  }
+}
+
 TEST(ModelOverRanks, TensorParallelRanksShareEveryPlace) {
   if (world()->size() != 4) return;
   const ModelConfig config = small_config("alibi");
