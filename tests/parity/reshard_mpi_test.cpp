@@ -16,7 +16,11 @@ const std::vector<Case>& meshes() {
   const auto on = [](int dp, int cp, int tp, int ulysses, const char* partition, const char* shard) {
     return Case{make_mesh(dp * cp * tp, dp, cp, tp, ulysses), partition, "causal", "ring", true, shard, "learned", 77, 0, "none"};
   };
-  static const std::vector<Case> all = {on(1, 1, 1, 1, "-", "none"), on(4, 1, 1, 1, "-", "gradients"), on(2, 1, 1, 1, "-", "none")};
+  static const std::vector<Case> all = {
+      on(1, 1, 1, 1, "-", "none"),       on(4, 1, 1, 1, "-", "gradients"),          on(1, 4, 1, 2, "zigzag", "state"),
+      on(1, 1, 4, 1, "-", "none"),       on(1, 2, 2, 1, "contiguous", "gradients"), on(2, 1, 2, 1, "-", "state"),
+      on(1, 3, 1, 1, "striped", "none"),
+  };
   return all;
 }
 
