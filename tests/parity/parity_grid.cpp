@@ -30,6 +30,7 @@ const char* const usage = R"(parity_grid: the same numbers on every mesh
 struct Arguments {
   std::vector<std::string> only;
   std::string table, directory = std::filesystem::temp_directory_path().string();
+  std::int64_t every = 1;
   bool quick = false, list = false, trace = false;
 };
 
@@ -42,6 +43,9 @@ class Grid {
                          [&](const std::string& part) { return which.describe().find(part) == std::string::npos; });
     };
     cases_.erase(std::remove_if(cases_.begin(), cases_.end(), unwanted), cases_.end());
+    std::vector<Case> sample;
+    for (std::size_t n = 0; n < cases_.size(); n += static_cast<std::size_t>(arguments.every)) sample.push_back(cases_[n]);
+    cases_ = std::move(sample);
   }
 
   const std::vector<Case>& cases() const { return cases_; }
@@ -143,6 +147,7 @@ int run(const std::vector<std::string>& given, const std::shared_ptr<Communicato
   KeyTable keys;
   keys.add({{"quick", &arguments.quick, "a covering selection", "", "", {}, true},
             {"only", &arguments.only, "cases whose description contains each of these", "words"},
+            {"every", &arguments.every, "of those, only each so many", "cases"},
             {"list", &arguments.list, "print the cases, run none", "", "", {}, true},
             {"trace", &arguments.trace, "say which case begins", "", "", {}, true},
             {"table", &arguments.table, "write a table", "file"},
@@ -153,6 +158,7 @@ int run(const std::vector<std::string>& given, const std::shared_ptr<Communicato
     return 0;
   }
   keys.parse_arguments(given);
+  require_usage(arguments.every >= 1, "every = {} is impossible; give 1 for all cases, or more", arguments.every);
   Grid grid(arguments, world);
   if (arguments.list) {
     for (const Case& which : grid.cases()) {
