@@ -53,11 +53,6 @@ bool heads_fit(std::int64_t heads, std::int64_t kv_heads, std::int64_t parts) {
 
 ExchangeChoice choose_exchange(const ExchangeShape& s, const ExchangeSpeeds& speeds, int ulysses) {
   if (s.cp == 1) return {1, "none", "no sequence is shared"};
-  const std::int64_t own = s.length / s.cp;
-  if (s.reach > 0 && s.reach <= own && ulysses <= 1) {
-    return {1, "halo",
-            fmt::format("queries see {} positions back at most, so the {} tokens of a rank need only the rank before", s.reach, own)};
-  }
   const Cost ring = cost(s, speeds, 1);
   if (ulysses > 0) {
     return {ulysses, name_of(s.cp, ulysses), "as mesh.ulysses says; " + explain(s, cost(s, speeds, ulysses), ring, ulysses)};

@@ -1,10 +1,10 @@
-/// How the ranks that share a sequence should exchange keys and values: a ring, a halo, all-to-all, or ring x all-to-all.
+/// How the ranks that share a sequence should exchange keys and values: a ring, all-to-all, or ring x all-to-all. (Whether a halo does
+/// instead of a ring says parallel/sequence/schedule.h.)
 ///
 /// Arithmetic on shapes. What counts is the time that a layer's forward pass would wait:
 /// - a ring of R passes K and V on R - 1 times, each behind the block that is being computed: only what a hop takes longer is waited for;
 /// - all-to-all over U moves queries, keys and values, and outputs, in two exchanges that are waited for whole; it needs U to divide the
 /// heads;
-/// - a halo is the few keys before a rank's own tokens, whatever the length.
 /// Sources of the byte counts: Liu et al. 2310.01889 (ring), Jacobs et al. 2309.14509 (all-to-all), Fang and Zhao 2405.07719 (both).
 #pragma once
 
@@ -20,7 +20,6 @@ struct ExchangeShape {
   std::int64_t heads = 1;      ///< of one tp rank
   std::int64_t kv_heads = 1;   ///< of one tp rank
   std::int64_t head_width = 2;
-  std::int64_t reach = 0;  ///< how many positions back a query sees at most; 0: to the beginning
   std::int64_t bytes = 4;  ///< of one element of K and V
   int cp = 1;
   int cp_inside_node = 1;  ///< ranks of a cp group that one node holds; divides cp
@@ -39,7 +38,7 @@ inline constexpr ExchangeSpeeds cpu_speeds = {1e11, 4e9, 1.25e9, 2e-5};
 
 struct ExchangeChoice {
   int ulysses = 1;     ///< of cp = ring x ulysses
-  std::string name;    ///< "none", "ring", "halo", "all-to-all", "ring x all-to-all"
+  std::string name;    ///< "none", "ring", "all-to-all", "ring x all-to-all"
   std::string reason;  ///< one sentence, with the figures it rests on
 };
 

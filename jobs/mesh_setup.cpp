@@ -10,6 +10,7 @@
 
 #include "framework/base/error.h"
 #include "jobs/exchange_choice.h"
+#include "models/patterns.h"
 
 namespace lexring {
 namespace {
@@ -59,16 +60,18 @@ void check_ulysses(const MeshKeys& keys, const ModelConfig& model) {
       keys.ulysses, keys.cp, model.heads / keys.tp, std::max<std::int64_t>(model.kv_heads / keys.tp, 1), choices(keys.cp, fits));
 }
 
-/// How many positions back the pattern sees at most; 0: to the beginning.
-std::int64_t reach_of(const AttentionConfig& attention) {
-  if (attention.pattern == "blockwise") return 2 * attention.block - 1;
-  if (attention.pattern == "window" || attention.pattern == "sink_window") return attention.window - 1;
-  return 0;
+PartitionKind partition_of(const SequenceKeys& sequence, const AttentionConfig& attention) {
+  const PartitionKind given = partition_named(sequence.partition);
+  if (given != PartitionKind::automatic) return given;
+  return attention.pattern == "causal" ? PartitionKind::zigzag : PartitionKind::contiguous;
 }
 
-std::string partition_of(const SequenceKeys& sequence, const AttentionConfig& attention) {
-  if (sequence.partition != "auto") return sequence.partition;
-  return attention.pattern == "causal" ? "zigzag" : "contiguous";
+/// How keys travel in one batch of this shape, without documents.
+Schedule schedule_of(const SequenceKeys& sequence, const ModelConfig& model, const WorkShape& shape, PartitionKind partition, int ring) {
+  const TokenTable tokens = dense_tokens(shape.sequences, shape.length);
+  const std::vector<DocumentPlace> places(tokens.position.size(), {0, model.attention.sinks});
+  const Visibility visible = make_pattern(model.attention)->visibility(tokens, places);
+  return make_schedule(Partition(tokens, partition, ring), visible, exchange_named(sequence.exchange));
 }
 
 /// The largest divisor of cp such that so many cp neighbours share a node.
@@ -134,6 +137,17 @@ std::vector<Key> sequence_keys(SequenceKeys& sequence) {
            {"auto", "ring", "halo"}}};
 }
 
+PartitionKind partition_named(const std::string& name) {
+  for (const PartitionKind kind : {PartitionKind::contiguous, PartitionKind::zigzag, PartitionKind::striped}) {
+    if (name == name_of(kind)) return kind;
+  }
+  return PartitionKind::automatic;
+}
+
+Exchange exchange_named(const std::string& name) {
+  return name == "ring" ? Exchange::ring : name == "halo" ? Exchange::halo : Exchange::automatic;
+}
+
 MeshChoice choose_mesh(const MeshKeys& keys, const SequenceKeys& sequence, const ModelConfig& model, const WorkShape& shape,
                        const std::vector<std::string>& nodes) {
   const auto ranks = static_cast<int>(nodes.size());
@@ -145,29 +159,35 @@ MeshChoice choose_mesh(const MeshKeys& keys, const SequenceKeys& sequence, const
       sequence.exchange != "halo" || model.attention.pattern != "causal",
       "sequence.exchange = halo sends only the keys just before a rank's own, but attention.pattern = causal sees all of them; choose "
       "ring, or another pattern");
+  const PartitionKind partition = partition_of(sequence, model.attention);
+  if (cp == 1) return {make_mesh(ranks, dp, cp, tp), partition, Exchange::ring, make_mesh(ranks, dp, cp, tp).describe()};
+
   ExchangeShape exchange;
   exchange.sequences = shape.sequences;
   exchange.length = shape.length;
   exchange.heads = model.heads / keys.tp;
   exchange.kv_heads = std::max<std::int64_t>(model.kv_heads / keys.tp, 1);
   exchange.head_width = model.width / model.heads;
-  exchange.reach = sequence.exchange == "ring" ? 0 : reach_of(model.attention);
   exchange.bytes = shape.bytes;
   exchange.cp = cp;
   exchange.cp_inside_node = cp_inside_node(nodes, cp, tp);
-  const ExchangeChoice choice = choose_exchange(exchange, cpu_speeds, static_cast<int>(keys.ulysses));
+  Schedule schedule = schedule_of(sequence, model, shape, partition, keys.ulysses > 0 ? cp / static_cast<int>(keys.ulysses) : cp);
+  // Where only the ends of a rank's rows travel, nothing is gained from exchanging heads.
+  const bool little = 2 * schedule.busiest().rows <= shape.sequences * shape.length / cp && keys.ulysses <= 1;
+  ExchangeChoice choice = choose_exchange(exchange, cpu_speeds, static_cast<int>(little ? 1 : keys.ulysses));
+  if (little) choice = {1, name_of(schedule.exchange), schedule.reason};
+  if (choice.ulysses > 1 && choice.ulysses < cp) schedule = schedule_of(sequence, model, shape, partition, cp / choice.ulysses);
   const Mesh mesh = make_mesh(ranks, dp, cp, tp, choice.ulysses);
-  std::string text = mesh.describe();
-  if (cp > 1) text += fmt::format(", {} partition, {}: {}", partition_of(sequence, model.attention), choice.name, choice.reason);
+  std::string text = fmt::format("{}, {} partition, {}: {}", mesh.describe(), name_of(partition), choice.name, choice.reason);
   if (choice.ulysses > exchange.cp_inside_node) text += "\nmesh.ulysses leaves a node: heads are exchanged over the network in every layer";
   if (!inside_nodes(nodes, ranks)) text += fmt::format("\n{}", describe_nodes(nodes));
-  return {mesh, text};
+  return {mesh, partition, schedule.exchange, text};
 }
 
 RunMesh make_run_mesh(const std::shared_ptr<Communicator>& world, const MeshKeys& keys, const SequenceKeys& sequence,
                       const ModelConfig& model, const WorkShape& shape) {
   MeshChoice choice = choose_mesh(keys, sequence, model, shape, gather_nodes(*world));
-  return {Context(world, choice.mesh), std::move(choice.description)};
+  return {Context(world, choice.mesh), choice.partition, choice.exchange, std::move(choice.description)};
 }
 
 void check_launch(int processes, int slurm_tasks) {

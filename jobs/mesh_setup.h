@@ -9,6 +9,7 @@
 #include "jobs/keys.h"
 #include "models/config.h"
 #include "parallel/context.h"
+#include "parallel/sequence/schedule.h"
 
 namespace lexring {
 
@@ -33,8 +34,14 @@ struct WorkShape {
   std::int64_t bytes = 4;  ///< of one element in working precision
 };
 
+/// What "auto" means for keys that are given.
+PartitionKind partition_named(const std::string& name);
+Exchange exchange_named(const std::string& name);
+
 struct MeshChoice {
   Mesh mesh;
+  PartitionKind partition;  ///< of this shape: never automatic
+  Exchange exchange;        ///< likewise
   std::string description;  ///< "dp 1 x cp 4 x tp 1; ring: a hop takes ...": the first lines of a run
 };
 
@@ -46,6 +53,8 @@ MeshChoice choose_mesh(const MeshKeys& keys, const SequenceKeys& sequence, const
 
 struct RunMesh {
   Context context;
+  PartitionKind partition;
+  Exchange exchange;
   std::string description;
 };
 /// choose_mesh for the processes of `world`, and the mesh's communicators. Collective.

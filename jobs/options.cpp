@@ -204,6 +204,19 @@ ModelRuntime runtime_of(const Options& options) {
   runtime.recompute = options.train.recompute == "block"       ? Recompute::block
                       : options.train.recompute == "attention" ? Recompute::attention
                                                                : Recompute::none;
+  runtime.partition = partition_named(options.sequence.partition);
+  runtime.exchange = exchange_named(options.sequence.exchange);
+  return runtime;
+}
+
+Shard shard_of(const Options& options) {
+  const std::string& name = options.optimizer.shard;
+  return name == "none" ? Shard::none : name == "state" ? Shard::state : Shard::gradients;
+}
+
+ModelRuntime training_runtime(const Options& options, const Context& context) {
+  ModelRuntime runtime = runtime_of(options);
+  runtime.held = held_by_model(shard_of(options), context.replicas().size());
   return runtime;
 }
 

@@ -13,6 +13,7 @@
 #include "jobs/mesh_setup.h"
 #include "models/config.h"
 #include "models/transformer.h"
+#include "parallel/data/data_parallel.h"
 
 namespace lexring {
 
@@ -70,8 +71,11 @@ WorkShape work_shape(const Options& options, int ranks);
 /// The full configuration; parse_ini_text gives the same Options.
 std::string to_ini(const Options& options);
 
-/// How the model computes, from train.precision, train.residual, train.recompute.
+/// How the model computes, from train.precision, train.residual, train.recompute and sequence.*.
 ModelRuntime runtime_of(const Options& options);
+Shard shard_of(const Options& options);
+/// runtime_of, for a model that is trained with shard_of.
+ModelRuntime training_runtime(const Options& options, const Context& context);
 LrSchedule lr_schedule(const Options& options);
 AdamWHyper adamw_hyper(const Options& options);
 Precision precision_of(const std::string& name);  ///< "fp64" "fp32" "bf16"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# From nothing to an extrapolation table: installs, builds, prepares text, trains a small LEX model for about five minutes, evaluates it at
-# 1 to 16 times its training length, and writes a report. What is there already is used again.
+# From nothing to an extrapolation table: installs, builds, prepares text, trains a small LEX model for about five minutes with ring attention
+# over two ranks, evaluates it at 1 to 16 times its training length, and writes a report. What is there already is used again.
 #
 #   ./jobs/quickstart.sh [--config FILE.ini]... [--name NAME] [--minutes M] [--ranks N] [TEXT...]
 #
@@ -84,14 +84,14 @@ cores=$(nproc)
 threads=$((cores / ranks > 0 ? cores / ranks : 1))
 mpi=(mpirun -n "$ranks" --bind-to none -x "OMP_NUM_THREADS=$threads")
 [ "$(id -u)" = 0 ] && mpi+=(--allow-run-as-root)
-((cores < ranks)) && mpi+=(--mca mpi_yield_when_idle 1)
+((cores < ranks)) && mpi+=(--mca mpi_yield_when_idle 1 -x OMP_WAIT_POLICY=passive)  # who waits leaves the core to others
 mpi+=(--oversubscribe)  # a machine that counts hardware threads differently from mpirun
 
-step "training for about $minutes minutes"
+step "training for about $minutes minutes, every sequence shared by $ranks ranks (ring attention)"
 keys=(--config configs/quickstart.ini)
 for config in "${configs[@]:+${configs[@]}}"; do keys+=(--config "$config"); done
 "${mpi[@]}" "$lexring" train "${keys[@]}" --data.train "$train_data" --data.valid "$valid_data" --train.minutes "$minutes" \
-  --checkpoint.directory "$run"
+  --mesh.cp "$ranks" --mesh.ulysses 1 --sequence.exchange ring --checkpoint.directory "$run"
 
 step "evaluation at 1, 2, 4, 8 and 16 times the training length"
 length=$(sed -n '/^\[train\]/,/^\[/s/^length = //p' "$run/config.ini")

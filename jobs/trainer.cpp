@@ -25,17 +25,6 @@ double median(std::vector<double> values) {
   return *middle;
 }
 
-Shard shard_of(const Options& options) {
-  const std::string& name = options.optimizer.shard;
-  return name == "none" ? Shard::none : name == "state" ? Shard::state : Shard::gradients;
-}
-
-ModelRuntime training_runtime(const Options& options, const Context& context) {
-  ModelRuntime runtime = runtime_of(options);
-  runtime.held = held_by_model(shard_of(options), context.replicas().size());
-  return runtime;
-}
-
 }  // namespace
 
 Trainer::Trainer(const Options& options, const Context& context, Backend& backend, const Dataset& train, const Dataset* valid)

@@ -1,10 +1,12 @@
 #include "jobs/commands/bench.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <map>
+#include <numeric>
 #include <optional>
 #include <span>
 
@@ -16,6 +18,8 @@
 #include "framework/optim/clip.h"
 #include "jobs/metrics.h"
 #include "jobs/options.h"
+#include "jobs/traffic.h"
+#include "jobs/traffic_meter.h"
 #include "jobs/training_batches.h"
 #include "models/transformer.h"
 #include "parallel/context.h"
@@ -23,15 +27,19 @@
 namespace lexring {
 namespace {
 
+using Json = nlohmann::ordered_json;
+
 constexpr std::int64_t warmup_steps = 2;  // they allocate and compile kernels
 
 const char* const usage = R"(lexring bench: time training steps on random tokens; prints one JSON line
 
   lexring bench --config configs/bench_cpu.ini --train.precision fp32
-  lexring bench --config configs/bench_cpu.ini --profile
+  mpirun -n 4 lexring bench --config configs/bench_cpu.ini --mesh.cp 2 --mesh.tp 2 --profile
 
 tokens_per_second and seconds_per_step are of the median step, over all ranks; gflops counts matrices 6 x parameters per token and attention
-12 x width per visible pair and layer; peak_mib is the process's largest resident memory, start_mib what it held before the model was built.
+12 x width per visible pair and layer; peak_mib is the process's largest resident memory, start_mib what it held before the model was built,
+both of rank 0. Per step, means over ranks: seconds_communicating with transfers under way, seconds_exposed waited for them, seconds_computing
+the rest; under "communication", for each purpose, bytes sent by a rank (and by the busiest), beside what the formula says (jobs/traffic.h).
 )";
 
 /// Samples of a step: the same on every rank of a replica, and on every mesh.
@@ -69,6 +77,116 @@ void print_profile(const std::vector<KernelTime>& times, double total, double st
   }
 }
 
+double round_to(double value, double parts) { return std::round(value * parts) / parts; }
+
+/// One purpose of communication, per step.
+struct Line {
+  std::string name;
+  double calls, bytes, busiest, formula, busy, waited;  ///< means over ranks; seconds
+};
+
+/// Collective.
+std::vector<Line> communication(const TrafficMeter& meter, Communicator& world, const StepBytes& formula, double steps) {
+  const std::map<std::string, double> expected = {
+      {"ring", formula.ring}, {"ulysses", formula.ulysses}, {"tp", formula.tp}, {"gradients", formula.gradients}};
+  std::vector<Line> lines;
+  for (const AxisTraffic& own : meter.read()) {
+    std::array<double, 4> sums = {own.calls, own.bytes, own.busy, own.waited};
+    std::array<double, 1> most = {own.bytes};
+    world.all_reduce(std::span<double>(sums), Reduce::sum);
+    world.all_reduce(std::span<double>(most), Reduce::max);
+    const double parts = steps * world.size();
+    const auto known = expected.find(own.name);
+    const double by_formula = known == expected.end() ? std::nan("") : known->second;
+    if (sums[1] > 0)
+      lines.push_back({own.name, sums[0] / parts, sums[1] / parts, most[0] / steps, by_formula, sums[2] / parts, sums[3] / parts});
+  }
+  return lines;
+}
+
+void print_communication(const std::vector<Line>& lines) {
+  if (lines.empty()) return;
+  fmt::print(stderr, "{:<16}{:>12}{:>12}{:>9}{:>12}{:>9}{:>12}{:>12}\n", "communication", "MiB/step", "formula", "ratio", "busiest",
+             "calls", "busy ms", "waited ms");
+  const double mib = 1 << 20;
+  for (const Line& line : lines) {
+    const bool known = std::isfinite(line.formula);
+    fmt::print(stderr, "{:<16}{:>12.3f}{:>12}{:>9}{:>12.3f}{:>9.0f}{:>12.2f}{:>12.2f}\n", line.name, line.bytes / mib,
+               known ? fmt::format("{:.3f}", line.formula / mib) : "-", known ? fmt::format("{:.4f}", line.bytes / line.formula) : "-",
+               line.busiest / mib, line.calls, 1e3 * line.busy, 1e3 * line.waited);
+  }
+}
+
+Json to_json(const std::vector<Line>& lines) {
+  Json json = Json::object();
+  for (const Line& line : lines) {
+    json[line.name] = {
+        {"bytes", std::round(line.bytes)},          {"formula", std::isfinite(line.formula) ? Json(std::round(line.formula)) : Json()},
+        {"busiest", std::round(line.busiest)},      {"calls", round_to(line.calls, 10)},
+        {"seconds_busy", round_to(line.busy, 1e5)}, {"seconds_waited", round_to(line.waited, 1e5)}};
+  }
+  return json;
+}
+
+/// The steps of a training run, on random tokens.
+class Steps {
+ public:
+  Steps(const Options& options, const Context& context, Backend& backend)
+      : options_(options),
+        context_(context),
+        model_(options.model, training_runtime(options, context), context, backend),
+        data_(context, backend, model_.parameters(), model_.gradients(), model_.gradient_sections(), adamw_hyper(options),
+              shard_of(options)),
+        ranges_(micro_batches(0, options.train.batch, context.axis(Axis::dp).rank(), context.axis(Axis::dp).size(),
+                              options.train.micro_batch)) {
+    const auto seed = static_cast<std::uint64_t>(options.train.seed);
+    model_.initialise(seed);
+    for (const Parameter& rows : data_.masters()) model_.initialise(rows, seed);
+  }
+
+  void run(std::int64_t step) {
+    const double scale = 1.0 / static_cast<double>(options_.train.batch * options_.train.length);
+    flops_ = loss_ = 0;
+    data_.begin_step();
+    for (const SampleRange& range : ranges_) {
+      const ModelBatch batch = random_batch(options_, range, step);
+      const auto which = &range == &ranges_.back() ? DataParallel::MicroBatch::last : DataParallel::MicroBatch::more_to_come;
+      loss_ += model_.train_step(batch, scale, data_.reached(which)).nll_sum * scale;
+      flops_ += model_.step_flops(batch);
+    }
+    data_.step(options_.optimizer.lr, clip_scale(data_.finish_gradients(), options_.optimizer.clip));
+    model_.backend().runtime().synchronise();
+  }
+
+  /// Of all ranks, in the last step; collective.
+  double loss() const { return sum(loss_); }
+  double flops() const { return sum(flops_); }
+  Transformer& model() { return model_; }
+  StepShape shape(const ModelRuntime& exact) const {
+    const std::int64_t sequences = options_.train.batch / context_.axis(Axis::dp).size();
+    return {options_.model,
+            exact,
+            context_.mesh(),
+            shard_of(options_),
+            sequences,
+            options_.train.length,
+            static_cast<std::int64_t>(ranges_.size())};
+  }
+
+ private:
+  double sum(double value) const {
+    context_.replicas().all_reduce(std::span<double>(&value, 1), Reduce::sum);
+    return value;
+  }
+
+  const Options& options_;
+  const Context& context_;
+  Transformer model_;
+  DataParallel data_;
+  std::vector<SampleRange> ranges_;
+  double flops_ = 0, loss_ = 0;
+};
+
 }  // namespace
 
 int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Communicator>& world) {
@@ -90,61 +208,53 @@ int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   check(o.model);
   world->set_patience(static_cast<double>(o.watchdog_seconds));
   const RunMesh run = make_run_mesh(world, o.mesh, o.sequence, o.model, work_shape(o, world->size()));
-  const Context& context = run.context;
-  const auto ranges = micro_batches(0, o.train.batch, context.axis(Axis::dp).rank(), context.axis(Axis::dp).size(), o.train.micro_batch);
   if (first && world->size() > 1) fmt::print(stderr, "{}\n", run.description);
 
   const auto device = make_backend(o.device);
   ProfilingBackend profiling(*device);
   Backend& backend = profile ? static_cast<Backend&>(profiling) : *device;
   const double start_mib = resident_memory_mib();
-  Transformer model(o.model, runtime_of(o), context, backend);
-  model.initialise(static_cast<std::uint64_t>(o.train.seed));
-  AdamWOptimizer optimizer(backend, model.parameters(), adamw_hyper(o));
-
-  const double scale = 1.0 / static_cast<double>(o.train.batch * o.train.length);
+  Steps training(o, run.context, backend);
+  std::optional<TrafficMeter> meter;
   std::vector<double> seconds;
-  double flops = 0, loss = 0;
   for (std::int64_t step = 0; step < warmup_steps + steps; ++step) {
     if (step == warmup_steps) profiling.reset();
     world->barrier();
+    if (step == warmup_steps) meter.emplace(run.context);
     const auto start = std::chrono::steady_clock::now();
-    model.zero_gradients();
-    flops = loss = 0;
-    for (const SampleRange& range : ranges) {
-      const ModelBatch batch = random_batch(o, range, step);
-      loss += model.train_step(batch, scale).nll_sum * scale;
-      flops += model.step_flops(batch);
-    }
-    const Tensor gradients = model.gradients();
-    context.replicas().start_all_reduce({gradients.raw(), gradients.bytes()}, gradients.dtype()).wait();
-    optimizer.step(o.optimizer.lr, clip_scale(global_norm(backend, gradients), o.optimizer.clip));
-    backend.runtime().synchronise();
-    seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    training.run(step);
+    if (step >= warmup_steps) seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   }
-  seconds.erase(seconds.begin(), seconds.begin() + warmup_steps);
-  double total = 0;
-  for (const double s : seconds) total += s;
+  const double total = std::accumulate(seconds.begin(), seconds.end(), 0.0), count = static_cast<double>(steps);
   std::nth_element(seconds.begin(), seconds.begin() + steps / 2, seconds.end());
   const double median = seconds[static_cast<std::size_t>(steps / 2)];
-  context.axis(Axis::dp).all_reduce(std::span<double>(&flops, 1), Reduce::sum);
-  context.replicas().all_reduce(std::span<double>(&loss, 1), Reduce::sum);
+  ModelRuntime exact = runtime_of(o);
+  exact.partition = run.partition;
+  exact.exchange = run.exchange;
+  const std::vector<Line> lines = communication(*meter, *world, step_bytes(training.shape(exact), training.model().parameters()), count);
+  const double flops = training.flops(), loss = training.loss();
   if (!first) return 0;
-  if (profile) print_profile(profiling.times(), total, static_cast<double>(steps));
-  const auto round = [](double value, double parts) { return std::round(value * parts) / parts; };
-  const nlohmann::ordered_json line = {{"tokens_per_second", round(static_cast<double>(o.train.batch * o.train.length) / median, 10)},
-                                       {"gflops", round(flops / median / 1e9, 10)},
-                                       {"peak_mib", round(peak_memory_mib(), 10)},
-                                       {"start_mib", round(start_mib, 10)},
-                                       {"seconds_per_step", round(median, 1e4)},
-                                       {"loss", round(loss, 1e4)},
-                                       {"device", std::string(backend.name())},
-                                       {"precision", o.train.precision},
-                                       {"ranks", world->size()},
-                                       {"mesh", context.mesh().describe()},
-                                       {"parameters", model.parameter_count()},
-                                       {"length", o.train.length},
-                                       {"batch", o.train.batch}};
+  if (profile) print_profile(profiling.times(), total, count);
+  if (profile) print_communication(lines);
+  double busy = 0, waited = 0;
+  for (const Line& line : lines) busy += line.busy, waited += line.waited;
+  const Json line = {{"tokens_per_second", round_to(static_cast<double>(o.train.batch * o.train.length) / median, 10)},
+                     {"gflops", round_to(flops / median / 1e9, 10)},
+                     {"peak_mib", round_to(peak_memory_mib(), 10)},
+                     {"start_mib", round_to(start_mib, 10)},
+                     {"seconds_per_step", round_to(median, 1e4)},
+                     {"seconds_computing", round_to(total / count - waited, 1e4)},
+                     {"seconds_communicating", round_to(busy, 1e4)},
+                     {"seconds_exposed", round_to(waited, 1e4)},
+                     {"loss", round_to(loss, 1e4)},
+                     {"device", std::string(backend.name())},
+                     {"precision", o.train.precision},
+                     {"ranks", world->size()},
+                     {"mesh", run.context.mesh().describe()},
+                     {"parameters", training.model().parameter_count()},
+                     {"length", o.train.length},
+                     {"batch", o.train.batch},
+                     {"communication", to_json(lines)}};
   fmt::print("{}\n", line.dump());
   return 0;
 }

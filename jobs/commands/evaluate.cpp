@@ -36,7 +36,7 @@ struct Arguments {
   std::string checkpoint, data, output, documents = "ignore", precision, device = "auto";
   std::vector<std::int64_t> lengths, resolution;
   std::vector<std::string> patterns;
-  std::int64_t tokens = 0, chunk = 4096, window = 0, block = 0, sinks = -1;
+  std::int64_t tokens = 0, chunk = 4096, window = 0, block = 0, sinks = -1, watchdog_seconds = 3600;
   MeshKeys mesh;
   SequenceKeys sequence;
 
@@ -57,6 +57,8 @@ struct Arguments {
          {"attention.sinks", &sinks, "of the sink_window pattern", "tokens", "the checkpoint's, or 4"},
          {"train.precision", &precision, "working precision", "", "that of the training", {"bf16", "fp32", "fp64"}},
          {"device", &device, "what computes", "", "", {"auto", "reference", "cpu", "cuda"}}});
+    table.add({"watchdog.seconds", &watchdog_seconds,
+               "the run ends when a rank waited so long for another, e.g. for its last window; 0: never", "seconds"});
     table.add(mesh_keys(mesh));
     table.add(sequence_keys(sequence));
     return table;
@@ -139,7 +141,7 @@ RunMesh mesh_of(const std::shared_ptr<Communicator>& world, const Arguments& arg
   return make_run_mesh(world, args.mesh, args.sequence, model, {1, args.lengths.back(), options.train.precision == "bf16" ? 2 : 4});
 }
 
-/// All cells and resolutions; collective.
+/// All cells; collective.
 void measure_all(EvaluationResults& results, const Arguments& args, const Options& options, Transformer& model, const Context& context,
                  const Dataset& dataset) {
   const Stream stream{results.tokens, args.documents == "mask" ? Documents::mask : Documents::ignore, args.chunk};
@@ -172,7 +174,16 @@ void measure_all(EvaluationResults& results, const Arguments& args, const Option
     results.patterns.push_back(std::move(row));
   }
   progress.finish();
-  model.set_attention(options.model.attention);
+}
+
+/// Attention resolution compares all tokens of a text, so ranks that share sequences elsewhere take texts of their own here. Collective.
+void measure_resolutions(EvaluationResults& results, const Arguments& args, const Options& options, const CheckpointReader& reader,
+                         const std::shared_ptr<Communicator>& world, int tp, const Dataset& dataset) {
+  const Context context(world, make_mesh(world->size(), 0, 1, tp));
+  const auto backend = make_backend(args.device);
+  Transformer model(options.model, runtime_of(options), context, *backend);
+  load_parameters(reader, model);
+  const Stream stream{results.tokens, args.documents == "mask" ? Documents::mask : Documents::ignore, args.chunk};
   for (const std::int64_t length : args.resolution) {
     if (why_not(options.model, length).empty()) {
       results.resolution.push_back(measure_resolution(model, context, dataset, stream, length, resolution_texts));
@@ -212,6 +223,7 @@ int evaluate_command(const std::vector<std::string>& words, const std::shared_pt
   }
   options.sequence = args.sequence;
   fill_defaults(args, options);
+  world->set_patience(static_cast<double>(args.watchdog_seconds));
   const RunMesh mesh = mesh_of(world, args, options);
   const Context& context = mesh.context;
   if (first_rank && world->size() > 1) fmt::print(stderr, "{}\n", mesh.description);
@@ -249,6 +261,7 @@ int evaluate_command(const std::vector<std::string>& words, const std::shared_pt
   results.train_length = options.train.length;
   results.lengths = args.lengths;
   measure_all(results, args, options, model, context, dataset);
+  measure_resolutions(results, args, options, reader, world, context.mesh().size(Axis::tp), dataset);
   summarise(results);
   if (first_rank) write_all(results, *output, run / "metrics.jsonl");
   return 0;

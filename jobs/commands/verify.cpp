@@ -73,6 +73,8 @@ int verify_command(const std::vector<std::string>& args, const std::shared_ptr<C
   const Context context(world, verification_mesh(mesh, world->size()));
   ModelRuntime runtime;
   runtime.precision = parse_precision(precision, device == "reference");
+  runtime.partition = partition_named(sequence.partition);
+  runtime.exchange = exchange_named(sequence.exchange);
 
   const Hdf5File file(golden, Hdf5File::Mode::read);
   const auto backend = make_backend(device);

@@ -184,7 +184,7 @@ Cell measure(Transformer& model, const Context& context, const Dataset& dataset,
   }
   runtime.synchronise();
   std::array<double, 2> worst = {seconds_since(start), static_cast<double>(runtime.memory().peak) / (1 << 20)};
-  ranks.all_reduce(std::span<double>(worst), Reduce::max);
+  context.world().all_reduce(std::span<double>(worst), Reduce::max);
   sums.reduce(ranks);
 
   Cell cell;

@@ -8,7 +8,7 @@ namespace {
 class EvaluateCommand : public JobTest {
  protected:
   static std::string evaluate(const std::string& keys, const std::string& output) {
-    return binary() + " evaluate --data " + data() + " --output " + run(output) + " " + keys;
+    return binary() + " evaluate --data " + data() + " --output '" + run(output) + "' " + keys;
   }
   static nlohmann::json results(const std::string& output) {
     std::ifstream stream(run(output) + "/results.json");
@@ -32,13 +32,20 @@ TEST_F(EvaluateCommand, WritesTableAndReport) {
   EXPECT_EQ(json["patterns"][3]["cells"][2]["tokens"], 8192);
   EXPECT_EQ(json["base_length"], 32);
 
-  // Three ranks say the same.
-  const ProcessResult three = run_process(mpirun(3) + evaluate(keys, "p"));
-  ASSERT_EQ(three.exit_code, 0) << three.output;
-  for (std::size_t p = 0; p < 4; ++p) {
-    for (std::size_t c = 0; c < 3; ++c) {
-      const double a = json["patterns"][p]["cells"][c]["loss"], b = results("p")["patterns"][p]["cells"][c]["loss"];
-      EXPECT_NEAR(a, b, 1e-5);
+  // Any mesh says the same.
+  for (const std::string mesh : {"--mesh.dp 3", "--mesh.cp 2", "--mesh.tp 2 --mesh.cp 2 --sequence.partition striped"}) {
+    const int ranks = mesh.find("dp") != std::string::npos ? 3 : mesh.find("tp") != std::string::npos ? 4 : 2;
+    const ProcessResult several = run_process(mpirun(ranks) + evaluate(keys + " " + mesh, mesh));
+    ASSERT_EQ(several.exit_code, 0) << several.output;
+    for (std::size_t p = 0; p < 4; ++p) {
+      for (std::size_t c = 0; c < 3; ++c) {
+        const double a = json["patterns"][p]["cells"][c]["loss"], b = results(mesh)["patterns"][p]["cells"][c]["loss"];
+        EXPECT_NEAR(a, b, 1e-5) << mesh;
+      }
+    }
+    for (std::size_t i = 0; i < json["resolution"].size(); ++i) {
+      const double a = json["resolution"][i]["value"], b = results(mesh)["resolution"][i]["value"];
+      EXPECT_NEAR(a, b, 1e-4) << mesh;
     }
   }
 }

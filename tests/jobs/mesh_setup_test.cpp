@@ -73,7 +73,8 @@ TEST(MeshSetup, SaysWhatItChose) {
   EXPECT_EQ(causal.rfind("dp 1 x cp 8 x tp 1, zigzag partition, ring: a hop takes about ", 0), 0U) << causal;
   EXPECT_HAS(causal, "ranks 0-3 on a, 4-7 on b");
   const std::string blockwise = choose_mesh({.cp = 8}, {}, model_with(8, 8, "blockwise"), {1, 4096, 2}, two_nodes).description;
-  EXPECT_EQ(blockwise.rfind("dp 1 x cp 8 x tp 1, contiguous partition, halo: queries see 127 positions", 0), 0U) << blockwise;
+  EXPECT_EQ(blockwise.rfind("dp 1 x cp 8 x tp 1, contiguous partition, ring: ring (64 rows from the busiest place in 1 rounds)", 0), 0U)
+      << blockwise;
   EXPECT_EQ(choose_mesh({}, {}, model_with(8, 8), {1, 4096, 2}, one_node).description, "dp 8 x cp 1 x tp 1");
 }
 
@@ -119,15 +120,6 @@ TEST(ExchangeChoice, TakesOnlyFactorsThatFit) {
   shape.heads = 6;
   EXPECT_EQ(choose_exchange(shape, h100).ulysses, 6) << "one key head can be replicated";
   EXPECT_EQ(choose_exchange(llama(8, 1, 2048), h100).ulysses, 1) << "no two ranks share a node";
-}
-
-TEST(ExchangeChoice, PatternsThatReachOneRankBackTakeAHalo) {
-  ExchangeShape shape = llama(8, 8, 8192);
-  shape.reach = 1023;
-  EXPECT_EQ(choose_exchange(shape, h100).name, "halo");
-  shape.reach = 1025;
-  EXPECT_NE(choose_exchange(shape, h100).name, "halo");
-  EXPECT_EQ(choose_exchange(llama(1, 1, 8192), h100).name, "none");
 }
 
 TEST(ExchangeChoice, AGivenFactorStays) {

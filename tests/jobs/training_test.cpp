@@ -105,6 +105,20 @@ TEST_F(Training, AnyNumberOfReplicasHasTheSameLosses) {
   }
 }
 
+TEST_F(Training, AnyMeshHasTheSameLosses) {
+  expect_done(train("alone", "--train.steps 6"));
+  const std::vector<std::pair<int, std::string>> meshes = {
+      {2, "--mesh.cp 2"}, {4, "--mesh.cp 2 --mesh.tp 2"}, {4, "--mesh.dp 2 --mesh.cp 2 --optimizer.shard state"}};
+  for (std::size_t i = 0; i < meshes.size(); ++i) {
+    const auto& [ranks, keys] = meshes[i];
+    const std::string name = "mesh" + std::to_string(i);
+    const ProcessResult result = run_process(mpirun(ranks) + train(name, "--train.steps 6 " + keys));
+    ASSERT_EQ(result.exit_code, 0) << keys << "\n" << result.output;
+    EXPECT_EQ(occurrences(result.output, "zigzag partition, "), 1) << "the first lines say how sequences are shared: " << result.output;
+    expect_close("alone", name, 1e-5);
+  }
+}
+
 TEST_F(Training, ACheckpointOfTwoRanksGoesOnWithOneOrThree) {
   const std::string constant = "--optimizer.schedule constant ";
   expect_done(train("whole", constant + "--train.steps 8"));
@@ -150,6 +164,7 @@ TEST_F(Training, GeneratesFromACheckpoint) {
   const std::string head = run_process(greedy + "--prompt 'the ring ' --tokens 6").output;
   const std::string rest = run_process(greedy + "--tokens 6 --prompt '" + head.substr(0, head.size() - 1) + "'").output;
   EXPECT_EQ(whole, rest);
+  EXPECT_EQ(run_process(mpirun(2) + greedy + "--prompt 'the ring ' --tokens 12 --mesh.tp 2").output, whole);
 }
 
 TEST_F(Training, BenchPrintsOneLineOfJson) {
@@ -161,6 +176,36 @@ TEST_F(Training, BenchPrintsOneLineOfJson) {
   const ProcessResult profile = run_process(binary() + " bench --model.layers 1 --train.length 64 --train.batch 2 --steps 2 --profile");
   for (const char* part : {"matmul", "attention", "norm", "loss", "optimizer"})
     EXPECT_GE(occurrences(profile.output, part), 1) << profile.output;
+}
+
+/// What a step sends is what the formulas say, to the byte, on every axis.
+TEST_F(Training, BenchCountsTheBytesOfTheFormulas) {
+  const std::string bench = " bench --model.layers 2 --model.width 32 --model.heads 4 --train.length 64 --train.batch 4 --steps 1 ";
+  const std::vector<std::pair<int, std::string>> cases = {
+      {2, "--mesh.cp 2"},
+      {3, "--mesh.cp 3 --train.length 48 --sequence.partition contiguous --train.recompute block"},
+      {3, "--mesh.cp 3 --train.length 48 --sequence.partition striped --model.kv_heads 2 --train.precision bf16"},
+      {4, "--mesh.cp 4 --mesh.ulysses 2 --model.kv_heads 1"},
+      {4, "--mesh.cp 4 --attention.pattern blockwise --attention.block 8 --sequence.exchange halo"},
+      {4, "--mesh.cp 4 --attention.pattern window --attention.window 7"},
+      {4, "--mesh.cp 2 --mesh.tp 2 --train.micro_batch 1 --train.recompute attention"},
+      {2, "--optimizer.shard state --train.precision bf16"},
+      {2, "--optimizer.shard gradients --train.precision bf16 --train.micro_batch 1"},
+  };
+  for (const auto& [ranks, keys] : cases) {
+    const ProcessResult result = run_process(mpirun(ranks) + binary() + bench + keys + " 2>/dev/null");
+    ASSERT_EQ(result.exit_code, 0) << keys << result.output;
+    const auto line = nlohmann::json::parse(result.output);
+    int compared = 0;
+    for (const auto& [name, sent] : line["communication"].items()) {
+      if (name == "other") continue;
+      EXPECT_EQ(sent["bytes"], sent["formula"]) << keys << ", " << name;
+      ++compared;
+    }
+    EXPECT_GE(compared, keys.find("shard") != std::string::npos ? 1 : 2) << keys << result.output;
+    EXPECT_GT(line["seconds_communicating"], 0);
+    EXPECT_NEAR(line["loss"].get<double>(), 5.55, 0.2) << keys;
+  }
 }
 
 }  // namespace
