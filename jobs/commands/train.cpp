@@ -56,7 +56,6 @@ int train_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   world->set_patience(static_cast<double>(o.watchdog_seconds));
   const RunMesh run = make_run_mesh(world, o.mesh, o.sequence, o.model, work_shape(o, world->size()));
   const Context& context = run.context;
-  world->set_patience(static_cast<double>(o.watchdog_seconds));
   micro_batches(0, o.train.batch, 0, context.mesh().size(Axis::dp), o.train.micro_batch);  // throws where the batch does not divide
   require_usage(!o.data.train.empty(),
                 "data.train is missing: there is nothing to train on; make a data set with `lexring prepare --input "

@@ -188,6 +188,17 @@ TEST_F(Slurm, ARankThatIsKilledEndsTheJob) {
   EXPECT_NE(job.log.find("n2: task 3: Killed"), std::string::npos) << job.log;
 }
 
+TEST_F(Slurm, ARankThatIsStoppedEndsTheJobAndIsNamed) {
+  const std::string id = submit(four_ranks, pretrain("held") + " --train.steps 1000000 --watchdog.seconds 3");
+  wait_until([&] { return !steps_of("held").empty() || ended(id); }, "no step was written");
+  signal_rank(3, "STOP");
+  const auto start = std::chrono::steady_clock::now();
+  const Job job = finish(id);
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(30));
+  EXPECT_NE(job.exit_code, 0);
+  EXPECT_NE(job.log.find("Rank 3 does not answer"), std::string::npos) << job.log;
+}
+
 TEST_F(Slurm, TensorParallelRanksAcrossNodesAreRefused) {
   const Job job = run_job(four_ranks, fmt::format("--wrap 'srun --mpi=pmix --distribution=cyclic {} train --config {} {}'", binary(),
                                                   config(), keys("scattered")));
