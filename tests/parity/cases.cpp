@@ -26,7 +26,7 @@ const std::vector<Model>& table() {
       {"everything",
        83,
        {"--position.kind", "rope", "--model.norm", "rmsnorm", "--model.ffn", "swiglu", "--model.sub_norm", "true", "--model.tied", "false",
-        "--model.ffn_width", "172"}},
+        "--model.ffn_width", "176"}},
       {"alibi", 64, {"--position.kind", "alibi", "--model.bias", "false", "--model.sub_norm", "true"}},
       {"learned",
        77,
