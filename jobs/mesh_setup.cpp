@@ -11,6 +11,7 @@
 #include "framework/base/error.h"
 #include "jobs/exchange_choice.h"
 #include "models/patterns.h"
+#include "models/sequence.h"
 
 namespace lexring {
 namespace {
@@ -62,8 +63,7 @@ void check_ulysses(const MeshKeys& keys, const ModelConfig& model) {
 
 PartitionKind partition_of(const SequenceKeys& sequence, const AttentionConfig& attention) {
   const PartitionKind given = partition_named(sequence.partition);
-  if (given != PartitionKind::automatic) return given;
-  return attention.pattern == "causal" ? PartitionKind::zigzag : PartitionKind::contiguous;
+  return given == PartitionKind::automatic ? default_partition(*make_pattern(attention)) : given;
 }
 
 /// How keys travel in one batch of this shape, without documents.

@@ -13,12 +13,6 @@ namespace lexring {
 
 namespace {
 
-PartitionKind choose(PartitionKind asked, const Pattern& pattern) {
-  if (asked != PartitionKind::automatic) return asked;
-  constexpr std::int64_t far = std::int64_t{1} << 40;
-  return pattern.first_visible(far) <= 0 ? PartitionKind::zigzag : PartitionKind::contiguous;
-}
-
 RotaryTable rotary_of(const AttentionModel& model, const TokenTable& tokens) {
   if (model.position.rotary() == nullptr) return {};
   return model.rotary_tables.make(model.backend.runtime(), *model.position.rotary(), tokens, model.master);
@@ -52,6 +46,11 @@ Tensor gather_rows(Communicator& group, const RowsOfRanks& rows_of, const Tensor
 }
 
 }  // namespace
+
+PartitionKind default_partition(const Pattern& pattern) {
+  constexpr std::int64_t far = std::int64_t{1} << 40;
+  return pattern.first_visible(far) <= 0 ? PartitionKind::zigzag : PartitionKind::contiguous;
+}
 
 SequencePass::SequencePass(const AttentionModel& model, const ModelBatch& batch, KeyValueCache* cache)
     : batch_(&batch), group_(&model.context.axis(Axis::cp)) {
@@ -134,7 +133,9 @@ void SequencePass::cached(const AttentionModel& model, AttentionTables chunk, Ke
 
 void SequencePass::sharded(const AttentionModel& model, const Visibility& visible) {
   const Communicator &ring = model.context.ring(), &ulysses = model.context.ulysses();
-  Partition partition(batch_->tokens, choose(model.how.partition, model.pattern), ring.size(), ulysses.size());
+  const PartitionKind asked = model.how.partition;
+  const PartitionKind kind = asked == PartitionKind::automatic ? default_partition(model.pattern) : asked;
+  Partition partition(batch_->tokens, kind, ring.size(), ulysses.size());
   RowsOfRanks rows_of;
   for (int r = 0; r < partition.ranks(); ++r) rows_of.push_back(row_indices(partition.rank_chunks(r)));
   rows_of_ = std::make_shared<const RowsOfRanks>(std::move(rows_of));

@@ -17,6 +17,10 @@
 
 namespace lexring {
 
+/// How a batch is cut where nobody asked for a cut: zigzag where a row may see everything before it (each place has as much work as the
+/// others), else contiguous (neighbours need only each other's ends).
+PartitionKind default_partition(const Pattern& pattern);
+
 /// What attention needs to know of a model; all of it outlives a pass.
 struct AttentionModel {
   Backend& backend;
