@@ -12,6 +12,7 @@ using Clock = std::chrono::steady_clock;
 using Nanoseconds = std::chrono::nanoseconds;
 
 constexpr Nanoseconds patience_of_callers = 50us;  // before they sleep: a small message takes less
+constexpr Nanoseconds patience_with_failed = 2s;    // for their messages: others may take those at once, or never
 
 /// How long to leave the processor before the next look.
 class Pace {
@@ -146,11 +147,12 @@ bool Progress::look() {
       try {
         LEXRING_MPI_CALL(status);
       } catch (...) {
-        finish(*message.transfer, std::current_exception());
+        break_off(*message.transfer, std::current_exception());
       }
     }
   }
-  if (count != 0) forget_completed();
+  if (!failed_.empty()) give_up_failed();
+  forget_completed();
   return count > 0;
 }
 
@@ -158,9 +160,12 @@ void Progress::completed(std::size_t at, const MPI_Status& status, int error) {
   requests_[at] = MPI_REQUEST_NULL;
   const Message message = std::move(messages_[at]);
   Transfer& transfer = *message.transfer;
-  if (transfer.done()) return;
   --transfer.outstanding_;
   transfer.moved_ = Clock::now();
+  if (transfer.error_) {
+    if (transfer.outstanding_ == 0) finish(transfer);
+    return;
+  }
   try {
     check(message, status, error);
     Stage& stage = *transfer.stages_[transfer.next_stage_ - 1];
@@ -170,7 +175,7 @@ void Progress::completed(std::size_t at, const MPI_Status& status, int error) {
       stage.sent(transfer, message.peer);
     advance(transfer);
   } catch (...) {
-    finish(transfer, std::current_exception());
+    break_off(transfer, std::current_exception());
   }
 }
 
@@ -194,31 +199,45 @@ void Progress::check(const Message& message, const MPI_Status& status, int error
 void Progress::advance(Transfer& transfer) {
   try {
     while (transfer.outstanding_ == 0) {
-      if (transfer.next_stage_ == transfer.stages_.size()) return finish(transfer, nullptr);
+      if (transfer.next_stage_ == transfer.stages_.size()) return finish(transfer);
       transfer.stages_[transfer.next_stage_++]->begin(transfer);
     }
   } catch (...) {
-    finish(transfer, std::current_exception());
+    break_off(transfer, std::current_exception());
   }
 }
 
-void Progress::finish(Transfer& transfer, std::exception_ptr error) {
-  if (transfer.done()) return;
-  if (error) abandon(transfer);
-  transfer.error_ = std::move(error);
+void Progress::finish(Transfer& transfer) {
   transfer.stages_.clear();
   transfer.group().ledger->transfer_ended();
   transfer.done_.store(true, std::memory_order_release);
   if (!waiters_.empty()) done_.notify_all();
 }
 
-/// The buffers of a failed call may go: what has not arrived yet shall not.
-void Progress::abandon(const Transfer& transfer) {
+/// Whoever waits is told when the call's messages are over, for then its buffers may go.
+void Progress::break_off(Transfer& transfer, std::exception_ptr error) {
+  if (transfer.error_) return;
+  transfer.error_ = std::move(error);
+  transfer.failed_ = Clock::now();
+  if (transfer.outstanding_ == 0) return finish(transfer);
+  failed_.push_back(transfer.shared_from_this());
   for (std::size_t i = 0; i < requests_.size(); ++i) {
-    if (messages_[i].transfer.get() != &transfer || requests_[i] == MPI_REQUEST_NULL) continue;
-    if (messages_[i].direction == Direction::receive) MPI_Cancel(&requests_[i]);
-    MPI_Request_free(&requests_[i]);
+    const bool its_own = messages_[i].transfer.get() == &transfer && requests_[i] != MPI_REQUEST_NULL;
+    if (its_own && messages_[i].direction == Direction::receive) MPI_Cancel(&requests_[i]);
   }
+}
+
+/// Messages that nobody took in all that time, nobody will: the run is ending.
+void Progress::give_up_failed() {
+  std::erase_if(failed_, [&](const std::shared_ptr<Transfer>& transfer) {
+    if (transfer->done()) return true;
+    if (Clock::now() - transfer->failed_ < patience_with_failed) return false;
+    for (std::size_t i = 0; i < requests_.size(); ++i) {
+      if (messages_[i].transfer == transfer && requests_[i] != MPI_REQUEST_NULL) MPI_Request_free(&requests_[i]);
+    }
+    finish(*transfer);
+    return true;
+  });
 }
 
 void Progress::forget_completed() {

@@ -110,8 +110,9 @@ class Progress {
   void completed(std::size_t at, const MPI_Status& status, int error);
   void check(const Message& message, const MPI_Status& status, int error) const;
   void advance(Transfer& transfer);
-  void finish(Transfer& transfer, std::exception_ptr error);
-  void abandon(const Transfer& transfer);
+  void finish(Transfer& transfer);
+  void break_off(Transfer& transfer, std::exception_ptr error);
+  void give_up_failed();
   void forget_completed();
 
   StagingPool staging_;
@@ -125,6 +126,7 @@ class Progress {
   std::vector<Message> messages_;  ///< of the requests, at the same places
   std::vector<int> indices_;
   std::vector<MPI_Status> statuses_;
+  std::vector<std::shared_ptr<Transfer>> failed_;  ///< with messages under way
   std::vector<Waiter> waiters_;
   LastCall last_;
   std::atomic<double> patience_ = 0;

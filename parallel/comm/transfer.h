@@ -77,6 +77,7 @@ class Transfer : public std::enable_shared_from_this<Transfer> {
   std::size_t bytes_ = 0;        ///< of the messages posted so far, both ways
   Clock::time_point moved_;      ///< when a message was last completed
   std::exception_ptr error_;
+  Clock::time_point failed_;  ///< when it was
   std::atomic<bool> done_ = false;
 };
 
