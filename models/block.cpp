@@ -24,6 +24,7 @@ Var sub_norm(Tape& tape, const Norm& layer, const RowShards& shards, Var x) {
 }  // namespace
 
 Stream attention_half(Tape& tape, const LayerWeights& layer, Dtype working, const Attend& attend, const RowShards& shards, Stream in) {
+  const MemoryPurpose purpose("attention half: stream, norm, projections");
   NormedSum normed = advance(tape, layer.attention_norm, working, in);
   in = {};
   Var qkv = column_parallel_linear(tape, normed.y, layer.qkv.weight, layer.qkv.bias, shards);
@@ -35,6 +36,7 @@ Stream attention_half(Tape& tape, const LayerWeights& layer, Dtype working, cons
 }
 
 Stream feed_forward_half(Tape& tape, const LayerWeights& layer, Dtype working, const RowShards& shards, Stream in) {
+  const MemoryPurpose purpose("feed-forward half: stream, norm, projections");
   NormedSum normed = advance(tape, layer.ffn_norm, working, in);
   in = {};
   Var inner = column_parallel_linear(tape, normed.y, layer.ffn_in.weight, layer.ffn_in.bias, shards);

@@ -144,6 +144,7 @@ struct Transformer::Impl {
     const ModelBatch& rows = sequence.rows();
     require(rows.targets.size() == rows.ids.size(), "a loss needs targets, but the batch has none");
     const RowShards shards(tp, rows.tokens.rows());
+    const MemoryPurpose purpose("embedding, loss");
     const Var h = hidden(tape, sequence, shards, probe);
     LossResult result;
     const Tensor targets = Tensor::from(backend.runtime(), {shards.rows()}, slice_targets(rows.targets, config.vocab, tp));

@@ -13,7 +13,7 @@ void GradientSlot::accumulate(Backend& backend, Tensor gradient) const {
 }
 
 void Tape::record(std::function<void()> backward) {
-  if (recording()) steps_.push_back(std::move(backward));
+  if (recording()) steps_.push_back({std::move(backward), MemoryPurpose::current()});
 }
 
 void Tape::mark(std::size_t place) {
@@ -25,9 +25,10 @@ void Tape::mark(std::size_t place) {
 void Tape::backward(const std::function<void(std::size_t)>& reached) {
   reached_ = reached;
   while (!steps_.empty()) {
-    const std::function<void()> step = std::move(steps_.back());
+    const Step step = std::move(steps_.back());
     steps_.pop_back();
-    step();
+    const MemoryPurpose purpose(step.purpose);
+    step.backward();
   }
   reached_ = {};
 }

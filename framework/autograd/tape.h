@@ -75,9 +75,14 @@ class Tape {
   void backward(const std::function<void(std::size_t)>& reached = {});
 
  private:
+  struct Step {
+    std::function<void()> backward;
+    const char* purpose;  ///< of the operation, for what its backward allocates
+  };
+
   Backend* backend_;
   Recording recording_;
-  std::vector<std::function<void()>> steps_;
+  std::vector<Step> steps_;
   std::function<void(std::size_t)> reached_;  // while backward runs
 };
 

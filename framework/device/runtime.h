@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace lexring {
 
@@ -18,6 +19,28 @@ struct Device {
 struct MemoryUse {
   std::size_t current = 0;  ///< bytes held by live tensors
   std::size_t peak = 0;     ///< most bytes held by live tensors at one time
+};
+
+/// Bytes that tensors of one purpose hold.
+struct MemoryShare {
+  const char* purpose;
+  std::size_t bytes;
+};
+
+/// Says what tensors are for, to people who ask where memory went: those that this thread allocates until the scope ends. The innermost
+/// scope counts. `purpose` is a literal.
+class MemoryPurpose {
+ public:
+  explicit MemoryPurpose(const char* purpose) : outer_(current_) { current_ = purpose; }
+  MemoryPurpose(const MemoryPurpose&) = delete;
+  MemoryPurpose& operator=(const MemoryPurpose&) = delete;
+  ~MemoryPurpose() { current_ = outer_; }
+
+  static const char* current() { return current_; }
+
+ private:
+  static thread_local const char* current_;
+  const char* outer_;
 };
 
 /// One device's memory and its order of execution. Work on a device is stream-ordered: what is allocated, copied and computed through
@@ -42,6 +65,8 @@ class Runtime {
   virtual void copy(std::byte* to, const std::byte* from, std::size_t bytes) = 0;
   virtual void synchronise() = 0;
   virtual MemoryUse memory() const = 0;
+  /// What the peak consisted of, the largest first.
+  virtual std::vector<MemoryShare> shares_at_peak() const = 0;
   virtual void reset_peak() = 0;
   /// Gives cached, unused memory back to the system.
   virtual void trim() = 0;

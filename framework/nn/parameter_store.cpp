@@ -43,6 +43,7 @@ void ParameterStore::allocate(Backend& backend, Dtype master, Dtype working, con
     if (has_value(array)) valued += size;
     if (has_copy(array)) copied += size;
   }
+  const MemoryPurpose purpose("parameters");
   const Tensor values(backend.runtime(), {valued}, master);
   const Tensor copies = copied > 0 ? Tensor(backend.runtime(), {copied}, working) : Tensor();
   backend.fill(values, 0.0);
@@ -81,6 +82,7 @@ void ParameterStore::place_gradients(Backend& backend, Dtype master, std::int64_
     next += padded(element_count(shape_of(array.parts)), unit);
   }
   const std::int64_t shared = used.empty() ? 0 : *std::max_element(used.begin(), used.end());
+  const MemoryPurpose purpose("gradients");
   gradients_ = Tensor(backend.runtime(), {shared + own}, master);
   backend.fill(gradients_, 0.0);
   for (std::size_t i = 0; i < arrays_.size(); ++i) {

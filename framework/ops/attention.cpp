@@ -21,6 +21,7 @@ Var attention(Tape& tape, const std::shared_ptr<const AttentionTables>& tables, 
   const AttentionSpec& spec = tables->spec;
   const QueryKeyValue in = split_columns(spec, input);
   const std::int64_t rows = input.dim(0);
+  const MemoryPurpose purpose("attention: output, state, gradients");
   Var output(Tensor(tape.runtime(), {rows, spec.heads * spec.head_width}, input.dtype()));
   const Tensor lse(tape.runtime(), {rows, spec.heads}, statistics_dtype(input.dtype()));
   const AttentionForward call{.spec = spec,

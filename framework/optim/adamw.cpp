@@ -13,6 +13,7 @@ void check(const AdamWHyper& hyper) {
 AdamWOptimizer::AdamWOptimizer(Backend& backend, std::vector<Parameter> parameters, const AdamWHyper& hyper)
     : backend_(&backend), parameters_(std::move(parameters)), hyper_(hyper) {
   check(hyper);
+  const MemoryPurpose purpose("optimizer");
   for (const Parameter& parameter : parameters_) {
     const Tensor& value = parameter.value;
     Moments moments{Tensor(backend.runtime(), value.shape(), value.dtype()), Tensor(backend.runtime(), value.shape(), value.dtype())};

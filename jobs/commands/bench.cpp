@@ -39,7 +39,8 @@ const char* const usage = R"(lexring bench: time training steps on random tokens
 tokens_per_second and seconds_per_step are of the median step, over all ranks; gflops counts matrices 6 x parameters per token and attention
 12 x width per visible pair and layer; peak_mib is the process's largest resident memory, start_mib what it held before the model was built,
 both of rank 0. Per step, means over ranks: seconds_communicating with transfers under way, seconds_exposed waited for them, seconds_computing
-the rest; under "communication", for each purpose, bytes sent by a rank (and by the busiest), beside what the formula says (jobs/traffic.h).
+the rest; under "communication", for each purpose, bytes sent by a rank (and by the busiest), beside what the formula says (jobs/traffic.h). Under
+"memory", MiB of rank 0: what tensors were for when they held most, and what peak_mib has beside them.
 )";
 
 /// Samples of a step: the same on every rank of a replica, and on every mesh.
@@ -104,6 +105,24 @@ std::vector<Line> communication(const TrafficMeter& meter, Communicator& world, 
   return lines;
 }
 
+/// What the most memory of a step consisted of: tensors by purpose, and what the process holds beside them.
+std::vector<std::pair<std::string, double>> memory_shares(const Runtime& runtime) {
+  constexpr double mib = 1 << 20;
+  std::vector<std::pair<std::string, double>> shares;
+  double tensors = 0;
+  for (const MemoryShare& share : runtime.shares_at_peak()) {
+    if (share.bytes > 0) shares.emplace_back(share.purpose, static_cast<double>(share.bytes) / mib);
+    tensors += static_cast<double>(share.bytes) / mib;
+  }
+  shares.emplace_back("not in tensors", peak_memory_mib() - tensors);
+  return shares;
+}
+
+void print_memory(const std::vector<std::pair<std::string, double>>& shares) {
+  fmt::print(stderr, "{:<52}{:>12}\n", "memory at the peak", "MiB");
+  for (const auto& [purpose, mib] : shares) fmt::print(stderr, "  {:<50}{:>12.1f}\n", purpose, mib);
+}
+
 void print_communication(const std::vector<Line>& lines) {
   if (lines.empty()) return;
   fmt::print(stderr, "{:<16}{:>12}{:>12}{:>9}{:>12}{:>9}{:>12}{:>12}\n", "communication", "MiB/step", "formula", "ratio", "busiest",
@@ -115,6 +134,12 @@ void print_communication(const std::vector<Line>& lines) {
                known ? fmt::format("{:.3f}", line.formula / mib) : "-", known ? fmt::format("{:.4f}", line.bytes / line.formula) : "-",
                line.busiest / mib, line.calls, 1e3 * line.busy, 1e3 * line.waited);
   }
+}
+
+Json to_json(const std::vector<std::pair<std::string, double>>& shares) {
+  Json json = Json::object();
+  for (const auto& [purpose, mib] : shares) json[purpose] = round_to(mib, 10);
+  return json;
 }
 
 Json to_json(const std::vector<Line>& lines) {
@@ -236,6 +261,8 @@ int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   if (!first) return 0;
   if (profile) print_profile(profiling.times(), total, count);
   if (profile) print_communication(lines);
+  const auto shares = memory_shares(backend.runtime());
+  if (profile) print_memory(shares);
   double busy = 0, waited = 0;
   for (const Line& line : lines) busy += line.busy, waited += line.waited;
   const Json line = {{"tokens_per_second", round_to(static_cast<double>(o.train.batch * o.train.length) / median, 10)},
@@ -254,7 +281,8 @@ int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Co
                      {"parameters", training.model().parameter_count()},
                      {"length", o.train.length},
                      {"batch", o.train.batch},
-                     {"communication", to_json(lines)}};
+                     {"communication", to_json(lines)},
+                     {"memory", to_json(shares)}};
   fmt::print("{}\n", line.dump());
   return 0;
 }

@@ -139,6 +139,7 @@ double rotary_score_scale(const PositionConfig& config) {
 }
 
 RotaryTable make_rotary_table(Runtime& runtime, const RotaryAngles& angles, const TokenTable& tokens, Dtype dtype) {
+  const MemoryPurpose purpose("rotation tables");
   return dtype == Dtype::f64 ? fill_exactly(runtime, angles, tokens) : fill_by_turning(runtime, angles, tokens);
 }
 

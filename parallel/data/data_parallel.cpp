@@ -15,6 +15,7 @@ std::vector<RowShare> own_shares(const std::vector<Parameter>& parameters, const
 /// What a sharded optimizer works on: storage of its own for what the model does not hold.
 std::vector<Parameter> own_rows(Backend& backend, const std::vector<Parameter>& parameters, const std::vector<RowShare>& shares,
                                 Shard shard) {
+  const MemoryPurpose purpose("own rows of a sharded optimizer");
   std::vector<Parameter> all;
   for (const RowShare& share : shares) {
     Parameter rows = rows_of(parameters[share.parameter], share);

@@ -179,6 +179,7 @@ class BackwardPass {
       here = std::move(keys.arriving);
       if (step + 1 < steps) keys = start_keys(ring_, schedule, step + 1, own, held[lane(step + 1)]);
       for (Block& block : here) {
+        const MemoryPurpose purpose("ring: gradients of keys");
         block.gradients = gradients_of(block.keys.rows());
         if (block.stop().used) {
           differentiate(side_of(tables_, block), block.gradients);
@@ -226,6 +227,7 @@ class BackwardPass {
 
   /// Some of the own keys.
   void differentiate_own(const Columns& own, const RowSet& rows) {
+    const MemoryPurpose purpose("attention: half of the own keys");
     const Tensor gradients = gradients_of(count(rows));
     differentiate(side_of(tables_, ring_.rank(), rows, pack_rows(own, rows)), gradients);
     add_rows(backend_, gradients, rows, own_);
@@ -266,6 +268,7 @@ class BackwardPass {
 Var sequence_attention(Tape& tape, Communicator& ring, const std::shared_ptr<const SequenceTables>& tables, const Var& qkv) {
   require(ring.size() == tables->partition.ring(), "a partition over a ring of {} was given to group {} of {}", tables->partition.ring(),
           ring.name(), ring.size());
+  const MemoryPurpose purpose("attention: output, state, gradients");
   ForwardPass forward(tape.backend(), ring, *tables, qkv.value());
   forward.run();
   Var output(forward.output);

@@ -32,6 +32,7 @@ void Messages::receive(int from, const Tensor& buffer) { incoming_.push_back({fr
 void Messages::start(Communicator& ring) { pending_ = ring.start_exchange(std::move(outgoing_), std::move(incoming_)); }
 
 KeyStep start_keys(Communicator& ring, const Schedule& schedule, int step, const Columns& own, const std::vector<Block>& before) {
+  const MemoryPurpose purpose("ring: keys");
   KeyStep keys;
   auto held = before.begin();
   for_each_hop(schedule, step, [&](const Route& route, std::size_t hop) {
@@ -54,6 +55,7 @@ KeyStep start_keys(Communicator& ring, const Schedule& schedule, int step, const
 }
 
 GradientStep start_gradients(Communicator& ring, const Schedule& schedule, int step, const std::vector<Block>& done, const Tensor& own) {
+  const MemoryPurpose purpose("ring: gradients of keys");
   GradientStep gradients;
   auto block = done.begin();
   for_each_hop(schedule, step, [&](const Route& route, std::size_t hop) {
