@@ -10,17 +10,19 @@ namespace {
 
 using namespace simd;
 
-/// One sequence of queries and of keys (either may be missing), one key head, all query heads that read it. Tiles of queries run outside, so that
-/// dq stays in the cache; dk and dv are accumulated for the whole sequence.
+constexpr std::int64_t segment_tiles = 16;  // of keys at a time: memory does not grow with them
+
+/// One sequence of queries and of keys (either may be missing), one key head, all query heads that read it. A segment of keys, whose dk and dv are
+/// accumulated, meets tile after tile of queries; between segments dq waits in `dq_state`.
 template <class T>
 class BackwardTask {
  public:
-  BackwardTask(const AttentionBackward& call, const Side& queries, const Side& keys, const Ranges& ranges, std::int64_t query_sequence,
-               std::int64_t key_sequence, std::int64_t kv_head)
-      : call_(call), queries_(queries), keys_(keys), ranges_(ranges), query_sequence_(query_sequence), key_sequence_(key_sequence), kv_head_(kv_head),
+  BackwardTask(const AttentionBackward& call, const Tensor& dq_state, const Side& queries, const Side& keys, const Ranges& ranges,
+               std::int64_t query_sequence, std::int64_t key_sequence, std::int64_t kv_head)
+      : call_(call), dq_state_(dq_state), queries_(queries), keys_(keys), ranges_(ranges), query_sequence_(query_sequence), kv_head_(kv_head),
         width_(call.spec.head_width), stride_(padded_width(width_)), group_(call.spec.heads / call.spec.kv_heads),
         runtime_(call.q.matrix.runtime()) {
-    if (key_sequence >= 0) rows_ = call.keys.sequences[static_cast<std::size_t>(key_sequence)];
+    if (key_sequence >= 0) take_keys(keys.first_tile[static_cast<std::size_t>(key_sequence)], keys.first_tile[static_cast<std::size_t>(key_sequence) + 1]);
     const std::int64_t pair = query_tile * key_tile;
     query_ = floats(query_tile * stride_), based_ = floats(query_tile * stride_), dquery_ = floats(query_tile * stride_);
     part_ = floats(query_tile * stride_), staging_ = floats(key_tile * stride_);
@@ -36,35 +38,43 @@ class BackwardTask {
   }
 
   void run() {
-    if (key_sequence_ >= 0) begin_keys();
-    if (query_sequence_ >= 0) {
-      const std::int64_t begin = queries_.first_tile[static_cast<std::size_t>(query_sequence_)], end = queries_.first_tile[static_cast<std::size_t>(query_sequence_) + 1];
-      for (std::int64_t t = begin; t < end; ++t) {
-        for (std::int64_t g = 0; g < group_; ++g) query_rows(t, kv_head_ * group_ + g);
-      }
-    }
-    if (key_sequence_ >= 0) end_keys();
+    const std::int64_t end = last_tile_;
+    do {
+      last_tile_ = std::min(first_tile_ + segment_tiles, end);
+      last_segment_ = last_tile_ == end;
+      if (first_tile_ < last_tile_) begin_keys();
+      if (query_sequence_ >= 0) meet_queries();
+      if (first_tile_ < last_tile_) end_keys();
+      first_tile_ = last_tile_;
+      first_segment_ = false;
+    } while (!last_segment_);
   }
 
  private:
   float* floats(std::int64_t count) { return take<float>(memory_, runtime_, count); }
 
-  void begin_keys() {
-    first_tile_ = keys_.first_tile[static_cast<std::size_t>(key_sequence_)], last_tile_ = keys_.first_tile[static_cast<std::size_t>(key_sequence_) + 1];
-    const std::int64_t slots = last_tile_ - first_tile_;
+  /// Memory for a segment of them.
+  void take_keys(std::int64_t first, std::int64_t last) {
+    first_tile_ = first, last_tile_ = last;
+    const std::int64_t slots = std::min(segment_tiles, last - first);
     const auto space = [&](std::int64_t each) { return take<Word<T>>(memory_, runtime_, slots * each); };
     packed_ = {width_, space(PackedKeys<T>::transposed_words(width_)), space(PackedKeys<T>::row_words(width_)),
                space(PackedKeys<T>::transposed_words(width_)), nullptr};
-    packed_tiles_.assign(static_cast<std::size_t>(slots), false);
-    dkey_ = floats(rows_.count * stride_), dvalue_ = floats(rows_.count * stride_);
-    load_state(call_.dk_state, call_.key_stage.first, rows_.first, rows_.count, call_.spec.kv_heads, kv_head_, dkey_);
-    load_state(call_.dv_state, call_.key_stage.first, rows_.first, rows_.count, call_.spec.kv_heads, kv_head_, dvalue_);
+    dkey_ = floats(slots * key_tile * stride_), dvalue_ = floats(slots * key_tile * stride_);
+  }
+
+  void begin_keys() {
+    const TokenTile &first = keys_.tiles[static_cast<std::size_t>(first_tile_)], &last = keys_.tiles[static_cast<std::size_t>(last_tile_ - 1)];
+    first_key_ = first.first, key_count_ = last.first + last.count - first.first;
+    packed_tiles_.assign(static_cast<std::size_t>(last_tile_ - first_tile_), false);
+    load_state(call_.dk_state, call_.key_stage.first, first_key_, key_count_, call_.spec.kv_heads, kv_head_, dkey_);
+    load_state(call_.dv_state, call_.key_stage.first, first_key_, key_count_, call_.spec.kv_heads, kv_head_, dvalue_);
   }
 
   void end_keys() {
     if (!call_.key_stage.last) {
-      store_state(call_.dk_state, rows_.first, rows_.count, call_.spec.kv_heads, kv_head_, dkey_);
-      store_state(call_.dv_state, rows_.first, rows_.count, call_.spec.kv_heads, kv_head_, dvalue_);
+      store_state(call_.dk_state, first_key_, key_count_, call_.spec.kv_heads, kv_head_, dkey_);
+      store_state(call_.dv_state, first_key_, key_count_, call_.spec.kv_heads, kv_head_, dvalue_);
       return;
     }
     if (call_.dk.dtype() == Dtype::f32) {
@@ -76,24 +86,32 @@ class BackwardTask {
 
   template <class Out>
   void write_keys() {
-    rotate_rows_back(dkey_, stride_, keys_.factors, rows_.first, rows_.count, width_, 1.0F,
-                     call_.dk.template data<Out>() + rows_.first * call_.dk.stride() + kv_head_ * width_, call_.dk.stride());
-    rotate_rows_back(dvalue_, stride_, RowFactors{}, rows_.first, rows_.count, width_, 1.0F,
-                     call_.dv.template data<Out>() + rows_.first * call_.dv.stride() + kv_head_ * width_, call_.dv.stride());
+    rotate_rows_back(dkey_, stride_, keys_.factors, first_key_, key_count_, width_, 1.0F,
+                     call_.dk.template data<Out>() + first_key_ * call_.dk.stride() + kv_head_ * width_, call_.dk.stride());
+    rotate_rows_back(dvalue_, stride_, RowFactors{}, first_key_, key_count_, width_, 1.0F,
+                     call_.dv.template data<Out>() + first_key_ * call_.dv.stride() + kv_head_ * width_, call_.dv.stride());
   }
 
-  /// One tile of queries of one head against all keys it sees.
+  void meet_queries() {
+    const std::int64_t begin = queries_.first_tile[static_cast<std::size_t>(query_sequence_)], end = queries_.first_tile[static_cast<std::size_t>(query_sequence_) + 1];
+    for (std::int64_t t = begin; t < end; ++t) {
+      for (std::int64_t g = 0; g < group_; ++g) query_rows(t, kv_head_ * group_ + g);
+    }
+  }
+
+  /// One tile of queries of one head against the keys of the segment that it sees.
   void query_rows(std::int64_t t, std::int64_t head) {
     const TokenTile& queries = queries_.tiles[static_cast<std::size_t>(t)];
     const bool decays = !call_.spec.log_decay.empty();
+    const bool opens = call_.query_stage.first && first_segment_, closes = call_.query_stage.last && last_segment_;
     const float scale = static_cast<float>(call_.spec.scale) * log2_e;
-    load_state(call_.dq_state, call_.query_stage.first, queries.first, queries.count, call_.spec.heads, head, dquery_);
+    const auto take_up = [&] { load_state(dq_state_, opens, queries.first, queries.count, call_.spec.heads, head, dquery_); };
     bool prepared = false;
     for (std::int64_t k = first_tile_; k < last_tile_; ++k) {
       const TokenTile& keys = keys_.tiles[static_cast<std::size_t>(k)];
       const TileMask mask = make_mask(ranges_.rows.data(), ranges_.tiles[static_cast<std::size_t>(t)], queries, keys);
       if (!mask.any()) continue;
-      if (!prepared) prepare(queries, head, scale);
+      if (!prepared) take_up(), prepare(queries, head, scale);
       prepared = true;
       const std::int64_t slot = k - first_tile_;
       if (!packed_tiles_[static_cast<std::size_t>(slot)]) packed_.pack(slot, keys, call_.k, call_.v, kv_head_, keys_.factors, staging_);
@@ -102,8 +120,12 @@ class BackwardTask {
       meet(queries, keys, mask, slot, head, decays ? part_ : dquery_);
     }
     if (decays) add_part(queries);
-    if (!call_.query_stage.last) {
-      store_state(call_.dq_state, queries.first, queries.count, call_.spec.heads, head, dquery_);
+    if (!prepared) {
+      if (!opens && !closes) return;
+      take_up();
+    }
+    if (!closes) {
+      store_state(dq_state_, queries.first, queries.count, call_.spec.heads, head, dquery_);
       return;
     }
     rotate_rows_back(dquery_, stride_, queries_.factors, queries.first, queries.count, width_, scale,
@@ -161,7 +183,7 @@ class BackwardTask {
     const Right<T> doutput_rows{doutput_rows_, words<T>(queries.count), width_}, query_rows{query_rows_, words<T>(queries.count), width_};
     for (const Strip& s : mask.strips()) {
       const std::int64_t first = s.first_row / together, last = words<T>(s.last_row), at = first * key_tile + s.first_column;
-      const std::int64_t seen = s.last_column - s.first_column, key = (keys.first - rows_.first + s.first_column) * stride_;
+      const std::int64_t seen = s.last_column - s.first_column, key = (keys.first - first_key_ + s.first_column) * stride_;
       tile_product<T>(seen, {weights_transposed() + at, 1, key_tile}, doutput_rows, first, last, 0, width_, dvalue_ + key, stride_, true);
       tile_product<T>(seen, {dscores_transposed() + at, 1, key_tile}, query_rows, first, last, 0, width_, dkey_ + key, stride_, true);
       const std::int64_t first_word = s.first_column / together, step = key_tile / together;
@@ -235,13 +257,15 @@ class BackwardTask {
   }
 
   const AttentionBackward& call_;
+  const Tensor& dq_state_;
   const Side &queries_, &keys_;
   const Ranges& ranges_;
-  std::int64_t query_sequence_, key_sequence_, kv_head_;
+  std::int64_t query_sequence_, kv_head_;
   std::int64_t width_, stride_, group_;
   Runtime& runtime_;
-  TokenTable::Sequence rows_{0, 0, 0};
-  std::int64_t first_tile_ = 0, last_tile_ = 0, key_base_ = -1;  // positions are never negative
+  std::int64_t first_tile_ = 0, last_tile_ = 0, first_key_ = 0, key_count_ = 0;  // of the segment; none without keys
+  bool first_segment_ = true, last_segment_ = true;
+  std::int64_t key_base_ = -1;  // positions are never negative
   std::vector<Tensor> memory_;
   std::vector<bool> packed_tiles_;
   std::vector<float> factors_;
@@ -251,6 +275,12 @@ class BackwardTask {
   Word<T>*left_, *query_rows_, *doutput_rows_, *weight_pairs_ = nullptr, *dscore_pairs_ = nullptr;
   T* dscore_rows_ = nullptr;
 };
+
+std::int64_t most_tiles(const Side& side) {
+  std::int64_t most = 0;
+  for (std::size_t s = 1; s < side.first_tile.size(); ++s) most = std::max(most, side.first_tile[s] - side.first_tile[s - 1]);
+  return most;
+}
 
 }  // namespace
 
@@ -268,10 +298,12 @@ void attention_backward(const AttentionBackward& call) {
   for (std::size_t s = 0; s < met.size(); ++s) {
     if (!met[s]) pairs.emplace_back(-1, static_cast<std::int64_t>(s));
   }
+  Tensor dq_state = call.dq_state;
+  if (!dq_state.defined() && most_tiles(keys) > segment_tiles) dq_state = Tensor(runtime, call.doutput.shape(), Dtype::f32);
   with_type(call.q.dtype(), [&]<class T>(Type<T>) {
     parallel_tasks(static_cast<std::int64_t>(pairs.size()) * call.spec.kv_heads, [&](std::int64_t task) {
       const auto& [q, k] = pairs[static_cast<std::size_t>(task / call.spec.kv_heads)];
-      BackwardTask<T>(call, queries, keys, ranges, q, k, task % call.spec.kv_heads).run();
+      BackwardTask<T>(call, dq_state, queries, keys, ranges, q, k, task % call.spec.kv_heads).run();
     });
   });
 }

@@ -56,6 +56,11 @@ std::vector<AttentionProblem> problems() {
   for (const Tables& tables : {cached, one_more, strangers, ahead, no_rows, no_queries, no_keys})
     for (const char* method : {"xpos", "alibi"}) add(method, "causal", 0, 4, 2, 16, tables);
   add("xpos", "sink_window", 60, 4, 2, 16, cached);
+  // Keys in several segments, some of which some queries do not see.
+  const Tables many_keys{"many_keys", make_table({{0, clusters({100, 4300, 9050}, 60)}, {1, consecutive(30, 4400)}}),
+                         make_table({{0, consecutive(9200)}, {1, consecutive(4430)}, {2, consecutive(4200)}})};
+  for (const char* method : {"none", "xpos", "alibi"}) add(method, "causal", 0, 2, 1, 16, many_keys);
+  add("xpos", "window", 300, 2, 2, 16, many_keys);
   // One and seven and a hundred tokens; many heads on one key head.
   for (const std::int64_t count : {1, 7, 100}) add("xpos", "causal", 0, 3, 1, 20, same(fmt::format("t{}", count), {{0, consecutive(count)}}));
   add("rope", "causal", 0, 8, 1, 16, same("t100", {{0, consecutive(100)}}));
