@@ -143,10 +143,10 @@ class BackwardPass {
         lse_(lse),
         delta_(delta),
         travels_(tables.schedule.steps() > 0),
-        blocks_((travels_ ? 2 : 1) + used_blocks(tables.schedule, ring.rank())),
+        own_keys_(pieces_of(tables.partition.place_chunks(ring.rank()))),
+        blocks_((travels_ ? own_keys_.earlier.size() + own_keys_.later.size() : 1) + used_blocks(tables.schedule, ring.rank())),
         stages_(blocks_),
-        dqkv_(backend.runtime(), qkv.shape(), qkv.dtype()) {
-    own_ = gradients_of(qkv.rows());
+        own_(gradients_of(qkv.rows())) {
     if (blocks_ > 1) dq_state_ = Tensor(backend.runtime(), doutput.shape(), statistics_dtype(qkv.dtype()));
   }
 
@@ -162,6 +162,16 @@ class BackwardPass {
   }
 
  private:
+  /// Own keys, a part at a time: what is computed of them apart shall not grow with the sequence.
+  struct Pieces {
+    std::vector<RowSet> earlier, later;
+  };
+  static Pieces pieces_of(const std::vector<Chunk>& chunks) {
+    constexpr std::int64_t most = 8192;
+    const auto [earlier, later] = halves(chunks);
+    return {cut(earlier, most), cut(later, most)};
+  }
+
   void travel(const Columns& own) {
     const Schedule& schedule = tables_.schedule;
     const int steps = schedule.steps();
@@ -170,9 +180,8 @@ class BackwardPass {
     std::vector<GradientStep> gradients(lanes);
     const auto lane = [&](int step) { return static_cast<std::size_t>(step) % lanes; };
     backend_.fill(own_, 0.0);
-    const auto [earlier, later] = halves(tables_.partition.place_chunks(ring_.rank()));
     KeyStep keys = start_keys(ring_, schedule, 0, own, {});
-    differentiate_own(own, later);  // few queries see these; what most of them see is kept for the end
+    for (const RowSet& rows : own_keys_.later) differentiate_own(own, rows);  // few queries see these; what most of them see is kept for the end
     for (int step = 0; step < steps; ++step) {
       keys.messages.wait();
       std::vector<Block>& here = held[lane(step)];
@@ -190,7 +199,9 @@ class BackwardPass {
       collect(gradients[lane(step)], here);
       gradients[lane(step)] = start_gradients(ring_, schedule, step, here, own_);
     }
-    differentiate_own(own, earlier);
+    held.clear();
+    keys = {};
+    for (const RowSet& rows : own_keys_.earlier) differentiate_own(own, rows);
     for (int last = steps - schedule.lanes; last < steps; ++last) collect(gradients[lane(last)], {});
   }
 
@@ -201,6 +212,8 @@ class BackwardPass {
 
   void differentiate(const KeySide& side, const Tensor& dkv) {
     const std::int64_t width = dkv.row_elements() / 2;
+    const BlockStage stage = stages_.next();
+    if (stage.last) dqkv_ = Tensor(backend_.runtime(), qkv_.shape(), qkv_.dtype());
     const AttentionBackward call{.spec = tables_.own.spec,
                                  .queries = tables_.own.tokens,
                                  .keys = side.tokens,
@@ -213,12 +226,12 @@ class BackwardPass {
                                  .doutput = doutput_,
                                  .lse = lse_,
                                  .delta = delta_,
-                                 .query_stage = stages_.next(),
+                                 .query_stage = stage,
                                  .key_stage = {},
                                  .dq_state = dq_state_,
                                  .dk_state = {},
                                  .dv_state = {},
-                                 .dq = split_columns(tables_.own.spec, dqkv_).query,
+                                 .dq = stage.last ? split_columns(tables_.own.spec, dqkv_).query : Columns(),
                                  .dk = {dkv, 0, width},
                                  .dv = {dkv, width, width}};
     check(call);
@@ -227,7 +240,7 @@ class BackwardPass {
 
   /// Some of the own keys.
   void differentiate_own(const Columns& own, const RowSet& rows) {
-    const MemoryPurpose purpose("attention: half of the own keys");
+    const MemoryPurpose purpose("attention: a part of the own keys");
     const Tensor gradients = gradients_of(count(rows));
     differentiate(side_of(tables_, ring_.rank(), rows, pack_rows(own, rows)), gradients);
     add_rows(backend_, gradients, rows, own_);
@@ -258,9 +271,12 @@ class BackwardPass {
   const SequenceTables& tables_;
   const Tensor &qkv_, &doutput_, &lse_, &delta_;
   bool travels_;
+  Pieces own_keys_;
   std::size_t blocks_;
   Stages stages_;
-  Tensor dqkv_, own_, dq_state_;
+  Tensor own_;             ///< [N, 2 W]: gradients of own keys and values
+  Tensor dq_state_;        ///< [N, H E]
+  Tensor dqkv_;            ///< from the last block on
 };
 
 }  // namespace

@@ -6,8 +6,8 @@
 /// values travel as [rows, 2 W] in the working dtype; the state between blocks is f32. Backward: keys and values travel again. What a stop
 /// adds to their gradients is computed apart, [rows, 2 W] in f32, while what stops before it added arrives; the sum goes on behind the
 /// keys, and home from the last stop. A part of the own keys is kept for the end, so that there is something to compute while the last
-/// gradients come home. No more than three rounds' rows are held. Bytes: Traffic::rows x 2 W x size of the working dtype forward; backward
-/// the same, and Traffic::gradients x 2 W x 4 (8 with f64).
+/// gradients come home; own keys are met some thousands at a time. No more than three rounds' rows are held. Bytes: Traffic::rows x 2 W x
+/// size of the working dtype forward; backward the same, and Traffic::gradients x 2 W x 4 (8 with f64).
 #pragma once
 
 #include <functional>

@@ -61,6 +61,24 @@ RowSet subtract(const RowSet& a, const RowSet& b) {
   return rest;
 }
 
+std::vector<RowSet> cut(const RowSet& rows, std::int64_t most) {
+  std::vector<RowSet> parts(1);
+  std::int64_t room = most;
+  for (RowSpan span : rows) {
+    while (span.first < span.last) {
+      if (room == 0) {
+        parts.emplace_back();
+        room = most;
+      }
+      const std::int64_t last = std::min(span.last, span.first + room);
+      parts.back().push_back({span.first, last});
+      room -= last - span.first;
+      span.first = last;
+    }
+  }
+  return parts;
+}
+
 RowSet places_within(const RowSet& whole, const RowSet& part) {
   RowSet places;
   std::int64_t before = 0;

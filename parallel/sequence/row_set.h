@@ -22,6 +22,8 @@ RowSet unite(const RowSet& a, const RowSet& b);
 RowSet intersect(const RowSet& a, const RowSet& b);
 /// Rows of `a` that are not in `b`.
 RowSet subtract(const RowSet& a, const RowSet& b);
+/// In sets of at most `most` rows, in order; at least one.
+std::vector<RowSet> cut(const RowSet& rows, std::int64_t most);
 /// Where the rows of `part` stand in a buffer that holds the rows of `whole`, one after the other. `part` must lie in `whole`.
 RowSet places_within(const RowSet& whole, const RowSet& part);
 

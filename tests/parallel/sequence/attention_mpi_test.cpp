@@ -1,4 +1,5 @@
 // Attention over a ring of ranks equals that of one rank: reference backend in f64, so that every pair of rows must be met exactly once.
+#include <algorithm>
 #include <array>
 #include <cmath>
 
@@ -77,6 +78,25 @@ TEST_F(SequenceAttention, AWindowLongerThanAChunkAndAFewSinksReachAcrossSeveralP
         for (const Exchange exchange : {Exchange::ring, Exchange::halo, Exchange::automatic})
           compare(problem, kind, exchange, fmt::format("extent {}", window));
       }
+    }
+  }
+}
+
+/// Own keys are met in several parts, arriving ones in several segments.
+TEST_F(SequenceAttention, ManyRowsOnARankEqualOneRank) {
+  const auto cpu = make_cpu_backend();
+  const std::int64_t rows = std::min(ring_.size(), 2) * 18000;
+  const AttentionProblem problem = self_problem("xpos", "window", 40, 1, 1, 8, {{0, consecutive(rows)}});
+  const WholeInputs inputs = whole_inputs(problem, 11);
+  const WholeResult expected = run_whole(*cpu, Dtype::f32, problem, inputs);
+  for (const PartitionKind kind : {PartitionKind::contiguous, PartitionKind::zigzag}) {
+    for (const Exchange exchange : {Exchange::ring, Exchange::halo}) {
+      SCOPED_TRACE(fmt::format("{} {}", name_of(kind), name_of(exchange)));
+      const auto tables = make_tables(*cpu, Dtype::f32, problem, kind, exchange, ring_.rank(), ring_.size());
+      const WholeResult ours = run_on_ring(*cpu, Dtype::f32, problem, inputs, ring_, tables);
+      const auto own = row_indices(tables->partition.place_chunks(ring_.rank()));
+      EXPECT_LT(relative_error(ours.output, rows_of(expected.output, own, 8)), tolerance::f32_attention);
+      EXPECT_LT(relative_error(ours.dqkv, rows_of(expected.dqkv, own, 24)), tolerance::f32_attention_backward);
     }
   }
 }

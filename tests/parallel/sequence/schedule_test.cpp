@@ -28,6 +28,14 @@ TEST(RowSets, AreSetsOfRows) {
   EXPECT_THROW(places_within(a, {{5, 7}}), Error);
 }
 
+TEST(RowSets, AreCutIntoSetsOfAtMostSoManyRows) {
+  const RowSet a = {{0, 5}, {8, 9}, {20, 24}};
+  EXPECT_EQ(cut(a, 3), (std::vector<RowSet>{{{0, 3}}, {{3, 5}, {8, 9}}, {{20, 23}}, {{23, 24}}}));
+  EXPECT_EQ(cut(a, 5), (std::vector<RowSet>{{{0, 5}}, {{8, 9}, {20, 24}}}));
+  EXPECT_EQ(cut(a, 100), (std::vector<RowSet>{a}));
+  EXPECT_EQ(cut({}, 3), std::vector<RowSet>(1));
+}
+
 TEST(Partition, EveryRowHasOneRankAndTablesAreValid) {
   const TokenTable whole = unequal();
   for (const PartitionKind kind : kinds) {
