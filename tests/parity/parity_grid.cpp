@@ -24,12 +24,12 @@ namespace {
 
 const char* const usage = R"(parity_grid: the same numbers on every mesh
 
-  mpirun -n 8 parity_grid [--quick] [--only SUBSTRING] [--table FILE.md]
+  mpirun -n 8 parity_grid [--quick] [--only SUBSTRING] [--passed LINES] [--table FILE.md]
 )";
 
 struct Arguments {
   std::vector<std::string> only;
-  std::string table, directory = std::filesystem::temp_directory_path().string();
+  std::string table, passed, directory = std::filesystem::temp_directory_path().string();
   std::int64_t every = 1;
   bool quick = false, list = false, trace = false;
 };
@@ -46,6 +46,8 @@ class Grid {
     std::vector<Case> sample;
     for (std::size_t n = 0; n < cases_.size(); n += static_cast<std::size_t>(arguments.every)) sample.push_back(cases_[n]);
     cases_ = std::move(sample);
+    if (!arguments.passed.empty()) passed_ = read_passed(arguments.passed, cases_);
+    for (const Result& result : passed_) is_passed_.insert(result.index);
   }
 
   const std::vector<Case>& cases() const { return cases_; }
@@ -53,6 +55,7 @@ class Grid {
   /// Everybody's results. Collective.
   std::vector<Result> run() {
     place_.emplace(world_, arguments_.directory);
+    if (world_->rank() == 0) results_ = passed_;
     run_references();
     for (int size = 1; size <= world_->size(); ++size) run_size(size);
     std::vector<Result> all = gather(results_, *world_);
@@ -67,8 +70,8 @@ class Grid {
   void run_references() {
     std::vector<const Case*> wanted;
     std::set<std::string> names;
-    for (const Case& which : cases_) {
-      if (names.insert(which.reference()).second) wanted.push_back(&which);
+    for (std::size_t n = 0; n < cases_.size(); ++n) {
+      if (!is_passed_.contains(n) && names.insert(cases_[n].reference()).second) wanted.push_back(&cases_[n]);
     }
     const Context alone;
     std::vector<double> mine;
@@ -89,7 +92,7 @@ class Grid {
   void run_size(int size) {
     std::vector<std::size_t> indices;
     for (std::size_t n = 0; n < cases_.size(); ++n) {
-      if (cases_[n].mesh.ranks() == size) indices.push_back(n);
+      if (cases_[n].mesh.ranks() == size && !is_passed_.contains(n)) indices.push_back(n);
     }
     if (indices.empty()) return;
     const int groups = world_->size() / size, group = world_->rank() / size;
@@ -136,6 +139,8 @@ class Grid {
   const Arguments& arguments_;
   std::shared_ptr<Communicator> world_;
   std::vector<Case> cases_;
+  std::vector<Result> passed_;
+  std::set<std::size_t> is_passed_;
   std::optional<Workplace> place_;
   std::map<std::string, Outcome> references_;
   std::map<std::string, Tensors> expected_;
@@ -150,6 +155,7 @@ int run(const std::vector<std::string>& given, const std::shared_ptr<Communicato
             {"every", &arguments.every, "of those, only each so many", "cases"},
             {"list", &arguments.list, "print the cases, run none", "", "", {}, true},
             {"trace", &arguments.trace, "say which case begins", "", "", {}, true},
+            {"passed", &arguments.passed, "what an earlier run printed: cases that passed there are not run again", "file"},
             {"table", &arguments.table, "write a table", "file"},
             {"directory", &arguments.directory, "where runs lie meanwhile", "directory"}});
   const bool first = world->rank() == 0;

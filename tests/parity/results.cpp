@@ -4,6 +4,8 @@
 #include <cmath>
 #include <fstream>
 #include <functional>
+#include <map>
+#include <regex>
 #include <span>
 #include <sstream>
 
@@ -58,6 +60,27 @@ std::string describe(const Case& which, const Result& result) {
       fmt::format("loss {:.1e} norm {:.1e} gradient {:.1e} parameter {:.1e}", e.loss, e.gradient_norm, e.gradient, e.parameter);
   return fmt::format("{:<4} {:<100} {}{}\n", result.failure.empty() ? "ok" : "FAIL", which.describe(), numbers,
                      result.failure.empty() ? "" : "\n     " + result.failure);
+}
+
+std::vector<Result> read_passed(const std::filesystem::path& path, const std::vector<Case>& cases) {
+  std::map<std::string, std::size_t> index;
+  for (const Case& which : cases) index.emplace(which.describe(), index.size());
+  std::ifstream lines(path);
+  require_usage(lines.good(), "--passed {} cannot be read", path.string());
+  std::vector<Result> results;
+  for (std::string line; std::getline(lines, line);) {
+    std::smatch parts;
+    static const std::regex form(R"(ok +(.*?) +loss (\S+) norm (\S+) gradient (\S+) parameter (\S+))");
+    if (!std::regex_match(line, parts, form)) continue;
+    const auto found = index.find(parts[1]);
+    if (found == index.end()) continue;
+    Result result;
+    result.index = found->second;
+    result.errors = {std::stod(parts[2]), std::stod(parts[3]), std::stod(parts[4]), std::stod(parts[5]), "", ""};
+    results.push_back(result);
+    index.erase(found);
+  }
+  return results;
 }
 
 std::vector<Result> gather(const std::vector<Result>& mine, Communicator& world) {

@@ -20,6 +20,9 @@ struct Result {
 /// One line for people.
 std::string describe(const Case& which, const Result& result);
 
+/// The cases that passed by the lines of an earlier run, cut off or not; lines of other cases are passed over.
+std::vector<Result> read_passed(const std::filesystem::path& lines, const std::vector<Case>& cases);
+
 /// Everybody's results on every rank, by index. Collective.
 std::vector<Result> gather(const std::vector<Result>& mine, Communicator& world);
 
