@@ -3,8 +3,8 @@
 ///   two_hosts.sh run 1 ring_overlap [PRECISION [TOKENS...]]      fp32 or bf16; tokens of the whole sequence (default fp32 4096 6144 8192)
 ///
 /// XPOS, causal, zigzag, 8 heads of 64. A line per length, medians over turns that alternate: seconds of computing alone (messages are
-/// taken as they are sent, without leaving the rank), of the messages alone (the same ones, in the same order), of the real thing, and what that
-/// is in units of the larger of the two. 1 is perfect; no overlap is their sum.
+/// taken as they are sent, without leaving the rank), of the messages alone (the same ones, in the same order), of the real thing, and what
+/// that is in units of the larger of the two. 1 is perfect; no overlap is their sum.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -101,8 +101,9 @@ class Experiment {
     }
     const double c = median(computing), t = median(transfer), b = median(both);
     if (ring_->rank() != 0) return;
-    fmt::print("{} tokens: compute {:.4f} s, transfer {:.4f} s ({:.2f} of it), their sum {:.4f} s, ring attention {:.4f} s: {:.3f} x the larger\n",
-               tokens_, c, t, t / c, c + t, b, b / std::max(c, t));
+    fmt::print(
+        "{} tokens: compute {:.4f} s, transfer {:.4f} s ({:.2f} of it), their sum {:.4f} s, ring attention {:.4f} s: {:.3f} x the larger\n",
+        tokens_, c, t, t / c, c + t, b, b / std::max(c, t));
     std::fflush(stdout);
   }
 

@@ -1,11 +1,13 @@
+#include <sys/mman.h>
+
 #include <algorithm>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <map>
 #include <mutex>
-#include <new>
 
 #include "framework/base/error.h"
+#include "framework/device/block_pool.h"
 #include "framework/device/runtime.h"
 
 namespace lexring {
@@ -36,6 +38,7 @@ class MemoryAccount {
     at_peak_ = shares_;
   }
   const MemoryUse& use() const { return use_; }
+  const std::vector<MemoryShare>& now() const { return shares_; }
   const std::vector<MemoryShare>& at_peak() const { return at_peak_; }
 
  private:
@@ -43,16 +46,64 @@ class MemoryAccount {
   std::vector<MemoryShare> shares_, at_peak_;
 };
 
-/// Freed blocks by size. A request takes the smallest block that is at most an eighth too large.
+std::vector<MemoryShare> largest_first(std::vector<MemoryShare> shares) {
+  std::stable_sort(shares.begin(), shares.end(), [](const MemoryShare& a, const MemoryShare& b) { return a.bytes > b.bytes; });
+  return shares;
+}
+
+constexpr std::size_t huge_page = 2 << 20;
+
+/// Whole huge pages, of which the system is asked to make use; nullptr where there are none.
+std::byte* map_memory(std::size_t bytes) {
+  void* const mapped = mmap(nullptr, bytes + huge_page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapped == MAP_FAILED) return nullptr;
+  auto* const begin = static_cast<std::byte*>(mapped);
+  const std::size_t ahead = (huge_page - reinterpret_cast<std::uintptr_t>(begin) % huge_page) % huge_page;
+  if (ahead > 0) munmap(begin, ahead);
+  if (ahead < huge_page) munmap(begin + ahead + bytes, huge_page - ahead);
+  madvise(begin + ahead, bytes, MADV_HUGEPAGE);
+  return begin + ahead;
+}
+
+/// Small blocks lie apart, so that they do not keep large ones from growing together.
+class CpuMemory {
+ public:
+  std::byte* take(std::size_t bytes) { return pool(bytes).take(bytes); }
+  void give_back(std::byte* block, std::size_t bytes) { pool(bytes).give_back(block); }
+  std::size_t size_of(std::size_t bytes) { return pool(bytes).size_of(bytes); }
+  void trim() { small_.trim(), large_.trim(); }
+
+ private:
+  static constexpr std::size_t large = 128 << 10;
+  static BlockPool::Source source() {
+    return {map_memory, [](std::byte* memory, std::size_t bytes) { munmap(memory, bytes); }};
+  }
+  BlockPool& pool(std::size_t bytes) { return bytes < large ? small_ : large_; }
+
+  BlockPool small_{source(), alignment, huge_page}, large_{source(), 4096, huge_page};
+};
+
+/// Of every block its own, so that a sanitizer sees where it ends, and when it is gone.
+class WatchedMemory {
+ public:
+  std::byte* take(std::size_t bytes) { return static_cast<std::byte*>(std::aligned_alloc(alignment, size_of(bytes))); }
+  void give_back(std::byte* block, std::size_t /*bytes*/) { std::free(block); }
+  std::size_t size_of(std::size_t bytes) { return std::max<std::size_t>((bytes + alignment - 1) / alignment * alignment, alignment); }
+  void trim() {}
+};
+
+#ifdef __SANITIZE_ADDRESS__
+using Memory = WatchedMemory;
+#else
+using Memory = CpuMemory;
+#endif
+
 class CpuRuntime final : public Runtime {
  public:
-  ~CpuRuntime() override { trim(); }
-
   Device device() const override { return {}; }
 
   std::shared_ptr<std::byte> allocate(std::size_t bytes) override {
-    const std::size_t wanted = std::max<std::size_t>((bytes + alignment - 1) / alignment * alignment, alignment);
-    const Block block = take(wanted);
+    const Block block = take(bytes);
 #ifndef NDEBUG
     std::memset(block.memory, 0xff, block.size);
 #endif
@@ -72,9 +123,7 @@ class CpuRuntime final : public Runtime {
   }
   std::vector<MemoryShare> shares_at_peak() const override {
     const std::scoped_lock lock(mutex_);
-    std::vector<MemoryShare> shares = account_.at_peak();
-    std::stable_sort(shares.begin(), shares.end(), [](const MemoryShare& a, const MemoryShare& b) { return a.bytes > b.bytes; });
-    return shares;
+    return largest_first(account_.at_peak());
   }
   void reset_peak() override {
     const std::scoped_lock lock(mutex_);
@@ -82,8 +131,7 @@ class CpuRuntime final : public Runtime {
   }
   void trim() override {
     const std::scoped_lock lock(mutex_);
-    for (auto& [size, block] : free_) std::free(block);
-    free_.clear();
+    memory_.trim();
   }
 
  private:
@@ -93,29 +141,33 @@ class CpuRuntime final : public Runtime {
     MemoryAccount::Place place;
   };
 
-  Block take(std::size_t wanted) {
+  Block take(std::size_t bytes) {
     const std::scoped_lock lock(mutex_);
-    std::byte* memory = nullptr;
-    std::size_t size = wanted;
-    if (const auto it = free_.lower_bound(wanted); it != free_.end() && it->first <= wanted + wanted / 8) {
-      std::tie(size, memory) = *it;
-      free_.erase(it);
-    } else {
-      memory = static_cast<std::byte*>(std::aligned_alloc(alignment, wanted));
-    }
-    require(memory != nullptr, "no memory for a tensor of {} MiB; {} MiB are held by tensors. Lower train.micro_batch or train.length, or use "
-            "train.recompute = block", wanted >> 20, account_.use().current >> 20);
+    std::byte* const memory = memory_.take(bytes);
+    if (memory == nullptr) no_memory(bytes);
+    const std::size_t size = memory_.size_of(bytes);
     return {memory, size, account_.take(MemoryPurpose::current(), size)};
   }
 
   void give_back(const Block& block) {
     const std::scoped_lock lock(mutex_);
     account_.give_back(block.place, block.size);
-    free_.emplace(block.size, block.memory);
+    memory_.give_back(block.memory, block.size);
+  }
+
+  [[noreturn]] void no_memory(std::size_t bytes) const {
+    std::string holders;
+    for (const MemoryShare& share : largest_first(account_.now())) {
+      if (share.bytes >> 20 > 0) holders += fmt::format("{}{} {} MiB", holders.empty() ? "" : ", ", share.purpose, share.bytes >> 20);
+    }
+    fail(
+        "no memory for a tensor of {} MiB; tensors hold {} MiB ({}). Lower train.micro_batch or train.length, or use train.recompute = "
+        "block",
+        bytes >> 20, account_.use().current >> 20, holders);
   }
 
   mutable std::mutex mutex_;
-  std::multimap<std::size_t, std::byte*> free_;
+  Memory memory_;
   MemoryAccount account_;
 };
 
