@@ -9,7 +9,7 @@
 
 #include "framework/optim/clip.h"
 #include "jobs/model_state.h"
-#include "jobs/progress.h"
+#include "jobs/progress_bar.h"
 #include "parallel/checkpoint/agree.h"
 
 namespace lexring {
@@ -191,7 +191,7 @@ void Trainer::run() {
     directory_.write_config(to_ini(options_));
     log.emplace(directory_.metrics(), resumed_step_);
   }
-  std::optional<Progress> progress;
+  std::optional<ProgressBar> progress;
   const auto begin_progress = [&] {
     progress.emplace("training", o.train.minutes > 0 ? 0 : static_cast<std::uint64_t>(o.train.steps),
                      static_cast<std::uint64_t>(state_.step));

@@ -16,7 +16,7 @@
 #include "jobs/mesh_setup.h"
 #include "jobs/model_state.h"
 #include "jobs/options.h"
-#include "jobs/progress.h"
+#include "jobs/progress_bar.h"
 #include "jobs/report.h"
 
 namespace lexring {
@@ -144,10 +144,10 @@ RunMesh mesh_of(const std::shared_ptr<Communicator>& world, const Arguments& arg
 /// All cells; collective.
 void measure_all(EvaluationResults& results, const Arguments& args, const Options& options, Transformer& model, const Context& context,
                  const Dataset& dataset) {
-  const Stream stream{results.tokens, args.documents == "mask" ? Documents::mask : Documents::ignore, args.chunk};
+  const TokenStream stream{results.tokens, args.documents == "mask" ? Documents::mask : Documents::ignore, args.chunk};
   const std::int64_t ranks = context.axis(Axis::dp).size();
   std::int64_t done_cells = 0, done = 0;
-  Progress progress("evaluate", static_cast<std::uint64_t>(results.tokens) * args.lengths.size() * args.patterns.size());
+  ProgressBar progress("evaluate", static_cast<std::uint64_t>(results.tokens) * args.lengths.size() * args.patterns.size());
   if (context.world().rank() != 0) progress.silence();
   progress.update(0);  // the clock starts before the first cell
   for (const std::string& name : args.patterns) {
@@ -183,7 +183,7 @@ void measure_resolutions(EvaluationResults& results, const Arguments& args, cons
   const auto backend = make_backend(args.device);
   Transformer model(options.model, runtime_of(options), context, *backend);
   load_parameters(reader, model);
-  const Stream stream{results.tokens, args.documents == "mask" ? Documents::mask : Documents::ignore, args.chunk};
+  const TokenStream stream{results.tokens, args.documents == "mask" ? Documents::mask : Documents::ignore, args.chunk};
   for (const std::int64_t length : args.resolution) {
     if (why_not(options.model, length).empty()) {
       results.resolution.push_back(measure_resolution(model, context, dataset, stream, length, resolution_texts));

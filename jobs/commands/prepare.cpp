@@ -9,7 +9,7 @@
 #include "datasets/prepare.h"
 #include "framework/base/error.h"
 #include "jobs/keys.h"
-#include "jobs/progress.h"
+#include "jobs/progress_bar.h"
 #include "jobs/stop_signal.h"
 
 namespace lexring {
@@ -70,7 +70,7 @@ int prepare_command(const std::vector<std::string>& args) {
   options.interrupted = [&] { return stop.received(); };
 
   const auto start = std::chrono::steady_clock::now();
-  std::optional<Progress> bar;
+  std::optional<ProgressBar> bar;
   const auto report = prepare(options, [&](const PrepareProgress& progress) {
     if (!bar) bar.emplace("prepare", progress.total_bytes);
     bar->update(progress.bytes,

@@ -78,7 +78,7 @@ struct Sums {
 
 class Windows {
  public:
-  Windows(Transformer& model, const Dataset& dataset, const Stream& stream, std::int64_t length)
+  Windows(Transformer& model, const Dataset& dataset, const TokenStream& stream, std::int64_t length)
       : model_(model), dataset_(dataset), stream_(stream), length_(length) {}
 
   /// Windows [first, first + count) in one forward pass.
@@ -122,7 +122,7 @@ class Windows {
 
   Transformer& model_;
   const Dataset& dataset_;
-  const Stream& stream_;
+  const TokenStream& stream_;
   std::int64_t length_;
 };
 
@@ -157,7 +157,7 @@ std::int64_t tokens_to_score(const Dataset& dataset, const std::vector<std::int6
   return about / step * step;
 }
 
-Cell measure(Transformer& model, const Context& context, const Dataset& dataset, const Stream& stream, std::int64_t length,
+Cell measure(Transformer& model, const Context& context, const Dataset& dataset, const TokenStream& stream, std::int64_t length,
              const std::function<void(std::int64_t)>& progress) {
   require_usage(stream.chunk >= 1, "--chunk {} is impossible; give 1 token or more, e.g. 4096", stream.chunk);
   Communicator& ranks = context.axis(Axis::dp);
@@ -205,7 +205,7 @@ Cell measure(Transformer& model, const Context& context, const Dataset& dataset,
   return cell;
 }
 
-Resolution measure_resolution(Transformer& model, const Context& context, const Dataset& dataset, const Stream& stream, std::int64_t length,
+Resolution measure_resolution(Transformer& model, const Context& context, const Dataset& dataset, const TokenStream& stream, std::int64_t length,
                               std::int64_t texts) {
   Communicator& ranks = context.axis(Axis::dp);
   const std::int64_t windows = stream.tokens / length;

@@ -14,7 +14,7 @@
 namespace lexring {
 
 /// The tokens [0, tokens) of a dataset, cut into windows of one length.
-struct Stream {
+struct TokenStream {
   std::int64_t tokens = 0;
   Documents documents = Documents::ignore;
   std::int64_t chunk = 4096;  ///< tokens of one forward pass, whatever the length: memory does not depend on it
@@ -29,12 +29,12 @@ std::int64_t tokens_to_score(const Dataset& dataset, const std::vector<std::int6
 /// f64 and the same on every rank afterwards. Windows shorter than a chunk are computed several at a time, longer ones chunk by chunk with
 /// a key and value cache; where ranks share sequences (cp), longer ones at once, each rank its part. Fills sums, positions, seconds and
 /// memory; summarise() does the rest. Collective. `progress` gets tokens done by this rank.
-Cell measure(Transformer& model, const Context& context, const Dataset& dataset, const Stream& stream, std::int64_t length,
+Cell measure(Transformer& model, const Context& context, const Dataset& dataset, const TokenStream& stream, std::int64_t length,
              const std::function<void(std::int64_t)>& progress = nullptr);
 
 /// Attention resolution at `length` over up to `texts` windows spread over the stream: scores averaged over texts and heads, R per layer,
 /// then averaged. The time is quadratic in the length. Collective.
-Resolution measure_resolution(Transformer& model, const Context& context, const Dataset& dataset, const Stream& stream, std::int64_t length,
+Resolution measure_resolution(Transformer& model, const Context& context, const Dataset& dataset, const TokenStream& stream, std::int64_t length,
                               std::int64_t texts);
 
 }  // namespace lexring

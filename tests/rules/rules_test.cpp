@@ -123,6 +123,26 @@ TEST(Rules, FoldersIncludeOnlyWhatIsBelowThem) {
   EXPECT_NONE(wrong, "framework <- parallel <- models <- jobs, framework <- datasets <- jobs");
 }
 
+/// Two types of one name are one type to the linker, which takes either's destructor for both.
+TEST(Rules, TypesOfANamespaceHaveNamesOfTheirOwn) {
+  const std::regex form(R"((?:^|\n)(?:namespace ([\w:]+) \{|(?:class|struct|enum class) (\w+)(?: final)?(?: : [^;{]*)? *\{))");
+  std::map<std::string, std::string> file_of;
+  std::vector<std::string> wrong;
+  for (const SourceFile& file : tree()) {
+    if (file.extension() != ".h") continue;
+    std::string space;
+    for (std::sregex_iterator it(file.code.begin(), file.code.end(), form), end; it != end; ++it) {
+      if ((*it)[1].matched) space = (*it)[1];
+      if (!(*it)[2].matched) continue;
+      const std::string name = space + "::" + it->str(2);
+      const auto [known, is_new] = file_of.emplace(name, file.path);
+      if (!is_new) wrong.push_back(name + " is in " + known->second + " and in " + file.path);
+    }
+  }
+  EXPECT_GT(file_of.size(), 100U);
+  EXPECT_NONE(wrong, "one definition of a type");
+}
+
 TEST(Rules, ForeignLibrariesStayInTheirRooms) {
   std::vector<std::string> wrong;
   for (const SourceFile& file : tree()) {

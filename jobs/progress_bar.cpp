@@ -1,4 +1,4 @@
-#include "jobs/progress.h"
+#include "jobs/progress_bar.h"
 
 #include <algorithm>
 #include <cmath>
@@ -35,7 +35,7 @@ std::string format_count(double value) {
   return fmt::format("{:.2f}G", value / 1e9);
 }
 
-Progress::Progress(std::string label, std::uint64_t total, std::uint64_t already)
+ProgressBar::ProgressBar(std::string label, std::uint64_t total, std::uint64_t already)
     : label_(std::move(label)),
       total_(total),
       already_(already),
@@ -43,11 +43,11 @@ Progress::Progress(std::string label, std::uint64_t total, std::uint64_t already
       start_(Clock::now()),
       next_(start_) {}
 
-Progress::~Progress() {
+ProgressBar::~ProgressBar() {
   if (drawn_) std::fputc('\n', stderr);
 }
 
-void Progress::update(std::uint64_t done, const std::string& note) {
+void ProgressBar::update(std::uint64_t done, const std::string& note) {
   done_ = done;
   if (silent_) return;
   const auto now = Clock::now();
@@ -62,7 +62,7 @@ void Progress::update(std::uint64_t done, const std::string& note) {
   }
 }
 
-void Progress::draw(const std::string& note) {
+void ProgressBar::draw(const std::string& note) {
   const double seconds = std::chrono::duration<double>(Clock::now() - start_).count();
   const double rate = static_cast<double>(done_ - already_) / std::max(seconds, 1e-9);
   std::string line = "\r\x1b[K" + label_ + " ";
@@ -77,7 +77,7 @@ void Progress::draw(const std::string& note) {
   drawn_ = true;
 }
 
-void Progress::print(const std::string& note) {
+void ProgressBar::print(const std::string& note) {
   const double seconds = std::chrono::duration<double>(Clock::now() - start_).count();
   const double rate = static_cast<double>(done_ - already_) / std::max(seconds, 1e-9);
   std::string line = label_ + " ";
@@ -88,7 +88,7 @@ void Progress::print(const std::string& note) {
   std::fflush(stderr);
 }
 
-void Progress::finish(const std::string& note) {
+void ProgressBar::finish(const std::string& note) {
   if (silent_) return;
   if (terminal_)
     draw(note);
