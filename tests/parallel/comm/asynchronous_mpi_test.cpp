@@ -49,7 +49,7 @@ std::span<std::byte> bytes_of(std::vector<T>& values) {
 
 template <class T>
 bool same_bits(const std::vector<T>& a, const std::vector<T>& b, std::int64_t first, std::int64_t last) {
-  return std::memcmp(a.data() + first, b.data() + first, static_cast<std::size_t>(last - first) * sizeof(T)) == 0;
+  return first == last || std::memcmp(a.data() + first, b.data() + first, static_cast<std::size_t>(last - first) * sizeof(T)) == 0;
 }
 template <class T>
 bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
