@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <optional>
+#include <set>
 
 #include "datasets/byte_stream.h"
 #include "datasets/utf8.h"
@@ -40,9 +41,18 @@ void add_file(CorpusFiles& corpus, CorpusFile file) {
 void add_directory(CorpusFiles& corpus, const std::filesystem::path& directory) {
   std::vector<std::filesystem::path> paths;
   std::error_code error;
-  std::filesystem::recursive_directory_iterator entry(directory, error), end;
+  std::set<std::filesystem::path> visited = {std::filesystem::weakly_canonical(directory)};  // links may lead back
+  std::filesystem::recursive_directory_iterator entry(directory, std::filesystem::directory_options::follow_directory_symlink, error), end;
   for (; !error && entry != end; entry.increment(error)) {
-    if (std::error_code unreadable; entry->is_regular_file(unreadable)) paths.push_back(entry->path());
+    std::error_code unreadable;
+    if (entry->is_directory(unreadable)) {
+      if (!visited.insert(std::filesystem::weakly_canonical(entry->path())).second) entry.disable_recursion_pending();
+    } else if (entry->is_regular_file(unreadable)) {
+      paths.push_back(entry->path());
+    } else {
+      require_usage(!entry->is_symlink(unreadable) || !recognise(entry->path()), "{} is a link to nothing; mend or remove it",
+                    entry->path().string());
+    }
   }
   require(!error, "cannot list {}: {}", directory.string(), error.message());
   std::sort(paths.begin(), paths.end());

@@ -151,8 +151,8 @@ Exchange exchange_named(const std::string& name) {
 MeshChoice choose_mesh(const MeshKeys& keys, const SequenceKeys& sequence, const ModelConfig& model, const WorkShape& shape,
                        const std::vector<std::string>& nodes) {
   const auto ranks = static_cast<int>(nodes.size());
+  make_mesh(ranks, keys.dp, keys.cp, keys.tp);  // sizes first: what follows divides by them, and relies on that they are small
   const auto dp = static_cast<int>(keys.dp), cp = static_cast<int>(keys.cp), tp = static_cast<int>(keys.tp);
-  make_mesh(ranks, dp, cp, tp);  // sizes first: what follows divides by them
   check_tensor_parallel(keys, model, nodes);
   check_ulysses(keys, model);
   require_usage(

@@ -13,7 +13,7 @@ void resolve(Options& o, const std::set<std::string>& given) {
     if (given.count(key) == 0) value = default_value;
   };
   follow("model.kv_heads", o.model.kv_heads, o.model.heads);
-  follow("model.ffn_width", o.model.ffn_width, 4 * o.model.width);
+  follow("model.ffn_width", o.model.ffn_width, 4 * std::min<std::int64_t>(o.model.width, 1 << 28));
   follow("attention.block", o.model.attention.block, o.train.length / 2);
   follow("model.max_length", o.model.max_length, o.model.position.kind == "learned" ? o.train.length : 0);
   follow("position.original_length", o.model.position.original_length, o.train.length);
@@ -179,7 +179,7 @@ Options parse_ini_text(const std::string& text, const std::string& source) {
 }
 
 WorkShape work_shape(const Options& o, int ranks) {
-  const std::int64_t replicas = std::max<std::int64_t>(ranks / (o.mesh.cp * o.mesh.tp), 1);
+  const std::int64_t replicas = std::max<std::int64_t>(ranks / o.mesh.cp / o.mesh.tp, 1);
   const std::int64_t sequences = o.train.micro_batch > 0 ? o.train.micro_batch : std::max<std::int64_t>(o.train.batch / replicas, 1);
   const std::string& precision = o.train.precision;
   return {sequences, o.train.length, precision == "fp64" ? 8 : precision == "bf16" ? 2 : 4};

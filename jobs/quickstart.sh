@@ -57,7 +57,7 @@ split_corpus() {
     case $file in *.zst) read=zstdcat; command -v zstdcat >/dev/null || ./jobs/packages.sh zstd ;; esac
     base=$(basename "${file%.zst}")
     lines=$($read "$file" | wc -l)
-    $read "$file" | head -n $((lines * 9 / 10)) >"$run/text/train.${base##*.}"
+    head -n $((lines * 9 / 10)) < <($read "$file") >"$run/text/train.${base##*.}"  # not a pipe: head leaves before the writer has ended
     $read "$file" | tail -n +$((lines * 9 / 10 + 1)) >"$run/text/valid.${base##*.}"
     train=("$run/text/train.${base##*.}") valid=("$run/text/valid.${base##*.}")
     return
@@ -67,8 +67,9 @@ split_corpus() {
   done
 }
 
-# The data sets belong to the text they were made of.
-corpus_key=$(printf '%s\n' "${texts[@]:-perl-doc}" | cksum | cut -d' ' -f1)
+# The data sets belong to the text they were made of: names, sizes and times of its files.
+corpus_key=$(if ((${#texts[@]})); then find -L "${texts[@]}" -type f -printf '%p %s %T@\n' | LC_ALL=C sort; else dpkg-query -W perl-doc; fi |
+  cksum | cut -d' ' -f1)
 train_data=runs/data/train-$corpus_key.h5 valid_data=runs/data/valid-$corpus_key.h5
 step "text -> tokens"
 if [ -f "$train_data" ] && [ -f "$valid_data" ]; then

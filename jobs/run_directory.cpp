@@ -1,8 +1,13 @@
 #include "jobs/run_directory.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <fstream>
 
-#include <unistd.h>
+#include <fmt/format.h>
 
 #include "framework/base/error.h"
 
@@ -34,6 +39,18 @@ void RunDirectory::write_config(const std::string& ini) const {
   const auto temporary = path_ / "config.ini.partial";
   write_file(temporary, "# The full configuration of this run, written by lexring.\n" + ini);
   std::filesystem::rename(temporary, config());
+}
+
+RunLock::RunLock(const std::filesystem::path& run_directory)
+    : file_(::open((run_directory / ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666)) {
+  if (file_ < 0 || ::flock(file_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
+  ::close(file_);
+  throw UsageError(fmt::format("{} is being trained by another lexring; wait for it, or choose another --checkpoint.directory",
+                               run_directory.string()));
+}
+
+RunLock::~RunLock() {
+  if (file_ >= 0) ::close(file_);
 }
 
 }  // namespace lexring

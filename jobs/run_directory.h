@@ -6,6 +6,19 @@
 
 namespace lexring {
 
+/// Held while a run writes to its directory, so that no second one does; the system lets go of it when the process ends. For one rank only.
+class RunLock {
+ public:
+  /// Throws UsageError when another run holds it. Where a file system knows no locks, there is none.
+  explicit RunLock(const std::filesystem::path& run_directory);
+  RunLock(const RunLock&) = delete;
+  RunLock& operator=(const RunLock&) = delete;
+  ~RunLock();
+
+ private:
+  int file_;
+};
+
 class RunDirectory {
  public:
   /// Makes the directory and sees that it can be written; throws Error naming it otherwise. For one rank only.

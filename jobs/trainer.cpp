@@ -37,7 +37,10 @@ Trainer::Trainer(const Options& options, const Context& context, Backend& backen
                options.data.documents == "mask" ? Documents::mask : Documents::ignore),
       model_(options.model, training_runtime(options, context), context, backend),
       data_(context, backend, model_.parameters(), model_.gradients(), model_.gradient_sections(), adamw_hyper(options), shard_of(options)),
-      writer_(options.checkpoint.directory, context.world(), static_cast<int>(options.checkpoint.keep)) {
+      writer_(options.checkpoint.directory, context.world(), options.checkpoint.keep) {
+  require_usage(valid == nullptr || valid->tokens() > options.train.length,
+                "data.valid {} has {} tokens, fewer than one window of train.length = {} and its last target; give more text, or leave it out",
+                valid == nullptr ? "" : valid->path().string(), valid == nullptr ? 0 : valid->tokens(), options.train.length);
   state_.dataset_hash = train.content_hash();
   const auto seed = static_cast<std::uint64_t>(options.train.seed);
   model_.initialise(seed);
@@ -60,6 +63,10 @@ void Trainer::resume(const CheckpointReader& checkpoint) {
       "{} was trained with train.seed = {} and train.length = {}, now they are {} and {}: the order of the data would change; keep "
       "them, or start anew in another --checkpoint.directory",
       name, before.train.seed, before.train.length, now.seed, now.length);
+  require_usage(before.data.documents == options_.data.documents,
+                "{} was trained with data.documents = {}, now it is {}: other targets would count; keep it, or start anew in another "
+                "--checkpoint.directory",
+                name, before.data.documents, options_.data.documents);
   if (options_.train.minutes > 0 && before.train.minutes == 0) {  // the choice has been made and stays
     options_.train.minutes = 0;
     options_.train.steps = before.train.steps;
@@ -136,8 +143,6 @@ double Trainer::validate() {
   const bool first_of_tp = context_->axis(Axis::tp).rank() == 0, first_of_batch = first_of_tp && context_->axis(Axis::cp).rank() == 0;
   const std::int64_t length = options_.train.length;
   const std::int64_t available = (valid_->tokens() - 1) / length;
-  require(available > 0, "data.valid {} has {} tokens, fewer than one window of train.length = {} and its last target; give more text",
-          valid_->path().string(), valid_->tokens(), length);
   const std::int64_t windows = std::min(options_.train.valid_windows, available);
   const Documents documents = options_.data.documents == "mask" ? Documents::mask : Documents::ignore;
   std::array<double, 2> sums = {0, 0};  // nats, targets
@@ -170,8 +175,20 @@ void Trainer::choose_steps(const StepMetrics& metrics) {
   }
 }
 
+/// Skipped steps change nothing; weights that are not finite make all steps to come be skipped.
+void Trainer::require_finite_weights() {
+  std::array<double, 1> sum = {0};
+  for (const DataParallel::Owned& owned : data_.owned()) sum[0] += backend_->sum_of_squares(owned.rows.value);
+  context_->world().all_reduce(std::span<double>(sum), Reduce::sum);
+  require(std::isfinite(sum[0]),
+          "weights are not finite after step {}, so they are not saved; the last checkpoint is of step {}. Lower optimizer.lr, or lengthen "
+          "optimizer.warmup, and resume from there",
+          state_.step, saved_step_);
+}
+
 void Trainer::save() {
   if (saved_step_ == state_.step) return;
+  if (skipped_in_a_row_ > 0) require_finite_weights();
   if (writer_.in_flight()) writer_.finish();
   state_.configuration = to_ini(options_);
   writer_.save(state_, tensors_to_save(data_));
@@ -219,7 +236,8 @@ void Trainer::run() {
   writer_.finish();
   if (metrics.step > 0) progress->finish(describe(metrics));
   if (stop_agreed_ && is_first()) {
-    fmt::print(stderr, "stopped by a signal after step {} of {}; the same command goes on from there\n", state_.step, o.train.steps);
+    fmt::print(stderr, "stopped by a signal after step {} of {}; {} goes on from there\n", state_.step, o.train.steps,
+               o.resume == "auto" ? "the same command" : "the same command with --resume auto");
   }
 }
 

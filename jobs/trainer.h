@@ -50,6 +50,7 @@ class Trainer {
   void note_skipped(const StepMetrics& metrics);
   double validate();
   void choose_steps(const StepMetrics& metrics);
+  void require_finite_weights();
   void save();
   bool is_first() const { return context_->world().rank() == 0; }
   std::string describe(const StepMetrics& metrics) const;

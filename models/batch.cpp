@@ -12,7 +12,7 @@ ModelBatch make_batch(std::int64_t sequences, std::int64_t length, std::vector<s
   batch.ids = std::move(ids);
   batch.targets = std::move(targets);
   batch.document_start = std::move(document_start);
-  for (const std::int64_t start : batch.document_start) batch.sink_end.push_back(start + sinks);
+  for (const std::int64_t start : batch.document_start) batch.sink_end.push_back(start + std::min(sinks, std::numeric_limits<std::int64_t>::max() - start));
   return batch;
 }
 

@@ -1,5 +1,8 @@
 #include "models/config.h"
 
+#include <algorithm>
+#include <limits>
+
 #include "models/patterns.h"
 #include "models/positions/position.h"
 
@@ -7,8 +10,10 @@ namespace lexring {
 
 namespace {
 
-void require_positive(const char* key, std::int64_t value) {
+/// From 1 to `most`: more would be a slip, and products of sizes shall not overflow.
+void require_size(const char* key, std::int64_t value, std::int64_t most) {
   require_usage(value > 0, "{} = {} is not positive; choose at least 1", key, value);
+  require_usage(value <= most, "{} = {} is too large; choose at most {}", key, value, most);
 }
 
 std::string divisors(std::int64_t number) {
@@ -22,12 +27,14 @@ std::string divisors(std::int64_t number) {
 }  // namespace
 
 void check(const ModelConfig& config) {
-  require_positive("model.vocab", config.vocab);
-  require_positive("model.layers", config.layers);
-  require_positive("model.width", config.width);
-  require_positive("model.heads", config.heads);
-  require_positive("model.kv_heads", config.kv_heads);
-  require_positive("model.ffn_width", config.ffn_width);
+  constexpr std::int64_t most_ids = std::numeric_limits<std::int32_t>::max(), most_channels = 1 << 20, most_layers = 1 << 16;
+  require_size("model.vocab", config.vocab, most_ids);
+  require_size("model.layers", config.layers, most_layers);
+  require_size("model.width", config.width, most_channels);
+  require_size("model.heads", config.heads, most_channels);
+  require_size("model.kv_heads", config.kv_heads, most_channels);
+  require_size("model.ffn_width", config.ffn_width, 16 * most_channels);
+  require_size("model.max_length", std::max<std::int64_t>(config.max_length, 1), most_ids);
   require_usage(config.width % config.heads == 0, "model.heads = {} does not divide model.width = {}; choose one of {}", config.heads,
                 config.width, divisors(config.width));
   require_usage(config.width / config.heads % 2 == 0,
@@ -37,7 +44,7 @@ void check(const ModelConfig& config) {
   require_usage(config.ffn == "gelu" || config.ffn == "swiglu", "model.ffn = {} is not known; choose gelu or swiglu", config.ffn);
   require_usage(config.norm == "layernorm" || config.norm == "rmsnorm", "model.norm = {} is not known; choose layernorm or rmsnorm",
                 config.norm);
-  require_usage(config.norm_eps > 0, "model.norm_eps = {} is not positive; choose e.g. 1e-5", config.norm_eps);
+  require_usage(static_cast<float>(config.norm_eps) > 0, "model.norm_eps = {} is 0 or less in f32; choose e.g. 1e-5", config.norm_eps);
   make_position(config);
   make_pattern(config.attention);
 }

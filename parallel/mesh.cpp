@@ -1,7 +1,5 @@
 #include "parallel/mesh.h"
 
-#include <cstdint>
-
 #include <fmt/format.h>
 
 #include "framework/base/error.h"
@@ -30,21 +28,19 @@ std::string Mesh::describe() const {
   return fmt::format("dp {} x cp {}{} x tp {}", sizes[0], sizes[1], factors, sizes[2]);
 }
 
-Mesh make_mesh(int ranks, int dp, int cp, int tp, int ulysses) {
+Mesh make_mesh(int ranks, std::int64_t dp, std::int64_t cp, std::int64_t tp, std::int64_t ulysses) {
   require(ranks >= 1, "a mesh over {} processes", ranks);
   require_usage(dp >= 0, "mesh.dp = {} is negative; use 0 for what is left of the processes, or a number that divides them", dp);
   require_usage(cp >= 1, "mesh.cp = {} is not a size; use 1 or more", cp);
   require_usage(tp >= 1, "mesh.tp = {} is not a size; use 1 or more", tp);
-  require_usage(ulysses >= 1 && cp % ulysses == 0, "mesh.ulysses = {} does not divide mesh.cp = {}; choose {}", ulysses, cp, divisors(cp));
-  const std::int64_t inner = std::int64_t{cp} * tp;
-  require_usage(ranks % inner == 0,
-                "mesh.cp = {} times mesh.tp = {} is {}, which does not divide the {} processes; their product may be {}", cp, tp, inner,
-                ranks, divisors(ranks));
-  const int left = static_cast<int>(ranks / inner);
-  require_usage(dp == 0 || dp == left,
-                "mesh.dp = {} x mesh.cp = {} x mesh.tp = {} is {} processes, but {} were started; use mesh.dp = {}, or start {}", dp, cp,
-                tp, dp * inner, ranks, left, dp * inner);
-  return {{left, cp, tp}, ulysses};
+  require_usage(cp <= ranks && tp <= ranks && ranks % (cp * tp) == 0,
+                "mesh.cp = {} times mesh.tp = {} does not divide the {} processes; their product may be {}", cp, tp, ranks, divisors(ranks));
+  require_usage(ulysses >= 1 && cp % ulysses == 0, "mesh.ulysses = {} does not divide mesh.cp = {}; choose {}", ulysses, cp,
+                divisors(static_cast<int>(cp)));
+  const std::int64_t left = ranks / (cp * tp);
+  require_usage(dp == 0 || dp == left, "mesh.dp = {} x mesh.cp = {} x mesh.tp = {} is not the {} processes that were started; use mesh.dp = {}{}",
+                dp, cp, tp, ranks, left, dp <= 1000000 ? fmt::format(", or start {}", dp * cp * tp) : "");
+  return {{static_cast<int>(left), static_cast<int>(cp), static_cast<int>(tp)}, static_cast<int>(ulysses)};
 }
 
 }  // namespace lexring

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -28,6 +29,6 @@ struct Mesh {
 
 /// A mesh over `ranks` processes; a dp of 0 is what is left. Throws UsageError when the sizes do not multiply to `ranks` or ulysses does
 /// not divide cp, saying what would.
-Mesh make_mesh(int ranks, int dp, int cp, int tp, int ulysses = 1);
+Mesh make_mesh(int ranks, std::int64_t dp, std::int64_t cp, std::int64_t tp, std::int64_t ulysses = 1);
 
 }  // namespace lexring

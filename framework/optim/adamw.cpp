@@ -5,7 +5,8 @@ namespace lexring {
 void check(const AdamWHyper& hyper) {
   require_usage(hyper.beta1 >= 0 && hyper.beta1 < 1, "optimizer.beta1 = {} is not in [0, 1); choose e.g. 0.9", hyper.beta1);
   require_usage(hyper.beta2 >= 0 && hyper.beta2 < 1, "optimizer.beta2 = {} is not in [0, 1); choose e.g. 0.95", hyper.beta2);
-  require_usage(hyper.eps > 0, "optimizer.eps = {} is not positive: a gradient of 0 would divide by 0; choose e.g. 1e-8", hyper.eps);
+  require_usage(static_cast<float>(hyper.eps) > 0, "optimizer.eps = {} is 0 or less in f32: a gradient of 0 would divide by 0; choose e.g. 1e-8",
+                hyper.eps);
   require_usage(hyper.weight_decay >= 0, "optimizer.weight_decay = {} is negative: weights would grow; choose 0 or more",
                 hyper.weight_decay);
 }

@@ -10,7 +10,11 @@ namespace lexring {
 std::string to_string(const Shape& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
 
 std::int64_t element_count(const Shape& shape) {
-  return std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
+  std::int64_t count = 1;
+  for (const std::int64_t size : shape) {
+    require(!__builtin_mul_overflow(count, size, &count), "a tensor of shape {} has more elements than can be counted", to_string(shape));
+  }
+  return count;
 }
 
 Tensor::Tensor(Runtime& runtime, Shape shape, Dtype dtype)

@@ -130,6 +130,11 @@ void fill_defaults(Arguments& args, const Options& options) {
 void check(const Arguments& args) {
   require_usage(!args.checkpoint.empty(), "checkpoint is missing; give --checkpoint with a run's directory");
   require_usage(!args.data.empty(), "data is missing; give --data with a file that `lexring prepare` made");
+  for (const auto& [key, value, least] : {std::tuple("attention.block", args.block, 0), std::tuple("attention.window", args.window, 0),
+                                          std::tuple("attention.sinks", args.sinks, -1), std::tuple("tokens", args.tokens, 0),
+                                          std::tuple("watchdog.seconds", args.watchdog_seconds, 0)}) {
+    require_usage(value >= least, "--{} {} is impossible; give 1 or more, or leave it out", key, value);
+  }
   require_usage(args.chunk >= 1, "--chunk {} is impossible; give 1 token or more, e.g. 4096", args.chunk);
 }
 
@@ -215,7 +220,7 @@ int evaluate_command(const std::vector<std::string>& words, const std::shared_pt
   // Before anything that takes time.
   std::optional<OutputDirectory> output;
   if (first_rank) output.emplace(args.output);
-  const CheckpointReader reader(args.checkpoint);
+  const CheckpointReader reader(*world, args.checkpoint);
   Options options = parse_ini_text(reader.state().configuration, reader.path().string() + " (stored configuration)");
   if (!args.precision.empty()) {
     options.train.precision = args.precision;
@@ -223,10 +228,6 @@ int evaluate_command(const std::vector<std::string>& words, const std::shared_pt
   }
   options.sequence = args.sequence;
   fill_defaults(args, options);
-  world->set_patience(static_cast<double>(args.watchdog_seconds));
-  const RunMesh mesh = mesh_of(world, args, options);
-  const Context& context = mesh.context;
-  if (first_rank && world->size() > 1) fmt::print(stderr, "{}\n", mesh.description);
   const Dataset dataset = Dataset::open(args.data);
   require(dataset.vocab() == options.model.vocab,
           "{} has a vocabulary of {} and the model of {} one of {}; evaluate on data prepared with the tokenizer of the training",
@@ -238,6 +239,10 @@ int evaluate_command(const std::vector<std::string>& words, const std::shared_pt
     require_usage(length >= 2 && length <= results.tokens,
                   "attention resolution at {} tokens is impossible; choose --resolution from 2 to {}", length, results.tokens);
   }
+  world->set_patience(static_cast<double>(args.watchdog_seconds));
+  const RunMesh mesh = mesh_of(world, args, options);
+  const Context& context = mesh.context;
+  if (first_rank && world->size() > 1) fmt::print(stderr, "{}\n", mesh.description);
   reader.verify(*world);
   const auto backend = make_backend(args.device);
   Transformer model(options.model, runtime_of(options), context, *backend);

@@ -106,10 +106,13 @@ int generate_command(const std::vector<std::string>& args, const std::shared_ptr
   require_usage(tokens >= 0 && top_k >= 0 && temperature >= 0, "tokens, top-k and temperature must not be negative");
   check_mesh(mesh, world->size());
 
-  const CheckpointReader reader(checkpoint);
+  const CheckpointReader reader(*world, checkpoint);
   reader.verify(*world);
   Options options = parse_ini_text(reader.state().configuration, reader.path().string() + " (stored configuration)");
-  if (!precision.empty()) options.train.precision = precision;
+  if (!precision.empty()) {
+    options.train.precision = precision;
+    if (precision != "bf16") options.train.residual = "f32";
+  }
   const ByteTokenizer tokenizer;
   require(options.model.vocab == tokenizer.vocab(),
           "{} has a vocabulary of {}, but the byte tokenizer's is {}; only models of bytes can write text yet", reader.path().string(),

@@ -6,7 +6,9 @@
 #include <fmt/format.h>
 
 #include "jobs/options.h"
+#include "jobs/run_directory.h"
 #include "jobs/trainer.h"
+#include "parallel/checkpoint/agree.h"
 
 namespace lexring {
 namespace {
@@ -28,16 +30,23 @@ void take_vocabulary(Options& o, const Dataset& data) {
 }
 
 /// The checkpoint that `resume` means; nothing to start anew.
-std::optional<std::filesystem::path> checkpoint_to_resume(const Options& o) {
+std::optional<std::filesystem::path> checkpoint_to_resume(const Options& o, Communicator& world) {
   const std::filesystem::path directory = o.checkpoint.directory;
   if (o.resume == "none") {
-    const auto there = find_checkpoint(directory);
+    const auto there = find_checkpoint(world, directory);
     require_usage(!there, "--resume none, but checkpoint.directory {} already holds {}; move it away or choose another directory",
                   directory.string(), there ? there->filename().string() : "");
     return std::nullopt;
   }
-  const auto found = find_checkpoint(o.resume == "auto" ? directory : std::filesystem::path(o.resume));
+  const auto found = find_checkpoint(world, o.resume == "auto" ? directory : std::filesystem::path(o.resume));
   require_usage(o.resume == "auto" || found, "--resume {}: there is no checkpoint; give a step-* directory or a run's directory", o.resume);
+  if (o.resume != "auto") {
+    const auto there = find_checkpoint(world, directory);
+    const auto home = [](const std::filesystem::path& checkpoint) { return std::filesystem::weakly_canonical(checkpoint).parent_path(); };
+    require_usage(!there || home(*there) == home(*found),
+                  "--resume {} would go on in checkpoint.directory {}, which holds {} of another run; choose an empty --checkpoint.directory",
+                  o.resume, directory.string(), there ? there->filename().string() : "");
+  }
   return found;
 }
 
@@ -69,9 +78,14 @@ int train_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   take_vocabulary(o, train);
   if (valid) take_vocabulary(o, *valid);
   check(o.model);
-  const auto checkpoint = checkpoint_to_resume(o);
-  if (first) RunDirectory::prepare(o.checkpoint.directory);
-  world->barrier();
+  const auto checkpoint = checkpoint_to_resume(o, *world);
+  std::optional<RunLock> lock;
+  if (first) {
+    RunDirectory::prepare(o.checkpoint.directory);
+    lock.emplace(o.checkpoint.directory);
+  }
+  require_same(*world, fmt::format("{}\n{}", train.content_hash(), to_ini(o)),
+               "configuration or training data; are files and keys the same on all nodes?");
 
   const auto backend = make_backend(o.device);
   Trainer trainer(o, context, *backend, train, valid ? &*valid : nullptr);
@@ -82,7 +96,8 @@ int train_command(const std::vector<std::string>& args, const std::shared_ptr<Co
                checkpoint ? fmt::format("resumed from {}", checkpoint->string()) : std::string("from the start"), o.checkpoint.directory);
   }
   if (trainer.options().train.minutes == 0 && trainer.step() >= trainer.options().train.steps) {
-    if (first) fmt::print(stderr, "already trained for {} steps; ask for more with --train.steps\n", trainer.step());
+    const std::string minutes = o.train.minutes > 0 ? "--train.minutes 0 " : "";  // they chose the steps
+    if (first) fmt::print(stderr, "already trained for {} steps; ask for more with {}--train.steps N\n", trainer.step(), minutes);
     return 0;
   }
   trainer.run();

@@ -38,12 +38,12 @@ std::string describe(const GoldenResult& result) {
 
 /// Cases are too small for replicas: all ranks share each one.
 Mesh verification_mesh(const MeshKeys& keys, int ranks) {
-  require_usage(keys.dp <= 1 && keys.cp * keys.tp == ranks,
+  const Mesh mesh = make_mesh(ranks, 0, keys.cp, keys.tp, std::max<std::int64_t>(keys.ulysses, 1));
+  require_usage(keys.dp <= 1 && mesh.size(Axis::dp) == 1,
                 "verify computes one batch at a time (mesh.dp = 1): mesh.cp = {} times mesh.tp = {} must be the {} processes; use e.g. "
                 "--mesh.cp {}, or start {}",
-                keys.cp, keys.tp, ranks, ranks / std::gcd(ranks, static_cast<int>(keys.tp)), keys.cp * keys.tp);
-  const auto ulysses = static_cast<int>(std::max<std::int64_t>(keys.ulysses, 1));
-  return make_mesh(ranks, 1, static_cast<int>(keys.cp), static_cast<int>(keys.tp), ulysses);
+                keys.cp, keys.tp, ranks, ranks / keys.tp, keys.cp * keys.tp);
+  return mesh;
 }
 
 }  // namespace

@@ -36,7 +36,7 @@ struct TrainingState {
 class CheckpointWriter {
  public:
   /// `keep`: how many of the newest checkpoints stay; 0 keeps all.
-  CheckpointWriter(std::filesystem::path directory, Communicator& world, int keep);
+  CheckpointWriter(std::filesystem::path directory, Communicator& world, std::int64_t keep);
   ~CheckpointWriter();  ///< waits for the writer; an unfinished checkpoint stays under its temporary name
 
   /// Begins a save; every rank calls it with what it alone is to write (no part twice over all ranks). Waits for an earlier one.
@@ -59,6 +59,8 @@ class CheckpointReader {
  public:
   /// `path` is a step directory, or a directory of them (its `latest` is taken).
   explicit CheckpointReader(const std::filesystem::path& path);
+  /// The one that rank 0 finds, on every rank. Collective.
+  CheckpointReader(Communicator& world, const std::filesystem::path& path);
   ~CheckpointReader();
   CheckpointReader(CheckpointReader&&) noexcept;
 
@@ -71,7 +73,8 @@ class CheckpointReader {
   };
   std::vector<Entry> tensors() const;
   bool has(const std::string& name) const;
-  /// Size and XXH3 of every file (rank i of `world` hashes every P-th); collective, throws on all ranks.
+  /// Size and XXH3 of every file (rank i of `world` hashes every P-th), and that all ranks read the same checkpoint; collective, throws on
+  /// all ranks.
   void verify(Communicator& world) const;
   /// Fills `part.data` (converting between f32, f64 and bf16) from wherever its elements lie. Throws when name or full shape differ.
   void read(const LogicalTensor& part) const;
@@ -83,5 +86,7 @@ class CheckpointReader {
 
 /// The step directory that `path` means (itself, or what its `latest` names, or the newest complete one); nullopt when there is none.
 std::optional<std::filesystem::path> find_checkpoint(const std::filesystem::path& path);
+/// What rank 0 finds, on every rank: while a run goes on, one may find another than the next. Collective.
+std::optional<std::filesystem::path> find_checkpoint(Communicator& world, const std::filesystem::path& path);
 
 }  // namespace lexring

@@ -3,6 +3,8 @@
 #include <map>
 #include <optional>
 
+#include <fmt/format.h>
+
 #include "framework/io/hdf5_file.h"
 #include "parallel/checkpoint/agree.h"
 #include "parallel/checkpoint/checkpoint.h"
@@ -90,8 +92,7 @@ void place_block(const std::vector<std::byte>& block, Dtype source, const Shape&
   }
 }
 
-std::filesystem::path find_or_fail(const std::filesystem::path& path) {
-  const auto found = find_checkpoint(path);
+std::filesystem::path or_fail(const std::optional<std::filesystem::path>& found, const std::filesystem::path& path) {
   require(found.has_value(), "{}: there is no complete checkpoint; give a step-* directory that has a {}, or a directory of them",
           path.string(), manifest_name);
   return *found;
@@ -109,8 +110,11 @@ struct CheckpointReader::Impl {
   std::vector<std::byte> read_block(const ManifestTensor& tensor, const ManifestPiece& piece, const Block& block) const;
 };
 
+CheckpointReader::CheckpointReader(Communicator& world, const std::filesystem::path& path)
+    : CheckpointReader(or_fail(find_checkpoint(world, path), path)) {}
+
 CheckpointReader::CheckpointReader(const std::filesystem::path& path) : impl_(std::make_unique<Impl>()) {
-  impl_->path = find_or_fail(path);
+  impl_->path = or_fail(find_checkpoint(path), path);
   impl_->manifest = read_manifest(impl_->path);
   for (std::size_t i = 0; i < impl_->manifest.tensors.size(); ++i) impl_->index[impl_->manifest.tensors[i].name] = i;
   for (const ManifestFile& file : impl_->manifest.files) check_file(impl_->path, file, false);
@@ -130,6 +134,9 @@ std::vector<CheckpointReader::Entry> CheckpointReader::tensors() const {
 }
 
 void CheckpointReader::verify(Communicator& world) const {
+  require_same(world, impl_->path.filename().string() + "\n" + to_text(impl_->manifest),
+               fmt::format("checkpoint than rank 0, which reads {}; is the directory shared by all nodes, and is nobody writing to it?",
+                           impl_->path.string()));
   agree(world, [&] {
     const auto& files = impl_->manifest.files;
     for (std::size_t i = static_cast<std::size_t>(world.rank()); i < files.size(); i += static_cast<std::size_t>(world.size())) {

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <charconv>
 #include <optional>
+#include <span>
 #include <system_error>
 
 #include "framework/base/error.h"
+#include "parallel/checkpoint/agree.h"
 #include "parallel/checkpoint/checkpoint.h"
 #include "parallel/checkpoint/files.h"
 #include "parallel/checkpoint/manifest.h"
@@ -86,13 +88,13 @@ void delete_step(const std::filesystem::path& step_directory) {
   remove_tree(step_directory);
 }
 
-void delete_old_steps(const std::filesystem::path& directory, std::int64_t newest, int keep) {
+void delete_old_steps(const std::filesystem::path& directory, std::int64_t newest, std::int64_t keep) {
   for (const auto& path : entries(directory)) {
     const auto parsed = parse_name(path.filename().string());
     if (parsed && parsed->suffix == partial) delete_step(path);
   }
   if (keep == 0) return;
-  int others = 0;
+  std::int64_t others = 0;
   for (const auto& [step, path] : complete_steps(directory)) {
     if (step != newest && ++others >= keep) delete_step(path);
   }
@@ -110,6 +112,16 @@ std::optional<std::filesystem::path> find_checkpoint(const std::filesystem::path
   const auto steps = complete_steps(path);
   if (steps.empty()) return std::nullopt;
   return steps.front().second;
+}
+
+std::optional<std::filesystem::path> find_checkpoint(Communicator& world, const std::filesystem::path& path) {
+  std::string found;
+  agree(world, [&] {
+    if (world.rank() == 0) found = find_checkpoint(path).value_or("").string();
+  });
+  const auto all = world.all_gather(std::as_bytes(std::span(found)));
+  if (all[0].empty()) return std::nullopt;
+  return std::string(reinterpret_cast<const char*>(all[0].data()), all[0].size());
 }
 
 }  // namespace lexring

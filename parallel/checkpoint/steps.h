@@ -26,6 +26,6 @@ void put_into_place(const std::filesystem::path& directory, std::int64_t step);
 /// Deletes the manifest first, so that what is left after a crash in between is never taken for a checkpoint.
 void delete_step(const std::filesystem::path& step_directory);
 /// Leaves the checkpoint of `newest` and the `keep` - 1 newest others (0: all); deletes what interrupted saves left behind.
-void delete_old_steps(const std::filesystem::path& directory, std::int64_t newest, int keep);
+void delete_old_steps(const std::filesystem::path& directory, std::int64_t newest, std::int64_t keep);
 
 }  // namespace lexring

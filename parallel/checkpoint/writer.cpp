@@ -101,7 +101,7 @@ struct CheckpointWriter::Impl {
 
   std::filesystem::path directory;
   Communicator* world;
-  int keep;
+  std::int64_t keep;
   std::unique_ptr<Flight> flight;
 
   std::vector<ManifestTensor> copy_parts(const std::vector<LogicalTensor>& tensors, Flight& to) const;
@@ -110,7 +110,7 @@ struct CheckpointWriter::Impl {
   void publish_on_first(const std::vector<std::vector<std::byte>>& shards) const;
 };
 
-CheckpointWriter::CheckpointWriter(std::filesystem::path directory, Communicator& world, int keep)
+CheckpointWriter::CheckpointWriter(std::filesystem::path directory, Communicator& world, std::int64_t keep)
     : impl_(std::make_unique<Impl>(Impl{std::move(directory), &world, keep, nullptr})) {
   require(keep >= 0, "checkpoint.keep = {} is negative; give 0 to keep all", keep);
 }

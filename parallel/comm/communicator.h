@@ -5,7 +5,7 @@
 ///
 /// start_X begins X and returns; X advances by itself, all of its stages, while the caller computes, and is done when Pending::wait
 /// returned. Any number may be under way, and be waited for in any order; buffers given must live, and stay untouched, until then. Ranks
-/// that disagree about the bytes of a message get an Error that names group, call, ranks and both sizes.
+/// that disagree about the bytes of a message get an Error that names group, call, ranks and both sizes (of one that is too long, that more came).
 #pragma once
 
 #include <cstddef>

@@ -9,9 +9,9 @@ namespace {
 constexpr Dtype moved = Dtype::bf16;
 
 struct UnderWay {
-  Pending all;
   Message message;
   const Bucket* bucket;
+  Pending all;  // the last member: goes first, and waits for what is under way
 };
 
 }  // namespace
@@ -30,7 +30,7 @@ void gather_values(Backend& backend, Communicator& replicas, const std::vector<P
   std::deque<UnderWay> under_way;
   const auto take_oldest = [&] {
     under_way.front().all.wait();
-    const auto& [all, message, bucket] = under_way.front();
+    const auto& [message, bucket, all] = under_way.front();
     for (std::size_t i = 0; i < bucket->rows.size(); ++i) {
       if (bucket->rows[i].owner == replicas.rank()) continue;
       const Tensor to = read(bucket->rows[i].share);
@@ -49,7 +49,7 @@ void gather_values(Backend& backend, Communicator& replicas, const std::vector<P
     runtime.synchronise();
     if (under_way.size() == most_under_way) take_oldest();
     Pending all = replicas.start_all_gather({message.memory.raw(), message.memory.bytes()}, moved, message.borders);
-    under_way.push_back({std::move(all), std::move(message), &bucket});
+    under_way.push_back({std::move(message), &bucket, std::move(all)});
   }
   while (!under_way.empty()) take_oldest();
   runtime.synchronise();

@@ -22,7 +22,7 @@ class ScatteringReduction final : public GradientReduction {
       if (under_way_.size() == most_under_way) take_oldest();
       const Tensor& memory = open_.memory;
       Pending sum = replicas_->start_reduce_scatter({memory.raw(), memory.bytes()}, memory.dtype(), open_.borders);
-      under_way_.push_back({std::move(sum), std::exchange(open_, {}), next_});
+      under_way_.push_back({std::exchange(open_, {}), next_, std::move(sum)});
     }
   }
 
@@ -35,9 +35,9 @@ class ScatteringReduction final : public GradientReduction {
 
  private:
   struct UnderWay {
-    Pending sum;
     Message message;
     std::size_t bucket;
+    Pending sum;  // the last member: goes first, and waits for what is under way
   };
 
   Tensor gradient_of(const RowShare& share) const { return gradients_[share.parameter].slice(share.first, share.count); }

@@ -63,6 +63,17 @@ TEST(Corpus, DirectoriesAreSortedAndOtherFilesCounted) {
   EXPECT_EQ(corpus.bytes, 4u);
 }
 
+TEST(Corpus, LinksAreFollowed) {
+  TempDirectory directory, elsewhere;
+  write_file(directory / "a.txt", "a");
+  write_file(elsewhere / "b.txt", "b");
+  std::filesystem::create_directory_symlink(elsewhere.path(), directory / "more");
+  std::filesystem::create_directory_symlink(directory.path(), elsewhere / "back");  // and round
+  EXPECT_EQ(find_corpus({directory.path().string()}).files.size(), 2U);
+  std::filesystem::create_symlink("/nowhere", directory / "gone.txt");
+  expect_says(error_of([&] { find_corpus({directory.path().string()}); }), "gone.txt", "link to nothing");
+}
+
 TEST(Corpus, InputsThatCannotBe) {
   TempDirectory directory;
   write_file(directory / "sheet.xls", "?");

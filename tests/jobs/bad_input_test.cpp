@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "tests/jobs/job_fixture.h"
@@ -40,16 +41,26 @@ TEST_F(BadInput, ImpossibleModels) {
   expect_refusal(train("x", "--attention.pattern blockwise --attention.block 0"), 2, "attention.block");
   expect_refusal(train("x", "--model.vocab 100"), 2, "model.vocab = 100");
   expect_refusal(train("x", "--position.kind t5"), 2, "position.kind");
+  expect_refusal(train("x", "--model.layers 1000000000000"), 2, "model.layers = 1000000000000 is too large");
+  expect_refusal(train("x", "--model.width 9223372036854775807"), 2, "model.width");
+  expect_refusal(train("x", "--model.ffn_width 4611686018427387904"), 2, "model.ffn_width");
+  expect_refusal(train("x", "--position.kind learned --model.max_length 9000000000000000000"), 2, "model.max_length");
+  expect_refusal(train("x", "--optimizer.eps 1e-46"), 2, "optimizer.eps");
 }
 
 TEST_F(BadInput, Meshes) {
   expect_refusal(train("x", "--mesh.cp 2"), 2, "mesh.cp = 2");
   expect_refusal(train("x", "--mesh.tp 2"), 2, "mesh.tp = 2");
   expect_refusal(train("x", "--mesh.dp 3"), 2, "mesh.dp");
+  for (const char* size : {"4294967296", "4294967297"}) {  // 0 and 1 where only 32 bits count
+    expect_refusal(train("x", fmt::format("--mesh.cp {}", size)), 2, "does not divide the 1 processes");
+    expect_refusal(train("x", fmt::format("--mesh.cp {} --mesh.tp {}", size, size)), 2, "does not divide the 1 processes");
+    expect_refusal(train("x", fmt::format("--mesh.dp {}", size)), 2, "use mesh.dp = 1");
+  }
   const std::string model = "--model.heads 4 --model.kv_heads 2 ";
   expect_refusal(mpirun(3) + train("x", model + "--mesh.tp 3"), 2, "choose 1, 2 or 4");
   expect_refusal(mpirun(3) + train("x", model + "--mesh.cp 3 --mesh.ulysses 3"), 2, "mesh.ulysses = 3 must divide");
-  expect_refusal(mpirun(3) + train("x", model + "--mesh.dp 2"), 2, "but 3 were started; use mesh.dp = 3, or start 2");
+  expect_refusal(mpirun(3) + train("x", model + "--mesh.dp 2"), 2, "is not the 3 processes that were started; use mesh.dp = 3, or start 2");
   expect_refusal(mpirun(3) + train("x", "--train.batch 4"), 2, "multiple of 3, e.g. 6");
   expect_refusal(mpirun(2) + train("x", "--mesh.cp 2 --sequence.exchange halo"), 2, "choose ring");
 }
@@ -75,6 +86,9 @@ TEST_F(BadInput, DataSets) {
   std::filesystem::resize_file(run("short.h5"), 20000);
   expect_refusal(train("x", "--data.train " + run("short.h5")), 1, "short.h5");
   expect_refusal(train("x", "--train.length 100000"), 1, "train.length");
+  write_text(run("few.txt"), 20);
+  ASSERT_EQ(run_process(binary() + " prepare --input " + run("few.txt") + " --output " + run("few.h5")).exit_code, 0);
+  expect_refusal(train("x", "--data.valid " + run("few.h5")), 2, "fewer than one window");
 }
 
 TEST_F(BadInput, Directories) {
@@ -82,6 +96,27 @@ TEST_F(BadInput, Directories) {
   expect_refusal(train("x", "--checkpoint.directory " + run("file/run")), 1, "file/run");
   expect_refusal(train("x", "--checkpoint.directory /proc/lexring"), 1, "/proc/lexring");
   expect_refusal(train("x", "--resume " + run("nowhere")), 2, "there is no checkpoint");
+}
+
+TEST_F(BadInput, RunsThatWouldDestroyOthers) {
+  for (const char* name : {"one", "two"}) ASSERT_EQ(run_process(train(name, "--train.steps 2")).exit_code, 0);
+  expect_refusal(train("two", "--train.steps 4 --resume " + run("one")), 2, "of another run");
+  expect_refusal(train("two", "--train.steps 4 --resume none"), 2, "already holds");
+  expect_refusal(train("two", "--train.steps 4 --data.documents ignore"), 2, "data.documents");
+  EXPECT_EQ(metrics("two").size(), 2U);
+  // Another process holds the directory.
+  expect_refusal("flock " + run("two") + "/.lock " + train("two", "--train.steps 4"), 2, "is being trained by another lexring");
+  EXPECT_EQ(run_process(train("two", "--train.steps 4 --resume " + run("two"))).exit_code, 0);
+}
+
+TEST_F(BadInput, Evaluations) {
+  ASSERT_EQ(run_process(train("run", "--train.steps 2")).exit_code, 0);
+  const std::string evaluate =
+      binary() + " evaluate --checkpoint " + run("run") + " --data " + data() + " --resolution 0 --output " + run("results") + " ";
+  for (const char* key : {"attention.block", "attention.window", "attention.sinks", "tokens", "watchdog.seconds"}) {
+    expect_refusal(evaluate + fmt::format("--{} -3", key), 2, fmt::format("--{} -3 is impossible", key));
+  }
+  expect_refusal(mpirun(2) + evaluate + "--lengths 1000000000000 --mesh.cp 2", 2, "tokens");  // before anything of that size is made
 }
 
 TEST_F(BadInput, OneMessageForTwoRanks) {

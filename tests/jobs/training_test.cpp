@@ -138,6 +138,14 @@ TEST_F(Training, TenStepsThatAreNotFiniteStopEveryRank) {
   EXPECT_EQ(lines.back()["skipped"], true);
 }
 
+TEST_F(Training, WeightsThatAreNotFiniteAreNotSaved) {
+  const std::string keys = "--optimizer.lr 1e300 --optimizer.warmup 0 --checkpoint.every 1 --train.steps ";
+  const ProcessResult result = run_process(mpirun(2) + train("run", keys + "3"));
+  EXPECT_EQ(result.exit_code, 1) << result.output;
+  EXPECT_EQ(occurrences(result.output, "weights are not finite after step 2"), 1) << result.output;
+  EXPECT_FALSE(std::filesystem::exists(run("run") + "/step-00000002"));
+}
+
 TEST_F(Training, MinutesChooseTheStepsAndStandInTheConfiguration) {
   const ProcessResult result = run_process(train("run", "--train.minutes 0.02 --optimizer.warmup 25"));
   ASSERT_EQ(result.exit_code, 0) << result.output;

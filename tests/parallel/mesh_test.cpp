@@ -8,7 +8,7 @@
 namespace lexring {
 namespace {
 
-std::string message_of(int ranks, int dp, int cp, int tp) {
+std::string message_of(int ranks, std::int64_t dp, std::int64_t cp, std::int64_t tp) {
   try {
     make_mesh(ranks, dp, cp, tp);
   } catch (const UsageError& error) {
@@ -42,13 +42,17 @@ TEST(Mesh, DataParallelIsWhatIsLeft) {
 
 TEST(Mesh, ErrorsNameKeysValuesAndWhatWouldWork) {
   EXPECT_EQ(message_of(4, 0, 3, 1),
-            "mesh.cp = 3 times mesh.tp = 1 is 3, which does not divide the 4 processes; their product may be 1, 2, 4");
+            "mesh.cp = 3 times mesh.tp = 1 does not divide the 4 processes; their product may be 1, 2, 4");
   EXPECT_EQ(message_of(8, 3, 2, 1),
-            "mesh.dp = 3 x mesh.cp = 2 x mesh.tp = 1 is 6 processes, but 8 were started; use mesh.dp = 4, or start 6");
+            "mesh.dp = 3 x mesh.cp = 2 x mesh.tp = 1 is not the 8 processes that were started; use mesh.dp = 4, or start 6");
   EXPECT_NE(message_of(8, -1, 1, 1).find("mesh.dp = -1"), std::string::npos);
   EXPECT_NE(message_of(8, 0, 0, 1).find("mesh.cp = 0"), std::string::npos);
   EXPECT_NE(message_of(8, 0, 1, -4).find("mesh.tp = -4"), std::string::npos);
-  EXPECT_NE(message_of(8, 0, 1 << 30, 1 << 30).find("does not divide"), std::string::npos);  // no overflow to something that divides
+  for (const std::int64_t size : {std::int64_t{1} << 30, std::int64_t{1} << 32, (std::int64_t{1} << 32) + 1}) {  // nor what wraps around
+    EXPECT_NE(message_of(8, 0, size, size).find("does not divide"), std::string::npos);
+    EXPECT_NE(message_of(8, 0, size, 1).find("does not divide"), std::string::npos);
+    EXPECT_NE(message_of(8, size, 1, 1).find("use mesh.dp = 8"), std::string::npos);
+  }
 }
 
 TEST(Context, OneProcessIsItsOwnGroupOnEveryAxis) {

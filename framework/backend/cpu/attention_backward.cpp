@@ -301,7 +301,8 @@ void attention_backward(const AttentionBackward& call) {
   Tensor dq_state = call.dq_state;
   if (!dq_state.defined() && most_tiles(keys) > segment_tiles) dq_state = Tensor(runtime, call.doutput.shape(), Dtype::f32);
   with_type(call.q.dtype(), [&]<class T>(Type<T>) {
-    parallel_tasks(static_cast<std::int64_t>(pairs.size()) * call.spec.kv_heads, [&](std::int64_t task) {
+    parallel_tasks(static_cast<std::int64_t>(pairs.size()) * call.spec.kv_heads, [&, purpose = MemoryPurpose::current()](std::int64_t task) {
+      const MemoryPurpose same(purpose);
       const auto& [q, k] = pairs[static_cast<std::size_t>(task / call.spec.kv_heads)];
       BackwardTask<T>(call, dq_state, queries, keys, ranges, q, k, task % call.spec.kv_heads).run();
     });

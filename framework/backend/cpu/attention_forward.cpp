@@ -214,7 +214,8 @@ void attention(const AttentionForward& call) {
   const Ranges ranges = make_ranges(call, queries);
   const auto sequences = static_cast<std::int64_t>(call.queries.sequences.size());
   with_type(call.q.dtype(), [&]<class T>(Type<T>) {
-    parallel_tasks(sequences * call.spec.kv_heads, [&](std::int64_t task) {
+    parallel_tasks(sequences * call.spec.kv_heads, [&, purpose = MemoryPurpose::current()](std::int64_t task) {
+      const MemoryPurpose same(purpose);
       ForwardTask<T>(call, queries, keys, ranges, task / call.spec.kv_heads, task % call.spec.kv_heads).run();
     });
   });

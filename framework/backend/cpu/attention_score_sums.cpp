@@ -60,7 +60,8 @@ void attention_score_sums(const AttentionScoreSums& call) {
   std::vector<std::vector<double>> sums(static_cast<std::size_t>(call.spec.heads), std::vector<double>(call.sums.size()));
   std::vector<std::vector<std::int64_t>> counts(static_cast<std::size_t>(call.spec.heads), std::vector<std::int64_t>(call.counts.size()));
   with_type(call.q.dtype(), [&]<class T>(Type<T>) {
-    parallel_tasks(call.spec.heads, [&](std::int64_t head) {
+    parallel_tasks(call.spec.heads, [&, purpose = MemoryPurpose::current()](std::int64_t head) {
+      const MemoryPurpose same(purpose);
       const auto h = static_cast<std::size_t>(head);
       for (std::int64_t s = 0; s < sequences; ++s) add_head<T>(call, queries, keys, s, head, sums[h], counts[h]);
     });

@@ -78,7 +78,8 @@ class CpuMemory {
   static BlockPool::Source source() {
     return {map_memory, [](std::byte* memory, std::size_t bytes) { munmap(memory, bytes); }};
   }
-  BlockPool& pool(std::size_t bytes) { return bytes < large ? small_ : large_; }
+  /// The same of what was asked for as of the block that was made of it.
+  BlockPool& pool(std::size_t bytes) { return small_.size_of(bytes) < large ? small_ : large_; }
 
   BlockPool small_{source(), alignment, huge_page}, large_{source(), 4096, huge_page};
 };

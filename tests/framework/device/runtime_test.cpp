@@ -1,6 +1,7 @@
 // Memory of the CPU's runtime: who holds it, and what is said about it.
 #include "framework/device/runtime.h"
 
+#include <cstring>
 #include <map>
 #include <string>
 #include <thread>
@@ -42,6 +43,17 @@ TEST(Runtime, SaysWhatThePeakConsistedOf) {
   runtime->reset_peak();
   EXPECT_EQ(shares_of(*runtime), (Shares{{"other", 6400 + 128}}));
   EXPECT_EQ(runtime->memory().peak, runtime->memory().current);
+}
+
+TEST(Runtime, BlocksOfEverySizeComeBack) {
+  const auto runtime = make_cpu_runtime();
+  for (const std::size_t about : {0, 64, 4096, 128 << 10, 2 << 20}) {
+    for (std::size_t bytes = about < 130 ? 0 : about - 130; bytes < about + 130; ++bytes) {
+      const auto block = runtime->allocate(bytes);
+      std::memset(block.get(), 1, bytes);
+    }
+  }
+  EXPECT_EQ(runtime->memory().current, 0U);
 }
 
 TEST(Runtime, APurposeIsOfOneThreadAndOutlivesItsScope) {

@@ -73,6 +73,19 @@ TEST_F(CheckpointMpiTest, DamageThatOneRankFindsEndsAll) {
   expect_contains(error_of([&] { CheckpointReader(directory).verify(*world); }), last + " is damaged");
 }
 
+TEST_F(CheckpointMpiTest, AllRanksReadTheCheckpointThatRankZeroFinds) {
+  save(1);
+  save(2);
+  const std::filesystem::path nowhere = directory / "nowhere";
+  EXPECT_EQ(CheckpointReader(*world, world->rank() == 0 ? directory / "step-00000001" : directory).state().step, 1);
+  EXPECT_EQ(find_checkpoint(*world, world->rank() == 0 ? directory : nowhere), directory / "step-00000002");
+  EXPECT_FALSE(find_checkpoint(*world, world->rank() == 0 ? nowhere : directory));
+  expect_contains(error_of([&] { CheckpointReader(*world, world->rank() == 0 ? nowhere : directory); }), "no complete checkpoint");
+  if (world->size() == 1) return;
+  const CheckpointReader own(directory / (world->rank() == 1 ? "step-00000001" : "step-00000002"));
+  expect_contains(error_of([&] { own.verify(*world); }), "rank 1 has another checkpoint than rank 0");
+}
+
 TEST_F(CheckpointMpiTest, AShardThatCannotBeWrittenEndsAll) {
   CheckpointWriter writer(directory, *world, 0);
   const int last = world->size() - 1;
