@@ -17,7 +17,7 @@ class Evaluator : public ::testing::Test {
   Context context_;
   std::unique_ptr<Backend> backend_ = make_reference_backend();
 
-  Cell cell(const std::string& pattern, const Stream& stream, std::int64_t length) {
+  Cell cell(const std::string& pattern, const TokenStream& stream, std::int64_t length) {
     const auto model = random_model(tiny_config(pattern, dataset_.vocab()), context_, *backend_);
     return measure(*model, context_, dataset_, stream, length);
   }
