@@ -29,8 +29,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr std::int64_t warmup_steps = 2;  // they allocate and compile kernels
-
 const char* const usage = R"(lexring bench: time training steps on random tokens; prints one JSON line
 
   lexring bench --config configs/bench_cpu.ini --train.precision fp32
@@ -215,9 +213,10 @@ class Steps {
 }  // namespace
 
 int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Communicator>& world) {
-  std::int64_t steps = 8;
+  std::int64_t steps = 8, warmup = 2;
   bool profile = false;
-  const std::vector<Key> extra = {{"steps", &steps, "measured steps, after two that are not", "steps"},
+  const std::vector<Key> extra = {{"steps", &steps, "measured steps", "steps"},
+                                  {"warmup", &warmup, "steps before them, which allocate and compile kernels", "steps"},
                                   {"profile", &profile, "print a table of the time per part and kernel", "", "", {}, true}};
   const bool first = world->rank() == 0;
   if (asks_help(args)) {
@@ -229,6 +228,7 @@ int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   }
   Options o = parse_options(args, extra);
   require_usage(steps >= 1, "steps = {} is impossible; give at least 1", steps);
+  require_usage(warmup >= 0, "warmup = {} is impossible; give 0 or more", warmup);
   if (o.model.vocab == 0) o.model.vocab = 256;
   check(o.model);
   world->set_patience(static_cast<double>(o.watchdog_seconds));
@@ -242,13 +242,13 @@ int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   Steps training(o, run.context, backend);
   std::optional<TrafficMeter> meter;
   std::vector<double> seconds;
-  for (std::int64_t step = 0; step < warmup_steps + steps; ++step) {
-    if (step == warmup_steps) profiling.reset();
+  for (std::int64_t step = 0; step < warmup + steps; ++step) {
+    if (step == warmup) profiling.reset();
     world->barrier();
-    if (step == warmup_steps) meter.emplace(run.context);
+    if (step == warmup) meter.emplace(run.context);
     const auto start = std::chrono::steady_clock::now();
     training.run(step);
-    if (step >= warmup_steps) seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    if (step >= warmup) seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   }
   const double total = std::accumulate(seconds.begin(), seconds.end(), 0.0), count = static_cast<double>(steps);
   std::nth_element(seconds.begin(), seconds.begin() + steps / 2, seconds.end());
