@@ -81,7 +81,7 @@ class CpuMemory {
   /// The same of what was asked for as of the block that was made of it.
   BlockPool& pool(std::size_t bytes) { return small_.size_of(bytes) < large ? small_ : large_; }
 
-  BlockPool small_{source(), alignment, huge_page}, large_{source(), 4096, huge_page};
+  BlockPool small_{source(), alignment, huge_page}, large_{source(), alignment, huge_page};
 };
 
 /// Of every block its own, so that a sanitizer sees where it ends, and when it is gone.
