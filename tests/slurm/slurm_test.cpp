@@ -89,7 +89,7 @@ class Slurm : public JobTest {
     const auto sent =
         run_process(fmt::format("for p in $(pgrep -f '^{} train'); do grep -qz '^SLURM_PROCID={}$' /proc/$p/environ && "
                                 "kill -{} $p && echo sent; done; true",
-                                binary(), rank, signal));
+                                std::filesystem::canonical(binary()).string(), rank, signal));  // as the job script finds it
     EXPECT_EQ(sent.output, "sent\n");
   }
   static std::string pretrain(const std::string& name) { return "jobs/slurm/pretrain.sbatch " + config() + " " + keys(name); }
