@@ -1,0 +1,15 @@
+/// Kernels, matrix products and a runtime put together: on a GPU, or emulated in tests.
+#pragma once
+
+#include <memory>
+
+#include "framework/backend/backend.h"
+
+struct CUstream_st;
+
+namespace lexring::cuda {
+
+/// `stream` is the runtime's (nullptr where kernels are emulated).
+std::unique_ptr<Backend> make_backend(std::unique_ptr<Runtime> runtime, CUstream_st* stream, int multiprocessors);
+
+}  // namespace lexring::cuda

@@ -1,0 +1,27 @@
+#include "framework/backend/cuda/dispatch.h"
+#include "framework/backend/cuda/matmul.h"
+
+namespace lexring::cuda {
+
+struct MatrixProducts::Implementation {};
+
+MatrixProducts::MatrixProducts(const Gpu& /*gpu*/) {}
+MatrixProducts::~MatrixProducts() = default;
+
+void MatrixProducts::product(const Tensor& a, Layout a_layout, const Tensor& b, Layout b_layout, const Tensor& bias, const Tensor& y, bool accumulate) {
+  const std::int64_t rows = y.rows(), columns = y.row_elements(), inner = a_layout == Layout::rows ? a.row_elements() : a.rows();
+  with_types(a.dtype(), y.dtype(), [&]<class T, class U>(Type<T>, Type<U>) {
+    const auto at = [](const Tensor& x, Layout layout, std::int64_t row, std::int64_t column) {
+      return static_cast<float>(x.data<T>()[layout == Layout::rows ? row * x.row_elements() + column : column * x.row_elements() + row]);
+    };
+    for (std::int64_t n = 0; n < rows; ++n)
+      for (std::int64_t o = 0; o < columns; ++o) {
+        float sum = bias.defined() ? bias.data<float>()[o] : 0.0F;
+        for (std::int64_t i = 0; i < inner; ++i) sum += at(a, a_layout, n, i) * at(b, b_layout, i, o);
+        U& result = y.data<U>()[n * columns + o];
+        result = U(accumulate ? static_cast<float>(result) + sum : sum);
+      }
+  });
+}
+
+}  // namespace lexring::cuda

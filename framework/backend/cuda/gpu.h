@@ -1,0 +1,104 @@
+/// What kernels are written in: CUDA C++ and the few functions below. The same kernel source is compiled twice: by nvcc for a GPU, and as
+/// plain C++ for tests, where a block's threads are fibers on the host (emulated/gpu.h).
+///
+/// `Gpu` is what a kernel starts on. Rules that make both possible:
+/// - shared memory comes from `shared_memory<T>()` alone, one struct per kernel; its size is a launch argument;
+/// - a block has a multiple of 32 threads, and all 32 of a warp reach every warp-wide function (shuffles, mma, ldmatrix);
+/// - kernels start by `launch(stream, blocks, threads, shared_bytes, kernel, arguments...)`.
+#pragma once
+
+#include <cstdint>
+
+#ifdef __CUDACC__
+#include "framework/backend/cuda/nvidia/gpu.h"
+#else
+#include "framework/backend/cuda/emulated/gpu.h"
+#endif
+
+/// Unrolls the loop that follows; registers may be indexed only where the compiler does.
+#ifdef __CUDACC__
+#define LEXRING_UNROLL _Pragma("unroll")
+#else
+#define LEXRING_UNROLL
+#endif
+
+namespace lexring::cuda {
+
+inline constexpr int warp_size = 32;
+inline constexpr unsigned whole_warp = 0xffffffffU;
+
+template <class Integer>
+__host__ __device__ constexpr Integer ceil_div(Integer a, Integer b) {
+  return (a + b - 1) / b;
+}
+
+__device__ inline float to_float(float x) { return x; }
+__device__ inline float to_float(bfloat16 x) { return __uint_as_float(static_cast<unsigned>(x.bits) << 16); }
+/// Rounds to nearest even; NaN stays NaN.
+template <class T>
+__device__ T from_float(float x);
+template <>
+__device__ inline float from_float<float>(float x) {
+  return x;
+}
+template <>
+__device__ inline bfloat16 from_float<bfloat16>(float x) {
+  return round_to_bfloat16(x);
+}
+/// Several numbers of one thread.
+template <int n>
+struct Floats {
+  float value[n];
+  __device__ float& operator[](int i) { return value[i]; }
+  __device__ float operator[](int i) const { return value[i]; }
+};
+
+/// n elements of T as one or more accesses of at most 16 bytes; n * sizeof(T) is a power of two and `from` is aligned to it, or to 16.
+template <int n, class T>
+__device__ Floats<n> load(const T* from) {
+  constexpr int bytes = n * static_cast<int>(sizeof(T)), once = bytes < 16 ? n : 16 / static_cast<int>(sizeof(T));
+  struct alignas(bytes < 16 ? bytes : 16) Access {
+    T value[once];
+  };
+  Floats<n> x;
+  LEXRING_UNROLL for (int i = 0; i < n; i += once) {
+    const Access access = *reinterpret_cast<const Access*>(from + i);
+    LEXRING_UNROLL for (int j = 0; j < once; ++j) x[i + j] = to_float(access.value[j]);
+  }
+  return x;
+}
+template <int n, class T>
+__device__ void store(T* to, const Floats<n>& x) {
+  constexpr int bytes = n * static_cast<int>(sizeof(T)), once = bytes < 16 ? n : 16 / static_cast<int>(sizeof(T));
+  struct alignas(bytes < 16 ? bytes : 16) Access {
+    T value[once];
+  };
+  LEXRING_UNROLL for (int i = 0; i < n; i += once) {
+    Access access;
+    LEXRING_UNROLL for (int j = 0; j < once; ++j) access.value[j] = from_float<T>(x[i + j]);
+    *reinterpret_cast<Access*>(to + i) = access;
+  }
+}
+/// Whether `load` and `store` may be used at this address and at multiples of 16 bytes from it.
+template <class T>
+__host__ __device__ bool aligned(const T* address) {
+  return reinterpret_cast<std::uintptr_t>(address) % 16 == 0;
+}
+
+/// Two rounded numbers in one register, `low` in the lower half: an operand of mma.
+__device__ inline unsigned pack_bfloat16(float low, float high) {
+  return static_cast<unsigned>(round_to_bfloat16(low).bits) | static_cast<unsigned>(round_to_bfloat16(high).bits) << 16;
+}
+
+// ---- Reductions. Every thread gets the result; the order of additions is fixed.
+
+__device__ inline float warp_sum(float x) {
+  LEXRING_UNROLL for (int distance = warp_size / 2; distance > 0; distance /= 2) x += __shfl_xor_sync(whole_warp, x, distance);
+  return x;
+}
+__device__ inline float warp_max(float x) {
+  LEXRING_UNROLL for (int distance = warp_size / 2; distance > 0; distance /= 2) x = fmaxf(x, __shfl_xor_sync(whole_warp, x, distance));
+  return x;
+}
+
+}  // namespace lexring::cuda
