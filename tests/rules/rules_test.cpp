@@ -35,6 +35,7 @@ constexpr std::pair<const char*, int> framework_layers[] = {
     {"framework/tensor/", 2},
     {"framework/attention/spec.", 3},
     {"framework/attention/block.", 3},
+    {"framework/attention/tiling.", 3},
     {"framework/nn/parameter.", 3},
     {"framework/backend/", 4},
     {"framework/autograd/", 5},

@@ -1,5 +1,6 @@
 #include "framework/backend/cuda/backend.h"
 
+#include "framework/backend/cuda/attention_tables.h"
 #include "framework/backend/cuda/matmul.h"
 
 namespace lexring::cuda {
@@ -8,7 +9,7 @@ namespace {
 class CudaBackend final : public Backend {
  public:
   CudaBackend(std::unique_ptr<Runtime> runtime, CUstream_st* stream, int multiprocessors)
-      : runtime_(std::move(runtime)), gpu_{stream, *runtime_, multiprocessors}, products_(gpu_) {}
+      : runtime_(std::move(runtime)), gpu_{stream, *runtime_, multiprocessors, attention_tables_}, products_(gpu_) {}
 
   std::string_view name() const override { return "cuda"; }
   Runtime& runtime() override { return *runtime_; }
@@ -72,6 +73,7 @@ class CudaBackend final : public Backend {
 
  private:
   std::unique_ptr<Runtime> runtime_;
+  AttentionTableCache attention_tables_;
   Gpu gpu_;
   MatrixProducts products_;
 };

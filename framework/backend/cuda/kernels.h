@@ -10,11 +10,14 @@ struct CUstream_st;
 
 namespace lexring::cuda {
 
+class AttentionTableCache;
+
 /// Where kernels start.
 struct Gpu {
   CUstream_st* stream;  ///< nullptr where kernels are emulated
   Runtime& runtime;
   int multiprocessors;
+  AttentionTableCache& attention_tables;
 };
 
 void fill(const Gpu& gpu, const Tensor& x, double value);
