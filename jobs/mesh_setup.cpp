@@ -190,6 +190,12 @@ RunMesh make_run_mesh(const std::shared_ptr<Communicator>& world, const MeshKeys
   return {Context(world, choice.mesh), choice.partition, choice.exchange, std::move(choice.description)};
 }
 
+int rank_on_node(Communicator& world) {
+  const std::vector<std::string> nodes = gather_nodes(world);
+  const auto own = nodes.begin() + world.rank();
+  return static_cast<int>(std::count(nodes.begin(), own, *own));
+}
+
 void check_launch(int processes, int slurm_tasks) {
   require_usage(
       slurm_tasks == 0 || processes == slurm_tasks,

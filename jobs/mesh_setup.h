@@ -61,6 +61,9 @@ struct RunMesh {
 RunMesh make_run_mesh(const std::shared_ptr<Communicator>& world, const MeshKeys& keys, const SequenceKeys& sequence,
                       const ModelConfig& model, const WorkShape& shape);
 
+/// How many ranks before this one are on its node. Collective.
+int rank_on_node(Communicator& world);
+
 /// Throws UsageError when `processes` is not the number of tasks that Slurm started or reserved (0: it says nothing).
 void check_launch(int processes, int slurm_tasks);
 

@@ -79,7 +79,9 @@ ModelRuntime training_runtime(const Options& options, const Context& context);
 LrSchedule lr_schedule(const Options& options);
 AdamWHyper adamw_hyper(const Options& options);
 Precision precision_of(const std::string& name);  ///< "fp64" "fp32" "bf16"
-/// auto and cpu: the CPU's kernels; reference: plain loops. Throws UsageError where a device is not built in.
-std::unique_ptr<Backend> make_backend(const std::string& device);
+/// cpu: the CPU's kernels; reference: plain loops; cuda: a GPU; auto: a GPU where there is one, else the CPU. Ranks of a node take its GPUs in
+/// turn, by their number on the node (rank_on_node); where they are more than the GPUs, several share one. Throws UsageError where a device is
+/// not built in, or not there.
+std::unique_ptr<Backend> make_backend(const std::string& device, int local_rank = 0);
 
 }  // namespace lexring

@@ -38,7 +38,8 @@ tokens_per_second and seconds_per_step are of the median step, over all ranks; g
 12 x width per visible pair and layer; peak_mib is the process's largest resident memory, start_mib what it held before the model was built,
 both of rank 0. Per step, means over ranks: seconds_communicating with transfers under way, seconds_exposed waited for them, seconds_computing
 the rest; under "communication", for each purpose, bytes sent by a rank (and by the busiest), beside what the formula says (jobs/traffic.h). Under
-"memory", MiB of rank 0: what tensors were for when they held most, and what peak_mib has beside them.
+"memory", MiB of rank 0: what tensors were for when they held most (tensors_peak_mib: all of them; of a GPU, in its memory), and what peak_mib has
+beside them. mfu: gflops, in this convention, over --ceiling times the ranks.
 )";
 
 /// Samples of a step: the same on every rank of a replica, and on every mesh.
@@ -214,9 +215,11 @@ class Steps {
 
 int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Communicator>& world) {
   std::int64_t steps = 8, warmup = 2;
+  double ceiling = 0;
   bool profile = false;
   const std::vector<Key> extra = {{"steps", &steps, "measured steps", "steps"},
                                   {"warmup", &warmup, "steps before them, which allocate and compile kernels", "steps"},
+                                  {"ceiling", &ceiling, "> 0: what a large matrix product reaches on one such device; adds mfu", "TFLOP/s"},
                                   {"profile", &profile, "print a table of the time per part and kernel", "", "", {}, true}};
   const bool first = world->rank() == 0;
   if (asks_help(args)) {
@@ -235,7 +238,7 @@ int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   const RunMesh run = make_run_mesh(world, o.mesh, o.sequence, o.model, work_shape(o, world->size()));
   if (first && world->size() > 1) fmt::print(stderr, "{}\n", run.description);
 
-  const auto device = make_backend(o.device);
+  const auto device = make_backend(o.device, rank_on_node(*world));
   ProfilingBackend profiling(*device);
   Backend& backend = profile ? static_cast<Backend&>(profiling) : *device;
   const double start_mib = resident_memory_mib();
@@ -265,7 +268,7 @@ int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   if (profile) print_memory(shares);
   double busy = 0, waited = 0;
   for (const Line& line : lines) busy += line.busy, waited += line.waited;
-  const Json line = {{"tokens_per_second", round_to(static_cast<double>(o.train.batch * o.train.length) / median, 10)},
+  Json line = {{"tokens_per_second", round_to(static_cast<double>(o.train.batch * o.train.length) / median, 10)},
                      {"gflops", round_to(flops / median / 1e9, 10)},
                      {"peak_mib", round_to(peak_memory_mib(), 10)},
                      {"start_mib", round_to(start_mib, 10)},
@@ -282,7 +285,9 @@ int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Co
                      {"length", o.train.length},
                      {"batch", o.train.batch},
                      {"communication", to_json(lines)},
+                     {"tensors_peak_mib", round_to(static_cast<double>(backend.runtime().memory().peak) / (1 << 20), 10)},
                      {"memory", to_json(shares)}};
+  if (ceiling > 0) line["mfu"] = round_to(flops / median / (ceiling * 1e12 * world->size()), 1e4);
   fmt::print("{}\n", line.dump());
   return 0;
 }

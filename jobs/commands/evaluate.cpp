@@ -185,7 +185,7 @@ void measure_all(EvaluationResults& results, const Arguments& args, const Option
 void measure_resolutions(EvaluationResults& results, const Arguments& args, const Options& options, const CheckpointReader& reader,
                          const std::shared_ptr<Communicator>& world, int tp, const Dataset& dataset) {
   const Context context(world, make_mesh(world->size(), 0, 1, tp));
-  const auto backend = make_backend(args.device);
+  const auto backend = make_backend(results.device, rank_on_node(*world));
   Transformer model(options.model, runtime_of(options), context, *backend);
   load_parameters(reader, model);
   const TokenStream stream{results.tokens, args.documents == "mask" ? Documents::mask : Documents::ignore, args.chunk};
@@ -244,7 +244,7 @@ int evaluate_command(const std::vector<std::string>& words, const std::shared_pt
   const Context& context = mesh.context;
   if (first_rank && world->size() > 1) fmt::print(stderr, "{}\n", mesh.description);
   reader.verify(*world);
-  const auto backend = make_backend(args.device);
+  const auto backend = make_backend(args.device, rank_on_node(*world));
   Transformer model(options.model, runtime_of(options), context, *backend);
   load_parameters(reader, model);
 

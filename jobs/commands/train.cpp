@@ -87,7 +87,7 @@ int train_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   require_same(*world, fmt::format("{}\n{}", train.content_hash(), to_ini(o)),
                "configuration or training data; are files and keys the same on all nodes?");
 
-  const auto backend = make_backend(o.device);
+  const auto backend = make_backend(o.device, rank_on_node(*world));
   Trainer trainer(o, context, *backend, train, valid ? &*valid : nullptr);
   if (checkpoint) trainer.resume(CheckpointReader(*checkpoint));
   if (first) {

@@ -77,7 +77,7 @@ int verify_command(const std::vector<std::string>& args, const std::shared_ptr<C
   runtime.exchange = exchange_named(sequence.exchange);
 
   const Hdf5File file(golden, Hdf5File::Mode::read);
-  const auto backend = make_backend(device);
+  const auto backend = make_backend(device, rank_on_node(*world));
   std::array<int, 3> counts = {0, 0, 0};
   for (const std::string& name : file.members("/")) {
     if (name.find(only) == std::string::npos || !file.is_group(name)) continue;

@@ -103,8 +103,8 @@ void Progress::run() {
   Pace pace;
   Lock lock(mutex_);
   while (!ending_) {
-    if (requests_.empty()) {
-      work_.wait(lock, [&] { return ending_ || !requests_.empty(); });
+    if (idle()) {
+      work_.wait(lock, [&] { return ending_ || !idle(); });
       pace.restart();
     }
     const auto before = Clock::now();
@@ -129,9 +129,36 @@ void Progress::posted(MPI_Request request, Message message) {
   messages_.push_back(std::move(message));
 }
 
+void Progress::gate(Gate gate) {
+  ++gate.transfer->outstanding_;
+  gates_.push_back(std::move(gate));
+}
+
+bool Progress::look_at_gates() {
+  bool any = false;
+  for (Gate& gate : std::exchange(gates_, {})) {  // what opens may bring others
+    Transfer& transfer = *gate.transfer;
+    try {
+      if (!gate.passed()) {
+        gates_.push_back(std::move(gate));
+        continue;
+      }
+      --transfer.outstanding_;
+      transfer.moved_ = Clock::now();
+      advance(transfer);
+    } catch (...) {
+      --transfer.outstanding_;
+      break_off(transfer, std::current_exception());
+    }
+    any = true;
+  }
+  return any;
+}
+
 /// One look at all messages. Returns whether any was complete.
 bool Progress::look() {
-  if (requests_.empty()) return false;
+  const bool opened = !gates_.empty() && look_at_gates();
+  if (requests_.empty()) return opened;
   indices_.resize(requests_.size());
   statuses_.resize(requests_.size());
   int count = 0;
@@ -153,7 +180,7 @@ bool Progress::look() {
   }
   if (!failed_.empty()) give_up_failed();
   forget_completed();
-  return count > 0;
+  return count > 0 || opened;
 }
 
 void Progress::completed(std::size_t at, const MPI_Status& status, int error) {
@@ -254,10 +281,49 @@ void Progress::forget_completed() {
   messages_.erase(messages_.begin() + static_cast<std::ptrdiff_t>(kept), messages_.end());
 }
 
+void Progress::watch(WatchedCalls& calls) {
+  alone([&] { watched_.push_back(&calls); });
+}
+
+void Progress::unwatch(WatchedCalls& calls) {
+  alone([&] { std::erase(watched_, &calls); });
+}
+
+void Progress::began(LastCall call) {
+  alone([&] { last_ = std::move(call); });
+}
+
+LastCall Progress::last_call() const {
+  for (WatchedCalls* calls : watched_) {
+    if (auto behind = calls->behind()) return *behind;
+  }
+  return last_;
+}
+
+std::string Progress::failure() const {
+  std::string failure;
+  for (WatchedCalls* calls : watched_) {
+    if (failure.empty()) failure = calls->failure();
+  }
+  return failure;
+}
+
+/// Of several the one that has been held up longest.
 std::optional<HeldUpCall> Progress::held_up() const {
+  std::optional<HeldUpCall> longest = waiter_held_up();
+  for (WatchedCalls* calls : watched_) {
+    auto call = calls->held_up();
+    if (call && (!longest || call->seconds > longest->seconds)) longest = std::move(call);
+  }
+  return longest;
+}
+
+std::optional<HeldUpCall> Progress::waiter_held_up() const {
   if (waiters_.empty()) return std::nullopt;
   const Waiter& waiter = waiters_.front();
   const Transfer& transfer = *waiter.transfer;
+  // Who waits for its own device is held up by nobody.
+  if (std::any_of(gates_.begin(), gates_.end(), [&](const Gate& gate) { return gate.transfer.get() == &transfer; })) return std::nullopt;
   const double seconds = std::chrono::duration<double>(Clock::now() - std::max(waiter.since, transfer.moved_)).count();
   HeldUpCall call{&transfer, transfer.group().name, transfer.call().operation, transfer.call().number, transfer.bytes_, seconds, {}};
   for (const Direction direction : {Direction::receive, Direction::send}) {

@@ -19,7 +19,7 @@ using Seconds = std::chrono::duration<double>;
 RankState state_of(const Progress& progress) {
   if (const auto call = progress.held_up())
     return {true, call->group, call->operation, call->number, call->bytes, call->seconds, call->peers};
-  const LastCall& last = progress.last_call();
+  const LastCall last = progress.last_call();
   return {false, last.group, last.operation, last.number, 0, 0, {}};
 }
 
@@ -68,7 +68,12 @@ class Watchdog::Thread {
         speak(fmt::format("a call of this rank into MPI has not returned for {:.1f} s; its last one was {} {} of group {}", seconds_,
                           last_.operation, last_.number, last_.group));
       }
-      session_->state().progress->alone_within(1ms, [&] { last_ = session_->state().progress->last_call(); });
+      std::string failure;
+      session_->state().progress->alone_within(1ms, [&] {
+        last_ = session_->state().progress->last_call();
+        failure = session_->state().progress->failure();
+      });
+      if (!failure.empty()) end_run(failure);
       // Asks before the time is over, so that it can speak when it is.
       if (seconds_ <= 0) continue;
       if (const auto call = stuck(std::max(seconds_ - 2 * answer_time_, seconds_ / 2))) judge(*call);
@@ -87,7 +92,7 @@ class Watchdog::Thread {
       channel_.serve();
       if (channel_.claimed()) return;
       const auto now = stuck(0);
-      if (!now || now->transfer != call.transfer || now->number != call.number || now->seconds < waited) return;  // it moved
+      if (!now || now->identity != call.identity || now->number != call.number || now->seconds < waited) return;  // it moved
       waited = now->seconds;
     }
     channel_.claim();
@@ -95,8 +100,11 @@ class Watchdog::Thread {
   }
 
   void speak(const std::string& message) {
-    fmt::print(stderr, "lexring: rank {} {}. The run ends, because --watchdog.seconds is {}\n", session_->world()->rank(), message,
-               seconds_);
+    end_run(fmt::format("{}. The run ends, because --watchdog.seconds is {}", message, seconds_));
+  }
+
+  void end_run(const std::string& message) {
+    fmt::print(stderr, "lexring: rank {} {}\n", session_->world()->rank(), message);
     std::fflush(stderr);
     session_->end_all(1);
   }

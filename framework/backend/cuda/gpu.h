@@ -85,11 +85,6 @@ __host__ __device__ bool aligned(const T* address) {
   return reinterpret_cast<std::uintptr_t>(address) % 16 == 0;
 }
 
-/// Two rounded numbers in one register, `low` in the lower half: an operand of mma.
-__device__ inline unsigned pack_bfloat16(float low, float high) {
-  return static_cast<unsigned>(round_to_bfloat16(low).bits) | static_cast<unsigned>(round_to_bfloat16(high).bits) << 16;
-}
-
 // ---- Reductions. Every thread gets the result; the order of additions is fixed.
 
 __device__ inline float warp_sum(float x) {

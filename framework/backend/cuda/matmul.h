@@ -10,16 +10,19 @@ namespace lexring::cuda {
 /// How a matrix lies in memory.
 enum class Layout { rows, columns };
 
-/// Products of matrices of one GPU.
+/// How exact products of f32 operands are. bf16 operands are never rounded; sums are f32 either way.
+enum class F32Products { full, tf32 };
+
+/// Products of matrices of one GPU. Used by one thread at a time.
 class MatrixProducts {
  public:
-  explicit MatrixProducts(const Gpu& gpu);
+  explicit MatrixProducts(const Gpu& gpu, F32Products f32 = F32Products::full);
   MatrixProducts(const MatrixProducts&) = delete;
   MatrixProducts& operator=(const MatrixProducts&) = delete;
   ~MatrixProducts();
 
   /// a is [N, I], or [I, N] where its layout is `columns`; b is [I, O], or [O, I] where its layout is `columns`. f32 or bf16, both the same;
-  /// y f32 or that. bias [O] f32, or undefined. Any of N, I, O may be 0: an empty sum is 0.
+  /// y f32 or that. bias [O] f32, or undefined; it is rounded to y's dtype first. Any of N, I, O may be 0: an empty sum is 0.
   void product(const Tensor& a, Layout a_layout, const Tensor& b, Layout b_layout, const Tensor& bias, const Tensor& y, bool accumulate);
 
  private:

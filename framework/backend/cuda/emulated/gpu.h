@@ -68,6 +68,7 @@ T& shared_memory() {
 }
 
 inline bfloat16 round_to_bfloat16(float x) { return bfloat16(x); }
+inline unsigned pack_bfloat16(float low, float high) { return static_cast<unsigned>(bfloat16(low).bits) | static_cast<unsigned>(bfloat16(high).bits) << 16; }
 
 void mma_16x8x16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]);
 void ldmatrix_x4(unsigned (&r)[4], const void* row);

@@ -5,7 +5,7 @@ namespace lexring::cuda {
 
 struct MatrixProducts::Implementation {};
 
-MatrixProducts::MatrixProducts(const Gpu& /*gpu*/) {}
+MatrixProducts::MatrixProducts(const Gpu& /*gpu*/, F32Products /*f32*/) {}
 MatrixProducts::~MatrixProducts() = default;
 
 void MatrixProducts::product(const Tensor& a, Layout a_layout, const Tensor& b, Layout b_layout, const Tensor& bias, const Tensor& y, bool accumulate) {
@@ -16,7 +16,7 @@ void MatrixProducts::product(const Tensor& a, Layout a_layout, const Tensor& b, 
     };
     for (std::int64_t n = 0; n < rows; ++n)
       for (std::int64_t o = 0; o < columns; ++o) {
-        float sum = bias.defined() ? bias.data<float>()[o] : 0.0F;
+        float sum = bias.defined() ? static_cast<float>(U(bias.data<float>()[o])) : 0.0F;
         for (std::int64_t i = 0; i < inner; ++i) sum += at(a, a_layout, n, i) * at(b, b_layout, i, o);
         U& result = y.data<U>()[n * columns + o];
         result = U(accumulate ? static_cast<float>(result) + sum : sum);

@@ -25,6 +25,13 @@ __device__ __forceinline__ bfloat16 round_to_bfloat16(float x) {
   return rounded;
 }
 
+/// Two rounded numbers in one register, `low` in the lower half: an operand of mma.
+__device__ __forceinline__ unsigned pack_bfloat16(float low, float high) {
+  unsigned packed;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+  return packed;
+}
+
 /// d [16, 8] f32 += a [16, 16] b [16, 8], bf16. Lane l, g = l / 4, t = l % 4, holds of a: rows g and g + 8 at columns 2t, 2t+1 (a[0], a[1]) and
 /// 2t+8, 2t+9 (a[2], a[3]); of b: column g at rows 2t, 2t+1 (b[0]) and 2t+8, 2t+9 (b[1]); of d: row g (d[0], d[1]) and g + 8 (d[2], d[3]) at
 /// columns 2t, 2t+1.

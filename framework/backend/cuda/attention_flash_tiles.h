@@ -1,0 +1,180 @@
+/// What the flash kernels share: tiles of rows in shared memory, products of tiles on tensor cores, masks.
+///
+/// Shared memory: a tile is rows of `width` channels without padding. The 16-byte chunks of a row are permuted by XOR with a few bits of the row,
+/// so that any 8 rows at one chunk (what ldmatrix reads at once) and any 8 chunks of a row (what a copy writes at once) lie in different banks.
+///
+/// Registers: lane l holds of a 16 x 8 tile of sums rows l / 4 and l / 4 + 8 at columns 2 (l % 4) and the next (gpu.h). A warp has 2 such tiles
+/// below each other: 32 rows, which halves what it reads of the other operand.
+#pragma once
+
+#include "framework/attention/tiling.h"
+#include "framework/backend/cuda/attention_decay.h"
+#include "framework/backend/cuda/attention_tables.h"
+#include "framework/backend/cuda/gpu.h"
+
+namespace lexring::cuda::flash {
+
+inline constexpr float infinity = __builtin_huge_valf();
+inline constexpr int warp_rows = 32;
+
+/// Rows of one operand by head.
+struct HeadView {
+  const bfloat16* data;
+  std::int64_t row_stride, head_stride;
+
+  explicit HeadView(const HeadRows& rows) : data(rows.data<bfloat16>()), row_stride(rows.row_stride), head_stride(rows.head_stride) {}
+  __device__ const bfloat16* at(int head, int row) const { return data + head * head_stride + row * row_stride; }
+};
+
+/// Where a chunk of 8 channels begins in a tile, in elements. Rows 8 apart have the same permutation.
+template <int width>
+__device__ int swizzled(int row, int chunk) {
+  const int turn = width % 64 == 0 ? row & 7 : (row >> 1) & 3;
+  return row * width + (chunk ^ turn) * 8;
+}
+
+/// What ldmatrix reads of a tile: `mine` is where this lane's row and chunk 0 or 1 begin, by swizzled(); returns where the k-th next pair of chunks
+/// begins. Few of these need a register: the rest is a constant.
+template <int width>
+__device__ int next_pair(int mine, int k) {
+  constexpr int permuted = width % 64 == 0 ? 4 : 2;  // pairs among which rows permute
+  return (mine ^ (k % permuted * 16)) + k / permuted * (permuted * 16);
+}
+
+/// How a block's threads share the 16-byte chunks of a tile's rows: each stays at one chunk of every `pass`-th row.
+template <int width, int threads>
+struct Chunks {
+  static constexpr int of_row = width / 8, pass = threads / of_row;
+  int chunk = static_cast<int>(threadIdx.x) % of_row, row = static_cast<int>(threadIdx.x) / of_row;
+};
+
+/// Copies `count` rows (0 beyond, up to `rows`) asynchronously.
+template <int width, int rows, int threads>
+__device__ void load_tile(bfloat16* tile, const bfloat16* from, std::int64_t stride, int count) {
+  using Mine = Chunks<width, threads>;
+  const Mine mine;
+  if (threads % Mine::of_row != 0 && mine.row >= Mine::pass) return;
+  const bfloat16* at = from + mine.row * stride + mine.chunk * 8;
+  LEXRING_UNROLL for (int row = mine.row; row < ceil_div(rows, Mine::pass) * Mine::pass; row += Mine::pass, at += Mine::pass * stride) {
+    if (rows % Mine::pass != 0 && row >= rows) break;
+    cp_async(tile + swizzled<width>(row, mine.chunk), row < count ? at : from, row < count);
+  }
+}
+
+/// The same at once, channel pair i times 2^(decay[i] * distance). There are `pairs` of them; the others are padding.
+template <int width, int rows, int threads>
+__device__ void load_decayed_tile(bfloat16* tile, const bfloat16* from, std::int64_t stride, int count, const LogDecay* decay, int pairs, int distance) {
+  using Mine = Chunks<width, threads>;
+  const Mine mine;
+  if (mine.row >= Mine::pass) return;
+  float factor[4];
+  LEXRING_UNROLL for (int i = 0; i < 4; ++i) {
+    const int channel_pair = mine.chunk * 4 + i;
+    factor[i] = channel_pair < pairs ? decay_over(decay[channel_pair], distance) : 1.0F;
+  }
+  for (int row = mine.row; row < rows; row += Mine::pass) {
+    Floats<8> x{};
+    if (row < count) x = load<8>(from + row * stride + mine.chunk * 8);
+    LEXRING_UNROLL for (int i = 0; i < 8; ++i) x[i] *= factor[i / 2];
+    store<8>(tile + swizzled<width>(row, mine.chunk), x);
+  }
+}
+
+/// sums [16 m, 8 n] += left [16 m, width] right [8 n, width]^T, both tiles of rows in shared memory (from a row that is a multiple of 8).
+template <int width, int m, int n>
+__device__ void add_row_products(float (&sums)[m][n][4], const bfloat16* left, const bfloat16* right) {
+  const int row = static_cast<int>(threadIdx.x) % 8, matrix = static_cast<int>(threadIdx.x) % warp_size / 8;
+  const int left_mine = swizzled<width>(matrix % 2 * 8 + row, matrix / 2), right_mine = swizzled<width>(matrix / 2 * 8 + row, matrix % 2);
+  LEXRING_UNROLL for (int k = 0; k < width / 16; ++k) {
+    unsigned a[m][4];
+    LEXRING_UNROLL for (int i = 0; i < m; ++i) ldmatrix_x4(a[i], left + next_pair<width>(left_mine, k) + 16 * i * width);
+    LEXRING_UNROLL for (int j = 0; j < n / 2; ++j) {
+      unsigned b[4];
+      ldmatrix_x4(b, right + next_pair<width>(right_mine, k) + 16 * j * width);
+      const unsigned even[2] = {b[0], b[1]}, odd[2] = {b[2], b[3]};
+      LEXRING_UNROLL for (int i = 0; i < m; ++i) {
+        mma_16x8x16(sums[i][2 * j], a[i], even);
+        mma_16x8x16(sums[i][2 * j + 1], a[i], odd);
+      }
+    }
+  }
+}
+
+/// sums [16 m, width] += left [16 m, 16 steps] right [16 steps, width]; left in registers, right a tile of rows.
+template <int width, int m, int steps>
+__device__ void add_weighted_rows(float (&sums)[m][width / 8][4], const unsigned (&left)[m][steps][4], const bfloat16* right) {
+  const int row = static_cast<int>(threadIdx.x) % 8, matrix = static_cast<int>(threadIdx.x) % warp_size / 8;
+  const int right_mine = swizzled<width>(matrix % 2 * 8 + row, matrix / 2);
+  LEXRING_UNROLL for (int k = 0; k < steps; ++k) {
+    LEXRING_UNROLL for (int j = 0; j < width / 16; ++j) {
+      unsigned b[4];
+      ldmatrix_x4_transposed(b, right + next_pair<width>(right_mine, j) + 16 * k * width);
+      const unsigned even[2] = {b[0], b[1]}, odd[2] = {b[2], b[3]};
+      LEXRING_UNROLL for (int i = 0; i < m; ++i) {
+        mma_16x8x16(sums[i][2 * j], left[i][k], even);
+        mma_16x8x16(sums[i][2 * j + 1], left[i][k], odd);
+      }
+    }
+  }
+}
+
+/// Sums become the left operand of the next product: two tiles of 8 columns are one step of 16.
+template <int m, int n>
+__device__ void pack_left(const float (&sums)[m][n][4], unsigned (&left)[m][n / 2][4]) {
+  LEXRING_UNROLL for (int i = 0; i < m; ++i) {
+    LEXRING_UNROLL for (int j = 0; j < n; ++j) {
+      left[i][j / 2][j % 2 * 2] = pack_bfloat16(sums[i][j][0], sums[i][j][1]);
+      left[i][j / 2][j % 2 * 2 + 1] = pack_bfloat16(sums[i][j][2], sums[i][j][3]);
+    }
+  }
+}
+
+/// Four registers to and from memory aligned to 16 bytes.
+struct alignas(16) FourRegisters {
+  unsigned value[4];
+};
+__device__ inline void store_registers(unsigned (&to)[4], const unsigned (&x)[4]) {
+  *reinterpret_cast<FourRegisters*>(&to) = FourRegisters{{x[0], x[1], x[2], x[3]}};
+}
+__device__ inline void load_registers(const unsigned (&from)[4], unsigned (&x)[4]) {
+  const FourRegisters loaded = *reinterpret_cast<const FourRegisters*>(&from);
+  LEXRING_UNROLL for (int i = 0; i < 4; ++i) x[i] = loaded.value[i];
+}
+
+/// Keys [first, first + count) that a query sees, counted from `first`.
+class SeenKeys {
+ public:
+  __device__ SeenKeys(const RowRange& range, int first, int count)
+      : begin_(clip(range.first - first, count)), count_(length(begin_, clip(range.last - first, count))), sink_begin_(clip(range.sink_first - first, count)),
+        sink_count_(length(sink_begin_, clip(range.sink_last - first, count))) {}
+
+  __device__ bool operator()(int key) const {
+    return static_cast<unsigned>(key - begin_) < count_ || static_cast<unsigned>(key - sink_begin_) < sink_count_;
+  }
+  __device__ bool any() const { return (count_ | sink_count_) != 0; }
+
+ private:
+  __device__ static int clip(int key, int count) { return key < 0 ? 0 : key < count ? key : count; }
+  __device__ static unsigned length(int begin, int end) { return begin < end ? static_cast<unsigned>(end - begin) : 0U; }
+
+  int begin_;
+  unsigned count_;
+  int sink_begin_;
+  unsigned sink_count_;
+};
+
+/// The key tiles that a tile of queries meets, in ascending order (so that decay from one to the next never grows).
+struct KeyWalk {
+  int first_begin, first_count, second_begin, count;
+
+  __device__ explicit KeyWalk(const QueryTile& q) {
+    const bool sinks_first = q.sink_tiles_begin < q.tiles_begin;
+    first_begin = sinks_first ? q.sink_tiles_begin : q.tiles_begin;
+    first_count = sinks_first ? q.sink_tiles_end - q.sink_tiles_begin : q.tiles_end - q.tiles_begin;
+    second_begin = sinks_first ? q.tiles_begin : q.sink_tiles_begin;
+    count = q.tiles_end - q.tiles_begin + (q.sink_tiles_end - q.sink_tiles_begin);
+  }
+  __device__ int operator[](int i) const { return i < first_count ? first_begin + i : second_begin + (i - first_count); }
+};
+
+}  // namespace lexring::cuda::flash

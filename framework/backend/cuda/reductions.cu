@@ -1,0 +1,160 @@
+#include <algorithm>
+#include <numeric>
+
+#include "framework/backend/cuda/dispatch.h"
+#include "framework/backend/cuda/gpu.h"
+#include "framework/backend/cuda/kernels.h"
+
+namespace lexring::cuda {
+namespace {
+
+constexpr int threads = 256, warps = threads / warp_size;
+
+template <class T>
+constexpr int vector = 16 / static_cast<int>(sizeof(T));  ///< elements of one access
+
+// ---- Sum of squares
+
+constexpr int vectors_at_once = 4;
+
+struct WarpSums {
+  double of[warps];
+};
+
+template <int n>
+__device__ void add_squares(const Floats<n>& x, double& sum) {
+  LEXRING_UNROLL for (int j = 0; j < n; ++j) {
+    const double wide = x[j];
+    sum += wide * wide;
+  }
+}
+
+/// sums[block]; blocks take turns along x. Bytes: x read.
+template <class T>
+__global__ void __launch_bounds__(threads) squares(const T* x, std::int64_t count, double* sums, bool vectors) {
+  constexpr int n = vector<T>;
+  const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * threads, me = static_cast<std::int64_t>(blockIdx.x) * threads + threadIdx.x;
+  double sum[vectors_at_once] = {};
+  const std::int64_t whole = vectors ? count / n : 0;
+  std::int64_t at = me;
+  for (; at + (vectors_at_once - 1) * stride < whole; at += vectors_at_once * stride) {
+    Floats<n> part[vectors_at_once];
+    LEXRING_UNROLL for (int i = 0; i < vectors_at_once; ++i) part[i] = load<n>(x + (at + i * stride) * n);
+    LEXRING_UNROLL for (int i = 0; i < vectors_at_once; ++i) add_squares(part[i], sum[i]);
+  }
+  for (; at < whole; at += stride) add_squares(load<n>(x + at * n), sum[0]);
+  for (std::int64_t i = whole * n + me; i < count; i += stride) add_squares(load<1>(x + i), sum[1]);
+
+  double mine = 0;
+  LEXRING_UNROLL for (int i = 0; i < vectors_at_once; ++i) mine += sum[i];
+  LEXRING_UNROLL for (int distance = warp_size / 2; distance > 0; distance /= 2) mine += __shfl_xor_sync(whole_warp, mine, distance);
+  auto& shared = shared_memory<WarpSums>();
+  if (threadIdx.x % warp_size == 0) shared.of[threadIdx.x / warp_size] = mine;
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  double all = 0;
+  LEXRING_UNROLL for (int i = 0; i < warps; ++i) all += shared.of[i];
+  sums[blockIdx.x] = all;
+}
+
+// ---- Column sums
+
+template <class T>
+constexpr int strip = warp_size* vector<T>;  ///< columns of a block
+constexpr int rows_at_once = 4;
+
+template <class T>
+struct StripSums {
+  alignas(16) float of[warps][strip<T>];
+};
+
+/// to[segment, W] = (or += where told) column sums of the segment's rows. A block takes a strip of columns, its warps take turns along the
+/// segment. Bytes: x read.
+template <class T, bool vectors>
+__global__ void __launch_bounds__(threads) sums_of_columns(const T* x, std::int64_t rows, std::int64_t width, std::int64_t segment_rows, float* to,
+                                                           bool accumulate) {
+  constexpr int n = vector<T>;
+  const int warp = static_cast<int>(threadIdx.x) / warp_size, lane = static_cast<int>(threadIdx.x) % warp_size;
+  const std::int64_t first_column = static_cast<std::int64_t>(blockIdx.x) * strip<T>, first_row = blockIdx.y * segment_rows;
+  const std::int64_t last_row = first_row + segment_rows < rows ? first_row + segment_rows : rows;
+  // Threads beyond the last column read the strip's first ones, and drop them.
+  const auto at = [&](int column) { return x + first_column + (first_column + column < width ? column : 0); };
+  const auto read = [&](std::int64_t row) {
+    if constexpr (vectors) return load<n>(at(lane * n) + row * width);
+    Floats<n> part;
+    LEXRING_UNROLL for (int j = 0; j < n; ++j) part[j] = to_float(at(lane + j * warp_size)[row * width]);
+    return part;
+  };
+  Floats<n> sum;
+  LEXRING_UNROLL for (int j = 0; j < n; ++j) sum[j] = 0;
+  std::int64_t row = first_row + warp;
+  for (; row + (rows_at_once - 1) * warps < last_row; row += rows_at_once * warps) {
+    Floats<n> part[rows_at_once];
+    LEXRING_UNROLL for (int i = 0; i < rows_at_once; ++i) part[i] = read(row + i * warps);
+    LEXRING_UNROLL for (int i = 0; i < rows_at_once; ++i) {
+      LEXRING_UNROLL for (int j = 0; j < n; ++j) sum[j] += part[i][j];
+    }
+  }
+  for (; row < last_row; row += warps) {
+    const Floats<n> part = read(row);
+    LEXRING_UNROLL for (int j = 0; j < n; ++j) sum[j] += part[j];
+  }
+
+  auto& shared = shared_memory<StripSums<T>>();
+  if constexpr (vectors) {
+    store<n>(&shared.of[warp][lane * n], sum);
+  } else {
+    LEXRING_UNROLL for (int j = 0; j < n; ++j) shared.of[warp][lane + j * warp_size] = sum[j];
+  }
+  __syncthreads();
+  const int me = static_cast<int>(threadIdx.x);
+  if (me >= strip<T> || first_column + me >= width) return;
+  float* const out = to + blockIdx.y * width + first_column + me;
+  float all = shared.of[0][me];
+  LEXRING_UNROLL for (int i = 1; i < warps; ++i) all += shared.of[i][me];
+  *out = accumulate ? *out + all : all;
+}
+
+/// Column sums of `segments` parts of x.
+template <class T>
+void start(const Gpu& gpu, const T* x, std::int64_t rows, std::int64_t width, std::int64_t segments, float* to, bool accumulate) {
+  const bool vectors = aligned(x) && width % vector<T> == 0;
+  const dim3 blocks(static_cast<unsigned>(ceil_div<std::int64_t>(width, strip<T>)), static_cast<unsigned>(segments));
+  launch(gpu.stream, blocks, threads, sizeof(StripSums<T>), vectors ? sums_of_columns<T, true> : sums_of_columns<T, false>, x, rows, width,
+         ceil_div(rows, segments), to, accumulate);
+}
+
+}  // namespace
+
+double sum_of_squares(const Gpu& gpu, const Tensor& x) {
+  if (x.elements() == 0) return 0;
+  double sum = 0;
+  with_type(x.dtype(), [&]<class T>(Type<T>) {
+    const auto of_block = static_cast<std::int64_t>(threads) * vector<T> * vectors_at_once;
+    const std::int64_t blocks = std::min<std::int64_t>(ceil_div(x.elements(), of_block), 8LL * gpu.multiprocessors);
+    const Tensor sums(gpu.runtime, {blocks}, Dtype::f64);
+    launch(gpu.stream, dim3(static_cast<unsigned>(blocks)), threads, sizeof(WarpSums), squares<T>, x.data<T>(), x.elements(), sums.data<double>(),
+           aligned(x.data<T>()));
+    const std::vector<double> parts = sums.to_host<double>();
+    sum = std::accumulate(parts.begin(), parts.end(), 0.0);
+  });
+  return sum;
+}
+
+void column_sums(const Gpu& gpu, const Tensor& x, const Tensor& sums) {
+  const std::int64_t rows = x.rows(), width = x.row_elements();
+  if (rows == 0 || width == 0) return;
+  with_type(x.dtype(), [&]<class T>(Type<T>) {
+    // As many segments as keep the GPU busy, of enough rows to be worth a sum of their own.
+    const std::int64_t strips = ceil_div<std::int64_t>(width, strip<T>);
+    const std::int64_t busy = ceil_div<std::int64_t>(8LL * gpu.multiprocessors, strips);
+    const std::int64_t most = ceil_div<std::int64_t>(rows, 2 * warps * rows_at_once);
+    const std::int64_t segments = std::min(busy, most);
+    if (segments == 1) return start(gpu, x.data<T>(), rows, width, 1, sums.data<float>(), true);
+    const Tensor parts(gpu.runtime, {segments, width}, Dtype::f32);
+    start(gpu, x.data<T>(), rows, width, segments, parts.data<float>(), false);
+    start(gpu, parts.data<float>(), segments, width, 1, sums.data<float>(), true);
+  });
+}
+
+}  // namespace lexring::cuda

@@ -1,0 +1,77 @@
+// The few functions of CUDA's runtime that communicators call, on the fake device. Linked instead of the real library.
+#include <cuda_runtime_api.h>
+
+#include <cstring>
+
+#include "tests/support/fake_device.h"
+
+namespace {
+
+using lexring::testing::FakeStream;
+using lexring::testing::Signal;
+
+FakeStream& stream_of(cudaStream_t stream) { return *reinterpret_cast<FakeStream*>(stream); }
+/// An event is the signal of its last record; one that was never recorded has passed.
+std::shared_ptr<Signal>& signal_of(cudaEvent_t event) { return *reinterpret_cast<std::shared_ptr<Signal>*>(event); }
+
+}  // namespace
+
+extern "C" {
+
+const char* cudaGetErrorString(cudaError_t) { return "an error"; }
+const char* cudaGetErrorName(cudaError_t) { return "cudaErrorFake"; }
+cudaError_t cudaSetDevice(int index) { return index == 0 ? cudaSuccess : cudaErrorInvalidDevice; }
+
+cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
+  *least = 0, *greatest = -5;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned, int) {
+  *stream = reinterpret_cast<cudaStream_t>(new FakeStream);
+  return cudaSuccess;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  stream_of(stream).synchronise();
+  return cudaSuccess;
+}
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  delete &stream_of(stream);
+  return cudaSuccess;
+}
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  if (signal_of(event)) stream_of(stream).wait_for(signal_of(event));
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  *event = reinterpret_cast<cudaEvent_t>(new std::shared_ptr<Signal>);
+  return cudaSuccess;
+}
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  delete &signal_of(event);
+  return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  signal_of(event) = stream_of(stream).record();
+  return cudaSuccess;
+}
+cudaError_t cudaEventQuery(cudaEvent_t event) { return !signal_of(event) || signal_of(event)->passed() ? cudaSuccess : cudaErrorNotReady; }
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEvent_t to) {
+  if (!signal_of(from)->passed() || !signal_of(to)->passed()) return cudaErrorNotReady;
+  *milliseconds = std::chrono::duration<float, std::milli>(signal_of(to)->when() - signal_of(from)->when()).count();
+  return cudaSuccess;
+}
+
+cudaError_t cudaHostAlloc(void** memory, std::size_t bytes, unsigned) {
+  *memory = std::malloc(bytes);
+  return *memory == nullptr ? cudaErrorMemoryAllocation : cudaSuccess;
+}
+cudaError_t cudaFreeHost(void* memory) {
+  std::free(memory);
+  return cudaSuccess;
+}
+cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
+  stream_of(stream).add([=] { std::memcpy(lexring::testing::behind(to), lexring::testing::behind(from), bytes); });
+  return cudaSuccess;
+}
+}
