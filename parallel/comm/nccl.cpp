@@ -31,11 +31,7 @@ enum class Connect { now, later };
 std::unique_ptr<Communicator> make(std::unique_ptr<Communicator> host, std::shared_ptr<NcclDevice> device, Connect connect) {
   auto* const mpi = dynamic_cast<MpiCommunicator*>(host.get());
   if (mpi == nullptr) return make_self_communicator(host->name(), &device->runtime);
-  ncclUniqueId id{};
-  if (connect == Connect::now) {
-    if (host->rank() == 0) id = new_id();
-    host->broadcast(bytes_of(id), 0);
-  }
+  const ncclUniqueId id = connect == Connect::now ? NcclCommunicator::agree_on_id(*host) : ncclUniqueId{};
   auto made = std::make_unique<NcclCommunicator>(*mpi, std::move(device));
   if (connect == Connect::now) made->connect(id);
   return made;
@@ -57,6 +53,12 @@ NcclCommunicator::NcclCommunicator(MpiCommunicator& host, std::shared_ptr<NcclDe
     : MpiCommunicator(host.release(), host.progress()),
       device_(std::move(device)),
       nccl_(std::make_shared<NcclGroup>(device_, name(), group().world_ranks, rank(), ledger(), progress())) {}
+
+ncclUniqueId NcclCommunicator::agree_on_id(Communicator& host) {
+  ncclUniqueId id = host.rank() == 0 ? new_id() : ncclUniqueId{};
+  host.broadcast(bytes_of(id), 0);
+  return id;
+}
 
 void NcclCommunicator::connect(const ncclUniqueId& id) { nccl_->connect({"connect", 0, 0}, id); }
 

@@ -12,7 +12,9 @@ namespace lexring {
 class NcclCommunicator : public MpiCommunicator {
  public:
   NcclCommunicator(MpiCommunicator& host, std::shared_ptr<NcclDevice> device);
-  /// Collective; `id` is of rank 0. Without it, the first asynchronous call does it.
+  /// One that all ranks of `host` know. Collective.
+  static ncclUniqueId agree_on_id(Communicator& host);
+  /// Makes NCCL's group, which else the first asynchronous call does. Collective.
   void connect(const ncclUniqueId& id);
 
  protected:

@@ -1,6 +1,7 @@
 // The few functions of CUDA's runtime that communicators call, on the fake device. Linked instead of the real library.
 #include <cuda_runtime_api.h>
 
+#include <cstdlib>
 #include <cstring>
 
 #include "tests/support/fake_device.h"

@@ -59,7 +59,14 @@ class HostFacing final : public Base {
   static std::unique_ptr<Communicator> make(std::unique_ptr<Communicator> host, std::shared_ptr<Device> device) {
     auto* const mpi = dynamic_cast<MpiCommunicator*>(host.get());
     if (mpi == nullptr) return host;  // a group of one moves nothing
-    return std::make_unique<HostFacing>(*mpi, std::move(device));
+    if constexpr (requires { Base::agree_on_id(*host); }) {
+      const auto id = Base::agree_on_id(*host);
+      auto made = std::make_unique<HostFacing>(*mpi, std::move(device));
+      made->connect(id);
+      return made;
+    } else {
+      return std::make_unique<HostFacing>(*mpi, std::move(device));
+    }
   }
 
  protected:

@@ -1,5 +1,4 @@
 // What only NCCL's groups show, on a fake one. Run under mpirun with 1 to 4 ranks.
-#include <cuda_runtime_api.h>
 #include <gtest/gtest.h>
 
 #include "parallel/comm/cuda_copies.h"
@@ -17,7 +16,7 @@ using testing::world;
 
 class Nccl : public ::testing::Test {
  protected:
-  cudaStream_t stream() { return reinterpret_cast<cudaStream_t>(&runtime_.stream()); }
+  CUstream_st* stream() { return reinterpret_cast<CUstream_st*>(&runtime_.stream()); }
   Tensor full(std::int64_t count, float value) {
     return Tensor::from(runtime_, {count}, std::vector<float>(static_cast<std::size_t>(count), value));
   }
