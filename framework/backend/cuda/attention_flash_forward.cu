@@ -21,6 +21,7 @@ struct ForwardArguments {
   int tiles, heads, group, width;
   float scale;         ///< of scores, natural; slopes are in base 2
   bool first, last;
+  bool vectors;        ///< output is written 16 bytes at a time
   float *state_output, *state_maximum, *state_sum;
   bfloat16* output;
   float* lse;
@@ -33,7 +34,33 @@ struct ForwardShared {
 };
 
 /// Blocks per multiprocessor: as many as registers allow, 227 KiB of shared memory (H100) suffice for each of these.
-constexpr int forward_blocks(int width) { return width <= 32 ? 4 : width <= 64 ? 3 : 2; }
+constexpr int forward_blocks(int width) { return width <= 64 ? 3 : 2; }
+
+/// A warp's rows, divided by the sums of their weights: by way of shared memory, so that memory is written 16 bytes at a time.
+template <int width>
+__device__ void write_output(const float (&sums)[2][width / 8][4], const float (&total)[2][2], bfloat16* staging, const ForwardArguments& c, int first,
+                             int count, int head) {
+  const int lane = static_cast<int>(threadIdx.x) % warp_size;
+  LEXRING_UNROLL for (int i = 0; i < 4; ++i) {
+    const float sum = total[i / 2][i % 2], inverse = sum > 0 ? 1.0F / sum : 0.0F;
+    LEXRING_UNROLL for (int j = 0; j < width / 8; ++j) {
+      store<2>(staging + swizzled<width>(lane / 4 + 8 * i, j) + lane % 4 * 2,
+               Floats<2>{{sums[i / 2][j][i % 2 * 2] * inverse, sums[i / 2][j][i % 2 * 2 + 1] * inverse}});
+    }
+  }
+  __syncwarp();
+  for (int i = lane; i < warp_rows * width / 8; i += warp_size) {
+    const int r = i / (width / 8), chunk = i % (width / 8);
+    if (r >= count || 8 * chunk >= c.width) continue;
+    const bfloat16* from = staging + swizzled<width>(r, chunk);
+    bfloat16* to = c.output + (static_cast<std::int64_t>(first + r) * c.heads + head) * c.width + 8 * chunk;
+    if (c.vectors) {
+      store<8>(to, load<8>(from));
+    } else {
+      for (int e = 0; e < 8 && 8 * chunk + e < c.width; ++e) to[e] = from[e];
+    }
+  }
+}
 
 /// One tile of 128 queries of one head, 32 rows per warp, against all tiles of 64 keys that they see. Scores, weights and outputs stay in registers.
 ///
@@ -43,34 +70,38 @@ constexpr int forward_blocks(int width) { return width <= 32 ? 4 : width <= 64 ?
 template <int width, bool sloped>
 __global__ void __launch_bounds__(threads, forward_blocks(width)) flash_forward(const ForwardArguments c) {
   auto& shared = shared_memory<ForwardShared<width>>();
-  const QueryTile tile = c.query_tiles[c.tiles - 1 - static_cast<int>(blockIdx.x)];  // causal: those with most keys first
+  const QueryTile& tile = c.query_tiles[c.tiles - 1 - static_cast<int>(blockIdx.x)];  // causal: those with most keys first
   const KeyWalk walk(tile);
   const int head = static_cast<int>(blockIdx.y), key_head = head / c.group;
   const int warp = static_cast<int>(threadIdx.x) / warp_size, lane = static_cast<int>(threadIdx.x) % warp_size;
   const int row = warp * warp_rows + lane / 4, channel = lane % 4 * 2;  // of this thread's first sums
   const float factor = sloped ? 1.0F : c.scale * log2_e;  // with slopes scores are in base 2 already
 
-  float sums[2][width / 8][4], maximum[2][2], total[2][2];  // maximum in units of the product, of base 2 with slopes; total: this thread's columns
-  LEXRING_UNROLL for (int i = 0; i < 2; ++i) {
-    LEXRING_UNROLL for (int half = 0; half < 2; ++half) {
-      const int r = row + 16 * i + 8 * half;
-      const bool stored = !c.first && r < tile.count;
+  float sums[2][width / 8][4] = {};
+  float maximum[2][2], total[2][2];  // maximum in units of the product, of base 2 with slopes; total: this thread's columns
+  LEXRING_UNROLL for (int i = 0; i < 4; ++i) maximum[i / 2][i % 2] = -infinity, total[i / 2][i % 2] = 0;
+  if (!c.first) {
+    LEXRING_UNROLL for (int i = 0; i < 4; ++i) {
+      const int r = row + 8 * i;
+      if (r >= tile.count) continue;
       const std::int64_t at = static_cast<std::int64_t>(tile.first + r) * c.heads + head;
-      maximum[i][half] = stored ? c.state_maximum[at] / (sloped ? ln_2 : c.scale) : -infinity;
-      total[i][half] = stored && lane % 4 == 0 ? c.state_sum[at] : 0.0F;
+      maximum[i / 2][i % 2] = c.state_maximum[at] / (sloped ? ln_2 : c.scale);
+      if (lane % 4 == 0) total[i / 2][i % 2] = c.state_sum[at];
+      const float* from = c.state_output + at * c.width + channel;
       LEXRING_UNROLL for (int j = 0; j < width / 8; ++j) {
-        const Floats<2> stored_sums = stored && 8 * j + channel < c.width ? load<2>(c.state_output + at * c.width + 8 * j + channel) : Floats<2>{};
-        sums[i][j][2 * half] = stored_sums[0], sums[i][j][2 * half + 1] = stored_sums[1];
+        if (8 * j + channel >= c.width) continue;
+        const Floats<2> x = load<2>(from + 8 * j);
+        sums[i / 2][j][i % 2 * 2] = x[0], sums[i / 2][j][i % 2 * 2 + 1] = x[1];
       }
     }
   }
 
   struct Keys {
-    int first, count, base;
+    int first, count;
   };
   const auto keys_at = [&](int i) {
     const KeyTile& keys = c.key_tiles[walk[i]];
-    return Keys{keys.first, keys.count, keys.base};
+    return Keys{keys.first, keys.count};
   };
   const auto load_keys = [&](const Keys& keys, int stage) {
     load_tile<width, key_rows, threads>(shared.k[stage], c.k.at(key_head, keys.first), c.k.row_stride, keys.count);
@@ -84,6 +115,7 @@ __global__ void __launch_bounds__(threads, forward_blocks(width)) flash_forward(
     load_keys(next, 0);
     if (walk.count > 1) after = keys_at(1);
   }
+  const int whole_first = tile.whole_first, whole_last = tile.whole_last;
   int base = -1;
   for (int step = 0; step < walk.count; ++step) {
     const Keys keys = next;
@@ -94,12 +126,12 @@ __global__ void __launch_bounds__(threads, forward_blocks(width)) flash_forward(
       load_keys(next, (step + 1) % 2);
       if (step + 2 < walk.count) after = keys_at(step + 2);
     }
-    if (c.decay != nullptr && keys.base != base) {
-      base = keys.base;
+    if (c.decay != nullptr && c.key_tiles[walk[step]].base != base) {
+      base = c.key_tiles[walk[step]].base;
       load_decayed_tile<width, query_rows, threads>(shared.q, c.q.at(head, tile.first), c.q.row_stride, tile.count, c.decay, c.width / 2, tile.base - base);
       __syncthreads();
     }
-    const bool whole = keys.count == key_rows && keys.first >= tile.whole_first && keys.first + key_rows <= tile.whole_last;
+    const bool whole = keys.count == key_rows && keys.first >= whole_first && keys.first + key_rows <= whole_last;
     if (!whole) {
       const int mine = warp * warp_rows + lane;
       const bool sees = mine < tile.count && SeenKeys(c.ranges[tile.first + mine], keys.first, keys.count).any();
@@ -173,31 +205,24 @@ __global__ void __launch_bounds__(threads, forward_blocks(width)) flash_forward(
     add_weighted_rows<width>(sums, weights, shared.v[step % 2]);
   }
 
-  LEXRING_UNROLL for (int i = 0; i < 2; ++i) {
-    LEXRING_UNROLL for (int half = 0; half < 2; ++half) {
-      float sum = total[i][half];
-      sum += __shfl_xor_sync(whole_warp, sum, 1);
-      sum += __shfl_xor_sync(whole_warp, sum, 2);
-      const int r = row + 16 * i + 8 * half;
-      if (r >= tile.count) continue;
-      const std::int64_t at = static_cast<std::int64_t>(tile.first + r) * c.heads + head;
-      const float natural = maximum[i][half] * (sloped ? ln_2 : c.scale);
-      if (lane % 4 == 0) {
-        if (c.last) {
-          c.lse[at] = sum > 0 ? natural + logf(sum) : -infinity;
-        } else {
-          c.state_maximum[at] = natural;
-          c.state_sum[at] = sum;
-        }
-      }
-      const float inverse = sum > 0 ? 1.0F / sum : 0.0F;
-      LEXRING_UNROLL for (int j = 0; j < width / 8; ++j) {
-        if (8 * j + channel >= c.width) continue;
-        const std::int64_t to = at * c.width + 8 * j + channel;
-        const float x = sums[i][j][2 * half], y = sums[i][j][2 * half + 1];
-        if (c.last) store<2>(c.output + to, Floats<2>{{x * inverse, y * inverse}});
-        else store<2>(c.state_output + to, Floats<2>{{x, y}});
-      }
+  LEXRING_UNROLL for (int i = 0; i < 4; ++i) {
+    float& sum = total[i / 2][i % 2];
+    sum += __shfl_xor_sync(whole_warp, sum, 1);
+    sum += __shfl_xor_sync(whole_warp, sum, 2);
+    const int r = row + 8 * i;
+    const std::int64_t at = static_cast<std::int64_t>(tile.first + r) * c.heads + head;
+    const float natural = maximum[i / 2][i % 2] * (sloped ? ln_2 : c.scale);
+    if (lane % 4 != 0 || r >= tile.count) continue;
+    if (c.last) c.lse[at] = sum > 0 ? natural + logf(sum) : -infinity;
+    else c.state_maximum[at] = natural, c.state_sum[at] = sum;
+  }
+  if (c.last) return write_output<width>(sums, total, shared.q + warp * warp_rows * width, c, tile.first + warp * warp_rows, tile.count - warp * warp_rows, head);
+  LEXRING_UNROLL for (int i = 0; i < 4; ++i) {
+    const int r = row + 8 * i;
+    if (r >= tile.count) continue;
+    float* to = c.state_output + (static_cast<std::int64_t>(tile.first + r) * c.heads + head) * c.width + channel;
+    LEXRING_UNROLL for (int j = 0; j < width / 8; ++j) {
+      if (8 * j + channel < c.width) store<2>(to + 8 * j, Floats<2>{{sums[i / 2][j][i % 2 * 2], sums[i / 2][j][i % 2 * 2 + 1]}});
     }
   }
 }
@@ -240,6 +265,7 @@ void flash_attention(const Gpu& gpu, const AttentionForward& call) {
                              .scale = static_cast<float>(spec.scale),
                              .first = call.stage.first,
                              .last = call.stage.last,
+                             .vectors = false,
                              .state_output = nullptr,
                              .state_maximum = nullptr,
                              .state_sum = nullptr,
@@ -255,6 +281,7 @@ void flash_attention(const Gpu& gpu, const AttentionForward& call) {
     arguments.state_maximum = call.state.maximum.data<float>(), arguments.state_sum = call.state.sum.data<float>();
   }
   if (call.stage.last) arguments.output = call.output.data<bfloat16>(), arguments.lse = call.lse.data<float>();
+  arguments.vectors = spec.head_width % 8 == 0 && aligned(arguments.output);
   switch (width) {
     case 32: return start<32>(gpu, arguments);
     case 64: return start<64>(gpu, arguments);

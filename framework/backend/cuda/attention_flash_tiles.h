@@ -55,9 +55,9 @@ __device__ void load_tile(bfloat16* tile, const bfloat16* from, std::int64_t str
   const Mine mine;
   if (threads % Mine::of_row != 0 && mine.row >= Mine::pass) return;
   const bfloat16* at = from + mine.row * stride + mine.chunk * 8;
-  LEXRING_UNROLL for (int row = mine.row; row < ceil_div(rows, Mine::pass) * Mine::pass; row += Mine::pass, at += Mine::pass * stride) {
-    if (rows % Mine::pass != 0 && row >= rows) break;
-    cp_async(tile + swizzled<width>(row, mine.chunk), row < count ? at : from, row < count);
+  LEXRING_UNROLL for (int i = 0; i < ceil_div(rows, Mine::pass); ++i, at += Mine::pass * stride) {
+    const int row = mine.row + i * Mine::pass;
+    if (rows % Mine::pass == 0 || row < rows) cp_async(tile + swizzled<width>(row, mine.chunk), at, row < count);
   }
 }
 

@@ -11,6 +11,15 @@
 #include "framework/backend/cuda/attention_tables.h"
 #include "framework/backend/cuda/gpu.h"
 
+/// Unrolls the loop that follows so many times and not more: what is loaded ahead must fit into registers.
+#ifdef __CUDACC__
+#define LEXRING_UNROLL_ONCE _Pragma("unroll 1")
+#define LEXRING_UNROLL_TWICE _Pragma("unroll 2")
+#else
+#define LEXRING_UNROLL_ONCE
+#define LEXRING_UNROLL_TWICE
+#endif
+
 namespace lexring::cuda {
 
 inline constexpr int square = 16, plain_threads = square * square;
@@ -105,7 +114,7 @@ __device__ void multiply(const RowTile<a_rows, width>& a, const RowTile<b_rows, 
   LEXRING_UNROLL for (int i = 0; i < m; ++i) {
     LEXRING_UNROLL for (int j = 0; j < n; ++j) sums[i][j] = 0.0F;
   }
-  for (int e = 0; e < width; e += 4) {
+  LEXRING_UNROLL_TWICE for (int e = 0; e < width; e += 4) {
     Floats<4> left[m], right[n];
     LEXRING_UNROLL for (int i = 0; i < m; ++i) left[i] = load<4>(&a.at[place.row + i * square][e]);
     LEXRING_UNROLL for (int j = 0; j < n; ++j) right[j] = load<4>(&b.at[place.column + j * square][e]);
@@ -130,7 +139,7 @@ template <int width, int m, int w_rows, int inner>
 __device__ void carry(const WeightTile<w_rows, inner>& weights, const RowTile<inner, width>& rows, Place place, float (&sums)[m][width / square]) {
   using Own = Channels<width>;
   static_assert(m * square == w_rows);
-  for (int k = 0; k < inner; k += 4) {
+  LEXRING_UNROLL_ONCE for (int k = 0; k < inner; k += 4) {
     Floats<4> left[m];
     LEXRING_UNROLL for (int i = 0; i < m; ++i) left[i] = load<4>(&weights.at[place.row + i * square][k]);
     LEXRING_UNROLL for (int x = 0; x < 4; ++x) {
