@@ -20,10 +20,13 @@ inline constexpr int warp_rows = 32;
 /// Rows of one operand by head.
 struct HeadView {
   const bfloat16* data;
-  std::int64_t row_stride, head_stride;
+  std::int64_t head_stride;
+  int row_stride;  ///< tiles are short: offsets within one fit 32 bits
 
-  explicit HeadView(const HeadRows& rows) : data(rows.data<bfloat16>()), row_stride(rows.row_stride), head_stride(rows.head_stride) {}
-  __device__ const bfloat16* at(int head, int row) const { return data + head * head_stride + row * row_stride; }
+  explicit HeadView(const HeadRows& rows) : data(rows.data<bfloat16>()), head_stride(rows.head_stride), row_stride(static_cast<int>(rows.row_stride)) {
+    require(rows.row_stride < 1 << 23, "attention on the cuda backend takes rows of less than {} elements, not {}", 1 << 23, rows.row_stride);
+  }
+  __device__ const bfloat16* at(int head, int row) const { return data + head * head_stride + static_cast<std::int64_t>(row) * row_stride; }
 };
 
 /// Where a chunk of 8 channels begins in a tile, in elements. Rows 8 apart have the same permutation.
@@ -45,25 +48,24 @@ __device__ int next_pair(int mine, int k) {
 template <int width, int threads>
 struct Chunks {
   static constexpr int of_row = width / 8, pass = threads / of_row;
-  int chunk = static_cast<int>(threadIdx.x) % of_row, row = static_cast<int>(threadIdx.x) / of_row;
+  int thread = anew(static_cast<int>(threadIdx.x)), chunk = thread % of_row, row = thread / of_row;
 };
 
 /// Copies `count` rows (0 beyond, up to `rows`) asynchronously.
 template <int width, int rows, int threads>
-__device__ void load_tile(bfloat16* tile, const bfloat16* from, std::int64_t stride, int count) {
+__device__ void load_tile(bfloat16* tile, const bfloat16* from, int stride, int count) {
   using Mine = Chunks<width, threads>;
   const Mine mine;
   if (threads % Mine::of_row != 0 && mine.row >= Mine::pass) return;
-  const bfloat16* at = from + mine.row * stride + mine.chunk * 8;
-  LEXRING_UNROLL for (int i = 0; i < ceil_div(rows, Mine::pass); ++i, at += Mine::pass * stride) {
+  LEXRING_UNROLL for (int i = 0; i < ceil_div(rows, Mine::pass); ++i) {
     const int row = mine.row + i * Mine::pass;
-    if (rows % Mine::pass == 0 || row < rows) cp_async(tile + swizzled<width>(row, mine.chunk), at, row < count);
+    if (rows % Mine::pass == 0 || row < rows) cp_async(tile + swizzled<width>(row, mine.chunk), from + (row * stride + mine.chunk * 8), row < count);
   }
 }
 
 /// The same at once, channel pair i times 2^(decay[i] * distance). There are `pairs` of them; the others are padding.
 template <int width, int rows, int threads>
-__device__ void load_decayed_tile(bfloat16* tile, const bfloat16* from, std::int64_t stride, int count, const LogDecay* decay, int pairs, int distance) {
+__device__ void load_decayed_tile(bfloat16* tile, const bfloat16* from, int stride, int count, const LogDecay* decay, int pairs, int distance) {
   using Mine = Chunks<width, threads>;
   const Mine mine;
   if (mine.row >= Mine::pass) return;
@@ -83,7 +85,7 @@ __device__ void load_decayed_tile(bfloat16* tile, const bfloat16* from, std::int
 /// sums [16 m, 8 n] += left [16 m, width] right [8 n, width]^T, both tiles of rows in shared memory (from a row that is a multiple of 8).
 template <int width, int m, int n>
 __device__ void add_row_products(float (&sums)[m][n][4], const bfloat16* left, const bfloat16* right) {
-  const int row = static_cast<int>(threadIdx.x) % 8, matrix = static_cast<int>(threadIdx.x) % warp_size / 8;
+  const int lane = anew(static_cast<int>(threadIdx.x)) % warp_size, row = lane % 8, matrix = lane / 8;
   const int left_mine = swizzled<width>(matrix % 2 * 8 + row, matrix / 2), right_mine = swizzled<width>(matrix / 2 * 8 + row, matrix % 2);
   LEXRING_UNROLL for (int k = 0; k < width / 16; ++k) {
     unsigned a[m][4];
@@ -103,7 +105,7 @@ __device__ void add_row_products(float (&sums)[m][n][4], const bfloat16* left, c
 /// sums [16 m, width] += left [16 m, 16 steps] right [16 steps, width]; left in registers, right a tile of rows.
 template <int width, int m, int steps>
 __device__ void add_weighted_rows(float (&sums)[m][width / 8][4], const unsigned (&left)[m][steps][4], const bfloat16* right) {
-  const int row = static_cast<int>(threadIdx.x) % 8, matrix = static_cast<int>(threadIdx.x) % warp_size / 8;
+  const int lane = anew(static_cast<int>(threadIdx.x)) % warp_size, row = lane % 8, matrix = lane / 8;
   const int right_mine = swizzled<width>(matrix % 2 * 8 + row, matrix / 2);
   LEXRING_UNROLL for (int k = 0; k < steps; ++k) {
     LEXRING_UNROLL for (int j = 0; j < width / 16; ++j) {

@@ -15,9 +15,11 @@
 #ifdef __CUDACC__
 #define LEXRING_UNROLL_ONCE _Pragma("unroll 1")
 #define LEXRING_UNROLL_TWICE _Pragma("unroll 2")
+#define LEXRING_UNROLL_FOUR_TIMES _Pragma("unroll 4")
 #else
 #define LEXRING_UNROLL_ONCE
 #define LEXRING_UNROLL_TWICE
+#define LEXRING_UNROLL_FOUR_TIMES
 #endif
 
 namespace lexring::cuda {
@@ -85,15 +87,17 @@ struct Channels {
 /// Rows [first, first + count) of a head, zeros beyond, times `factors` per channel pair (null: 1). Bytes: what is read.
 template <int rows, int width, class T>
 __device__ void load_tile(RowTile<rows, width>& tile, const Operand<T>& x, int head, int first, int count, const float* factors = nullptr) {
-  constexpr int per_row = width / 4;
-  static_assert(rows * per_row % plain_threads == 0);
-  LEXRING_UNROLL for (int i = 0; i < rows * per_row / plain_threads; ++i) {
-    const int task = i * plain_threads + static_cast<int>(threadIdx.x), row = task / per_row, channel = task % per_row * 4;
+  constexpr int per_row = width / 4, rows_at_once = plain_threads / per_row;
+  static_assert(plain_threads % per_row == 0 && rows % rows_at_once == 0);
+  const int own = static_cast<int>(threadIdx.x) / per_row, channel = static_cast<int>(threadIdx.x) % per_row * 4;
+  const bool inside = channel < x.channels;
+  const float even = factors != nullptr ? factors[channel / 2] : 1.0F, odd = factors != nullptr ? factors[channel / 2 + 1] : 1.0F;
+  const T* from = x.row(head, first + own) + channel;
+  LEXRING_UNROLL_FOUR_TIMES for (int row = own; row < rows; row += rows_at_once) {
     Floats<4> part{};
-    if (row < count && channel < x.channels) part = load<4>(x.row(head, first + row) + channel);
-    if (factors != nullptr) {
-      LEXRING_UNROLL for (int e = 0; e < 4; ++e) part[e] *= factors[(channel + e) / 2];
-    }
+    if (inside && row < count) part = load<4>(from);
+    from += rows_at_once * x.row_stride;
+    part[0] *= even, part[1] *= even, part[2] *= odd, part[3] *= odd;
     store<4>(&tile.at[row][channel], part);
   }
 }

@@ -73,6 +73,12 @@ __device__ __forceinline__ void cp_async_wait() {
   asm volatile("cp.async.wait_group %0;\n" ::"n"(groups) : "memory");
 }
 
+/// x, of which the compiler knows nothing: what follows from it is computed where it is needed, in a loop each time, and takes no registers in between.
+__device__ __forceinline__ int anew(int x) {
+  asm volatile("" : "+r"(x));
+  return x;
+}
+
 /// 2^x, error below 2 units of the last place; 0 for -inf.
 __device__ __forceinline__ float exp2_fast(float x) {
   float y;
