@@ -34,7 +34,7 @@ __device__ float binary_lse(float lse) { return lse == -infinity ? infinity : ls
 template <int width>
 __device__ void write_gradient(const float (&sums)[2][width / 8][4], int count, float scale, const LogDecay* decay, int distance, bool first, int own,
                                std::int64_t stride, float* to) {
-  const int lane = static_cast<int>(threadIdx.x) % warp_size;
+  const int lane = anew(static_cast<int>(threadIdx.x)) % warp_size;
   LEXRING_UNROLL for (int j = 0; j < width / 8; ++j) {
     const int channel = 8 * j + lane % 4 * 2;
     if (channel >= own) continue;
@@ -56,8 +56,9 @@ __device__ void write_gradient(const float (&sums)[2][width / 8][4], int count, 
 /// Sums counted from one base are counted from another, `distance` positions on.
 template <int width>
 __device__ void decay_sums(float (&sums)[2][width / 8][4], const LogDecay* decay, int own, int distance) {
+  const int first = anew(static_cast<int>(threadIdx.x)) % 4 * 2;
   LEXRING_UNROLL for (int j = 0; j < width / 8; ++j) {
-    const int channel = 8 * j + static_cast<int>(threadIdx.x) % 4 * 2;
+    const int channel = 8 * j + first;
     const float factor = channel < own ? decay_over(decay[channel / 2], distance) : 1.0F;
     LEXRING_UNROLL for (int i = 0; i < 2; ++i) {
       LEXRING_UNROLL for (int e = 0; e < 4; ++e) sums[i][j][e] *= factor;
@@ -80,13 +81,13 @@ struct Shared {
 
 /// The next keys to meet: a part of a tile.
 struct Keys {
-  int step, first, rest, base;  ///< index in the walk, first row, rows from there to the tile's end
+  int step, first, rest;  ///< index in the walk, first row, rows from there to the tile's end
 
   __device__ void enter(const KeyTile* tiles, const KeyWalk& walk, int at) {
     step = at;
     if (at >= walk.count) return;
     const KeyTile& tile = tiles[walk[at]];
-    first = tile.first, rest = tile.count, base = tile.base;
+    first = tile.first, rest = tile.count;
   }
   __device__ void advance(const KeyTile* tiles, const KeyWalk& walk) {
     if (rest <= key_rows) return enter(tiles, walk, step + 1);
@@ -102,7 +103,7 @@ struct Keys {
 template <int width, bool sloped>
 __global__ void __launch_bounds__(threads, width <= 64 ? 3 : 2) flash_backward_queries(const BackwardArguments c) {
   auto& shared = shared_memory<Shared<width>>();
-  const QueryTile tile = c.query_tiles[c.query_tiles_count - 1 - static_cast<int>(blockIdx.x)];
+  const QueryTile& tile = c.query_tiles[c.query_tiles_count - 1 - static_cast<int>(blockIdx.x)];
   const KeyWalk walk(tile);
   const int head = static_cast<int>(blockIdx.y), key_head = head / c.group;
   const int warp = static_cast<int>(threadIdx.x) / warp_size, lane = static_cast<int>(threadIdx.x) % warp_size;
@@ -114,14 +115,14 @@ __global__ void __launch_bounds__(threads, width <= 64 ? 3 : 2) flash_backward_q
     load_tile<width, key_rows, threads>(shared.v[stage], c.v.at(key_head, keys.first), c.v.row_stride, keys.rest);
     cp_async_commit();
   };
-  Keys next{};
-  next.enter(c.key_tiles, walk, 0);
-  Keys after = next;
+  Keys keys{};
+  keys.enter(c.key_tiles, walk, 0);
+  Keys next = keys;
   if (walk.count > 0) {
     if (c.decay == nullptr) load_tile<width, tile_rows, threads>(shared.q, c.q.at(head, tile.first), c.q.row_stride, tile.count);
     load_tile<width, tile_rows, threads>(shared.doutput, c.doutput.at(head, tile.first), c.doutput.row_stride, tile.count);
-    load_keys(next, 0);
-    after.advance(c.key_tiles, walk);
+    load_keys(keys, 0);
+    next.advance(c.key_tiles, walk);
   }
   float lse[4], delta[4];
   LEXRING_UNROLL for (int i = 0; i < 4; ++i) {
@@ -132,23 +133,24 @@ __global__ void __launch_bounds__(threads, width <= 64 ? 3 : 2) flash_backward_q
   }
   float sums[2][width / 8][4] = {};
   int base = -1;
-  for (int stage = 0; next.step < walk.count; stage ^= 1) {
-    const Keys keys = next;
+  const auto advance = [&] {  // the record is read well before it is needed
+    keys = next;
+    if (next.step < walk.count) next.advance(c.key_tiles, walk);
+  };
+  const int whole_first = tile.whole_first, whole_last = tile.whole_last;
+  for (int stage = 0; keys.step < walk.count; advance(), stage ^= 1) {
     cp_async_wait<0>();
     __syncthreads();  // these keys are here, and nobody reads those before
-    next = after;
-    if (next.step < walk.count) {
-      load_keys(next, stage ^ 1);
-      after.advance(c.key_tiles, walk);
-    }
-    if (c.decay != nullptr && keys.base != base) {
-      if (base >= 0) decay_sums<width>(sums, c.decay, c.width, keys.base - base);
-      base = keys.base;
+    if (next.step < walk.count) load_keys(next, stage ^ 1);
+    if (c.decay != nullptr && c.key_tiles[walk[keys.step]].base != base) {
+      const int key_base = c.key_tiles[walk[keys.step]].base;
+      if (base >= 0) decay_sums<width>(sums, c.decay, c.width, key_base - base);
+      base = key_base;
       load_decayed_tile<width, tile_rows, threads>(shared.q, c.q.at(head, tile.first), c.q.row_stride, tile.count, c.decay, c.width / 2, tile.base - base);
       __syncthreads();
     }
     const int count = keys.rest < key_rows ? keys.rest : key_rows;
-    const bool whole = count == key_rows && keys.first >= tile.whole_first && keys.first + key_rows <= tile.whole_last;
+    const bool whole = count == key_rows && keys.first >= whole_first && keys.first + key_rows <= whole_last;
     if (!whole) {
       const int mine = warp * warp_rows + lane;
       const bool sees = mine < tile.count && SeenKeys(c.ranges[tile.first + mine], keys.first, count).any();
@@ -228,32 +230,25 @@ struct Shared {
 /// The next queries to meet: a part of a tile, of one head. Tiles descend, so that decay from one to the next never grows; the heads of a group meet
 /// a tile one after the other.
 struct Queries {
-  int tile, member;            ///< index of the tile, head within the group
-  int first, rest, base;       ///< first row, rows from there to the tile's end
-  int tile_first, tile_count;
-  int whole_first, whole_last;
+  int tile, member;  ///< index of the tile (-1: no more), head within the group
+  int first, rest;   ///< first row, rows from there to the tile's end
 
   __device__ void enter(const QueryTile* tiles, const KeyTile& keys, int key_index, int at) {
-    while (at >= keys.tiles_begin) {  // tiles in between may not meet these keys
-      const QueryTile& q = tiles[at];
-      if ((key_index >= q.tiles_begin && key_index < q.tiles_end) || (key_index >= q.sink_tiles_begin && key_index < q.sink_tiles_end)) break;
-      --at;
+    tile = at;
+    while (tile >= keys.tiles_begin) {  // tiles in between may not meet these keys
+      const QueryTile& q = tiles[tile];
+      if ((key_index >= q.tiles_begin && key_index < q.tiles_end) || (key_index >= q.sink_tiles_begin && key_index < q.sink_tiles_end)) {
+        return begin(q, 0);
+      }
+      --tile;
     }
-    tile = at >= keys.tiles_begin ? at : -1, member = 0;
-    if (tile < 0) return;
-    const QueryTile& q = tiles[tile];
-    first = tile_first = q.first, rest = tile_count = q.count, base = q.base;
-    whole_first = q.whole_first, whole_last = q.whole_last;
+    tile = -1;
   }
+  __device__ void begin(const QueryTile& q, int of_group) { member = of_group, first = q.first, rest = q.count; }
   __device__ void advance(const QueryTile* tiles, const KeyTile& keys, int key_index, int group) {
-    if (rest > query_rows) {
-      first += query_rows, rest -= query_rows;
-    } else if (member + 1 < group) {
-      ++member;
-      first = tile_first, rest = tile_count;
-    } else {
-      enter(tiles, keys, key_index, tile - 1);
-    }
+    if (rest > query_rows) first += query_rows, rest -= query_rows;
+    else if (member + 1 < group) begin(tiles[tile], member + 1);
+    else enter(tiles, keys, key_index, tile - 1);
   }
 };
 
@@ -267,7 +262,7 @@ template <int width, bool sloped>
 __global__ void __launch_bounds__(threads, width <= 32 ? 2 : 1) flash_backward_keys(const BackwardArguments c) {
   auto& shared = shared_memory<Shared<width>>();
   const int key_index = static_cast<int>(blockIdx.x);  // causal: those with most queries first
-  const KeyTile tile = c.key_tiles[key_index];
+  const KeyTile& tile = c.key_tiles[key_index];
   const int key_head = static_cast<int>(blockIdx.y);
   const int thread = static_cast<int>(threadIdx.x), side = thread / half_block, warp = thread % half_block / warp_size, lane = thread % warp_size;
   const int row = warp * warp_rows + lane / 4, column = lane % 4 * 2;  // of this thread's first sums
@@ -290,38 +285,40 @@ __global__ void __launch_bounds__(threads, width <= 32 ? 2 : 1) flash_backward_k
     if (thread < query_rows) shared.statistics[stage].lse[thread] = value;
     else if (thread < 2 * query_rows) shared.statistics[stage].delta[thread - query_rows] = value;
   };
-  Queries next{};
-  next.enter(c.query_tiles, tile, key_index, tile.tiles_end - 1);
-  Queries after = next;
-  if (next.tile >= 0) {
+  Queries queries{};
+  queries.enter(c.query_tiles, tile, key_index, tile.tiles_end - 1);
+  Queries next = queries;
+  if (queries.tile >= 0) {
     if (c.decay == nullptr) load_tile<width, tile_rows, threads>(shared.resident[0], c.k.at(key_head, tile.first), c.k.row_stride, tile.count);
     load_tile<width, tile_rows, threads>(shared.resident[1], c.v.at(key_head, tile.first), c.v.row_stride, tile.count);
-    load_queries(next, 0);
-    store_statistic(statistic(next), 0);
-    after.advance(c.query_tiles, tile, key_index, c.group);
+    load_queries(queries, 0);
+    store_statistic(statistic(queries), 0);
+    next.advance(c.query_tiles, tile, key_index, c.group);
   }
   float sums[2][width / 8][4] = {};
   int base = -1;
-  for (int stage = 0; next.tile >= 0; stage ^= 1) {
-    const Queries queries = next;
+  const auto advance = [&] {  // the record is read well before it is needed
+    queries = next;
+    if (next.tile >= 0) next.advance(c.query_tiles, tile, key_index, c.group);
+  };
+  for (int stage = 0; queries.tile >= 0; advance(), stage ^= 1) {
     cp_async_wait<0>();
     __syncthreads();  // these queries are here, and nobody reads those before
-    next = after;
     float next_statistic = 0;
     if (next.tile >= 0) {
       load_queries(next, stage ^ 1);
       next_statistic = statistic(next);
-      after.advance(c.query_tiles, tile, key_index, c.group);
     }
-    if (c.decay != nullptr && queries.base != base) {
-      if (base >= 0 && side == 1) decay_sums<width>(sums, c.decay, c.width, base - queries.base);
-      base = queries.base;
+    const QueryTile& query_tile = c.query_tiles[queries.tile];
+    if (c.decay != nullptr && query_tile.base != base) {
+      if (base >= 0 && side == 1) decay_sums<width>(sums, c.decay, c.width, base - query_tile.base);
+      base = query_tile.base;
       load_decayed_tile<width, tile_rows, threads>(shared.resident[0], c.k.at(key_head, tile.first), c.k.row_stride, tile.count, c.decay, c.width / 2,
                                                    base - tile.base);
       __syncthreads();
     }
     const int count = queries.rest < query_rows ? queries.rest : query_rows, first_key = tile.first + warp * warp_rows;
-    const bool whole = tile.first >= queries.whole_first && tile.first + tile.count <= queries.whole_last;
+    const bool whole = tile.first >= query_tile.whole_first && tile.first + tile.count <= query_tile.whole_last;
     bool meets = whole;
     if (!whole) {
       const auto sees = [&](int r) { return r < count && SeenKeys(c.ranges[queries.first + r], first_key, warp_rows).any(); };

@@ -108,24 +108,23 @@ __global__ void __launch_bounds__(threads, forward_blocks(width)) flash_forward(
     load_tile<width, key_rows, threads>(shared.v[stage], c.v.at(key_head, keys.first), c.v.row_stride, keys.count);
     cp_async_commit();
   };
-  Keys next{}, after{};
+  Keys keys{}, next{};
   if (walk.count > 0) {
-    next = keys_at(0);
+    keys = keys_at(0);
     if (c.decay == nullptr) load_tile<width, query_rows, threads>(shared.q, c.q.at(head, tile.first), c.q.row_stride, tile.count);
-    load_keys(next, 0);
-    if (walk.count > 1) after = keys_at(1);
+    load_keys(keys, 0);
+    if (walk.count > 1) next = keys_at(1);
   }
   const int whole_first = tile.whole_first, whole_last = tile.whole_last;
   int base = -1;
-  for (int step = 0; step < walk.count; ++step) {
-    const Keys keys = next;
+  const auto advance = [&](int step) {  // the record is read well before it is needed
+    keys = next;
+    if (step + 2 < walk.count) next = keys_at(step + 2);
+  };
+  for (int step = 0; step < walk.count; advance(step), ++step) {
     cp_async_wait<0>();
     __syncthreads();  // these keys are here, and nobody reads those before
-    if (step + 1 < walk.count) {
-      next = after;
-      load_keys(next, (step + 1) % 2);
-      if (step + 2 < walk.count) after = keys_at(step + 2);
-    }
+    if (step + 1 < walk.count) load_keys(next, (step + 1) % 2);
     if (c.decay != nullptr && c.key_tiles[walk[step]].base != base) {
       base = c.key_tiles[walk[step]].base;
       load_decayed_tile<width, query_rows, threads>(shared.q, c.q.at(head, tile.first), c.q.row_stride, tile.count, c.decay, c.width / 2, tile.base - base);

@@ -14,11 +14,9 @@
 /// Unrolls the loop that follows so many times and not more: what is loaded ahead must fit into registers.
 #ifdef __CUDACC__
 #define LEXRING_UNROLL_ONCE _Pragma("unroll 1")
-#define LEXRING_UNROLL_TWICE _Pragma("unroll 2")
 #define LEXRING_UNROLL_FOUR_TIMES _Pragma("unroll 4")
 #else
 #define LEXRING_UNROLL_ONCE
-#define LEXRING_UNROLL_TWICE
 #define LEXRING_UNROLL_FOUR_TIMES
 #endif
 
@@ -93,7 +91,8 @@ __device__ void load_tile(RowTile<rows, width>& tile, const Operand<T>& x, int h
   const bool inside = channel < x.channels;
   const float even = factors != nullptr ? factors[channel / 2] : 1.0F, odd = factors != nullptr ? factors[channel / 2 + 1] : 1.0F;
   const T* from = x.row(head, first + own) + channel;
-  LEXRING_UNROLL_FOUR_TIMES for (int row = own; row < rows; row += rows_at_once) {
+  LEXRING_UNROLL_FOUR_TIMES for (int i = 0; i < rows / rows_at_once; ++i) {
+    const int row = own + i * rows_at_once;
     Floats<4> part{};
     if (inside && row < count) part = load<4>(from);
     from += rows_at_once * x.row_stride;
@@ -118,7 +117,7 @@ __device__ void multiply(const RowTile<a_rows, width>& a, const RowTile<b_rows, 
   LEXRING_UNROLL for (int i = 0; i < m; ++i) {
     LEXRING_UNROLL for (int j = 0; j < n; ++j) sums[i][j] = 0.0F;
   }
-  LEXRING_UNROLL_TWICE for (int e = 0; e < width; e += 4) {
+  LEXRING_UNROLL_ONCE for (int e = 0; e < width; e += 4) {
     Floats<4> left[m], right[n];
     LEXRING_UNROLL for (int i = 0; i < m; ++i) left[i] = load<4>(&a.at[place.row + i * square][e]);
     LEXRING_UNROLL for (int j = 0; j < n; ++j) right[j] = load<4>(&b.at[place.column + j * square][e]);
