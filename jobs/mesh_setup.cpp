@@ -10,8 +10,10 @@
 
 #include "framework/base/error.h"
 #include "jobs/exchange_choice.h"
+#include "jobs/options.h"
 #include "models/patterns.h"
 #include "models/sequence.h"
+#include "parallel/comm/device.h"
 
 namespace lexring {
 namespace {
@@ -190,10 +192,13 @@ RunMesh make_run_mesh(const std::shared_ptr<Communicator>& world, const MeshKeys
   return {Context(world, choice.mesh), choice.partition, choice.exchange, std::move(choice.description)};
 }
 
-int rank_on_node(Communicator& world) {
-  const std::vector<std::string> nodes = gather_nodes(world);
-  const auto own = nodes.begin() + world.rank();
-  return static_cast<int>(std::count(nodes.begin(), own, *own));
+RunDevice open_device(const std::string& name, const std::shared_ptr<Communicator>& world) {
+  const std::vector<std::string> nodes = gather_nodes(*world);
+  const auto own = nodes.begin() + world->rank();
+  auto backend = make_backend(name, static_cast<int>(std::count(nodes.begin(), own, *own)));
+  DeviceWorld device = make_device_world(world, backend->runtime());
+  if (world->rank() == 0 && !device.description.empty()) fmt::print(stderr, "{}\n", device.description);
+  return {std::move(backend), std::move(device.world)};
 }
 
 void check_launch(int processes, int slurm_tasks) {

@@ -69,9 +69,7 @@ class Backend {
   virtual void cast(const Tensor& x, const Tensor& y) = 0;         ///< y = x; any two floating dtypes
   virtual void add(const Tensor& x, const Tensor& y) = 0;          ///< y += x; dtypes may differ
   virtual double sum_of_squares(const Tensor& x) = 0;              ///< in f64; waits for the device
-
-  virtual void pack(const Columns& columns, const Tensor& y) = 0;    ///< y [N, width] = the columns, contiguous; same dtype
-  virtual void unpack(const Tensor& x, const Columns& columns) = 0;  ///< the columns = x [N, width]; same dtype
+  virtual void copy(const Columns& x, const Columns& y) = 0;       ///< y = x, [N, width] each; same dtype, no common storage
 
   // ---- embedding
   /// x[n] = (or +=) table[index[n]]; index [N] i32 in [0, V), or -1: a row of 0. table [V, D] master, x [N, D] residual.

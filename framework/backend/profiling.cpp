@@ -43,12 +43,8 @@ double ProfilingBackend::sum_of_squares(const Tensor& x) {
   return timed("optimizer", "sum_of_squares", [&] { return inner_->sum_of_squares(x); });
 }
 
-void ProfilingBackend::pack(const Columns& columns, const Tensor& y) {
-  timed("other", "pack", [&] { inner_->pack(columns, y); });
-}
-
-void ProfilingBackend::unpack(const Tensor& x, const Columns& columns) {
-  timed("other", "unpack", [&] { inner_->unpack(x, columns); });
+void ProfilingBackend::copy(const Columns& x, const Columns& y) {
+  timed("other", "copy", [&] { inner_->copy(x, y); });
 }
 
 void ProfilingBackend::embedding(const Tensor& index, const Tensor& table, const Tensor& x, Write write) {

@@ -32,8 +32,7 @@ class ProfilingBackend : public Backend {
   void cast(const Tensor& x, const Tensor& y) override;
   void add(const Tensor& x, const Tensor& y) override;
   double sum_of_squares(const Tensor& x) override;
-  void pack(const Columns& columns, const Tensor& y) override;
-  void unpack(const Tensor& x, const Columns& columns) override;
+  void copy(const Columns& x, const Columns& y) override;
   void embedding(const Tensor& index, const Tensor& table, const Tensor& x, Write write) override;
   void embedding_backward(const Tensor& index, const Tensor& dx, const Tensor& dtable) override;
   void linear(const Tensor& x, const Tensor& w, const Tensor& b, const Tensor& y) override;

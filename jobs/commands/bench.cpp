@@ -235,12 +235,12 @@ int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   if (o.model.vocab == 0) o.model.vocab = 256;
   check(o.model);
   world->set_patience(static_cast<double>(o.watchdog_seconds));
-  const RunMesh run = make_run_mesh(world, o.mesh, o.sequence, o.model, work_shape(o, world->size()));
+  const RunDevice device = open_device(o.device, world);
+  const RunMesh run = make_run_mesh(device.world, o.mesh, o.sequence, o.model, work_shape(o, world->size()));
   if (first && world->size() > 1) fmt::print(stderr, "{}\n", run.description);
 
-  const auto device = make_backend(o.device, rank_on_node(*world));
-  ProfilingBackend profiling(*device);
-  Backend& backend = profile ? static_cast<Backend&>(profiling) : *device;
+  ProfilingBackend profiling(*device.backend);
+  Backend& backend = profile ? static_cast<Backend&>(profiling) : *device.backend;
   const double start_mib = resident_memory_mib();
   Steps training(o, run.context, backend);
   std::optional<TrafficMeter> meter;

@@ -117,10 +117,11 @@ int generate_command(const std::vector<std::string>& args, const std::shared_ptr
   require(options.model.vocab == tokenizer.vocab(),
           "{} has a vocabulary of {}, but the byte tokenizer's is {}; only models of bytes can write text yet", reader.path().string(),
           options.model.vocab, tokenizer.vocab());
-  const auto backend = make_backend(device, rank_on_node(*world));
-  const RunMesh run = make_run_mesh(world, mesh, {}, options.model, {});
+  const RunDevice on = open_device(device, world);
+  Backend& backend = *on.backend;
+  const RunMesh run = make_run_mesh(on.world, mesh, {}, options.model, {});
   const Context& context = run.context;
-  Transformer model(options.model, runtime_of(options), context, *backend);
+  Transformer model(options.model, runtime_of(options), context, backend);
   load_parameters(reader, model);
 
   std::vector<std::uint32_t> encoded;

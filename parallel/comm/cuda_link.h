@@ -15,6 +15,6 @@ namespace lexring {
 CUstream_st* stream_of(const Runtime& runtime);
 /// Where the device is plugged in: one on this node per name.
 std::string bus_of(const Runtime& runtime);
-std::unique_ptr<SideCopies> make_side_copies(const Runtime& runtime);
+std::unique_ptr<SideCopies> make_side_copies(Runtime& runtime);
 
 }  // namespace lexring

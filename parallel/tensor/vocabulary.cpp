@@ -167,7 +167,7 @@ Tensor vocabulary_logits(Backend& backend, const Tensor& h, const Weight& weight
   group.start_all_gather({slices.raw(), slices.bytes()}, master, elements).wait();
   for (std::size_t r = 0; r + 1 < borders.size(); ++r) {
     const std::int64_t width = borders[r + 1] - borders[r];
-    backend.unpack(place(r).reshape({h.rows(), width}), {whole, borders[r], width});
+    backend.copy(place(r).reshape({h.rows(), width}), {whole, borders[r], width});
   }
   return whole;
 }

@@ -118,7 +118,9 @@ TEST_F(OptionsTest, ImpossibleValuesAreRefused) {
   EXPECT_HAS(refusal({"--optimizer.shard", "parameters"}), "choose none, state, gradients");
   EXPECT_HAS(refusal({"--train.precision", "fp64"}), "reference");
   EXPECT_HAS(refusal({"--train.residual", "bf16"}), "train.residual");
-  if (cuda_device_count() == 0) EXPECT_HAS(message_of([] { make_backend("cuda"); }), cuda_is_built_in() ? "no CUDA device" : "without CUDA");
+  if (cuda_device_count() == 0) {
+    EXPECT_HAS(message_of([] { make_backend("cuda"); }), cuda_is_built_in() ? "no CUDA device" : "without CUDA");
+  }
   EXPECT_EQ(make_backend("auto")->name(), cuda_device_count() > 0 ? "cuda" : "cpu");
 }
 

@@ -121,7 +121,7 @@ class Bench {
       measure(named("add to f32"), Bound::memory, count * (w + 2 * f), [&] { backend_.add(x, y); });
       measure(named("sum_of_squares"), Bound::memory, count * w, [&] { backend_.sum_of_squares(x); });
       const Tensor part = empty({rows, width / 2}, working);
-      measure(named("pack"), Bound::memory, count * w, [&] { backend_.pack({x, 0, width / 2}, part); });
+      measure(named("copy"), Bound::memory, count * w, [&] { backend_.copy({x, 0, width / 2}, part); });
     }
     {
       std::vector<std::int32_t> tokens(static_cast<std::size_t>(rows));

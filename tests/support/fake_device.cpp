@@ -30,6 +30,7 @@ class Arena {
     const std::size_t first = used_.fetch_add(bytes);
     return first + bytes <= size ? shown_ + first : nullptr;
   }
+  void show(bool shown) { require(mprotect(shown_, size, shown ? PROT_READ | PROT_WRITE : PROT_NONE) == 0, "no access to the device's memory"); }
   std::byte* behind(std::byte* address) const {
     return address >= shown_ && address < shown_ + size ? real_ + (address - shown_) : address;
   }
@@ -148,6 +149,8 @@ void FakeStream::run() {
 }
 
 std::byte* behind(const void* address) { return arena().behind(static_cast<std::byte*>(const_cast<void*>(address))); }
+
+void show_device_memory(bool shown) { arena().show(shown); }
 
 std::byte* FakeRuntime::take(std::size_t bytes) { return arena().take(bytes); }
 

@@ -56,6 +56,8 @@ class FakeStream {
 
 /// Where the bytes of an address of the device really are; addresses of the host as they are.
 std::byte* behind(const void* address);
+/// Whether the host can touch the device's addresses: for as long as it plays a kernel.
+void show_device_memory(bool shown);
 
 /// Says that it is a CUDA device. What tensors are given is NaN.
 class FakeRuntime final : public Runtime {

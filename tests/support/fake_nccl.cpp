@@ -52,8 +52,8 @@ struct ncclComm {
   int rank, size;
   std::string file;
   int looks = 0;  ///< until a call is no longer in progress
-  std::vector<Message> asked;
-  std::vector<Message> handing_over;
+  std::vector<Message> asked = {};
+  std::vector<Message> handing_over = {};
   FakeStream* stream = nullptr;
   bool connected = false, finalizing = false;
   std::atomic<ncclResult_t> failed = ncclSuccess;

@@ -15,8 +15,10 @@ class CpuBackend final : public Backend {
   void cast(const Tensor& x, const Tensor& y) override { cpu::cast(x, y); }
   void add(const Tensor& x, const Tensor& y) override { cpu::add(x, y); }
   double sum_of_squares(const Tensor& x) override { return cpu::sum_of_squares(x); }
-  void pack(const Columns& columns, const Tensor& y) override { cpu::pack(columns, y); }
-  void unpack(const Tensor& x, const Columns& columns) override { cpu::unpack(x, columns); }
+  void copy(const Columns& x, const Columns& y) override {
+    require_same_columns(x, y);
+    cpu::copy(x, y);
+  }
 
   void embedding(const Tensor& index, const Tensor& table, const Tensor& x, Write write) override { cpu::embedding(index, table, x, write); }
   void embedding_backward(const Tensor& index, const Tensor& dx, const Tensor& dtable) override { cpu::embedding_backward(index, dx, dtable); }

@@ -9,8 +9,7 @@ void fill(const Tensor& x, double value);
 void cast(const Tensor& x, const Tensor& y);
 void add(const Tensor& x, const Tensor& y);
 double sum_of_squares(const Tensor& x);
-void pack(const Columns& columns, const Tensor& y);
-void unpack(const Tensor& x, const Columns& columns);
+void copy(const Columns& x, const Columns& y);
 void embedding(const Tensor& index, const Tensor& table, const Tensor& x, Write write);
 void embedding_backward(const Tensor& index, const Tensor& dx, const Tensor& dtable);
 /// sums [W] f32 += column sums of x [N, W]

@@ -18,8 +18,10 @@ class CudaBackend final : public Backend {
   void cast(const Tensor& x, const Tensor& y) override { cuda::cast(gpu_, x, y); }
   void add(const Tensor& x, const Tensor& y) override { cuda::add(gpu_, x, y); }
   double sum_of_squares(const Tensor& x) override { return cuda::sum_of_squares(gpu_, x); }
-  void pack(const Columns& columns, const Tensor& y) override { cuda::pack(gpu_, columns, y); }
-  void unpack(const Tensor& x, const Columns& columns) override { cuda::unpack(gpu_, x, columns); }
+  void copy(const Columns& x, const Columns& y) override {
+    require_same_columns(x, y);
+    cuda::copy(gpu_, x, y);
+  }
 
   void embedding(const Tensor& index, const Tensor& table, const Tensor& x, Write write) override { cuda::embedding(gpu_, index, table, x, write); }
   void embedding_backward(const Tensor& index, const Tensor& dx, const Tensor& dtable) override { cuda::embedding_backward(gpu_, index, dx, dtable); }

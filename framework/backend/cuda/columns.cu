@@ -38,11 +38,14 @@ __global__ void __launch_bounds__(threads) copy_rows(const U* from, std::int64_t
   }
 }
 
-/// Rows of `width` bytes.
+/// Rows in bytes.
 struct Rows {
   std::byte* begin;
   std::int64_t stride;
 
+  explicit Rows(const Columns& columns)
+      : begin(columns.matrix.raw() + columns.first * size(columns)), stride(columns.stride() * size(columns)) {}
+  static std::int64_t size(const Columns& columns) { return static_cast<std::int64_t>(size_of(columns.dtype())); }
   std::uintptr_t misalignment() const { return reinterpret_cast<std::uintptr_t>(begin) | static_cast<std::uintptr_t>(stride); }
 };
 
@@ -58,27 +61,17 @@ void start(const Gpu& gpu, const Rows& from, const Rows& to, std::int64_t rows, 
          to.stride / bytes, rows, units, lanes);
 }
 
+}  // namespace
+
 /// In the widest accesses that every row of both allows.
-void copy(const Gpu& gpu, const Rows& from, const Rows& to, std::int64_t rows, std::int64_t width) {
+void copy(const Gpu& gpu, const Columns& x, const Columns& y) {
+  const Rows from(x), to(y);
+  const std::int64_t rows = x.rows(), width = x.width * Rows::size(x);
   const std::uintptr_t all = from.misalignment() | to.misalignment() | static_cast<std::uintptr_t>(width);
   if (all % 16 == 0) start<16>(gpu, from, to, rows, width);
   else if (all % 8 == 0) start<8>(gpu, from, to, rows, width);
   else if (all % 4 == 0) start<4>(gpu, from, to, rows, width);
   else start<2>(gpu, from, to, rows, width);
-}
-
-std::int64_t row_bytes(const Columns& columns, std::int64_t elements) { return elements * static_cast<std::int64_t>(size_of(columns.dtype())); }
-Rows strided(const Columns& columns) { return {columns.matrix.raw() + row_bytes(columns, columns.first), row_bytes(columns, columns.stride())}; }
-Rows contiguous(const Tensor& whole, const Columns& columns) { return {whole.raw(), row_bytes(columns, columns.width)}; }
-
-}  // namespace
-
-void pack(const Gpu& gpu, const Columns& columns, const Tensor& y) {
-  copy(gpu, strided(columns), contiguous(y, columns), columns.rows(), row_bytes(columns, columns.width));
-}
-
-void unpack(const Gpu& gpu, const Tensor& x, const Columns& columns) {
-  copy(gpu, contiguous(x, columns), strided(columns), columns.rows(), row_bytes(columns, columns.width));
 }
 
 }  // namespace lexring::cuda

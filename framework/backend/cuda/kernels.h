@@ -24,8 +24,7 @@ void fill(const Gpu& gpu, const Tensor& x, double value);
 void cast(const Gpu& gpu, const Tensor& x, const Tensor& y);
 void add(const Gpu& gpu, const Tensor& x, const Tensor& y);
 double sum_of_squares(const Gpu& gpu, const Tensor& x);
-void pack(const Gpu& gpu, const Columns& columns, const Tensor& y);
-void unpack(const Gpu& gpu, const Tensor& x, const Columns& columns);
+void copy(const Gpu& gpu, const Columns& x, const Columns& y);
 /// sums [W] f32 += column sums of x [N, W]
 void column_sums(const Gpu& gpu, const Tensor& x, const Tensor& sums);
 

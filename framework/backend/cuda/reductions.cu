@@ -80,10 +80,13 @@ __global__ void __launch_bounds__(threads) sums_of_columns(const T* x, std::int6
   // Threads beyond the last column read the strip's first ones, and drop them.
   const auto at = [&](int column) { return x + first_column + (first_column + column < width ? column : 0); };
   const auto read = [&](std::int64_t row) {
-    if constexpr (vectors) return load<n>(at(lane * n) + row * width);
-    Floats<n> part;
-    LEXRING_UNROLL for (int j = 0; j < n; ++j) part[j] = to_float(at(lane + j * warp_size)[row * width]);
-    return part;
+    if constexpr (vectors) {
+      return load<n>(at(lane * n) + row * width);
+    } else {
+      Floats<n> part;
+      LEXRING_UNROLL for (int j = 0; j < n; ++j) part[j] = to_float(at(lane + j * warp_size)[row * width]);
+      return part;
+    }
   };
   Floats<n> sum;
   LEXRING_UNROLL for (int j = 0; j < n; ++j) sum[j] = 0;

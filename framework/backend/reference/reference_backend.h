@@ -18,8 +18,7 @@ class ReferenceBackend final : public Backend {
   void cast(const Tensor& x, const Tensor& y) override;
   void add(const Tensor& x, const Tensor& y) override;
   double sum_of_squares(const Tensor& x) override;
-  void pack(const Columns& columns, const Tensor& y) override;
-  void unpack(const Tensor& x, const Columns& columns) override;
+  void copy(const Columns& x, const Columns& y) override;
   // embedding.cpp
   void embedding(const Tensor& index, const Tensor& table, const Tensor& x, Write write) override;
   void embedding_backward(const Tensor& index, const Tensor& dx, const Tensor& dtable) override;

@@ -76,15 +76,16 @@ TEST_P(Kernels, FillCastAddAndSumOfSquares) {
   }
 }
 
-TEST_P(Kernels, Pack) {
+TEST_P(Kernels, Copy) {
   for (const std::int64_t rows : row_counts)
     for (const std::int64_t width : {1, 5, 16, 48}) {
       const Values x = numbers(rows * 60, 1, working());
       both({1e-30, 1e-30}, [&](const Side& s) {
         const Tensor y = s.out({rows, width}, s.working);
         const Tensor back = s.in({rows, 60}, s.working, x);
-        s.backend.pack({s.in({rows, 60}, s.working, x), 7, width}, y);
-        s.backend.unpack(y, {back, 2, width});
+        s.backend.copy({s.in({rows, 60}, s.working, x), 7, width}, y);
+        s.backend.copy(y, {back, 2, width});
+        s.backend.copy({s.in({rows, 60}, s.working, x), 4, 8}, {back, 52, 8});
         return std::vector<Tensor>{y, back};
       });
     }

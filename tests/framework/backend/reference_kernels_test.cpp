@@ -36,10 +36,10 @@ TEST_F(ReferenceKernels, PlainOnes) {
   EXPECT_EQ(read(half), read(y));
   EXPECT_EQ(b_.sum_of_squares(x), 91);
   const Tensor packed = out({2, 2});
-  b_.pack({x, 1, 2}, packed);
+  b_.copy({x, 1, 2}, packed);
   EXPECT_EQ(read(packed), (Values{2, 3, 5, 6}));
   const Tensor unpacked = in({2, 3}, {7, 7, 7, 7, 7, 7});
-  b_.unpack(packed, {unpacked, 0, 2});
+  b_.copy(packed, {unpacked, 0, 2});
   EXPECT_EQ(read(unpacked), (Values{2, 3, 7, 5, 6, 7}));
 }
 
@@ -216,7 +216,7 @@ TEST_F(ReferenceKernels, CrossEntropyOfSlicesIsThatOfTheWhole) {
     for (std::int32_t& t : local) t = t < 0 ? -1 : t >= first && t < first + width ? t - static_cast<std::int32_t>(first) : static_cast<std::int32_t>(width);
     local_targets.push_back(Tensor::from(b_.runtime(), {rows}, local));
     slices.push_back(out({rows, width}));
-    b_.pack({logits, first, width}, slices.back());
+    b_.copy({logits, first, width}, slices.back());
     b_.logits_statistics(slices.back(), local_targets.back(), statistics.slice(static_cast<std::int64_t>(s), 1).reshape({rows, 2}));
   }
   for (std::size_t s = 0; s < 3; ++s) {
@@ -224,7 +224,7 @@ TEST_F(ReferenceKernels, CrossEntropyOfSlicesIsThatOfTheWhole) {
     EXPECT_LT(relative_error(read(merged), read(nll)), tolerance::f64_reordered);
     const Tensor part = out(slices[s].shape());
     b_.logits_gradient(slices[s], local_targets[s], lse, 0.3, part);
-    b_.unpack(part, {gradient, borders[s], borders[s + 1] - borders[s]});
+    b_.copy(part, {gradient, borders[s], borders[s + 1] - borders[s]});
   }
   EXPECT_LT(relative_error(read(gradient), read(dlogits)), tolerance::f64_reordered);
 }

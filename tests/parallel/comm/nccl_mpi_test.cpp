@@ -1,6 +1,7 @@
 // What only NCCL's groups show, on a fake one. Run under mpirun with 1 to 4 ranks.
 #include <gtest/gtest.h>
 
+#include "framework/tensor/tensor.h"
 #include "parallel/comm/cuda_copies.h"
 #include "parallel/comm/nccl.h"
 #include "parallel/comm/staged_communicator.h"

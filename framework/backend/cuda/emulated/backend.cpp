@@ -4,6 +4,8 @@
 
 namespace lexring {
 
-std::unique_ptr<Backend> make_emulated_cuda_backend() { return cuda::make_backend(make_cpu_runtime(), nullptr, 2); }
+std::unique_ptr<Backend> make_emulated_cuda_backend(std::unique_ptr<Runtime> runtime) {
+  return cuda::make_backend(std::move(runtime), nullptr, 2);
+}
 
 }  // namespace lexring

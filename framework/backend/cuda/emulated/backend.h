@@ -1,4 +1,4 @@
-/// The CUDA backend without a GPU, for tests: its kernels on the host, its matrix products in plain loops, the CPU's memory.
+/// The CUDA backend without a GPU, for tests: its kernels on the host, its matrix products in plain loops.
 #pragma once
 
 #include <memory>
@@ -7,6 +7,7 @@
 
 namespace lexring {
 
-std::unique_ptr<Backend> make_emulated_cuda_backend();
+/// In memory that the host can touch whenever `cuda::emulated::Inside` lives.
+std::unique_ptr<Backend> make_emulated_cuda_backend(std::unique_ptr<Runtime> runtime = make_cpu_runtime());
 
 }  // namespace lexring

@@ -174,6 +174,11 @@ void cp_async_wait(int groups) {
   for (; pending.size() > static_cast<std::size_t>(groups); pending.pop_front()) arrive(pending.front());
 }
 
+MemoryDoor& memory_door() {
+  static MemoryDoor door;
+  return door;
+}
+
 void run(dim3 blocks, unsigned threads, std::size_t shared_bytes, const std::function<void()>& kernel) {
   require(threads % 32 == 0 && threads > 0 && threads <= 1024, "a block of {} threads is not a number of warps", threads);
   require(shared_bytes <= 227 << 10, "a block asks for {} bytes of shared memory; 227 KiB are the most", shared_bytes);
@@ -191,6 +196,7 @@ void run(dim3 blocks, unsigned threads, std::size_t shared_bytes, const std::fun
     ~Scope() { current = outer; }
   } scope;
   current = &block;
+  const Inside inside;
   for (unsigned z = 0; z < blocks.z; ++z)
     for (unsigned y = 0; y < blocks.y; ++y)
       for (unsigned x = 0; x < blocks.x; ++x) {

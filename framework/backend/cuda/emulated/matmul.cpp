@@ -1,4 +1,5 @@
 #include "framework/backend/cuda/dispatch.h"
+#include "framework/backend/cuda/gpu.h"
 #include "framework/backend/cuda/matmul.h"
 
 namespace lexring::cuda {
@@ -9,6 +10,7 @@ MatrixProducts::MatrixProducts(const Gpu& /*gpu*/, F32Products /*f32*/) {}
 MatrixProducts::~MatrixProducts() = default;
 
 void MatrixProducts::product(const Tensor& a, Layout a_layout, const Tensor& b, Layout b_layout, const Tensor& bias, const Tensor& y, bool accumulate) {
+  const emulated::Inside inside;
   const std::int64_t rows = y.rows(), columns = y.row_elements(), inner = a_layout == Layout::rows ? a.row_elements() : a.rows();
   with_types(a.dtype(), y.dtype(), [&]<class T, class U>(Type<T>, Type<U>) {
     const auto at = [](const Tensor& x, Layout layout, std::int64_t row, std::int64_t column) {
