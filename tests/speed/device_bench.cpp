@@ -17,6 +17,7 @@
 #include <nlohmann/json.hpp>
 
 #include "framework/backend/backend.h"
+#include "framework/backend/cuda_backend.h"
 
 namespace lexring {
 namespace {

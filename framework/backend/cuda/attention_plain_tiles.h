@@ -11,15 +11,6 @@
 #include "framework/backend/cuda/attention_tables.h"
 #include "framework/backend/cuda/gpu.h"
 
-/// Unrolls the loop that follows so many times and not more: what is loaded ahead must fit into registers.
-#ifdef __CUDACC__
-#define LEXRING_UNROLL_ONCE _Pragma("unroll 1")
-#define LEXRING_UNROLL_FOUR_TIMES _Pragma("unroll 4")
-#else
-#define LEXRING_UNROLL_ONCE
-#define LEXRING_UNROLL_FOUR_TIMES
-#endif
-
 namespace lexring::cuda {
 
 inline constexpr int square = 16, plain_threads = square * square;

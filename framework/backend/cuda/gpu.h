@@ -15,11 +15,16 @@
 #include "framework/backend/cuda/emulated/gpu.h"
 #endif
 
-/// Unrolls the loop that follows; registers may be indexed only where the compiler does.
+/// Unrolls the loop that follows; registers may be indexed only where the compiler does. Or so many times and not more: what is loaded ahead must
+/// fit into registers.
 #ifdef __CUDACC__
 #define LEXRING_UNROLL _Pragma("unroll")
+#define LEXRING_UNROLL_ONCE _Pragma("unroll 1")
+#define LEXRING_UNROLL_FOUR_TIMES _Pragma("unroll 4")
 #else
 #define LEXRING_UNROLL
+#define LEXRING_UNROLL_ONCE
+#define LEXRING_UNROLL_FOUR_TIMES
 #endif
 
 namespace lexring::cuda {
