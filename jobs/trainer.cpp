@@ -177,8 +177,9 @@ void Trainer::choose_steps(const StepMetrics& metrics) {
 
 /// Skipped steps change nothing; weights that are not finite make all steps to come be skipped.
 void Trainer::require_finite_weights() {
-  std::array<double, 1> sum = {0};
-  for (const DataParallel::Owned& owned : data_.owned()) sum[0] += backend_->sum_of_squares(owned.rows.value);
+  std::vector<Tensor> weights;
+  for (const DataParallel::Owned& owned : data_.owned()) weights.push_back(owned.rows.value);
+  std::array<double, 1> sum = {backend_->sum_of_squares(weights)};
   context_->world().all_reduce(std::span<double>(sum), Reduce::sum);
   require(std::isfinite(sum[0]),
           "weights are not finite after step {}, so they are not saved; the last checkpoint is of step {}. Lower optimizer.lr, or lengthen "

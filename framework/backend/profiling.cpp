@@ -39,7 +39,7 @@ void ProfilingBackend::add(const Tensor& x, const Tensor& y) {
   timed("other", "add", [&] { inner_->add(x, y); });
 }
 
-double ProfilingBackend::sum_of_squares(const Tensor& x) {
+double ProfilingBackend::sum_of_squares(std::span<const Tensor> x) {
   return timed("optimizer", "sum_of_squares", [&] { return inner_->sum_of_squares(x); });
 }
 
@@ -128,9 +128,8 @@ void ProfilingBackend::attention_score_sums(const AttentionScoreSums& call) {
   timed("attention", "attention_score_sums", [&] { inner_->attention_score_sums(call); });
 }
 
-void ProfilingBackend::adamw(const AdamW& hyper, const Tensor& value, const Tensor& gradient, const Tensor& first_moment,
-                             const Tensor& second_moment, const Tensor& compute) {
-  timed("optimizer", "adamw", [&] { inner_->adamw(hyper, value, gradient, first_moment, second_moment, compute); });
+void ProfilingBackend::adamw(const AdamW& hyper, std::span<const AdamWParameter> parameters) {
+  timed("optimizer", "adamw", [&] { inner_->adamw(hyper, parameters); });
 }
 
 }  // namespace lexring

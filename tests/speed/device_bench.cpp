@@ -166,9 +166,10 @@ class Bench {
       const Tensor value = filled({rows * width}, Dtype::f32), gradient = filled({rows * width}, Dtype::f32), m = filled({rows * width}, Dtype::f32),
                    v = empty({rows * width}, Dtype::f32), compute = working == Dtype::bf16 ? empty({rows * width}, working) : Tensor();
       backend_.fill(v, 1.0);
-      const AdamW hyper{1e-6, 0.9, 0.95, 1e-8, 0.1, 10, 1.0};
+      const AdamW hyper{1e-6, 0.9, 0.95, 1e-8, 10, 1.0};
+      const AdamWParameter parameter{value, gradient, m, v, compute, 0.1};
       measure(named("adamw, compute copy"), Bound::memory, count * (7 * f + (working == Dtype::bf16 ? w : 0)),
-              [&] { backend_.adamw(hyper, value, gradient, m, v, compute); });
+              [&] { backend_.adamw(hyper, std::span(&parameter, 1)); });
     }
   }
 

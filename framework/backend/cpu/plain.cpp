@@ -40,7 +40,9 @@ void add(const Tensor& x, const Tensor& y) {
   });
 }
 
-double sum_of_squares(const Tensor& x) {
+namespace {
+
+double squares_of(const Tensor& x) {
   constexpr std::int64_t block = 65536;  // fixed, so that the sum does not depend on the number of threads
   const std::int64_t blocks = (x.elements() + block - 1) / block;
   std::vector<double> partial(static_cast<std::size_t>(blocks));
@@ -66,6 +68,14 @@ double sum_of_squares(const Tensor& x) {
   double total = 0;
   for (double s : partial) total += s;
   return total;
+}
+
+}  // namespace
+
+double sum_of_squares(std::span<const Tensor> x) {
+  double sum = 0;
+  for (const Tensor& part : x) sum += squares_of(part);
+  return sum;
 }
 
 void copy(const Columns& x, const Columns& y) {

@@ -1,65 +1,63 @@
 #include <cmath>
 
+#include "framework/backend/cuda/array_list.h"
 #include "framework/backend/cuda/dispatch.h"
-#include "framework/backend/cuda/gpu.h"
-#include "framework/backend/cuda/kernels.h"
 
 namespace lexring::cuda {
 namespace {
 
 constexpr int threads = 256;
+constexpr int of_block = 16 * threads;  ///< elements
 
 /// In f32; the corrections for the moments' start at zero come from f64 on the host.
 struct Step {
-  float b1, b2, c1, c2, eps, rate, unbias, keep, clip;
+  float b1, b2, c1, c2, eps, rate, unbias, clip;
 };
 
-/// One vector of a thread. `copy` may be null.
+template <class T>
+struct Parameter : ArrayItem {
+  float *value, *first_moment, *second_moment;
+  const float* gradient;
+  T* copy;       ///< may be null
+  float keep;    ///< what decay leaves of the value
+  bool vectors;  ///< all are aligned
+};
+
+/// n elements of one thread.
 template <int n, class T>
-__device__ void update(const Step& step, float* value, const float* gradient, float* first_moment, float* second_moment, T* copy) {
-  const Floats<n> g = load<n>(gradient);
-  Floats<n> w = load<n>(static_cast<const float*>(value)), m = load<n>(static_cast<const float*>(first_moment)),
-            v = load<n>(static_cast<const float*>(second_moment));
+__device__ void update(const Step& step, const Parameter<T>& p, std::int64_t at) {
+  const Floats<n> g = load<n>(p.gradient + at);
+  Floats<n> w = load<n>(static_cast<const float*>(p.value + at)), m = load<n>(static_cast<const float*>(p.first_moment + at)),
+            v = load<n>(static_cast<const float*>(p.second_moment + at));
   LEXRING_UNROLL for (int j = 0; j < n; ++j) {
     const float clipped = g[j] * step.clip;
     m[j] = step.b1 * m[j] + step.c1 * clipped;
     v[j] = step.b2 * v[j] + step.c2 * clipped * clipped;
-    w[j] = step.keep * w[j] - step.rate * m[j] / (sqrtf(v[j]) * step.unbias + step.eps);
+    w[j] = p.keep * w[j] - step.rate * m[j] / (sqrtf(v[j]) * step.unbias + step.eps);
   }
-  store<n>(value, w);
-  store<n>(first_moment, m);
-  store<n>(second_moment, v);
-  if (copy) store<n>(copy, w);
+  store<n>(p.value + at, w);
+  store<n>(p.first_moment + at, m);
+  store<n>(p.second_moment + at, v);
+  if (p.copy) store<n>(p.copy + at, w);
 }
 
-/// Bytes: 16 read and 12 written, and the copy's. Four loads of 16 bytes of each thread are in flight.
-template <int n, class T>
-__global__ void __launch_bounds__(threads)
-    adamw_elements(Step step, float* value, const float* gradient, float* first_moment, float* second_moment, T* copy, std::int64_t count) {
-  const std::int64_t first = (static_cast<std::int64_t>(blockIdx.x) * threads + threadIdx.x) * n;
-  const auto at = [&](auto* of, std::int64_t i) { return of ? of + i : of; };
-  if (first + n <= count)
-    return update<n>(step, value + first, gradient + first, first_moment + first, second_moment + first, at(copy, first));
-  for (std::int64_t i = first; i < count; ++i) update<1>(step, value + i, gradient + i, first_moment + i, second_moment + i, at(copy, i));
+struct Found {
+  int item;
+};
+
+/// Bytes: 16 read and 12 written per element, and the copy's.
+template <class T>
+__global__ void __launch_bounds__(threads) adamw_parameters(Step step, const Parameter<T>* parameters, int count) {
+  const Parameter<T> p = item_of_block(parameters, count, shared_memory<Found>().item);
+  const std::int64_t first = (static_cast<std::int64_t>(blockIdx.x) - p.first_block) * of_block;
+  const auto rest = static_cast<int>(p.count - first < of_block ? p.count - first : of_block);
+  const int me = static_cast<int>(threadIdx.x), whole = p.vectors ? rest / 4 * 4 : 0;
+  for (int i = 4 * me; i < whole; i += 4 * threads) update<4>(step, p, first + i);
+  for (int i = whole + me; i < rest; i += threads) update<1>(step, p, first + i);
 }
 
 template <class T>
-void start(const Gpu& gpu, const Step& step, const Tensor& value, const Tensor& gradient, const Tensor& first_moment, const Tensor& second_moment,
-           T* copy) {
-  float *w = value.data<float>(), *m = first_moment.data<float>(), *v = second_moment.data<float>();
-  const float* g = gradient.data<float>();
-  const std::int64_t count = value.elements();
-  const auto with = [&](int n, auto* kernel) {
-    launch(gpu.stream, dim3(static_cast<unsigned>(ceil_div<std::int64_t>(count, threads * n))), threads, 0, kernel, step, w, g, m, v, copy, count);
-  };
-  if (aligned(w) && aligned(g) && aligned(m) && aligned(v) && aligned(copy)) with(4, adamw_elements<4, T>);
-  else with(1, adamw_elements<1, T>);
-}
-
-}  // namespace
-
-void adamw(const Gpu& gpu, const AdamW& hyper, const Tensor& value, const Tensor& gradient, const Tensor& first_moment, const Tensor& second_moment,
-           const Tensor& compute) {
+void start(const Gpu& gpu, const AdamW& hyper, std::span<const AdamWParameter> parameters) {
   const auto count = static_cast<double>(hyper.step);
   const Step step{.b1 = static_cast<float>(hyper.beta1),
                   .b2 = static_cast<float>(hyper.beta2),
@@ -68,11 +66,32 @@ void adamw(const Gpu& gpu, const AdamW& hyper, const Tensor& value, const Tensor
                   .eps = static_cast<float>(hyper.eps),
                   .rate = static_cast<float>(hyper.lr / (1 - std::pow(hyper.beta1, count))),
                   .unbias = static_cast<float>(1 / std::sqrt(1 - std::pow(hyper.beta2, count))),
-                  .keep = static_cast<float>(1 - hyper.lr * hyper.weight_decay),
                   .clip = static_cast<float>(hyper.gradient_scale)};
-  if (!compute.defined()) return start<float>(gpu, step, value, gradient, first_moment, second_moment, nullptr);
-  with_type(compute.dtype(),
-            [&]<class T>(Type<T>) { start(gpu, step, value, gradient, first_moment, second_moment, compute.data<T>()); });
+  ArrayList<Parameter<T>> list(of_block);
+  for (const AdamWParameter& parameter : parameters) {
+    Parameter<T> p{};
+    p.count = parameter.value.elements();
+    p.value = parameter.value.data<float>(), p.gradient = parameter.gradient.data<float>();
+    p.first_moment = parameter.first_moment.data<float>(), p.second_moment = parameter.second_moment.data<float>();
+    p.copy = parameter.compute.defined() ? parameter.compute.data<T>() : nullptr;
+    p.keep = static_cast<float>(1 - hyper.lr * parameter.weight_decay);
+    p.vectors = aligned(p.value) && aligned(p.gradient) && aligned(p.first_moment) && aligned(p.second_moment) && aligned(p.copy);
+    list.add(p);
+  }
+  if (list.empty()) return;
+  const auto uploaded = list.upload(gpu.runtime);
+  launch(gpu.stream, list.blocks(), threads, sizeof(Found), adamw_parameters<T>, step, reinterpret_cast<const Parameter<T>*>(uploaded.get()),
+         list.size());
+}
+
+}  // namespace
+
+void adamw(const Gpu& gpu, const AdamW& hyper, std::span<const AdamWParameter> parameters) {
+  Dtype compute = Dtype::f32;
+  for (const AdamWParameter& parameter : parameters) {
+    if (parameter.compute.defined()) compute = parameter.compute.dtype();
+  }
+  with_type(compute, [&]<class T>(Type<T>) { start<T>(gpu, hyper, parameters); });
 }
 
 }  // namespace lexring::cuda

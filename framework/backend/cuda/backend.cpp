@@ -17,7 +17,7 @@ class CudaBackend final : public Backend {
   void fill(const Tensor& x, double value) override { cuda::fill(gpu_, x, value); }
   void cast(const Tensor& x, const Tensor& y) override { cuda::cast(gpu_, x, y); }
   void add(const Tensor& x, const Tensor& y) override { cuda::add(gpu_, x, y); }
-  double sum_of_squares(const Tensor& x) override { return cuda::sum_of_squares(gpu_, x); }
+  double sum_of_squares(std::span<const Tensor> x) override { return cuda::sum_of_squares(gpu_, x); }
   void copy(const Columns& x, const Columns& y) override {
     require_same_columns(x, y);
     cuda::copy(gpu_, x, y);
@@ -68,10 +68,7 @@ class CudaBackend final : public Backend {
   void attention_merge(const AttentionState& from, const AttentionState& into) override { cuda::attention_merge(gpu_, from, into); }
   void attention_score_sums(const AttentionScoreSums& call) override { cuda::attention_score_sums(gpu_, call); }
 
-  void adamw(const AdamW& hyper, const Tensor& value, const Tensor& gradient, const Tensor& first_moment, const Tensor& second_moment,
-             const Tensor& compute) override {
-    cuda::adamw(gpu_, hyper, value, gradient, first_moment, second_moment, compute);
-  }
+  void adamw(const AdamW& hyper, std::span<const AdamWParameter> parameters) override { cuda::adamw(gpu_, hyper, parameters); }
 
  private:
   std::unique_ptr<Runtime> runtime_;

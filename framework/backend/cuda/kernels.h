@@ -23,7 +23,7 @@ struct Gpu {
 void fill(const Gpu& gpu, const Tensor& x, double value);
 void cast(const Gpu& gpu, const Tensor& x, const Tensor& y);
 void add(const Gpu& gpu, const Tensor& x, const Tensor& y);
-double sum_of_squares(const Gpu& gpu, const Tensor& x);
+double sum_of_squares(const Gpu& gpu, std::span<const Tensor> x);
 void copy(const Gpu& gpu, const Columns& x, const Columns& y);
 /// sums [W] f32 += column sums of x [N, W]
 void column_sums(const Gpu& gpu, const Tensor& x, const Tensor& sums);
@@ -50,7 +50,6 @@ void attention_backward(const Gpu& gpu, const AttentionBackward& call);
 void attention_merge(const Gpu& gpu, const AttentionState& from, const AttentionState& into);
 void attention_score_sums(const Gpu& gpu, const AttentionScoreSums& call);
 
-void adamw(const Gpu& gpu, const AdamW& hyper, const Tensor& value, const Tensor& gradient, const Tensor& first_moment, const Tensor& second_moment,
-           const Tensor& compute);
+void adamw(const Gpu& gpu, const AdamW& hyper, std::span<const AdamWParameter> parameters);
 
 }  // namespace lexring::cuda

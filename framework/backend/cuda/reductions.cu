@@ -1,9 +1,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "framework/backend/cuda/array_list.h"
 #include "framework/backend/cuda/dispatch.h"
-#include "framework/backend/cuda/gpu.h"
-#include "framework/backend/cuda/kernels.h"
 
 namespace lexring::cuda {
 namespace {
@@ -16,6 +15,7 @@ constexpr int vector = 16 / static_cast<int>(sizeof(T));  ///< elements of one a
 // ---- Sum of squares
 
 constexpr int vectors_at_once = 4;
+constexpr int of_squares_block = 1 << 16;  ///< elements
 
 struct WarpSums {
   double of[warps];
@@ -29,31 +29,44 @@ __device__ void add_squares(const Floats<n>& x, double& sum) {
   }
 }
 
-/// sums[block]; blocks take turns along x. Bytes: x read.
 template <class T>
-__global__ void __launch_bounds__(threads) squares(const T* x, std::int64_t count, double* sums, bool vectors) {
-  constexpr int n = vector<T>;
-  const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * threads, me = static_cast<std::int64_t>(blockIdx.x) * threads + threadIdx.x;
+struct Squared : ArrayItem {
+  const T* x;
+};
+union SquaresShared {
+  int item;
+  WarpSums sums;
+};
+
+/// sums[block], of its part of one array. Bytes: x read.
+template <class T>
+__global__ void __launch_bounds__(threads) squares(const Squared<T>* arrays, int count, double* sums) {
+  constexpr int n = vector<T>, at_once = n * threads;
+  auto& shared = shared_memory<SquaresShared>();
+  const Squared<T> array = item_of_block(arrays, count, shared.item);
+  const std::int64_t first = (static_cast<std::int64_t>(blockIdx.x) - array.first_block) * of_squares_block;
+  const auto rest = static_cast<int>(array.count - first < of_squares_block ? array.count - first : of_squares_block);
+  const T* const x = array.x + first;
+  const int me = static_cast<int>(threadIdx.x), whole = aligned(x) ? rest / n * n : 0;
   double sum[vectors_at_once] = {};
-  const std::int64_t whole = vectors ? count / n : 0;
-  std::int64_t at = me;
-  for (; at + (vectors_at_once - 1) * stride < whole; at += vectors_at_once * stride) {
+  int at = me * n;
+  for (; at + (vectors_at_once - 1) * at_once < whole; at += vectors_at_once * at_once) {
     Floats<n> part[vectors_at_once];
-    LEXRING_UNROLL for (int i = 0; i < vectors_at_once; ++i) part[i] = load<n>(x + (at + i * stride) * n);
+    LEXRING_UNROLL for (int i = 0; i < vectors_at_once; ++i) part[i] = load<n>(x + at + i * at_once);
     LEXRING_UNROLL for (int i = 0; i < vectors_at_once; ++i) add_squares(part[i], sum[i]);
   }
-  for (; at < whole; at += stride) add_squares(load<n>(x + at * n), sum[0]);
-  for (std::int64_t i = whole * n + me; i < count; i += stride) add_squares(load<1>(x + i), sum[1]);
+  for (; at < whole; at += at_once) add_squares(load<n>(x + at), sum[0]);
+  for (int i = whole + me; i < rest; i += threads) add_squares(load<1>(x + i), sum[1]);
 
   double mine = 0;
   LEXRING_UNROLL for (int i = 0; i < vectors_at_once; ++i) mine += sum[i];
   LEXRING_UNROLL for (int distance = warp_size / 2; distance > 0; distance /= 2) mine += __shfl_xor_sync(whole_warp, mine, distance);
-  auto& shared = shared_memory<WarpSums>();
-  if (threadIdx.x % warp_size == 0) shared.of[threadIdx.x / warp_size] = mine;
+  __syncthreads();  // everybody knows its item
+  if (threadIdx.x % warp_size == 0) shared.sums.of[threadIdx.x / warp_size] = mine;
   __syncthreads();
   if (threadIdx.x != 0) return;
   double all = 0;
-  LEXRING_UNROLL for (int i = 0; i < warps; ++i) all += shared.of[i];
+  LEXRING_UNROLL for (int i = 0; i < warps; ++i) all += shared.sums.of[i];
   sums[blockIdx.x] = all;
 }
 
@@ -129,15 +142,21 @@ void start(const Gpu& gpu, const T* x, std::int64_t rows, std::int64_t width, st
 
 }  // namespace
 
-double sum_of_squares(const Gpu& gpu, const Tensor& x) {
-  if (x.elements() == 0) return 0;
+double sum_of_squares(const Gpu& gpu, std::span<const Tensor> x) {
+  if (x.empty()) return 0;
   double sum = 0;
-  with_type(x.dtype(), [&]<class T>(Type<T>) {
-    const auto of_block = static_cast<std::int64_t>(threads) * vector<T> * vectors_at_once;
-    const std::int64_t blocks = std::min<std::int64_t>(ceil_div(x.elements(), of_block), 8LL * gpu.multiprocessors);
-    const Tensor sums(gpu.runtime, {blocks}, Dtype::f64);
-    launch(gpu.stream, dim3(static_cast<unsigned>(blocks)), threads, sizeof(WarpSums), squares<T>, x.data<T>(), x.elements(), sums.data<double>(),
-           aligned(x.data<T>()));
+  with_type(x.front().dtype(), [&]<class T>(Type<T>) {
+    ArrayList<Squared<T>> list(of_squares_block);
+    for (const Tensor& part : x) {
+      Squared<T> array{};
+      array.count = part.elements(), array.x = part.data<T>();
+      list.add(array);
+    }
+    if (list.empty()) return;
+    const auto uploaded = list.upload(gpu.runtime);
+    const Tensor sums(gpu.runtime, {list.block_count()}, Dtype::f64);
+    launch(gpu.stream, list.blocks(), threads, sizeof(SquaresShared), squares<T>, reinterpret_cast<const Squared<T>*>(uploaded.get()), list.size(),
+           sums.data<double>());
     const std::vector<double> parts = sums.to_host<double>();
     sum = std::accumulate(parts.begin(), parts.end(), 0.0);
   });

@@ -37,12 +37,14 @@ void ReferenceBackend::add(const Tensor& x, const Tensor& y) {
   });
 }
 
-double ReferenceBackend::sum_of_squares(const Tensor& x) {
+double ReferenceBackend::sum_of_squares(std::span<const Tensor> x) {
   double sum = 0;
-  dispatch_floating(x.dtype(), [&](auto zero) {
-    const auto* p = x.data<decltype(zero)>();
-    for (std::int64_t i = 0; i < x.elements(); ++i) sum += static_cast<double>(p[i]) * static_cast<double>(p[i]);
-  });
+  for (const Tensor& part : x) {
+    dispatch_floating(part.dtype(), [&](auto zero) {
+      const auto* p = part.data<decltype(zero)>();
+      for (std::int64_t i = 0; i < part.elements(); ++i) sum += static_cast<double>(p[i]) * static_cast<double>(p[i]);
+    });
+  }
   return sum;
 }
 

@@ -276,24 +276,47 @@ TEST_P(Kernels, CrossEntropyOfSlices) {
     }
 }
 
+/// All in one call: of no element, of single ones, of several blocks, and rows that begin anywhere; some decay, some have a copy.
 TEST_P(Kernels, AdamW) {
-  for (const std::int64_t count : {0, 1, 15, 33, 10007})
-    for (const double decay : {0.0, 0.1}) {
-      SCOPED_TRACE(count);
-      const Values value = numbers(count, 1), gradient = numbers(count, 2), m = numbers(count, 3), v = [&] {
-        Values squares = numbers(count, 4);
-        for (double& x : squares) x = static_cast<float>(x * x);
-        return squares;
-      }();
-      const double error = tolerance::f32_elementwise;
-      both({error, error, error, elementwise(working())}, [&](const Side& s) {
-        const Tensor p = s.in({count}, s.master, value), tm = s.in({count}, s.master, m), tv = s.in({count}, s.master, v),
-                     compute = s.out({count}, s.working);
-        s.backend.adamw({1e-2, 0.9, 0.95, 1e-8, decay, 3, 0.7}, p, s.in({count}, s.master, gradient), tm, tv, {});
-        s.backend.adamw({1e-2, 0.9, 0.95, 1e-8, decay, 4, 0.7}, p, s.in({count}, s.master, gradient), tm, tv, compute);
-        return std::vector<Tensor>{p, tm, tv, compute};
-      });
+  const std::vector<std::int64_t> counts = {0, 1, 15, 33, 0, 4096, 10007, 4};
+  for (const std::int64_t offset : {0, 3}) {
+    std::vector<Values> start;  // value, gradient, moments of each
+    for (std::size_t i = 0; i < counts.size(); ++i) {
+      for (unsigned kind = 1; kind <= 4; ++kind) start.push_back(numbers(counts[i] + offset, 4 * static_cast<unsigned>(i) + kind));
+      for (double& x : start.back()) x = static_cast<float>(x * x);
     }
+    std::vector<double> errors;
+    for (std::size_t i = 0; i < counts.size(); ++i) {
+      for (int j = 0; j < 3; ++j) errors.push_back(tolerance::f32_elementwise);
+      if (i % 2 == 0) errors.push_back(elementwise(working()));
+    }
+    both(errors, [&](const Side& s) {
+      std::vector<AdamWParameter> parameters;
+      std::vector<Tensor> results;
+      for (std::size_t i = 0; i < counts.size(); ++i) {
+        const auto part = [&](std::size_t j) { return s.in({counts[i] + offset}, s.master, start[4 * i + j]).slice(offset, counts[i]); };
+        parameters.push_back({part(0), part(1), part(2), part(3), i % 2 == 0 ? s.out({counts[i]}, s.working) : Tensor(), i % 3 == 0 ? 0.1 : 0.0});
+        const AdamWParameter& p = parameters.back();
+        results.insert(results.end(), {p.value, p.first_moment, p.second_moment});
+        if (p.compute.defined()) results.push_back(p.compute);
+      }
+      s.backend.adamw({1e-2, 0.9, 0.95, 1e-8, 3, 0.7}, parameters);
+      s.backend.adamw({1e-2, 0.9, 0.95, 1e-8, 4, 0.7}, parameters);
+      return results;
+    });
+  }
+}
+
+TEST_P(Kernels, SumOfSquaresOfSeveral) {
+  std::vector<Tensor> ours, theirs;
+  for (const std::int64_t count : {0, 1, 4099, 3, 0, 70001, 8}) {
+    const Values x = numbers(count + 1, static_cast<unsigned>(count) + 1, working());
+    ours.push_back(make(*ours_, {count + 1}, working(), x).slice(1, count));
+    theirs.push_back(make(*reference_, {count + 1}, Dtype::f64, x).slice(1, count));
+  }
+  const double expected = reference_->sum_of_squares(theirs);
+  EXPECT_NEAR(ours_->sum_of_squares(ours), expected, tolerance::f32_elementwise * expected);
+  EXPECT_EQ(ours_->sum_of_squares(std::span<const Tensor>()), 0.0);
 }
 
 INSTANTIATE_TEST_SUITE_P(Small, Kernels, ::testing::ValuesIn(precisions),

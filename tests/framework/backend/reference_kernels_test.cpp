@@ -231,8 +231,9 @@ TEST_F(ReferenceKernels, CrossEntropyOfSlicesIsThatOfTheWhole) {
 
 TEST_F(ReferenceKernels, AdamWByHand) {
   const Tensor value = in({2}, {1, -2}), gradient = in({2}, {0.5, -4}), m = zeros({2}), v = zeros({2}), compute = make_output(b_, {2}, Dtype::f32);
-  AdamW hyper{0.1, 0.9, 0.99, 0.0, 0.5, 1, 0.25};
-  b_.adamw(hyper, value, gradient, m, v, compute);
+  AdamW hyper{0.1, 0.9, 0.99, 0.0, 1, 0.25};
+  const AdamWParameter parameter{value, gradient, m, v, compute, 0.5};
+  b_.adamw(hyper, std::span(&parameter, 1));
   // The first step moves by the learning rate along the sign of the gradient, after a decay of 1 - 0.1 * 0.5.
   EXPECT_LT(relative_error(read(value), {0.95 - 0.1, -1.9 + 0.1}), tolerance::f64_reordered);
   EXPECT_LT(relative_error(read(m), {0.0125, -0.1}), tolerance::f64_reordered);
@@ -240,7 +241,7 @@ TEST_F(ReferenceKernels, AdamWByHand) {
   EXPECT_EQ(read(compute), rounded_to(Dtype::f32, read(value)));
   // A second step with the same gradient: both corrected moments are again the gradient and its square.
   hyper.step = 2;
-  b_.adamw(hyper, value, gradient, m, v, compute);
+  b_.adamw(hyper, std::span(&parameter, 1));
   EXPECT_LT(relative_error(read(value), {0.85 * 0.95 - 0.1, -1.8 * 0.95 + 0.1}), tolerance::f64_reordered);
 }
 
