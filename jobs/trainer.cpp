@@ -100,13 +100,14 @@ StepMetrics Trainer::train_step() {
 
   data_.begin_step();
   double loss_sum = 0, flops = 0;
+  std::vector<LossResult> losses;  // read when all passes are under way: nobody waits for the device between them
   for (const ModelBatch& batch : step.batches) {
     flops += model_.step_flops(batch);
     const bool last = &batch == &step.batches.back();
-    loss_sum +=
-        model_.train_step(batch, scale, data_.reached(last ? DataParallel::MicroBatch::last : DataParallel::MicroBatch::more_to_come))
-            .nll_sum;
+    losses.push_back(
+        model_.train_step(batch, scale, data_.reached(last ? DataParallel::MicroBatch::last : DataParallel::MicroBatch::more_to_come)));
   }
+  for (const LossResult& loss : losses) loss_sum += loss.nll_sum();
   const Agreed agreed = agree_on(loss_sum, flops);
   StepMetrics metrics;
   metrics.step = state_.step + 1;
@@ -115,7 +116,6 @@ StepMetrics Trainer::train_step() {
   metrics.lr = learning_rate(lr_schedule(options_), state_.step);
   metrics.skipped = !std::isfinite(metrics.loss) || !std::isfinite(metrics.gradient_norm);
   if (!metrics.skipped) data_.step(metrics.lr, clip_scale(metrics.gradient_norm, options_.optimizer.clip));
-  backend_->runtime().synchronise();
 
   state_.step += 1;
   state_.samples += t.batch;
@@ -151,7 +151,7 @@ double Trainer::validate() {
     std::int64_t targets = 0;
     const ModelBatch batch =
         to_model_batch(read_windows(*valid_, window * length, 1, length, documents), options_.model.attention.sinks, targets);
-    const double nll = model_.evaluate(batch).nll_sum;  // the ranks of cp each hold a part, those of tp the same
+    const double nll = model_.evaluate(batch).nll_sum();  // the ranks of cp each hold a part, those of tp the same
     if (first_of_tp) sums[0] += nll;
     if (first_of_batch) sums[1] += static_cast<double>(targets);
   }

@@ -5,7 +5,7 @@
 /// or f64), "master" that of parameters, gradients of parameters and statistics (f32, or f64 with f64). All sums are accumulated in f32 or
 /// better. Outputs are overwritten unless marked +=. Inputs and outputs do not overlap unless said. N may be 0.
 /// The caller (framework/ops) checks shapes; a backend may trust them. `reference` supports f32 and f64, `cpu` f32 and bf16.
-/// Results are deterministic: the same inputs and number of threads give the same bits.
+/// Results are deterministic: the same inputs, number of threads and model of GPU give the same bits.
 #pragma once
 
 #include <cstdint>

@@ -2,22 +2,25 @@
 
 #include <algorithm>
 #include <chrono>
+#include <type_traits>
 
 namespace lexring {
 
 template <class F>
 auto ProfilingBackend::timed(const char* part, const char* kernel, F&& call) {
-  struct Stop {
-    ProfilingBackend& self;
-    const char* part;
-    const char* kernel;
-    std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
-    ~Stop() {
-      self.inner_->runtime().synchronise();
-      self.note(part, kernel, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-    }
-  } stop{*this, part, kernel};
-  return call();
+  const auto start = std::chrono::steady_clock::now();
+  const auto stop = [&] {
+    inner_->runtime().synchronise();
+    note(part, kernel, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  };
+  if constexpr (std::is_void_v<decltype(call())>) {
+    call();
+    stop();
+  } else {
+    auto result = call();
+    stop();
+    return result;
+  }
 }
 
 void ProfilingBackend::note(const char* part, const char* kernel, double seconds) {

@@ -171,13 +171,15 @@ class Steps {
   void run(std::int64_t step) {
     const double scale = 1.0 / static_cast<double>(options_.train.batch * options_.train.length);
     flops_ = loss_ = 0;
+    std::vector<LossResult> losses;
     data_.begin_step();
     for (const SampleRange& range : ranges_) {
       const ModelBatch batch = random_batch(options_, range, step);
       const auto which = &range == &ranges_.back() ? DataParallel::MicroBatch::last : DataParallel::MicroBatch::more_to_come;
-      loss_ += model_.train_step(batch, scale, data_.reached(which)).nll_sum * scale;
+      losses.push_back(model_.train_step(batch, scale, data_.reached(which)));
       flops_ += model_.step_flops(batch);
     }
+    for (const LossResult& loss : losses) loss_ += loss.nll_sum() * scale;
     data_.step(options_.optimizer.lr, clip_scale(data_.finish_gradients(), options_.optimizer.clip));
     model_.backend().runtime().synchronise();
   }

@@ -21,8 +21,11 @@ class CudaCopies final : public SideCopies {
   std::shared_ptr<std::byte> pinned(std::size_t bytes) override {
     void* memory = nullptr;
     LEXRING_CUDA_CALL(cudaSetDevice(index_));
-    LEXRING_CUDA_CALL(cudaHostAlloc(&memory, bytes > 0 ? bytes : 1, cudaHostAllocPortable));
-    return {static_cast<std::byte*>(memory), [](std::byte* p) { static_cast<void>(cudaFreeHost(p)); }};
+    LEXRING_CUDA_CALL(cudaHostAlloc(&memory, bytes, cudaHostAllocPortable));
+    return {static_cast<std::byte*>(memory), [index = index_](std::byte* p) {
+              static_cast<void>(cudaSetDevice(index));
+              static_cast<void>(cudaFreeHost(p));
+            }};
   }
 
   std::unique_ptr<Event> out(std::span<const Part> parts) override {

@@ -2,6 +2,7 @@
 
 #include <sys/utsname.h>
 
+#include <fstream>
 #include <map>
 
 #include <fmt/format.h>
@@ -22,11 +23,17 @@ std::vector<std::string> everybodys(Communicator& world, const std::string& own)
   return all;
 }
 
-std::string name_of_gpu(const Runtime& runtime) {
+/// The same in all containers of a machine, which may have host names of their own.
+std::string name_of_machine() {
+  std::ifstream file("/proc/sys/kernel/random/boot_id");
+  std::string boot;
+  if (std::getline(file, boot) && !boot.empty()) return boot;
   utsname node{};
   uname(&node);
-  return fmt::format("{} {}", node.nodename, bus_of(runtime));
+  return node.nodename;
 }
+
+std::string name_of_gpu(const Runtime& runtime) { return fmt::format("{} {}", name_of_machine(), bus_of(runtime)); }
 
 }  // namespace
 

@@ -26,16 +26,23 @@ std::size_t largest_slice(const std::vector<std::int64_t>& borders) {
   return static_cast<std::size_t>(largest);
 }
 
-enum class Connect { now, later };
+/// NCCL's calls during its life are handed over together. Whatever happens between them: it ends, and the thread's later calls are not part of it.
+class CallsAtOnce {
+ public:
+  CallsAtOnce() { LEXRING_NCCL_CALL(ncclGroupStart()); }
+  CallsAtOnce(const CallsAtOnce&) = delete;
+  CallsAtOnce& operator=(const CallsAtOnce&) = delete;
+  ~CallsAtOnce() {
+    if (open_) static_cast<void>(ncclGroupEnd());
+  }
+  void hand_over() {
+    open_ = false;
+    LEXRING_NCCL_CALL(ncclGroupEnd());
+  }
 
-std::unique_ptr<Communicator> make(std::unique_ptr<Communicator> host, std::shared_ptr<NcclDevice> device, Connect connect) {
-  auto* const mpi = dynamic_cast<MpiCommunicator*>(host.get());
-  if (mpi == nullptr) return make_self_communicator(host->name(), &device->runtime);
-  const ncclUniqueId id = connect == Connect::now ? NcclCommunicator::agree_on_id(*host) : ncclUniqueId{};
-  auto made = std::make_unique<NcclCommunicator>(*mpi, std::move(device));
-  if (connect == Connect::now) made->connect(id);
-  return made;
-}
+ private:
+  bool open_ = true;
+};
 
 }  // namespace
 
@@ -46,7 +53,9 @@ std::string nccl_version() {
 }
 
 std::unique_ptr<Communicator> make_nccl_communicator(std::unique_ptr<Communicator> host, Runtime& runtime, CUstream_st* stream) {
-  return make(std::move(host), std::make_shared<NcclDevice>(NcclDevice{runtime, stream}), Connect::later);
+  auto* const mpi = dynamic_cast<MpiCommunicator*>(host.get());
+  if (mpi == nullptr) return make_self_communicator(host->name(), &runtime);
+  return std::make_unique<NcclCommunicator>(*mpi, std::make_shared<NcclDevice>(NcclDevice{runtime, stream}));
 }
 
 NcclCommunicator::NcclCommunicator(MpiCommunicator& host, std::shared_ptr<NcclDevice> device)
@@ -60,10 +69,16 @@ ncclUniqueId NcclCommunicator::agree_on_id(Communicator& host) {
   return id;
 }
 
-void NcclCommunicator::connect(const ncclUniqueId& id) { nccl_->connect({"connect", 0, 0}, id); }
+void NcclCommunicator::connect(const ncclUniqueId& id, std::uint64_t number) { nccl_->connect({"connect", number, 0}, id); }
 
 std::unique_ptr<Communicator> NcclCommunicator::do_split(const std::string& name, int color) {
-  return make(MpiCommunicator::do_split(name, color), device_, Connect::now);
+  const auto part = MpiCommunicator::do_split(name, color);
+  auto* const mpi = dynamic_cast<MpiCommunicator*>(part.get());
+  if (mpi == nullptr) return make_self_communicator(name, &device_->runtime);
+  const ncclUniqueId id = agree_on_id(*part);
+  auto made = std::make_unique<NcclCommunicator>(*mpi, device_);
+  made->connect(id, call().number);
+  return made;
 }
 
 std::unique_ptr<Communicator> NcclCommunicator::do_alone(const std::string& name) const {
@@ -183,12 +198,12 @@ void NcclCommunicator::gather(std::span<std::byte> values, std::size_t element, 
 /// Sending and receiving are one group: else two ranks that send to each other wait for ever. Nothing to or from oneself, nothing empty.
 void NcclCommunicator::exchange(const std::vector<Outgoing>& outgoing, const std::vector<Incoming>& incoming) {
   if (outgoing.empty() && incoming.empty()) return;
-  LEXRING_NCCL_CALL(ncclGroupStart());
+  CallsAtOnce calls;
   for (const Outgoing& part : outgoing)
     LEXRING_NCCL_CALL(ncclSend(part.bytes.data(), part.bytes.size(), ncclInt8, part.to, nccl_->handle(), nccl_->stream()));
   for (const Incoming& part : incoming)
     LEXRING_NCCL_CALL(ncclRecv(part.bytes.data(), part.bytes.size(), ncclInt8, part.from, nccl_->handle(), nccl_->stream()));
-  LEXRING_NCCL_CALL(ncclGroupEnd());
+  calls.hand_over();
   nccl_->complete();
 }
 

@@ -2,6 +2,9 @@
 ///
 /// Sums are made by ourselves, in the order of the ranks: every rank's part of a slice goes to its owner, whose GPU adds them. NCCL's own sums
 /// depend on how GPUs are connected, and round bf16 at every step. As many bytes as a ring moves; other ranks' parts take at most 64 MiB at once.
+///
+/// NCCL compares no sizes: ranks that disagree about the bytes of a message get no Error (communicator.h), but wait until the watchdog ends the run, or
+/// get wrong numbers.
 #pragma once
 
 #include "parallel/comm/mpi_communicator.h"
@@ -14,8 +17,8 @@ class NcclCommunicator : public MpiCommunicator {
   NcclCommunicator(MpiCommunicator& host, std::shared_ptr<NcclDevice> device);
   /// One that all ranks of `host` know. Collective.
   static ncclUniqueId agree_on_id(Communicator& host);
-  /// Makes NCCL's group, which else the first asynchronous call does. Collective.
-  void connect(const ncclUniqueId& id);
+  /// Makes NCCL's group, which else the first asynchronous call does; in call `number` of the group that it is split from. Collective.
+  void connect(const ncclUniqueId& id, std::uint64_t number);
 
  protected:
   Pending do_reduce_scatter(std::span<std::byte> values, Dtype dtype, std::vector<std::int64_t> borders) override;

@@ -9,6 +9,7 @@ namespace {
 
 using namespace std::chrono_literals;
 constexpr auto patience_at_the_end = 10s;  // for the other ranks to end too
+constexpr auto others_first = 5s;          // longer than the watchdog's
 
 /// A look now and then, the longer it takes the rarer.
 class Pause {
@@ -23,6 +24,11 @@ class Pause {
  private:
   int looks_ = 0;
 };
+
+/// Before an error that may come of another rank's end: that rank knows why it ended, and speaks first; then the watchdog.
+void let_others_speak() {
+  if (std::uncaught_exceptions() == 0) std::this_thread::sleep_for(others_first);
+}
 
 }  // namespace
 
@@ -74,30 +80,41 @@ NcclGroup::NcclGroup(std::shared_ptr<NcclDevice> device, std::string name, std::
       rank_(rank),
       ledger_(std::move(ledger)),
       progress_(std::move(progress)) {
+  device_->groups.push_back(this);
   progress_->watch(*this);
 }
 
 NcclGroup::~NcclGroup() {
   progress_->unwatch(*this);
-  if (handle_ == nullptr) return;
-  bool clean = std::uncaught_exceptions() == 0;
-  if (clean) {
+  if (std::uncaught_exceptions() > 0) break_off();
+  if (handle_ != nullptr) {
     ncclResult_t status = ncclCommFinalize(handle_);
     const auto until = Clock::now() + patience_at_the_end;
     for (Pause pause; status == ncclInProgress && Clock::now() < until; pause()) {
       if (ncclCommGetAsyncError(handle_, &status) != ncclSuccess) status = ncclInternalError;
     }
-    clean = status == ncclSuccess;
+    if (status == ncclSuccess)
+      static_cast<void>(ncclCommDestroy(handle_));
+    else if (status == ncclInProgress)
+      static_cast<void>(ncclCommAbort(handle_));  // the others may only be late, and need the other groups
+    else
+      break_off();
   }
-  static_cast<void>(clean ? ncclCommDestroy(handle_) : ncclCommAbort(handle_));
+  std::erase(device_->groups, this);
 }
 
-/// What the device still does for this group ends; nothing may be asked of it any more.
+/// What the device still does for any group ends; nothing may be asked of them any more. All at once, for the end of one group's work may be behind
+/// another's that never ends; and under no lock, for it may take long, and the watchdog looks on.
 void NcclGroup::break_off() {
-  const std::scoped_lock lock(mutex_);
-  if (handle_ != nullptr) static_cast<void>(ncclCommAbort(handle_));
-  handle_ = nullptr;
-  broken_ = true;
+  std::vector<ncclComm_t> handles;
+  for (NcclGroup* group : device_->groups) {
+    const std::scoped_lock lock(group->mutex_);
+    if (group->handle_ != nullptr) handles.push_back(std::exchange(group->handle_, nullptr));
+    group->broken_ = true;
+  }
+  static_cast<void>(ncclGroupStart());
+  for (ncclComm_t handle : handles) static_cast<void>(ncclCommAbort(handle));
+  static_cast<void>(ncclGroupEnd());
 }
 
 void NcclGroup::connect(const CommCall& call, const ncclUniqueId& id) {
@@ -110,7 +127,9 @@ void NcclGroup::connect(const CommCall& call, const ncclUniqueId& id) {
   const HostCall host(*this, request);
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;
+#if NCCL_VERSION_CODE >= NCCL_VERSION(2, 27, 0)
   config.commName = name_.c_str();
+#endif
   try {
     ncclComm_t made = nullptr;
     LEXRING_NCCL_CALL(ncclCommInitRankConfig(&made, static_cast<int>(world_ranks_.size()), id, rank_, &config));
@@ -131,6 +150,7 @@ void NcclGroup::complete() {
     LEXRING_NCCL_CALL(ncclCommGetAsyncError(handle_, &status));
     if (status == ncclInProgress) pause();
   }
+  if (status == ncclRemoteError) let_others_speak();
   if (status != ncclSuccess) nccl_failed("a call under way", status, handle_, __FILE__, __LINE__);
 }
 
@@ -158,8 +178,11 @@ Pending NcclGroup::start(Request request, const std::function<void()>& enqueue) 
 }
 
 void NcclGroup::wait(Call& call) {
-  const std::string failed = failure();
-  require(failed.empty(), "{}", failed);
+  require(!broken_, "group {} was broken off by an error before", name_);
+  if (const std::string failed = failure(); !failed.empty()) {
+    let_others_speak();
+    fail("{}", failed);
+  }
   call.waits.record(device_->stream);
   call.done.hold_back(device_->stream);
   call.goes_on.record(device_->stream);
@@ -205,7 +228,12 @@ HeldUpCall NcclGroup::describe(const Request& request, const void* identity, Clo
 std::optional<HeldUpCall> NcclGroup::held_up() {
   const std::scoped_lock lock(mutex_);
   if (host_in_ != nullptr) return describe(*host_in_, host_in_, host_since_);
-  settle_locked();
+  try {
+    settle_locked();
+  } catch (const Error& error) {  // for failure(); the host may never come to it
+    device_error_ = error.what();
+    return std::nullopt;
+  }
   const auto call = std::find_if(calls_.begin(), calls_.end(), [](const auto& c) { return !c->has_ended; });
   if (call == calls_.end() || !(*call)->has_begun || (*call)->request.peers.empty()) return std::nullopt;
   return describe((*call)->request, call->get(), (*call)->since);
@@ -219,13 +247,14 @@ std::optional<LastCall> NcclGroup::behind() {
 
 std::string NcclGroup::failure() {
   const std::scoped_lock lock(mutex_);
+  if (!device_error_.empty()) return fmt::format("met an error of its GPU in group {}: {}", name_, device_error_);
   // Not beside calls: NCCL ends its background work in whoever asks. The host asks there itself.
   if (handle_ == nullptr || host_in_ != nullptr) return "";
   ncclResult_t status = ncclSuccess;
   if (ncclCommGetAsyncError(handle_, &status) != ncclSuccess || status == ncclSuccess || status == ncclInProgress) return "";
-  const LastCall last = reached_.value_or(LastCall{name_, "connect", 0});
-  return fmt::format("lost its GPU's connection in group {} (NCCL: {}: {}); the last call that its GPU began was {} {}", name_,
-                     ncclGetErrorString(status), ncclGetLastError(handle_), last.operation, last.number);
+  const std::string last = reached_ ? fmt::format("the last call that its GPU began was {} {}", reached_->operation, reached_->number)
+                                    : "its GPU has begun none of its calls";
+  return fmt::format("lost its GPU's connection in group {} (NCCL: {}: {}); {}", name_, ncclGetErrorString(status), ncclGetLastError(handle_), last);
 }
 
 }  // namespace lexring

@@ -21,19 +21,23 @@
 
 namespace lexring {
 
-/// The device of this process.
+class NcclGroup;
+
+/// The device of this process, and NCCL's groups on it. Groups are made, are called and end in one thread.
 struct NcclDevice {
   Runtime& runtime;
   cudaStream_t stream;  ///< the runtime's
+  std::vector<NcclGroup*> groups = {};
 };
 
+/// An error of one breaks all of its device off.
 class NcclGroup final : public WatchedCalls, public std::enable_shared_from_this<NcclGroup> {
  public:
   NcclGroup(std::shared_ptr<NcclDevice> device, std::string name, std::vector<int> world_ranks, int rank, std::shared_ptr<CommLedger> ledger,
             std::shared_ptr<Progress> progress);
   NcclGroup(const NcclGroup&) = delete;
   NcclGroup& operator=(const NcclGroup&) = delete;
-  /// Waits, some seconds, for the ranks to come to their ends too; NCCL's group is broken off where they do not, or after an error.
+  /// Waits, some seconds, for the ranks to come to their ends too; NCCL's group is broken off where they do not, and all are after an error.
   ~NcclGroup() override;
 
   /// Or was, until an error.
@@ -88,6 +92,7 @@ class NcclGroup final : public WatchedCalls, public std::enable_shared_from_this
   std::mutex mutex_;  ///< of what follows, and of the handle's end
   std::deque<std::shared_ptr<Call>> calls_;  ///< not known to have ended, or not charged yet
   std::optional<LastCall> reached_;          ///< the last one known to have begun on the device
+  std::string device_error_;                 ///< of CUDA, that the watchdog met
   const Request* host_in_ = nullptr;         ///< the call in which the host waits for NCCL
   Clock::time_point host_since_;
 };

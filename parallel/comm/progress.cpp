@@ -19,11 +19,10 @@ class Pace {
  public:
   void restart() { moved_ = Clock::now(); }
 
-  /// A look that took long copied something, even where no message was completed by it.
-  Nanoseconds after(bool moved, Nanoseconds look, bool somebody_waits) {
+  Nanoseconds after(bool moved, bool somebody_waits) {
     const auto now = Clock::now();
-    if (moved || look > 10us) moved_ = now;
-    if (moved_ == now) return 0us;
+    if (moved) moved_ = now;
+    if (moved) return 0us;
     // A processor that computes is worth more than promptness; one whose owner waits is not.
     const Nanoseconds shortest = somebody_waits ? 20us : 100us;
     return std::clamp<Nanoseconds>((now - moved_) / 8, shortest, 500us);
@@ -88,9 +87,8 @@ void Progress::wait(Transfer& transfer) {
       if (thread_.joinable()) {
         done_.wait(lock);
       } else {
-        const auto before = Clock::now();
         const bool moved = look();
-        done_.wait_for(lock, pace.after(moved, Clock::now() - before, true));
+        done_.wait_for(lock, pace.after(moved, true));
       }
     }
     std::erase_if(waiters_, [&](const Waiter& waiter) { return waiter.transfer == &transfer; });
@@ -107,9 +105,8 @@ void Progress::run() {
       work_.wait(lock, [&] { return ending_ || !idle(); });
       pace.restart();
     }
-    const auto before = Clock::now();
     const bool moved = look();
-    const auto nap = pace.after(moved, Clock::now() - before, !waiters_.empty());
+    const auto nap = pace.after(moved, !waiters_.empty());
     if (nap > 0ns) {
       news_ = false;
       if (work_.wait_for(lock, nap, [&] { return ending_ || news_; })) pace.restart();
@@ -134,35 +131,39 @@ void Progress::gate(Gate gate) {
   gates_.push_back(std::move(gate));
 }
 
+/// They open in their order, so that one question is enough where the first has not. Returns whether any has.
 bool Progress::look_at_gates() {
   bool any = false;
-  for (Gate& gate : std::exchange(gates_, {})) {  // what opens may bring others
-    Transfer& transfer = *gate.transfer;
+  while (!gates_.empty()) {
+    std::exception_ptr error;
     try {
-      if (!gate.passed()) {
-        gates_.push_back(std::move(gate));
-        continue;
-      }
-      --transfer.outstanding_;
-      transfer.moved_ = Clock::now();
-      advance(transfer);
+      if (!gates_.front().passed()) break;
     } catch (...) {
-      --transfer.outstanding_;
-      break_off(transfer, std::current_exception());
+      error = std::current_exception();
     }
+    const auto transfer = std::move(gates_.front().transfer);
+    gates_.pop_front();
+    --transfer->outstanding_;
+    transfer->moved_ = Clock::now();
+    if (error)
+      break_off(*transfer, error);
+    else
+      advance(*transfer);
     any = true;
   }
   return any;
 }
 
-/// One look at all messages. Returns whether any was complete.
+/// One look at all messages. Returns whether any moved.
 bool Progress::look() {
   const bool opened = !gates_.empty() && look_at_gates();
   if (requests_.empty()) return opened;
   indices_.resize(requests_.size());
   statuses_.resize(requests_.size());
   int count = 0;
+  const auto before = Clock::now();
   const int status = MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &count, indices_.data(), statuses_.data());
+  const bool copied = Clock::now() - before > 10us;  // parts of messages, even where it completed none
   if (status == MPI_SUCCESS || status == MPI_ERR_IN_STATUS) {
     for (int i = 0; i < count; ++i) {  // more may be posted meanwhile, behind these
       const MPI_Status& its = statuses_[static_cast<std::size_t>(i)];
@@ -180,7 +181,7 @@ bool Progress::look() {
   }
   if (!failed_.empty()) give_up_failed();
   forget_completed();
-  return count > 0 || opened;
+  return count > 0 || copied || opened;
 }
 
 void Progress::completed(std::size_t at, const MPI_Status& status, int error) {

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -153,7 +154,7 @@ class Progress {
   std::vector<Message> messages_;  ///< of the requests, at the same places
   std::vector<int> indices_;
   std::vector<MPI_Status> statuses_;
-  std::vector<Gate> gates_;
+  std::deque<Gate> gates_;
   std::vector<std::shared_ptr<Transfer>> failed_;  ///< with messages under way
   std::vector<Waiter> waiters_;
   LastCall last_;

@@ -25,7 +25,7 @@ class SideCopies {
 
   virtual ~SideCopies() = default;
 
-  /// Host memory that copies reach without a detour.
+  /// Host memory that copies reach without a detour; at least one byte.
   virtual std::shared_ptr<std::byte> pinned(std::size_t bytes) = 0;
   /// To the host, after all that the runtime was asked for before, beside what it is asked for later. The event: when they are done.
   virtual std::unique_ptr<Event> out(std::span<const Part> parts) = 0;

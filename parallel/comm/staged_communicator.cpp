@@ -7,6 +7,7 @@
 namespace lexring {
 
 DeviceStaging::Memory DeviceStaging::take(std::size_t size) {
+  if (size == 0) return {};
   {
     const std::scoped_lock lock(mutex_);
     // The smallest that is large enough and no longer read from.

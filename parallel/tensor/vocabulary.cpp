@@ -137,7 +137,7 @@ Tensor vocabulary_cross_entropy(Tape& tape, const Var& h, const Weight& weight, 
           "vocabulary_cross_entropy: h {} and targets {} do not fit W {}", to_string(h.value().shape()), to_string(targets.shape()),
           to_string(weight.compute.shape()));
   ChunkedLoss loss(tape, start_gather_rows(h.value(), shards).wait(), weight, targets, scale, shards.group());
-  const std::int64_t largest = loss_chunk_rows((vocab + ranks - 1) / ranks, loss.nll.dtype());  // the same on all ranks
+  const std::int64_t largest = loss_chunk_rows((vocab + ranks - 1) / ranks, loss.nll.dtype(), tape.runtime().device().type);  // the same on all ranks
   std::optional<ChunkedLoss::Chunk> before;
   for (std::int64_t first = 0; first < rows; first += largest) {
     ChunkedLoss::Chunk next = loss.begin(first, std::min(largest, rows - first));

@@ -59,10 +59,11 @@ std::byte* behind(const void* address);
 /// Whether the host can touch the device's addresses: for as long as it plays a kernel.
 void show_device_memory(bool shown);
 
-/// Says that it is a CUDA device. What tensors are given is NaN.
+/// Says that it is CUDA device `index`. What tensors are given is NaN.
 class FakeRuntime final : public Runtime {
  public:
-  Device device() const override { return {DeviceType::cuda, 0}; }
+  explicit FakeRuntime(int index = 0) : index_(index) {}
+  Device device() const override { return {DeviceType::cuda, index_}; }
   std::shared_ptr<std::byte> allocate(std::size_t bytes) override;
   void copy_from_host(std::byte* to, const std::byte* from, std::size_t bytes) override;
   void copy_to_host(std::byte* to, const std::byte* from, std::size_t bytes) override;
@@ -76,6 +77,7 @@ class FakeRuntime final : public Runtime {
   FakeStream& stream() { return stream_; }
 
  private:
+  int index_;
   std::mutex mutex_;
   BlockPool pool_{{[](std::size_t bytes) { return take(bytes); }, [](std::byte*, std::size_t) {}}, 64, 1 << 20};
   FakeStream stream_;

@@ -1,7 +1,8 @@
 // The few functions of NCCL that communicators call, between processes of one machine, on the fake device. Linked instead of the real library.
 //
 // Like a group made with blocking = 0: a call is in progress for a while, and only then handed to its stream. Messages of a group of calls move
-// at once; messages of different groups of calls one after the other. Ranks that disagree hang.
+// at once; messages of different groups of calls one after the other. Ranks that disagree hang, until they are aborted: an abort ends a group's
+// messages at once, and then waits for its stream, when the group of calls ends that it is in.
 #include <fcntl.h>
 #include <nccl.h>
 #include <sys/mman.h>
@@ -12,12 +13,15 @@
 #include <atomic>
 #include <cstdio>
 #include <cstring>
+#include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "parallel/comm/device_fold.h"
 #include "parallel/comm/fold.h"
 #include "tests/support/fake_device.h"
+#include "tests/support/fake_nccl.h"
 
 namespace {
 
@@ -56,19 +60,22 @@ struct ncclComm {
   std::vector<Message> handing_over = {};
   FakeStream* stream = nullptr;
   bool connected = false, finalizing = false;
-  std::atomic<ncclResult_t> failed = ncclSuccess;
+  std::shared_ptr<std::atomic<bool>> aborted = std::make_shared<std::atomic<bool>>(false);
 };
 
 namespace {
 
-int depth = 0;                   // of ncclGroupStart
-std::vector<ncclComm*> grouped;  // asked for something in the group
+int depth = 0;                    // of ncclGroupStart
+std::vector<ncclComm*> grouped;   // asked for something in the group
+std::vector<ncclComm*> aborting;  // in the group
 std::atomic<int> groups_made = 0;
+bool refuses = false;
+std::function<void()> meanwhile;  // while aborting
 
 /// As far as it goes now; a rank's messages to, and from, one other go in their order.
-void move_messages(Shared& shared, int rank, std::vector<Message> messages) {
+void move_messages(Shared& shared, int rank, std::vector<Message> messages, const std::atomic<bool>& aborted) {
   const auto open = [](const Message& m) { return m.done < m.size; };
-  while (std::any_of(messages.begin(), messages.end(), open)) {
+  while (!aborted && std::any_of(messages.begin(), messages.end(), open)) {
     std::array<std::array<bool, most_ranks>, 2> busy{};
     for (Message& m : messages) {
       bool& taken = busy[m.send][static_cast<std::size_t>(m.peer)];
@@ -89,6 +96,7 @@ void move_messages(Shared& shared, int rank, std::vector<Message> messages) {
 
 ncclResult_t ask(ncclComm* group, FakeStream* stream, Message message) {
   if (group->looks > 0) return ncclInvalidUsage;  // the call before is still in progress
+  if (std::exchange(refuses, false)) return ncclInternalError;
   group->asked.push_back(message);
   group->stream = stream;
   if (std::find(grouped.begin(), grouped.end(), group) == grouped.end()) grouped.push_back(group);
@@ -101,7 +109,21 @@ void hand_over(ncclComm* group) {
   group->looks = 20;
 }
 
+void end(ncclComm* group) {
+  if (group->stream != nullptr) group->stream->synchronise();
+  munmap(group->shared, sizeof(Shared));
+  delete group;
+}
+
 }  // namespace
+
+namespace lexring::testing {
+
+void refuse_next_message() { refuses = true; }
+int open_groups_of_calls() { return depth; }
+void while_aborting(std::function<void()> what) { meanwhile = std::move(what); }
+
+}  // namespace lexring::testing
 
 extern "C" {
 
@@ -133,17 +155,15 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t* made, int size, ncclUniqueId id,
 
 ncclResult_t ncclCommGetAsyncError(ncclComm_t group, ncclResult_t* status) {
   *status = ncclInProgress;
-  if (group->failed != ncclSuccess) {
-    *status = group->failed;
-  } else if (group->finalizing) {
+  if (group->finalizing) {
     if (group->shared->left == group->size) *status = ncclSuccess;
   } else if (!group->connected) {
     group->connected = group->shared->joined == group->size;
     if (group->connected) shm_unlink(group->file.c_str());
   } else if (group->looks == 0 || --group->looks == 0) {
     if (!group->handing_over.empty()) {
-      group->stream->add([shared = group->shared, rank = group->rank, messages = std::exchange(group->handing_over, {})] {
-        move_messages(*shared, rank, messages);
+      group->stream->add([shared = group->shared, rank = group->rank, messages = std::exchange(group->handing_over, {}), aborted = group->aborted] {
+        move_messages(*shared, rank, messages, *aborted);
       });
     }
     *status = ncclSuccess;
@@ -157,12 +177,18 @@ ncclResult_t ncclCommFinalize(ncclComm_t group) {
   return ncclInProgress;
 }
 ncclResult_t ncclCommDestroy(ncclComm_t group) {
-  if (group->stream != nullptr) group->stream->synchronise();
-  munmap(group->shared, sizeof(Shared));
-  delete group;
+  end(group);
   return ncclSuccess;
 }
-ncclResult_t ncclCommAbort(ncclComm_t) { return ncclSuccess; }
+ncclResult_t ncclCommAbort(ncclComm_t group) {
+  *group->aborted = true;
+  if (const auto what = std::exchange(meanwhile, nullptr)) what();
+  if (depth > 0)
+    aborting.push_back(group);
+  else
+    end(group);
+  return ncclSuccess;
+}
 
 ncclResult_t ncclGroupStart() {
   ++depth;
@@ -170,6 +196,7 @@ ncclResult_t ncclGroupStart() {
 }
 ncclResult_t ncclGroupEnd() {
   if (--depth > 0) return ncclSuccess;
+  for (ncclComm* group : std::exchange(aborting, {})) end(group);
   for (ncclComm* group : std::exchange(grouped, {})) hand_over(group);
   return ncclInProgress;
 }

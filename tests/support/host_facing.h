@@ -56,13 +56,14 @@ class HostFacing final : public Base {
   using Base::Base;
   HostFacing(MpiCommunicator& host, std::shared_ptr<Device> device) : Base(host, device), device_(std::move(device)) {}
 
-  static std::unique_ptr<Communicator> make(std::unique_ptr<Communicator> host, std::shared_ptr<Device> device) {
+  /// `call`: of the group that it is split from.
+  static std::unique_ptr<Communicator> make(std::unique_ptr<Communicator> host, std::shared_ptr<Device> device, std::uint64_t call = 1) {
     auto* const mpi = dynamic_cast<MpiCommunicator*>(host.get());
     if (mpi == nullptr) return host;  // a group of one moves nothing
     if constexpr (requires { Base::agree_on_id(*host); }) {
       const auto id = Base::agree_on_id(*host);
       auto made = std::make_unique<HostFacing>(*mpi, std::move(device));
-      made->connect(id);
+      made->connect(id, call);
       return made;
     } else {
       return std::make_unique<HostFacing>(*mpi, std::move(device));
@@ -91,7 +92,7 @@ class HostFacing final : public Base {
     return Pending(std::make_unique<DownloadingWork>(std::move(used), std::move(pending)));
   }
   std::unique_ptr<Communicator> do_split(const std::string& name, int color) override {
-    return make(MpiCommunicator::do_split(name, color), device_);
+    return make(MpiCommunicator::do_split(name, color), device_, this->call().number);
   }
 
  private:

@@ -88,7 +88,7 @@ __device__ void load_tile(RowTile<rows, width>& tile, const Operand<T>& x, int h
     if (inside && row < count) part = load<4>(from);
     from += rows_at_once * x.row_stride;
     part[0] *= even, part[1] *= even, part[2] *= odd, part[3] *= odd;
-    store<4>(&tile.at[row][channel], part);
+    store_shared<4>(&tile.at[row][channel], part);
   }
 }
 

@@ -60,7 +60,7 @@ __global__ void __launch_bounds__(threads) merge_rows(StateRows from, StateRows 
   const HeadRow place(lanes);
   const bool here = place.row < rows;
   const float theirs = here ? from.maximum[place.row] : 0.0F, ours = here ? into.maximum[place.row] : 0.0F, now = fmaxf(ours, theirs);
-  const bool empty = !here || theirs == -std::numeric_limits<float>::infinity();  // then nothing changes
+  const bool empty = !here || from.sum[place.row] == 0.0F;  // then nothing changes; a sum that is not a number is not lost
   const float keep = empty ? 1.0F : expf(ours - now), take = empty ? 0.0F : expf(theirs - now);
   __syncwarp();  // every lane has read the maximum
   if (empty) return;

@@ -148,7 +148,13 @@ const AttentionTables& AttentionTableCache::find(const Gpu& gpu, const Attention
     std::rotate(found, found + 1, entries_.end());
     return entries_.back().tables;
   }
-  if (entries_.size() == kept) entries_.erase(entries_.begin());
+  const auto rows = [](const Entry& entry) { return entry.queries.rows() + entry.keys.rows(); };
+  std::int64_t held = queries.rows() + keys.rows();
+  for (const Entry& entry : entries_) held += rows(entry);
+  while (!entries_.empty() && (entries_.size() >= kept || held > kept_rows)) {
+    held -= rows(entries_.front());
+    entries_.erase(entries_.begin());
+  }
   entries_.push_back({query_tile, key_tile, spec.log_decay, spec.slopes, queries, keys, visible,
                       make_tables(gpu, spec, queries, keys, visible, query_tile, key_tile)});
   return entries_.back().tables;

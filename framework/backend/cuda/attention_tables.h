@@ -67,7 +67,8 @@ class AttentionTableCache {
     Visibility visible;
     AttentionTables tables;
   };
-  static constexpr std::size_t kept = 8;  // ring attention meets one block of keys after the other
+  static constexpr std::size_t kept = 64;                        // ring attention meets one block of keys after the other, forward and back
+  static constexpr std::int64_t kept_rows = std::int64_t{1} << 24;  // of all entries together
 
   const AttentionTables& find(const Gpu& gpu, const AttentionSpec& spec, const TokenTable& queries, const TokenTable& keys, const Visibility& visible,
                               std::int64_t query_tile, std::int64_t key_tile);

@@ -72,17 +72,39 @@ __device__ Floats<n> load(const T* from) {
   }
   return x;
 }
+/// n elements as the words that they fill.
+template <class T, int n>
+struct alignas(n * sizeof(T)) Packed {
+  unsigned word[n * sizeof(T) / 4];
+};
+template <class T, int n>
+__device__ Packed<T, n> pack(const Floats<n>& x) {
+  Packed<T, n> packed;
+  if constexpr (sizeof(T) == 4) {
+    LEXRING_UNROLL for (int i = 0; i < n; ++i) packed.word[i] = __float_as_uint(x[i]);
+  } else {
+    LEXRING_UNROLL for (int i = 0; i < n; i += 2) packed.word[i / 2] = pack_bfloat16(x[i], x[i + 1]);
+  }
+  return packed;
+}
 template <int n, class T>
 __device__ void store(T* to, const Floats<n>& x) {
   constexpr int bytes = n * static_cast<int>(sizeof(T)), once = bytes < 16 ? n : 16 / static_cast<int>(sizeof(T));
-  struct alignas(bytes < 16 ? bytes : 16) Access {
-    T value[once];
-  };
-  LEXRING_UNROLL for (int i = 0; i < n; i += once) {
-    Access access;
-    LEXRING_UNROLL for (int j = 0; j < once; ++j) access.value[j] = from_float<T>(x[i + j]);
-    *reinterpret_cast<Access*>(to + i) = access;
+  if constexpr (bytes < 4) {
+    *to = from_float<T>(x[0]);
+  } else {
+    LEXRING_UNROLL for (int i = 0; i < n; i += once) {
+      Floats<once> part;
+      LEXRING_UNROLL for (int j = 0; j < once; ++j) part[j] = x[i + j];
+      store_words(to + i, pack<T>(part).word);
+    }
   }
+}
+/// The same to shared memory.
+template <int n, class T>
+__device__ void store_shared(T* to, const Floats<n>& x) {
+  static_assert(n * sizeof(T) >= 4 && n * sizeof(T) <= 16);
+  *reinterpret_cast<Packed<T, n>*>(to) = pack<T>(x);
 }
 /// Whether `load` and `store` may be used at this address and at multiples of 16 bytes from it.
 template <class T>

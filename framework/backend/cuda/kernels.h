@@ -22,6 +22,8 @@ struct Gpu {
 
 void fill(const Gpu& gpu, const Tensor& x, double value);
 void cast(const Gpu& gpu, const Tensor& x, const Tensor& y);
+/// Rows of y [N, W] += bias [W] f32
+void add_bias(const Gpu& gpu, const Tensor& bias, const Tensor& y);
 void add(const Gpu& gpu, const Tensor& x, const Tensor& y);
 double sum_of_squares(const Gpu& gpu, std::span<const Tensor> x);
 void copy(const Gpu& gpu, const Columns& x, const Columns& y);

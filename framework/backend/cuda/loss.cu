@@ -177,7 +177,7 @@ __global__ void __launch_bounds__(largest_block) cross_entropy_of_kept_rows(cons
 // ---- Longer rows: registers and shared memory keep 53248 logits; the rest of a row is read again, from the L2 cache as far as that keeps it.
 // Bytes: 4 read, and 4 again beyond 53248 where the cache is too small, a gradient's written.
 
-constexpr int registers_of_long = 4, chunk = 3, shared_chunks = 3;  ///< quads of a thread; as much shared memory as any GPU since sm_80 has
+constexpr int registers_of_long = 4, chunk = 3, shared_chunks = 3;  ///< quads of a thread; as much shared memory as an A100 has
 constexpr int kept_of_long = registers_of_long + chunk * shared_chunks;
 
 struct LongRow {

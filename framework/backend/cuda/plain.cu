@@ -42,7 +42,30 @@ void start(const Gpu& gpu, const T* x, U* y, std::int64_t count, float value = 0
          value, vectors);
 }
 
+/// A block takes `rows_of_block` rows of 32 columns' worth of threads. Bytes: y read and written.
+constexpr int rows_of_block = threads / warp_size * 4;
+
+template <class T>
+__global__ void __launch_bounds__(threads) add_bias_to_rows(const float* bias, T* y, std::int64_t rows, std::int64_t columns) {
+  const std::int64_t column = static_cast<std::int64_t>(blockIdx.y) * warp_size + threadIdx.x % warp_size;
+  if (column >= columns) return;
+  const float b = bias[column];
+  const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * rows_of_block;
+  for (std::int64_t n = first + threadIdx.x / warp_size; n < first + rows_of_block && n < rows; n += threads / warp_size) {
+    y[n * columns + column] = from_float<T>(to_float(y[n * columns + column]) + b);
+  }
+}
+
 }  // namespace
+
+void add_bias(const Gpu& gpu, const Tensor& bias, const Tensor& y) {
+  const std::int64_t columns = bias.elements(), rows = columns == 0 ? 0 : y.elements() / columns;
+  if (rows == 0) return;
+  with_type(y.dtype(), [&]<class T>(Type<T>) {
+    const dim3 blocks(static_cast<unsigned>(ceil_div<std::int64_t>(rows, rows_of_block)), static_cast<unsigned>(ceil_div<std::int64_t>(columns, warp_size)));
+    launch(gpu.stream, blocks, threads, 0, add_bias_to_rows<T>, bias.data<float>(), y.data<T>(), rows, columns);
+  });
+}
 
 void fill(const Gpu& gpu, const Tensor& x, double value) {
   with_type(x.dtype(), [&]<class T>(Type<T>) { start<Operation::fill>(gpu, x.data<T>(), x.data<T>(), x.elements(), static_cast<float>(value)); });

@@ -118,7 +118,9 @@ __global__ void __launch_bounds__(threads) sums_of_columns(const T* x, std::int6
 
   auto& shared = shared_memory<StripSums<T>>();
   if constexpr (vectors) {
-    store<n>(&shared.of[warp][lane * n], sum);
+    LEXRING_UNROLL for (int j = 0; j < n; j += 4) {
+      store_shared<4>(&shared.of[warp][lane * n + j], Floats<4>{{sum[j], sum[j + 1], sum[j + 2], sum[j + 3]}});
+    }
   } else {
     LEXRING_UNROLL for (int j = 0; j < n; ++j) shared.of[warp][lane + j * warp_size] = sum[j];
   }

@@ -12,6 +12,7 @@
 namespace lexring {
 namespace {
 
+constexpr std::size_t shared_memory_of_a_block = 160 << 10;  ///< no kernel asks for more
 constexpr std::size_t granule = 512;
 constexpr std::size_t small_segment = 16 << 20, large_segment = 32 << 20, large = 1 << 20;
 
@@ -80,6 +81,10 @@ cudaDeviceProp enter(int index) {
   LEXRING_CUDA_CALL(cudaGetDeviceProperties(&properties, index));
   require_usage(properties.major >= 8, "{} has compute capability {}.{}; lexring's kernels need 8.0 (A100) or newer; use --device cpu", properties.name,
                 properties.major, properties.minor);
+  require_usage(properties.sharedMemPerBlockOptin >= shared_memory_of_a_block,
+                "{} has {} KiB of shared memory for a block of threads, and lexring's kernels need {}: A100, H100, H200 and their relatives have; use "
+                "--device cpu",
+                properties.name, properties.sharedMemPerBlockOptin >> 10, shared_memory_of_a_block >> 10);
   return properties;
 }
 

@@ -1,12 +1,19 @@
 // What only NCCL's groups show, on a fake one. Run under mpirun with 1 to 4 ranks.
+#include <future>
+#include <thread>
+
 #include <gtest/gtest.h>
 
+#include "framework/base/error.h"
 #include "framework/tensor/tensor.h"
 #include "parallel/comm/cuda_copies.h"
 #include "parallel/comm/nccl.h"
+#include "parallel/comm/nccl_communicator.h"
 #include "parallel/comm/staged_communicator.h"
 #include "parallel/context.h"
+#include "tests/support/fake_cuda.h"
 #include "tests/support/fake_device.h"
+#include "tests/support/fake_nccl.h"
 #include "tests/support/mpi_world.h"
 
 namespace lexring {
@@ -37,7 +44,20 @@ class Nccl : public ::testing::Test {
     }
   }
 
-  FakeRuntime runtime_;
+  /// What the watchdog does ten times a second, in a thread of its own.
+  static std::string failure_seen_by_a_watchdog(Communicator& group) {
+    Progress& progress = *dynamic_cast<NcclCommunicator&>(group).progress();
+    std::string failure;
+    std::thread([&] {
+      progress.alone([&] {
+        static_cast<void>(progress.held_up());
+        failure = progress.failure();
+      });
+    }).join();
+    return failure;
+  }
+
+  FakeRuntime runtime_{testing::fake_gpu};
 };
 
 TEST_F(Nccl, WorkBeforeACallIsSentAndWorkAfterItSeesTheResult) {
@@ -74,8 +94,66 @@ TEST_F(Nccl, TimeOnTheDeviceIsBusyAndWaitingOfTheRuntimeExposed) {
 
 TEST_F(Nccl, StagingThroughCudasCopies) {
   const auto group =
-      make_staged_communicator(world()->split("staged", 0), std::make_shared<DeviceStaging>(runtime_, make_cuda_copies(stream(), 0)));
+      make_staged_communicator(world()->split("staged", 0), std::make_shared<DeviceStaging>(runtime_, make_cuda_copies(stream(), testing::fake_gpu)));
   check_order(*group);
+}
+
+TEST_F(Nccl, HelperThreadsAreOnTheDeviceToo) {
+  const auto group = make_nccl_communicator(world()->split("gpus", 0), runtime_, stream());
+  if (group->size() == 1) return;
+  const Tensor values = full(1000, 1);
+  for (int i = 0; i < 3; ++i) {
+    group->start_all_reduce(bytes_of(values), Dtype::f32).wait();
+    runtime_.synchronise();
+    EXPECT_EQ(failure_seen_by_a_watchdog(*group), "");  // looks at the call's events, and ends them
+  }
+  EXPECT_EQ(testing::calls_on_another_device(), 0);
+}
+
+TEST_F(Nccl, AnErrorOfTheDeviceThatAWatchdogMeetsIsAFailure) {
+  const auto group = make_nccl_communicator(world()->split("gpus", 0), runtime_, stream());
+  if (group->size() == 1) return;
+  const Tensor values = full(1000, 1);
+  group->start_all_reduce(bytes_of(values), Dtype::f32).wait();
+  testing::break_events(true);
+  const std::string failure = failure_seen_by_a_watchdog(*group);
+  testing::break_events(false);
+  EXPECT_NE(failure.find("met an error of its GPU in group gpus: CUDA: "), std::string::npos) << failure;
+}
+
+TEST_F(Nccl, AnErrorLeavesNoGroupOfCallsOpenAndTheWatchdogLooksOnWhileAllAreBrokenOff) {
+  const auto group = make_nccl_communicator(world()->split("gpus", 0), runtime_, stream());
+  if (group->size() == 1) return;
+  const auto part = group->split("part", 0);
+  const Tensor values = full(1000, 1), other = full(1000, 1);
+  group->start_ring_shift(bytes_of(values), bytes_of(other)).wait();
+  testing::refuse_next_message();
+  std::future<std::string> look;
+  bool looked = false;
+  testing::while_aborting([&] {
+    look = std::async(std::launch::async, [&] { return failure_seen_by_a_watchdog(*group); });
+    looked = look.wait_for(std::chrono::seconds(10)) == std::future_status::ready;
+  });
+  EXPECT_THROW(static_cast<void>(group->start_ring_shift(bytes_of(values), bytes_of(other))), Error);
+  EXPECT_TRUE(looked);
+  EXPECT_EQ(testing::open_groups_of_calls(), 0);
+  EXPECT_THROW(static_cast<void>(part->start_ring_shift(bytes_of(values), bytes_of(other))), Error);
+}
+
+/// Rank 0 fails where the others wait for it, and their later work waits for that. All can end, in any order.
+TEST_F(Nccl, GroupsAreBrokenOffAllAtOnce) {
+  if (world()->size() == 1) return;
+  const auto step = [&] {
+    const auto group = make_nccl_communicator(world()->split("gpus", 0), runtime_, stream());
+    const auto first = group->split("first", 0), second = group->split("second", 0);
+    const Tensor values = full(1000, 1);
+    for (Communicator* part : {first.get(), second.get()}) {
+      if (world()->rank() > 0) part->start_exchange({}, {{0, bytes_of(values)}}).wait();
+    }
+    fail("rank {} has met an error", world()->rank());
+  };
+  EXPECT_THROW(step(), Error);
+  world()->barrier();
 }
 
 TEST_F(Nccl, VersionIsThatOfTheLibrary) { EXPECT_EQ(nccl_version(), "2.28.9"); }

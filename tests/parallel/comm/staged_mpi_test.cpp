@@ -12,6 +12,7 @@ namespace lexring {
 namespace {
 
 using testing::FakeRuntime;
+using testing::make_fake_copies;
 using testing::world;
 
 class OnADevice : public ::testing::Test {
@@ -50,6 +51,37 @@ TEST_F(OnADevice, WhatWasSentMayBeWrittenToWhenItWasWaitedFor) {
     const float before = static_cast<float>((world()->rank() + world()->size() - 1) % world()->size());
     ASSERT_EQ(got.to_host<float>(), all(count, before));
   }
+}
+
+/// Counts what is taken of pinned memory.
+class CountedCopies final : public SideCopies {
+ public:
+  explicit CountedCopies(FakeRuntime& runtime) : copies_(make_fake_copies(runtime)) {}
+  std::shared_ptr<std::byte> pinned(std::size_t bytes) override {
+    ++taken;
+    return copies_->pinned(bytes);
+  }
+  std::unique_ptr<Event> out(std::span<const Part> parts) override { return copies_->out(parts); }
+  std::unique_ptr<Event> in(std::span<const Part> parts, const Event& before) override { return copies_->in(parts, before); }
+  void let_runtime_wait(const Event& event) override { copies_->let_runtime_wait(event); }
+
+  int taken = 0;
+
+ private:
+  std::unique_ptr<SideCopies> copies_;
+};
+
+TEST_F(OnADevice, NothingToMoveTakesNoPinnedMemory) {
+  auto copies = std::make_unique<CountedCopies>(runtime_);
+  const CountedCopies& counted = *copies;
+  const auto group = make_staged_communicator(world()->split("device", 0), std::make_shared<DeviceStaging>(runtime_, std::move(copies)));
+  if (group->size() == 1) return;
+  group->start_exchange({}, {}).wait();
+  group->start_all_reduce({}, Dtype::f32).wait();
+  EXPECT_EQ(counted.taken, 0);
+  const Tensor values = full(100, 1);
+  group->start_all_reduce(bytes_of(values), Dtype::f32).wait();
+  EXPECT_EQ(counted.taken, 1);
 }
 
 TEST_F(OnADevice, OneselfAndAGroupOfOne) {

@@ -181,7 +181,7 @@ MemoryDoor& memory_door() {
 
 void run(dim3 blocks, unsigned threads, std::size_t shared_bytes, const std::function<void()>& kernel) {
   require(threads % 32 == 0 && threads > 0 && threads <= 1024, "a block of {} threads is not a number of warps", threads);
-  require(shared_bytes <= 227 << 10, "a block asks for {} bytes of shared memory; 227 KiB are the most", shared_bytes);
+  require(shared_bytes <= 160 << 10, "a block asks for {} bytes of shared memory; every GPU that lexring runs on has 160 KiB", shared_bytes);
   require(blocks.y <= 65535 && blocks.z <= 65535, "a grid of {} x {} x {} blocks is too large", blocks.x, blocks.y, blocks.z);
   context::pooled_fixedsize_stack stacks(stack_bytes, 64, 0);
   Block block;

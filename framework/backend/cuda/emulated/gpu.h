@@ -100,6 +100,12 @@ void cp_async_wait() {
   emulated::cp_async_wait(groups);
 }
 
+template <int words>
+void store_words(void* to, const unsigned (&word)[words]) {
+  require(reinterpret_cast<std::uintptr_t>(to) % sizeof(word) == 0, "a store of {} bytes to an address that is not a multiple of it", sizeof(word));
+  std::memcpy(to, word, sizeof(word));
+}
+
 inline int anew(int x) { return x; }
 inline float exp2_fast(float x) { return std::exp2(x); }
 

@@ -73,6 +73,15 @@ __device__ __forceinline__ void cp_async_wait() {
   asm volatile("cp.async.wait_group %0;\n" ::"n"(groups) : "memory");
 }
 
+/// One access of 4, 8 or 16 bytes to global memory, aligned to its size: nvcc takes stores of structs apart.
+__device__ __forceinline__ void store_words(void* to, const unsigned (&word)[1]) { *static_cast<unsigned*>(to) = word[0]; }
+__device__ __forceinline__ void store_words(void* to, const unsigned (&word)[2]) {
+  asm volatile("st.v2.b32 [%0], {%1, %2};\n" ::"l"(to), "r"(word[0]), "r"(word[1]) : "memory");
+}
+__device__ __forceinline__ void store_words(void* to, const unsigned (&word)[4]) {
+  asm volatile("st.v4.b32 [%0], {%1, %2, %3, %4};\n" ::"l"(to), "r"(word[0]), "r"(word[1]), "r"(word[2]), "r"(word[3]) : "memory");
+}
+
 /// x, of which the compiler knows nothing: what follows from it is computed where it is needed, in a loop each time, and takes no registers in between.
 __device__ __forceinline__ int anew(int x) {
   asm volatile("" : "+r"(x));

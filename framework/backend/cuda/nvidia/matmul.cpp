@@ -76,7 +76,8 @@ Plan describe(const Problem& p, F32Products f32, const void* bias) {
   return plan;
 }
 
-Plan choose(cublasLtHandle_t handle, const Problem& p, F32Products f32, const void* bias) {
+/// Nothing where cuBLAS has no kernel.
+std::optional<Plan> choose(cublasLtHandle_t handle, const Problem& p, F32Products f32, const void* bias) {
   Plan plan = describe(p, f32, bias);
   cublasLtMatmulPreferenceOpaque_t preference;
   LEXRING_CUBLAS_CALL(cublasLtMatmulPreferenceInit(&preference));
@@ -93,9 +94,7 @@ Plan choose(cublasLtHandle_t handle, const Problem& p, F32Products f32, const vo
   const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(handle, &plan.description, &plan.first, &plan.second, &plan.result, &plan.result,
                                                                &preference, 1, &found, &count);
   if (status != CUBLAS_STATUS_NOT_SUPPORTED) LEXRING_CUBLAS_CALL(status);
-  require(status == CUBLAS_STATUS_SUCCESS && count > 0, "cuBLAS has no kernel for a product [{}, {}] x [{}, {}] of {} to {}{}, aligned to {}, {} and {} bytes",
-          p.rows, p.inner, p.inner, p.columns, name_of(p.operands), name_of(p.result), p.with_bias ? " with bias" : "", p.a_alignment, p.b_alignment,
-          p.y_alignment);
+  if (status != CUBLAS_STATUS_SUCCESS || count == 0) return std::nullopt;
   plan.algorithm = found.algo;
   return plan;
 }
@@ -123,11 +122,18 @@ struct MatrixProducts::Implementation {
     return copy;
   }
 
+  /// nullptr where cuBLAS has no kernel; asked once per problem.
+  Plan* plan_for(const Problem& problem, const void* bias) {
+    auto known = plans.find(problem);
+    if (known == plans.end()) known = plans.emplace(problem, choose(handle, problem, f32, bias)).first;
+    return known->second ? &*known->second : nullptr;
+  }
+
   Gpu gpu;
   F32Products f32;
   Tensor workspace;
   cublasLtHandle_t handle = nullptr;
-  std::map<Problem, Plan> plans;
+  std::map<Problem, std::optional<Plan>> plans;
 };
 
 MatrixProducts::MatrixProducts(const Gpu& gpu, F32Products f32) : implementation_(std::make_unique<Implementation>(gpu, f32)) {}
@@ -143,16 +149,20 @@ void MatrixProducts::product(const Tensor& a, Layout a_layout, const Tensor& b, 
     return product(zeros.slice(0, rows).reshape({rows, 1}), Layout::rows, zeros.slice(0, columns).reshape({1, columns}), Layout::rows, bias, y, accumulate);
   }
   const Tensor epilogue_bias = own.prepared(bias, y.dtype());
+  const void* const bias_address = bias.defined() ? epilogue_bias.raw() : nullptr;
   const Problem problem{rows, columns, inner, a_layout, b_layout, a.dtype(), y.dtype(), bias.defined(), accumulate, alignment_of(a.raw()),
                         alignment_of(b.raw()), alignment_of(y.raw())};
-  auto known = own.plans.find(problem);
-  const void* const bias_address = bias.defined() ? epilogue_bias.raw() : nullptr;
-  if (known == own.plans.end()) known = own.plans.emplace(problem, choose(own.handle, problem, own.f32, bias_address)).first;
-  Plan& plan = known->second;
-  if (problem.with_bias) set(plan, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias_address);
+  Plan* const plan = own.plan_for(problem, bias_address);
+  if (plan == nullptr && bias.defined()) {
+    product(a, a_layout, b, b_layout, Tensor(), y, accumulate);
+    return add_bias(own.gpu, bias, y);
+  }
+  require(plan != nullptr, "cuBLAS has no kernel for a product [{}, {}] x [{}, {}] of {} to {}, aligned to {}, {} and {} bytes", rows, inner, inner, columns,
+          name_of(a.dtype()), name_of(y.dtype()), problem.a_alignment, problem.b_alignment, problem.y_alignment);
+  if (problem.with_bias) set(*plan, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias_address);
   const float one = 1, beta = accumulate ? 1 : 0;
-  LEXRING_CUBLAS_CALL(cublasLtMatmul(own.handle, &plan.description, &one, b.raw(), &plan.first, a.raw(), &plan.second, &beta, y.raw(), &plan.result, y.raw(),
-                                     &plan.result, &plan.algorithm, own.workspace.raw(), workspace_bytes, own.gpu.stream));
+  LEXRING_CUBLAS_CALL(cublasLtMatmul(own.handle, &plan->description, &one, b.raw(), &plan->first, a.raw(), &plan->second, &beta, y.raw(), &plan->result,
+                                     y.raw(), &plan->result, &plan->algorithm, own.workspace.raw(), workspace_bytes, own.gpu.stream));
 }
 
 }  // namespace lexring::cuda
