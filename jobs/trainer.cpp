@@ -124,7 +124,8 @@ StepMetrics Trainer::train_step() {
   metrics.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   metrics.tokens_per_second = static_cast<double>(t.batch * t.length) / metrics.seconds;
   metrics.flops = agreed.flops / metrics.seconds / 1e9;
-  metrics.memory = peak_memory_mib();
+  const Runtime& runtime = backend_->runtime();
+  metrics.memory = runtime.device().type == DeviceType::cpu ? peak_memory_mib() : static_cast<double>(runtime.memory().peak) / (1 << 20);
   note_skipped(metrics);
   return metrics;
 }

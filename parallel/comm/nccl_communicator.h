@@ -3,8 +3,8 @@
 /// Sums are made by ourselves, in the order of the ranks: every rank's part of a slice goes to its owner, whose GPU adds them. NCCL's own sums
 /// depend on how GPUs are connected, and round bf16 at every step. As many bytes as a ring moves; other ranks' parts take at most 64 MiB at once.
 ///
-/// NCCL compares no sizes: ranks that disagree about the bytes of a message get no Error (communicator.h), but wait until the watchdog ends the run, or
-/// get wrong numbers.
+/// NCCL compares no sizes: ranks that disagree about the bytes of a message get no Error, as communicator.h promises, but wait until the watchdog
+/// ends the run, or get wrong numbers.
 #pragma once
 
 #include "parallel/comm/mpi_communicator.h"

@@ -56,8 +56,8 @@ class Transfer : public std::enable_shared_from_this<Transfer> {
   void send(int to, std::span<const std::byte> bytes);
   /// Anything but exactly bytes.size() bytes from `from` is an error.
   void receive(int from, std::span<std::byte> bytes, std::size_t id = 0);
-  /// The stage does not end before `passed`, which is asked again and again, when what was waited for so before, by any transfer, has passed. For what
-  /// this process waits for beside messages: work of one stream.
+  /// The stage does not end before `passed`, which is asked again and again once all that was waited for so before, by any transfer, has passed. For
+  /// what this process waits for beside messages, which comes about in its order: work of one stream.
   void until(std::function<bool()> passed);
 
   // ---- for everybody

@@ -79,5 +79,13 @@ TEST_F(EmulatedGpu, ItsCheckpointsAreEveryones) {
   EXPECT_NEAR(metrics("run").back()["loss"].get<double>(), metrics("whole").back()["loss"].get<double>(), 1e-4);
 }
 
+/// As on a cluster where one node's driver is down.
+TEST_F(EmulatedGpu, EveryRankHasOneOrNone) {
+  const std::string keys = train_small("run", "--device auto").substr(binary().size());
+  const ProcessResult result = run_process(mpirun(1) + LEXRING_WITHOUT_GPU + keys + " : -n 1 " + binary() + keys);
+  EXPECT_EQ(result.exit_code, 2) << result.output;
+  EXPECT_EQ(occurrences(result.output, "device = auto is cpu on"), 1) << result.output;
+}
+
 }  // namespace
 }  // namespace lexring

@@ -77,6 +77,15 @@ TEST_F(Nccl, SplitGroupsAreNcclsToo) {
   }
 }
 
+TEST_F(Nccl, ASplitGroupIsConnectedInTheCallThatSplits) {
+  const auto group = make_nccl_communicator(world()->split("gpus", 0), runtime_, stream());
+  if (group->size() == 1) return;
+  const auto part = group->split("part", 0);
+  const Progress& progress = *dynamic_cast<NcclCommunicator&>(*group).progress();
+  EXPECT_EQ(progress.last_call().operation, "connect");
+  EXPECT_EQ(progress.last_call().number, group->sequence());
+}
+
 TEST_F(Nccl, TimeOnTheDeviceIsBusyAndWaitingOfTheRuntimeExposed) {
   const auto group = make_nccl_communicator(world()->split("gpus", 0), runtime_, stream());
   const Tensor values = full(1 << 20, 1);

@@ -53,7 +53,7 @@ struct Block {
   std::byte* shared_begin = nullptr;
   std::size_t shared_size = 0;
   Thread* running = nullptr;
-  bool progress = false;
+  bool progress = false;  ///< somebody no longer waits
   std::exception_ptr error;
 };
 
@@ -113,16 +113,32 @@ void run_block(Block& block, const std::function<void()>& kernel, context::poole
       return std::move(thread.scheduler);
     });
   }
-  for (bool forward = true, alive = true; alive && !block.error; forward = !forward) {
-    alive = block.progress = false;
-    for (unsigned i = 0; i < block.size.x; ++i) {
-      Thread& thread = block.threads[forward ? i : block.size.x - 1 - i];
+  // Every second block, a warp runs as far as it can before the next one does; in the others all run from wait to wait.
+  const unsigned order = block.index.x + block.index.y + block.index.z;
+  const bool ahead = order % 2 == 0;
+  const auto warps = static_cast<unsigned>(block.warps.size());
+  bool forward = order / 2 % 2 == 0, alive = true;
+  const auto resume_warp = [&](unsigned warp) {
+    block.progress = false;
+    for (unsigned i = 0; i < 32 && !block.error; ++i) {
+      Thread& thread = block.threads[32 * warp + (forward ? i : 31 - i)];
       if (!thread.fiber) continue;
       alive = true;
       block.running = &thread;
       thread.fiber = std::move(thread.fiber).resume();
     }
-    if (alive && !block.progress && !block.error) {
+    return block.progress;
+  };
+  for (; alive && !block.error; forward = !forward) {
+    alive = false;
+    bool progress = false;
+    for (unsigned w = 0; w < warps && !block.error; ++w) {
+      while (resume_warp(forward ? w : warps - 1 - w) && !block.error) {
+        progress = true;
+        if (!ahead) break;
+      }
+    }
+    if (alive && !progress && !block.error) {
       block.threads.clear();
       fail("threads of block ({}, {}) wait for others that never come: a barrier in a branch, or a warp-wide function not reached by all 32", block.index.x,
            block.index.y);
