@@ -64,12 +64,22 @@ part() {
   local name=$1 limit=$2 status=0 begun=$SECONDS log=$work/$1.log
   [[ " ${parts[*]} " == *" $name "* ]] || return 0
   printf '== %s\n' "$name"
-  (set -e; "part_$name" "$limit") >"$log" 2>&1 || status=$?
+  (set -e; "part_$name" "$limit") >"$log" 2>&1  # in an || list, set -e would not count
+  status=$?
   tail -n 40 "$log"
   local seconds=$((SECONDS - begun)) verdict=passed
   ((status == 0)) || { verdict="failed (status $status)"; failed+=("$name"); }
   { echo; echo "## $name: $verdict, $seconds s"; echo; echo '```'; grep -v '^{' "$log" | tail -n 120; echo '```'; } >>"$report"
   results+=("{\"part\": \"$name\", \"status\": $status, \"seconds\": $seconds, \"lines\": [$(grep '^{' "$log" | paste -sd, -)]}")
+}
+
+# last LABEL COMMAND...: its last line, labelled; its status.
+last() {
+  local label=$1 line status=0
+  shift
+  line=$("$@" | tail -n 1) || status=$?
+  echo "$label: $line"
+  return "$status"
 }
 
 part_build() {
@@ -107,7 +117,7 @@ part_verify() {
   local file precision
   for file in "$golden"/*.h5; do
     for precision in fp32 bf16; do
-      echo "$(basename "$file") $precision: $(timeout "$1" "$lexring" verify --golden "$file" --device cuda --precision "$precision" | tail -n 1)"
+      last "$(basename "$file") $precision" timeout "$1" "$lexring" verify --golden "$file" --device cuda --precision "$precision"
     done
   done
 }
@@ -118,7 +128,7 @@ part_ranks() {
   for file in "$golden"/*.h5; do
     for mesh in "2 --mesh.cp 2" "2 --mesh.tp 2" "4 --mesh.cp 2 --mesh.tp 2" "4 --mesh.cp 4"; do
       # shellcheck disable=SC2086
-      echo "$(basename "$file"), ranks $mesh: $(timeout "$1" "$mpirun" -n ${mesh%% *} "$lexring" verify --golden "$file" --device cuda ${mesh#* } | tail -n 1)"
+      last "$(basename "$file"), ranks $mesh" timeout "$1" "$mpirun" -n ${mesh%% *} "$lexring" verify --golden "$file" --device cuda ${mesh#* }
     done
   done
 }

@@ -9,6 +9,7 @@ namespace {
 using namespace flash;
 
 constexpr int query_rows = 128, key_rows = 64, threads = 128;
+constexpr float lowest = -3e38F;  ///< maximum of nothing: finite, so that no difference of two is NaN
 
 struct ForwardArguments {
   HeadView q, k, v;
@@ -19,7 +20,7 @@ struct ForwardArguments {
   const std::int32_t *query_position, *key_position;  ///< with slopes
   const float* slopes;
   int tiles, heads, group, width;
-  float scale;         ///< of scores, natural; slopes are in base 2
+  float binary_scale, inverse_scale;  ///< of scores in base 2, and 1 / it
   bool first, last;
   bool vectors;        ///< output is written 16 bytes at a time
   float *state_output, *state_maximum, *state_sum;
@@ -31,6 +32,8 @@ template <int width>
 struct ForwardShared {
   alignas(128) bfloat16 q[query_rows * width];
   bfloat16 k[2][key_rows * width], v[2][key_rows * width];
+  alignas(16) QueryTile tile;  ///< what the loop over keys needs to know of the block lies here: it would take registers
+  alignas(16) KeyTile keys[4];  ///< of step i: keys[i % 4], from two steps before it to one after
 };
 
 /// Blocks per multiprocessor: as many as registers allow, 227 KiB of shared memory (H100) suffice for each of these.
@@ -70,23 +73,25 @@ __device__ void write_output(const float (&sums)[2][width / 8][4], const float (
 template <int width, bool sloped>
 __global__ void __launch_bounds__(threads, forward_blocks(width)) flash_forward(const ForwardArguments c) {
   auto& shared = shared_memory<ForwardShared<width>>();
-  const QueryTile& tile = c.query_tiles[c.tiles - 1 - static_cast<int>(blockIdx.x)];  // causal: those with most keys first
-  const KeyWalk walk(tile);
-  const int head = static_cast<int>(blockIdx.y), key_head = head / c.group;
-  const int warp = static_cast<int>(threadIdx.x) / warp_size, lane = static_cast<int>(threadIdx.x) % warp_size;
-  const int row = warp * warp_rows + lane / 4, channel = lane % 4 * 2;  // of this thread's first sums
-  const float factor = sloped ? 1.0F : c.scale * log2_e;  // with slopes scores are in base 2 already
+  // Causal: those with most keys first.
+  const auto this_tile = [&]() -> const QueryTile& { return c.query_tiles[c.tiles - 1 - anew(static_cast<int>(blockIdx.x))]; };
+  const auto this_key_head = [] { return anew(static_cast<int>(blockIdx.z)); };
+  const auto this_head = [&] { return this_key_head() * c.group + anew(static_cast<int>(blockIdx.y)); };
+  const auto first_row = [] { return this_thread() / warp_size * warp_rows; };  // of this warp
+  const auto first_sum = [&] { return first_row() + this_lane() / 4; };         // row of this thread's first sums
 
   float sums[2][width / 8][4] = {};
-  float maximum[2][2], total[2][2];  // maximum in units of the product, of base 2 with slopes; total: this thread's columns
-  LEXRING_UNROLL for (int i = 0; i < 4; ++i) maximum[i / 2][i % 2] = -infinity, total[i / 2][i % 2] = 0;
+  float maximum[2][2], total[2][2];  // maximum in base 2; total: this thread's columns
+  LEXRING_UNROLL for (int i = 0; i < 4; ++i) maximum[i / 2][i % 2] = lowest, total[i / 2][i % 2] = 0;
   if (!c.first) {
+    const QueryTile& tile = this_tile();
+    const int channel = this_lane() % 4 * 2;
     LEXRING_UNROLL for (int i = 0; i < 4; ++i) {
-      const int r = row + 8 * i;
+      const int r = first_sum() + 8 * i;
       if (r >= tile.count) continue;
-      const std::int64_t at = static_cast<std::int64_t>(tile.first + r) * c.heads + head;
-      maximum[i / 2][i % 2] = c.state_maximum[at] / (sloped ? ln_2 : c.scale);
-      if (lane % 4 == 0) total[i / 2][i % 2] = c.state_sum[at];
+      const std::int64_t at = static_cast<std::int64_t>(tile.first + r) * c.heads + this_head();
+      maximum[i / 2][i % 2] = fmaxf(c.state_maximum[at] * log2_e, lowest);
+      if (channel == 0) total[i / 2][i % 2] = c.state_sum[at];
       const float* from = c.state_output + at * c.width + channel;
       LEXRING_UNROLL for (int j = 0; j < width / 8; ++j) {
         if (8 * j + channel >= c.width) continue;
@@ -96,75 +101,78 @@ __global__ void __launch_bounds__(threads, forward_blocks(width)) flash_forward(
     }
   }
 
-  struct Keys {
-    int first, count;
+  const auto load_keys = [&](const KeyTile& keys, int stage) {
+    load_tile<width, key_rows, threads>(shared.k[stage], c.k.at(this_key_head(), keys.first), c.k.row_stride, keys.count);
+    load_tile<width, key_rows, threads>(shared.v[stage], c.v.at(this_key_head(), keys.first), c.v.row_stride, keys.count);
   };
-  const auto keys_at = [&](int i) {
-    const KeyTile& keys = c.key_tiles[walk[i]];
-    return Keys{keys.first, keys.count};
-  };
-  const auto load_keys = [&](const Keys& keys, int stage) {
-    load_tile<width, key_rows, threads>(shared.k[stage], c.k.at(key_head, keys.first), c.k.row_stride, keys.count);
-    load_tile<width, key_rows, threads>(shared.v[stage], c.v.at(key_head, keys.first), c.v.row_stride, keys.count);
-    cp_async_commit();
-  };
-  Keys keys{}, next{};
-  if (walk.count > 0) {
-    keys = keys_at(0);
-    if (c.decay == nullptr) load_tile<width, query_rows, threads>(shared.q, c.q.at(head, tile.first), c.q.row_stride, tile.count);
-    load_keys(keys, 0);
-    if (walk.count > 1) next = keys_at(1);
+  bool more = false;
+  {
+    const QueryTile& tile = this_tile();
+    const KeyWalk walk(tile);
+    more = walk.count > 0;
+    if (more) {
+      if (c.decay == nullptr) load_tile<width, query_rows, threads>(shared.q, c.q.at(this_head(), tile.first), c.q.row_stride, tile.count);
+      load_keys(c.key_tiles[walk[0]], 0);
+      copy_record(shared.tile, tile);
+      copy_record(shared.keys[0], c.key_tiles[walk[0]]);
+      if (walk.count > 1) copy_record(shared.keys[1], c.key_tiles[walk[1]]);
+      cp_async_commit();
+    }
   }
-  const int whole_first = tile.whole_first, whole_last = tile.whole_last;
-  int base = -1;
-  const auto advance = [&](int step) {  // the record is read well before it is needed
-    keys = next;
-    if (step + 2 < walk.count) next = keys_at(step + 2);
-  };
-  for (int step = 0; step < walk.count; advance(step), ++step) {
+  LEXRING_UNROLL_ONCE for (int step = 0; more; ++step) {
     cp_async_wait<0>();
     __syncthreads();  // these keys are here, and nobody reads those before
-    if (step + 1 < walk.count) load_keys(next, (step + 1) % 2);
-    if (c.decay != nullptr && c.key_tiles[walk[step]].base != base) {
-      base = c.key_tiles[walk[step]].base;
-      load_decayed_tile<width, query_rows, threads>(shared.q, c.q.at(head, tile.first), c.q.row_stride, tile.count, c.decay, c.width / 2, tile.base - base);
+    const KeyWalk walk(shared.tile);
+    more = step + 1 < walk.count;
+    if (more) {
+      load_keys(shared.keys[(step + 1) % 4], (step + 1) % 2);
+      if (step + 2 < walk.count) copy_record(shared.keys[(step + 2) % 4], c.key_tiles[walk[step + 2]]);
+      cp_async_commit();
+    }
+    const int base = shared.keys[step % 4].base;
+    if (c.decay != nullptr && (step == 0 || base != shared.keys[(step + 3) % 4].base)) {
+      const QueryTile& tile = shared.tile;
+      load_decayed_tile<width, query_rows, threads>(shared.q, c.q.at(this_head(), tile.first), c.q.row_stride, tile.count, c.decay, c.width / 2,
+                                                    tile.base - base);
       __syncthreads();
     }
-    const bool whole = keys.count == key_rows && keys.first >= whole_first && keys.first + key_rows <= whole_last;
+    const KeyTile& keys = shared.keys[step % 4];
+    const bool whole = keys.count == key_rows && keys.first >= shared.tile.whole_first && keys.first + key_rows <= shared.tile.whole_last;
+    unsigned seen[key_rows / warp_size] = {};  // by row this_thread() of the tile
     if (!whole) {
-      const int mine = warp * warp_rows + lane;
-      const bool sees = mine < tile.count && SeenKeys(c.ranges[tile.first + mine], keys.first, keys.count).any();
-      if (!__any_sync(whole_warp, sees)) continue;
+      if (this_thread() < shared.tile.count) {
+        const RowRange range = c.ranges[shared.tile.first + this_thread()];
+        LEXRING_UNROLL for (int w = 0; w < key_rows; w += warp_size) seen[w / warp_size] = seen_keys(range, keys.first + w, keys.count - w);
+      }
+      if (!__any_sync(whole_warp, (seen[0] | seen[1]) != 0)) continue;
     }
 
     float scores[2][key_rows / 8][4] = {};
-    add_row_products<width>(scores, shared.q + warp * warp_rows * width, shared.k[step % 2]);
-    if constexpr (sloped) {
+    if constexpr (sloped) {  // products add to the slopes: before them there are registers for it
       const int origin = c.key_position[keys.first];
-      const float slope = c.slopes[head];
-      float position[2][2];
-      LEXRING_UNROLL for (int i = 0; i < 4; ++i) {
-        const int r = row + 8 * i;
-        position[i / 2][i % 2] = static_cast<float>(c.query_position[tile.first + (r < tile.count ? r : 0)] - origin);
-      }
-      LEXRING_UNROLL for (int j = 0; j < key_rows / 8; ++j) {
-        LEXRING_UNROLL for (int e = 0; e < 2; ++e) {
-          const int key = 8 * j + channel + e;
-          const float key_position = static_cast<float>(c.key_position[keys.first + (key < keys.count ? key : 0)] - origin);
-          LEXRING_UNROLL for (int i = 0; i < 4; ++i) {
-            float& score = scores[i / 2][j][i % 2 * 2 + e];
-            score = score * (c.scale * log2_e) - slope * (position[i / 2][i % 2] - key_position);
+      const float query_position = position_from(origin, c.query_position + shared.tile.first, this_thread(), shared.tile.count);
+      const float slope = c.slopes[this_head()] * c.inverse_scale;
+      float position[4];
+      LEXRING_UNROLL for (int i = 0; i < 4; ++i) position[i] = __shfl_sync(whole_warp, query_position, this_lane() / 4 + 8 * i);
+      LEXRING_UNROLL for (int w = 0; w < key_rows / warp_size; ++w) {
+        const float key_positions = position_from(origin, c.key_position + keys.first, this_lane() + w * warp_size, keys.count);
+        LEXRING_UNROLL for (int j = 4 * w; j < 4 * w + 4; ++j) {
+          LEXRING_UNROLL for (int e = 0; e < 2; ++e) {
+            const float key_position = __shfl_sync(whole_warp, key_positions, 8 * (j % 4) + this_lane() % 4 * 2 + e);
+            LEXRING_UNROLL for (int i = 0; i < 4; ++i) scores[i / 2][j][i % 2 * 2 + e] = slope * (key_position - position[i]);
           }
         }
       }
     }
+    add_row_products<width>(scores, shared.q + first_row() * width, shared.k[step % 2]);
     if (!whole) {
       LEXRING_UNROLL for (int i = 0; i < 4; ++i) {
-        const int r = row + 8 * i;
-        const SeenKeys seen(r < tile.count ? c.ranges[tile.first + r] : RowRange{0, 0, 0, 0}, keys.first, keys.count);
-        LEXRING_UNROLL for (int j = 0; j < key_rows / 8; ++j) {
-          LEXRING_UNROLL for (int e = 0; e < 2; ++e) {
-            if (!seen(8 * j + channel + e)) scores[i / 2][j][i % 2 * 2 + e] = -infinity;
+        LEXRING_UNROLL for (int w = 0; w < key_rows / warp_size; ++w) {
+          const unsigned bits = __shfl_sync(whole_warp, seen[w], this_lane() / 4 + 8 * i) >> this_lane() % 4 * 2;
+          LEXRING_UNROLL for (int j = 4 * w; j < 4 * w + 4; ++j) {
+            LEXRING_UNROLL for (int e = 0; e < 2; ++e) {
+              if ((bits >> (8 * (j % 4) + e) & 1) == 0) scores[i / 2][j][i % 2 * 2 + e] = -infinity;
+            }
           }
         }
       }
@@ -174,22 +182,15 @@ __global__ void __launch_bounds__(threads, forward_blocks(width)) flash_forward(
     bool grown = false;
     LEXRING_UNROLL for (int i = 0; i < 2; ++i) {
       LEXRING_UNROLL for (int half = 0; half < 2; ++half) {
-        float top = maximum[i][half];
+        float top = scores[i][0][2 * half];
         LEXRING_UNROLL for (int j = 0; j < key_rows / 8; ++j) top = fmaxf(top, fmaxf(scores[i][j][2 * half], scores[i][j][2 * half + 1]));
         top = fmaxf(top, __shfl_xor_sync(whole_warp, top, 1));
         top = fmaxf(top, __shfl_xor_sync(whole_warp, top, 2));
-        const float offset = (top == -infinity ? 0.0F : top) * factor;
-        shrink[i][half] = exp2_fast(maximum[i][half] * factor - offset);
+        top = fmaxf(top * c.binary_scale, maximum[i][half]);
+        shrink[i][half] = exp2_fast(maximum[i][half] - top);
         grown = grown || top != maximum[i][half];
         maximum[i][half] = top;
-        float sum = 0;
-        LEXRING_UNROLL for (int j = 0; j < key_rows / 8; ++j) {
-          LEXRING_UNROLL for (int e = 2 * half; e < 2 * half + 2; ++e) {
-            scores[i][j][e] = exp2_fast(fmaf(scores[i][j][e], factor, -offset));
-            sum += scores[i][j][e];
-          }
-        }
-        total[i][half] = total[i][half] * shrink[i][half] + sum;
+        total[i][half] *= shrink[i][half];
       }
     }
     if (__any_sync(whole_warp, grown)) {  // rare after the first tiles
@@ -199,27 +200,44 @@ __global__ void __launch_bounds__(threads, forward_blocks(width)) flash_forward(
         }
       }
     }
-    unsigned weights[2][key_rows / 16][4];
-    pack_left(scores, weights);
-    add_weighted_rows<width>(sums, weights, shared.v[step % 2]);
+    WeightedRows<width> values(shared.v[step % 2]);
+    LEXRING_UNROLL for (int k = 0; k < key_rows / 16; ++k) {  // 16 keys at a time, so that the next weights are made while these are multiplied
+      unsigned weights[2][4];
+      LEXRING_UNROLL for (int i = 0; i < 2; ++i) {
+        LEXRING_UNROLL for (int half = 0; half < 2; ++half) {
+          float w[4];
+          LEXRING_UNROLL for (int e = 0; e < 4; ++e) {
+            w[e] = exp2_fast(fmaf(scores[i][2 * k + e / 2][2 * half + e % 2], c.binary_scale, -maximum[i][half]));
+          }
+          total[i][half] += (w[0] + w[1]) + (w[2] + w[3]);
+          weights[i][half] = pack_bfloat16(w[0], w[1]), weights[i][2 + half] = pack_bfloat16(w[2], w[3]);
+        }
+      }
+      values.add(sums, weights, k);
+    }
   }
 
+  const QueryTile& tile = this_tile();
   LEXRING_UNROLL for (int i = 0; i < 4; ++i) {
     float& sum = total[i / 2][i % 2];
     sum += __shfl_xor_sync(whole_warp, sum, 1);
     sum += __shfl_xor_sync(whole_warp, sum, 2);
-    const int r = row + 8 * i;
-    const std::int64_t at = static_cast<std::int64_t>(tile.first + r) * c.heads + head;
-    const float natural = maximum[i / 2][i % 2] * (sloped ? ln_2 : c.scale);
-    if (lane % 4 != 0 || r >= tile.count) continue;
+    const int r = first_sum() + 8 * i;
+    const std::int64_t at = static_cast<std::int64_t>(tile.first + r) * c.heads + this_head();
+    const float natural = maximum[i / 2][i % 2] == lowest ? -infinity : maximum[i / 2][i % 2] * ln_2;
+    if (this_lane() % 4 != 0 || r >= tile.count) continue;
     if (c.last) c.lse[at] = sum > 0 ? natural + logf(sum) : -infinity;
     else c.state_maximum[at] = natural, c.state_sum[at] = sum;
   }
-  if (c.last) return write_output<width>(sums, total, shared.q + warp * warp_rows * width, c, tile.first + warp * warp_rows, tile.count - warp * warp_rows, head);
+  if (c.last) {
+    const int first = first_row();
+    return write_output<width>(sums, total, shared.q + first * width, c, tile.first + first, tile.count - first, this_head());
+  }
+  const int channel = this_lane() % 4 * 2;
   LEXRING_UNROLL for (int i = 0; i < 4; ++i) {
-    const int r = row + 8 * i;
+    const int r = first_sum() + 8 * i;
     if (r >= tile.count) continue;
-    float* to = c.state_output + (static_cast<std::int64_t>(tile.first + r) * c.heads + head) * c.width + channel;
+    float* to = c.state_output + (static_cast<std::int64_t>(tile.first + r) * c.heads + this_head()) * c.width + channel;
     LEXRING_UNROLL for (int j = 0; j < width / 8; ++j) {
       if (8 * j + channel < c.width) store<2>(to + 8 * j, Floats<2>{{sums[i / 2][j][i % 2 * 2], sums[i / 2][j][i % 2 * 2 + 1]}});
     }
@@ -228,7 +246,8 @@ __global__ void __launch_bounds__(threads, forward_blocks(width)) flash_forward(
 
 template <int width>
 void start(const Gpu& gpu, const ForwardArguments& arguments) {
-  const dim3 blocks(static_cast<unsigned>(arguments.tiles), static_cast<unsigned>(arguments.heads));
+  const auto tiles = static_cast<unsigned>(arguments.tiles), group = static_cast<unsigned>(arguments.group);
+  const dim3 blocks(tiles, group, static_cast<unsigned>(arguments.heads) / group);
   launch(gpu.stream, blocks, threads, sizeof(ForwardShared<width>), arguments.slopes != nullptr ? flash_forward<width, true> : flash_forward<width, false>,
          arguments);
 }
@@ -261,7 +280,8 @@ void flash_attention(const Gpu& gpu, const AttentionForward& call) {
                              .heads = static_cast<int>(spec.heads),
                              .group = static_cast<int>(spec.heads / spec.kv_heads),
                              .width = static_cast<int>(spec.head_width),
-                             .scale = static_cast<float>(spec.scale),
+                             .binary_scale = static_cast<float>(spec.scale) * log2_e,
+                             .inverse_scale = 1.0F / (static_cast<float>(spec.scale) * log2_e),
                              .first = call.stage.first,
                              .last = call.stage.last,
                              .vectors = false,

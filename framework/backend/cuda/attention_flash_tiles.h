@@ -17,6 +17,10 @@ namespace lexring::cuda::flash {
 inline constexpr float infinity = __builtin_huge_valf();
 inline constexpr int warp_rows = 32;
 
+/// Computed where they are needed: sums take nearly all registers of a thread.
+__device__ inline int this_thread() { return anew(static_cast<int>(threadIdx.x)); }
+__device__ inline int this_lane() { return this_thread() % warp_size; }
+
 /// Rows of one operand by head.
 struct HeadView {
   const bfloat16* data;
@@ -48,7 +52,7 @@ __device__ int next_pair(int mine, int k) {
 template <int width, int threads>
 struct Chunks {
   static constexpr int of_row = width / 8, pass = threads / of_row;
-  int thread = anew(static_cast<int>(threadIdx.x)), chunk = thread % of_row, row = thread / of_row;
+  int thread = this_thread(), chunk = thread % of_row, row = thread / of_row;
 };
 
 /// Copies `count` rows (0 beyond, up to `rows`) asynchronously.
@@ -57,9 +61,12 @@ __device__ void load_tile(bfloat16* tile, const bfloat16* from, int stride, int 
   using Mine = Chunks<width, threads>;
   const Mine mine;
   if (threads % Mine::of_row != 0 && mine.row >= Mine::pass) return;
+  const bfloat16* const at = from + (mine.row * stride + mine.chunk * 8);
+  const int left = count - mine.row;
   LEXRING_UNROLL for (int i = 0; i < ceil_div(rows, Mine::pass); ++i) {
-    const int row = mine.row + i * Mine::pass;
-    if (rows % Mine::pass == 0 || row < rows) cp_async(tile + swizzled<width>(row, mine.chunk), from + (row * stride + mine.chunk * 8), row < count);
+    const int down = i * Mine::pass;
+    if (rows % Mine::pass != 0 && mine.row + down >= rows) break;
+    cp_async(tile + swizzled<width>(mine.row + down, mine.chunk), at + static_cast<std::int64_t>(stride) * down, down < left);
   }
 }
 
@@ -85,7 +92,7 @@ __device__ void load_decayed_tile(bfloat16* tile, const bfloat16* from, int stri
 /// sums [16 m, 8 n] += left [16 m, width] right [8 n, width]^T, both tiles of rows in shared memory (from a row that is a multiple of 8).
 template <int width, int m, int n>
 __device__ void add_row_products(float (&sums)[m][n][4], const bfloat16* left, const bfloat16* right) {
-  const int lane = anew(static_cast<int>(threadIdx.x)) % warp_size, row = lane % 8, matrix = lane / 8;
+  const int lane = this_lane(), row = lane % 8, matrix = lane / 8;
   const int left_mine = swizzled<width>(matrix % 2 * 8 + row, matrix / 2), right_mine = swizzled<width>(matrix / 2 * 8 + row, matrix % 2);
   LEXRING_UNROLL for (int k = 0; k < width / 16; ++k) {
     unsigned a[m][4];
@@ -102,33 +109,37 @@ __device__ void add_row_products(float (&sums)[m][n][4], const bfloat16* left, c
   }
 }
 
-/// sums [16 m, width] += left [16 m, 16 steps] right [16 steps, width]; left in registers, right a tile of rows.
-template <int width, int m, int steps>
-__device__ void add_weighted_rows(float (&sums)[m][width / 8][4], const unsigned (&left)[m][steps][4], const bfloat16* right) {
-  const int lane = anew(static_cast<int>(threadIdx.x)) % warp_size, row = lane % 8, matrix = lane / 8;
-  const int right_mine = swizzled<width>(matrix % 2 * 8 + row, matrix / 2);
-  LEXRING_UNROLL for (int k = 0; k < steps; ++k) {
+/// The rows of a tile as right operand: sums of them by weights.
+template <int width>
+class WeightedRows {
+ public:
+  __device__ explicit WeightedRows(const bfloat16* tile) {
+    const int lane = this_lane(), row = lane % 8, matrix = lane / 8;
+    tile_ = tile, mine_ = swizzled<width>(matrix % 2 * 8 + row, matrix / 2);
+  }
+  /// sums [16 m, width] += left [16 m, 16] times the 16 rows from 16 k on.
+  template <int m>
+  __device__ void add(float (&sums)[m][width / 8][4], const unsigned (&left)[m][4], int k) const {
     LEXRING_UNROLL for (int j = 0; j < width / 16; ++j) {
       unsigned b[4];
-      ldmatrix_x4_transposed(b, right + next_pair<width>(right_mine, j) + 16 * k * width);
+      ldmatrix_x4_transposed(b, tile_ + next_pair<width>(mine_, j) + 16 * k * width);
       const unsigned even[2] = {b[0], b[1]}, odd[2] = {b[2], b[3]};
       LEXRING_UNROLL for (int i = 0; i < m; ++i) {
-        mma_16x8x16(sums[i][2 * j], left[i][k], even);
-        mma_16x8x16(sums[i][2 * j + 1], left[i][k], odd);
+        mma_16x8x16(sums[i][2 * j], left[i], even);
+        mma_16x8x16(sums[i][2 * j + 1], left[i], odd);
       }
     }
   }
-}
+
+ private:
+  const bfloat16* tile_;
+  int mine_;
+};
 
 /// Sums become the left operand of the next product: two tiles of 8 columns are one step of 16.
-template <int m, int n>
-__device__ void pack_left(const float (&sums)[m][n][4], unsigned (&left)[m][n / 2][4]) {
-  LEXRING_UNROLL for (int i = 0; i < m; ++i) {
-    LEXRING_UNROLL for (int j = 0; j < n; ++j) {
-      left[i][j / 2][j % 2 * 2] = pack_bfloat16(sums[i][j][0], sums[i][j][1]);
-      left[i][j / 2][j % 2 * 2 + 1] = pack_bfloat16(sums[i][j][2], sums[i][j][3]);
-    }
-  }
+__device__ inline void pack_left(const float (&even)[4], const float (&odd)[4], unsigned (&left)[4]) {
+  left[0] = pack_bfloat16(even[0], even[1]), left[1] = pack_bfloat16(even[2], even[3]);
+  left[2] = pack_bfloat16(odd[0], odd[1]), left[3] = pack_bfloat16(odd[2], odd[3]);
 }
 
 /// Four registers to and from memory aligned to 16 bytes.
@@ -143,27 +154,29 @@ __device__ inline void load_registers(const unsigned (&from)[4], unsigned (&x)[4
   LEXRING_UNROLL for (int i = 0; i < 4; ++i) x[i] = loaded.value[i];
 }
 
-/// Keys [first, first + count) that a query sees, counted from `first`.
-class SeenKeys {
- public:
-  __device__ SeenKeys(const RowRange& range, int first, int count)
-      : begin_(clip(range.first - first, count)), count_(length(begin_, clip(range.last - first, count))), sink_begin_(clip(range.sink_first - first, count)),
-        sink_count_(length(sink_begin_, clip(range.sink_last - first, count))) {}
+/// Which of up to 32 keys from row `first` on a query sees, one bit each. A lane makes those of one query; who needs them gets them by a shuffle:
+/// four ranges per thread would not fit beside the sums.
+__device__ inline unsigned seen_keys(const RowRange& range, int first, int count) {
+  const auto between = [&](int begin, int end) {
+    begin = begin < first ? 0 : begin - first, end = (end - first < count ? end - first : count) - begin;
+    return end <= 0 ? 0U : (~0U >> (warp_size - end)) << begin;
+  };
+  if (count > warp_size) count = warp_size;
+  return between(range.first, range.last) | between(range.sink_first, range.sink_last);
+}
 
-  __device__ bool operator()(int key) const {
-    return static_cast<unsigned>(key - begin_) < count_ || static_cast<unsigned>(key - sink_begin_) < sink_count_;
-  }
-  __device__ bool any() const { return (count_ | sink_count_) != 0; }
+/// Positions between `origin` and row r of `count`; of some row beyond them.
+__device__ inline float position_from(int origin, const std::int32_t* positions, int r, int count) {
+  return static_cast<float>(positions[r < count ? r : 0] - origin);
+}
 
- private:
-  __device__ static int clip(int key, int count) { return key < 0 ? 0 : key < count ? key : count; }
-  __device__ static unsigned length(int begin, int end) { return begin < end ? static_cast<unsigned>(end - begin) : 0U; }
-
-  int begin_;
-  unsigned count_;
-  int sink_begin_;
-  unsigned sink_count_;
-};
+/// Copies a record of a tile asynchronously, by the block's first threads.
+template <class Record>
+__device__ void copy_record(Record& to, const Record& from) {
+  static_assert(sizeof(Record) % 16 == 0);
+  const int i = this_thread() * 16;
+  if (i < static_cast<int>(sizeof(Record))) cp_async(reinterpret_cast<unsigned char*>(&to) + i, reinterpret_cast<const unsigned char*>(&from) + i);
+}
 
 /// The key tiles that a tile of queries meets, in ascending order (so that decay from one to the next never grows).
 struct KeyWalk {
