@@ -245,8 +245,7 @@ struct Statistics {
 template <int width>
 struct Shared {
   alignas(128) bfloat16 resident[2][tile_rows * width];  ///< k and v
-  bfloat16 q[3][query_rows * width];                     ///< of step i: q[i % 3], from one step before it to one after
-  bfloat16 doutput[2][query_rows * width];
+  bfloat16 q[2][query_rows * width], doutput[2][query_rows * width];  ///< of step i: q[i % 2], until the weights of the next are there
   alignas(16) unsigned weights[2 * query_rows / 16][half_block][4];  ///< p from the warps that make it to those that need it, as registers
   Statistics statistics[2];
   alignas(16) KeyTile tile;        ///< what the loop over queries needs to know of the block lies here: it would take registers
@@ -270,9 +269,13 @@ __global__ void __launch_bounds__(threads, width <= 32 ? 2 : 1) flash_backward_k
   const auto first_row = [] { return this_thread() % half_block / warp_size * warp_rows; };  // of this warp
   const int side = static_cast<int>(threadIdx.x) / half_block;
 
-  const auto load_queries = [&](const Queries& queries, int step) {
+  const auto load_q = [&](const Queries& queries, int step) {
     const int head = this_key_head() * c.group + queries.member;
-    load_tile<width, query_rows, threads>(shared.q[step % 3], c.q.at(head, queries.first), c.q.row_stride, queries.rest);
+    load_tile<width, query_rows, threads>(shared.q[step % 2], c.q.at(head, queries.first), c.q.row_stride, queries.rest);
+    cp_async_commit();
+  };
+  const auto load_doutput = [&](const Queries& queries, int step) {
+    const int head = this_key_head() * c.group + queries.member;
     load_tile<width, query_rows, threads>(shared.doutput[step % 2], c.doutput.at(head, queries.first), c.doutput.row_stride, queries.rest);
     cp_async_commit();
   };
@@ -299,7 +302,8 @@ __global__ void __launch_bounds__(threads, width <= 32 ? 2 : 1) flash_backward_k
       if (c.decay == nullptr) load_tile<width, tile_rows, threads>(shared.resident[0], c.k.at(head, tile.first), c.k.row_stride, tile.count);
       load_tile<width, tile_rows, threads>(shared.resident[1], c.v.at(head, tile.first), c.v.row_stride, tile.count);
       copy_record(shared.tile, tile);
-      load_queries(queries, 0);
+      load_q(queries, 0);
+      load_doutput(queries, 0);
       store_statistic(statistic(queries), 0);
       if (this_thread() == 0) {
         shared.queries[0] = queries;
@@ -313,7 +317,7 @@ __global__ void __launch_bounds__(threads, width <= 32 ? 2 : 1) flash_backward_k
   bool pending = false;
   const auto add_pending = [&](int before) {
     if (pending) {
-      const WeightedRows<width> rows(shared.q[before % 3]);
+      const WeightedRows<width> rows(shared.q[before % 2]);
       LEXRING_UNROLL for (int k = 0; k < query_rows / 16; ++k) rows.add(sums, dscores[k], k);
     }
     pending = false;
@@ -327,10 +331,10 @@ __global__ void __launch_bounds__(threads, width <= 32 ? 2 : 1) flash_backward_k
     more = shared.queries[(step + 1) % 4].tile >= 0;
     float next_statistic = 0;
     if (more) {
-      load_queries(shared.queries[(step + 1) % 4], step + 1);
+      load_doutput(shared.queries[(step + 1) % 4], step + 1);
       next_statistic = statistic(shared.queries[(step + 1) % 4]);
     }
-    if (delayed) add_pending(step + 2);
+    if (delayed) add_pending(step + 1);
     const Queries& queries = shared.queries[step % 4];
     if (c.decay != nullptr) {
       const int base = queries.base, before = shared.queries[(step + 3) % 4].base;
@@ -373,7 +377,7 @@ __global__ void __launch_bounds__(threads, width <= 32 ? 2 : 1) flash_backward_k
           }
         }
       }
-      add_row_products<width>(scores, shared.resident[side] + first_row() * width, side == 0 ? shared.q[step % 3] : shared.doutput[stage]);
+      add_row_products<width>(scores, shared.resident[side] + first_row() * width, side == 0 ? shared.q[stage] : shared.doutput[stage]);
       if (side == 0) {
         if (!whole) {
           LEXRING_UNROLL for (int j = 0; j < query_rows / 8; ++j) {
@@ -405,7 +409,8 @@ __global__ void __launch_bounds__(threads, width <= 32 ? 2 : 1) flash_backward_k
       after.advance(c.query_tiles, shared.tile, this_index(), c.group);
       shared.queries[(step + 2) % 4] = after;
     }
-    __syncthreads();  // the weights are there
+    __syncthreads();  // the weights are there, and nobody reads q of the step before
+    if (more) load_q(shared.queries[(step + 1) % 4], step + 1);
     if (side == 0) {
       if (meets) {
         const WeightedRows<width> rows(shared.doutput[stage]);
@@ -435,7 +440,7 @@ __global__ void __launch_bounds__(threads, width <= 32 ? 2 : 1) flash_backward_k
     if (!delayed) add_pending(step);
     if (more) store_statistic(next_statistic, stage ^ 1);
   }
-  add_pending(step + 2);
+  add_pending(step + 1);
   const KeyTile& tile = c.key_tiles[this_index()];
   const int distance = step > 0 ? shared.queries[(step + 3) % 4].base - tile.base : 0;
   const std::int64_t stride = static_cast<std::int64_t>(c.heads / c.group) * c.width;

@@ -53,6 +53,7 @@ struct Block {
   std::byte* shared_begin = nullptr;
   std::size_t shared_size = 0;
   Thread* running = nullptr;
+  bool copies_at_once = false;
   bool progress = false;  ///< somebody no longer waits
   std::exception_ptr error;
 };
@@ -116,6 +117,7 @@ void run_block(Block& block, const std::function<void()>& kernel, context::poole
   // Every second block, a warp runs as far as it can before the next one does; in the others all run from wait to wait.
   const unsigned order = block.index.x + block.index.y + block.index.z;
   const bool ahead = order % 2 == 0;
+  block.copies_at_once = order % 3 == 1;
   const auto warps = static_cast<unsigned>(block.warps.size());
   bool forward = order / 2 % 2 == 0, alive = true;
   const auto resume_warp = [&](unsigned warp) {
@@ -179,7 +181,8 @@ std::byte* shared_bytes(std::size_t needed) {
 void cp_async(void* to, const void* from, bool valid) {
   require_shared(to);
   require(!valid || aligned(from, 16), "cp_async from an address that is not a multiple of 16");
-  self().open.push_back({to, from, valid});
+  if (current->copies_at_once) arrive({{to, from, valid}});
+  else self().open.push_back({to, from, valid});
 }
 void cp_async_commit() {
   self().groups.push_back(std::move(self().open));

@@ -1,9 +1,10 @@
 /// gpu.h on the host, for tests: every kernel's arithmetic and indexing, without a GPU. A block's threads are fibers that run one after the
 /// other, each until it waits; blocks run in order.
 ///
-/// It is less forgiving than a GPU: shared memory starts as NaN; a copy by cp_async arrives no sooner than it is waited for; which thread runs
-/// first changes from wait to wait, and one warp may run far ahead of the others; a barrier that some threads of the block never reach is an error. What it cannot show: races within one
-/// instruction, memory order, alignment of addresses that only a GPU refuses (the copies and packs of gpu.h check theirs).
+/// It is less forgiving than a GPU: shared memory starts as NaN; a copy by cp_async arrives no sooner than it is waited for, or (every third block)
+/// at once; which thread runs first changes from wait to wait, and one warp may run far ahead of the others; a barrier that some threads of the
+/// block never reach is an error. What it cannot show: races within one instruction, memory order, alignment of addresses that only a GPU refuses
+/// (copies and wide stores check theirs).
 #pragma once
 
 #include <algorithm>
