@@ -150,16 +150,18 @@ part_curve() {
 
 part_kernels() { timeout "$1" "$(program device_bench)" cuda 0.3; }
 
-# bench prints one JSON line.
+# bench prints one JSON line; mfu is against the large product that `kernels` measured, where it ran.
 part_steps() {
-  local keys
+  local keys peak ceiling=()
+  peak=$(sed -nE 's/.*"kernel":"product bf16".*"teraflops":([0-9.]+).*/\1/p' "$work/kernels.log" 2>/dev/null || true)
+  [ -z "$peak" ] || ceiling=(--ceiling "$peak")
   for keys in "--train.length 1024 --train.batch 32 --train.micro_batch 32" ; do
     # shellcheck disable=SC2086
-    timeout "$1" "$lexring" bench --config "$root/configs/lex_paper.ini" --device cuda --model.vocab 50304 $keys --train.recompute none
+    timeout "$1" "$lexring" bench --config "$root/configs/lex_paper.ini" --device cuda --model.vocab 50304 $keys --train.recompute none "${ceiling[@]}"
   done
   for keys in "8192 4" "65536 1"; do
     timeout "$1" "$lexring" bench --config "$root/configs/lex_1b3.ini" --device cuda --model.vocab 50304 --train.length "${keys% *}" \
-      --train.batch "${keys#* }" --train.micro_batch 1
+      --train.batch "${keys#* }" --train.micro_batch 1 "${ceiling[@]}"
   done
 }
 

@@ -192,10 +192,10 @@ RunMesh make_run_mesh(const std::shared_ptr<Communicator>& world, const MeshKeys
   return {Context(world, choice.mesh), choice.partition, choice.exchange, std::move(choice.description)};
 }
 
-RunDevice open_device(const std::string& name, const std::shared_ptr<Communicator>& world) {
+RunDevice open_device(const std::string& name, const std::string& precision, const std::shared_ptr<Communicator>& world) {
   const std::vector<std::string> nodes = gather_nodes(*world);
   const auto own = nodes.begin() + world->rank();
-  auto backend = make_backend(name, static_cast<int>(std::count(nodes.begin(), own, *own)));
+  auto backend = make_backend(name, precision, static_cast<int>(std::count(nodes.begin(), own, *own)));
   const std::vector<std::string> backends = gather_texts(*world, backend->name());
   const auto other = std::find_if(backends.begin(), backends.end(), [&](const std::string& theirs) { return theirs != backends.front(); });
   if (other != backends.end()) {

@@ -68,7 +68,7 @@ struct RunDevice {
   std::shared_ptr<Communicator> world;
 };
 /// The backend that --device names, on the GPU of this rank's place on its node. Says on rank 0 how messages between GPUs travel. Collective.
-RunDevice open_device(const std::string& name, const std::shared_ptr<Communicator>& world);
+RunDevice open_device(const std::string& name, const std::string& precision, const std::shared_ptr<Communicator>& world);
 
 /// Throws UsageError when `processes` is not the number of tasks that Slurm started or reserved (0: it says nothing).
 void check_launch(int processes, int slurm_tasks);

@@ -237,7 +237,7 @@ int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   if (o.model.vocab == 0) o.model.vocab = 256;
   check(o.model);
   world->set_patience(static_cast<double>(o.watchdog_seconds));
-  const RunDevice device = open_device(o.device, world);
+  const RunDevice device = open_device(o.device, o.train.precision, world);
   const RunMesh run = make_run_mesh(device.world, o.mesh, o.sequence, o.model, work_shape(o, world->size()));
   if (first && world->size() > 1) fmt::print(stderr, "{}\n", run.description);
 

@@ -55,7 +55,7 @@ struct Arguments {
          {"attention.block", &block, "of the blockwise pattern", "tokens", "the checkpoint's"},
          {"attention.window", &window, "of the window patterns", "tokens", "the checkpoint's, or train.length"},
          {"attention.sinks", &sinks, "of the sink_window pattern", "tokens", "the checkpoint's, or 4"},
-         {"train.precision", &precision, "working precision", "", "that of the training", {"bf16", "fp32", "fp64"}},
+         {"train.precision", &precision, "working precision", "", "that of the training", {"bf16", "tf32", "fp32", "fp64"}},
          {"device", &device, "what computes", "", "", {"auto", "reference", "cpu", "cuda"}}});
     table.add({"watchdog.seconds", &watchdog_seconds,
                "the run ends when a rank waited so long for another, e.g. for its last window; 0: never", "seconds"});
@@ -239,7 +239,7 @@ int evaluate_command(const std::vector<std::string>& words, const std::shared_pt
                   "attention resolution at {} tokens is impossible; choose --resolution from 2 to {}", length, results.tokens);
   }
   world->set_patience(static_cast<double>(args.watchdog_seconds));
-  const RunDevice device = open_device(args.device, world);
+  const RunDevice device = open_device(args.device, options.train.precision, world);
   Backend& backend = *device.backend;
   const RunMesh mesh = mesh_of(device.world, args, options);
   const Context& context = mesh.context;

@@ -63,7 +63,7 @@ int train_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   }
   Options o = parse_options(args);
   world->set_patience(static_cast<double>(o.watchdog_seconds));
-  const RunDevice device = open_device(o.device, world);
+  const RunDevice device = open_device(o.device, o.train.precision, world);
   Backend& backend = *device.backend;
   const RunMesh run = make_run_mesh(device.world, o.mesh, o.sequence, o.model, work_shape(o, world->size()));
   const Context& context = run.context;

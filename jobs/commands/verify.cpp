@@ -77,7 +77,7 @@ int verify_command(const std::vector<std::string>& args, const std::shared_ptr<C
   runtime.exchange = exchange_named(sequence.exchange);
 
   const Hdf5File file(golden, Hdf5File::Mode::read);
-  const RunDevice run = open_device(device, world);
+  const RunDevice run = open_device(device, precision, world);
   const Context context(run.world, cases_mesh);
   std::array<int, 3> counts = {0, 0, 0};
   for (const std::string& name : file.members("/")) {

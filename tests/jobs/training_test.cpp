@@ -41,6 +41,12 @@ TEST_F(Training, TwoRunsAreBitIdentical) {
   }
 }
 
+TEST_F(Training, Tf32IsFp32WhereThereIsNone) {
+  expect_done(train("fp32", "--device cpu --train.steps 3 --train.precision fp32"));
+  expect_done(train("tf32", "--device cpu --train.steps 3 --train.precision tf32"));
+  EXPECT_EQ(trajectory("fp32"), trajectory("tf32"));
+}
+
 TEST_F(Training, AResumedRunIsBitIdentical) {
   const std::string constant = "--optimizer.schedule constant ";
   for (const int ranks : {1, 2}) {

@@ -59,7 +59,7 @@ const std::vector<std::pair<std::string, std::vector<std::string>>> foreign = {
     {"parallel/comm/mpi_", {"parallel/comm/", "tests/support/host_facing.h"}},
     {"parallel/comm/progress.h", {"parallel/comm/"}},
     {"parallel/comm/transfer.h", {"parallel/comm/"}},
-    {"parallel/comm/session.h", {"parallel/comm/"}},
+    {"parallel/comm/session.h", {"parallel/comm/", "tests/parallel/comm/"}},
     {"parallel/comm/side_channel.h", {"parallel/comm/"}},
     {"parallel/comm/watchdog.h", {"parallel/comm/", "jobs/main.cpp", "tests/"}},
     {"<nccl.h>", {"parallel/comm/nccl", "tests/support/fake_nccl.cpp"}},

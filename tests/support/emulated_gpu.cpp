@@ -13,7 +13,7 @@ namespace lexring {
 bool cuda_is_built_in() { return true; }
 int cuda_device_count() { return 1; }
 
-std::unique_ptr<Backend> make_cuda_backend(int /*device_index*/) {
+std::unique_ptr<Backend> make_cuda_backend(int /*device_index*/, F32Products /*f32*/) {
   auto runtime = std::make_unique<testing::FakeRuntime>();
   cuda::emulated::memory_door() = {[runtime = runtime.get()] {
                                      runtime->synchronise();  // a kernel starts when all before it is done

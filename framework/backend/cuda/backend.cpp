@@ -8,8 +8,8 @@ namespace {
 
 class CudaBackend final : public Backend {
  public:
-  CudaBackend(std::unique_ptr<Runtime> runtime, CUstream_st* stream, int multiprocessors)
-      : runtime_(std::move(runtime)), gpu_{stream, *runtime_, multiprocessors, attention_tables_}, products_(gpu_) {}
+  CudaBackend(std::unique_ptr<Runtime> runtime, CUstream_st* stream, int multiprocessors, F32Products f32)
+      : runtime_(std::move(runtime)), gpu_{stream, *runtime_, multiprocessors, attention_tables_}, products_(gpu_, f32) {}
 
   std::string_view name() const override { return "cuda"; }
   Runtime& runtime() override { return *runtime_; }
@@ -79,8 +79,8 @@ class CudaBackend final : public Backend {
 
 }  // namespace
 
-std::unique_ptr<Backend> make_backend(std::unique_ptr<Runtime> runtime, CUstream_st* stream, int multiprocessors) {
-  return std::make_unique<CudaBackend>(std::move(runtime), stream, multiprocessors);
+std::unique_ptr<Backend> make_backend(std::unique_ptr<Runtime> runtime, CUstream_st* stream, int multiprocessors, F32Products f32) {
+  return std::make_unique<CudaBackend>(std::move(runtime), stream, multiprocessors, f32);
 }
 
 }  // namespace lexring::cuda

@@ -4,19 +4,17 @@
 #include <memory>
 
 #include "framework/backend/cuda/kernels.h"
+#include "framework/backend/cuda_backend.h"
 
 namespace lexring::cuda {
 
 /// How a matrix lies in memory.
 enum class Layout { rows, columns };
 
-/// How exact products of f32 operands are. bf16 operands are never rounded; sums are f32 either way.
-enum class F32Products { full, tf32 };
-
 /// Products of matrices of one GPU. Used by one thread at a time.
 class MatrixProducts {
  public:
-  explicit MatrixProducts(const Gpu& gpu, F32Products f32 = F32Products::full);
+  MatrixProducts(const Gpu& gpu, F32Products f32);
   MatrixProducts(const MatrixProducts&) = delete;
   MatrixProducts& operator=(const MatrixProducts&) = delete;
   ~MatrixProducts();
