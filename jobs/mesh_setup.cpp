@@ -10,8 +10,10 @@
 
 #include "framework/base/error.h"
 #include "jobs/exchange_choice.h"
+#include "jobs/options.h"
 #include "models/patterns.h"
 #include "models/sequence.h"
+#include "parallel/comm/device.h"
 
 namespace lexring {
 namespace {
@@ -89,14 +91,14 @@ std::string node_name() {
   return name.nodename;
 }
 
-std::vector<std::string> gather_nodes(Communicator& world) {
-  const std::string own = node_name();
-  std::vector<std::string> nodes;
+std::vector<std::string> gather_texts(Communicator& world, std::string_view own) {
+  std::vector<std::string> texts;
   for (const auto& bytes : world.all_gather(std::as_bytes(std::span(own)))) {
-    nodes.emplace_back(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    texts.emplace_back(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   }
-  return nodes;
+  return texts;
 }
+std::vector<std::string> gather_nodes(Communicator& world) { return gather_texts(world, node_name()); }
 
 /// "ranks 0-1 on n1, 2-3 on n2"; the first eight stretches.
 std::string describe_nodes(const std::vector<std::string>& nodes) {
@@ -188,6 +190,22 @@ RunMesh make_run_mesh(const std::shared_ptr<Communicator>& world, const MeshKeys
                       const ModelConfig& model, const WorkShape& shape) {
   MeshChoice choice = choose_mesh(keys, sequence, model, shape, gather_nodes(*world));
   return {Context(world, choice.mesh), choice.partition, choice.exchange, std::move(choice.description)};
+}
+
+RunDevice open_device(const std::string& name, const std::string& precision, const std::shared_ptr<Communicator>& world) {
+  const std::vector<std::string> nodes = gather_nodes(*world);
+  const auto own = nodes.begin() + world->rank();
+  auto backend = make_backend(name, precision, static_cast<int>(std::count(nodes.begin(), own, *own)));
+  const std::vector<std::string> backends = gather_texts(*world, backend->name());
+  const auto other = std::find_if(backends.begin(), backends.end(), [&](const std::string& theirs) { return theirs != backends.front(); });
+  if (other != backends.end()) {
+    const auto rank = static_cast<std::size_t>(other - backends.begin());
+    throw UsageError(fmt::format("device = {} is {} on {} (rank 0), but {} on {} (rank {}); mend that node, or choose --device cpu", name,
+                                 backends.front(), nodes.front(), *other, nodes[rank], rank));
+  }
+  DeviceWorld device = make_device_world(world, backend->runtime());
+  if (world->rank() == 0 && !device.description.empty()) fmt::print(stderr, "{}\n", device.description);
+  return {std::move(backend), std::move(device.world)};
 }
 
 void check_launch(int processes, int slurm_tasks) {

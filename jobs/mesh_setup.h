@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "framework/backend/backend.h"
 #include "jobs/keys.h"
 #include "models/config.h"
 #include "parallel/context.h"
@@ -60,6 +61,14 @@ struct RunMesh {
 /// choose_mesh for the processes of `world`, and the mesh's communicators. Collective.
 RunMesh make_run_mesh(const std::shared_ptr<Communicator>& world, const MeshKeys& keys, const SequenceKeys& sequence,
                       const ModelConfig& model, const WorkShape& shape);
+
+/// What a run computes on, and the group of all ranks for tensors there.
+struct RunDevice {
+  std::unique_ptr<Backend> backend;  ///< outlives all that follows
+  std::shared_ptr<Communicator> world;
+};
+/// The backend that --device names, on the GPU of this rank's place on its node. Says on rank 0 how messages between GPUs travel. Collective.
+RunDevice open_device(const std::string& name, const std::string& precision, const std::shared_ptr<Communicator>& world);
 
 /// Throws UsageError when `processes` is not the number of tasks that Slurm started or reserved (0: it says nothing).
 void check_launch(int processes, int slurm_tasks);

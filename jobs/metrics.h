@@ -16,7 +16,7 @@ struct StepMetrics {
   double lr = 0;
   double tokens_per_second = 0;      ///< of all ranks
   double flops = 0;                  ///< GFLOP/s of all ranks; convention: Transformer::step_flops
-  double memory = 0;                 ///< MiB, most resident memory of this process so far
+  double memory = 0;                 ///< MiB, most memory so far: resident, or of a GPU held by tensors
   double seconds = 0;                ///< of this step
   bool skipped = false;              ///< loss or gradient was not finite; nothing was changed
   std::optional<double> valid_loss = std::nullopt;  ///< where the step was followed by a validation

@@ -1,7 +1,9 @@
 #include "jobs/options.h"
 
 #include <algorithm>
+#include <cstdio>
 
+#include "framework/backend/cuda_backend.h"
 #include "framework/base/error.h"
 
 namespace lexring {
@@ -59,7 +61,7 @@ KeyTable option_keys(Options& o) {
   const auto choice = [&](std::string name, std::string* target, std::string meaning, std::vector<std::string> choices) {
     table.add(Key{std::move(name), target, std::move(meaning), "", "", std::move(choices)});
   };
-  choice("device", &o.device, "what computes; auto takes the best that is built in", {"auto", "reference", "cpu", "cuda"});
+  choice("device", &o.device, "what computes; auto takes a GPU where there is one", {"auto", "reference", "cpu", "cuda"});
   key("resume", &o.resume, "auto: the newest checkpoint of the run, if any; none: start anew; or the path of a checkpoint");
 
   key("data.train", &o.data.train, "dataset to train on, made by `lexring prepare`", "file");
@@ -73,7 +75,8 @@ KeyTable option_keys(Options& o) {
   key("train.steps", &t.steps, "optimizer steps", "steps");
   key("train.minutes", &t.minutes, "> 0: choose train.steps from the speed of the first 20 steps to last this long", "minutes");
   key("train.seed", &t.seed, "seed of initial values and data order");
-  choice("train.precision", &t.precision, "working precision of matrix products and activations", {"bf16", "fp32", "fp64"});
+  choice("train.precision", &t.precision, "working precision of matrix products and activations; tf32: fp32 with products in TF32 on a GPU",
+         {"bf16", "tf32", "fp32", "fp64"});
   choice("train.residual", &t.residual, "dtype of the residual stream", {"f32", "bf16"});
   choice(
       "train.recompute", &t.recompute,
@@ -192,8 +195,8 @@ std::string to_ini(const Options& options) {
 
 Precision precision_of(const std::string& name) {
   if (name == "fp64") return Precision::fp64;
-  if (name == "fp32") return Precision::fp32;
-  require_usage(name == "bf16", "precision '{}' is not known; choose bf16, fp32 or fp64", name);
+  if (name == "fp32" || name == "tf32") return Precision::fp32;
+  require_usage(name == "bf16", "precision '{}' is not known; choose bf16, tf32, fp32 or fp64", name);
   return Precision::bf16;
 }
 
@@ -235,10 +238,14 @@ AdamWHyper adamw_hyper(const Options& options) {
   return AdamWHyper{.beta1 = o.beta1, .beta2 = o.beta2, .eps = o.eps, .weight_decay = o.weight_decay};
 }
 
-std::unique_ptr<Backend> make_backend(const std::string& device) {
+std::unique_ptr<Backend> make_backend(const std::string& device, const std::string& precision, int local_rank) {
   if (device == "reference") return make_reference_backend();
-  require_usage(device != "cuda", "device = cuda is not built into this binary; use --device cpu (or auto)");
-  require_usage(device == "auto" || device == "cpu", "device = '{}' is not known; choose auto, reference, cpu or cuda", device);
+  if (device == "cpu") return make_cpu_backend();
+  require_usage(device == "auto" || device == "cuda", "device = '{}' is not known; choose auto, reference, cpu or cuda", device);
+  const int devices = cuda_device_count();
+  if (devices > 0) return make_cuda_backend(local_rank % devices, precision == "tf32" ? F32Products::tf32 : F32Products::full);
+  if (device == "cuda") return make_cuda_backend(0);  // says why there is none
+  if (cuda_is_built_in() && local_rank == 0) fmt::print(stderr, "built with CUDA, no device found: using cpu\n");
   return make_cpu_backend();
 }
 

@@ -32,7 +32,7 @@ struct Options {
     std::int64_t steps = 1000;
     double minutes = 0;  ///< > 0: steps are chosen from the speed of the first 20
     std::int64_t seed = 1;
-    std::string precision = "fp32";  ///< fp64 fp32 bf16
+    std::string precision = "fp32";  ///< fp64 fp32 tf32 bf16
     std::string residual = "f32";    ///< f32 bf16
     std::string recompute = "none";  ///< none attention block
     std::int64_t valid_every = 0;    ///< 0: at the end only
@@ -78,8 +78,10 @@ Shard shard_of(const Options& options);
 ModelRuntime training_runtime(const Options& options, const Context& context);
 LrSchedule lr_schedule(const Options& options);
 AdamWHyper adamw_hyper(const Options& options);
-Precision precision_of(const std::string& name);  ///< "fp64" "fp32" "bf16"
-/// auto and cpu: the CPU's kernels; reference: plain loops. Throws UsageError where a device is not built in.
-std::unique_ptr<Backend> make_backend(const std::string& device);
+Precision precision_of(const std::string& name);  ///< "fp64" "fp32" "tf32" "bf16"
+/// cpu: the CPU's kernels; reference: plain loops; cuda: a GPU; auto: a GPU where there is one, else the CPU. Ranks of a node take its GPUs in
+/// turn, by their number on the node; where they are more than the GPUs, several share one. Of `precision` only tf32 matters here. Throws UsageError
+/// where a device is not built in, or not there.
+std::unique_ptr<Backend> make_backend(const std::string& device, const std::string& precision = "fp32", int local_rank = 0);
 
 }  // namespace lexring

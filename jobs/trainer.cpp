@@ -100,13 +100,14 @@ StepMetrics Trainer::train_step() {
 
   data_.begin_step();
   double loss_sum = 0, flops = 0;
+  std::vector<LossResult> losses;  // read when all passes are under way: nobody waits for the device between them
   for (const ModelBatch& batch : step.batches) {
     flops += model_.step_flops(batch);
     const bool last = &batch == &step.batches.back();
-    loss_sum +=
-        model_.train_step(batch, scale, data_.reached(last ? DataParallel::MicroBatch::last : DataParallel::MicroBatch::more_to_come))
-            .nll_sum;
+    losses.push_back(
+        model_.train_step(batch, scale, data_.reached(last ? DataParallel::MicroBatch::last : DataParallel::MicroBatch::more_to_come)));
   }
+  for (const LossResult& loss : losses) loss_sum += loss.nll_sum();
   const Agreed agreed = agree_on(loss_sum, flops);
   StepMetrics metrics;
   metrics.step = state_.step + 1;
@@ -115,7 +116,6 @@ StepMetrics Trainer::train_step() {
   metrics.lr = learning_rate(lr_schedule(options_), state_.step);
   metrics.skipped = !std::isfinite(metrics.loss) || !std::isfinite(metrics.gradient_norm);
   if (!metrics.skipped) data_.step(metrics.lr, clip_scale(metrics.gradient_norm, options_.optimizer.clip));
-  backend_->runtime().synchronise();
 
   state_.step += 1;
   state_.samples += t.batch;
@@ -124,7 +124,8 @@ StepMetrics Trainer::train_step() {
   metrics.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   metrics.tokens_per_second = static_cast<double>(t.batch * t.length) / metrics.seconds;
   metrics.flops = agreed.flops / metrics.seconds / 1e9;
-  metrics.memory = peak_memory_mib();
+  const Runtime& runtime = backend_->runtime();
+  metrics.memory = runtime.device().type == DeviceType::cpu ? peak_memory_mib() : static_cast<double>(runtime.memory().peak) / (1 << 20);
   note_skipped(metrics);
   return metrics;
 }
@@ -151,7 +152,7 @@ double Trainer::validate() {
     std::int64_t targets = 0;
     const ModelBatch batch =
         to_model_batch(read_windows(*valid_, window * length, 1, length, documents), options_.model.attention.sinks, targets);
-    const double nll = model_.evaluate(batch).nll_sum;  // the ranks of cp each hold a part, those of tp the same
+    const double nll = model_.evaluate(batch).nll_sum();  // the ranks of cp each hold a part, those of tp the same
     if (first_of_tp) sums[0] += nll;
     if (first_of_batch) sums[1] += static_cast<double>(targets);
   }
@@ -177,8 +178,9 @@ void Trainer::choose_steps(const StepMetrics& metrics) {
 
 /// Skipped steps change nothing; weights that are not finite make all steps to come be skipped.
 void Trainer::require_finite_weights() {
-  std::array<double, 1> sum = {0};
-  for (const DataParallel::Owned& owned : data_.owned()) sum[0] += backend_->sum_of_squares(owned.rows.value);
+  std::vector<Tensor> weights;
+  for (const DataParallel::Owned& owned : data_.owned()) weights.push_back(owned.rows.value);
+  std::array<double, 1> sum = {backend_->sum_of_squares(weights)};
   context_->world().all_reduce(std::span<double>(sum), Reduce::sum);
   require(std::isfinite(sum[0]),
           "weights are not finite after step {}, so they are not saved; the last checkpoint is of step {}. Lower optimizer.lr, or lengthen "

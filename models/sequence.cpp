@@ -1,7 +1,5 @@
 #include "models/sequence.h"
 
-#include <cstring>
-
 #include <fmt/format.h>
 
 #include "models/batch.h"
@@ -23,8 +21,24 @@ RotaryTable slice(const RotaryTable& table, std::int64_t first, std::int64_t cou
   return {table.cosine.slice(first, count), table.sine.slice(first, count)};
 }
 
+/// Adjacent rows of `from` into rows of `to`, which lie at one distance wherever rows are dealt out: one copy for as many as do.
+void scatter_rows(Backend& backend, const Tensor& from, std::span<const std::int64_t> places, const Tensor& to) {
+  const std::int64_t width = to.row_elements();
+  for (std::size_t first = 0; first < places.size();) {
+    const std::int64_t place = places[first], distance = first + 1 < places.size() ? places[first + 1] - place : 1;
+    std::size_t last = first + 1;
+    if (distance > 0) {
+      while (last < places.size() && places[last] - places[last - 1] == distance && places[last] + distance <= to.rows()) ++last;
+    }
+    const auto count = static_cast<std::int64_t>(last - first), step = count > 1 ? distance : 1;
+    backend.copy(from.slice(static_cast<std::int64_t>(first), count).reshape({count, width}),
+                 {to.slice(place, count * step).reshape({count, step * width}), 0, width});
+    first = last;
+  }
+}
+
 /// [N, ...] in the order of the batch.
-Tensor gather_rows(Communicator& group, const RowsOfRanks& rows_of, const Tensor& rows) {
+Tensor gather_rows(Backend& backend, Communicator& group, const RowsOfRanks& rows_of, const Tensor& rows) {
   const std::int64_t width = rows.row_elements();
   std::vector<std::int64_t> borders = {0};
   for (const auto& theirs : rows_of) borders.push_back(borders.back() + static_cast<std::int64_t>(theirs.size()) * width);
@@ -34,13 +48,11 @@ Tensor gather_rows(Communicator& group, const RowsOfRanks& rows_of, const Tensor
   const std::int64_t own = borders[static_cast<std::size_t>(group.rank())];
   rows.runtime().copy(by_rank.raw() + static_cast<std::size_t>(own) * size_of(rows.dtype()), rows.raw(), rows.bytes());
   group.start_all_gather({by_rank.raw(), by_rank.bytes()}, by_rank.dtype(), borders).wait();
-  const std::size_t bytes = static_cast<std::size_t>(width) * size_of(rows.dtype());
-  const std::byte* from = by_rank.raw();
+  std::int64_t first = 0;
   for (const auto& theirs : rows_of) {
-    for (const std::int64_t row : theirs) {
-      std::memcpy(gathered.raw() + static_cast<std::size_t>(row) * bytes, from, bytes);
-      from += bytes;
-    }
+    const auto count = static_cast<std::int64_t>(theirs.size());
+    scatter_rows(backend, by_rank.slice(first, count), theirs, gathered);
+    first += count;
   }
   return gathered;
 }
@@ -53,7 +65,7 @@ PartitionKind default_partition(const Pattern& pattern) {
 }
 
 SequencePass::SequencePass(const AttentionModel& model, const ModelBatch& batch, KeyValueCache* cache)
-    : batch_(&batch), group_(&model.context.axis(Axis::cp)) {
+    : batch_(&batch), backend_(&model.backend), group_(&model.context.axis(Axis::cp)) {
   require(cache == nullptr || batch.tokens.sequences.size() == 1, "a cache continues one sequence, but the batch has {}",
           batch.tokens.sequences.size());
   const std::vector<DocumentPlace> places = document_places(batch, model.pattern.sinks(), cache != nullptr ? &cache->tokens() : nullptr);
@@ -119,7 +131,7 @@ void SequencePass::cached(const AttentionModel& model, AttentionTables chunk, Ke
       const auto borders = even_borders(rows, group->size());
       const Tensor all(backend.runtime(), {rows, 2 * width}, qkv.value().dtype());
       const std::int64_t first = borders[static_cast<std::size_t>(group->rank())];
-      copy_columns({qkv.value(), own.key.first, 2 * width}, all.slice(first, qkv.value().rows()));
+      backend.copy({qkv.value(), own.key.first, 2 * width}, all.slice(first, qkv.value().rows()));
       auto elements = borders;
       for (std::int64_t& border : elements) border *= 2 * width;
       group->start_all_gather({all.raw(), all.bytes()}, all.dtype(), elements).wait();
@@ -157,10 +169,10 @@ void SequencePass::sharded(const AttentionModel& model, const Visibility& visibl
   }
   const auto tables = std::make_shared<const SequenceTables>(
       SequenceTables{std::move(partition), std::move(schedule), std::move(own), std::move(arriving)});
-  const auto show_all = [tables, spec = model.spec, rows_of = rows_of_, group = group_](std::int64_t layer, const AttentionProbe& probe,
-                                                                                        const Tensor& qkv) {
+  const auto show_all = [tables, spec = model.spec, rows_of = rows_of_, group = group_, &backend = model.backend](
+                            std::int64_t layer, const AttentionProbe& probe, const Tensor& qkv) {
     const TokenTable& whole = tables->partition.whole();
-    const QueryKeyValue all = split_columns(spec, gather_rows(*group, *rows_of, qkv));
+    const QueryKeyValue all = split_columns(spec, gather_rows(backend, *group, *rows_of, qkv));
     probe(layer, spec, whole, tables->rotary ? tables->rotary(whole) : RotaryTable{}, all.query, all.key);
   };
   layer_ = [tables, heads, show_all, &group = model.context.ring(), split = ulysses.size() > 1](
@@ -178,6 +190,6 @@ void SequencePass::take(const std::vector<Chunk>& chunks) {
   rows_.targets = take_rows(batch_->targets, rows);
 }
 
-Tensor SequencePass::gather(const Tensor& rows) const { return rows_of_ == nullptr ? rows : gather_rows(*group_, *rows_of_, rows); }
+Tensor SequencePass::gather(const Tensor& rows) const { return rows_of_ == nullptr ? rows : gather_rows(*backend_, *group_, *rows_of_, rows); }
 
 }  // namespace lexring

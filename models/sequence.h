@@ -61,6 +61,7 @@ class SequencePass {
 
   const ModelBatch* batch_;
   ModelBatch rows_;
+  Backend* backend_;
   Communicator* group_;
   std::shared_ptr<const RowsOfRanks> rows_of_;  ///< none with cp = 1
   Layer layer_;

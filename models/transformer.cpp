@@ -148,12 +148,15 @@ struct Transformer::Impl {
     const Var h = hidden(tape, sequence, shards, probe);
     LossResult result;
     const Tensor targets = Tensor::from(backend.runtime(), {shards.rows()}, slice_targets(rows.targets, config.vocab, tp));
-    result.nll = vocabulary_cross_entropy(tape, h, weights.output, targets, config.vocab, scale, shards);
-    const std::vector<double> nll = to_host_f64(result.nll);
-    result.nll_sum = std::accumulate(nll.begin(), nll.end(), 0.0);
+    result.own = result.nll = vocabulary_cross_entropy(tape, h, weights.output, targets, config.vocab, scale, shards);
     return result;
   }
 };
+
+double LossResult::nll_sum() const {
+  const std::vector<double> rows = to_host_f64(own);
+  return std::accumulate(rows.begin(), rows.end(), 0.0);
+}
 
 Transformer::Transformer(const ModelConfig& config, const ModelRuntime& runtime, const Context& context, Backend& backend) {
   check(config);
@@ -222,7 +225,7 @@ LossResult Transformer::evaluate(const ModelBatch& batch, KeyValueCache* cache, 
   Tape tape(impl_->backend, Recording::off);
   const SequencePass sequence = impl_->pass(batch, cache);
   LossResult result = impl_->loss(tape, sequence, 0.0, probe);
-  result.nll = sequence.gather(result.nll);
+  result.nll = sequence.gather(result.own);
   return result;
 }
 

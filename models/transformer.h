@@ -52,8 +52,11 @@ ModelBatch make_batch(std::int64_t sequences, std::int64_t length, std::vector<s
                       std::vector<std::int64_t> document_start, std::int64_t sinks);
 
 struct LossResult {
-  double nll_sum = 0;  ///< nats, over the counted targets of this rank of cp, in f64: its sum over context.replicas() is that of all
-  Tensor nll;  ///< [N] master dtype, per row, 0 where not counted: of the whole batch in evaluation, of this rank's rows in training
+  Tensor own;  ///< [n] nats, master dtype, of this rank's rows; 0 where not counted
+  Tensor nll;  ///< [N] the same of the whole batch in evaluation, of this rank's rows in training
+
+  /// Over the counted targets of this rank of cp, in f64: its sum over context.replicas() is that of all. Waits for the device.
+  double nll_sum() const;
 };
 
 /// Called once per layer in a forward pass with the raw projections of all rows (on every rank of cp), e.g. to measure attention resolution.
@@ -92,7 +95,7 @@ class Transformer {
   /// Held::all each lies before its predecessor in gradients().
   std::vector<std::vector<std::size_t>> gradient_sections() const;
 
-  /// Loss of a batch; adds gradients of scale * nll_sum to every parameter (the whole backward runs in here). `reached`, if not empty, is
+  /// Loss of a batch; adds gradients of scale * nll_sum() to every parameter (the whole backward runs in here). `reached`, if not empty, is
   /// called with the number of each section of gradient_sections() as soon as nothing is added to it any more.
   LossResult train_step(const ModelBatch& batch, double scale, const std::function<void(std::size_t)>& reached = {});
   /// Loss without gradients. With a cache, the rows continue the cached sequences (streamed evaluation); ranks of cp share each chunk, and

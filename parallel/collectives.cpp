@@ -37,7 +37,7 @@ Tensor exchange_for_rows(Backend& backend, const Tensor& x, const RowShards& sha
     incoming.push_back({r, bytes_of(parts.back())});
   }
   shards.group().start_exchange(std::move(outgoing), std::move(incoming)).wait();
-  for (int r = 0; r < ranks; ++r) backend.unpack(parts[static_cast<std::size_t>(r)], columns_of(y, borders, r));
+  for (int r = 0; r < ranks; ++r) backend.copy(parts[static_cast<std::size_t>(r)], columns_of(y, borders, r));
   return y;
 }
 
@@ -53,7 +53,7 @@ Tensor exchange_for_columns(Backend& backend, const Tensor& x, const RowShards& 
   for (int r = 0; r < ranks; ++r) {
     const Columns columns = columns_of(x, borders, r);
     parts.emplace_back(x.runtime(), Shape{shards.count(), columns.width}, x.dtype());
-    backend.pack(columns, parts.back());
+    backend.copy(columns, parts.back());
     outgoing.push_back({r, bytes_of(parts.back())});
     incoming.push_back({r, bytes_of(y.slice(shards.first(r), shards.count(r)))});
   }

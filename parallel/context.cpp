@@ -14,7 +14,7 @@ Context::Context(std::shared_ptr<Communicator> world, const Mesh& mesh) : mesh_(
   const auto at = [&](Axis axis) { return mesh.coordinate(world_->rank(), axis); };
   // Ranks of one color form a group, ordered by their world rank: which is their coordinate in it.
   const auto group = [&](const char* name, int size, int color) -> std::shared_ptr<Communicator> {
-    if (size == 1) return make_self_communicator(name);
+    if (size == 1) return world_->alone(name);
     return world_->split(name, color);
   };
   const int dp = mesh.size(Axis::dp), cp = mesh.size(Axis::cp), tp = mesh.size(Axis::tp);

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, and runs every test: on a fresh Debian or Ubuntu as root or with sudo. Ends with CTest's summary.
 #
-#   ./tests/run.sh [PRESET] [CTEST ARGUMENT...]      PRESET: release (default), debug, asan or tsan
+#   ./tests/run.sh [PRESET] [CTEST ARGUMENT...]      PRESET: release (default), debug, cuda, asan or tsan
 #
 # Non-zero when a test fails. With CI=true also when one could not run here: it says why, and is counted as skipped or not run.
 set -euo pipefail
@@ -14,8 +14,10 @@ packages=(--tests)
 if [ -d ../shared/reference ]; then packages+=(python3-torch python3-numpy); fi
 ./jobs/packages.sh "${packages[@]}"
 
+# Where nvcc is found, kernels are compiled for one architecture only; a GPU's tests are jobs/gpu_check.sh.
+export CUDAARCHS=${CUDAARCHS:-90a-real}
 launcher=()
-if command -v ccache >/dev/null; then launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache); fi
+if command -v ccache >/dev/null; then launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache -DCMAKE_CUDA_COMPILER_LAUNCHER=ccache); fi
 cmake --preset "$preset" -DLEXRING_TESTS=ON "${launcher[@]}"
 cmake --build --preset "$preset"
 

@@ -77,9 +77,9 @@ void KeyValueCache::append(std::int64_t layer, Backend& backend, const Columns& 
           "cache: keys [{}, {}] do not fit a chunk of [{}, {}]", k.rows(), k.width, chunk, row_width_);
   Layer& held = layers_.at(static_cast<std::size_t>(layer));
   held.keys = advance(held.keys, row_width_, dtype_);
-  backend.pack(k, held.keys.slice(past_, chunk));
+  backend.copy(k, held.keys.slice(past_, chunk));
   held.values = advance(held.values, row_width_, dtype_);
-  backend.pack(v, held.values.slice(past_, chunk));
+  backend.copy(v, held.values.slice(past_, chunk));
 }
 
 Tensor KeyValueCache::keys(std::int64_t layer) const { return layers_.at(static_cast<std::size_t>(layer)).keys.slice(0, tokens_.rows()); }

@@ -5,11 +5,12 @@
 /// or f64), "master" that of parameters, gradients of parameters and statistics (f32, or f64 with f64). All sums are accumulated in f32 or
 /// better. Outputs are overwritten unless marked +=. Inputs and outputs do not overlap unless said. N may be 0.
 /// The caller (framework/ops) checks shapes; a backend may trust them. `reference` supports f32 and f64, `cpu` f32 and bf16.
-/// Results are deterministic: the same inputs and number of threads give the same bits.
+/// Results are deterministic: the same inputs, number of threads and model of GPU give the same bits.
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string_view>
 
 #include "framework/attention/block.h"
@@ -49,9 +50,15 @@ struct NormBackward {
 };
 
 struct AdamW {
-  double lr, beta1, beta2, eps, weight_decay;  ///< weight_decay 0 for what must not decay
-  std::int64_t step;                           ///< counts from 1
-  double gradient_scale;                       ///< multiplies gradients first (clipping)
+  double lr, beta1, beta2, eps;
+  std::int64_t step;      ///< counts from 1
+  double gradient_scale;  ///< multiplies gradients first (clipping)
+};
+
+struct AdamWParameter {
+  Tensor value, gradient, first_moment, second_moment;  ///< [..] master
+  Tensor compute;                                       ///< [..] working: the copy that matrix products read; undefined: none
+  double weight_decay;                                  ///< 0 for what must not decay
 };
 
 class Backend {
@@ -68,10 +75,10 @@ class Backend {
   virtual void fill(const Tensor& x, double value) = 0;            ///< any floating dtype
   virtual void cast(const Tensor& x, const Tensor& y) = 0;         ///< y = x; any two floating dtypes
   virtual void add(const Tensor& x, const Tensor& y) = 0;          ///< y += x; dtypes may differ
-  virtual double sum_of_squares(const Tensor& x) = 0;              ///< in f64; waits for the device
-
-  virtual void pack(const Columns& columns, const Tensor& y) = 0;    ///< y [N, width] = the columns, contiguous; same dtype
-  virtual void unpack(const Tensor& x, const Columns& columns) = 0;  ///< the columns = x [N, width]; same dtype
+  /// Over all elements of all tensors, which have one dtype; in f64. Waits for the device, once.
+  virtual double sum_of_squares(std::span<const Tensor> x) = 0;
+  double sum_of_squares(const Tensor& x) { return sum_of_squares(std::span(&x, 1)); }
+  virtual void copy(const Columns& x, const Columns& y) = 0;       ///< y = x, [N, width] each; same dtype, no common storage
 
   // ---- embedding
   /// x[n] = (or +=) table[index[n]]; index [N] i32 in [0, V), or -1: a row of 0. table [V, D] master, x [N, D] residual.
@@ -121,10 +128,8 @@ class Backend {
   virtual void attention_score_sums(const AttentionScoreSums& call) = 0;
 
   // ---- optimizer
-  /// One decoupled AdamW step of a parameter: value, gradient, first and second moment [..] master; compute [..] working, the copy that
-  /// matrix products read, rewritten in the same pass (undefined: none).
-  virtual void adamw(const AdamW& hyper, const Tensor& value, const Tensor& gradient, const Tensor& first_moment, const Tensor& second_moment,
-                     const Tensor& compute) = 0;
+  /// One decoupled AdamW step of all parameters; compute copies, of one dtype, are rewritten in the same pass.
+  virtual void adamw(const AdamW& hyper, std::span<const AdamWParameter> parameters) = 0;
 };
 
 /// The oracle: plain loops that a reviewer checks by hand.

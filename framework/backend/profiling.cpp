@@ -2,22 +2,25 @@
 
 #include <algorithm>
 #include <chrono>
+#include <type_traits>
 
 namespace lexring {
 
 template <class F>
 auto ProfilingBackend::timed(const char* part, const char* kernel, F&& call) {
-  struct Stop {
-    ProfilingBackend& self;
-    const char* part;
-    const char* kernel;
-    std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
-    ~Stop() {
-      self.inner_->runtime().synchronise();
-      self.note(part, kernel, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-    }
-  } stop{*this, part, kernel};
-  return call();
+  const auto start = std::chrono::steady_clock::now();
+  const auto stop = [&] {
+    inner_->runtime().synchronise();
+    note(part, kernel, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  };
+  if constexpr (std::is_void_v<decltype(call())>) {
+    call();
+    stop();
+  } else {
+    auto result = call();
+    stop();
+    return result;
+  }
 }
 
 void ProfilingBackend::note(const char* part, const char* kernel, double seconds) {
@@ -39,16 +42,12 @@ void ProfilingBackend::add(const Tensor& x, const Tensor& y) {
   timed("other", "add", [&] { inner_->add(x, y); });
 }
 
-double ProfilingBackend::sum_of_squares(const Tensor& x) {
+double ProfilingBackend::sum_of_squares(std::span<const Tensor> x) {
   return timed("optimizer", "sum_of_squares", [&] { return inner_->sum_of_squares(x); });
 }
 
-void ProfilingBackend::pack(const Columns& columns, const Tensor& y) {
-  timed("other", "pack", [&] { inner_->pack(columns, y); });
-}
-
-void ProfilingBackend::unpack(const Tensor& x, const Columns& columns) {
-  timed("other", "unpack", [&] { inner_->unpack(x, columns); });
+void ProfilingBackend::copy(const Columns& x, const Columns& y) {
+  timed("other", "copy", [&] { inner_->copy(x, y); });
 }
 
 void ProfilingBackend::embedding(const Tensor& index, const Tensor& table, const Tensor& x, Write write) {
@@ -132,9 +131,8 @@ void ProfilingBackend::attention_score_sums(const AttentionScoreSums& call) {
   timed("attention", "attention_score_sums", [&] { inner_->attention_score_sums(call); });
 }
 
-void ProfilingBackend::adamw(const AdamW& hyper, const Tensor& value, const Tensor& gradient, const Tensor& first_moment,
-                             const Tensor& second_moment, const Tensor& compute) {
-  timed("optimizer", "adamw", [&] { inner_->adamw(hyper, value, gradient, first_moment, second_moment, compute); });
+void ProfilingBackend::adamw(const AdamW& hyper, std::span<const AdamWParameter> parameters) {
+  timed("optimizer", "adamw", [&] { inner_->adamw(hyper, parameters); });
 }
 
 }  // namespace lexring

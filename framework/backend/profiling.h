@@ -31,9 +31,8 @@ class ProfilingBackend : public Backend {
   void fill(const Tensor& x, double value) override;
   void cast(const Tensor& x, const Tensor& y) override;
   void add(const Tensor& x, const Tensor& y) override;
-  double sum_of_squares(const Tensor& x) override;
-  void pack(const Columns& columns, const Tensor& y) override;
-  void unpack(const Tensor& x, const Columns& columns) override;
+  double sum_of_squares(std::span<const Tensor> x) override;
+  void copy(const Columns& x, const Columns& y) override;
   void embedding(const Tensor& index, const Tensor& table, const Tensor& x, Write write) override;
   void embedding_backward(const Tensor& index, const Tensor& dx, const Tensor& dtable) override;
   void linear(const Tensor& x, const Tensor& w, const Tensor& b, const Tensor& y) override;
@@ -54,8 +53,7 @@ class ProfilingBackend : public Backend {
   void attention_backward(const AttentionBackward& call) override;
   void attention_merge(const AttentionState& from, const AttentionState& into) override;
   void attention_score_sums(const AttentionScoreSums& call) override;
-  void adamw(const AdamW& hyper, const Tensor& value, const Tensor& gradient, const Tensor& first_moment, const Tensor& second_moment,
-             const Tensor& compute) override;
+  void adamw(const AdamW& hyper, std::span<const AdamWParameter> parameters) override;
 
  private:
   template <class F>

@@ -4,9 +4,9 @@
 
 namespace lexring {
 
-std::int64_t loss_chunk_rows(std::int64_t vocab, Dtype master) {
-  constexpr std::int64_t bytes = 4 << 20;
-  constexpr std::int64_t least = 128;
+std::int64_t loss_chunk_rows(std::int64_t vocab, Dtype master, DeviceType device) {
+  const bool cpu = device == DeviceType::cpu;
+  const std::int64_t bytes = cpu ? 4 << 20 : 512 << 20, least = cpu ? 128 : 1024;
   const std::int64_t rows = bytes / std::max<std::int64_t>(vocab * static_cast<std::int64_t>(size_of(master)), 1);
   return std::max(rows / least * least, least);
 }
@@ -22,7 +22,7 @@ Tensor linear_cross_entropy(Tape& tape, const Var& h, const Weight& weight, cons
   const std::int64_t rows = input.dim(0);
   const std::int64_t vocab = w.dim(0);
   const Dtype master = weight.gradient.dtype();
-  const std::int64_t largest = std::min(loss_chunk_rows(vocab, master), rows);
+  const std::int64_t largest = std::min(loss_chunk_rows(vocab, master, runtime.device().type), rows);
   Tensor nll(runtime, {rows}, master);
   const Tensor logits(runtime, {largest, vocab}, master);
   const Tensor dlogits = tape.recording() ? Tensor(runtime, {largest, vocab}, input.dtype()) : Tensor();

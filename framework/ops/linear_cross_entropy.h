@@ -6,8 +6,9 @@
 
 namespace lexring {
 
-/// Rows per chunk: logits of about 4 MiB, at least 128 rows so that products stay efficient.
-std::int64_t loss_chunk_rows(std::int64_t vocab, Dtype master);
+/// Rows per chunk. A CPU's logits stay in its caches: about 4 MiB, at least 128 rows so that products stay efficient. On a GPU a chunk is long enough
+/// that the products outweigh reading and writing dW once per chunk: 512 MiB, at least 1,024 rows.
+std::int64_t loss_chunk_rows(std::int64_t vocab, Dtype master, DeviceType device);
 
 /// nll [N] master: logsumexp(h W^T) - (h W^T)[target], 0 where target < 0. h [N, D] and W [V, D] working, targets [N] i32 below V.
 ///

@@ -26,19 +26,19 @@ AdamWOptimizer::AdamWOptimizer(Backend& backend, std::vector<Parameter> paramete
 
 void AdamWOptimizer::step(double lr, double gradient_scale) {
   ++steps_;
+  std::vector<AdamWParameter> calls;
+  calls.reserve(moments_.size());
   for (std::size_t i = 0; i < moments_.size(); ++i) {
     const Parameter& parameter = parameters_[i];
-    const AdamW call{.lr = lr,
-                     .beta1 = hyper_.beta1,
-                     .beta2 = hyper_.beta2,
-                     .eps = hyper_.eps,
-                     .weight_decay = parameter.decays() ? hyper_.weight_decay : 0.0,
-                     .step = steps_,
-                     .gradient_scale = gradient_scale};
     const bool copies = parameter.compute.defined() && parameter.compute.raw() != parameter.value.raw();
-    backend_->adamw(call, parameter.value, parameter.gradient, moments_[i].first, moments_[i].second,
-                    copies ? parameter.compute : Tensor());
+    calls.push_back({.value = parameter.value,
+                     .gradient = parameter.gradient,
+                     .first_moment = moments_[i].first,
+                     .second_moment = moments_[i].second,
+                     .compute = copies ? parameter.compute : Tensor(),
+                     .weight_decay = parameter.decays() ? hyper_.weight_decay : 0.0});
   }
+  backend_->adamw({.lr = lr, .beta1 = hyper_.beta1, .beta2 = hyper_.beta2, .eps = hyper_.eps, .step = steps_, .gradient_scale = gradient_scale}, calls);
 }
 
 }  // namespace lexring

@@ -45,4 +45,9 @@ Tensor Tensor::reshape(Shape shape) const {
   return view;
 }
 
+void require_same_columns(const Columns& x, const Columns& y) {
+  require(x.rows() == y.rows() && x.width == y.width && x.dtype() == y.dtype(), "columns [{}, {}] {} do not fit columns [{}, {}] {}", x.rows(), x.width,
+          name_of(x.dtype()), y.rows(), y.width, name_of(y.dtype()));
+}
+
 }  // namespace lexring

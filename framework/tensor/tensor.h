@@ -93,4 +93,7 @@ struct Columns {
   T* data() const { return matrix.data<T>() + first; }
 };
 
+/// Throws Error unless both have the same rows, width and dtype.
+void require_same_columns(const Columns& x, const Columns& y);
+
 }  // namespace lexring

@@ -38,7 +38,8 @@ tokens_per_second and seconds_per_step are of the median step, over all ranks; g
 12 x width per visible pair and layer; peak_mib is the process's largest resident memory, start_mib what it held before the model was built,
 both of rank 0. Per step, means over ranks: seconds_communicating with transfers under way, seconds_exposed waited for them, seconds_computing
 the rest; under "communication", for each purpose, bytes sent by a rank (and by the busiest), beside what the formula says (jobs/traffic.h). Under
-"memory", MiB of rank 0: what tensors were for when they held most, and what peak_mib has beside them.
+"memory", MiB of rank 0: what tensors were for when they held most (tensors_peak_mib: all of them; of a GPU, in its memory), and what peak_mib has
+beside them. mfu: gflops, in this convention, over --ceiling times the ranks.
 )";
 
 /// Samples of a step: the same on every rank of a replica, and on every mesh.
@@ -170,13 +171,15 @@ class Steps {
   void run(std::int64_t step) {
     const double scale = 1.0 / static_cast<double>(options_.train.batch * options_.train.length);
     flops_ = loss_ = 0;
+    std::vector<LossResult> losses;
     data_.begin_step();
     for (const SampleRange& range : ranges_) {
       const ModelBatch batch = random_batch(options_, range, step);
       const auto which = &range == &ranges_.back() ? DataParallel::MicroBatch::last : DataParallel::MicroBatch::more_to_come;
-      loss_ += model_.train_step(batch, scale, data_.reached(which)).nll_sum * scale;
+      losses.push_back(model_.train_step(batch, scale, data_.reached(which)));
       flops_ += model_.step_flops(batch);
     }
+    for (const LossResult& loss : losses) loss_ += loss.nll_sum() * scale;
     data_.step(options_.optimizer.lr, clip_scale(data_.finish_gradients(), options_.optimizer.clip));
     model_.backend().runtime().synchronise();
   }
@@ -214,9 +217,11 @@ class Steps {
 
 int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Communicator>& world) {
   std::int64_t steps = 8, warmup = 2;
+  double ceiling = 0;
   bool profile = false;
   const std::vector<Key> extra = {{"steps", &steps, "measured steps", "steps"},
                                   {"warmup", &warmup, "steps before them, which allocate and compile kernels", "steps"},
+                                  {"ceiling", &ceiling, "> 0: what a large matrix product reaches on one such device; adds mfu", "TFLOP/s"},
                                   {"profile", &profile, "print a table of the time per part and kernel", "", "", {}, true}};
   const bool first = world->rank() == 0;
   if (asks_help(args)) {
@@ -232,12 +237,12 @@ int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   if (o.model.vocab == 0) o.model.vocab = 256;
   check(o.model);
   world->set_patience(static_cast<double>(o.watchdog_seconds));
-  const RunMesh run = make_run_mesh(world, o.mesh, o.sequence, o.model, work_shape(o, world->size()));
+  const RunDevice device = open_device(o.device, o.train.precision, world);
+  const RunMesh run = make_run_mesh(device.world, o.mesh, o.sequence, o.model, work_shape(o, world->size()));
   if (first && world->size() > 1) fmt::print(stderr, "{}\n", run.description);
 
-  const auto device = make_backend(o.device);
-  ProfilingBackend profiling(*device);
-  Backend& backend = profile ? static_cast<Backend&>(profiling) : *device;
+  ProfilingBackend profiling(*device.backend);
+  Backend& backend = profile ? static_cast<Backend&>(profiling) : *device.backend;
   const double start_mib = resident_memory_mib();
   Steps training(o, run.context, backend);
   std::optional<TrafficMeter> meter;
@@ -265,7 +270,7 @@ int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   if (profile) print_memory(shares);
   double busy = 0, waited = 0;
   for (const Line& line : lines) busy += line.busy, waited += line.waited;
-  const Json line = {{"tokens_per_second", round_to(static_cast<double>(o.train.batch * o.train.length) / median, 10)},
+  Json line = {{"tokens_per_second", round_to(static_cast<double>(o.train.batch * o.train.length) / median, 10)},
                      {"gflops", round_to(flops / median / 1e9, 10)},
                      {"peak_mib", round_to(peak_memory_mib(), 10)},
                      {"start_mib", round_to(start_mib, 10)},
@@ -282,7 +287,9 @@ int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Co
                      {"length", o.train.length},
                      {"batch", o.train.batch},
                      {"communication", to_json(lines)},
+                     {"tensors_peak_mib", round_to(static_cast<double>(backend.runtime().memory().peak) / (1 << 20), 10)},
                      {"memory", to_json(shares)}};
+  if (ceiling > 0) line["mfu"] = round_to(flops / median / (ceiling * 1e12 * world->size()), 1e4);
   fmt::print("{}\n", line.dump());
   return 0;
 }

@@ -55,7 +55,7 @@ struct Arguments {
          {"attention.block", &block, "of the blockwise pattern", "tokens", "the checkpoint's"},
          {"attention.window", &window, "of the window patterns", "tokens", "the checkpoint's, or train.length"},
          {"attention.sinks", &sinks, "of the sink_window pattern", "tokens", "the checkpoint's, or 4"},
-         {"train.precision", &precision, "working precision", "", "that of the training", {"bf16", "fp32", "fp64"}},
+         {"train.precision", &precision, "working precision", "", "that of the training", {"bf16", "tf32", "fp32", "fp64"}},
          {"device", &device, "what computes", "", "", {"auto", "reference", "cpu", "cuda"}}});
     table.add({"watchdog.seconds", &watchdog_seconds,
                "the run ends when a rank waited so long for another, e.g. for its last window; 0: never", "seconds"});
@@ -183,10 +183,9 @@ void measure_all(EvaluationResults& results, const Arguments& args, const Option
 
 /// Attention resolution compares all tokens of a text, so ranks that share sequences elsewhere take texts of their own here. Collective.
 void measure_resolutions(EvaluationResults& results, const Arguments& args, const Options& options, const CheckpointReader& reader,
-                         const std::shared_ptr<Communicator>& world, int tp, const Dataset& dataset) {
-  const Context context(world, make_mesh(world->size(), 0, 1, tp));
-  const auto backend = make_backend(args.device);
-  Transformer model(options.model, runtime_of(options), context, *backend);
+                         const RunDevice& device, int tp, const Dataset& dataset) {
+  const Context context(device.world, make_mesh(device.world->size(), 0, 1, tp));
+  Transformer model(options.model, runtime_of(options), context, *device.backend);
   load_parameters(reader, model);
   const TokenStream stream{results.tokens, args.documents == "mask" ? Documents::mask : Documents::ignore, args.chunk};
   for (const std::int64_t length : args.resolution) {
@@ -240,12 +239,13 @@ int evaluate_command(const std::vector<std::string>& words, const std::shared_pt
                   "attention resolution at {} tokens is impossible; choose --resolution from 2 to {}", length, results.tokens);
   }
   world->set_patience(static_cast<double>(args.watchdog_seconds));
-  const RunMesh mesh = mesh_of(world, args, options);
+  const RunDevice device = open_device(args.device, options.train.precision, world);
+  Backend& backend = *device.backend;
+  const RunMesh mesh = mesh_of(device.world, args, options);
   const Context& context = mesh.context;
   if (first_rank && world->size() > 1) fmt::print(stderr, "{}\n", mesh.description);
   reader.verify(*world);
-  const auto backend = make_backend(args.device);
-  Transformer model(options.model, runtime_of(options), context, *backend);
+  Transformer model(options.model, runtime_of(options), context, backend);
   load_parameters(reader, model);
 
   results.checkpoint = reader.path().string();
@@ -255,7 +255,7 @@ int evaluate_command(const std::vector<std::string>& words, const std::shared_pt
   results.data_source = dataset.source();
   results.data_hash = dataset.content_hash();
   results.model = describe(options.model);
-  results.device = std::string(backend->name());
+  results.device = std::string(backend.name());
   results.precision = options.train.precision;
   results.documents = args.documents;
   results.machine = describe_machine();
@@ -266,7 +266,7 @@ int evaluate_command(const std::vector<std::string>& words, const std::shared_pt
   results.train_length = options.train.length;
   results.lengths = args.lengths;
   measure_all(results, args, options, model, context, dataset);
-  measure_resolutions(results, args, options, reader, world, context.mesh().size(Axis::tp), dataset);
+  measure_resolutions(results, args, options, reader, device, context.mesh().size(Axis::tp), dataset);
   summarise(results);
   if (first_rank) write_all(results, *output, run / "metrics.jsonl");
   return 0;

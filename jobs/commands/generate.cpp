@@ -93,7 +93,7 @@ int generate_command(const std::vector<std::string>& args, const std::shared_ptr
              {"temperature", &temperature, "scores are divided by it; 0: always the likeliest token"},
              {"top-k", &top_k, "draw among this many likeliest tokens; 0: all", "tokens"},
              {"seed", &seed, "of the draws"},
-             {"precision", &precision, "working precision", "", "that of the training", {"bf16", "fp32", "fp64"}},
+             {"precision", &precision, "working precision", "", "that of the training", {"bf16", "tf32", "fp32", "fp64"}},
              {"device", &device, "what computes", "", "", {"auto", "reference", "cpu", "cuda"}}});
   table.add(mesh_keys(mesh));
   if (asks_help(args)) {
@@ -117,10 +117,11 @@ int generate_command(const std::vector<std::string>& args, const std::shared_ptr
   require(options.model.vocab == tokenizer.vocab(),
           "{} has a vocabulary of {}, but the byte tokenizer's is {}; only models of bytes can write text yet", reader.path().string(),
           options.model.vocab, tokenizer.vocab());
-  const auto backend = make_backend(device);
-  const RunMesh run = make_run_mesh(world, mesh, {}, options.model, {});
+  const RunDevice on = open_device(device, options.train.precision, world);
+  Backend& backend = *on.backend;
+  const RunMesh run = make_run_mesh(on.world, mesh, {}, options.model, {});
   const Context& context = run.context;
-  Transformer model(options.model, runtime_of(options), context, *backend);
+  Transformer model(options.model, runtime_of(options), context, backend);
   load_parameters(reader, model);
 
   std::vector<std::uint32_t> encoded;

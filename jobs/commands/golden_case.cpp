@@ -198,7 +198,7 @@ void run(GoldenResult& result, const Hdf5File& file, const std::string& name, co
   AdamWOptimizer optimizer(backend, model.parameters(), AdamWHyper{.beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1});
   for (std::size_t step = 0; step < losses.size(); ++step) {
     model.zero_gradients();
-    std::array<double, 1> nll = {model.train_step(batch, scale).nll_sum};
+    std::array<double, 1> nll = {model.train_step(batch, scale).nll_sum()};
     context.replicas().all_reduce(std::span<double>(nll), Reduce::sum);
     sum_gradients(model, context);
     const double loss = nll[0] * scale;

@@ -63,7 +63,9 @@ int train_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   }
   Options o = parse_options(args);
   world->set_patience(static_cast<double>(o.watchdog_seconds));
-  const RunMesh run = make_run_mesh(world, o.mesh, o.sequence, o.model, work_shape(o, world->size()));
+  const RunDevice device = open_device(o.device, o.train.precision, world);
+  Backend& backend = *device.backend;
+  const RunMesh run = make_run_mesh(device.world, o.mesh, o.sequence, o.model, work_shape(o, world->size()));
   const Context& context = run.context;
   micro_batches(0, o.train.batch, 0, context.mesh().size(Axis::dp), o.train.micro_batch);  // throws where the batch does not divide
   require_usage(!o.data.train.empty(),
@@ -87,12 +89,11 @@ int train_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   require_same(*world, fmt::format("{}\n{}", train.content_hash(), to_ini(o)),
                "configuration or training data; are files and keys the same on all nodes?");
 
-  const auto backend = make_backend(o.device);
-  Trainer trainer(o, context, *backend, train, valid ? &*valid : nullptr);
+  Trainer trainer(o, context, backend, train, valid ? &*valid : nullptr);
   if (checkpoint) trainer.resume(CheckpointReader(*checkpoint));
   if (first) {
     fmt::print(stderr, "{}\n{:.1f} M parameters, {} tokens, {} {}, {}; results in {}\n", run.description,
-               static_cast<double>(trainer.model().parameter_count()) / 1e6, train.tokens(), backend->name(), o.train.precision,
+               static_cast<double>(trainer.model().parameter_count()) / 1e6, train.tokens(), backend.name(), o.train.precision,
                checkpoint ? fmt::format("resumed from {}", checkpoint->string()) : std::string("from the start"), o.checkpoint.directory);
   }
   if (trainer.options().train.minutes == 0 && trainer.step() >= trainer.options().train.steps) {

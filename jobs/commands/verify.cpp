@@ -70,18 +70,19 @@ int verify_command(const std::vector<std::string>& args, const std::shared_ptr<C
   table.parse_arguments(args);
   require_usage(!golden.empty(), "golden is missing; give --golden with a file written by golden.py");
 
-  const Context context(world, verification_mesh(mesh, world->size()));
+  const Mesh cases_mesh = verification_mesh(mesh, world->size());
   ModelRuntime runtime;
   runtime.precision = parse_precision(precision, device == "reference");
   runtime.partition = partition_named(sequence.partition);
   runtime.exchange = exchange_named(sequence.exchange);
 
   const Hdf5File file(golden, Hdf5File::Mode::read);
-  const auto backend = make_backend(device);
+  const RunDevice run = open_device(device, precision, world);
+  const Context context(run.world, cases_mesh);
   std::array<int, 3> counts = {0, 0, 0};
   for (const std::string& name : file.members("/")) {
     if (name.find(only) == std::string::npos || !file.is_group(name)) continue;
-    const GoldenResult result = run_golden_case(file, name, runtime, context, *backend);
+    const GoldenResult result = run_golden_case(file, name, runtime, context, *run.backend);
     ++counts[static_cast<std::size_t>(result.verdict)];
     if (!speaks) continue;
     fmt::print("{:<26} {}\n", name, describe(result));

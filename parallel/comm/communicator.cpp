@@ -13,7 +13,7 @@ std::vector<std::int64_t> even_borders(std::int64_t count, int parts) {
   return borders;
 }
 
-void copy_to_oneself(const std::vector<Outgoing>& outgoing, const std::vector<Incoming>& incoming, int rank) {
+void copy_to_oneself(const std::vector<Outgoing>& outgoing, const std::vector<Incoming>& incoming, int rank, Runtime* device) {
   auto to = incoming.begin();
   for (const Outgoing& part : outgoing) {
     if (part.to != rank) continue;
@@ -21,7 +21,11 @@ void copy_to_oneself(const std::vector<Outgoing>& outgoing, const std::vector<In
     require(to != incoming.end() && to->bytes.size() == part.bytes.size(),
             "an exchange sends {} bytes to its own rank {}, which expects {}", part.bytes.size(), rank,
             to == incoming.end() ? 0 : to->bytes.size());
-    std::copy(part.bytes.begin(), part.bytes.end(), to->bytes.begin());
+    if (device == nullptr) {
+      std::copy(part.bytes.begin(), part.bytes.end(), to->bytes.begin());
+    } else {
+      device->copy(to->bytes.data(), part.bytes.data(), part.bytes.size());
+    }
     ++to;
   }
   to = std::find_if(to, incoming.end(), [&](const Incoming& i) { return i.from == rank; });
@@ -86,6 +90,8 @@ std::unique_ptr<Communicator> Communicator::split(const std::string& name, int c
   const HeldUp held = begin("split");
   return do_split(name, color);
 }
+
+std::unique_ptr<Communicator> Communicator::do_alone(const std::string& name) const { return make_self_communicator(name); }
 
 Pending Communicator::start_reduce_scatter(std::span<std::byte> values, Dtype dtype, std::vector<std::int64_t> borders) {
   check_slices(values, dtype, borders);

@@ -1,10 +1,12 @@
 /// A group of processes and its collectives. Public functions check and record; a private virtual does.
 ///
-/// Every rank of the group calls the same functions in the same order. Memory is the host's here; device memory comes with NCCL. A group of
-/// one returns at once. Errors: a mismatch or a failure of the library throws Error naming operation, group and sequence number.
+/// Every rank of the group calls the same functions in the same order. Blocking calls are about numbers of the host; asynchronous ones
+/// about tensors: memory of the device that the group was made for (comm/device.h; the host's where it was made for none). A group of one
+/// returns at once. Errors: a mismatch or a failure of the library throws Error naming operation, group and sequence number.
 ///
 /// start_X begins X and returns; X advances by itself, all of its stages, while the caller computes, and is done when Pending::wait
-/// returned. Any number may be under way, and be waited for in any order; buffers given must live, and stay untouched, until then. Ranks
+/// returned (on a device: for all work of its runtime that is asked for after that, as it begins after what was asked for before; nobody waits
+/// for the device). Any number may be under way, and be waited for in any order; buffers given must live, and stay untouched, until then. Ranks
 /// that disagree about the bytes of a message get an Error that names group, call, ranks and both sizes (of one that is too long, that more came).
 #pragma once
 
@@ -15,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "framework/device/runtime.h"
 #include "framework/tensor/dtype.h"
 #include "parallel/comm/records.h"
 
@@ -84,6 +87,8 @@ class Communicator {
   void barrier();
   /// Ranks with the same `color` form a group, ordered by their rank here. Collective.
   std::unique_ptr<Communicator> split(const std::string& name, int color);
+  /// This rank as a group, for the same device. Not collective.
+  std::unique_ptr<Communicator> alone(const std::string& name) const { return do_alone(name); }
 
   // ---- asynchronous
 
@@ -111,10 +116,19 @@ class Communicator {
   std::uint64_t sequence() const { return call_.number; }
 
   /// Calls, bytes and held-up time by operation ("start_" left out), since the last reset. Bytes of a call are complete when it is done.
-  std::vector<CommRecord> records() const { return ledger_->records(); }
+  std::vector<CommRecord> records() const {
+    do_settle();
+    return ledger_->records();
+  }
   /// Seconds during which at least one transfer of this group was under way: communicating, whether or not anybody waited.
-  double busy() const { return ledger_->busy(); }
-  void reset_records() { ledger_->reset(); }
+  double busy() const {
+    do_settle();
+    return ledger_->busy();
+  }
+  void reset_records() {
+    do_settle();
+    ledger_->reset();
+  }
 
  protected:
   /// The call that is being begun: the number is in error messages and tells messages of calls under way apart.
@@ -133,7 +147,10 @@ class Communicator {
   virtual Pending do_gather_slices(std::span<std::byte> values, Dtype dtype, std::vector<std::int64_t> borders) = 0;
   virtual Pending do_start_all_reduce(std::span<std::byte> values, Dtype dtype) = 0;
   virtual Pending do_exchange(std::vector<Outgoing> outgoing, std::vector<Incoming> incoming) = 0;
+  virtual std::unique_ptr<Communicator> do_alone(const std::string& name) const;
   virtual void do_set_patience(double /*seconds*/) {}
+  /// Charges what the device has done since it was last asked.
+  virtual void do_settle() const {}
 
   /// A call begins; its caller is held up while the result lives.
   HeldUp begin(const char* operation);
@@ -151,10 +168,11 @@ class Communicator {
 /// Cuts `count` into `parts` nearly equal slices: border r is count * r / parts. [parts + 1]
 std::vector<std::int64_t> even_borders(std::int64_t count, int parts);
 
-/// The parts of an exchange that `rank` sends to itself: the i-th outgoing one into the i-th incoming one.
-void copy_to_oneself(const std::vector<Outgoing>& outgoing, const std::vector<Incoming>& incoming, int rank);
+/// The parts of an exchange that `rank` sends to itself: the i-th outgoing one into the i-th incoming one. `device`: whose memory; nullptr:
+/// the host's.
+void copy_to_oneself(const std::vector<Outgoing>& outgoing, const std::vector<Incoming>& incoming, int rank, Runtime* device = nullptr);
 
 /// A group of one process, without any library.
-std::unique_ptr<Communicator> make_self_communicator(std::string name = "self");
+std::unique_ptr<Communicator> make_self_communicator(std::string name = "self", Runtime* device = nullptr);
 
 }  // namespace lexring

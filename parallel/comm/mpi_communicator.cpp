@@ -62,6 +62,7 @@ MpiCommunicator::MpiCommunicator(std::shared_ptr<MpiGroup> group, std::shared_pt
 }
 
 MpiCommunicator::~MpiCommunicator() {
+  if (!group_) return;
   progress_->alone([&] {
     int finalized = 0;
     MPI_Comm comm = group_->comm;
@@ -72,11 +73,17 @@ MpiCommunicator::~MpiCommunicator() {
 
 // ---- how calls are made
 
-std::shared_ptr<Transfer> MpiCommunicator::transfer(std::unique_ptr<Stage> first, std::unique_ptr<Stage> second) const {
+std::shared_ptr<Transfer> MpiCommunicator::transfer(std::vector<std::unique_ptr<Stage>> stages) const {
   auto made = std::make_shared<Transfer>(group_, call(), Transfer::Kind::payload);
-  made->add(std::move(first));
-  if (second) made->add(std::move(second));
+  for (auto& stage : stages) made->add(std::move(stage));
   return made;
+}
+
+std::shared_ptr<Transfer> MpiCommunicator::transfer(std::unique_ptr<Stage> first, std::unique_ptr<Stage> second) const {
+  std::vector<std::unique_ptr<Stage>> stages;
+  stages.push_back(std::move(first));
+  if (second) stages.push_back(std::move(second));
+  return transfer(std::move(stages));
 }
 
 Pending MpiCommunicator::start(std::shared_ptr<Transfer> transfer) const {

@@ -26,12 +26,17 @@ struct Announcement {
   std::byte payload[room] = {};
 };
 
-class MpiCommunicator final : public Communicator {
+/// Tensors are in host memory; derived groups move those of a device in another way, and inherit what blocks.
+class MpiCommunicator : public Communicator {
  public:
   MpiCommunicator(std::shared_ptr<MpiGroup> group, std::shared_ptr<Progress> progress);
   ~MpiCommunicator() override;
 
- private:
+  const std::shared_ptr<Progress>& progress() const { return progress_; }
+  /// The group, for a communicator of another kind. Nothing may be asked of this one any more.
+  std::shared_ptr<MpiGroup> release() { return std::move(group_); }
+
+ protected:
   void do_all_reduce(std::span<float> values, Reduce op) override;
   void do_all_reduce(std::span<double> values, Reduce op) override;
   void do_all_reduce(std::span<std::int64_t> values, Reduce op) override;
@@ -45,18 +50,23 @@ class MpiCommunicator final : public Communicator {
   Pending do_exchange(std::vector<Outgoing> outgoing, std::vector<Incoming> incoming) override;
   void do_set_patience(double seconds) override { progress_->set_patience(seconds); }
 
+  const MpiGroup& group() const { return *group_; }
+  /// At most Transfer::most_stages.
+  std::shared_ptr<Transfer> transfer(std::vector<std::unique_ptr<Stage>> stages) const;
+  std::shared_ptr<Transfer> transfer(std::unique_ptr<Stage> first, std::unique_ptr<Stage> second = nullptr) const;
+  std::unique_ptr<Stage> reduction_stage(std::span<std::byte> values, std::size_t element, const std::vector<std::int64_t>& borders,
+                                         Fold fold) const;
+
+ private:
   enum class Sizes { equal, may_differ };
   /// Everybody's, by rank, until the next one.
   const std::vector<Announcement>& announce(std::size_t bytes, std::span<const std::byte> payload, Sizes sizes = Sizes::equal);
   void reduce(std::span<std::byte> values, std::size_t element, Fold fold);
 
-  std::shared_ptr<Transfer> transfer(std::unique_ptr<Stage> first, std::unique_ptr<Stage> second = nullptr) const;
-  std::unique_ptr<Stage> reduction_stage(std::span<std::byte> values, std::size_t element, const std::vector<std::int64_t>& borders,
-                                         Fold fold) const;
   Pending start(std::shared_ptr<Transfer> transfer) const;
   void run(const std::shared_ptr<Transfer>& transfer) const;
 
-  std::shared_ptr<const MpiGroup> group_;
+  std::shared_ptr<MpiGroup> group_;
   std::shared_ptr<Progress> progress_;
   std::vector<Announcement> announcements_;
 };

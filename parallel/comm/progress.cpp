@@ -19,11 +19,10 @@ class Pace {
  public:
   void restart() { moved_ = Clock::now(); }
 
-  /// A look that took long copied something, even where no message was completed by it.
-  Nanoseconds after(bool moved, Nanoseconds look, bool somebody_waits) {
+  Nanoseconds after(bool moved, bool somebody_waits) {
     const auto now = Clock::now();
-    if (moved || look > 10us) moved_ = now;
-    if (moved_ == now) return 0us;
+    if (moved) moved_ = now;
+    if (moved) return 0us;
     // A processor that computes is worth more than promptness; one whose owner waits is not.
     const Nanoseconds shortest = somebody_waits ? 20us : 100us;
     return std::clamp<Nanoseconds>((now - moved_) / 8, shortest, 500us);
@@ -88,9 +87,8 @@ void Progress::wait(Transfer& transfer) {
       if (thread_.joinable()) {
         done_.wait(lock);
       } else {
-        const auto before = Clock::now();
         const bool moved = look();
-        done_.wait_for(lock, pace.after(moved, Clock::now() - before, true));
+        done_.wait_for(lock, pace.after(moved, true));
       }
     }
     std::erase_if(waiters_, [&](const Waiter& waiter) { return waiter.transfer == &transfer; });
@@ -103,13 +101,12 @@ void Progress::run() {
   Pace pace;
   Lock lock(mutex_);
   while (!ending_) {
-    if (requests_.empty()) {
-      work_.wait(lock, [&] { return ending_ || !requests_.empty(); });
+    if (idle()) {
+      work_.wait(lock, [&] { return ending_ || !idle(); });
       pace.restart();
     }
-    const auto before = Clock::now();
     const bool moved = look();
-    const auto nap = pace.after(moved, Clock::now() - before, !waiters_.empty());
+    const auto nap = pace.after(moved, !waiters_.empty());
     if (nap > 0ns) {
       news_ = false;
       if (work_.wait_for(lock, nap, [&] { return ending_ || news_; })) pace.restart();
@@ -129,13 +126,44 @@ void Progress::posted(MPI_Request request, Message message) {
   messages_.push_back(std::move(message));
 }
 
-/// One look at all messages. Returns whether any was complete.
+void Progress::gate(Gate gate) {
+  ++gate.transfer->outstanding_;
+  gates_.push_back(std::move(gate));
+}
+
+/// They open in their order, so that one question is enough where the first has not. Returns whether any has.
+bool Progress::look_at_gates() {
+  bool any = false;
+  while (!gates_.empty()) {
+    std::exception_ptr error;
+    try {
+      if (!gates_.front().passed()) break;
+    } catch (...) {
+      error = std::current_exception();
+    }
+    const auto transfer = std::move(gates_.front().transfer);
+    gates_.pop_front();
+    --transfer->outstanding_;
+    transfer->moved_ = Clock::now();
+    if (error)
+      break_off(*transfer, error);
+    else
+      advance(*transfer);
+    any = true;
+  }
+  return any;
+}
+
+/// One look at all messages. Returns whether any moved.
 bool Progress::look() {
-  if (requests_.empty()) return false;
+  const bool opened = !gates_.empty() && look_at_gates();
+  if (requests_.empty()) return opened;
   indices_.resize(requests_.size());
   statuses_.resize(requests_.size());
   int count = 0;
+  const auto before = Clock::now();
   const int status = MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &count, indices_.data(), statuses_.data());
+  const bool copied = Clock::now() - before > 10us;  // parts of messages, even where it completed none
   if (status == MPI_SUCCESS || status == MPI_ERR_IN_STATUS) {
     for (int i = 0; i < count; ++i) {  // more may be posted meanwhile, behind these
       const MPI_Status& its = statuses_[static_cast<std::size_t>(i)];
@@ -153,7 +181,7 @@ bool Progress::look() {
   }
   if (!failed_.empty()) give_up_failed();
   forget_completed();
-  return count > 0;
+  return count > 0 || copied || opened;
 }
 
 void Progress::completed(std::size_t at, const MPI_Status& status, int error) {
@@ -254,10 +282,49 @@ void Progress::forget_completed() {
   messages_.erase(messages_.begin() + static_cast<std::ptrdiff_t>(kept), messages_.end());
 }
 
+void Progress::watch(WatchedCalls& calls) {
+  alone([&] { watched_.push_back(&calls); });
+}
+
+void Progress::unwatch(WatchedCalls& calls) {
+  alone([&] { std::erase(watched_, &calls); });
+}
+
+void Progress::began(LastCall call) {
+  alone([&] { last_ = std::move(call); });
+}
+
+LastCall Progress::last_call() const {
+  for (WatchedCalls* calls : watched_) {
+    if (auto behind = calls->behind()) return *behind;
+  }
+  return last_;
+}
+
+std::string Progress::failure() const {
+  std::string failure;
+  for (WatchedCalls* calls : watched_) {
+    if (failure.empty()) failure = calls->failure();
+  }
+  return failure;
+}
+
+/// Of several the one that has been held up longest.
 std::optional<HeldUpCall> Progress::held_up() const {
+  std::optional<HeldUpCall> longest = waiter_held_up();
+  for (WatchedCalls* calls : watched_) {
+    auto call = calls->held_up();
+    if (call && (!longest || call->seconds > longest->seconds)) longest = std::move(call);
+  }
+  return longest;
+}
+
+std::optional<HeldUpCall> Progress::waiter_held_up() const {
   if (waiters_.empty()) return std::nullopt;
   const Waiter& waiter = waiters_.front();
   const Transfer& transfer = *waiter.transfer;
+  // Who waits for its own device is held up by nobody.
+  if (std::any_of(gates_.begin(), gates_.end(), [&](const Gate& gate) { return gate.transfer.get() == &transfer; })) return std::nullopt;
   const double seconds = std::chrono::duration<double>(Clock::now() - std::max(waiter.since, transfer.moved_)).count();
   HeldUpCall call{&transfer, transfer.group().name, transfer.call().operation, transfer.call().number, transfer.bytes_, seconds, {}};
   for (const Direction direction : {Direction::receive, Direction::send}) {

@@ -8,6 +8,8 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -23,7 +25,7 @@ namespace lexring {
 
 /// What a rank that is held up waits for.
 struct HeldUpCall {
-  const Transfer* transfer = nullptr;  ///< tells one from the next; not to be followed
+  const void* identity = nullptr;  ///< tells one from the next; not to be followed
   std::string group;
   std::string operation;
   std::uint64_t number = 0;
@@ -37,6 +39,17 @@ struct LastCall {
   std::string group;
   std::string operation;
   std::uint64_t number = 0;
+};
+
+/// Calls under way that are not messages of MPI, for the watchdog. Asked by other threads, under Progress's lock.
+class WatchedCalls {
+ public:
+  virtual ~WatchedCalls() = default;
+  virtual std::optional<HeldUpCall> held_up() = 0;
+  /// The last call that the device has come to, where it has not come to the last one begun.
+  virtual std::optional<LastCall> behind() = 0;
+  /// What the library says has failed; empty: nothing.
+  virtual std::string failure() = 0;
 };
 
 class Progress {
@@ -76,7 +89,14 @@ class Progress {
 
   /// Under the lock (alone, alone_within).
   std::optional<HeldUpCall> held_up() const;
-  const LastCall& last_call() const { return last_; }
+  LastCall last_call() const;
+  std::string failure() const;
+
+  /// From now on the watchdog sees these too.
+  void watch(WatchedCalls& calls);
+  void unwatch(WatchedCalls& calls);
+  /// A call that is not a transfer begins.
+  void began(LastCall call);
 
   StagingPool& staging() { return staging_; }
 
@@ -95,6 +115,11 @@ class Progress {
     std::size_t id;
   };
   void posted(MPI_Request request, Message message);
+  struct Gate {
+    std::shared_ptr<Transfer> transfer;
+    std::function<bool()> passed;
+  };
+  void gate(Gate gate);
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -107,6 +132,8 @@ class Progress {
   Lock take_turn();
   void run();
   bool look();
+  bool look_at_gates();
+  bool idle() const { return requests_.empty() && gates_.empty(); }
   void completed(std::size_t at, const MPI_Status& status, int error);
   void check(const Message& message, const MPI_Status& status, int error) const;
   void advance(Transfer& transfer);
@@ -114,6 +141,7 @@ class Progress {
   void break_off(Transfer& transfer, std::exception_ptr error);
   void give_up_failed();
   void forget_completed();
+  std::optional<HeldUpCall> waiter_held_up() const;
 
   StagingPool staging_;
   std::mutex mutex_;              ///< who holds it may call MPI
@@ -126,9 +154,11 @@ class Progress {
   std::vector<Message> messages_;  ///< of the requests, at the same places
   std::vector<int> indices_;
   std::vector<MPI_Status> statuses_;
+  std::deque<Gate> gates_;
   std::vector<std::shared_ptr<Transfer>> failed_;  ///< with messages under way
   std::vector<Waiter> waiters_;
   LastCall last_;
+  std::vector<WatchedCalls*> watched_;
   std::atomic<double> patience_ = 0;
   std::thread thread_;
 };

@@ -32,6 +32,11 @@ void CommLedger::transfer_ended() {
   if (--under_way_ == 0) busy_ += std::chrono::duration<double>(Clock::now() - busy_since_).count();
 }
 
+void CommLedger::was_busy(double seconds) {
+  const std::scoped_lock lock(mutex_);
+  busy_ += seconds;
+}
+
 std::vector<CommRecord> CommLedger::records() const {
   const std::scoped_lock lock(mutex_);
   std::vector<CommRecord> used;

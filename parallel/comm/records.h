@@ -33,6 +33,8 @@ class CommLedger {
   void held_up(const CommCall& call, double seconds);
   void transfer_began();
   void transfer_ended();
+  /// The same of a transfer that somebody else has timed, and that no other of the group overlapped.
+  void was_busy(double seconds);
 
   std::vector<CommRecord> records() const;
   /// Seconds during which at least one transfer of the group was under way.

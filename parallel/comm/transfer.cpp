@@ -11,9 +11,8 @@ namespace {
 // the size of a message that both of them know of, and counts fit an int.
 constexpr std::size_t longest_message = std::size_t{1} << 30;
 
-constexpr int most_stages = 4;
 constexpr int announcement_tag = 0;
-constexpr int numbered_calls = 32767 / most_stages;  // the least upper bound of tags that MPI promises
+constexpr int numbered_calls = 32767 / Transfer::most_stages;  // the least upper bound of tags that MPI promises
 
 }  // namespace
 
@@ -41,6 +40,8 @@ void Transfer::receive(int from, std::span<std::byte> bytes, std::size_t id) {
     progress_->posted(request, {shared_from_this(), Progress::Direction::receive, from, message.size(), id});
   }
 }
+
+void Transfer::until(std::function<bool()> passed) { progress_->gate({shared_from_this(), std::move(passed)}); }
 
 void ExchangeStage::begin(Transfer& transfer) {
   const int rank = transfer.group().rank;

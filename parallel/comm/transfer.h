@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstddef>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -44,6 +45,8 @@ class Transfer : public std::enable_shared_from_this<Transfer> {
   /// Announcements are told apart from other messages, so that ranks in different calls still hear each other.
   enum class Kind { announcement, payload };
 
+  static constexpr int most_stages = 4;
+
   Transfer(std::shared_ptr<const MpiGroup> group, CommCall call, Kind kind) : group_(std::move(group)), call_(call), kind_(kind) {}
   void add(std::unique_ptr<Stage> stage) { stages_.push_back(std::move(stage)); }
 
@@ -53,6 +56,9 @@ class Transfer : public std::enable_shared_from_this<Transfer> {
   void send(int to, std::span<const std::byte> bytes);
   /// Anything but exactly bytes.size() bytes from `from` is an error.
   void receive(int from, std::span<std::byte> bytes, std::size_t id = 0);
+  /// The stage does not end before `passed`, which is asked again and again once all that was waited for so before, by any transfer, has passed. For
+  /// what this process waits for beside messages, which comes about in its order: work of one stream.
+  void until(std::function<bool()> passed);
 
   // ---- for everybody
 
@@ -73,7 +79,7 @@ class Transfer : public std::enable_shared_from_this<Transfer> {
   // Progress's, under its lock.
   Progress* progress_ = nullptr;
   std::size_t next_stage_ = 0;
-  std::size_t outstanding_ = 0;  ///< messages
+  std::size_t outstanding_ = 0;  ///< messages, and what is waited for beside them
   std::size_t bytes_ = 0;        ///< of the messages posted so far, both ways
   Clock::time_point moved_;      ///< when a message was last completed
   std::exception_ptr error_;

@@ -16,10 +16,12 @@ namespace {
 using namespace std::chrono_literals;
 using Seconds = std::chrono::duration<double>;
 
+constexpr Seconds others_first = 3s;  // a rank that fails unwinds, then speaks
+
 RankState state_of(const Progress& progress) {
   if (const auto call = progress.held_up())
     return {true, call->group, call->operation, call->number, call->bytes, call->seconds, call->peers};
-  const LastCall& last = progress.last_call();
+  const LastCall last = progress.last_call();
   return {false, last.group, last.operation, last.number, 0, 0, {}};
 }
 
@@ -58,6 +60,14 @@ class Watchdog::Thread {
   }
 
   void run() {
+    try {
+      watch();
+    } catch (const std::exception& error) {
+      end_run(fmt::format("cannot be watched any more: {}", error.what()));
+    }
+  }
+
+  void watch() {
     while (rest(Seconds(seconds_ > 0 ? std::min(0.1, seconds_ / 20) : 0.1))) {
       seconds_ = session_->state().progress->patience();
       answer_time_ = std::clamp(seconds_ / 8, 0.25, 5.0);
@@ -68,7 +78,12 @@ class Watchdog::Thread {
         speak(fmt::format("a call of this rank into MPI has not returned for {:.1f} s; its last one was {} {} of group {}", seconds_,
                           last_.operation, last_.number, last_.group));
       }
-      session_->state().progress->alone_within(1ms, [&] { last_ = session_->state().progress->last_call(); });
+      std::string failure;
+      session_->state().progress->alone_within(1ms, [&] {
+        last_ = session_->state().progress->last_call();
+        failure = session_->state().progress->failure();
+      });
+      if (!failure.empty()) speak_after_others(failure);
       // Asks before the time is over, so that it can speak when it is.
       if (seconds_ <= 0) continue;
       if (const auto call = stuck(std::max(seconds_ - 2 * answer_time_, seconds_ / 2))) judge(*call);
@@ -81,22 +96,40 @@ class Watchdog::Thread {
     const auto patience = std::chrono::duration_cast<std::chrono::milliseconds>(Seconds(answer_time_));
     const Diagnosis diagnosis = diagnose(rank, own, [&](const std::vector<int>& ranks) { return channel_.ask(ranks, patience); });
     // Who waits directly for the culprit speaks first, of several the lowest rank; the others hear of it and are silent.
-    const double turn = seconds_ + 0.3 * std::min(diagnosis.distance - 1, 5) + std::min(0.05 * rank, 1.0);
+    const double turn = seconds_ + 0.3 * std::min(diagnosis.distance - 1, 5) + place_of(rank);
     for (double waited = 0; waited < turn;) {
       if (!rest(20ms)) return;
       channel_.serve();
       if (channel_.claimed()) return;
       const auto now = stuck(0);
-      if (!now || now->transfer != call.transfer || now->number != call.number || now->seconds < waited) return;  // it moved
+      if (!now || now->identity != call.identity || now->number != call.number || now->seconds < waited) return;  // it moved
       waited = now->seconds;
     }
     channel_.claim();
     if (!channel_.claimed()) speak(diagnosis.message);
   }
 
+  /// Seconds: of ranks that would speak at the same time, the lowest is the first.
+  static double place_of(int rank) { return std::min(0.05 * rank, 1.0); }
+
+  /// What failed here may come of another rank's end; that rank knows why it ended.
+  void speak_after_others(const std::string& failure) {
+    const auto turn = Clock::now() + others_first + Seconds(place_of(session_->world()->rank()));
+    while (Clock::now() < turn) {
+      if (!rest(20ms)) return;
+      channel_.serve();
+      if (channel_.claimed()) return;
+    }
+    channel_.claim();
+    if (!channel_.claimed()) end_run(failure);
+  }
+
   void speak(const std::string& message) {
-    fmt::print(stderr, "lexring: rank {} {}. The run ends, because --watchdog.seconds is {}\n", session_->world()->rank(), message,
-               seconds_);
+    end_run(fmt::format("{}. The run ends, because --watchdog.seconds is {}", message, seconds_));
+  }
+
+  void end_run(const std::string& message) {
+    fmt::print(stderr, "lexring: rank {} {}\n", session_->world()->rank(), message);
     std::fflush(stderr);
     session_->end_all(1);
   }

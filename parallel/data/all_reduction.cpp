@@ -11,7 +11,6 @@ class AllReduction final : public GradientReduction {
       : backend_(&backend), replicas_(&replicas), gradients_(gradients), stretches_(stretches) {}
 
   void reached(std::size_t section) override {
-    backend_->runtime().synchronise();
     for (; next_ < stretches_.size() && stretches_[next_].section <= section; ++next_) {
       if (under_way_.size() == most_under_way) wait_for_oldest();
       const Tensor stretch = gradients_.slice(stretches_[next_].first, stretches_[next_].count);

@@ -86,12 +86,12 @@ double DataParallel::finish_gradients() {
   if (reduction_) reduction_->finish();
   replicated_.sum(optimizer_.parameters());
   // Each rank counts what it owns: a P-th of the work, and every element once.
-  std::array<double, 1> sum = {0};
+  std::vector<Tensor> counted;
   for (std::size_t i = 0; i < shares_.size(); ++i) {
     const Parameter rows = own(i);
-    if (rows.copy > 0) continue;  // another rank of tp counts it
-    sum[0] += backend_->sum_of_squares(rows.gradient);
+    if (rows.copy == 0) counted.push_back(rows.gradient);  // else another rank of tp counts it
   }
+  std::array<double, 1> sum = {backend_->sum_of_squares(counted)};
   context_->world().all_reduce(std::span<double>(sum), Reduce::sum);
   return std::sqrt(sum[0]);
 }

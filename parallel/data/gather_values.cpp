@@ -46,13 +46,11 @@ void gather_values(Backend& backend, Communicator& replicas, const std::vector<P
       const Tensor from = read(bucket.rows[i].share);
       runtime.copy(message.rows[i].raw(), from.raw(), from.bytes());
     }
-    runtime.synchronise();
     if (under_way.size() == most_under_way) take_oldest();
     Pending all = replicas.start_all_gather({message.memory.raw(), message.memory.bytes()}, moved, message.borders);
     under_way.push_back({std::move(message), &bucket, std::move(all)});
   }
   while (!under_way.empty()) take_oldest();
-  runtime.synchronise();
 }
 
 }  // namespace lexring

@@ -14,7 +14,6 @@ class ScatteringReduction final : public GradientReduction {
   }
 
   void reached(std::size_t section) override {
-    backend_->runtime().synchronise();
     if (section == 0 && next_ == buckets_.size()) next_ = 0;  // the next micro-batch
     for (; next_ < buckets_.size(); ++next_) {
       pack(buckets_[next_], section);
@@ -54,7 +53,6 @@ class ScatteringReduction final : public GradientReduction {
       backend_->runtime().copy(open_.rows[i].raw(), gradient.raw(), gradient.bytes());
       if (after_ == AfterSending::clear) backend_->fill(gradient, 0.0);
     }
-    backend_->runtime().synchronise();
   }
 
   void take_oldest() {

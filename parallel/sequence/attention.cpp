@@ -89,12 +89,12 @@ class ForwardPass {
     std::vector<std::vector<Block>> held(static_cast<std::size_t>(schedule.lanes));  // of the last step of each lane
     const auto lane = [&](int step) -> std::vector<Block>& { return held[static_cast<std::size_t>(step % schedule.lanes)]; };
     KeyStep keys;
-    if (steps > 0) keys = start_keys(ring_, schedule, 0, own, {});
+    if (steps > 0) keys = start_keys(backend_, ring_, schedule, 0, own, {});
     attend(own_side(tables_, qkv_));
     for (int step = 0; step < steps; ++step) {
       keys.messages.wait();
       lane(step) = std::move(keys.arriving);
-      if (step + 1 < steps) keys = start_keys(ring_, schedule, step + 1, own, lane(step + 1));
+      if (step + 1 < steps) keys = start_keys(backend_, ring_, schedule, step + 1, own, lane(step + 1));
       for (const Block& block : lane(step)) {
         if (block.stop().used) attend(side_of(tables_, block));
       }
@@ -180,13 +180,13 @@ class BackwardPass {
     std::vector<GradientStep> gradients(lanes);
     const auto lane = [&](int step) { return static_cast<std::size_t>(step) % lanes; };
     backend_.fill(own_, 0.0);
-    KeyStep keys = start_keys(ring_, schedule, 0, own, {});
+    KeyStep keys = start_keys(backend_, ring_, schedule, 0, own, {});
     for (const RowSet& rows : own_keys_.later) differentiate_own(own, rows);  // few queries see these; what most of them see is kept for the end
     for (int step = 0; step < steps; ++step) {
       keys.messages.wait();
       std::vector<Block>& here = held[lane(step)];
       here = std::move(keys.arriving);
-      if (step + 1 < steps) keys = start_keys(ring_, schedule, step + 1, own, held[lane(step + 1)]);
+      if (step + 1 < steps) keys = start_keys(backend_, ring_, schedule, step + 1, own, held[lane(step + 1)]);
       for (Block& block : here) {
         const MemoryPurpose purpose("ring: gradients of keys");
         block.gradients = gradients_of(block.keys.rows());
@@ -197,7 +197,7 @@ class BackwardPass {
         }
       }
       collect(gradients[lane(step)], here);
-      gradients[lane(step)] = start_gradients(ring_, schedule, step, here, own_);
+      gradients[lane(step)] = start_gradients(backend_, ring_, schedule, step, here, own_);
     }
     held.clear();
     keys = {};
@@ -242,7 +242,7 @@ class BackwardPass {
   void differentiate_own(const Columns& own, const RowSet& rows) {
     const MemoryPurpose purpose("attention: a part of the own keys");
     const Tensor gradients = gradients_of(count(rows));
-    differentiate(side_of(tables_, ring_.rank(), rows, pack_rows(own, rows)), gradients);
+    differentiate(side_of(tables_, ring_.rank(), rows, pack_rows(backend_, own, rows)), gradients);
     add_rows(backend_, gradients, rows, own_);
   }
 
@@ -263,7 +263,7 @@ class BackwardPass {
       rounded = Tensor(backend_.runtime(), own_.shape(), qkv_.dtype());
       backend_.cast(own_, rounded);
     }
-    copy_columns(rounded, {dqkv_, own.first, own.width});
+    backend_.copy(rounded, {dqkv_, own.first, own.width});
   }
 
   Backend& backend_;

@@ -53,7 +53,7 @@ Tensor HeadExchange::gather_rows(Backend& backend, const Tensor& x, const Column
     const Tensor part(backend.runtime(), {rows, width}, x.dtype());
     std::int64_t at = 0;
     for (const ColumnSpan& span : columns[static_cast<std::size_t>(r)]) {
-      copy_columns({x, span.first, span.width}, {part, at, span.width});
+      backend.copy({x, span.first, span.width}, {part, at, span.width});
       at += span.width;
     }
     messages.send(r, part);
@@ -85,17 +85,17 @@ Tensor HeadExchange::gather_columns(Backend& backend, const Tensor& x, const Col
       std::size_t next = r + 1;
       while (next < parts.size() && columns[next][piece] == span) ++next;
       if (next == r + 1) {
-        copy_columns({parts[r], at, span.width}, {result, span.first, span.width});
+        backend.copy({parts[r], at, span.width}, {result, span.first, span.width});
       } else {  // copies of one key head
         const Tensor sum(backend.runtime(), {rows, span.width}, x.dtype() == Dtype::f64 ? Dtype::f64 : Dtype::f32),
             rounded(backend.runtime(), sum.shape(), x.dtype());
         backend.fill(sum, 0.0);
         for (; r < next; ++r) {
-          copy_columns({parts[r], at, span.width}, rounded);
+          backend.copy({parts[r], at, span.width}, rounded);
           backend.add(rounded, sum);
         }
         backend.cast(sum, rounded);
-        copy_columns(rounded, {result, span.first, span.width});
+        backend.copy(rounded, {result, span.first, span.width});
       }
       r = next;
     }

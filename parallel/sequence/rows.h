@@ -1,4 +1,4 @@
-/// Rows of a matrix gathered for a message, and put back. Host memory (device memory comes with its communicator).
+/// Rows of a matrix gathered for a message, and put back.
 #pragma once
 
 #include "framework/backend/backend.h"
@@ -7,9 +7,7 @@
 namespace lexring {
 
 /// The columns of the rows, [count(rows), width]. Shares storage where nothing has to move: all columns of adjacent rows.
-Tensor pack_rows(const Columns& from, const RowSet& rows);
-/// All rows of `from` [N, width] into `to` [N, width]; same dtype, no common storage.
-void copy_columns(const Columns& from, const Columns& to);
+Tensor pack_rows(Backend& backend, const Columns& from, const RowSet& rows);
 /// into[rows] += from, [count(rows), width] and [.., width].
 void add_rows(Backend& backend, const Tensor& from, const RowSet& rows, const Tensor& into);
 

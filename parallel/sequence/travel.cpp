@@ -18,8 +18,8 @@ void for_each_hop(const Schedule& schedule, int step, F&& f) {
 
 }  // namespace
 
-void Messages::send(int to, const Columns& buffer, const RowSet& whole, const RowSet& part) {
-  send(to, pack_rows(buffer, places_within(whole, part)));
+void Messages::send(Backend& backend, int to, const Columns& buffer, const RowSet& whole, const RowSet& part) {
+  send(to, pack_rows(backend, buffer, places_within(whole, part)));
 }
 
 void Messages::send(int to, const Tensor& rows) {
@@ -31,7 +31,7 @@ void Messages::receive(int from, const Tensor& buffer) { incoming_.push_back({fr
 
 void Messages::start(Communicator& ring) { pending_ = ring.start_exchange(std::move(outgoing_), std::move(incoming_)); }
 
-KeyStep start_keys(Communicator& ring, const Schedule& schedule, int step, const Columns& own, const std::vector<Block>& before) {
+KeyStep start_keys(Backend& backend, Communicator& ring, const Schedule& schedule, int step, const Columns& own, const std::vector<Block>& before) {
   const MemoryPurpose purpose("ring: keys");
   KeyStep keys;
   auto held = before.begin();
@@ -39,10 +39,10 @@ KeyStep start_keys(Communicator& ring, const Schedule& schedule, int step, const
     const Stop& stop = route.stops[hop];
     if (route.holder(hop) == ring.rank()) {
       if (hop == 0) {
-        keys.messages.send(stop.place, own, row_set({{0, own.rows()}}), stop.rows);
+        keys.messages.send(backend, stop.place, own, row_set({{0, own.rows()}}), stop.rows);
       } else {
         while (held->route != &route) ++held;
-        keys.messages.send(stop.place, held->keys, held->stop().rows, stop.rows);
+        keys.messages.send(backend, stop.place, held->keys, held->stop().rows, stop.rows);
       }
     }
     if (stop.place == ring.rank()) {
@@ -54,7 +54,7 @@ KeyStep start_keys(Communicator& ring, const Schedule& schedule, int step, const
   return keys;
 }
 
-GradientStep start_gradients(Communicator& ring, const Schedule& schedule, int step, const std::vector<Block>& done, const Tensor& own) {
+GradientStep start_gradients(Backend& backend, Communicator& ring, const Schedule& schedule, int step, const std::vector<Block>& done, const Tensor& own) {
   const MemoryPurpose purpose("ring: gradients of keys");
   GradientStep gradients;
   auto block = done.begin();
@@ -64,8 +64,8 @@ GradientStep start_gradients(Communicator& ring, const Schedule& schedule, int s
     const RowSet home = onward == nullptr ? stop.rows : subtract(stop.rows, onward->rows);
     if (stop.place == ring.rank()) {
       while (block->route != &route) ++block;
-      if (onward != nullptr) gradients.messages.send(onward->place, block->gradients, stop.rows, onward->rows);
-      if (!home.empty()) gradients.messages.send(route.source, block->gradients, stop.rows, home);
+      if (onward != nullptr) gradients.messages.send(backend, onward->place, block->gradients, stop.rows, onward->rows);
+      if (!home.empty()) gradients.messages.send(backend, route.source, block->gradients, stop.rows, home);
     }
     const auto expect = [&](const RowSet& rows) {
       Tensor buffer(own.runtime(), {count(rows), own.row_elements()}, own.dtype());

@@ -24,7 +24,7 @@ struct Block {
 class Messages {
  public:
   /// Rows of `part`, which lie in a buffer of the rows `whole`, to a place.
-  void send(int to, const Columns& buffer, const RowSet& whole, const RowSet& part);
+  void send(Backend& backend, int to, const Columns& buffer, const RowSet& whole, const RowSet& part);
   void send(int to, const Tensor& rows);
   void receive(int from, const Tensor& buffer);
   void start(Communicator& ring);
@@ -42,7 +42,7 @@ struct KeyStep {
   std::vector<Block> arriving;
   Messages messages;
 };
-KeyStep start_keys(Communicator& ring, const Schedule& schedule, int step, const Columns& own, const std::vector<Block>& before);
+KeyStep start_keys(Backend& backend, Communicator& ring, const Schedule& schedule, int step, const Columns& own, const std::vector<Block>& before);
 
 /// Gradients under way when the blocks of step `step` are `done`: on to the next stops, and home. `own` [N, 2 W]: those of own rows.
 struct GradientStep {
@@ -50,6 +50,6 @@ struct GradientStep {
   std::vector<std::pair<RowSet, Tensor>> home;             ///< own rows, what a route's stops added to them
   Messages messages;
 };
-GradientStep start_gradients(Communicator& ring, const Schedule& schedule, int step, const std::vector<Block>& done, const Tensor& own);
+GradientStep start_gradients(Backend& backend, Communicator& ring, const Schedule& schedule, int step, const std::vector<Block>& done, const Tensor& own);
 
 }  // namespace lexring

@@ -137,7 +137,7 @@ Tensor vocabulary_cross_entropy(Tape& tape, const Var& h, const Weight& weight, 
           "vocabulary_cross_entropy: h {} and targets {} do not fit W {}", to_string(h.value().shape()), to_string(targets.shape()),
           to_string(weight.compute.shape()));
   ChunkedLoss loss(tape, start_gather_rows(h.value(), shards).wait(), weight, targets, scale, shards.group());
-  const std::int64_t largest = loss_chunk_rows((vocab + ranks - 1) / ranks, loss.nll.dtype());  // the same on all ranks
+  const std::int64_t largest = loss_chunk_rows((vocab + ranks - 1) / ranks, loss.nll.dtype(), tape.runtime().device().type);  // the same on all ranks
   std::optional<ChunkedLoss::Chunk> before;
   for (std::int64_t first = 0; first < rows; first += largest) {
     ChunkedLoss::Chunk next = loss.begin(first, std::min(largest, rows - first));
@@ -167,7 +167,7 @@ Tensor vocabulary_logits(Backend& backend, const Tensor& h, const Weight& weight
   group.start_all_gather({slices.raw(), slices.bytes()}, master, elements).wait();
   for (std::size_t r = 0; r + 1 < borders.size(); ++r) {
     const std::int64_t width = borders[r + 1] - borders[r];
-    backend.unpack(place(r).reshape({h.rows(), width}), {whole, borders[r], width});
+    backend.copy(place(r).reshape({h.rows(), width}), {whole, borders[r], width});
   }
   return whole;
 }

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include "framework/backend/cuda_backend.h"
 #include "framework/base/error.h"
 
 namespace lexring {
@@ -94,7 +95,7 @@ TEST_F(OptionsTest, WrongTypesNameKeyValueAndExpectation) {
   EXPECT_HAS(refusal({"--optimizer.lr", "fast"}), "optimizer.lr = 'fast' is not a number");
   EXPECT_HAS(refusal({"--optimizer.lr", "nan"}), "is not a number");
   EXPECT_HAS(refusal({"--model.bias", "maybe"}), "is not true or false");
-  EXPECT_HAS(refusal({"--train.precision", "fp8"}), "choose bf16, fp32, fp64");
+  EXPECT_HAS(refusal({"--train.precision", "fp8"}), "choose bf16, tf32, fp32, fp64");
   EXPECT_HAS(refusal({"--model.layers"}), "model.layers");
   EXPECT_HAS(refusal({"alone"}), "'alone' stands alone");
   const auto path = file("wrong.ini", "[model]\n\nlayers = many\n");
@@ -117,7 +118,10 @@ TEST_F(OptionsTest, ImpossibleValuesAreRefused) {
   EXPECT_HAS(refusal({"--optimizer.shard", "parameters"}), "choose none, state, gradients");
   EXPECT_HAS(refusal({"--train.precision", "fp64"}), "reference");
   EXPECT_HAS(refusal({"--train.residual", "bf16"}), "train.residual");
-  EXPECT_HAS(message_of([] { make_backend("cuda"); }), "not built");
+  if (cuda_device_count() == 0) {
+    EXPECT_HAS(message_of([] { make_backend("cuda"); }), cuda_is_built_in() ? "no CUDA device" : "without CUDA");
+  }
+  EXPECT_EQ(make_backend("auto")->name(), cuda_device_count() > 0 ? "cuda" : "cpu");
 }
 
 TEST_F(OptionsTest, IniRoundTrips) {

@@ -41,6 +41,12 @@ TEST_F(Training, TwoRunsAreBitIdentical) {
   }
 }
 
+TEST_F(Training, Tf32IsFp32WhereThereIsNone) {
+  expect_done(train("fp32", "--device cpu --train.steps 3 --train.precision fp32"));
+  expect_done(train("tf32", "--device cpu --train.steps 3 --train.precision tf32"));
+  EXPECT_EQ(trajectory("fp32"), trajectory("tf32"));
+}
+
 TEST_F(Training, AResumedRunIsBitIdentical) {
   const std::string constant = "--optimizer.schedule constant ";
   for (const int ranks : {1, 2}) {
@@ -161,13 +167,13 @@ TEST_F(Training, MinutesChooseTheStepsAndStandInTheConfiguration) {
 
 TEST_F(Training, GeneratesFromACheckpoint) {
   expect_done(train("run", "--train.steps 60"));
-  const std::string command = binary() + " generate --checkpoint " + run("run") + " --prompt 'the ring ' --tokens 40 --seed 3";
+  const std::string command = binary() + " generate --device cpu --checkpoint " + run("run") + " --prompt 'the ring ' --tokens 40 --seed 3";
   const ProcessResult first = run_process(command), second = run_process(command);
   EXPECT_EQ(first.exit_code, 0) << first.output;
   EXPECT_EQ(first.output.rfind("the ring ", 0), 0U) << first.output;
   EXPECT_EQ(first.output, second.output) << "a seed's draws repeat";
   // Without a temperature the cache must give what a longer prompt gives.
-  const std::string greedy = binary() + " generate --checkpoint " + run("run") + " --temperature 0 ";
+  const std::string greedy = binary() + " generate --device cpu --checkpoint " + run("run") + " --temperature 0 ";
   const std::string whole = run_process(greedy + "--prompt 'the ring ' --tokens 12").output;
   const std::string head = run_process(greedy + "--prompt 'the ring ' --tokens 6").output;
   const std::string rest = run_process(greedy + "--tokens 6 --prompt '" + head.substr(0, head.size() - 1) + "'").output;
@@ -176,12 +182,12 @@ TEST_F(Training, GeneratesFromACheckpoint) {
 }
 
 TEST_F(Training, BenchPrintsOneLineOfJson) {
-  const ProcessResult result = run_process(binary() + " bench --model.layers 1 --train.length 64 --train.batch 2 --steps 2");
+  const ProcessResult result = run_process(binary() + " bench --device cpu --model.layers 1 --train.length 64 --train.batch 2 --steps 2");
   ASSERT_EQ(result.exit_code, 0) << result.output;
   const auto line = nlohmann::json::parse(result.output);
   for (const char* key : {"tokens_per_second", "gflops", "peak_mib", "start_mib", "seconds_per_step"})
     EXPECT_GT(line[key].get<double>(), 0) << key;
-  const ProcessResult profile = run_process(binary() + " bench --model.layers 1 --train.length 64 --train.batch 2 --steps 2 --profile");
+  const ProcessResult profile = run_process(binary() + " bench --device cpu --model.layers 1 --train.length 64 --train.batch 2 --steps 2 --profile");
   for (const char* part : {"matmul", "attention", "norm", "loss", "optimizer"})
     EXPECT_GE(occurrences(profile.output, part), 1) << profile.output;
 }

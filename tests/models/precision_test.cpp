@@ -25,14 +25,14 @@ TEST_P(PrecisionTest, LearnsABatchByHeart) {
   double counted = 0;
   for (const std::int32_t target : batch.targets) counted += target >= 0 ? 1 : 0;
   AdamWOptimizer optimizer(*small.backend, small.model.parameters(), {});
-  const double before = small.model.evaluate(batch).nll_sum / counted;
+  const double before = small.model.evaluate(batch).nll_sum() / counted;
   for (int step = 0; step < 60; ++step) {
     small.model.zero_gradients();
     small.model.train_step(batch, 1.0 / counted);
     optimizer.step(1e-2);
   }
   EXPECT_GT(before, 3.0);
-  EXPECT_LT(small.model.evaluate(batch).nll_sum / counted, 0.5);
+  EXPECT_LT(small.model.evaluate(batch).nll_sum() / counted, 0.5);
 }
 
 TEST_P(PrecisionTest, TheLossIsTheReferences) {
@@ -40,8 +40,8 @@ TEST_P(PrecisionTest, TheLossIsTheReferences) {
   const ModelBatch batch = small_batch(2, 24, config.vocab, true);
   SmallModel exact(config, {.precision = Precision::fp64});
   SmallModel small(config, GetParam().how, make_cpu_backend());
-  const double expected = exact.model.evaluate(batch).nll_sum;
-  EXPECT_NEAR(small.model.evaluate(batch).nll_sum, expected, (GetParam().how.precision == Precision::bf16 ? 1e-2 : 1e-5) * expected);
+  const double expected = exact.model.evaluate(batch).nll_sum();
+  EXPECT_NEAR(small.model.evaluate(batch).nll_sum(), expected, (GetParam().how.precision == Precision::bf16 ? 1e-2 : 1e-5) * expected);
 }
 
 TEST_P(PrecisionTest, TwoRunsAreBitIdentical) {

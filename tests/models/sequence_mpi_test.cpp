@@ -69,7 +69,7 @@ void expect_same(SmallModel& alone, SharedModel& shared, const ModelBatch& batch
   alone.model.zero_gradients();
   const LossResult expected = alone.model.train_step(batch, 0.125);
   const LossResult ours = shared.model.train_step(batch, 0.125);
-  EXPECT_NEAR(shared.sum(ours.nll_sum), expected.nll_sum, 1e-10);
+  EXPECT_NEAR(shared.sum(ours.nll_sum()), expected.nll_sum(), 1e-10);
   for (std::size_t i = 0; i < shared.model.parameters().size(); ++i) {
     const Parameter& parameter = shared.model.parameters()[i];
     std::vector<double> gradient = parameter.gradient.to_host<double>();
@@ -77,7 +77,7 @@ void expect_same(SmallModel& alone, SharedModel& shared, const ModelBatch& batch
     EXPECT_LT(largest_difference(gradient, alone.model.parameters()[i].gradient.to_host<double>()), 1e-10) << parameter.name;
   }
   const LossResult evaluated = shared.model.evaluate(batch);
-  EXPECT_NEAR(shared.sum(evaluated.nll_sum), expected.nll_sum, 1e-10);
+  EXPECT_NEAR(shared.sum(evaluated.nll_sum()), expected.nll_sum(), 1e-10);
   EXPECT_LT(largest_difference(evaluated.nll.to_host<double>(), expected.nll.to_host<double>()), 1e-11);
   EXPECT_NEAR(shared.sum(shared.model.step_flops(batch)), alone.model.step_flops(batch), 1e-3);
 }
@@ -153,9 +153,9 @@ TEST(ModelOverRanks, StreamsAreSharedAndEqualTheWhole) {
       std::iota(chunk.tokens.position.begin(), chunk.tokens.position.end(), first);
       const LossResult part = shared.model.evaluate(chunk, cache.get());
       EXPECT_LT(largest_difference(part.nll.to_host<double>(), cut(nll)), 1e-11) << pattern << " from " << first;
-      sum += part.nll_sum;
+      sum += part.nll_sum();
     }
-    EXPECT_NEAR(shared.sum(sum), expected.nll_sum, 1e-10);
+    EXPECT_NEAR(shared.sum(sum), expected.nll_sum(), 1e-10);
   }
 }
 
@@ -200,9 +200,9 @@ TEST(ModelOverRanks, TensorParallelRanksShareEveryPlace) {
       EXPECT_LT(largest_difference(model.logits(batch, Transformer::Rows::all).to_host<double>(),
                                    alone.model.logits(batch, Transformer::Rows::all).to_host<double>()),
                 1e-11);
-      double sum = model.train_step(batch, 1.0).nll_sum;
+      double sum = model.train_step(batch, 1.0).nll_sum();
       context.replicas().all_reduce(std::span<double>(&sum, 1), Reduce::sum);
-      EXPECT_NEAR(sum, expected.nll_sum, 1e-10);
+      EXPECT_NEAR(sum, expected.nll_sum(), 1e-10);
     }
   }
 }

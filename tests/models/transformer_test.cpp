@@ -90,7 +90,7 @@ TEST(Transformer, AFreshModelGuessesUniformly) {
   const ModelBatch batch = small_batch(2, 30, config.vocab, false);
   double counted = 0;
   for (const std::int32_t target : batch.targets) counted += target >= 0 ? 1 : 0;
-  EXPECT_NEAR(small.model.evaluate(batch).nll_sum / counted, std::log(23.0), 0.05);
+  EXPECT_NEAR(small.model.evaluate(batch).nll_sum() / counted, std::log(23.0), 0.05);
 }
 
 TEST(Transformer, SetAttentionChangesOnlyWhatIsSeen) {
@@ -98,9 +98,9 @@ TEST(Transformer, SetAttentionChangesOnlyWhatIsSeen) {
   SmallModel causal(config, {.precision = Precision::fp64});
   SmallModel blockwise(small_config("xpos", "blockwise"), {.precision = Precision::fp64});
   const ModelBatch batch = small_batch(1, 30, config.vocab, false);
-  EXPECT_NE(causal.model.evaluate(batch).nll_sum, blockwise.model.evaluate(batch).nll_sum);
+  EXPECT_NE(causal.model.evaluate(batch).nll_sum(), blockwise.model.evaluate(batch).nll_sum());
   causal.model.set_attention(blockwise.model.config().attention);
-  EXPECT_EQ(causal.model.evaluate(batch).nll_sum, blockwise.model.evaluate(batch).nll_sum);
+  EXPECT_EQ(causal.model.evaluate(batch).nll_sum(), blockwise.model.evaluate(batch).nll_sum());
   AttentionConfig broken;
   broken.pattern = "blockwise";
   EXPECT_THROW(causal.model.set_attention(broken), UsageError);

@@ -15,7 +15,9 @@ struct SourceFile {
   std::string folder() const;     ///< the top folder: "parallel"
   std::string name() const;       ///< "mesh.h"
   std::string extension() const;  ///< ".h"
-  bool is_cpp() const { return extension() == ".h" || extension() == ".cpp"; }
+  /// CUDA too: it is compiled as C++ in tests.
+  bool is_cpp() const { return extension() == ".h" || is_source(); }
+  bool is_source() const { return extension() == ".cpp" || extension() == ".cu"; }
   bool is(const std::string& prefix) const { return path.rfind(prefix, 0) == 0; }
 };
 

@@ -143,12 +143,12 @@ class Experiment {
       std::vector<GradientStep> sent;
       for (int step = 0; step < schedule.steps(); ++step) {
         std::vector<Block>& here = held[static_cast<std::size_t>(step) % lanes];
-        KeyStep keys = start_keys(*ring_, schedule, step, own, here);
+        KeyStep keys = start_keys(*backend_, *ring_, schedule, step, own, here);
         keys.messages.wait();
         here = std::move(keys.arriving);
         if (!backward) continue;
         for (Block& block : here) block.gradients = Tensor(backend_->runtime(), block.keys.shape(), Dtype::f32);
-        sent.push_back(start_gradients(*ring_, schedule, step, here, gradients));
+        sent.push_back(start_gradients(*backend_, *ring_, schedule, step, here, gradients));
       }
       for (GradientStep& step : sent) step.messages.wait();
     }

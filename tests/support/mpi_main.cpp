@@ -40,7 +40,7 @@ std::shared_ptr<Communicator> world() { return the_world; }
 int main(int argc, char** argv) {
   ::testing::InitGoogleTest(&argc, argv);
   lexring::MpiSession session(argc, argv);
-  lexring::testing::the_world = session.world();
+  lexring::testing::the_world = lexring::testing::make_world_under_test(session.world());
   auto& listeners = ::testing::UnitTest::GetInstance()->listeners();
   if (session.world()->rank() > 0) delete listeners.Release(listeners.default_result_printer());
   listeners.Append(new lexring::testing::EndOnFailure(session));

@@ -13,16 +13,16 @@ namespace {
 
 /// `copy` may be null.
 template <class T>
-void update(const AdamW& hyper, const Tensor& value, const Tensor& gradient, const Tensor& first_moment, const Tensor& second_moment, T* copy) {
+void update(const AdamW& hyper, const AdamWParameter& parameter, T* copy) {
   const auto step = static_cast<double>(hyper.step);
   const auto b1 = static_cast<float>(hyper.beta1), b2 = static_cast<float>(hyper.beta2), eps = static_cast<float>(hyper.eps);
   const auto c1 = static_cast<float>(1 - hyper.beta1), c2 = static_cast<float>(1 - hyper.beta2);
   const auto rate = static_cast<float>(hyper.lr / (1 - std::pow(hyper.beta1, step)));
   const auto unbias = static_cast<float>(1 / std::sqrt(1 - std::pow(hyper.beta2, step)));
-  const auto keep = static_cast<float>(1 - hyper.lr * hyper.weight_decay), clip = static_cast<float>(hyper.gradient_scale);
-  float *w = value.data<float>(), *m = first_moment.data<float>(), *v = second_moment.data<float>();
-  const float* g = gradient.data<float>();
-  parallel_for(0, value.elements(), 4096, [&](std::int64_t first, std::int64_t last) {
+  const auto keep = static_cast<float>(1 - hyper.lr * parameter.weight_decay), clip = static_cast<float>(hyper.gradient_scale);
+  float *w = parameter.value.data<float>(), *m = parameter.first_moment.data<float>(), *v = parameter.second_moment.data<float>();
+  const float* g = parameter.gradient.data<float>();
+  parallel_for(0, parameter.value.elements(), 4096, [&](std::int64_t first, std::int64_t last) {
     for_lanes(last - first, [&](std::int64_t at, std::int64_t n) {
       const std::int64_t i = first + at;
       const f32v grad = load(g + i, n) * clip;
@@ -40,10 +40,12 @@ void update(const AdamW& hyper, const Tensor& value, const Tensor& gradient, con
 
 }  // namespace
 
-void adamw(const AdamW& hyper, const Tensor& value, const Tensor& gradient, const Tensor& first_moment, const Tensor& second_moment,
-           const Tensor& compute) {
-  if (!compute.defined()) return update<float>(hyper, value, gradient, first_moment, second_moment, nullptr);
-  with_type(compute.dtype(), [&]<class T>(Type<T>) { update(hyper, value, gradient, first_moment, second_moment, compute.data<T>()); });
+void adamw(const AdamW& hyper, std::span<const AdamWParameter> parameters) {
+  for (const AdamWParameter& parameter : parameters) {
+    const Tensor& compute = parameter.compute;
+    if (!compute.defined()) update<float>(hyper, parameter, nullptr);
+    else with_type(compute.dtype(), [&]<class T>(Type<T>) { update(hyper, parameter, compute.data<T>()); });
+  }
 }
 
 }  // namespace lexring::cpu

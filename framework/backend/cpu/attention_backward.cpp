@@ -286,9 +286,9 @@ std::int64_t most_tiles(const Side& side) {
 
 void attention_backward(const AttentionBackward& call) {
   Runtime& runtime = call.q.matrix.runtime();
-  const Side queries = make_side(call.spec, call.queries, call.query_rotary, Role::query, runtime);
-  const Side keys = make_side(call.spec, call.keys, call.key_rotary, Role::key, runtime);
-  const Ranges ranges = make_ranges(call, queries);
+  const Side queries = make_side(call.spec, call.queries, call.query_rotary, AttentionRole::query, runtime);
+  const Side keys = make_side(call.spec, call.keys, call.key_rotary, AttentionRole::key, runtime);
+  const Ranges ranges = make_ranges(call.queries, call.keys, call.visible, queries);
   std::vector<std::pair<std::int64_t, std::int64_t>> pairs;  // of sequences; -1 where the other side has none of that id
   std::vector<bool> met(call.keys.sequences.size());
   for (std::size_t s = 0; s < call.queries.sequences.size(); ++s) {

@@ -209,9 +209,9 @@ class ForwardTask {
 
 void attention(const AttentionForward& call) {
   Runtime& runtime = call.q.matrix.runtime();
-  const Side queries = make_side(call.spec, call.queries, call.query_rotary, Role::query, runtime);
-  const Side keys = make_side(call.spec, call.keys, call.key_rotary, Role::key, runtime);
-  const Ranges ranges = make_ranges(call, queries);
+  const Side queries = make_side(call.spec, call.queries, call.query_rotary, AttentionRole::query, runtime);
+  const Side keys = make_side(call.spec, call.keys, call.key_rotary, AttentionRole::key, runtime);
+  const Ranges ranges = make_ranges(call.queries, call.keys, call.visible, queries);
   const auto sequences = static_cast<std::int64_t>(call.queries.sequences.size());
   with_type(call.q.dtype(), [&]<class T>(Type<T>) {
     parallel_tasks(sequences * call.spec.kv_heads, [&, purpose = MemoryPurpose::current()](std::int64_t task) {

@@ -54,8 +54,8 @@ void add_head(const AttentionScoreSums& call, const Side& queries, const Side& k
 
 void attention_score_sums(const AttentionScoreSums& call) {
   Runtime& runtime = call.q.matrix.runtime();
-  const Side queries = make_side(call.spec, call.tokens, call.rotary, Role::query, runtime);
-  const Side keys = make_side(call.spec, call.tokens, call.rotary, Role::key, runtime);
+  const Side queries = make_side(call.spec, call.tokens, call.rotary, AttentionRole::query, runtime);
+  const Side keys = make_side(call.spec, call.tokens, call.rotary, AttentionRole::key, runtime);
   const auto sequences = static_cast<std::int64_t>(call.tokens.sequences.size());
   std::vector<std::vector<double>> sums(static_cast<std::size_t>(call.spec.heads), std::vector<double>(call.sums.size()));
   std::vector<std::vector<std::int64_t>> counts(static_cast<std::size_t>(call.spec.heads), std::vector<std::int64_t>(call.counts.size()));

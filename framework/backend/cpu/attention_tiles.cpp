@@ -9,42 +9,13 @@ namespace lexring::cpu {
 
 using namespace simd;
 
-namespace {
-
-/// Side::base.
-std::vector<std::int64_t> bases(const std::vector<TokenTile>& tiles, const TokenTable& tokens, Role role, std::int64_t span) {
-  const auto first = [&](std::size_t t) { return tokens.position[static_cast<std::size_t>(tiles[t].first)]; };
-  const auto last = [&](std::size_t t) { return tokens.position[static_cast<std::size_t>(tiles[t].first + tiles[t].count - 1)]; };
-  std::vector<std::int64_t> base(tiles.size());
-  for (std::size_t begin = 0; begin < tiles.size();) {
-    std::size_t end = begin + 1;
-    while (end < tiles.size() && tiles[end].sequence == tiles[begin].sequence && last(end) - first(begin) <= span) ++end;
-    std::fill(base.begin() + static_cast<std::ptrdiff_t>(begin), base.begin() + static_cast<std::ptrdiff_t>(end),
-              role == Role::query ? first(begin) : last(end - 1));
-    begin = end;
-  }
-  return base;
-}
-
-}  // namespace
-
-Side make_side(const AttentionSpec& spec, const TokenTable& tokens, const RotaryTable& rotary, Role role, Runtime& runtime) {
-  Side side;
-  const std::int64_t span = diagonal_span(spec) / 2;
-  side.tiles = make_tiles(tokens, role == Role::query ? query_tile : key_tile, span);
-  side.base = bases(side.tiles, tokens, role, span);
-  side.first_tile.assign(tokens.sequences.size() + 1, static_cast<std::int64_t>(side.tiles.size()));
-  for (auto t = static_cast<std::int64_t>(side.tiles.size()); t-- > 0;) {
-    side.first_tile[static_cast<std::size_t>(side.tiles[static_cast<std::size_t>(t)].sequence)] = t;
-  }
-  for (std::size_t s = tokens.sequences.size(); s-- > 0;) {  // sequences without rows have no tile of their own
-    if (tokens.sequences[s].count == 0) side.first_tile[s] = side.first_tile[s + 1];
-  }
+Side make_side(const AttentionSpec& spec, const TokenTable& tokens, const RotaryTable& rotary, AttentionRole role, Runtime& runtime) {
+  Side side{make_tiling(spec, tokens, role, role == AttentionRole::query ? query_tile : key_tile), {}};
   if (!spec.rotary) return side;
 
   const std::int64_t pairs = spec.head_width / 2;
   side.factors = {Tensor(runtime, {tokens.rows(), pairs}, Dtype::f32), Tensor(runtime, {tokens.rows(), pairs}, Dtype::f32)};
-  const float scale = role == Role::query ? static_cast<float>(spec.scale) * log2_e : 1.0F;
+  const float scale = role == AttentionRole::query ? static_cast<float>(spec.scale) * log2_e : 1.0F;
   const float *cosine = rotary.cosine.data<float>(), *sine = rotary.sine.data<float>();
   float *c = side.factors.cosine.data<float>(), *s = side.factors.sine.data<float>();
   parallel_for(0, static_cast<std::int64_t>(side.tiles.size()), 1, [&](std::int64_t first, std::int64_t last) {
@@ -65,57 +36,6 @@ Side make_side(const AttentionSpec& spec, const TokenTable& tokens, const Rotary
   });
   return side;
 }
-
-namespace {
-
-/// The smallest interval that holds both.
-void widen(std::int32_t& first, std::int32_t& last, std::int32_t from, std::int32_t to) {
-  if (from >= to) return;
-  const bool empty = first >= last;
-  first = empty ? from : std::min(first, from);
-  last = empty ? to : std::max(last, to);
-}
-
-Ranges ranges_of(const TokenTable& queries, const TokenTable& keys, const Visibility& visible, const Side& side) {
-  Ranges ranges;
-  ranges.rows.assign(static_cast<std::size_t>(queries.rows()), RowRange{0, 0, 0, 0});
-  const auto lower = [&](const TokenTable::Sequence& s, std::int64_t position) {  // first row of the sequence at `position` or later
-    const auto begin = keys.position.begin() + s.first;
-    return static_cast<std::int32_t>(std::lower_bound(begin, begin + s.count, position) - keys.position.begin());
-  };
-  for (const TokenTable::Sequence& q : queries.sequences) {
-    const auto found = std::lower_bound(keys.sequences.begin(), keys.sequences.end(), q.id, [](const auto& s, std::int64_t id) { return s.id < id; });
-    const bool present = found != keys.sequences.end() && found->id == q.id;
-    ranges.key_sequence.push_back(present ? found - keys.sequences.begin() : -1);
-    if (!present) continue;
-    parallel_for(q.first, q.first + q.count, 1024, [&](std::int64_t first, std::int64_t last) {
-      for (auto n = static_cast<std::size_t>(first); n < static_cast<std::size_t>(last); ++n) {
-        RowRange& row = ranges.rows[n];
-        const std::int64_t own = queries.position[n];
-        row.first = lower(*found, visible.first[n]);
-        row.last = std::max(row.first, lower(*found, own + 1));
-        if (visible.sink_begin.empty()) continue;
-        row.sink_first = lower(*found, visible.sink_begin[n]);
-        row.sink_last = std::max(row.sink_first, lower(*found, std::min(visible.sink_end[n], own + 1)));
-      }
-    });
-  }
-  for (const TokenTile& tile : side.tiles) {
-    RowRange hull{0, 0, 0, 0};
-    for (std::int64_t n = tile.first; n < tile.first + tile.count; ++n) {
-      const RowRange& row = ranges.rows[static_cast<std::size_t>(n)];
-      widen(hull.first, hull.last, row.first, row.last);
-      widen(hull.sink_first, hull.sink_last, row.sink_first, row.sink_last);
-    }
-    ranges.tiles.push_back(hull);
-  }
-  return ranges;
-}
-
-}  // namespace
-
-Ranges make_ranges(const AttentionForward& call, const Side& queries) { return ranges_of(call.queries, call.keys, call.visible, queries); }
-Ranges make_ranges(const AttentionBackward& call, const Side& queries) { return ranges_of(call.queries, call.keys, call.visible, queries); }
 
 TileMask make_mask(const RowRange* rows, const RowRange& reach, const TokenTile& queries, const TokenTile& keys) {
   const auto begin = static_cast<std::int32_t>(keys.first), end = static_cast<std::int32_t>(keys.first + keys.count);

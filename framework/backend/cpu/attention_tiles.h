@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "framework/attention/block.h"
+#include "framework/attention/tiling.h"
 #include "framework/backend/cpu/simd.h"
 
 namespace lexring::cpu {
@@ -25,29 +25,11 @@ struct RowFactors {
   Tensor cosine, sine;
 };
 
-/// One side of a block, cut into tiles.
-struct Side {
-  std::vector<TokenTile> tiles;
-  std::vector<std::int64_t> first_tile;  ///< [sequences + 1] tiles of a sequence: first_tile[s] .. first_tile[s + 1]
-  /// Per tile, the position that its decay is counted from: the first (queries) or last (keys) of a run of adjacent tiles that span at most
-  /// diagonal_span() / 2 together. One base for many tiles, so that rows are seldom scaled and packed again.
-  std::vector<std::int64_t> base;
-  RowFactors factors;                    ///< undefined without rotation
+/// One side of a block, cut into tiles, and what its rows are turned and scaled by.
+struct Side : Tiling {
+  RowFactors factors;  ///< undefined without rotation
 };
-enum class Role { query, key };
-Side make_side(const AttentionSpec& spec, const TokenTable& tokens, const RotaryTable& rotary, Role role, Runtime& runtime);
-
-/// The keys a query row sees, as rows of the key table: [first, last) and [sink_first, sink_last).
-struct RowRange {
-  std::int32_t first, last, sink_first, sink_last;
-};
-struct Ranges {
-  std::vector<RowRange> rows;              ///< [N]
-  std::vector<RowRange> tiles;             ///< per tile of queries, the hull of its rows
-  std::vector<std::int64_t> key_sequence;  ///< per query sequence, the index of the key sequence of the same id (-1: none)
-};
-Ranges make_ranges(const AttentionForward& call, const Side& queries);
-Ranges make_ranges(const AttentionBackward& call, const Side& queries);
+Side make_side(const AttentionSpec& spec, const TokenTable& tokens, const RotaryTable& rotary, AttentionRole role, Runtime& runtime);
 
 /// Columns [first, last) of a tile of keys and the rows [first, last) of a tile of queries outside of which nobody sees them.
 struct Strip {

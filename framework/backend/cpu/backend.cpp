@@ -14,9 +14,11 @@ class CpuBackend final : public Backend {
   void fill(const Tensor& x, double value) override { cpu::fill(x, value); }
   void cast(const Tensor& x, const Tensor& y) override { cpu::cast(x, y); }
   void add(const Tensor& x, const Tensor& y) override { cpu::add(x, y); }
-  double sum_of_squares(const Tensor& x) override { return cpu::sum_of_squares(x); }
-  void pack(const Columns& columns, const Tensor& y) override { cpu::pack(columns, y); }
-  void unpack(const Tensor& x, const Columns& columns) override { cpu::unpack(x, columns); }
+  double sum_of_squares(std::span<const Tensor> x) override { return cpu::sum_of_squares(x); }
+  void copy(const Columns& x, const Columns& y) override {
+    require_same_columns(x, y);
+    cpu::copy(x, y);
+  }
 
   void embedding(const Tensor& index, const Tensor& table, const Tensor& x, Write write) override { cpu::embedding(index, table, x, write); }
   void embedding_backward(const Tensor& index, const Tensor& dx, const Tensor& dtable) override { cpu::embedding_backward(index, dx, dtable); }
@@ -63,10 +65,7 @@ class CpuBackend final : public Backend {
   void attention_merge(const AttentionState& from, const AttentionState& into) override { cpu::attention_merge(from, into); }
   void attention_score_sums(const AttentionScoreSums& call) override { cpu::attention_score_sums(call); }
 
-  void adamw(const AdamW& hyper, const Tensor& value, const Tensor& gradient, const Tensor& first_moment, const Tensor& second_moment,
-             const Tensor& compute) override {
-    cpu::adamw(hyper, value, gradient, first_moment, second_moment, compute);
-  }
+  void adamw(const AdamW& hyper, std::span<const AdamWParameter> parameters) override { cpu::adamw(hyper, parameters); }
 
  private:
   std::unique_ptr<Runtime> runtime_;

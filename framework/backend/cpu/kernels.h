@@ -8,9 +8,8 @@ namespace lexring::cpu {
 void fill(const Tensor& x, double value);
 void cast(const Tensor& x, const Tensor& y);
 void add(const Tensor& x, const Tensor& y);
-double sum_of_squares(const Tensor& x);
-void pack(const Columns& columns, const Tensor& y);
-void unpack(const Tensor& x, const Columns& columns);
+double sum_of_squares(std::span<const Tensor> x);
+void copy(const Columns& x, const Columns& y);
 void embedding(const Tensor& index, const Tensor& table, const Tensor& x, Write write);
 void embedding_backward(const Tensor& index, const Tensor& dx, const Tensor& dtable);
 /// sums [W] f32 += column sums of x [N, W]
@@ -28,8 +27,7 @@ void cross_entropy(const Tensor& logits, const Tensor& targets, double scale, co
 void logits_statistics(const Tensor& logits, const Tensor& targets, const Tensor& statistics);
 void merge_logits_statistics(const Tensor& statistics, const Tensor& targets, const Tensor& lse, const Tensor& nll);
 void logits_gradient(const Tensor& logits, const Tensor& targets, const Tensor& lse, double scale, const Tensor& dlogits);
-void adamw(const AdamW& hyper, const Tensor& value, const Tensor& gradient, const Tensor& first_moment, const Tensor& second_moment,
-           const Tensor& compute);
+void adamw(const AdamW& hyper, std::span<const AdamWParameter> parameters);
 
 void attention(const AttentionForward& call);
 void attention_delta(const Tensor& output, const Tensor& doutput, const Tensor& delta);

@@ -40,7 +40,9 @@ void add(const Tensor& x, const Tensor& y) {
   });
 }
 
-double sum_of_squares(const Tensor& x) {
+namespace {
+
+double squares_of(const Tensor& x) {
   constexpr std::int64_t block = 65536;  // fixed, so that the sum does not depend on the number of threads
   const std::int64_t blocks = (x.elements() + block - 1) / block;
   std::vector<double> partial(static_cast<std::size_t>(blocks));
@@ -68,24 +70,22 @@ double sum_of_squares(const Tensor& x) {
   return total;
 }
 
-void pack(const Columns& columns, const Tensor& y) {
-  const std::size_t size = size_of(columns.dtype());
-  const std::byte* from = columns.matrix.raw() + static_cast<std::size_t>(columns.first) * size;
-  const std::size_t row = static_cast<std::size_t>(columns.width) * size, stride = static_cast<std::size_t>(columns.stride()) * size;
-  parallel_for(0, columns.rows(), 64, [&](std::int64_t first, std::int64_t last) {
-    for (auto n = static_cast<std::size_t>(first); n < static_cast<std::size_t>(last); ++n) {
-      std::memcpy(y.raw() + n * row, from + n * stride, row);
-    }
-  });
+}  // namespace
+
+double sum_of_squares(std::span<const Tensor> x) {
+  double sum = 0;
+  for (const Tensor& part : x) sum += squares_of(part);
+  return sum;
 }
 
-void unpack(const Tensor& x, const Columns& columns) {
-  const std::size_t size = size_of(columns.dtype());
-  std::byte* to = columns.matrix.raw() + static_cast<std::size_t>(columns.first) * size;
-  const std::size_t row = static_cast<std::size_t>(columns.width) * size, stride = static_cast<std::size_t>(columns.stride()) * size;
-  parallel_for(0, columns.rows(), 64, [&](std::int64_t first, std::int64_t last) {
+void copy(const Columns& x, const Columns& y) {
+  const std::size_t size = size_of(x.dtype()), row = static_cast<std::size_t>(x.width) * size;
+  const std::byte* const from = x.matrix.raw() + static_cast<std::size_t>(x.first) * size;
+  std::byte* const to = y.matrix.raw() + static_cast<std::size_t>(y.first) * size;
+  const std::size_t from_stride = static_cast<std::size_t>(x.stride()) * size, to_stride = static_cast<std::size_t>(y.stride()) * size;
+  parallel_for(0, x.rows(), 64, [&](std::int64_t first, std::int64_t last) {
     for (auto n = static_cast<std::size_t>(first); n < static_cast<std::size_t>(last); ++n) {
-      std::memcpy(to + n * stride, x.raw() + n * row, row);
+      std::memcpy(to + n * to_stride, from + n * from_stride, row);
     }
   });
 }

@@ -37,30 +37,23 @@ void ReferenceBackend::add(const Tensor& x, const Tensor& y) {
   });
 }
 
-double ReferenceBackend::sum_of_squares(const Tensor& x) {
+double ReferenceBackend::sum_of_squares(std::span<const Tensor> x) {
   double sum = 0;
-  dispatch_floating(x.dtype(), [&](auto zero) {
-    const auto* p = x.data<decltype(zero)>();
-    for (std::int64_t i = 0; i < x.elements(); ++i) sum += static_cast<double>(p[i]) * static_cast<double>(p[i]);
-  });
+  for (const Tensor& part : x) {
+    dispatch_floating(part.dtype(), [&](auto zero) {
+      const auto* p = part.data<decltype(zero)>();
+      for (std::int64_t i = 0; i < part.elements(); ++i) sum += static_cast<double>(p[i]) * static_cast<double>(p[i]);
+    });
+  }
   return sum;
 }
 
-void ReferenceBackend::pack(const Columns& columns, const Tensor& y) {
-  const std::size_t element = size_of(columns.dtype());
-  const auto row_bytes = static_cast<std::size_t>(columns.width) * element;
-  for (std::int64_t n = 0; n < columns.rows(); ++n) {
-    const auto from = static_cast<std::size_t>(n * columns.stride() + columns.first) * element;
-    std::memcpy(y.raw() + static_cast<std::size_t>(n) * row_bytes, columns.matrix.raw() + from, row_bytes);
-  }
-}
-
-void ReferenceBackend::unpack(const Tensor& x, const Columns& columns) {
-  const std::size_t element = size_of(columns.dtype());
-  const auto row_bytes = static_cast<std::size_t>(columns.width) * element;
-  for (std::int64_t n = 0; n < columns.rows(); ++n) {
-    const auto to = static_cast<std::size_t>(n * columns.stride() + columns.first) * element;
-    std::memcpy(columns.matrix.raw() + to, x.raw() + static_cast<std::size_t>(n) * row_bytes, row_bytes);
+void ReferenceBackend::copy(const Columns& x, const Columns& y) {
+  require_same_columns(x, y);
+  const auto element = static_cast<std::int64_t>(size_of(x.dtype()));
+  for (std::int64_t n = 0; n < x.rows(); ++n) {
+    const std::byte* from = x.matrix.raw() + (n * x.stride() + x.first) * element;
+    std::memcpy(y.matrix.raw() + (n * y.stride() + y.first) * element, from, static_cast<std::size_t>(x.width * element));
   }
 }
 

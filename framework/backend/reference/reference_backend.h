@@ -17,9 +17,8 @@ class ReferenceBackend final : public Backend {
   void fill(const Tensor& x, double value) override;
   void cast(const Tensor& x, const Tensor& y) override;
   void add(const Tensor& x, const Tensor& y) override;
-  double sum_of_squares(const Tensor& x) override;
-  void pack(const Columns& columns, const Tensor& y) override;
-  void unpack(const Tensor& x, const Columns& columns) override;
+  double sum_of_squares(std::span<const Tensor> x) override;
+  void copy(const Columns& x, const Columns& y) override;
   // embedding.cpp
   void embedding(const Tensor& index, const Tensor& table, const Tensor& x, Write write) override;
   void embedding_backward(const Tensor& index, const Tensor& dx, const Tensor& dtable) override;
@@ -47,8 +46,7 @@ class ReferenceBackend final : public Backend {
   void attention_merge(const AttentionState& from, const AttentionState& into) override;
   void attention_score_sums(const AttentionScoreSums& call) override;
   // adamw.cpp
-  void adamw(const AdamW& hyper, const Tensor& value, const Tensor& gradient, const Tensor& first_moment, const Tensor& second_moment,
-             const Tensor& compute) override;
+  void adamw(const AdamW& hyper, std::span<const AdamWParameter> parameters) override;
 
  private:
   std::unique_ptr<Runtime> runtime_;

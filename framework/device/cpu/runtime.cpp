@@ -6,50 +6,14 @@
 #include <cstring>
 #include <mutex>
 
-#include "framework/base/error.h"
 #include "framework/device/block_pool.h"
+#include "framework/device/memory_account.h"
 #include "framework/device/runtime.h"
 
 namespace lexring {
 namespace {
 
 constexpr std::size_t alignment = 64;
-
-/// Bytes by purpose, now and at the peak.
-class MemoryAccount {
- public:
-  using Place = std::size_t;  ///< of a purpose
-
-  Place take(const char* purpose, std::size_t bytes) {
-    Place place = 0;
-    while (place < shares_.size() && std::strcmp(shares_[place].purpose, purpose) != 0) ++place;
-    if (place == shares_.size()) shares_.push_back({purpose, 0});
-    shares_[place].bytes += bytes;
-    use_.current += bytes;
-    if (use_.current > use_.peak) reset_peak();
-    return place;
-  }
-  void give_back(Place place, std::size_t bytes) {
-    shares_[place].bytes -= bytes;
-    use_.current -= bytes;
-  }
-  void reset_peak() {
-    use_.peak = use_.current;
-    at_peak_ = shares_;
-  }
-  const MemoryUse& use() const { return use_; }
-  const std::vector<MemoryShare>& now() const { return shares_; }
-  const std::vector<MemoryShare>& at_peak() const { return at_peak_; }
-
- private:
-  MemoryUse use_;
-  std::vector<MemoryShare> shares_, at_peak_;
-};
-
-std::vector<MemoryShare> largest_first(std::vector<MemoryShare> shares) {
-  std::stable_sort(shares.begin(), shares.end(), [](const MemoryShare& a, const MemoryShare& b) { return a.bytes > b.bytes; });
-  return shares;
-}
 
 constexpr std::size_t huge_page = 2 << 20;
 
@@ -124,7 +88,7 @@ class CpuRuntime final : public Runtime {
   }
   std::vector<MemoryShare> shares_at_peak() const override {
     const std::scoped_lock lock(mutex_);
-    return largest_first(account_.at_peak());
+    return account_.shares_at_peak();
   }
   void reset_peak() override {
     const std::scoped_lock lock(mutex_);
@@ -145,7 +109,7 @@ class CpuRuntime final : public Runtime {
   Block take(std::size_t bytes) {
     const std::scoped_lock lock(mutex_);
     std::byte* const memory = memory_.take(bytes);
-    if (memory == nullptr) no_memory(bytes);
+    if (memory == nullptr) account_.no_memory(bytes);
     const std::size_t size = memory_.size_of(bytes);
     return {memory, size, account_.take(MemoryPurpose::current(), size)};
   }
@@ -154,17 +118,6 @@ class CpuRuntime final : public Runtime {
     const std::scoped_lock lock(mutex_);
     account_.give_back(block.place, block.size);
     memory_.give_back(block.memory, block.size);
-  }
-
-  [[noreturn]] void no_memory(std::size_t bytes) const {
-    std::string holders;
-    for (const MemoryShare& share : largest_first(account_.now())) {
-      if (share.bytes >> 20 > 0) holders += fmt::format("{}{} {} MiB", holders.empty() ? "" : ", ", share.purpose, share.bytes >> 20);
-    }
-    fail(
-        "no memory for a tensor of {} MiB; tensors hold {} MiB ({}). Lower train.micro_batch or train.length, or use train.recompute = "
-        "block",
-        bytes >> 20, account_.use().current >> 20, holders);
   }
 
   mutable std::mutex mutex_;

@@ -1,10 +1,11 @@
-// Merging states, on every backend: equal to one block, without overflow, and neutral where a state is empty.
+// Merging states, on the reference and on the tested backend: equal to one block, without overflow, and neutral where a state is empty.
 #include <cmath>
 #include <limits>
 
 #include <gtest/gtest.h>
 
 #include "tests/framework/backend/attention_problem.h"
+#include "tests/framework/backend/tested_backend.h"
 #include "tests/support/tolerances.h"
 
 namespace lexring::testing {
@@ -14,7 +15,7 @@ constexpr double infinity = std::numeric_limits<double>::infinity();
 
 class AttentionMerge : public ::testing::TestWithParam<const char*> {
  protected:
-  std::unique_ptr<Backend> backend_ = std::string(GetParam()) == "cpu" ? make_cpu_backend() : make_reference_backend();
+  std::unique_ptr<Backend> backend_ = std::string(GetParam()) == "reference" ? make_reference_backend() : tested_backend().make();
   Backend& b_ = *backend_;
 
   Tensor f32(Shape shape, const Values& values) { return make(b_, std::move(shape), Dtype::f32, values); }
@@ -72,7 +73,13 @@ TEST_P(AttentionMerge, TwoBlocksMergedEqualOne) {
   EXPECT_LT(relative_error(lse, read(whole_lse)), tolerance::f32_attention);
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, AttentionMerge, ::testing::Values("reference", "cpu"), [](const auto& p) { return std::string(p.param); });
+/// The reference needs only one of the programs.
+std::vector<const char*> backends() {
+  std::vector<const char*> names = {tested_backend().name};
+  if (std::string(names[0]) == "cpu") names.push_back("reference");
+  return names;
+}
+INSTANTIATE_TEST_SUITE_P(Small, AttentionMerge, ::testing::ValuesIn(backends()), [](const auto& p) { return std::string(p.param); });
 
 }  // namespace
 }  // namespace lexring::testing

@@ -36,10 +36,10 @@ TEST_F(ReferenceKernels, PlainOnes) {
   EXPECT_EQ(read(half), read(y));
   EXPECT_EQ(b_.sum_of_squares(x), 91);
   const Tensor packed = out({2, 2});
-  b_.pack({x, 1, 2}, packed);
+  b_.copy({x, 1, 2}, packed);
   EXPECT_EQ(read(packed), (Values{2, 3, 5, 6}));
   const Tensor unpacked = in({2, 3}, {7, 7, 7, 7, 7, 7});
-  b_.unpack(packed, {unpacked, 0, 2});
+  b_.copy(packed, {unpacked, 0, 2});
   EXPECT_EQ(read(unpacked), (Values{2, 3, 7, 5, 6, 7}));
 }
 
@@ -216,7 +216,7 @@ TEST_F(ReferenceKernels, CrossEntropyOfSlicesIsThatOfTheWhole) {
     for (std::int32_t& t : local) t = t < 0 ? -1 : t >= first && t < first + width ? t - static_cast<std::int32_t>(first) : static_cast<std::int32_t>(width);
     local_targets.push_back(Tensor::from(b_.runtime(), {rows}, local));
     slices.push_back(out({rows, width}));
-    b_.pack({logits, first, width}, slices.back());
+    b_.copy({logits, first, width}, slices.back());
     b_.logits_statistics(slices.back(), local_targets.back(), statistics.slice(static_cast<std::int64_t>(s), 1).reshape({rows, 2}));
   }
   for (std::size_t s = 0; s < 3; ++s) {
@@ -224,15 +224,16 @@ TEST_F(ReferenceKernels, CrossEntropyOfSlicesIsThatOfTheWhole) {
     EXPECT_LT(relative_error(read(merged), read(nll)), tolerance::f64_reordered);
     const Tensor part = out(slices[s].shape());
     b_.logits_gradient(slices[s], local_targets[s], lse, 0.3, part);
-    b_.unpack(part, {gradient, borders[s], borders[s + 1] - borders[s]});
+    b_.copy(part, {gradient, borders[s], borders[s + 1] - borders[s]});
   }
   EXPECT_LT(relative_error(read(gradient), read(dlogits)), tolerance::f64_reordered);
 }
 
 TEST_F(ReferenceKernels, AdamWByHand) {
   const Tensor value = in({2}, {1, -2}), gradient = in({2}, {0.5, -4}), m = zeros({2}), v = zeros({2}), compute = make_output(b_, {2}, Dtype::f32);
-  AdamW hyper{0.1, 0.9, 0.99, 0.0, 0.5, 1, 0.25};
-  b_.adamw(hyper, value, gradient, m, v, compute);
+  AdamW hyper{0.1, 0.9, 0.99, 0.0, 1, 0.25};
+  const AdamWParameter parameter{value, gradient, m, v, compute, 0.5};
+  b_.adamw(hyper, std::span(&parameter, 1));
   // The first step moves by the learning rate along the sign of the gradient, after a decay of 1 - 0.1 * 0.5.
   EXPECT_LT(relative_error(read(value), {0.95 - 0.1, -1.9 + 0.1}), tolerance::f64_reordered);
   EXPECT_LT(relative_error(read(m), {0.0125, -0.1}), tolerance::f64_reordered);
@@ -240,7 +241,7 @@ TEST_F(ReferenceKernels, AdamWByHand) {
   EXPECT_EQ(read(compute), rounded_to(Dtype::f32, read(value)));
   // A second step with the same gradient: both corrected moments are again the gradient and its square.
   hyper.step = 2;
-  b_.adamw(hyper, value, gradient, m, v, compute);
+  b_.adamw(hyper, std::span(&parameter, 1));
   EXPECT_LT(relative_error(read(value), {0.85 * 0.95 - 0.1, -1.8 * 0.95 + 0.1}), tolerance::f64_reordered);
 }
 

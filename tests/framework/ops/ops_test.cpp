@@ -111,16 +111,17 @@ TEST_F(OpsTest, ActivationsAndNormsAreMadeAgainRatherThanKept) {
   EXPECT_TRUE(x.gradient().defined());
 }
 
-TEST_F(OpsTest, LossChunksAreAboutFourMebibytes) {
-  EXPECT_EQ(loss_chunk_rows(256, Dtype::f32), 4096);
-  EXPECT_EQ(loss_chunk_rows(100000, Dtype::f32), 128);
-  EXPECT_EQ(loss_chunk_rows(257, Dtype::f32) % 128, 0);
+TEST_F(OpsTest, LossChunksFitTheDevice) {
+  EXPECT_EQ(loss_chunk_rows(256, Dtype::f32, DeviceType::cpu), 4096);
+  EXPECT_EQ(loss_chunk_rows(100000, Dtype::f32, DeviceType::cpu), 128);
+  EXPECT_EQ(loss_chunk_rows(257, Dtype::f32, DeviceType::cpu) % 128, 0);
+  EXPECT_EQ(loss_chunk_rows(65536, Dtype::f32, DeviceType::cuda), 2048);
 }
 
 TEST_F(OpsTest, LossInChunksEqualsTheWholeAtOnce) {
   constexpr std::int64_t vocab = 3000;
   constexpr std::int64_t width = 2;
-  const std::int64_t chunk = loss_chunk_rows(vocab, Dtype::f64);
+  const std::int64_t chunk = loss_chunk_rows(vocab, Dtype::f64, DeviceType::cpu);
   const std::int64_t rows = 2 * chunk + 5;  // three chunks, the last one short
   ASSERT_LT(rows, 1000);
   std::vector<std::int32_t> targets;

@@ -59,7 +59,7 @@ TEST_F(Evaluator, AWindowSeesNothingOfTheOneBefore) {
   const auto model = random_model(tiny_config("causal", dataset_.vocab()), context_, *backend_);
   const TokenBatch read = read_windows(dataset_, 64, 1, 64, Documents::ignore);
   const ModelBatch second = make_batch(1, 64, read.tokens, read.targets, read.document_start, 0);
-  const double alone = model->evaluate(second).nll_sum;
+  const double alone = model->evaluate(second).nll_sum();
   const double both = measure(*model, context_, dataset_, {128, Documents::ignore, 4096}, 64).segments.nll[0];
   const double first = measure(*model, context_, dataset_, {64, Documents::ignore, 4096}, 64).segments.nll[0];
   EXPECT_NEAR(both, first + alone, 1e-9 * both);

@@ -49,7 +49,7 @@ class Layers : public ::testing::Test {
   }
   Tensor columns(const Tensor& of, Extent extent) {
     Tensor copy(backend_->runtime(), {of.dim(0), extent.count}, Dtype::f64);
-    backend_->pack({of, extent.first, extent.count}, copy);
+    backend_->copy({of, extent.first, extent.count}, copy);
     return copy;
   }
   static void expect_same(const Tensor& ours, const Tensor& expected, const char* what) {

@@ -1,5 +1,5 @@
-// The cpu backend's attention against the reference in f64 from pair distances, both fed with the same rounded numbers: every method, pattern
-// and kind of table, in one block and in several.
+// A backend's attention against the reference in f64 from pair distances, both fed with the same rounded numbers: every method, pattern and kind
+// of table, in one block and in several. Which backend: tested_backend.h.
 #include <cmath>
 #include <random>
 
@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/framework/backend/attention_problem.h"
+#include "tests/framework/backend/tested_backend.h"
 #include "tests/support/tolerances.h"
 
 namespace lexring::testing {
@@ -19,13 +20,43 @@ struct Tables {
 
 Tables same(const std::string& name, const std::vector<Span>& sequences) { return {name, make_table(sequences), make_table(sequences)}; }
 
+AttentionProblem make_problem(const std::string& method, const std::string& pattern, std::int64_t extent, std::int64_t heads, std::int64_t kv_heads,
+                              std::int64_t width, const Tables& tables) {
+  return {fmt::format("{}_{}_{}_h{}k{}e{}_{}", tested_backend().name, method, pattern, heads, kv_heads, width, tables.name),
+          make_spec(method, heads, kv_heads, width), tables.queries, tables.keys, make_visibility(pattern, extent, tables.queries)};
+}
+
+/// A few of everything below, for backends that are slow and for tools that make them so.
+std::vector<AttentionProblem> small_problems() {
+  std::vector<AttentionProblem> all;
+  const auto add = [&](auto... arguments) { all.push_back(make_problem(arguments...)); };
+  const Tables t33 = same("t33", {{0, consecutive(33)}}), t130 = same("t130", {{0, consecutive(130)}});
+  add("none", "causal", 0, 2, 2, 2, t33);
+  add("rope", "causal", 0, 2, 2, 6, t33);
+  add("alibi", "causal", 0, 2, 2, 20, t33);
+  add("xpos", "causal", 0, 1, 1, 96, t33);
+  for (const std::int64_t width : {16, 32, 64, 128}) add("xpos", "causal", 0, 2, 1, width, t130);
+  add("alibi", "causal", 0, 1, 1, 64, t130);
+  const Tables several = same("unequal", {{0, consecutive(90)}, {2, consecutive(1)}, {3, consecutive(37)}});
+  for (const char* pattern : {"window", "blockwise", "sink_window", "documents", "documents_sinks", "holes"}) add("xpos", pattern, 20, 2, 1, 32, several);
+  const Tables spread = same("clusters", {{0, clusters({0, 300, 131000, 1000003}, 20)}}), gaps = same("gaps", {{0, with_gaps(40, 5000, 2)}});
+  for (const char* method : {"none", "xpos", "steep"}) add(method, "causal", 0, 2, 1, 16, spread);
+  add("xpos", "blockwise", 1000, 2, 1, 64, gaps);
+  const Tables cached{"cached", make_table({{0, consecutive(20, 60)}, {4, consecutive(5)}}),
+                      make_table({{0, consecutive(80)}, {1, consecutive(17)}, {4, consecutive(5)}})};
+  const Tables one_more{"one_more", make_table({{0, {1000000}}}), make_table({{0, consecutive(97, 999904)}})};
+  const Tables strangers{"strangers", make_table({{0, consecutive(20)}, {1, consecutive(9)}, {5, consecutive(3)}}), make_table({{1, consecutive(30)}})};
+  const Tables no_rows{"no_rows", {}, {}}, no_queries{"no_queries", {}, make_table({{0, consecutive(5)}})},
+      no_keys{"no_keys", make_table({{0, consecutive(5)}}), {}};
+  for (const Tables& tables : {cached, one_more, strangers, no_rows, no_queries, no_keys}) add("xpos", "causal", 0, 4, 2, 16, tables);
+  add("alibi", "causal", 0, 4, 2, 64, cached);
+  return all;
+}
+
 std::vector<AttentionProblem> problems() {
   std::vector<AttentionProblem> all;
-  const auto add = [&](const std::string& method, const std::string& pattern, std::int64_t extent, std::int64_t heads, std::int64_t kv_heads,
-                       std::int64_t width, const Tables& tables) {
-    all.push_back({fmt::format("{}_{}_h{}k{}e{}_{}", method, pattern, heads, kv_heads, width, tables.name),
-                   make_spec(method, heads, kv_heads, width), tables.queries, tables.keys, make_visibility(pattern, extent, tables.queries)});
-  };
+  if (tested_backend().slow) return all;
+  const auto add = [&](auto... arguments) { all.push_back(make_problem(arguments...)); };
   // Every width with every method.
   const Tables short_one = same("t33", {{0, consecutive(33)}});
   for (const std::int64_t width : {2, 6, 12, 16, 20, 32, 64, 96, 128})
@@ -67,16 +98,16 @@ std::vector<AttentionProblem> problems() {
   return all;
 }
 
-class CpuAttention : public ::testing::TestWithParam<AttentionProblem> {
+class Attention : public ::testing::TestWithParam<AttentionProblem> {
  protected:
-  std::unique_ptr<Backend> reference_ = make_reference_backend(), cpu_ = make_cpu_backend();
+  std::unique_ptr<Backend> reference_ = make_reference_backend(), ours_ = tested_backend().make();
 
   void compare(Dtype working, Blocks blocks) {
     SCOPED_TRACE(::testing::Message() << name_of(working) << ", " << blocks.queries << " x " << blocks.keys << " blocks");
     const AttentionProblem& problem = GetParam();
     const AttentionInputs inputs = rounded_to(working, random_inputs(problem, 21));
     const AttentionResult expected = run_attention(*reference_, Dtype::f64, problem, inputs);
-    const AttentionResult ours = run_attention(*cpu_, working, problem, inputs, blocks, &expected);
+    const AttentionResult ours = run_attention(*ours_, working, problem, inputs, blocks, &expected);
     const bool half = working == Dtype::bf16;
     const double forward = half ? tolerance::bf16_attention : tolerance::f32_attention,
                  backward = half ? tolerance::bf16_attention_backward : tolerance::f32_attention_backward;
@@ -89,12 +120,16 @@ class CpuAttention : public ::testing::TestWithParam<AttentionProblem> {
   }
 };
 
-TEST_P(CpuAttention, F32) { compare(Dtype::f32, {}); }
-TEST_P(CpuAttention, Bf16) { compare(Dtype::bf16, {}); }
-TEST_P(CpuAttention, F32InBlocks) { compare(Dtype::f32, {2, 3}); }
-TEST_P(CpuAttention, Bf16InBlocks) { compare(Dtype::bf16, {3, 2}); }
+TEST_P(Attention, F32) { compare(Dtype::f32, {}); }
+TEST_P(Attention, Bf16) { compare(Dtype::bf16, {}); }
+TEST_P(Attention, F32InBlocks) { compare(Dtype::f32, {2, 3}); }
+TEST_P(Attention, Bf16InBlocks) { compare(Dtype::bf16, {3, 2}); }
 
-INSTANTIATE_TEST_SUITE_P(Problems, CpuAttention, ::testing::ValuesIn(problems()), [](const auto& p) { return p.param.name; });
+INSTANTIATE_TEST_SUITE_P(Small, Attention, ::testing::ValuesIn(small_problems()), [](const auto& p) { return p.param.name; });
+INSTANTIATE_TEST_SUITE_P(Problems, Attention, ::testing::ValuesIn(problems()), [](const auto& p) { return p.param.name; });
+
+/// Of one backend as a whole.
+class AttentionKernels : public ::testing::TestWithParam<const char*> {};
 
 /// A problem drawn at random, for combinations that nobody thought of.
 AttentionProblem random_problem(std::uint64_t seed) {
@@ -116,9 +151,9 @@ AttentionProblem random_problem(std::uint64_t seed) {
   return problem;
 }
 
-TEST(CpuAttentionRandom, ProblemsEqualTheReference) {
-  const auto reference = make_reference_backend(), cpu = make_cpu_backend();
-  for (std::uint64_t seed = 1; seed <= 60; ++seed) {
+TEST_P(AttentionKernels, RandomProblemsEqualTheReference) {
+  const auto reference = make_reference_backend(), tested = tested_backend().make();
+  for (std::uint64_t seed = 1; seed <= (tested_backend().slow ? 6 : 60); ++seed) {
     const AttentionProblem problem = random_problem(seed);
     const AttentionInputs inputs = rounded_to(Dtype::bf16, random_inputs(problem, seed));
     const AttentionResult expected = run_attention(*reference, Dtype::f64, problem, inputs);
@@ -128,7 +163,7 @@ TEST(CpuAttentionRandom, ProblemsEqualTheReference) {
       const bool half = working == Dtype::bf16;
       const double forward = half ? tolerance::bf16_attention : tolerance::f32_attention,
                    backward = half ? tolerance::bf16_attention_backward : tolerance::f32_attention_backward;
-      const AttentionResult ours = run_attention(*cpu, working, problem, inputs, blocks, &expected);
+      const AttentionResult ours = run_attention(*tested, working, problem, inputs, blocks, &expected);
       EXPECT_LT(relative_error(ours.output, expected.output), forward);
       EXPECT_LT(relative_error(ours.lse, expected.lse), forward);
       EXPECT_LT(relative_error(ours.dq, expected.dq), backward);
@@ -138,13 +173,13 @@ TEST(CpuAttentionRandom, ProblemsEqualTheReference) {
   }
 }
 
-TEST(CpuAttentionDeterminism, TwoRunsGiveTheSameBits) {
-  const auto cpu = make_cpu_backend();
-  const Tables tables = same("", {{0, consecutive(300)}, {1, consecutive(90)}});
+TEST_P(AttentionKernels, TwoRunsGiveTheSameBits) {
+  const auto tested = tested_backend().make();
+  const Tables tables = same("", {{0, consecutive(tested_backend().slow ? 80 : 300)}, {1, consecutive(90)}});
   const AttentionProblem problem{"", make_spec("xpos", 4, 2, 32), tables.queries, tables.keys, make_visibility("causal", 0, tables.queries)};
   for (const Dtype working : {Dtype::f32, Dtype::bf16}) {
     const AttentionInputs inputs = random_inputs(problem, 1);
-    const AttentionResult once = run_attention(*cpu, working, problem, inputs), again = run_attention(*cpu, working, problem, inputs);
+    const AttentionResult once = run_attention(*tested, working, problem, inputs), again = run_attention(*tested, working, problem, inputs);
     EXPECT_EQ(once.output, again.output);
     EXPECT_EQ(once.dq, again.dq);
     EXPECT_EQ(once.dk, again.dk);
@@ -152,14 +187,14 @@ TEST(CpuAttentionDeterminism, TwoRunsGiveTheSameBits) {
   }
 }
 
-TEST(CpuAttentionExtremes, HugeScoresDoNotOverflow) {
-  const auto reference = make_reference_backend(), cpu = make_cpu_backend();
+TEST_P(AttentionKernels, HugeScoresDoNotOverflow) {
+  const auto reference = make_reference_backend(), tested = tested_backend().make();
   for (const Dtype working : {Dtype::f32, Dtype::bf16}) {
     SCOPED_TRACE(name_of(working));
     const Tables tables = same("", {{0, consecutive(90)}});
     const AttentionProblem problem{"", make_spec("none", 2, 2, 16), tables.queries, tables.keys, make_visibility("causal", 0, tables.queries)};
     const AttentionInputs inputs = rounded_to(working, random_inputs(problem, 5, 100.0));  // scores of up to about 1e5
-    const AttentionResult expected = run_attention(*reference, Dtype::f64, problem, inputs), ours = run_attention(*cpu, working, problem, inputs, {1, 3});
+    const AttentionResult expected = run_attention(*reference, Dtype::f64, problem, inputs), ours = run_attention(*tested, working, problem, inputs, {1, 3});
     // Scores of 1e5 in f32 are good to 1e-2, so that the winner is right but ties may share.
     EXPECT_LT(relative_error(ours.lse, expected.lse), working == Dtype::f32 ? tolerance::f32_attention : tolerance::bf16_rounded);
     for (const Values* values : {&ours.output, &ours.dq, &ours.dk, &ours.dv})
@@ -167,8 +202,8 @@ TEST(CpuAttentionExtremes, HugeScoresDoNotOverflow) {
   }
 }
 
-TEST(CpuAttentionScoreSums, EqualTheReference) {
-  const auto reference = make_reference_backend(), cpu = make_cpu_backend();
+TEST_P(AttentionKernels, ScoreSumsEqualTheReference) {
+  const auto reference = make_reference_backend(), tested = tested_backend().make();
   const TokenTable tokens = make_table({{0, consecutive(150)}, {1, with_gaps(90, 9, 3)}, {2, consecutive(40, 1000000)}});
   for (const Dtype working : {Dtype::f32, Dtype::bf16})
     for (const char* method : {"none", "xpos", "alibi"}) {
@@ -177,8 +212,8 @@ TEST(CpuAttentionScoreSums, EqualTheReference) {
       const Values q = rounded_to(working, random_values(tokens.rows() * 64, 1)), k = rounded_to(working, random_values(tokens.rows() * 32, 2));
       Values sums[2] = {Values(200, 1.0), Values(200, 1.0)}, cosine(static_cast<std::size_t>(tokens.rows() * 8), 0.6), sine(cosine.size(), 0.8);
       std::vector<std::int64_t> counts[2] = {std::vector<std::int64_t>(200, 2), std::vector<std::int64_t>(200, 2)};
-      for (Backend* backend : {reference.get(), cpu.get()}) {
-        const bool ours = backend == cpu.get();
+      for (Backend* backend : {reference.get(), tested.get()}) {
+        const bool ours = backend == tested.get();
         const Dtype dtype = ours ? working : Dtype::f64, master = ours ? Dtype::f32 : Dtype::f64;
         const RotaryTable rotary{make(*backend, {tokens.rows(), 8}, master, rounded_to(Dtype::f32, cosine)),
                                  make(*backend, {tokens.rows(), 8}, master, rounded_to(Dtype::f32, sine))};
@@ -189,6 +224,8 @@ TEST(CpuAttentionScoreSums, EqualTheReference) {
       EXPECT_EQ(counts[1], counts[0]);
     }
 }
+
+INSTANTIATE_TEST_SUITE_P(Various, AttentionKernels, ::testing::Values(tested_backend().name), [](const auto& p) { return std::string(p.param); });
 
 }  // namespace
 }  // namespace lexring::testing

@@ -1,9 +1,11 @@
-// Every kernel of the cpu backend but attention against the reference in f64, both fed with the same rounded numbers.
+// Every kernel of a backend but attention against the reference in f64, both fed with the same rounded numbers. Which backend: tested_backend.h.
 #include <tuple>
 
+#include <fmt/core.h>
 #include <gtest/gtest.h>
 
 #include "tests/framework/backend/kernel_testing.h"
+#include "tests/framework/backend/tested_backend.h"
 #include "tests/support/tolerances.h"
 
 namespace lexring::testing {
@@ -24,7 +26,7 @@ double elementwise(Dtype dtype) { return dtype == Dtype::bf16 ? tolerance::bf16_
 double matmul(Dtype dtype) { return dtype == Dtype::bf16 ? tolerance::bf16_rounded : tolerance::f32_matmul; }
 
 /// Each test describes its kernel once, as a function of a backend and its dtypes; `both` runs it on the two and compares what it returns.
-class CpuKernels : public ::testing::TestWithParam<Precision> {
+class Kernels : public ::testing::TestWithParam<Precision> {
  protected:
   /// One backend, and the dtypes that "working", "residual" and "master" mean on it.
   struct Side {
@@ -47,7 +49,7 @@ class CpuKernels : public ::testing::TestWithParam<Precision> {
   template <class Kernel>
   void both(const std::vector<double>& tolerances, const Kernel& kernel) {
     const std::vector<Tensor> expected = kernel(Side{*reference_, Dtype::f64, Dtype::f64, Dtype::f64});
-    const std::vector<Tensor> ours = kernel(Side{*cpu_, working(), residual(), Dtype::f32});
+    const std::vector<Tensor> ours = kernel(Side{*ours_, working(), residual(), Dtype::f32});
     ASSERT_EQ(expected.size(), tolerances.size());
     for (std::size_t i = 0; i < expected.size(); ++i) {
       const double error = relative_error(read(ours[i]), read(expected[i]));
@@ -55,10 +57,10 @@ class CpuKernels : public ::testing::TestWithParam<Precision> {
     }
   }
 
-  std::unique_ptr<Backend> reference_ = make_reference_backend(), cpu_ = make_cpu_backend();
+  std::unique_ptr<Backend> reference_ = make_reference_backend(), ours_ = tested_backend().make();
 };
 
-TEST_P(CpuKernels, FillCastAddAndSumOfSquares) {
+TEST_P(Kernels, FillCastAddAndSumOfSquares) {
   for (const std::int64_t count : {0, 1, 15, 16, 33, 10007}) {
     SCOPED_TRACE(count);
     const Values x = numbers(count, 1, working()), y = numbers(count, 2, residual());
@@ -70,25 +72,26 @@ TEST_P(CpuKernels, FillCastAddAndSumOfSquares) {
       return std::vector<Tensor>{filled, added, cast};
     });
     const double expected = reference_->sum_of_squares(make(*reference_, {count}, Dtype::f64, x));
-    EXPECT_NEAR(cpu_->sum_of_squares(make(*cpu_, {count}, working(), x)), expected, tolerance::f32_elementwise * expected);
+    EXPECT_NEAR(ours_->sum_of_squares(make(*ours_, {count}, working(), x)), expected, tolerance::f32_elementwise * expected);
   }
 }
 
-TEST_P(CpuKernels, Pack) {
+TEST_P(Kernels, Copy) {
   for (const std::int64_t rows : row_counts)
     for (const std::int64_t width : {1, 5, 16, 48}) {
       const Values x = numbers(rows * 60, 1, working());
       both({1e-30, 1e-30}, [&](const Side& s) {
         const Tensor y = s.out({rows, width}, s.working);
         const Tensor back = s.in({rows, 60}, s.working, x);
-        s.backend.pack({s.in({rows, 60}, s.working, x), 7, width}, y);
-        s.backend.unpack(y, {back, 2, width});
+        s.backend.copy({s.in({rows, 60}, s.working, x), 7, width}, y);
+        s.backend.copy(y, {back, 2, width});
+        s.backend.copy({s.in({rows, 60}, s.working, x), 4, 8}, {back, 52, 8});
         return std::vector<Tensor>{y, back};
       });
     }
 }
 
-TEST_P(CpuKernels, Embedding) {
+TEST_P(Kernels, Embedding) {
   for (const std::int64_t rows : row_counts)
     for (const std::int64_t width : {20, 48, 128})
       for (const std::int32_t vocabulary : {61, 257}) {
@@ -107,14 +110,15 @@ TEST_P(CpuKernels, Embedding) {
       }
 }
 
-TEST_P(CpuKernels, Linear) {
+TEST_P(Kernels, Linear) {
   for (const std::int64_t rows : row_counts)
     for (const auto& [inputs, outputs] : {std::pair<std::int64_t, std::int64_t>{48, 20}, {20, 61}, {257, 48}, {64, 128}, {1, 1}})
       for (const bool with_bias : {false, true}) {
         SCOPED_TRACE(::testing::Message() << rows << " rows, " << inputs << " -> " << outputs << (with_bias ? " with bias" : ""));
         const Values x = numbers(rows * inputs, 1, working()), w = numbers(outputs * inputs, 2, working()), bias = numbers(outputs, 3),
                      dy = numbers(rows * outputs, 4, working()), dw = numbers(outputs * inputs, 5), db = numbers(outputs, 6);
-        both({matmul(working()), tolerance::f32_matmul, matmul(working()), tolerance::f32_matmul, tolerance::f32_matmul}, [&](const Side& s) {
+        const double y_error = matmul(working()) * (with_bias && tested_backend().rounds_bias ? 2 : 1);
+        both({y_error, tolerance::f32_matmul, matmul(working()), tolerance::f32_matmul, tolerance::f32_matmul}, [&](const Side& s) {
           const Tensor tx = s.in({rows, inputs}, s.working, x), tw = s.in({outputs, inputs}, s.working, w),
                        tdy = s.in({rows, outputs}, s.working, dy), tb = with_bias ? s.in({outputs}, s.master, bias) : Tensor();
           const Tensor y = s.out({rows, outputs}, s.working), wide = s.out({rows, outputs}, s.master), dx = s.out({rows, inputs}, s.working),
@@ -145,7 +149,7 @@ std::vector<NormShape> norm_shapes() {
   return shapes;
 }
 
-TEST_P(CpuKernels, Norm) {
+TEST_P(Kernels, Norm) {
   for (const NormShape& n : norm_shapes()) {
     SCOPED_TRACE(::testing::Message() << (n.kind == NormKind::layernorm ? "layernorm " : "rmsnorm ") << n.rows << " x " << n.width
                                       << (n.with_delta ? " with delta" : "") << (n.of_working ? " of working dtype" : ""));
@@ -169,7 +173,7 @@ TEST_P(CpuKernels, Norm) {
   }
 }
 
-TEST_P(CpuKernels, NormBackward) {
+TEST_P(Kernels, NormBackward) {
   for (const NormShape& n : norm_shapes()) {
     SCOPED_TRACE(::testing::Message() << (n.kind == NormKind::layernorm ? "layernorm " : "rmsnorm ") << n.rows << " x " << n.width
                                       << (n.with_delta ? " with delta, in place" : "") << (n.of_working ? " of working dtype" : ""));
@@ -178,7 +182,7 @@ TEST_P(CpuKernels, NormBackward) {
     const Shape matrix{n.rows, n.width};
     const Values s_values = numbers(n.rows * n.width, 1, s_dtype, 2.0), dy = numbers(n.rows * n.width, 2, working()), weight = numbers(n.width, 3),
                  dsum = numbers(n.rows * n.width, 4, s_dtype), dweight = numbers(n.width, 5), dbias = numbers(n.width, 6);
-    // Statistics as the reference has them, rounded as the cpu backend stores them.
+    // Statistics as the reference has them, rounded as the backend stores them.
     const NormForward f{n.kind, 1e-5, make(*reference_, matrix, Dtype::f64, s_values), {}, make(*reference_, {n.width}, Dtype::f64, weight), {}, {},
                         make_output(*reference_, matrix, Dtype::f64), centred ? make_output(*reference_, {n.rows}, Dtype::f64) : Tensor(),
                         make_output(*reference_, {n.rows}, Dtype::f64)};
@@ -197,7 +201,7 @@ TEST_P(CpuKernels, NormBackward) {
   }
 }
 
-TEST_P(CpuKernels, NormBackwardAddsAGradientOfItsOwnStorage) {
+TEST_P(Kernels, NormBackwardAddsAGradientOfItsOwnStorage) {
   const std::int64_t rows = 9, width = 37;
   const Values x = numbers(rows * width, 1, residual()), dy = numbers(rows * width, 2, working()), dsum = numbers(rows * width, 3, residual()),
                weight = numbers(width, 4), rstd(static_cast<std::size_t>(rows), 0.75), zeros(static_cast<std::size_t>(width), 0.0);
@@ -210,7 +214,7 @@ TEST_P(CpuKernels, NormBackwardAddsAGradientOfItsOwnStorage) {
   });
 }
 
-TEST_P(CpuKernels, Activations) {
+TEST_P(Kernels, Activations) {
   for (const std::int64_t rows : row_counts)
     for (const std::int64_t width : {1, 20, 48, 171}) {
       SCOPED_TRACE(::testing::Message() << rows << " x " << width);
@@ -233,7 +237,7 @@ TEST_P(CpuKernels, Activations) {
     }
 }
 
-TEST_P(CpuKernels, CrossEntropy) {
+TEST_P(Kernels, CrossEntropy) {
   for (const std::int64_t rows : row_counts)
     for (const std::int32_t vocabulary : {1, 2, 61, 257, 1000}) {
       SCOPED_TRACE(::testing::Message() << rows << " x " << vocabulary);
@@ -251,7 +255,7 @@ TEST_P(CpuKernels, CrossEntropy) {
     }
 }
 
-TEST_P(CpuKernels, CrossEntropyOfSlices) {
+TEST_P(Kernels, CrossEntropyOfSlices) {
   for (const std::int64_t rows : row_counts)
     for (const std::int32_t width : {0, 1, 61, 257}) {
       SCOPED_TRACE(::testing::Message() << rows << " x " << width);
@@ -272,27 +276,51 @@ TEST_P(CpuKernels, CrossEntropyOfSlices) {
     }
 }
 
-TEST_P(CpuKernels, AdamW) {
-  for (const std::int64_t count : {0, 1, 15, 33, 10007})
-    for (const double decay : {0.0, 0.1}) {
-      SCOPED_TRACE(count);
-      const Values value = numbers(count, 1), gradient = numbers(count, 2), m = numbers(count, 3), v = [&] {
-        Values squares = numbers(count, 4);
-        for (double& x : squares) x = static_cast<float>(x * x);
-        return squares;
-      }();
-      const double error = tolerance::f32_elementwise;
-      both({error, error, error, elementwise(working())}, [&](const Side& s) {
-        const Tensor p = s.in({count}, s.master, value), tm = s.in({count}, s.master, m), tv = s.in({count}, s.master, v),
-                     compute = s.out({count}, s.working);
-        s.backend.adamw({1e-2, 0.9, 0.95, 1e-8, decay, 3, 0.7}, p, s.in({count}, s.master, gradient), tm, tv, {});
-        s.backend.adamw({1e-2, 0.9, 0.95, 1e-8, decay, 4, 0.7}, p, s.in({count}, s.master, gradient), tm, tv, compute);
-        return std::vector<Tensor>{p, tm, tv, compute};
-      });
+/// All in one call: of no element, of single ones, of several blocks, and rows that begin anywhere; some decay, some have a copy.
+TEST_P(Kernels, AdamW) {
+  const std::vector<std::int64_t> counts = {0, 1, 15, 33, 0, 4096, 10007, 4};
+  for (const std::int64_t offset : {0, 3}) {
+    std::vector<Values> start;  // value, gradient, moments of each
+    for (std::size_t i = 0; i < counts.size(); ++i) {
+      for (unsigned kind = 1; kind <= 4; ++kind) start.push_back(numbers(counts[i] + offset, 4 * static_cast<unsigned>(i) + kind));
+      for (double& x : start.back()) x = static_cast<float>(x * x);
     }
+    std::vector<double> errors;
+    for (std::size_t i = 0; i < counts.size(); ++i) {
+      for (int j = 0; j < 3; ++j) errors.push_back(tolerance::f32_elementwise);
+      if (i % 2 == 0) errors.push_back(elementwise(working()));
+    }
+    both(errors, [&](const Side& s) {
+      std::vector<AdamWParameter> parameters;
+      std::vector<Tensor> results;
+      for (std::size_t i = 0; i < counts.size(); ++i) {
+        const auto part = [&](std::size_t j) { return s.in({counts[i] + offset}, s.master, start[4 * i + j]).slice(offset, counts[i]); };
+        parameters.push_back({part(0), part(1), part(2), part(3), i % 2 == 0 ? s.out({counts[i]}, s.working) : Tensor(), i % 3 == 0 ? 0.1 : 0.0});
+        const AdamWParameter& p = parameters.back();
+        results.insert(results.end(), {p.value, p.first_moment, p.second_moment});
+        if (p.compute.defined()) results.push_back(p.compute);
+      }
+      s.backend.adamw({1e-2, 0.9, 0.95, 1e-8, 3, 0.7}, parameters);
+      s.backend.adamw({1e-2, 0.9, 0.95, 1e-8, 4, 0.7}, parameters);
+      return results;
+    });
+  }
 }
 
-INSTANTIATE_TEST_SUITE_P(Precisions, CpuKernels, ::testing::ValuesIn(precisions), [](const auto& p) { return std::string(p.param.name); });
+TEST_P(Kernels, SumOfSquaresOfSeveral) {
+  std::vector<Tensor> ours, theirs;
+  for (const std::int64_t count : {0, 1, 4099, 3, 0, 70001, 8}) {
+    const Values x = numbers(count + 1, static_cast<unsigned>(count) + 1, working());
+    ours.push_back(make(*ours_, {count + 1}, working(), x).slice(1, count));
+    theirs.push_back(make(*reference_, {count + 1}, Dtype::f64, x).slice(1, count));
+  }
+  const double expected = reference_->sum_of_squares(theirs);
+  EXPECT_NEAR(ours_->sum_of_squares(ours), expected, tolerance::f32_elementwise * expected);
+  EXPECT_EQ(ours_->sum_of_squares(std::span<const Tensor>()), 0.0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Small, Kernels, ::testing::ValuesIn(precisions),
+                         [](const auto& p) { return fmt::format("{}_{}", tested_backend().name, p.param.name); });
 
 }  // namespace
 }  // namespace lexring::testing

@@ -1,0 +1,37 @@
+/// Both sides of a block of attention cut into tiles, and which keys each query sees as ranges of rows: what kernels of any device start from.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "framework/attention/block.h"
+
+namespace lexring {
+
+enum class AttentionRole { query, key };
+
+/// One side of a block, cut into tiles.
+struct Tiling {
+  std::vector<TokenTile> tiles;
+  std::vector<std::int64_t> first_tile;  ///< [sequences + 1] tiles of a sequence: first_tile[s] .. first_tile[s + 1]
+  /// Per tile, the position that its decay is counted from: the first (queries) or last (keys) of a run of adjacent tiles that span at most
+  /// diagonal_span() / 2 together. One base for many tiles, so that rows are seldom scaled again.
+  std::vector<std::int64_t> base;
+};
+
+/// Tiles of at most `largest` tokens. A pure function: calls with the same table have the same tiles and bases.
+Tiling make_tiling(const AttentionSpec& spec, const TokenTable& tokens, AttentionRole role, std::int64_t largest);
+
+/// The keys a query row sees, as rows of the key table: [first, last) and [sink_first, sink_last).
+struct RowRange {
+  std::int32_t first, last, sink_first, sink_last;
+};
+
+struct Ranges {
+  std::vector<RowRange> rows;              ///< [N]
+  std::vector<RowRange> tiles;             ///< per tile of queries, the hull of its rows
+  std::vector<std::int64_t> key_sequence;  ///< per query sequence, the index of the key sequence of the same id (-1: none)
+};
+Ranges make_ranges(const TokenTable& queries, const TokenTable& keys, const Visibility& visible, const Tiling& query_tiling);
+
+}  // namespace lexring

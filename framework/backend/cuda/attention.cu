@@ -1,0 +1,16 @@
+#include "framework/backend/cuda/attention_flash.h"
+#include "framework/backend/cuda/attention_plain.h"
+
+namespace lexring::cuda {
+
+void attention(const Gpu& gpu, const AttentionForward& call) {
+  if (flash_supports(call.spec, call.q.dtype())) flash_attention(gpu, call);
+  else plain_attention(gpu, call);
+}
+
+void attention_backward(const Gpu& gpu, const AttentionBackward& call) {
+  if (flash_supports(call.spec, call.q.dtype())) flash_attention_backward(gpu, call);
+  else plain_attention_backward(gpu, call);
+}
+
+}  // namespace lexring::cuda

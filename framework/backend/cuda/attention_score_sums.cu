@@ -1,0 +1,143 @@
+#include <algorithm>
+
+#include "framework/backend/cuda/attention_plain_tiles.h"
+#include "framework/backend/cuda/dispatch.h"
+
+namespace lexring::cuda {
+namespace {
+
+constexpr int tile_rows = 64;
+constexpr int per_thread = tile_rows / square, warps = plain_threads / warp_size;
+constexpr std::int64_t workspace_bytes = 64 << 20;
+
+/// At one distance.
+struct Sum {
+  double scores, pairs;  ///< pairs are counted without loss up to 2^53
+};
+
+template <class T>
+struct Scores {
+  Operand<T> q, k;
+  const QueryTile* queries;
+  const KeyTile* keys;
+  const std::int32_t* position;
+  const LogDecay* decay;  ///< null: none
+  int query_tiles, heads, group, pairs, parts;
+  std::int64_t distances;
+  double scale;
+  Sum* sums;  ///< [parts * heads * warps, distances]
+};
+
+template <int width>
+struct Shared {
+  RowTile<tile_rows, width> query, key;
+  WeightTile<tile_rows, tile_rows> products;
+  float factors[width / 2];
+};
+
+/// Sums of one head over every `parts`th tile of queries. A warp adds its own rows to sums of its own, row after row: the keys of one row all have
+/// different distances.
+template <int width, class T>
+__global__ void __launch_bounds__(plain_threads) sum_by_distance(const Scores<T> call) {
+  auto& shared = shared_memory<Shared<width>>();
+  const Place place;
+  const int head = static_cast<int>(blockIdx.x) % call.heads, part = static_cast<int>(blockIdx.x) / call.heads;
+  const int warp = static_cast<int>(threadIdx.x) / warp_size, lane = static_cast<int>(threadIdx.x) % warp_size;
+  Sum* const sums = call.sums + (static_cast<std::int64_t>(blockIdx.x) * warps + warp) * call.distances;
+  for (std::int64_t d = lane; d < call.distances; d += warp_size) sums[d] = {0.0, 0.0};
+  __syncwarp();
+  for (int t = part; t < call.query_tiles; t += call.parts) {
+    const QueryTile tile = call.queries[t];
+    for (int k = tile.tiles_begin; k < tile.tiles_end; ++k) {
+      const KeyTile keys = call.keys[k];
+      if (call.position[tile.first] - call.position[keys.first + keys.count - 1] >= call.distances) continue;
+      __syncthreads();  // the tiles before have been read
+      if (call.decay != nullptr) {
+        put_factors<width>(shared.factors, call.decay, call.pairs, tile.base - keys.base);
+        __syncthreads();
+      }
+      load_tile(shared.query, call.q, head, tile.first, tile.count, call.decay != nullptr ? shared.factors : nullptr);
+      load_tile(shared.key, call.k, head / call.group, keys.first, keys.count);
+      __syncthreads();
+      float products[per_thread][per_thread];
+      multiply<width>(shared.query, shared.key, place, products);
+      put_weights(shared.products, place, products);
+      __syncwarp();
+      for (int i = 0; i < tile_rows / warps; ++i) {  // the warp's rows: those of its threads
+        const int row = 2 * warp + i % 2 + i / 2 * square;
+        if (row < tile.count) {
+          for (int column = lane; column < keys.count; column += warp_size) {
+            const std::int64_t distance = call.position[tile.first + row] - call.position[keys.first + column];
+            if (distance < 0 || distance >= call.distances) continue;
+            sums[distance].scores += static_cast<double>(shared.products.at[row][column]) * call.scale;
+            sums[distance].pairs += 1.0;
+          }
+        }
+        __syncwarp();
+      }
+    }
+  }
+}
+
+constexpr int threads = 128;
+
+/// total[d] = sum over `count` rows of [count, distances]. Bytes: what is read.
+__global__ void __launch_bounds__(threads) add_up(const Sum* sums, std::int64_t count, std::int64_t distances, Sum* total) {
+  const std::int64_t d = static_cast<std::int64_t>(blockIdx.x) * threads + threadIdx.x;
+  if (d >= distances) return;
+  Sum sum{0.0, 0.0};
+  for (std::int64_t i = 0; i < count; ++i) {
+    const Sum part = sums[i * distances + d];
+    sum.scores += part.scores, sum.pairs += part.pairs;
+  }
+  total[d] = sum;
+}
+
+/// What tables are made of: every query sees all keys up to its own.
+struct Everything {
+  const AttentionSpec& spec;
+  const TokenTable &queries, &keys;
+  Visibility visible;
+};
+
+}  // namespace
+
+void attention_score_sums(const Gpu& gpu, const AttentionScoreSums& call) {
+  const AttentionSpec& spec = call.spec;
+  const auto distances = static_cast<std::int64_t>(call.sums.size());
+  if (distances == 0 || call.tokens.rows() == 0) return;
+  const Everything everything{spec, call.tokens, call.tokens, {std::vector<std::int64_t>(call.tokens.position.size(), 0), {}, {}}};
+  const AttentionTables& tables = gpu.attention_tables.of(gpu, everything, tile_rows, tile_rows);
+  const Tensor position = Tensor::from(gpu.runtime, {call.tokens.rows()}, std::vector<std::int32_t>(call.tokens.position.begin(), call.tokens.position.end()));
+
+  const std::int64_t of_part = spec.heads * warps * distances * static_cast<std::int64_t>(sizeof(Sum));
+  const auto parts = std::clamp<std::int64_t>(workspace_bytes / of_part, 1, tables.query_tiles_count);
+  const std::int64_t count = parts * spec.heads * warps;
+  const Tensor sums(gpu.runtime, {count, distances, 2}, Dtype::f64), total(gpu.runtime, {distances, 2}, Dtype::f64);
+  const auto records = [](const Tensor& x) { return reinterpret_cast<Sum*>(x.data<double>()); };
+  const std::int64_t width = vector_width(spec.head_width);
+  const RotaryTable rotary = spec.rotary ? call.rotary : RotaryTable{};
+  with_type(call.q.dtype(), [&]<class T>(Type<T>) {
+    const HeadRows q = turned_rows(gpu, call.q, spec.heads, width, rotary, tables.query_distance, tables.decay);
+    const HeadRows k = turned_rows(gpu, call.k, spec.kv_heads, width, rotary, tables.key_distance, tables.decay);
+    const Scores<T> task{operand<T>(q), operand<T>(k), tables.queries(), tables.keys(), position.data<std::int32_t>(), score_rule(spec, tables).decay,
+                         tables.query_tiles_count, static_cast<int>(spec.heads), static_cast<int>(spec.heads / spec.kv_heads),
+                         static_cast<int>(spec.head_width / 2), static_cast<int>(parts), distances, spec.scale, records(sums)};
+    with_head_width(spec.head_width, [&]<int padded>(HeadWidth<padded>) {
+      launch(gpu.stream, dim3(static_cast<unsigned>(parts * spec.heads)), plain_threads, sizeof(Shared<padded>), sum_by_distance<padded, T>, task);
+    });
+  });
+  launch(gpu.stream, dim3(static_cast<unsigned>(ceil_div<std::int64_t>(distances, threads))), threads, 0, add_up, records(sums), count, distances,
+         records(total));
+
+  double slopes = 0;  // of all heads; they depend on the distance alone
+  for (const float slope : spec.slopes) slopes += slope;
+  const std::vector<double> results = total.to_host<double>();
+  for (std::size_t d = 0; d < call.sums.size(); ++d) {
+    const double pairs = results[2 * d + 1];
+    call.sums[d] += results[2 * d] - slopes * static_cast<double>(d) * pairs / static_cast<double>(spec.heads);
+    call.counts[d] += static_cast<std::int64_t>(pairs);
+  }
+}
+
+}  // namespace lexring::cuda

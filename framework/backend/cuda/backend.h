@@ -1,0 +1,16 @@
+/// Kernels, matrix products and a runtime put together: on a GPU, or emulated in tests.
+#pragma once
+
+#include <memory>
+
+#include "framework/backend/backend.h"
+#include "framework/backend/cuda_backend.h"
+
+struct CUstream_st;
+
+namespace lexring::cuda {
+
+/// `stream` is the runtime's (nullptr where kernels are emulated).
+std::unique_ptr<Backend> make_backend(std::unique_ptr<Runtime> runtime, CUstream_st* stream, int multiprocessors, F32Products f32);
+
+}  // namespace lexring::cuda

@@ -1,0 +1,11 @@
+#include "framework/backend/cuda/emulated/backend.h"
+
+#include "framework/backend/cuda/backend.h"
+
+namespace lexring {
+
+std::unique_ptr<Backend> make_emulated_cuda_backend(std::unique_ptr<Runtime> runtime) {
+  return cuda::make_backend(std::move(runtime), nullptr, 2, F32Products::full);
+}
+
+}  // namespace lexring

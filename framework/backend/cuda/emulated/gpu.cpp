@@ -1,0 +1,277 @@
+#include "framework/backend/cuda/emulated/gpu.h"
+
+#include <array>
+#include <deque>
+#include <exception>
+#include <memory>
+#include <vector>
+
+#include <boost/context/fiber.hpp>
+#include <boost/context/pooled_fixedsize_stack.hpp>
+
+namespace lexring::cuda {
+namespace emulated {
+namespace {
+
+namespace context = boost::context;
+
+constexpr std::size_t stack_bytes = 128 << 10;
+constexpr std::size_t posted_bytes = 64;
+constexpr std::size_t shared_alignment = 128;
+
+struct Barrier {
+  unsigned expected = 0, arrived = 0;
+  std::uint64_t generation = 0;
+};
+
+struct Warp {
+  Barrier barrier{32};
+  std::array<std::array<std::byte, posted_bytes>, 32> posted;
+};
+
+struct Copy {
+  void* to;
+  const void* from;
+  bool valid;
+};
+
+struct Thread {
+  unsigned index;
+  Warp* warp;
+  context::fiber fiber, scheduler;
+  std::vector<Copy> open;                ///< copies not yet committed
+  std::deque<std::vector<Copy>> groups;  ///< committed and not arrived
+};
+
+/// The block that runs, and its thread that runs.
+struct Block {
+  dim3 index, size, grid;
+  Barrier barrier;
+  std::vector<Warp> warps;
+  std::vector<Thread> threads;
+  std::vector<std::byte> shared;
+  std::byte* shared_begin = nullptr;
+  std::size_t shared_size = 0;
+  Thread* running = nullptr;
+  bool copies_at_once = false;
+  bool progress = false;  ///< somebody no longer waits
+  std::exception_ptr error;
+};
+
+thread_local Block* current = nullptr;
+
+Thread& self() { return *current->running; }
+int lane() { return static_cast<int>(self().index % 32); }
+
+void yield() {
+  Thread& me = self();
+  me.scheduler = std::move(me.scheduler).resume();
+}
+
+void wait(Barrier& barrier) {
+  const std::uint64_t mine = barrier.generation;
+  if (++barrier.arrived == barrier.expected) {
+    barrier.arrived = 0;
+    ++barrier.generation;
+    current->progress = true;
+  }
+  while (barrier.generation == mine) yield();
+}
+
+void arrive(const std::vector<Copy>& group) {
+  for (const Copy& copy : group) {
+    if (copy.valid) std::memcpy(copy.to, copy.from, 16);
+    else std::memset(copy.to, 0, 16);
+  }
+}
+
+bool aligned(const void* address, std::size_t bytes) { return reinterpret_cast<std::uintptr_t>(address) % bytes == 0; }
+
+void require_shared(const void* address) {
+  const auto* const byte = static_cast<const std::byte*>(address);
+  require(byte >= current->shared_begin && byte + 16 <= current->shared_begin + current->shared_size, "16 bytes outside the block's shared memory");
+  require(aligned(address, 16), "an address in shared memory is not a multiple of 16");
+}
+
+void run_block(Block& block, const std::function<void()>& kernel, context::pooled_fixedsize_stack& stacks) {
+  std::fill(block.shared.begin(), block.shared.end(), std::byte{0xff});
+  block.barrier = {block.size.x};
+  block.warps.assign(block.size.x / 32, Warp{});
+  block.threads.clear();
+  block.threads.resize(block.size.x);
+  for (unsigned t = 0; t < block.size.x; ++t) {
+    Thread& thread = block.threads[t];
+    thread.index = t;
+    thread.warp = &block.warps[t / 32];
+    thread.fiber = context::fiber(std::allocator_arg, stacks, [&](context::fiber&& scheduler) {
+      thread.scheduler = std::move(scheduler);
+      try {
+        kernel();
+      } catch (const Error&) {
+        if (!block.error) block.error = std::current_exception();
+      }
+      block.progress = true;
+      return std::move(thread.scheduler);
+    });
+  }
+  // Every second block, a warp runs as far as it can before the next one does; in the others all run from wait to wait.
+  const unsigned order = block.index.x + block.index.y + block.index.z;
+  const bool ahead = order % 2 == 0;
+  block.copies_at_once = order % 3 == 1;
+  const auto warps = static_cast<unsigned>(block.warps.size());
+  bool forward = order / 2 % 2 == 0, alive = true;
+  const auto resume_warp = [&](unsigned warp) {
+    block.progress = false;
+    for (unsigned i = 0; i < 32 && !block.error; ++i) {
+      Thread& thread = block.threads[32 * warp + (forward ? i : 31 - i)];
+      if (!thread.fiber) continue;
+      alive = true;
+      block.running = &thread;
+      thread.fiber = std::move(thread.fiber).resume();
+    }
+    return block.progress;
+  };
+  for (; alive && !block.error; forward = !forward) {
+    alive = false;
+    bool progress = false;
+    for (unsigned w = 0; w < warps && !block.error; ++w) {
+      while (resume_warp(forward ? w : warps - 1 - w) && !block.error) {
+        progress = true;
+        if (!ahead) break;
+      }
+    }
+    if (alive && !progress && !block.error) {
+      block.threads.clear();
+      fail("threads of block ({}, {}) wait for others that never come: a barrier in a branch, or a warp-wide function not reached by all 32", block.index.x,
+           block.index.y);
+    }
+  }
+  block.threads.clear();
+  if (block.error) std::rethrow_exception(block.error);
+}
+
+}  // namespace
+
+dim3 thread_index() { return {self().index, 0, 0}; }
+dim3 block_index() { return current->index; }
+dim3 block_size() { return current->size; }
+dim3 grid_size() { return current->grid; }
+
+void block_barrier() { wait(current->barrier); }
+void warp_barrier() { wait(self().warp->barrier); }
+
+void with_all_lanes(const void* mine, std::size_t bytes, const std::function<void(const std::function<const void*(int)>&)>& read) {
+  require(bytes <= posted_bytes, "a lane exchanges {} bytes; {} are the most", bytes, posted_bytes);
+  Warp& warp = *self().warp;
+  std::memcpy(warp.posted[static_cast<std::size_t>(lane())].data(), mine, bytes);
+  warp_barrier();
+  read([&warp](int of) { return warp.posted[static_cast<std::size_t>(of)].data(); });
+  warp_barrier();
+}
+
+void exchange(const void* mine, void* theirs, std::size_t bytes, int from) {
+  with_all_lanes(mine, bytes, [&](const auto& posted) { std::memcpy(theirs, posted(from & 31), bytes); });
+}
+
+std::byte* shared_bytes(std::size_t needed) {
+  require(needed <= current->shared_size, "a kernel uses {} bytes of shared memory and was launched with {}", needed, current->shared_size);
+  return current->shared_begin;
+}
+
+void cp_async(void* to, const void* from, bool valid) {
+  require_shared(to);
+  require(!valid || aligned(from, 16), "cp_async from an address that is not a multiple of 16");
+  if (current->copies_at_once) arrive({{to, from, valid}});
+  else self().open.push_back({to, from, valid});
+}
+void cp_async_commit() {
+  self().groups.push_back(std::move(self().open));
+  self().open.clear();
+}
+void cp_async_wait(int groups) {
+  auto& pending = self().groups;
+  for (; pending.size() > static_cast<std::size_t>(groups); pending.pop_front()) arrive(pending.front());
+}
+
+MemoryDoor& memory_door() {
+  static MemoryDoor door;
+  return door;
+}
+
+void run(dim3 blocks, unsigned threads, std::size_t shared_bytes, const std::function<void()>& kernel) {
+  require(threads % 32 == 0 && threads > 0 && threads <= 1024, "a block of {} threads is not a number of warps", threads);
+  require(shared_bytes <= 160 << 10, "a block asks for {} bytes of shared memory; every GPU that lexring runs on has 160 KiB", shared_bytes);
+  require(blocks.y <= 65535 && blocks.z <= 65535, "a grid of {} x {} x {} blocks is too large", blocks.x, blocks.y, blocks.z);
+  context::pooled_fixedsize_stack stacks(stack_bytes, 64, 0);
+  Block block;
+  block.size = {threads, 1, 1};
+  block.grid = blocks;
+  block.shared.resize(shared_bytes + shared_alignment);
+  block.shared_size = shared_bytes;
+  block.shared_begin = block.shared.data();
+  while (!aligned(block.shared_begin, shared_alignment)) ++block.shared_begin;
+  struct Scope {
+    Block* outer = current;
+    ~Scope() { current = outer; }
+  } scope;
+  current = &block;
+  const Inside inside;
+  for (unsigned z = 0; z < blocks.z; ++z)
+    for (unsigned y = 0; y < blocks.y; ++y)
+      for (unsigned x = 0; x < blocks.x; ++x) {
+        block.index = {x, y, z};
+        run_block(block, kernel, stacks);
+      }
+}
+
+}  // namespace emulated
+
+namespace {
+
+float low(unsigned pair) { return static_cast<float>(std::bit_cast<bfloat16>(static_cast<std::uint16_t>(pair & 0xffffU))); }
+float high(unsigned pair) { return static_cast<float>(std::bit_cast<bfloat16>(static_cast<std::uint16_t>(pair >> 16))); }
+
+void ldmatrix(unsigned (&r)[4], const void* row, bool transposed) {
+  emulated::require_shared(row);
+  emulated::with_all_lanes(&row, sizeof(row), [&](const auto& posted) {
+    const int me = emulated::lane();
+    const auto element = [&](int matrix, int at_row, int column) -> unsigned {
+      const void* begin = nullptr;
+      std::memcpy(&begin, posted(8 * matrix + at_row), sizeof(begin));
+      return static_cast<const std::uint16_t*>(begin)[column];
+    };
+    for (int j = 0; j < 4; ++j) {
+      const int major = me / 4, minor = 2 * (me % 4);
+      r[j] = transposed ? element(j, minor, major) | element(j, minor + 1, major) << 16 : element(j, major, minor) | element(j, major, minor + 1) << 16;
+    }
+  });
+}
+
+}  // namespace
+
+void mma_16x8x16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+  struct Operands {
+    unsigned a[4], b[2];
+  } mine{{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
+  emulated::with_all_lanes(&mine, sizeof(mine), [&](const auto& posted) {
+    const int me = emulated::lane(), group = me / 4, pair = me % 4;
+    const auto of = [&](int lane) -> const Operands& { return *static_cast<const Operands*>(posted(lane)); };
+    for (int i = 0; i < 4; ++i) {
+      const int lower = i / 2, column = 2 * pair + i % 2;  // row group + 8 * lower
+      float sum = 0;
+      for (int t = 0; t < 4; ++t) {
+        const Operands &row = of(4 * group + t), &col = of(4 * column + t);
+        for (int half = 0; half < 2; ++half) {
+          const unsigned x = row.a[lower + 2 * half], y = col.b[half];
+          sum += low(x) * low(y) + high(x) * high(y);
+        }
+      }
+      d[i] += sum;
+    }
+  });
+}
+
+void ldmatrix_x4(unsigned (&r)[4], const void* row) { ldmatrix(r, row, false); }
+void ldmatrix_x4_transposed(unsigned (&r)[4], const void* row) { ldmatrix(r, row, true); }
+
+}  // namespace lexring::cuda

@@ -1,0 +1,152 @@
+/// gpu.h on the host, for tests: every kernel's arithmetic and indexing, without a GPU. A block's threads are fibers that run one after the
+/// other, each until it waits; blocks run in order.
+///
+/// It is less forgiving than a GPU: shared memory starts as NaN; a copy by cp_async arrives no sooner than it is waited for, or (every third block)
+/// at once; which thread runs first changes from wait to wait, and one warp may run far ahead of the others; a barrier that some threads of the
+/// block never reach is an error. What it cannot show: races within one instruction, memory order, alignment of addresses that only a GPU refuses
+/// (copies and wide stores check theirs).
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+
+#include "framework/base/error.h"
+#include "framework/tensor/dtype.h"
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define threadIdx (::lexring::cuda::emulated::thread_index())
+#define blockIdx (::lexring::cuda::emulated::block_index())
+#define blockDim (::lexring::cuda::emulated::block_size())
+#define gridDim (::lexring::cuda::emulated::grid_size())
+
+struct CUstream_st;
+
+struct dim3 {
+  unsigned x = 1, y = 1, z = 1;
+  constexpr dim3(unsigned x_size = 1, unsigned y_size = 1, unsigned z_size = 1) : x(x_size), y(y_size), z(z_size) {}  // NOLINT
+};
+
+namespace lexring::cuda {
+
+/// There is one, and everything on it has happened on return.
+using Stream = CUstream_st*;
+
+namespace emulated {
+
+dim3 thread_index();
+dim3 block_index();
+dim3 block_size();
+dim3 grid_size();
+
+void block_barrier();
+void warp_barrier();
+/// Posts this lane's `bytes` (at most 64), waits for the warp, and copies what `lane` posted.
+void exchange(const void* mine, void* theirs, std::size_t bytes, int lane);
+/// Posts this lane's bytes and lets `read` look at every lane's, as lane(i) -> its bytes, before the next exchange overwrites them.
+void with_all_lanes(const void* mine, std::size_t bytes, const std::function<void(const std::function<const void*(int lane)>&)>& read);
+std::byte* shared_bytes(std::size_t needed);
+void cp_async(void* to, const void* from, bool valid);
+void cp_async_commit();
+void cp_async_wait(int groups);
+
+/// Lets the host at the device's memory, for as long as a kernel runs. Memory that is always there needs neither.
+struct MemoryDoor {
+  std::function<void()> open, close;
+};
+MemoryDoor& memory_door();
+
+/// Holds the door open.
+class Inside {
+ public:
+  Inside() {
+    if (memory_door().open) memory_door().open();
+  }
+  Inside(const Inside&) = delete;
+  Inside& operator=(const Inside&) = delete;
+  ~Inside() {
+    if (memory_door().close) memory_door().close();
+  }
+};
+
+void run(dim3 blocks, unsigned threads, std::size_t shared_bytes, const std::function<void()>& kernel);
+
+}  // namespace emulated
+
+template <class T>
+T& shared_memory() {
+  static_assert(alignof(T) <= 128);
+  return *reinterpret_cast<T*>(emulated::shared_bytes(sizeof(T)));
+}
+
+inline bfloat16 round_to_bfloat16(float x) { return bfloat16(x); }
+inline unsigned pack_bfloat16(float low, float high) { return static_cast<unsigned>(bfloat16(low).bits) | static_cast<unsigned>(bfloat16(high).bits) << 16; }
+
+void mma_16x8x16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]);
+void ldmatrix_x4(unsigned (&r)[4], const void* row);
+void ldmatrix_x4_transposed(unsigned (&r)[4], const void* row);
+
+inline void cp_async(void* to_shared, const void* from, bool valid = true) { emulated::cp_async(to_shared, from, valid); }
+inline void cp_async_commit() { emulated::cp_async_commit(); }
+template <int groups>
+void cp_async_wait() {
+  emulated::cp_async_wait(groups);
+}
+
+template <int words>
+void store_words(void* to, const unsigned (&word)[words]) {
+  require(reinterpret_cast<std::uintptr_t>(to) % sizeof(word) == 0, "a store of {} bytes to an address that is not a multiple of it", sizeof(word));
+  std::memcpy(to, word, sizeof(word));
+}
+
+inline int anew(int x) { return x; }
+inline float exp2_fast(float x) { return std::exp2(x); }
+
+template <class... Parameters, class... Arguments>
+void launch(Stream /*stream*/, dim3 blocks, unsigned threads, std::size_t shared_bytes, void (*kernel)(Parameters...), Arguments&&... arguments) {
+  emulated::run(blocks, threads, shared_bytes, [&] { kernel(static_cast<Parameters>(arguments)...); });
+}
+
+}  // namespace lexring::cuda
+
+// ---- CUDA's own functions, as far as kernels use them.
+
+inline void __syncthreads() { lexring::cuda::emulated::block_barrier(); }
+inline void __syncwarp() { lexring::cuda::emulated::warp_barrier(); }
+template <class T>
+T __shfl_sync(unsigned /*mask*/, T value, int lane) {
+  T theirs;
+  lexring::cuda::emulated::exchange(&value, &theirs, sizeof(T), lane);
+  return theirs;
+}
+template <class T>
+T __shfl_xor_sync(unsigned /*mask*/, T value, int lanes) {
+  return __shfl_sync(0, value, static_cast<int>(threadIdx.x % 32) ^ lanes);
+}
+inline bool __any_sync(unsigned /*mask*/, bool value) {
+  bool any = false;
+  lexring::cuda::emulated::with_all_lanes(&value, sizeof(value), [&](const auto& lane) {
+    for (int i = 0; i < 32; ++i) any = any || *static_cast<const bool*>(lane(i));
+  });
+  return any;
+}
+inline float atomicAdd(float* address, float value) {
+  const float before = *address;
+  *address += value;
+  return before;
+}
+inline float __uint_as_float(unsigned bits) { return std::bit_cast<float>(bits); }
+inline unsigned __float_as_uint(float x) { return std::bit_cast<unsigned>(x); }
+inline float __int_as_float(int bits) { return std::bit_cast<float>(bits); }
+inline float __expf(float x) { return std::exp(x); }
+inline float __logf(float x) { return std::log(x); }
+inline float __fdividef(float a, float b) { return a / b; }
+inline float rsqrtf(float x) { return 1.0F / std::sqrt(x); }

@@ -1,0 +1,26 @@
+# What the CUDA backend is made of, on a GPU (framework/CMakeLists.txt) and emulated (tests/framework/CMakeLists.txt).
+set(cuda_kernels
+  activation.cu
+  adamw.cu
+  attention.cu
+  attention_flash_backward.cu
+  attention_flash_forward.cu
+  attention_plain_backward.cu
+  attention_plain_forward.cu
+  attention_rows.cu
+  attention_score_sums.cu
+  attention_state.cu
+  columns.cu
+  embedding.cu
+  loss.cu
+  norm.cu
+  plain.cu
+  reductions.cu
+)
+set(cuda_sources
+  attention_tables.cpp
+  backend.cpp
+)
+foreach(list cuda_kernels cuda_sources)
+  list(TRANSFORM ${list} PREPEND ${PROJECT_SOURCE_DIR}/framework/backend/cuda/)
+endforeach()

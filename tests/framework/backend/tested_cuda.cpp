@@ -1,0 +1,10 @@
+#include "framework/backend/cuda_backend.h"
+#include "tests/framework/backend/tested_backend.h"
+
+namespace lexring::testing {
+
+TestedBackend tested_backend() {
+  return {.name = "cuda", .make = [] { return make_cuda_backend(0); }, .rounds_bias = true};
+}
+
+}  // namespace lexring::testing

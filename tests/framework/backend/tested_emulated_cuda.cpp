@@ -1,0 +1,8 @@
+#include "framework/backend/cuda/emulated/backend.h"
+#include "tests/framework/backend/tested_backend.h"
+
+namespace lexring::testing {
+
+TestedBackend tested_backend() { return {.name = "emulated_cuda", .make = [] { return make_emulated_cuda_backend(); }, .slow = true, .rounds_bias = true}; }
+
+}  // namespace lexring::testing
