@@ -68,7 +68,7 @@ for object in "$bundle"/bin/* "$bundle"/openmpi/plugins/*.so "$bundle"/openmpi/p
 cat >"$bundle/environment.sh" <<'EOF'
 # Sourced: where this bundle's libraries and NVIDIA's are.
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-export OPAL_PREFIX=$here/openmpi OPAL_SYSCONFDIR=$here/openmpi/etc OPAL_PKGDATADIR=$here/openmpi/share OPAL_DATADIR=$here/openmpi
+export OPAL_PREFIX=$here/openmpi OPAL_BINDIR=$here/bin OPAL_SYSCONFDIR=$here/openmpi/etc OPAL_PKGDATADIR=$here/openmpi/share OPAL_DATADIR=$here/openmpi
 export OMPI_MCA_mca_base_component_path=$here/openmpi/plugins PMIX_MCA_mca_base_component_path=$here/openmpi/pmix
 export OMPI_MCA_plm_rsh_agent=${OMPI_MCA_plm_rsh_agent-false}
 nvidia=()
