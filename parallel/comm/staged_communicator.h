@@ -29,7 +29,6 @@ class DeviceStaging {
   void give_back(Memory memory, std::unique_ptr<SideCopies::Event> last);
 
   Runtime& runtime;
-  const std::unique_ptr<SideCopies> copies;
 
  private:
   struct Free {
@@ -38,6 +37,9 @@ class DeviceStaging {
   };
   std::mutex mutex_;
   std::vector<Free> free_;
+
+ public:
+  const std::unique_ptr<SideCopies> copies;  ///< ends before the memory does: its end waits for what is still copied
 };
 
 /// Takes `host` over, a group of MPI or of one, for tensors on the device.

@@ -18,7 +18,7 @@ done
 cuobjdump=${CUOBJDUMP:-$(command -v cuobjdump || true)}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-short() { c++filt | sed -E 's/lexring::cuda:://g; s/\(anonymous namespace\):://g; s/lexring:://g; s/^void //; s/\(.*//'; }
+short() { c++filt | sed -E 's/lexring::cuda:://g; s/\(anonymous namespace\):://g; s/lexring:://g; s/^void //; /</ s/>\(.*$/>/; /</! s/\(.*//'; }
 
 for architecture in $architectures; do
   echo "sm_$architecture"
