@@ -13,6 +13,8 @@ usage() { sed -n '2,9s/^# \{0,1\}//p' "$0"; }
 root=$(cd "$(dirname "$0")/.." && pwd)
 build='' output=lexring-bundle.tar.gz golden=("$root"/tests/models/golden/*.h5)
 while (($#)); do
+  case $1 in --build | --golden) (($# >= 2)) || { echo "bundle: $1 needs a value" >&2; exit 2; } ;; esac
+  case $1 in --golden) [ -f "$2" ] || { echo "bundle: --golden: there is no file $2" >&2; exit 2; } ;; esac
   case $1 in
     --build) build=$(realpath "$2"); shift 2 ;;
     --golden) golden+=("$(realpath "$2")"); shift 2 ;;

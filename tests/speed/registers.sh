@@ -8,6 +8,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 architectures="80 90a" files=()
 while (($#)); do
+  case $1 in --arch) (($# >= 2)) || { echo "registers: --arch needs a value, e.g. \"80 90a\"" >&2; exit 2; } ;; esac
   case $1 in
     --arch) architectures=$2; shift 2 ;;
     -h | --help) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 0 ;;
