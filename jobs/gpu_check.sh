@@ -17,7 +17,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 output='' build='' peer='' text='' parts=()
 all=(build tests sanitizer verify ranks curve kernels steps peer)
 while (($#)); do
-  case $1 in --*) [[ $# -ge 2 || $1 == --help ]] || { echo "gpu_check: $1 needs a value" >&2; exit 2; } ;; esac
+  case $1 in --output | --build | --peer | --text) (($# >= 2)) || { echo "gpu_check: $1 needs a value" >&2; exit 2; } ;; esac
   case $1 in --peer | --text) [ -f "$2" ] || { echo "gpu_check: $1: there is no file $2" >&2; exit 2; } ;; esac
   case $1 in
     --output) output=$2; shift 2 ;;
