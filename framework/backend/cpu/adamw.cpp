@@ -27,7 +27,7 @@ void update(const AdamW& hyper, const AdamWParameter& parameter, T* copy) {
       const std::int64_t i = first + at;
       const f32v grad = load(g + i, n) * clip;
       const f32v m1 = b1 * load(m + i, n) + c1 * grad, v1 = b2 * load(v + i, n) + c2 * grad * grad;
-      f32v root;
+      f32v root = {};
       for (int lane = 0; lane < lanes; ++lane) root[lane] = std::sqrt(v1[lane]);
       const f32v updated = keep * load(w + i, n) - rate * m1 / (root * unbias + eps);
       store(m + i, m1, n);
