@@ -8,6 +8,7 @@
 #include <fmt/ranges.h>
 #include <sys/utsname.h>
 
+#include "framework/backend/cpu_backend.h"
 #include "framework/base/error.h"
 #include "jobs/exchange_choice.h"
 #include "jobs/options.h"
@@ -99,6 +100,29 @@ std::vector<std::string> gather_texts(Communicator& world, std::string_view own)
   return texts;
 }
 std::vector<std::string> gather_nodes(Communicator& world) { return gather_texts(world, node_name()); }
+
+/// The level of `isa`, or the highest that every rank has. Collective.
+CpuLevel agree_on_level(const std::string& isa, const std::vector<std::string>& nodes, Communicator& world) {
+  if (isa != "auto") return cpu_level_named(isa);
+  const auto own = static_cast<char>(cpu_levels().back());
+  const std::vector<std::string> all = gather_texts(world, std::string_view(&own, 1));
+  const auto lowest = std::min_element(all.begin(), all.end());
+  const auto level = static_cast<CpuLevel>(lowest->front());
+  if (world.rank() == 0 && *lowest != *std::max_element(all.begin(), all.end())) {
+    const auto rank = static_cast<std::size_t>(lowest - all.begin());
+    fmt::print(stderr, "cpu.isa = {} on all ranks: rank {} on {} has no more\n", name_of(level), rank, nodes[rank]);
+  }
+  return level;
+}
+
+/// "auto" becomes bf16 or fp32.
+void choose_precision(std::string& precision, const Backend& backend, bool speaks) {
+  if (precision != "auto") return;
+  precision = backend.prefers_bf16() ? "bf16" : "fp32";
+  if (speaks)
+    fmt::print(stderr, "train.precision = {}: {} multiplies bf16 {}\n", precision, backend.describe(),
+               backend.prefers_bf16() ? "faster than f32" : "no faster than f32");
+}
 
 /// "ranks 0-1 on n1, 2-3 on n2"; the first eight stretches.
 std::string describe_nodes(const std::vector<std::string>& nodes) {
@@ -192,10 +216,22 @@ RunMesh make_run_mesh(const std::shared_ptr<Communicator>& world, const MeshKeys
   return {Context(world, choice.mesh), choice.partition, choice.exchange, std::move(choice.description)};
 }
 
-RunDevice open_device(const std::string& name, const std::string& precision, const std::shared_ptr<Communicator>& world) {
+std::vector<Key> device_keys(DeviceKeys& device) {
+  return {{"device", &device.name, "what computes; auto takes a GPU where there is one", "", "", {"auto", "reference", "cpu", "cuda"}},
+          {"cpu.isa",
+           &device.isa,
+           "vector instructions of the CPU kernels and of oneDNN; auto: the highest level that all ranks have",
+           "",
+           "",
+           {"auto", "baseline", "avx2", "avx512", "avx512_bf16"}}};
+}
+
+RunDevice open_device(const DeviceKeys& keys, std::string& precision, const std::shared_ptr<Communicator>& world) {
+  const std::string& name = keys.name;
   const std::vector<std::string> nodes = gather_nodes(*world);
   const auto own = nodes.begin() + world->rank();
-  auto backend = make_backend(name, precision, static_cast<int>(std::count(nodes.begin(), own, *own)));
+  const CpuLevel level = name == "reference" ? CpuLevel::baseline : agree_on_level(keys.isa, nodes, *world);
+  auto backend = make_backend(name, precision, static_cast<int>(std::count(nodes.begin(), own, *own)), level);
   const std::vector<std::string> backends = gather_texts(*world, backend->name());
   const auto other = std::find_if(backends.begin(), backends.end(), [&](const std::string& theirs) { return theirs != backends.front(); });
   if (other != backends.end()) {
@@ -205,6 +241,7 @@ RunDevice open_device(const std::string& name, const std::string& precision, con
   }
   DeviceWorld device = make_device_world(world, backend->runtime());
   if (world->rank() == 0 && !device.description.empty()) fmt::print(stderr, "{}\n", device.description);
+  choose_precision(precision, *backend, world->rank() == 0);
   return {std::move(backend), std::move(device.world)};
 }
 

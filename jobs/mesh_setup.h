@@ -62,13 +62,22 @@ struct RunMesh {
 RunMesh make_run_mesh(const std::shared_ptr<Communicator>& world, const MeshKeys& keys, const SequenceKeys& sequence,
                       const ModelConfig& model, const WorkShape& shape);
 
+/// What computes: a device, and on a CPU the level of vector instructions.
+struct DeviceKeys {
+  std::string name = "auto";  ///< auto reference cpu cuda
+  std::string isa = "auto";   ///< auto, or a CpuLevel
+};
+std::vector<Key> device_keys(DeviceKeys& device);
+
 /// What a run computes on, and the group of all ranks for tensors there.
 struct RunDevice {
   std::unique_ptr<Backend> backend;  ///< outlives all that follows
   std::shared_ptr<Communicator> world;
 };
-/// The backend that --device names, on the GPU of this rank's place on its node. Says on rank 0 how messages between GPUs travel. Collective.
-RunDevice open_device(const std::string& name, const std::string& precision, const std::shared_ptr<Communicator>& world);
+/// The backend that --device names, on the GPU of this rank's place on its node, or on the CPU at the highest level that all ranks have, so that
+/// replicas compute the same bits. `precision`: where it is "auto", it becomes what is faster on this backend, and the same on every rank. Says on
+/// rank 0 what was chosen and how messages between GPUs travel. Collective.
+RunDevice open_device(const DeviceKeys& keys, std::string& precision, const std::shared_ptr<Communicator>& world);
 
 /// Throws UsageError when `processes` is not the number of tasks that Slurm started or reserved (0: it says nothing).
 void check_launch(int processes, int slurm_tasks);

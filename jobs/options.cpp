@@ -43,9 +43,9 @@ void check(const Options& o) {
   require_usage(o.optimizer.clip >= 0, "optimizer.clip = {} is impossible; give 0 (off) or more", o.optimizer.clip);
   check(lr_schedule(o));
   check(adamw_hyper(o));
-  require_usage(o.train.precision != "fp64" || o.device == "reference",
+  require_usage(o.train.precision != "fp64" || o.device.name == "reference",
                 "train.precision = fp64 exists on the reference device only; add --device reference, or choose fp32 or bf16");
-  require_usage(o.train.precision != "bf16" || o.device != "reference",
+  require_usage(o.train.precision != "bf16" || o.device.name != "reference",
                 "train.precision = bf16 does not exist on the reference device; choose fp32 or fp64, or --device cpu");
   require_usage(o.train.residual == "f32" || o.train.precision == "bf16",
                 "train.residual = bf16 needs train.precision = bf16, not {}; leave it at f32", o.train.precision);
@@ -61,7 +61,7 @@ KeyTable option_keys(Options& o) {
   const auto choice = [&](std::string name, std::string* target, std::string meaning, std::vector<std::string> choices) {
     table.add(Key{std::move(name), target, std::move(meaning), "", "", std::move(choices)});
   };
-  choice("device", &o.device, "what computes; auto takes a GPU where there is one", {"auto", "reference", "cpu", "cuda"});
+  table.add(device_keys(o.device));
   key("resume", &o.resume, "auto: the newest checkpoint of the run, if any; none: start anew; or the path of a checkpoint");
 
   key("data.train", &o.data.train, "dataset to train on, made by `lexring prepare`", "file");
@@ -75,8 +75,9 @@ KeyTable option_keys(Options& o) {
   key("train.steps", &t.steps, "optimizer steps", "steps");
   key("train.minutes", &t.minutes, "> 0: choose train.steps from the speed of the first 20 steps to last this long", "minutes");
   key("train.seed", &t.seed, "seed of initial values and data order");
-  choice("train.precision", &t.precision, "working precision of matrix products and activations; tf32: fp32 with products in TF32 on a GPU",
-         {"bf16", "tf32", "fp32", "fp64"});
+  choice("train.precision", &t.precision, "working precision of matrix products and activations; auto: bf16 where this machine multiplies it faster than f32, else fp32; tf32: fp32 "
+         "with products in TF32 on a GPU",
+         {"auto", "bf16", "tf32", "fp32", "fp64"});
   choice("train.residual", &t.residual, "dtype of the residual stream", {"f32", "bf16"});
   choice(
       "train.recompute", &t.recompute,
@@ -152,8 +153,8 @@ KeyTable option_keys(Options& o) {
   return table;
 }
 
-Options parse_options(const std::vector<std::string>& args, const std::vector<Key>& extra) {
-  Options options;
+Options parse_options(const std::vector<std::string>& args, const std::vector<Key>& extra, const Options& defaults) {
+  Options options = defaults;
   std::vector<std::string> files;
   KeyTable table = option_keys(options);
   const KeyTable in_files = table;
@@ -238,15 +239,16 @@ AdamWHyper adamw_hyper(const Options& options) {
   return AdamWHyper{.beta1 = o.beta1, .beta2 = o.beta2, .eps = o.eps, .weight_decay = o.weight_decay};
 }
 
-std::unique_ptr<Backend> make_backend(const std::string& device, const std::string& precision, int local_rank) {
+std::unique_ptr<Backend> make_backend(const std::string& device, const std::string& precision, int local_rank, std::optional<CpuLevel> level) {
+  const auto make_cpu = [&] { return level ? make_cpu_backend(*level) : make_cpu_backend(); };
   if (device == "reference") return make_reference_backend();
-  if (device == "cpu") return make_cpu_backend();
+  if (device == "cpu") return make_cpu();
   require_usage(device == "auto" || device == "cuda", "device = '{}' is not known; choose auto, reference, cpu or cuda", device);
   const int devices = cuda_device_count();
   if (devices > 0) return make_cuda_backend(local_rank % devices, precision == "tf32" ? F32Products::tf32 : F32Products::full);
   if (device == "cuda") return make_cuda_backend(0);  // says why there is none
   if (cuda_is_built_in() && local_rank == 0) fmt::print(stderr, "built with CUDA, no device found: using cpu\n");
-  return make_cpu_backend();
+  return make_cpu();
 }
 
 }  // namespace lexring

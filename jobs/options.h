@@ -3,10 +3,11 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
-#include "framework/backend/backend.h"
+#include "framework/backend/cpu_backend.h"
 #include "framework/optim/adamw.h"
 #include "framework/optim/lr_schedule.h"
 #include "jobs/keys.h"
@@ -18,7 +19,7 @@
 namespace lexring {
 
 struct Options {
-  std::string device = "auto";  ///< auto reference cpu cuda
+  DeviceKeys device;
   std::string resume = "auto";  ///< auto none PATH
   struct Data {
     std::string train, valid;
@@ -32,7 +33,7 @@ struct Options {
     std::int64_t steps = 1000;
     double minutes = 0;  ///< > 0: steps are chosen from the speed of the first 20
     std::int64_t seed = 1;
-    std::string precision = "fp32";  ///< fp64 fp32 tf32 bf16
+    std::string precision = "fp32";  ///< fp64 fp32 tf32 bf16; auto until the device is open
     std::string residual = "f32";    ///< f32 bf16
     std::string recompute = "none";  ///< none attention block
     std::int64_t valid_every = 0;    ///< 0: at the end only
@@ -62,8 +63,8 @@ struct Options {
 KeyTable option_keys(Options& options);
 
 /// Reads --config files and the command line, fills in defaults that follow from other keys, and checks what can be checked without data.
-/// `extra`: keys of a command beside the run's.
-Options parse_options(const std::vector<std::string>& args, const std::vector<Key>& extra = {});
+/// `extra`: keys of a command beside the run's. `defaults`: what is not given.
+Options parse_options(const std::vector<std::string>& args, const std::vector<Key>& extra = {}, const Options& defaults = {});
 /// The configuration of a checkpoint or of a run's config.ini.
 Options parse_ini_text(const std::string& text, const std::string& source);
 /// Sequences that a replica of a launch of `ranks` computes at a time, for choose_mesh.
@@ -81,7 +82,8 @@ AdamWHyper adamw_hyper(const Options& options);
 Precision precision_of(const std::string& name);  ///< "fp64" "fp32" "tf32" "bf16"
 /// cpu: the CPU's kernels; reference: plain loops; cuda: a GPU; auto: a GPU where there is one, else the CPU. Ranks of a node take its GPUs in
 /// turn, by their number on the node; where they are more than the GPUs, several share one. Of `precision` only tf32 matters here. Throws UsageError
-/// where a device is not built in, or not there.
-std::unique_ptr<Backend> make_backend(const std::string& device, const std::string& precision = "fp32", int local_rank = 0);
+/// where a device is not built in, or not there. `level`: of the CPU's kernels; none: the highest here.
+std::unique_ptr<Backend> make_backend(const std::string& device, const std::string& precision = "fp32", int local_rank = 0,
+                                      std::optional<CpuLevel> level = std::nullopt);
 
 }  // namespace lexring

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "framework/attention/block.h"
@@ -68,7 +69,10 @@ class Backend {
   Backend& operator=(const Backend&) = delete;
   virtual ~Backend() = default;
 
-  virtual std::string_view name() const = 0;
+  virtual std::string_view name() const = 0;         ///< of the kind of device: "cpu"
+  virtual std::string describe() const = 0;          ///< for people: "cpu (avx2)"
+  /// Whether products of bf16 are faster than those of f32 here: what `train.precision = auto` goes by.
+  virtual bool prefers_bf16() const = 0;
   virtual Runtime& runtime() = 0;
 
   // ---- plain
@@ -134,7 +138,7 @@ class Backend {
 
 /// The oracle: plain loops that a reviewer checks by hand.
 std::unique_ptr<Backend> make_reference_backend();
-/// What users run without a GPU: oneDNN and vectorised kernels.
+/// What users run without a GPU: oneDNN and vectorised kernels, at the highest level of this processor (cpu_backend.h has the others).
 std::unique_ptr<Backend> make_cpu_backend();
 
 }  // namespace lexring

@@ -26,6 +26,8 @@ class ProfilingBackend : public Backend {
   void reset() { times_.clear(); }
 
   std::string_view name() const override { return inner_->name(); }
+  std::string describe() const override { return inner_->describe(); }
+  bool prefers_bf16() const override { return inner_->prefers_bf16(); }
   Runtime& runtime() override { return inner_->runtime(); }
 
   void fill(const Tensor& x, double value) override;

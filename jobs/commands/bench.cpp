@@ -223,15 +223,16 @@ int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Co
                                   {"warmup", &warmup, "steps before them, which allocate and compile kernels", "steps"},
                                   {"ceiling", &ceiling, "> 0: what a large matrix product reaches on one such device; adds mfu", "TFLOP/s"},
                                   {"profile", &profile, "print a table of the time per part and kernel", "", "", {}, true}};
+  Options defaults;
+  defaults.train.precision = "auto";
   const bool first = world->rank() == 0;
   if (asks_help(args)) {
-    Options defaults;
     KeyTable table;
     table.add(extra);
     if (first) fmt::print("{}{}{}", usage, table.help(), option_keys(defaults).help());
     return 0;
   }
-  Options o = parse_options(args, extra);
+  Options o = parse_options(args, extra, defaults);
   require_usage(steps >= 1, "steps = {} is impossible; give at least 1", steps);
   require_usage(warmup >= 0, "warmup = {} is impossible; give 0 or more", warmup);
   if (o.model.vocab == 0) o.model.vocab = 256;
@@ -280,6 +281,7 @@ int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Co
                      {"seconds_exposed", round_to(waited, 1e4)},
                      {"loss", round_to(loss, 1e4)},
                      {"device", std::string(backend.name())},
+                     {"kernels", backend.describe()},
                      {"precision", o.train.precision},
                      {"ranks", world->size()},
                      {"mesh", run.context.mesh().describe()},

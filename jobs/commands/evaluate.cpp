@@ -33,7 +33,8 @@ constexpr std::int64_t longest_resolution = 2048;  // by default: its time is qu
 constexpr std::int64_t resolution_texts = 16;
 
 struct Arguments {
-  std::string checkpoint, data, output, documents = "ignore", precision, device = "auto";
+  std::string checkpoint, data, output, documents = "ignore", precision;
+  DeviceKeys device;
   std::vector<std::int64_t> lengths, resolution;
   std::vector<std::string> patterns;
   std::int64_t tokens = 0, chunk = 4096, window = 0, block = 0, sinks = -1, watchdog_seconds = 3600;
@@ -55,8 +56,8 @@ struct Arguments {
          {"attention.block", &block, "of the blockwise pattern", "tokens", "the checkpoint's"},
          {"attention.window", &window, "of the window patterns", "tokens", "the checkpoint's, or train.length"},
          {"attention.sinks", &sinks, "of the sink_window pattern", "tokens", "the checkpoint's, or 4"},
-         {"train.precision", &precision, "working precision", "", "that of the training", {"bf16", "tf32", "fp32", "fp64"}},
-         {"device", &device, "what computes", "", "", {"auto", "reference", "cpu", "cuda"}}});
+         {"train.precision", &precision, "working precision", "", "that of the training", {"bf16", "tf32", "fp32", "fp64"}}});
+    table.add(device_keys(device));
     table.add({"watchdog.seconds", &watchdog_seconds,
                "the run ends when a rank waited so long for another, e.g. for its last window; 0: never", "seconds"});
     table.add(mesh_keys(mesh));

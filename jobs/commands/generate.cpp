@@ -81,7 +81,8 @@ void check_mesh(const MeshKeys& mesh, int ranks) {
 }  // namespace
 
 int generate_command(const std::vector<std::string>& args, const std::shared_ptr<Communicator>& world) {
-  std::string checkpoint, prompt, device = "auto", precision;
+  std::string checkpoint, prompt, precision;
+  DeviceKeys device;
   std::int64_t tokens = 256, top_k = 0, seed = 1;
   double temperature = 0.8;
   MeshKeys mesh;
@@ -93,8 +94,8 @@ int generate_command(const std::vector<std::string>& args, const std::shared_ptr
              {"temperature", &temperature, "scores are divided by it; 0: always the likeliest token"},
              {"top-k", &top_k, "draw among this many likeliest tokens; 0: all", "tokens"},
              {"seed", &seed, "of the draws"},
-             {"precision", &precision, "working precision", "", "that of the training", {"bf16", "tf32", "fp32", "fp64"}},
-             {"device", &device, "what computes", "", "", {"auto", "reference", "cpu", "cuda"}}});
+             {"precision", &precision, "working precision", "", "that of the training", {"bf16", "tf32", "fp32", "fp64"}}});
+  table.add(device_keys(device));
   table.add(mesh_keys(mesh));
   if (asks_help(args)) {
     if (first) fmt::print("{}{}", usage, table.help());

@@ -93,7 +93,7 @@ int train_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   if (checkpoint) trainer.resume(CheckpointReader(*checkpoint));
   if (first) {
     fmt::print(stderr, "{}\n{:.1f} M parameters, {} tokens, {} {}, {}; results in {}\n", run.description,
-               static_cast<double>(trainer.model().parameter_count()) / 1e6, train.tokens(), backend.name(), o.train.precision,
+               static_cast<double>(trainer.model().parameter_count()) / 1e6, train.tokens(), backend.describe(), o.train.precision,
                checkpoint ? fmt::format("resumed from {}", checkpoint->string()) : std::string("from the start"), o.checkpoint.directory);
   }
   if (trainer.options().train.minutes == 0 && trainer.step() >= trainer.options().train.steps) {

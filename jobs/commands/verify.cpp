@@ -49,7 +49,8 @@ Mesh verification_mesh(const MeshKeys& keys, int ranks) {
 }  // namespace
 
 int verify_command(const std::vector<std::string>& args, const std::shared_ptr<Communicator>& world) {
-  std::string golden, only, precision = "auto", device = "auto";
+  std::string golden, only, precision = "auto";
+  DeviceKeys device;
   bool strict = false;
   MeshKeys mesh;
   SequenceKeys sequence;
@@ -58,8 +59,8 @@ int verify_command(const std::vector<std::string>& args, const std::shared_ptr<C
       {{"golden", &golden, "golden cases, written by golden.py", "file"},
        {"only", &only, "run the cases whose name contains this"},
        {"precision", &precision, "working precision; auto: fp64 on reference, fp32 elsewhere", "", "", {"auto", "fp64", "fp32", "bf16"}},
-       {"device", &device, "what computes", "", "", {"auto", "reference", "cpu", "cuda"}},
        {"strict", &strict, "a case that is not supported is a failure", "", "", {}, true}});
+  table.add(device_keys(device));
   table.add(mesh_keys(mesh));
   table.add(sequence_keys(sequence));
   const bool speaks = world->rank() == 0;
@@ -72,11 +73,12 @@ int verify_command(const std::vector<std::string>& args, const std::shared_ptr<C
 
   const Mesh cases_mesh = verification_mesh(mesh, world->size());
   ModelRuntime runtime;
-  runtime.precision = parse_precision(precision, device == "reference");
+  runtime.precision = parse_precision(precision, device.name == "reference");
   runtime.partition = partition_named(sequence.partition);
   runtime.exchange = exchange_named(sequence.exchange);
 
   const Hdf5File file(golden, Hdf5File::Mode::read);
+  if (precision == "auto") precision = "fp32";  // of products on a GPU; the cases' own is chosen above
   const RunDevice run = open_device(device, precision, world);
   const Context context(run.world, cases_mesh);
   std::array<int, 3> counts = {0, 0, 0};

@@ -95,7 +95,7 @@ TEST_F(OptionsTest, WrongTypesNameKeyValueAndExpectation) {
   EXPECT_HAS(refusal({"--optimizer.lr", "fast"}), "optimizer.lr = 'fast' is not a number");
   EXPECT_HAS(refusal({"--optimizer.lr", "nan"}), "is not a number");
   EXPECT_HAS(refusal({"--model.bias", "maybe"}), "is not true or false");
-  EXPECT_HAS(refusal({"--train.precision", "fp8"}), "choose bf16, tf32, fp32, fp64");
+  EXPECT_HAS(refusal({"--train.precision", "fp8"}), "choose auto, bf16, tf32, fp32, fp64");
   EXPECT_HAS(refusal({"--model.layers"}), "model.layers");
   EXPECT_HAS(refusal({"alone"}), "'alone' stands alone");
   const auto path = file("wrong.ini", "[model]\n\nlayers = many\n");

@@ -16,6 +16,9 @@ constexpr std::int64_t segment_tiles = 16;  // of keys at a time: memory does no
 /// accumulated, meets tile after tile of queries; between segments dq waits in `dq_state`.
 template <class T>
 class BackwardTask {
+  using F = Factor<T>;
+  static constexpr bool widens = !std::is_same_v<T, F>;
+
  public:
   BackwardTask(const AttentionBackward& call, const Tensor& dq_state, const Side& queries, const Side& keys, const Ranges& ranges,
                std::int64_t query_sequence, std::int64_t key_sequence, std::int64_t kv_head)
@@ -26,13 +29,14 @@ class BackwardTask {
     const std::int64_t pair = query_tile * key_tile;
     query_ = floats(query_tile * stride_), based_ = floats(query_tile * stride_), dquery_ = floats(query_tile * stride_);
     part_ = floats(query_tile * stride_), staging_ = floats(key_tile * stride_);
+    if constexpr (widens) widened_doutput_ = floats(query_tile * stride_);
     scores_ = floats(pair), dweights_ = floats(pair);
-    left_ = take<Word<T>>(memory_, runtime_, query_tile * words<T>(width_));
-    query_rows_ = take<Word<T>>(memory_, runtime_, packed_words<T>(query_tile, width_));
-    doutput_rows_ = take<Word<T>>(memory_, runtime_, packed_words<T>(query_tile, width_));
-    if constexpr (WordOf<T>::depth == 2) {
-      weight_pairs_ = take<Word<T>>(memory_, runtime_, pair / 2), dscore_pairs_ = take<Word<T>>(memory_, runtime_, pair / 2);
-      dscore_rows_ = reinterpret_cast<T*>(take<Word<T>>(memory_, runtime_, pair / 2));
+    left_ = take<Word<F>>(memory_, runtime_, query_tile * words<F>(width_));
+    query_rows_ = take<Word<F>>(memory_, runtime_, packed_words<F>(query_tile, width_));
+    doutput_rows_ = take<Word<F>>(memory_, runtime_, packed_words<F>(query_tile, width_));
+    if constexpr (WordOf<F>::depth == 2) {
+      weight_pairs_ = take<Word<F>>(memory_, runtime_, pair / 2), dscore_pairs_ = take<Word<F>>(memory_, runtime_, pair / 2);
+      dscore_rows_ = reinterpret_cast<F*>(take<Word<F>>(memory_, runtime_, pair / 2));
     }
     factors_.resize(static_cast<std::size_t>(width_ / 2));
   }
@@ -57,7 +61,7 @@ class BackwardTask {
   void take_keys(std::int64_t first, std::int64_t last) {
     first_tile_ = first, last_tile_ = last;
     const std::int64_t slots = std::min(segment_tiles, last - first);
-    const auto space = [&](std::int64_t each) { return take<Word<T>>(memory_, runtime_, slots * each); };
+    const auto space = [&](std::int64_t each) { return take<Word<F>>(memory_, runtime_, slots * each); };
     packed_ = {width_, space(PackedKeys<T>::transposed_words(width_)), space(PackedKeys<T>::row_words(width_)),
                space(PackedKeys<T>::transposed_words(width_)), nullptr};
     dkey_ = floats(slots * key_tile * stride_), dvalue_ = floats(slots * key_tile * stride_);
@@ -136,8 +140,9 @@ class BackwardTask {
     rotate_rows(call_.q.template data<T>() + queries.first * call_.q.stride() + head * width_, call_.q.stride(), queries_.factors, queries.first,
                 queries.count, width_, scale, query_, stride_);
     if (call_.spec.log_decay.empty()) pack_queries(query_, queries.count);
-    rotate_rows(doutput(queries.first, head), call_.spec.heads * width_, RowFactors{}, 0, queries.count, width_, 1.0F, staging_, stride_);
-    pack_rows<T>(staging_, stride_, queries.count, width_, doutput_rows_);
+    float* const rows = widens ? widened_doutput_ : staging_;
+    rotate_rows(doutput(queries.first, head), call_.spec.heads * width_, RowFactors{}, 0, queries.count, width_, 1.0F, rows, stride_);
+    pack_rows<F>(rows, stride_, queries.count, width_, doutput_rows_);
     distance_.slope = call_.spec.slopes.empty() ? 0.0F : call_.spec.slopes[static_cast<std::size_t>(head)] * log2_e;
   }
 
@@ -156,20 +161,20 @@ class BackwardTask {
     key_base_ = -1;
   }
   void pack_queries(const float* rows, std::int64_t count) {
-    pack_left<T>(rows, stride_, count, width_, left_);
-    pack_rows<T>(rows, stride_, count, width_, query_rows_);
+    pack_left<F>(rows, stride_, count, width_, left_);
+    pack_rows<F>(rows, stride_, count, width_, query_rows_);
   }
 
   /// dq, of this tile of queries, is added to `dquery`.
   void meet(const TokenTile& queries, const TokenTile& keys, const TileMask& mask, std::int64_t slot, std::int64_t head, float* dquery) {
-    constexpr int together = WordOf<T>::depth;
-    const std::int64_t depth = words<T>(width_), doutput_step = call_.spec.heads * width_ / together;
-    const Word<T>* doutputs = reinterpret_cast<const Word<T>*>(doutput(queries.first, head));
+    constexpr int together = WordOf<F>::depth;
+    const std::int64_t depth = words<F>(width_), doutput_step = widens ? stride_ : call_.spec.heads * width_ / together;
+    const auto* doutputs = reinterpret_cast<const Word<F>*>(widens ? static_cast<const void*>(widened_doutput_) : doutput(queries.first, head));
     for (const Strip& s : mask.strips()) {
       const std::int64_t count = s.last_row - s.first_row, at = s.first_row * key_tile;
-      tile_product<T>(count, {left_ + s.first_row * depth, depth, 1}, packed_.keys_transposed(slot, keys.count), 0, depth, s.first_column, s.last_column,
+      tile_product<F>(count, {left_ + s.first_row * depth, depth, 1}, packed_.keys_transposed(slot, keys.count), 0, depth, s.first_column, s.last_column,
                       scores_ + at, key_tile, false);
-      tile_product<T>(count, {doutputs + s.first_row * doutput_step, doutput_step, 1}, packed_.values_transposed(slot, keys.count), 0, depth,
+      tile_product<F>(count, {doutputs + s.first_row * doutput_step, doutput_step, 1}, packed_.values_transposed(slot, keys.count), 0, depth,
                       s.first_column, s.last_column, dweights_ + at, key_tile, false);
     }
     if (distance_.slope != 0) distance_.set(call_.keys, keys);
@@ -180,22 +185,22 @@ class BackwardTask {
     }
 
     // dv += P^T dO, dk += dS^T q; then dq += dS k.
-    const Right<T> doutput_rows{doutput_rows_, words<T>(queries.count), width_}, query_rows{query_rows_, words<T>(queries.count), width_};
+    const Right<F> doutput_rows{doutput_rows_, words<F>(queries.count), width_}, query_rows{query_rows_, words<F>(queries.count), width_};
     for (const Strip& s : mask.strips()) {
-      const std::int64_t first = s.first_row / together, last = words<T>(s.last_row), at = first * key_tile + s.first_column;
+      const std::int64_t first = s.first_row / together, last = words<F>(s.last_row), at = first * key_tile + s.first_column;
       const std::int64_t seen = s.last_column - s.first_column, key = (keys.first - first_key_ + s.first_column) * stride_;
-      tile_product<T>(seen, {weights_transposed() + at, 1, key_tile}, doutput_rows, first, last, 0, width_, dvalue_ + key, stride_, true);
-      tile_product<T>(seen, {dscores_transposed() + at, 1, key_tile}, query_rows, first, last, 0, width_, dkey_ + key, stride_, true);
+      tile_product<F>(seen, {weights_transposed() + at, 1, key_tile}, doutput_rows, first, last, 0, width_, dvalue_ + key, stride_, true);
+      tile_product<F>(seen, {dscores_transposed() + at, 1, key_tile}, query_rows, first, last, 0, width_, dkey_ + key, stride_, true);
       const std::int64_t first_word = s.first_column / together, step = key_tile / together;
-      tile_product<T>(s.last_row - s.first_row, {dscores() + s.first_row * step + first_word, step, 1}, packed_.keys_rows(slot, keys.count), first_word,
-                      words<T>(s.last_column), 0, width_, dquery + s.first_row * stride_, stride_, true);
+      tile_product<F>(s.last_row - s.first_row, {dscores() + s.first_row * step + first_word, step, 1}, packed_.keys_rows(slot, keys.count), first_word,
+                      words<F>(s.last_column), 0, width_, dquery + s.first_row * stride_, stride_, true);
     }
   }
 
   /// Rows r (and r + 1, in bf16): P = exp2(S - lse), dS = P (dP - delta), 0 where masked, laid out for the three products.
   void differentiate(const TokenTile& queries, const TokenTile& keys, std::int64_t first, std::int64_t last, bool masked, std::int64_t head,
                      std::int64_t r) {
-    constexpr int together = WordOf<T>::depth;
+    constexpr int together = WordOf<F>::depth;
     float lse[2] = {}, delta[2] = {}, distance[2] = {};
     const int live = static_cast<int>(std::min<std::int64_t>(together, queries.count - r));
     const RowRange nothing = {0, 0, 0, 0};
@@ -234,17 +239,17 @@ class BackwardTask {
   const T* doutput(std::int64_t row, std::int64_t head) const {
     return call_.doutput.template data<T>() + (row * call_.spec.heads + head) * width_;
   }
-  const Word<T>* weights_transposed() const {
-    if constexpr (WordOf<T>::depth == 1) return scores_;
+  const Word<F>* weights_transposed() const {
+    if constexpr (WordOf<F>::depth == 1) return scores_;
     else return weight_pairs_;
   }
-  const Word<T>* dscores_transposed() const {
-    if constexpr (WordOf<T>::depth == 1) return dweights_;
+  const Word<F>* dscores_transposed() const {
+    if constexpr (WordOf<F>::depth == 1) return dweights_;
     else return dscore_pairs_;
   }
-  const Word<T>* dscores() const {
-    if constexpr (WordOf<T>::depth == 1) return dweights_;
-    else return reinterpret_cast<const Word<T>*>(dscore_rows_);
+  const Word<F>* dscores() const {
+    if constexpr (WordOf<F>::depth == 1) return dweights_;
+    else return reinterpret_cast<const Word<F>*>(dscore_rows_);
   }
 
   void load_state(const Tensor& state, bool first, std::int64_t row, std::int64_t count, std::int64_t heads, std::int64_t head, float* to) const {
@@ -272,8 +277,9 @@ class BackwardTask {
   PackedKeys<T> packed_{};
   TileDistance distance_;
   float *query_, *based_, *dquery_, *part_, *staging_, *scores_, *dweights_, *dkey_ = nullptr, *dvalue_ = nullptr;
-  Word<T>*left_, *query_rows_, *doutput_rows_, *weight_pairs_ = nullptr, *dscore_pairs_ = nullptr;
-  T* dscore_rows_ = nullptr;
+  float* widened_doutput_ = nullptr;  ///< rows of one tile of queries, where the product cannot read the tensor itself
+  Word<F>*left_, *query_rows_, *doutput_rows_, *weight_pairs_ = nullptr, *dscore_pairs_ = nullptr;
+  F* dscore_rows_ = nullptr;
 };
 
 std::int64_t most_tiles(const Side& side) {

@@ -21,6 +21,8 @@ struct HeadState {
 /// One sequence of queries, one key head, all query heads that read it.
 template <class T>
 class ForwardTask {
+  using F = Factor<T>;
+
  public:
   ForwardTask(const AttentionForward& call, const Side& queries, const Side& keys, const Ranges& ranges, std::int64_t sequence, std::int64_t kv_head)
       : call_(call), queries_(queries), keys_(keys), ranges_(ranges), sequence_(sequence), kv_head_(kv_head), rows_(call.queries.sequences[static_cast<std::size_t>(sequence)]),
@@ -33,9 +35,9 @@ class ForwardTask {
     staging_ = take<float>(memory_, runtime, key_tile * stride_);
     query_ = take<float>(memory_, runtime, query_tile * stride_);
     based_ = take<float>(memory_, runtime, query_tile * stride_);
-    left_ = take<Word<T>>(memory_, runtime, query_tile * words<T>(width_));
+    left_ = take<Word<F>>(memory_, runtime, query_tile * words<F>(width_));
     scores_ = take<float>(memory_, runtime, query_tile * key_tile);
-    weights_ = reinterpret_cast<T*>(take<float>(memory_, runtime, query_tile * key_tile));
+    weights_ = reinterpret_cast<F*>(take<float>(memory_, runtime, query_tile * key_tile));
     factors_.resize(static_cast<std::size_t>(width_ / 2));
   }
 
@@ -46,8 +48,8 @@ class ForwardTask {
       const std::int64_t begin = keys_.first_tile[static_cast<std::size_t>(key_sequence)], end = keys_.first_tile[static_cast<std::size_t>(key_sequence) + 1];
       const std::int64_t slots = std::min(segment_tiles, end - begin);
       Runtime& runtime = call_.q.matrix.runtime();
-      packed_ = {width_, take<Word<T>>(memory_, runtime, slots * PackedKeys<T>::transposed_words(width_)), nullptr, nullptr,
-                 take<Word<T>>(memory_, runtime, slots * PackedKeys<T>::row_words(width_))};
+      packed_ = {width_, take<Word<F>>(memory_, runtime, slots * PackedKeys<T>::transposed_words(width_)), nullptr, nullptr,
+                 take<Word<F>>(memory_, runtime, slots * PackedKeys<T>::row_words(width_))};
       for (std::int64_t first = begin; first < end; first += segment_tiles) segment(first, std::min(first + segment_tiles, end));
     }
     for (std::int64_t g = 0; g < group_; ++g) store_state(g);
@@ -75,7 +77,7 @@ class ForwardTask {
         const std::int64_t head = kv_head_ * group_ + g;
         rotate_rows(call_.q.data<T>() + queries.first * call_.q.stride() + head * width_, call_.q.stride(), queries_.factors, queries.first,
                     queries.count, width_, static_cast<float>(call_.spec.scale) * log2_e, query_, stride_);
-        if (call_.spec.log_decay.empty()) pack_left<T>(query_, stride_, queries.count, width_, left_);
+        if (call_.spec.log_decay.empty()) pack_left<F>(query_, stride_, queries.count, width_, left_);
         distance_.slope = call_.spec.slopes.empty() ? 0.0F : call_.spec.slopes[static_cast<std::size_t>(head)] * log2_e;
         key_base_ = -1;
         for (std::int64_t k = first; k < last; ++k) {
@@ -94,15 +96,15 @@ class ForwardTask {
     key_base_ = key_base;
     pair_factors(call_.spec, query_base - key_base, factors_.data());
     scale_pairs(query_, stride_, queries.count, width_, factors_.data(), based_, stride_);
-    pack_left<T>(based_, stride_, queries.count, width_, left_);
+    pack_left<F>(based_, stride_, queries.count, width_, left_);
   }
 
   /// One tile of queries against one of keys.
   void meet(const HeadState& state, const TokenTile& queries, const TokenTile& keys, const TileMask& mask, std::int64_t slot) {
-    constexpr int depth = WordOf<T>::depth;
+    constexpr int depth = WordOf<F>::depth;
     for (const Strip& s : mask.strips()) {
-      tile_product<T>(s.last_row - s.first_row, {left_ + s.first_row * words<T>(width_), words<T>(width_), 1}, packed_.keys_transposed(slot, keys.count), 0,
-                      words<T>(width_), s.first_column, s.last_column, scores_ + s.first_row * key_tile, key_tile, false);
+      tile_product<F>(s.last_row - s.first_row, {left_ + s.first_row * words<F>(width_), words<F>(width_), 1}, packed_.keys_transposed(slot, keys.count), 0,
+                      words<F>(width_), s.first_column, s.last_column, scores_ + s.first_row * key_tile, key_tile, false);
     }
     if (distance_.slope != 0) distance_.set(call_.keys, keys);
     const bool masked = !mask.all || keys.count % lanes != 0;
@@ -111,9 +113,9 @@ class ForwardTask {
       if (first < last) softmax_row(state, queries.first + r, r, keys, first, last, masked);
     }
     for (const Strip& s : mask.strips()) {
-      const Word<T>* weights = reinterpret_cast<const Word<T>*>(weights_ + s.first_row * key_tile + s.first_column);
-      tile_product<T>(s.last_row - s.first_row, {weights, key_tile / depth, 1}, packed_.values_rows(slot, keys.count), s.first_column / depth,
-                      words<T>(s.last_column), 0, width_, state.output + (queries.first - rows_.first + s.first_row) * stride_, stride_, true);
+      const Word<F>* weights = reinterpret_cast<const Word<F>*>(weights_ + s.first_row * key_tile + s.first_column);
+      tile_product<F>(s.last_row - s.first_row, {weights, key_tile / depth, 1}, packed_.values_rows(slot, keys.count), s.first_column / depth,
+                      words<F>(s.last_column), 0, width_, state.output + (queries.first - rows_.first + s.first_row) * stride_, stride_, true);
     }
   }
 
@@ -121,7 +123,7 @@ class ForwardTask {
   void softmax_row(const HeadState& state, std::int64_t row, std::int64_t r, const TokenTile& keys, std::int64_t first, std::int64_t last, bool masked) {
     const RowMask mask(ranges_.rows[static_cast<std::size_t>(row)], keys.first, keys.count);
     float* scores = scores_ + r * key_tile;
-    T* weights = weights_ + r * key_tile;
+    F* weights = weights_ + r * key_tile;
     const float distance = distance_.slope != 0 ? distance_.query(call_.queries.position[static_cast<std::size_t>(row)]) : 0.0F;
     f32v top = broadcast(minus_infinity);
     for (std::int64_t i = first; i < last; i += lanes) {
@@ -201,8 +203,8 @@ class ForwardTask {
   PackedKeys<T> packed_{};
   TileDistance distance_;
   float *staging_, *query_, *based_, *scores_;
-  Word<T>* left_;
-  T* weights_;
+  Word<F>* left_;
+  F* weights_;
 };
 
 }  // namespace

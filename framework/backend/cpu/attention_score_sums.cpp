@@ -10,14 +10,15 @@ namespace {
 template <class T>
 void add_head(const AttentionScoreSums& call, const Side& queries, const Side& keys, std::int64_t sequence, std::int64_t head,
               std::vector<double>& sums, std::vector<std::int64_t>& counts) {
+  using F = Factor<T>;
   Runtime& runtime = call.q.matrix.runtime();
   const std::int64_t width = call.spec.head_width, stride = padded_width(width), kv_head = head / (call.spec.heads / call.spec.kv_heads);
   std::vector<Tensor> memory;
   float* staging = take<float>(memory, runtime, key_tile * stride);
   float* query = take<float>(memory, runtime, query_tile * stride);
   float* scores = take<float>(memory, runtime, query_tile * key_tile);
-  auto* left = take<Word<T>>(memory, runtime, query_tile * words<T>(width));
-  auto* packed = take<Word<T>>(memory, runtime, packed_words<T>(width, key_tile));
+  auto* left = take<Word<F>>(memory, runtime, query_tile * words<F>(width));
+  auto* packed = take<Word<F>>(memory, runtime, packed_words<F>(width, key_tile));
   std::vector<float> factors(static_cast<std::size_t>(width / 2));
   const auto at = [&](std::int64_t row) { return call.tokens.position[static_cast<std::size_t>(row)]; };
   const double slope = call.spec.slopes.empty() ? 0.0 : call.spec.slopes[static_cast<std::size_t>(head)];
@@ -26,7 +27,7 @@ void add_head(const AttentionScoreSums& call, const Side& queries, const Side& k
     const TokenTile& key = keys.tiles[static_cast<std::size_t>(k)];
     rotate_rows(call.k.data<T>() + key.first * call.k.stride() + kv_head * width, call.k.stride(), keys.factors, key.first, key.count, width,
                 1.0F, staging, stride);
-    pack_transposed<T>(staging, stride, width, key.count, packed);
+    pack_transposed<F>(staging, stride, width, key.count, packed);
     for (std::int64_t t = queries.first_tile[s]; t < queries.first_tile[s + 1]; ++t) {
       const TokenTile& tile = queries.tiles[static_cast<std::size_t>(t)];
       if (at(tile.first + tile.count - 1) < at(key.first)) continue;
@@ -36,8 +37,8 @@ void add_head(const AttentionScoreSums& call, const Side& queries, const Side& k
         pair_factors(call.spec, queries.base[static_cast<std::size_t>(t)] - keys.base[static_cast<std::size_t>(k)], factors.data());
         scale_pairs(query, stride, tile.count, width, factors.data(), query, stride);
       }
-      pack_left<T>(query, stride, tile.count, width, left);
-      tile_product<T>(tile.count, {left, words<T>(width), 1}, {packed, words<T>(width), key.count}, scores, key_tile, false);
+      pack_left<F>(query, stride, tile.count, width, left);
+      tile_product<F>(tile.count, {left, words<F>(width), 1}, {packed, words<F>(width), key.count}, scores, key_tile, false);
       for (std::int64_t r = 0; r < tile.count; ++r) {
         for (std::int64_t c = 0; c < key.count; ++c) {
           const std::int64_t distance = at(tile.first + r) - at(key.first + c);

@@ -13,34 +13,35 @@ W* take(std::vector<Tensor>& owner, Runtime& runtime, std::int64_t count) {
   return reinterpret_cast<W*>(owner.back().raw());
 }
 
-/// Keys and values of some tiles of one sequence and head, packed as right operands. `transposed` [E, keys] makes scores; `rows` [keys, E] carry
+/// Keys and values (of dtype T) of some tiles of one sequence and head, packed as right operands. `transposed` [E, keys] makes scores; `rows` [keys, E] carry
 /// weights (values) or gradients (keys).
 template <class T>
 struct PackedKeys {
+  using F = Factor<T>;
   std::int64_t width;                                  ///< E
-  Word<T>*key_transposed, *key_rows, *value_transposed, *value_rows;  ///< null: not wanted
+  Word<F>*key_transposed, *key_rows, *value_transposed, *value_rows;  ///< null: not wanted
 
-  static std::int64_t transposed_words(std::int64_t width) { return packed_words<T>(width, key_tile); }
-  static std::int64_t row_words(std::int64_t width) { return packed_words<T>(key_tile, width); }
-  Right<T> keys_transposed(std::int64_t slot, std::int64_t count) const {
-    return {key_transposed + slot * transposed_words(width), words<T>(width), count};
+  static std::int64_t transposed_words(std::int64_t width) { return packed_words<F>(width, key_tile); }
+  static std::int64_t row_words(std::int64_t width) { return packed_words<F>(key_tile, width); }
+  Right<F> keys_transposed(std::int64_t slot, std::int64_t count) const {
+    return {key_transposed + slot * transposed_words(width), words<F>(width), count};
   }
-  Right<T> values_transposed(std::int64_t slot, std::int64_t count) const {
-    return {value_transposed + slot * transposed_words(width), words<T>(width), count};
+  Right<F> values_transposed(std::int64_t slot, std::int64_t count) const {
+    return {value_transposed + slot * transposed_words(width), words<F>(width), count};
   }
-  Right<T> keys_rows(std::int64_t slot, std::int64_t count) const { return {key_rows + slot * row_words(width), words<T>(count), width}; }
-  Right<T> values_rows(std::int64_t slot, std::int64_t count) const { return {value_rows + slot * row_words(width), words<T>(count), width}; }
+  Right<F> keys_rows(std::int64_t slot, std::int64_t count) const { return {key_rows + slot * row_words(width), words<F>(count), width}; }
+  Right<F> values_rows(std::int64_t slot, std::int64_t count) const { return {value_rows + slot * row_words(width), words<F>(count), width}; }
 
   /// Packs one tile into `slot`; `staging` holds key_tile * padded_width(E) floats.
   void pack(std::int64_t slot, const TokenTile& tile, const Columns& k, const Columns& v, std::int64_t head, const RowFactors& factors,
             float* staging) const {
     const std::int64_t stride = padded_width(width);
     rotate_rows(k.data<T>() + tile.first * k.stride() + head * width, k.stride(), factors, tile.first, tile.count, width, 1.0F, staging, stride);
-    pack_transposed<T>(staging, stride, width, tile.count, key_transposed + slot * transposed_words(width));
-    if (key_rows) pack_rows<T>(staging, stride, tile.count, width, key_rows + slot * row_words(width));
+    pack_transposed<F>(staging, stride, width, tile.count, key_transposed + slot * transposed_words(width));
+    if (key_rows) pack_rows<F>(staging, stride, tile.count, width, key_rows + slot * row_words(width));
     rotate_rows(v.data<T>() + tile.first * v.stride() + head * width, v.stride(), RowFactors{}, tile.first, tile.count, width, 1.0F, staging, stride);
-    if (value_transposed) pack_transposed<T>(staging, stride, width, tile.count, value_transposed + slot * transposed_words(width));
-    if (value_rows) pack_rows<T>(staging, stride, tile.count, width, value_rows + slot * row_words(width));
+    if (value_transposed) pack_transposed<F>(staging, stride, width, tile.count, value_transposed + slot * transposed_words(width));
+    if (value_rows) pack_rows<F>(staging, stride, tile.count, width, value_rows + slot * row_words(width));
   }
 };
 

@@ -1,14 +1,20 @@
+/// Kernels and products put together. Compiled once per level: LEXRING_CPU_LEVEL is its name, LEXRING_CPU_FACTORY the one function that the
+/// rest of the program sees of it.
 #include "framework/backend/cpu/kernels.h"
 #include "framework/backend/cpu/matmul.h"
+#include "framework/backend/cpu/simd.h"
+#include "framework/backend/cpu/widened_products.h"
 
-namespace lexring {
+namespace lexring::cpu {
 namespace {
 
 class CpuBackend final : public Backend {
  public:
-  CpuBackend() : runtime_(make_cpu_runtime()), products_(*runtime_) {}
+  CpuBackend() : runtime_(make_cpu_runtime()), products_(*runtime_), widened_(products_), multiplies_bf16_(simd::has_bf16_dot && products_.has_bf16()) {}
 
   std::string_view name() const override { return "cpu"; }
+  std::string describe() const override { return "cpu (" LEXRING_CPU_LEVEL ")"; }
+  bool prefers_bf16() const override { return multiplies_bf16_; }
   Runtime& runtime() override { return *runtime_; }
 
   void fill(const Tensor& x, double value) override { cpu::fill(x, value); }
@@ -24,13 +30,13 @@ class CpuBackend final : public Backend {
   void embedding_backward(const Tensor& index, const Tensor& dx, const Tensor& dtable) override { cpu::embedding_backward(index, dx, dtable); }
 
   void linear(const Tensor& x, const Tensor& w, const Tensor& b, const Tensor& y) override {
-    products_.product(x, cpu::Layout::rows, w, cpu::Layout::columns, b, y, false);
+    product(x, Layout::rows, w, Layout::columns, b, y, false);
   }
   void linear_backward_input(const Tensor& dy, const Tensor& w, const Tensor& dx) override {
-    products_.product(dy, cpu::Layout::rows, w, cpu::Layout::rows, {}, dx, false);
+    product(dy, Layout::rows, w, Layout::rows, {}, dx, false);
   }
   void linear_backward_weight(const Tensor& dy, const Tensor& x, const Tensor& dw, const Tensor& db) override {
-    products_.product(dy, cpu::Layout::columns, x, cpu::Layout::rows, {}, dw, true);
+    product(dy, Layout::columns, x, Layout::rows, {}, dw, true);
     if (db.defined()) cpu::column_sums(dy, db);
   }
 
@@ -68,12 +74,21 @@ class CpuBackend final : public Backend {
   void adamw(const AdamW& hyper, std::span<const AdamWParameter> parameters) override { cpu::adamw(hyper, parameters); }
 
  private:
+  void product(const Tensor& a, Layout a_layout, const Tensor& b, Layout b_layout, const Tensor& bias, const Tensor& c, bool accumulate) {
+    if (a.dtype() == Dtype::bf16 && !multiplies_bf16_)
+      widened_.product(a, a_layout, b, b_layout, bias, c, accumulate);
+    else
+      products_.product(a, a_layout, b, b_layout, bias, c, accumulate);
+  }
+
   std::unique_ptr<Runtime> runtime_;
-  cpu::MatrixProducts products_;
+  MatrixProducts products_;
+  WidenedProducts widened_;
+  bool multiplies_bf16_;
 };
 
 }  // namespace
 
-std::unique_ptr<Backend> make_cpu_backend() { return std::make_unique<CpuBackend>(); }
+std::unique_ptr<Backend> LEXRING_CPU_FACTORY() { return std::make_unique<CpuBackend>(); }
 
-}  // namespace lexring
+}  // namespace lexring::cpu

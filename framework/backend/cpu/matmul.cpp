@@ -5,13 +5,13 @@
 
 #include <oneapi/dnnl/dnnl.hpp>
 
-#define LEXRING_DNNL_CALL(call)                                                                                         \
-  [&]() -> decltype(auto) {                                                                                             \
-    try {                                                                                                               \
-      return call;                                                                                                      \
-    } catch (const dnnl::error& error) {                                                                                \
+#define LEXRING_DNNL_CALL(call)                                                                                               \
+  [&]() -> decltype(auto) {                                                                                                   \
+    try {                                                                                                                     \
+      return call;                                                                                                            \
+    } catch (const dnnl::error& error) {                                                                                      \
       fail("oneDNN: {} (status {}) in {} at {}:{}", error.what(), static_cast<int>(error.status), #call, __FILE__, __LINE__); \
-    }                                                                                                                   \
+    }                                                                                                                         \
   }()
 
 namespace lexring::cpu {
@@ -64,16 +64,42 @@ struct MatrixProducts::Impl {
 MatrixProducts::MatrixProducts(Runtime& runtime) : impl_(std::make_unique<Impl>(runtime)) {}
 MatrixProducts::~MatrixProducts() = default;
 
+bool MatrixProducts::has_bf16() const {
+  using Type = dnnl::memory::data_type;
+  const auto matrix = [](Type type) { return dnnl::memory::desc({16, 16}, type, dnnl::memory::dims{16, 1}); };
+  try {
+    dnnl::matmul::primitive_desc({matrix(Type::bf16), matrix(Type::bf16), matrix(Type::f32)}, impl_->engine);
+    return true;
+  } catch (const dnnl::error&) {  // oneDNN has no other way to ask
+    return false;
+  }
+}
+
+void limit_matrix_products(CpuLevel level) {
+  using Isa = dnnl::cpu_isa;
+  constexpr Isa limits[] = {Isa::sse41, Isa::avx2, Isa::avx512_core, Isa::avx512_core_bf16};
+  const Isa limit = limits[static_cast<std::size_t>(level)];
+  if (dnnl::set_max_cpu_isa(limit) == dnnl::status::success) return;
+  require(dnnl::get_effective_cpu_isa() == limit, "oneDNN computes with other instructions than {} already; a process has one level",
+          name_of(level));
+}
+
 void MatrixProducts::product(const Tensor& a, Layout a_layout, const Tensor& b, Layout b_layout, const Tensor& bias, const Tensor& c,
                              bool accumulate) {
   const std::int64_t m = c.rows(), n = c.row_elements(), k = a_layout == Layout::rows ? a.row_elements() : a.rows();
   if (m == 0 || n == 0 || k == 0) return;
-  const Impl::Key key = {m, n, k, static_cast<int>(a.dtype()), static_cast<int>(c.dtype()), static_cast<int>(a_layout),
-                         static_cast<int>(b_layout), bias.defined(), accumulate};
+  const Impl::Key key = {m,
+                         n,
+                         k,
+                         static_cast<int>(a.dtype()),
+                         static_cast<int>(c.dtype()),
+                         static_cast<int>(a_layout),
+                         static_cast<int>(b_layout),
+                         bias.defined(),
+                         accumulate};
   auto found = impl_->primitives.find(key);
   if (found == impl_->primitives.end()) {
-    found = impl_->primitives
-                .emplace(key, LEXRING_DNNL_CALL(impl_->make(m, n, k, a, a_layout, b, b_layout, bias.defined(), c, accumulate)))
+    found = impl_->primitives.emplace(key, LEXRING_DNNL_CALL(impl_->make(m, n, k, a, a_layout, b, b_layout, bias.defined(), c, accumulate)))
                 .first;
   }
   const Impl::Primitive& p = found->second;

@@ -22,6 +22,13 @@ inline constexpr int lanes = 8;
 inline constexpr int lanes = 4;
 #endif
 
+/// Whether two neighbouring bf16 are multiplied and added to an f32 in one operation.
+#if defined(__AVX512BF16__)
+inline constexpr bool has_bf16_dot = true;
+#else
+inline constexpr bool has_bf16_dot = false;
+#endif
+
 using f32v = float __attribute__((vector_size(lanes * 4)));
 using i32v = std::int32_t __attribute__((vector_size(lanes * 4)));
 using u32v = std::uint32_t __attribute__((vector_size(lanes * 4)));

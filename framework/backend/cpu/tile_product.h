@@ -1,14 +1,14 @@
 /// Small matrix products on registers: C [rows, n] = (or +=) A [rows, k] B [k, n], the inside of block attention.
 ///
-/// Both dtypes go through one kernel by counting k in 32-bit words: a word is one f32, or two neighbouring bf16 along k. A is read by
+/// Both kinds of factor go through one kernel by counting k in 32-bit words: a word is one f32, or two neighbouring bf16 along k. A is read by
 /// broadcasting words at (row * row_step + word * word_step), so transposes cost nothing. B is packed in panels of up to 4 vectors:
 /// panel p holds [words][panel width] words, with n padded to whole vectors by zeros. C is f32 with at least the padded width per row.
 #pragma once
 
 #include <algorithm>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "framework/backend/cpu/simd.h"
 
@@ -17,7 +17,11 @@ namespace lexring::cpu {
 using simd::f32v;
 using simd::lanes;
 
-/// How a working type fills a 32-bit word.
+/// What products inside a kernel are made of: bf16 tensors are widened where bf16 has no dot product, which costs less than taking words apart.
+template <class T>
+using Factor = std::conditional_t<simd::has_bf16_dot, T, float>;
+
+/// How a factor fills a 32-bit word.
 template <class T>
 struct WordOf;
 template <>
@@ -26,28 +30,28 @@ struct WordOf<float> {
   static constexpr int depth = 1;  // elements along k
   static f32v multiply_add(f32v c, float a, const float* b) { return c + a * simd::load(b); }
 };
+#if defined(__AVX512BF16__)
 template <>
 struct WordOf<bfloat16> {
   using type = std::uint32_t;
   static constexpr int depth = 2;
   static f32v multiply_add(f32v c, std::uint32_t a, const std::uint32_t* b) {
-#if defined(__AVX512BF16__)
     return reinterpret_cast<f32v>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(c), reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(a))),
                                                    reinterpret_cast<__m512bh>(_mm512_loadu_si512(b))));
-#else
-    simd::u32v words;
-    std::memcpy(&words, b, sizeof words);
-    const float low = std::bit_cast<float>(a << 16), high = std::bit_cast<float>(a & 0xffff0000U);
-    return c + low * simd::as_f32(words << 16) + high * simd::as_f32(words & 0xffff0000U);
-#endif
   }
 };
+#endif
 template <class T>
 using Word = typename WordOf<T>::type;
 
+// Accumulators, one row of B and a broadcast fill the registers: 32 of AVX-512 and NEON, 16 of AVX2 and SSE.
+#if defined(__AVX512F__) || defined(__aarch64__)
 inline constexpr std::int64_t panel_vectors = 4;
+#else
+inline constexpr std::int64_t panel_vectors = 2;
+#endif
 inline constexpr std::int64_t panel_width = panel_vectors * lanes;
-inline constexpr int row_block = lanes == 16 ? 6 : 2;  // accumulators, one row of B and a broadcast fill the registers
+inline constexpr int row_block = 6;
 
 constexpr std::int64_t padded_width(std::int64_t n) { return (n + lanes - 1) / lanes * lanes; }
 template <class T>
@@ -95,6 +99,16 @@ inline void panel_product(std::int64_t rows, Left<T> a, const Word<T>* b, float*
   if constexpr (Rows > 1) panel_product<T, Vectors, Rows / 2>(rows, a, b, c, c_stride, depth, accumulate);
 }
 
+/// The panel product of as many vectors as a panel has.
+template <class T, int Vectors>
+inline void some_vectors(std::int64_t vectors, std::int64_t rows, Left<T> a, const Word<T>* b, float* c, std::int64_t c_stride, std::int64_t depth,
+                         bool accumulate) {
+  if constexpr (Vectors > 1) {
+    if (vectors < Vectors) return some_vectors<T, Vectors - 1>(vectors, rows, a, b, c, c_stride, depth, accumulate);
+  }
+  panel_product<T, Vectors>(rows, a, b, c, c_stride, depth, accumulate);
+}
+
 /// The packed right operand B [words, n].
 template <class T>
 struct Right {
@@ -112,12 +126,7 @@ void tile_product(std::int64_t rows, Left<T> a, Right<T> b, std::int64_t first_w
     const std::int64_t live = width - column < panel_width ? width - column : panel_width;
     const Word<T>* panel = b.data + column * b.words + first_word * live;
     float* out = c + column;
-    switch (live / lanes) {
-      case 1: panel_product<T, 1>(rows, a, panel, out, c_stride, depth, accumulate); break;
-      case 2: panel_product<T, 2>(rows, a, panel, out, c_stride, depth, accumulate); break;
-      case 3: panel_product<T, 3>(rows, a, panel, out, c_stride, depth, accumulate); break;
-      default: panel_product<T, 4>(rows, a, panel, out, c_stride, depth, accumulate); break;
-    }
+    some_vectors<T, panel_vectors>(live / lanes, rows, a, panel, out, c_stride, depth, accumulate);
   }
 }
 

@@ -12,6 +12,8 @@ class CudaBackend final : public Backend {
       : runtime_(std::move(runtime)), gpu_{stream, *runtime_, multiprocessors, attention_tables_}, products_(gpu_, f32) {}
 
   std::string_view name() const override { return "cuda"; }
+  std::string describe() const override { return "cuda"; }
+  bool prefers_bf16() const override { return true; }  // from sm_80 on, and older ones are refused
   Runtime& runtime() override { return *runtime_; }
 
   void fill(const Tensor& x, double value) override { cuda::fill(gpu_, x, value); }

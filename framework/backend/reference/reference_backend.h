@@ -11,6 +11,8 @@ class ReferenceBackend final : public Backend {
   ReferenceBackend() : runtime_(make_cpu_runtime()) {}
 
   std::string_view name() const override { return "reference"; }
+  std::string describe() const override { return "reference"; }
+  bool prefers_bf16() const override { return false; }
   Runtime& runtime() override { return *runtime_; }
 
   // plain.cpp

@@ -1,0 +1,56 @@
+#include "framework/backend/cpu/level.h"
+
+#include <algorithm>
+
+#include <fmt/ranges.h>
+
+#include "framework/backend/cpu/matmul.h"
+
+namespace lexring {
+namespace {
+
+std::vector<std::string> names(std::span<const cpu::Level> levels) {
+  std::vector<std::string> all;
+  for (const cpu::Level& level : levels) all.emplace_back(level.name);
+  return all;
+}
+
+}  // namespace
+
+std::string name_of(CpuLevel level) {
+  constexpr const char* texts[] = {"baseline", "avx2", "avx512", "avx512_bf16"};
+  return texts[static_cast<std::size_t>(level)];
+}
+
+CpuLevel cpu_level_named(const std::string& name) {
+  const auto levels = cpu::built_levels();
+  const auto found = std::find_if(levels.begin(), levels.end(), [&](const cpu::Level& level) { return name == level.name; });
+  require_usage(found != levels.end(), "this binary has no CPU kernels '{}'; choose auto, {}", name, fmt::join(names(levels), ", "));
+  return found->level;
+}
+
+std::vector<CpuLevel> cpu_levels() {
+  std::vector<CpuLevel> here;
+  for (const cpu::Level& level : cpu::built_levels()) {
+    if (level.here()) here.push_back(level.level);
+  }
+  require_usage(!here.empty(),
+                "this processor is older than the CPU kernels of this binary ({}); --device reference computes on it, slowly",
+                fmt::join(names(cpu::built_levels()), ", "));
+  return here;
+}
+
+std::unique_ptr<Backend> make_cpu_backend(CpuLevel level) {
+  const std::vector<CpuLevel> here = cpu_levels();
+  const auto levels = cpu::built_levels();
+  const auto found = std::find_if(levels.begin(), levels.end(), [&](const cpu::Level& each) { return each.level == level; });
+  require_usage(found != levels.end() && std::find(here.begin(), here.end(), level) != here.end(),
+                "this machine has no {} instructions, only {}; choose cpu.isa = auto or {}", name_of(level), name_of(here.back()),
+                name_of(here.back()));
+  if (level != here.back()) cpu::limit_matrix_products(level);
+  return found->make();
+}
+
+std::unique_ptr<Backend> make_cpu_backend() { return make_cpu_backend(cpu_levels().back()); }
+
+}  // namespace lexring
