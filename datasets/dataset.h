@@ -29,7 +29,7 @@ class Dataset {
   std::int64_t vocab() const;                ///< V
   const std::string& tokenizer() const;      ///< "bytes"
   const std::string& tokenizer_files() const;  ///< for make_tokenizer
-  const std::string& source() const;           ///< the inputs as `lexring prepare` was given them
+  const std::string& source() const;           ///< the inputs as `lexring prepare` was given them; describe_sources (sources.h) is for people
   const std::string& content_hash() const;   ///< hex; of tokens and documents
   const std::vector<std::uint64_t>& documents() const;       ///< [D + 1] first token of each document, then N
   const std::vector<std::uint16_t>& token_bytes() const;     ///< [V]

@@ -7,6 +7,7 @@
 
 #include "datasets/content_hash.h"
 #include "datasets/dataset.h"
+#include "datasets/sources.h"
 #include "framework/base/error.h"
 
 namespace lexring {
@@ -90,7 +91,7 @@ std::string to_text(const DatasetSummary& s) {
       "text              {} bytes, {:.3f} bytes a token\n"
       "document          median {} bytes, longest {} bytes\n"
       "content hash      {} ({})\n",
-      s.path, s.file_bytes, s.source, s.tokenizer, s.vocab, s.tokens, s.documents, s.text_bytes,
+      s.path, s.file_bytes, describe_sources(s.source), s.tokenizer, s.vocab, s.tokens, s.documents, s.text_bytes,
       static_cast<double>(s.text_bytes) / static_cast<double>(s.tokens), s.median_document, s.longest_document, s.content_hash,
       s.verified ? "verified" : "as stored; --verify reads everything and checks it");
 }

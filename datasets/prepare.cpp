@@ -11,6 +11,7 @@
 #include "datasets/document_parser.h"
 #include "datasets/ordered_pipeline.h"
 #include "datasets/partial_file.h"
+#include "datasets/sources.h"
 #include "datasets/tokenizer.h"
 #include "framework/base/error.h"
 #include "framework/io/hdf5_file.h"
@@ -173,15 +174,6 @@ void check_output(const PrepareOptions& options, const CorpusFiles& corpus) {
   require(!error, "cannot make the directory {}: {}; {}", output.parent_path().string(), error.message(), advice_on_writing(error.value()));
 }
 
-std::string joined(const std::vector<std::string>& inputs) {
-  std::string all;
-  for (const auto& input : inputs) {
-    if (all.size() + input.size() > 4000) return all + " ...";  // an HDF5 attribute has 64 KiB
-    all += (all.empty() ? "" : " ") + input;
-  }
-  return all;
-}
-
 void require_space(const std::filesystem::path& output, std::uint64_t bytes) {
   std::error_code error;
   const auto directory = output.has_parent_path() ? output.parent_path() : ".";
@@ -218,7 +210,7 @@ std::string write_dataset(const PrepareOptions& options, const std::filesystem::
   file.write_attribute("/", "tokenizer", tokenizer.kind());
   file.write_attribute("/", "tokenizer_files", tokenizer.files());
   file.write_attribute("/", "vocab", tokenizer.vocab());
-  file.write_attribute("/", "source", joined(options.inputs));
+  file.write_attribute("/", "source", join_sources(options.inputs));
   file.write_attribute("/", "content_hash", hash.hex());
   file.close();
   return hash.hex();
@@ -263,7 +255,7 @@ PrepareReport prepare(const PrepareOptions& options, const std::function<void(co
   report.ignored_files = corpus.ignored;
   report.documents = static_cast<std::int64_t>(collector.documents.size() - 1);
   report.tokens = static_cast<std::int64_t>(spool.size() / width);
-  require(report.documents > 0, "there is no text in {}: {} empty documents, {} skipped; give a corpus with text", joined(options.inputs),
+  require(report.documents > 0, "there is no text in {}: {} empty documents, {} skipped; give a corpus with text", describe_sources(join_sources(options.inputs)),
           report.empty, report.skipped);
   PartialPath partial(options.output.string() + ".partial");
   report.content_hash = write_dataset(options, partial.path(), spool, width, collector.documents, *tokenizer);
