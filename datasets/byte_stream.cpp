@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 #include <zstd.h>
+#include <zstd_errors.h>
 
 #include <cerrno>
 #include <cstring>
@@ -60,6 +61,9 @@ class ZstdStream final : public ByteStream {
       if (ended_ && frame_open_ == 0) break;
       const auto before = produced.pos;
       frame_open_ = ZSTD_decompressStream(context_.get(), &produced, &input_);
+      require(ZSTD_getErrorCode(frame_open_) != ZSTD_error_memory_allocation,
+              "there is not enough memory to decompress {} near byte {} (long windows, as zstd --long makes them, need as much); {}",
+              path_.string(), position(), advice_on_memory);
       require(ZSTD_isError(frame_open_) == 0, "{} is not sound zstd near byte {}: {}; compress it again, or fetch it again", path_.string(),
               position(), ZSTD_getErrorName(frame_open_));
       // At the end of the file the decoder may still hold output, which comes out with empty input; when nothing comes, the frame lacks its

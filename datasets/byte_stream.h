@@ -8,6 +8,10 @@
 
 namespace lexring {
 
+/// The end of a message about too little memory, which is no property of a text: no text is left out for it.
+inline constexpr auto advice_on_memory =
+    "nothing is wrong with the text: end other programs, raise the limit (ulimit -v), or take a machine with more memory";
+
 class ByteStream {
  public:
   virtual ~ByteStream() = default;

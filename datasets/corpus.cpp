@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
 #include <optional>
 #include <set>
+#include <span>
+#include <utility>
 
 #include "datasets/byte_stream.h"
 #include "datasets/utf8.h"
@@ -92,6 +95,7 @@ CorpusFiles find_corpus(const std::vector<std::string>& inputs) {
 struct CorpusReader::Impl {
   std::vector<CorpusFile> files;
   std::size_t block_bytes;
+  std::function<void()> pause;
 
   std::size_t file = 0;
   std::unique_ptr<ByteStream> stream;  ///< of files[file], once begun
@@ -103,6 +107,7 @@ struct CorpusReader::Impl {
   void begin_file();
   void end_file();
   void fill(TextBlock& block);
+  std::size_t cut(std::string_view text, std::size_t had) const;
 };
 
 void CorpusReader::Impl::begin_file() {
@@ -114,42 +119,45 @@ void CorpusReader::Impl::begin_file() {
 }
 
 void CorpusReader::Impl::end_file() {
+  require(stream->position() == files[file].bytes,
+          "{} has changed while it was read: it had {} bytes and now ends at {}; run again when it is whole", files[file].path.string(),
+          files[file].bytes, stream->position());
   bytes_before += stream->position();
   stream.reset();
   ++file;
 }
 
+/// Where to part `text`, of which the first `had` bytes were a block without a place to part; 0: nowhere yet.
+std::size_t CorpusReader::Impl::cut(std::string_view text, std::size_t had) const {
+  const auto line_break = had == 0 ? text.rfind('\n') : text.find('\n', had);  // a long line is alone
+  if (line_break != std::string_view::npos) return line_break + 1;
+  if (ended) return text.size();
+  return files[file].format == CorpusFormat::text ? whole_characters(text) : 0;
+}
+
 /// Reads until there is a place to cut at; what is behind the cut is carried to the next block.
 void CorpusReader::Impl::fill(TextBlock& block) {
   auto& storage = block.storage;
-  storage = std::move(carry);
-  carry.clear();
-  std::size_t cut = 0;
-  for (std::size_t want = std::max(block_bytes, storage.size() + 1);; want *= 2) {
-    const auto have = storage.size();
-    storage.resize(want);
-    const auto got = stream->read(std::span(storage).subspan(have));
-    ended = got < want - have;
-    storage.resize(have + got);
-    const std::string_view text(storage);
-    const auto line_break = text.rfind('\n');
-    if (ended) {
-      cut = text.size();
-    } else if (line_break != std::string_view::npos) {
-      cut = line_break + 1;
-    } else if (files[file].format == CorpusFormat::text) {
-      cut = whole_characters(text);
-    }
-    if (cut > 0 || ended) break;
+  storage.resize(std::max(block_bytes, carry.size() + 1));
+  std::copy(carry.begin(), carry.end(), storage.data());
+  auto have = std::exchange(carry, {}).size();
+  for (std::size_t had = 0;; had = have, storage.resize(have + block_bytes)) {
+    if (pause) pause();
+    const auto got = stream->read(std::span(storage.data(), storage.size()).subspan(have));
+    ended = have + got < storage.size();
+    have += got;
+    block.size = had == 0 && ended ? have : cut({storage.data(), have}, had);
+    if (block.size > 0 || ended) break;
   }
-  carry.assign(storage, cut);
-  block.size = cut;
-  storage.resize(cut + TextBlock::padding);
+  carry.assign(storage.data() + block.size, have - block.size);
+  storage.resize(block.size + TextBlock::padding);
 }
 
-CorpusReader::CorpusReader(std::vector<CorpusFile> files, std::size_t block_bytes) : impl_(std::make_unique<Impl>()) {
+CorpusReader::CorpusReader(std::vector<CorpusFile> files, std::size_t block_bytes, std::function<void()> pause)
+    : impl_(std::make_unique<Impl>()) {
   impl_->files = std::move(files);
   impl_->block_bytes = block_bytes;
+  impl_->pause = std::move(pause);
 }
 
 CorpusReader::CorpusReader(CorpusReader&&) noexcept = default;
@@ -158,18 +166,24 @@ CorpusReader::~CorpusReader() = default;
 bool CorpusReader::next(TextBlock& block) {
   auto& reader = *impl_;
   if (reader.file == reader.files.size()) return false;
-  if (!reader.stream) reader.begin_file();
+  const auto& file = reader.files[reader.file];
   block.file = reader.file;
-  block.first_line = reader.line;
-  block.first_byte = reader.byte;
-  block.begins_document = reader.byte == 0;
-  reader.fill(block);
-  block.ends_document = reader.ended;
+  block.format = file.format;
+  try {
+    if (!reader.stream) reader.begin_file();
+    block.first_line = reader.line;
+    block.first_byte = reader.byte;
+    block.begins_document = reader.byte == 0;
+    reader.fill(block);
+  } catch (const std::bad_alloc&) {
+    fail("there is not enough memory to read {}, line {}; {}", file.path.string(), reader.line, advice_on_memory);
+  }
   const auto text = block.text();
   reader.line += static_cast<std::uint64_t>(std::count(text.begin(), text.end(), '\n'));
   reader.byte += text.size();
   block.bytes_read = reader.bytes_before + reader.stream->position();
-  if (reader.ended) reader.end_file();
+  block.ends_document = reader.ended && reader.carry.empty();
+  if (block.ends_document) reader.end_file();
   return true;
 }
 

@@ -6,10 +6,13 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "datasets/byte_buffer.h"
 
 namespace lexring {
 
@@ -36,14 +39,17 @@ CorpusFiles find_corpus(const std::vector<std::string>& inputs);
 /// A stretch of one file: whole lines of JSON, or a piece of one text document.
 struct TextBlock {
   std::size_t file = 0;            ///< index in the corpus' files
+  CorpusFormat format = CorpusFormat::text;  ///< of this text: the file's, or `text` for a piece of a document out of a long line (long_lines.h)
   std::uint64_t first_line = 1;    ///< line of the file (uncompressed) where the block begins, from 1
   std::uint64_t first_byte = 0;    ///< byte of the file (uncompressed) where it begins
   bool begins_document = true;     ///< text: it is the first piece of its file
   bool ends_document = true;       ///< text: it is the last
   std::uint64_t bytes_read = 0;    ///< on disk, of the whole corpus, when the block had been read
+  std::string bad;                 ///< a message about a long line that was not sound; then there is no text
+  std::int64_t replaced = 0;       ///< lone surrogates of a long line that became U+FFFD
 
-  std::string_view text() const { return std::string_view(storage).substr(0, size); }
-  std::string storage;   ///< the text and behind it at least `padding` bytes that a vectorised parser may touch
+  std::string_view text() const { return {storage.data(), size}; }
+  ByteBuffer storage;    ///< the text and behind it at least `padding` bytes that a vectorised parser may touch
   std::size_t size = 0;  ///< of the text
   static constexpr std::size_t padding = 64;
 };
@@ -51,12 +57,13 @@ struct TextBlock {
 /// Reads the files one after the other.
 class CorpusReader {
  public:
-  /// Blocks are of about `block_bytes`; a longer line of JSON makes a longer block.
-  explicit CorpusReader(std::vector<CorpusFile> files, std::size_t block_bytes = std::size_t{1} << 20);
+  /// Blocks are of up to `block_bytes`; a longer line of JSON makes a longer block, and has it to itself. `pause` is called between reads, and may throw.
+  explicit CorpusReader(std::vector<CorpusFile> files, std::size_t block_bytes = std::size_t{1} << 20, std::function<void()> pause = {});
   CorpusReader(CorpusReader&&) noexcept;
   ~CorpusReader();
 
-  /// The next block; false at the end of the corpus. Throws Error naming the file when it cannot be read, or is truncated or damaged zstd.
+  /// The next block; false at the end of the corpus. Throws Error naming the file when it cannot be read, is truncated or damaged zstd, has changed since
+  /// find_corpus looked at it, or needs more memory than there is.
   bool next(TextBlock& block);
 
  private:

@@ -3,21 +3,24 @@
 
 #include <condition_variable>
 #include <cstdint>
-#include <deque>
 #include <exception>
 #include <functional>
-#include <map>
 #include <mutex>
 #include <optional>
+#include <system_error>
 #include <thread>
+#include <utility>
 #include <variant>
 #include <vector>
 
+#include "framework/base/error.h"
+
 namespace lexring {
 
-/// `produce() -> optional<Task>` (nullopt: no more) runs on a thread of its own; a worker, made by `make_worker()` on each of `threads` threads, turns a
-/// Task into a Result; `consume(Result&&)` runs on the calling thread. An exception of any of them stops all, and comes out of run() when its place in
-/// the order is reached: what comes out does not depend on the number of threads. For one run.
+/// `produce() -> optional<Task>` (nullopt: no more) runs on a thread of its own; a worker, made by `make_worker()` on each of `threads`
+/// threads, turns a Task into a Result; `consume(Result&&)` runs on the calling thread. An exception of any of them stops all, and comes
+/// out of run() when its place in the order is reached: what comes out does not depend on the number of threads. Tasks and results move
+/// without throwing; what is on the way lies in slots made before, so that std::bad_alloc travels like any exception. For one run.
 template <class Task, class Result>
 class OrderedPipeline {
  public:
@@ -25,19 +28,26 @@ class OrderedPipeline {
 
   void run(int threads, const std::function<std::optional<Task>()>& produce, const std::function<Worker()>& make_worker,
            const std::function<void(Result&&)>& consume) {
-    room_ = 2 * threads + 2;
+    slots_ = std::vector<Slot>(static_cast<std::size_t>(2 * threads + 2));
     std::vector<std::jthread> pool;
     struct Stop {
       OrderedPipeline* pipeline;
       ~Stop() { pipeline->stop(); }
     } stop_before_joining{this};
-    pool.emplace_back([&] { produce_all(produce); });
-    for (int i = 0; i < threads; ++i) pool.emplace_back([&] { work_all(make_worker); });
+    try {
+      pool.emplace_back([&] { produce_all(produce); });
+      for (int i = 0; i < threads; ++i) pool.emplace_back([&] { work_all(make_worker); });
+    } catch (const std::system_error& error) {
+      fail("cannot start {} threads: {}; choose fewer with --threads", threads, error.what());
+    }
     consume_all(consume);
   }
 
  private:
-  using Outcome = std::variant<Result, std::exception_ptr>;
+  enum Stage : std::size_t { empty, task, result, failure };
+  using Slot = std::variant<std::monostate, Task, Result, std::exception_ptr>;
+
+  Slot& slot(std::uint64_t place) { return slots_[place % slots_.size()]; }
 
   void stop() {
     const std::lock_guard lock(mutex_);
@@ -45,9 +55,10 @@ class OrderedPipeline {
     changed_.notify_all();
   }
 
-  void put(std::uint64_t place, Outcome outcome) {
+  template <Stage stage, class Value>
+  void put(std::uint64_t place, Value&& value) {
     const std::lock_guard lock(mutex_);
-    outcomes_.emplace(place, std::move(outcome));
+    slot(place).template emplace<stage>(std::forward<Value>(value));
     changed_.notify_all();
   }
 
@@ -55,24 +66,24 @@ class OrderedPipeline {
     for (std::uint64_t place = 0;; ++place) {
       {
         std::unique_lock lock(mutex_);
-        changed_.wait(lock, [&] { return stopped_ || on_the_way_ < room_; });
+        changed_.wait(lock, [&] { return stopped_ || place - taken_ < slots_.size(); });
         if (stopped_) return;
-        ++on_the_way_;
       }
-      std::optional<Task> task;
+      std::optional<Task> made;
       try {
-        task = produce();
+        made = produce();
       } catch (...) {
-        return put(place, std::current_exception());
+        return put<failure>(place, std::current_exception());
       }
       const std::lock_guard lock(mutex_);
-      if (task) {
-        tasks_.emplace_back(place, std::move(*task));
+      if (made) {
+        slot(place).template emplace<task>(std::move(*made));
+        produced_ = place + 1;
       } else {
         end_ = place;
       }
       changed_.notify_all();
-      if (!task) return;
+      if (!made) return;
     }
   }
 
@@ -80,16 +91,17 @@ class OrderedPipeline {
     Worker work;
     for (;;) {
       std::unique_lock lock(mutex_);
-      changed_.wait(lock, [&] { return stopped_ || !tasks_.empty(); });
+      changed_.wait(lock, [&] { return stopped_ || begun_ < produced_; });
       if (stopped_) return;
-      auto [place, task] = std::move(tasks_.front());
-      tasks_.pop_front();
+      const auto place = begun_++;
+      Task mine = std::get<task>(std::move(slot(place)));
+      slot(place).template emplace<empty>();
       lock.unlock();
       try {
         if (!work) work = make_worker();
-        put(place, work(std::move(task)));
+        put<result>(place, work(std::move(mine)));
       } catch (...) {
-        put(place, std::current_exception());
+        put<failure>(place, std::current_exception());
       }
     }
   }
@@ -97,24 +109,23 @@ class OrderedPipeline {
   void consume_all(const std::function<void(Result&&)>& consume) {
     for (std::uint64_t place = 0;; ++place) {
       std::unique_lock lock(mutex_);
-      changed_.wait(lock, [&] { return end_ == place || outcomes_.count(place) > 0; });
+      changed_.wait(lock, [&] { return end_ == place || slot(place).index() >= result; });
       if (end_ == place) return;
-      auto outcome = std::move(outcomes_.extract(place).mapped());
-      --on_the_way_;
+      Slot outcome = std::move(slot(place));
+      slot(place).template emplace<empty>();
+      taken_ = place + 1;
       changed_.notify_all();
       lock.unlock();
-      if (auto* error = std::get_if<std::exception_ptr>(&outcome)) std::rethrow_exception(*error);
-      consume(std::move(std::get<Result>(outcome)));
+      if (outcome.index() == failure) std::rethrow_exception(std::get<failure>(outcome));
+      consume(std::get<result>(std::move(outcome)));
     }
   }
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<std::pair<std::uint64_t, Task>> tasks_;
-  std::map<std::uint64_t, Outcome> outcomes_;
+  std::vector<Slot> slots_;  ///< of the places [taken_, taken_ + slots): what is there of them
+  std::uint64_t produced_ = 0, begun_ = 0, taken_ = 0;
   std::optional<std::uint64_t> end_;
-  int on_the_way_ = 0;
-  int room_ = 0;
   bool stopped_ = false;
 };
 

@@ -3,12 +3,15 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <new>
 #include <optional>
 #include <thread>
 
+#include "datasets/byte_stream.h"
 #include "datasets/content_hash.h"
 #include "datasets/corpus.h"
 #include "datasets/document_parser.h"
+#include "datasets/long_lines.h"
 #include "datasets/ordered_pipeline.h"
 #include "datasets/partial_file.h"
 #include "datasets/sources.h"
@@ -25,7 +28,7 @@ struct EncodedBlock {
   std::vector<std::uint64_t> document_ends;  ///< in `tokens`, in tokens; a text document that goes on in the next block has none here
   std::vector<std::string> bad;
   std::uint64_t text_bytes = 0;
-  std::int64_t empty = 0;
+  std::int64_t empty = 0, replaced = 0;
   CorpusFormat format = CorpusFormat::text;
   bool begins_document = true, ends_document = true;
   std::uint64_t bytes_read = 0;
@@ -37,46 +40,54 @@ class BlockEncoder {
   BlockEncoder(const std::vector<CorpusFile>& files, const Tokenizer& tokenizer, std::size_t width)
       : files_(files), tokenizer_(tokenizer), width_(width) {}
 
-  EncodedBlock operator()(const TextBlock& block) {
-    EncodedBlock out;
+  EncodedBlock operator()(TextBlock&& block) {
     const auto& file = files_[block.file];
-    out.format = file.format;
+    try {
+      return encode(block, file);
+    } catch (const std::bad_alloc&) {
+      fail("there is not enough memory to tokenise {} from line {}; {}", file.path.string(), block.first_line, advice_on_memory);
+    }
+  }
+
+ private:
+  EncodedBlock encode(TextBlock& block, const CorpusFile& file) {
+    EncodedBlock out;
+    out.format = block.format;
     out.begins_document = block.begins_document;
     out.ends_document = block.ends_document;
     out.bytes_read = block.bytes_read;
-    ids_.clear();
-    const bool lines = file.format == CorpusFormat::json_lines;
-    parser_.parse(
+    out.replaced = block.replaced;
+    if (!block.bad.empty()) out.bad.push_back(std::move(block.bad));
+    const bool lines = block.format == CorpusFormat::json_lines;
+    out.replaced += parser_.parse(
         block, file,
         [&](std::string_view text) {
           if (lines && text.empty()) {
             ++out.empty;
             return;
           }
+          ids_.clear();
           tokenizer_.encode(text, ids_);
+          if (lines) ids_.push_back(static_cast<std::uint32_t>(tokenizer_.end_of_document()));
+          pack(out.tokens);
+          if (lines) out.document_ends.push_back(out.tokens.size() / width_);
           out.text_bytes += text.size();
-          if (lines) end_document(out);
         },
         [&](std::string message) { out.bad.push_back(std::move(message)); });
-    pack(out.tokens);
     return out;
   }
 
- private:
-  void end_document(EncodedBlock& out) {
-    ids_.push_back(static_cast<std::uint32_t>(tokenizer_.end_of_document()));
-    out.document_ends.push_back(ids_.size());
-  }
-
+  /// Appends ids_.
   void pack(std::vector<std::byte>& packed) const {
-    packed.resize(ids_.size() * width_);
+    const auto first = packed.size();
+    packed.resize(first + ids_.size() * width_);
     if (width_ == 2) {
       for (std::size_t i = 0; i < ids_.size(); ++i) {
         const auto id = static_cast<std::uint16_t>(ids_[i]);
-        std::memcpy(packed.data() + 2 * i, &id, 2);
+        std::memcpy(packed.data() + first + 2 * i, &id, 2);
       }
     } else if (!ids_.empty()) {
-      std::memcpy(packed.data(), ids_.data(), packed.size());
+      std::memcpy(packed.data() + first, ids_.data(), ids_.size() * width_);
     }
   }
 
@@ -99,6 +110,7 @@ class Collector {
 
   void take(const EncodedBlock& block) {
     report.empty += block.empty;
+    report.replaced_surrogates += block.replaced;
     for (const auto& message : block.bad) skip(message);
     if (block.format == CorpusFormat::json_lines) {
       const auto base = spool_.size() / width_;
@@ -229,7 +241,7 @@ PrepareReport prepare(const PrepareOptions& options, const std::function<void(co
   SpoolFile spool(options.output.string() + ".tokens.partial");
   Collector collector(spool, *tokenizer, width, options.bad_input);
   if (progress) progress({0, corpus.bytes, 0, 0});
-  CorpusReader reader(corpus.files);
+  LongLines reader(CorpusReader(corpus.files, std::size_t{1} << 20, [&] { check_interrupted(options); }), corpus.files);
   OrderedPipeline<TextBlock, EncodedBlock>().run(
       threads,
       [&]() -> std::optional<TextBlock> {
@@ -239,7 +251,7 @@ PrepareReport prepare(const PrepareOptions& options, const std::function<void(co
       [&] {
         // Shared, as std::function must be copyable.
         auto encoder = std::make_shared<BlockEncoder>(corpus.files, *tokenizer, width);
-        return [encoder](TextBlock&& block) { return (*encoder)(block); };
+        return [encoder](TextBlock&& block) { return (*encoder)(std::move(block)); };
       },
       [&](EncodedBlock&& block) {
         check_interrupted(options);
@@ -255,8 +267,8 @@ PrepareReport prepare(const PrepareOptions& options, const std::function<void(co
   report.ignored_files = corpus.ignored;
   report.documents = static_cast<std::int64_t>(collector.documents.size() - 1);
   report.tokens = static_cast<std::int64_t>(spool.size() / width);
-  require(report.documents > 0, "there is no text in {}: {} empty documents, {} skipped; give a corpus with text", describe_sources(join_sources(options.inputs)),
-          report.empty, report.skipped);
+  require(report.documents > 0, "there is no text in {}: {} empty documents, {} skipped; give a corpus with text",
+          describe_sources(join_sources(options.inputs)), report.empty, report.skipped);
   PartialPath partial(options.output.string() + ".partial");
   report.content_hash = write_dataset(options, partial.path(), spool, width, collector.documents, *tokenizer);
   check_interrupted(options);

@@ -22,7 +22,7 @@ struct PrepareOptions {
   std::string tokenizer = "bytes";
   BadInput bad_input = BadInput::refuse;
   int threads = 0;                   ///< 0: all cores
-  std::function<bool()> interrupted; ///< asked a few times a second; true ends the work with an Error
+  std::function<bool()> interrupted; ///< asked a few times a second, by two threads; true ends the work with an Error
 };
 
 struct PrepareProgress {
@@ -34,6 +34,7 @@ struct PrepareReport {
   std::int64_t files = 0, documents = 0, tokens = 0;
   std::uint64_t text_bytes = 0;          ///< UTF-8, of the documents
   std::int64_t empty = 0;                ///< documents without text, left out
+  std::int64_t replaced_surrogates = 0;  ///< lone halves of a character in JSON ("\ud800"), now U+FFFD
   std::int64_t skipped = 0;              ///< bad lines and files left out (BadInput::skip)
   std::vector<std::string> skipped_examples;  ///< the first few, as messages
   std::int64_t ignored_files = 0;        ///< in directories, of no known kind

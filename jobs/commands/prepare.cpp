@@ -42,6 +42,9 @@ void print_report(const PrepareReport& report, const std::string& output, double
              report.text_bytes, report.files, static_cast<double>(report.text_bytes) / 1e6 / seconds);
   if (report.empty > 0) fmt::print("left out: {} documents without text\n", report.empty);
   if (report.ignored_files > 0) fmt::print("left out: {} files of no known kind in the directories given\n", report.ignored_files);
+  if (report.replaced_surrogates > 0) {
+    fmt::print("replaced: {} lone surrogates (halves of a character in JSON, like \\ud800) by U+FFFD\n", report.replaced_surrogates);
+  }
   if (report.skipped == 0) return;
   fmt::print("left out: {} bad lines or files (--skip-bad), among them\n", report.skipped);
   for (const auto& message : report.skipped_examples) fmt::print("  {}\n", message);

@@ -105,6 +105,7 @@ TEST(Corpus, ZstdThatIsCutOrDamaged) {
 /// What the parser makes of one file: pieces, and complaints.
 struct Parsed {
   std::vector<std::string> pieces, bad;
+  std::int64_t replaced = 0;
 };
 Parsed parse(const TempDirectory& directory, const std::string& name, const std::string& content, std::size_t block_bytes) {
   write_file(directory / name, content);
@@ -114,7 +115,7 @@ Parsed parse(const TempDirectory& directory, const std::string& name, const std:
   TextBlock block;
   Parsed parsed;
   while (reader.next(block)) {
-    parser.parse(
+    parsed.replaced += parser.parse(
         block, corpus.files[0], [&](std::string_view text) { parsed.pieces.emplace_back(text); },
         [&](std::string message) { parsed.bad.push_back(std::move(message)); });
   }
@@ -135,6 +136,37 @@ TEST(DocumentParser, JsonLines) {
   }
 }
 
+TEST(DocumentParser, WhatPythonReadsIsRead) {
+  TempDirectory directory;
+  const std::string lines =
+      "{\"id\": 123456789012345678901234567890, \"text\": \"big\", \"size\": 1e400, \"sizes\": [-1E+999,-99999999999999999999.5]}\n"
+      "{\"text\": \"twice\", \"text\": \"the last counts 1e400\"}\n"
+      "{\"text\": \"\\ud800 \\uDC00 \\ud83d\\ude00 \\ud83d\\ud83d\\ude00\\\\ud800\"}\n";
+  for (const std::size_t block : {1u, 100u, 1000u}) {
+    const auto parsed = parse(directory, "python.jsonl", lines, block);
+    EXPECT_EQ(parsed.pieces, (std::vector<std::string>{"big", "the last counts 1e400",
+                                                       "\xef\xbf\xbd \xef\xbf\xbd \xf0\x9f\x98\x80 \xef\xbf\xbd\xf0\x9f\x98\x80\\ud800"}));
+    EXPECT_TRUE(parsed.bad.empty()) << parsed.bad[0];
+    EXPECT_EQ(parsed.replaced, 3);
+  }
+}
+
+TEST(DocumentParser, ByteOrderMarksAreDropped) {
+  TempDirectory directory;
+  const std::string mark = "\xef\xbb\xbf";
+  for (const std::size_t block : {1u, 20u, 1000u}) {
+    const auto lines = parse(directory, "marked.jsonl", mark + json_line("one") + mark + json_line(mark + "two") + mark + "\n", block);
+    EXPECT_EQ(lines.pieces, (std::vector<std::string>{"one", mark + "two"}));
+    EXPECT_TRUE(lines.bad.empty()) << lines.bad[0];
+    std::string text;
+    for (const auto& piece : parse(directory, "marked.txt", mark + "some\n" + mark + "text", block).pieces) text += piece;
+    EXPECT_EQ(text, "some\n" + mark + "text");
+  }
+  const auto wide = parse(directory, "wide.txt", std::string("\xff\xfeh\0i\0", 6), 1000);
+  ASSERT_EQ(wide.bad.size(), 1u);
+  expect_says(wide.bad[0], "wide.txt, line 1", "UTF-16", "iconv");
+}
+
 TEST(DocumentParser, BadLinesAreNamed) {
   TempDirectory directory;
   const std::vector<std::pair<std::string, std::string>> bad = {
@@ -143,10 +175,16 @@ TEST(DocumentParser, BadLinesAreNamed) {
       {R"({"text": "fine"} {"text": "and more"})", "broken JSON"},
       {R"({"title": "no text"})", "no string under \"text\""},
       {R"({"text": 5})", "no string under \"text\""},
-      {R"(["text"])", "not a JSON object"},
+      {R"(["text"])", "a JSON array"},
+      {R"("text")", "not a JSON object"},
       {"{\"text\": \"latin \xe4\"}", "byte 0xe4 begins no UTF-8 character (byte 16 of the line)"},
-      {R"({"text": "half \udc00 pair"})", "broken JSON"},
-      {R"({"text": "half \ud800 pair"})", "broken JSON"},
+      {R"({"text": "one", "score": NaN})", "it holds NaN or Infinity"},
+      {R"({"text": "one", "scores": [1, -Infinity]})", "it holds NaN or Infinity"},
+      {R"({"text": "one", "score": nan})", "broken JSON"},
+      {R"({"text": "one", "score": 01})", "broken JSON"},
+      {R"({"text": "one", "score": 1.e5})", "broken JSON"},
+      {"[", "a JSON array"},
+      {"{", "does not end on its line"},
   };
   for (const auto& [line, cause] : bad) {
     for (const std::size_t block : {1u, 60u, 1000u}) {

@@ -1,11 +1,6 @@
 #include "datasets/prepare.h"
 
 #include <gtest/gtest.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <functional>
 
 #include "datasets/inspect.h"
 #include "framework/base/error.h"
@@ -97,45 +92,6 @@ TEST(Prepare, BadInputIsSkippedOnlyWhenAskedTo) {
   expect_says(report.skipped_examples[1], "d.jsonl, line 2");
   expect_says(report.skipped_examples[2], "d.jsonl, line 4");
   EXPECT_EQ(report.text_bytes, 4u + 8 + 3 + 3);
-}
-
-/// MiB that a process takes at most to run `body`, without what it inherits.
-double peak_mib(const std::function<void()>& body) {
-  const auto run = [](const std::function<void()>& work) {
-    const auto child = ::fork();
-    if (child == 0) {
-      try {
-        work();
-      } catch (...) {
-        ::_exit(1);
-      }
-      ::_exit(0);
-    }
-    int status = 0;
-    rusage usage{};
-    ::wait4(child, &status, 0, &usage);
-    EXPECT_EQ(status, 0);
-    return static_cast<double>(usage.ru_maxrss) / 1024;
-  };
-  return run(body) - run([] {});
-}
-
-TEST(Prepare, MemoryDoesNotGrowWithTheCorpus) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  GTEST_SKIP() << "sanitizers keep freed and shadow memory: peaks say nothing under them";
-#endif
-  TempDirectory directory;
-  {  // gone before the children begin, who inherit what we hold
-    std::string lines, text;
-    while (lines.size() < (8u << 20)) lines += json_line(std::string(5000, 'x'));
-    while (text.size() < (64u << 20)) text += text.empty() ? "a line of a very long document\n" : text;
-    write_file(directory / "a.jsonl", lines);
-    write_file(directory / "b.txt", text);
-  }
-  // 80 and 64 MiB of text, twice that in tokens: whoever held either could not stay under the bound (some ten blocks in the making: 40
-  // MiB).
-  EXPECT_LT(peak_mib([&] { prepare(options_for(directory, std::vector<std::string>(10, "a.jsonl"))); }), 64);
-  EXPECT_LT(peak_mib([&] { prepare(options_for(directory, {"b.txt"})); }), 64);
 }
 
 }  // namespace
