@@ -13,6 +13,7 @@
 #include "datasets/document_parser.h"
 #include "datasets/long_lines.h"
 #include "datasets/ordered_pipeline.h"
+#include "datasets/output_target.h"
 #include "datasets/partial_file.h"
 #include "datasets/sources.h"
 #include "datasets/tokenizer.h"
@@ -170,20 +171,12 @@ void check_interrupted(const PrepareOptions& options) {
   }
 }
 
-/// Refuses an output that would be an input's ruin, and makes its directory.
-void check_output(const PrepareOptions& options, const CorpusFiles& corpus) {
-  const auto& output = options.output;
-  require_usage(!output.empty(), "no output was given; name the file to write with --output FILE.h5");
-  std::error_code error;
-  require_usage(!std::filesystem::is_directory(output, error), "--output {} is a directory; name a file in it, e.g. {}", output.string(),
-                (output / "train.h5").string());
+void check_not_an_input(const PrepareOptions& options, const CorpusFiles& corpus) {
   for (const auto& file : corpus.files) {
-    require_usage(!std::filesystem::equivalent(file.path, output, error) || error, "--output {} is also an input; choose another name",
-                  output.string());
+    std::error_code error;
+    require_usage(!std::filesystem::equivalent(file.path, options.output, error) || error,
+                  "--output {} is also an input; choose another name", options.output.string());
   }
-  if (!output.has_parent_path()) return;
-  std::filesystem::create_directories(output.parent_path(), error);
-  require(!error, "cannot make the directory {}: {}; {}", output.parent_path().string(), error.message(), advice_on_writing(error.value()));
 }
 
 void require_space(const std::filesystem::path& output, std::uint64_t bytes) {
@@ -199,7 +192,7 @@ void require_space(const std::filesystem::path& output, std::uint64_t bytes) {
 std::string write_dataset(const PrepareOptions& options, const std::filesystem::path& path, const SpoolFile& spool, std::size_t width,
                           const std::vector<std::uint64_t>& documents, const Tokenizer& tokenizer) {
   const auto tokens = static_cast<std::int64_t>(spool.size() / width);
-  require_space(options.output, spool.size() + documents.size() * 8);
+  require_space(path, spool.size() + documents.size() * 8);
   Hdf5File file(path, Hdf5File::Mode::create);
   ContentHash hash;
   file.create("tokens", width == 2 ? H5Type::u16 : H5Type::u32, {tokens});
@@ -228,17 +221,16 @@ std::string write_dataset(const PrepareOptions& options, const std::filesystem::
   return hash.hex();
 }
 
-}  // namespace
-
-PrepareReport prepare(const PrepareOptions& options, const std::function<void(const PrepareProgress&)>& progress) {
+PrepareReport prepare_on(const PrepareOptions& options, const std::function<void(const PrepareProgress&)>& progress) {
   require_usage(options.threads >= 0, "--threads {}; choose 1 or more, or 0 for all cores", options.threads);
   const auto tokenizer = make_tokenizer(options.tokenizer);
   const auto corpus = find_corpus(options.inputs);
-  check_output(options, corpus);
+  check_not_an_input(options, corpus);
+  OutputTarget target(options.output, options.existing);
   const std::size_t width = tokenizer->vocab() <= 65536 ? 2 : 4;
   const int threads = options.threads > 0 ? options.threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
 
-  SpoolFile spool(options.output.string() + ".tokens.partial");
+  SpoolFile spool(target.path().string() + ".tokens.partial");
   Collector collector(spool, *tokenizer, width, options.bad_input);
   if (progress) progress({0, corpus.bytes, 0, 0});
   LongLines reader(CorpusReader(corpus.files, std::size_t{1} << 20, [&] { check_interrupted(options); }), corpus.files);
@@ -269,11 +261,22 @@ PrepareReport prepare(const PrepareOptions& options, const std::function<void(co
   report.tokens = static_cast<std::int64_t>(spool.size() / width);
   require(report.documents > 0, "there is no text in {}: {} empty documents, {} skipped; give a corpus with text",
           describe_sources(join_sources(options.inputs)), report.empty, report.skipped);
-  PartialPath partial(options.output.string() + ".partial");
+  PartialPath partial(target.path().string() + ".partial");
   report.content_hash = write_dataset(options, partial.path(), spool, width, collector.documents, *tokenizer);
   check_interrupted(options);
-  partial.finish(options.output);
+  partial.finish(target.path());
+  target.keep();
   return report;
+}
+
+}  // namespace
+
+PrepareReport prepare(const PrepareOptions& options, const std::function<void(const PrepareProgress&)>& progress) {
+  try {
+    return prepare_on(options, progress);
+  } catch (const std::bad_alloc&) {
+    fail("there is not enough memory to prepare {}; {}", options.output.string(), advice_on_memory);
+  }
 }
 
 }  // namespace lexring

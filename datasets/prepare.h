@@ -2,7 +2,7 @@
 ///
 /// A thread reads and cuts, `threads` parse, check and tokenise, the calling thread writes tokens in the corpus' order to OUTPUT.tokens.partial. When
 /// their number is known OUTPUT.partial is written as HDF5, flushed to disk, and renamed to OUTPUT. The file is the same for any number of threads.
-/// Whatever ends it early (an error, an interruption), OUTPUT stays as it was before and both partial files are removed; those of a run that was killed
+/// Whatever ends it early (an error, an interruption), OUTPUT stays as it was before and both partial files and new directories are removed; those of a run that was killed
 /// are overwritten by the next. It needs about twice the output's size on disk while it runs, plus 8 bytes of memory per document.
 #pragma once
 
@@ -12,13 +12,16 @@
 #include <string>
 #include <vector>
 
+#include "datasets/output_target.h"
+
 namespace lexring {
 
 enum class BadInput { refuse, skip };
 
 struct PrepareOptions {
   std::vector<std::string> inputs;   ///< files and directories, see datasets/corpus.h
-  std::filesystem::path output;      ///< its directory is made if need be
+  std::filesystem::path output;      ///< links are followed and directories made, see datasets/output_target.h
+  Existing existing = Existing::refuse;
   std::string tokenizer = "bytes";
   BadInput bad_input = BadInput::refuse;
   int threads = 0;                   ///< 0: all cores

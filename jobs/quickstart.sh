@@ -77,8 +77,8 @@ if [ -f "$train_data" ] && [ -f "$valid_data" ]; then
 else
   split_corpus
   mkdir -p runs/data
-  "$lexring" prepare --input "${train[@]}" --output "$train_data"
-  "$lexring" prepare --input "${valid[@]}" --output "$valid_data"
+  "$lexring" prepare --overwrite --input "${train[@]}" --output "$train_data"
+  "$lexring" prepare --overwrite --input "${valid[@]}" --output "$valid_data"
 fi
 
 cores=$(nproc)

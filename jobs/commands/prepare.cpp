@@ -19,7 +19,7 @@ struct Arguments {
   std::vector<std::string> inputs;
   std::string output;
   std::string tokenizer = "bytes";
-  bool skip_bad = false;
+  bool skip_bad = false, overwrite = false;
   std::int64_t threads = 0;
 };
 
@@ -28,6 +28,10 @@ KeyTable prepare_keys(Arguments& arguments) {
   keys.add(
       {.name = "input", .target = &arguments.inputs, .meaning = "files (.txt .md .pod .jsonl, each also .zst) and directories of them"});
   keys.add({.name = "output", .target = &arguments.output, .meaning = "the HDF5 file to write"});
+  keys.add({.name = "overwrite",
+            .target = &arguments.overwrite,
+            .meaning = "replace an output that exists, once the new one is whole",
+            .flag = true});
   keys.add({.name = "tokenizer", .target = &arguments.tokenizer, .meaning = "how text becomes tokens", .choices = {"bytes"}});
   keys.add({.name = "skip-bad",
             .target = &arguments.skip_bad,
@@ -67,6 +71,7 @@ int prepare_command(const std::vector<std::string>& args) {
   PrepareOptions options;
   options.inputs = arguments.inputs;
   options.output = arguments.output;
+  options.existing = arguments.overwrite ? Existing::replace : Existing::refuse;
   options.tokenizer = arguments.tokenizer;
   options.bad_input = arguments.skip_bad ? BadInput::skip : BadInput::refuse;
   options.threads = static_cast<int>(arguments.threads);

@@ -75,6 +75,7 @@ class PrepareFailures : public ::testing::Test {
     write_file(directory / "corpus.jsonl", lines);
     options.inputs = {(directory / "corpus.jsonl").string()};
     options.output = directory / "out.h5";
+    options.existing = Existing::replace;
     options.threads = 2;
   }
   /// Only the corpus, and what was there before.

@@ -24,6 +24,7 @@ PrepareOptions options_for(const TempDirectory& directory, const std::vector<std
   PrepareOptions options;
   for (const auto& name : names) options.inputs.push_back((directory / name).string());
   options.output = directory / "out.h5";
+  options.existing = Existing::replace;
   options.threads = 2;
   return options;
 }
