@@ -98,8 +98,7 @@ std::string facts(const EvaluationResults& r) {
       {"Model", fmt::format("{}; {} parameters", r.model, with_commas(r.parameters))},
       {"Trained at", with_commas(r.train_length) + " tokens"},
       {"Data", fmt::format("{} ({})", r.data, r.data_source)},
-      {"Scored", fmt::format("the first {} tokens, the same for every length; documents {}", with_commas(r.tokens),
-                             r.documents == "mask" ? "masked from each other" : "not masked")},
+      {"Scored", fmt::format("the first {} tokens, the same for every length; {}", with_commas(r.tokens), describe_documents(r))},
       {"Computed", fmt::format("{}, {}, {} {}", r.device, r.precision, r.ranks, r.ranks == 1 ? "process" : "processes")},
       {"Machine", r.machine},
       {"Date", r.date}};

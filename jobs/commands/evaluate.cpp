@@ -33,7 +33,7 @@ constexpr std::int64_t longest_resolution = 2048;  // by default: its time is qu
 constexpr std::int64_t resolution_texts = 16;
 
 struct Arguments {
-  std::string checkpoint, data, output, documents = "ignore", precision;
+  std::string checkpoint, data, output, documents, precision;
   DeviceKeys device;
   std::vector<std::int64_t> lengths, resolution;
   std::vector<std::string> patterns;
@@ -50,7 +50,7 @@ struct Arguments {
          {"patterns", &patterns, "attention patterns", "", "causal,blockwise", {"causal", "blockwise", "window", "sink_window"}},
          {"output", &output, "where results and report go", "directory"},
          {"tokens", &tokens, "tokens to score, from the first of the data", "tokens", "262144, or the longest length if that is more"},
-         {"data.documents", &documents, "mask hides other documents of a window, ignore does not", "", "", {"mask", "ignore"}},
+         {"data.documents", &documents, "mask hides other documents of a window, ignore does not", "", "that of the training", {"mask", "ignore"}},
          {"resolution", &resolution, "lengths at which attention resolution is measured; 0: none", "tokens", "the lengths up to 2048"},
          {"chunk", &chunk, "tokens of one forward pass; longer windows are streamed, or shared by mesh.cp", "tokens"},
          {"attention.block", &block, "of the blockwise pattern", "tokens", "the checkpoint's"},
@@ -147,10 +147,12 @@ RunMesh mesh_of(const std::shared_ptr<Communicator>& world, const Arguments& arg
   return make_run_mesh(world, args.mesh, args.sequence, model, {1, args.lengths.back(), options.train.precision == "bf16" ? 2 : 4});
 }
 
+Documents documents_of(const Options& options) { return options.data.documents == "mask" ? Documents::mask : Documents::ignore; }
+
 /// All cells; collective.
 void measure_all(EvaluationResults& results, const Arguments& args, const Options& options, Transformer& model, const Context& context,
                  const Dataset& dataset) {
-  const TokenStream stream{results.tokens, args.documents == "mask" ? Documents::mask : Documents::ignore, args.chunk};
+  const TokenStream stream{results.tokens, documents_of(options), args.chunk};
   const std::int64_t ranks = context.axis(Axis::dp).size();
   std::int64_t done_cells = 0, done = 0;
   ProgressBar progress("evaluate", static_cast<std::uint64_t>(results.tokens) * args.lengths.size() * args.patterns.size());
@@ -188,7 +190,7 @@ void measure_resolutions(EvaluationResults& results, const Arguments& args, cons
   const Context context(device.world, make_mesh(device.world->size(), 0, 1, tp));
   Transformer model(options.model, runtime_of(options), context, *device.backend);
   load_parameters(reader, model);
-  const TokenStream stream{results.tokens, args.documents == "mask" ? Documents::mask : Documents::ignore, args.chunk};
+  const TokenStream stream{results.tokens, documents_of(options), args.chunk};
   for (const std::int64_t length : args.resolution) {
     if (why_not(options.model, length).empty()) {
       results.resolution.push_back(measure_resolution(model, context, dataset, stream, length, resolution_texts));
@@ -226,6 +228,7 @@ int evaluate_command(const std::vector<std::string>& words, const std::shared_pt
     options.train.precision = args.precision;
     if (args.precision != "bf16") options.train.residual = "f32";
   }
+  if (!args.documents.empty()) options.data.documents = args.documents;
   options.sequence = args.sequence;
   fill_defaults(args, options);
   const Dataset dataset = Dataset::open(args.data);
@@ -258,7 +261,7 @@ int evaluate_command(const std::vector<std::string>& words, const std::shared_pt
   results.model = describe(options.model);
   results.device = std::string(backend.name());
   results.precision = options.train.precision;
-  results.documents = args.documents;
+  results.documents = options.data.documents;
   results.machine = describe_machine();
   results.date = now();
   results.step = reader.state().step;

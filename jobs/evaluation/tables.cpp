@@ -92,11 +92,15 @@ std::string format_length(std::int64_t length, std::int64_t train_length) {
   return with_commas(length) + (multiple.empty() ? "" : " (" + multiple + ")");
 }
 
+std::string describe_documents(const EvaluationResults& results) {
+  return results.documents == "mask" ? "documents masked from each other" : "documents not masked";
+}
+
 std::string to_table(const EvaluationResults& r) {
   std::string text = fmt::format(
-      "{} at step {} ({} parameters, trained at {} tokens), {} tokens of {}\n"
+      "{} at step {} ({} parameters, trained at {} tokens), {} tokens of {}, {}\n"
       "loss in nats per token ± standard error over segments of {} tokens; below it the difference to {} tokens, paired by segment\n",
-      r.checkpoint, with_commas(r.step), with_commas(r.parameters), with_commas(r.train_length), with_commas(r.tokens), r.data,
+      r.checkpoint, with_commas(r.step), with_commas(r.parameters), with_commas(r.train_length), with_commas(r.tokens), r.data, describe_documents(r),
       with_commas(segment_tokens), with_commas(r.base_length));
   for (std::size_t begin = 0; begin < r.lengths.size(); begin += columns_at_once) {
     const std::size_t end = std::min(begin + columns_at_once, r.lengths.size());

@@ -17,6 +17,8 @@ std::string to_json(const EvaluationResults& results);
 /// One line per pattern and length, with a header line. Cells that were not measured have empty fields and the reason in the last column.
 std::string to_csv(const EvaluationResults& results);
 
+/// "documents masked from each other".
+std::string describe_documents(const EvaluationResults& results);
 /// "1.2345", or "nan" and "inf" as they are; `plus` writes the sign of positive values too.
 enum class Sign { minus_only, always };
 std::string format_number(double value, int digits, Sign sign = Sign::minus_only);

@@ -50,6 +50,29 @@ TEST_F(EvaluateCommand, WritesTableAndReport) {
   }
 }
 
+TEST_F(EvaluateCommand, DocumentsAreReadAsTheyWereTrained) {
+  std::ofstream lines(shared() / "documents.jsonl");
+  for (int i = 0; i < 2000; ++i) lines << "{\"text\": \"rank " << i << " passes its keys on\"}\n";
+  lines.close();
+  const std::string documents = run("d") + ".h5";
+  ASSERT_EQ(run_process(binary() + " prepare --input " + (shared() / "documents.jsonl").string() + " --output " + documents).exit_code, 0);
+  const auto loss = [&](const std::string& keys, const std::string& output) {
+    const std::string rest = " --lengths 256 --patterns causal --tokens 8192 --resolution 0 --output " + run(output) + keys;
+    const ProcessResult done = run_process(binary() + " evaluate --data " + documents + rest);
+    EXPECT_EQ(done.exit_code, 0) << done.output;
+    const bool masked = results(output)["documents"] == "mask";
+    EXPECT_EQ(occurrences(done.output, masked ? "documents masked from each other" : "documents not masked"), 1) << done.output;
+    return results(output)["patterns"][0]["cells"][0]["loss"].get<double>();
+  };
+  for (const std::string trained : {"mask", "ignore"}) {
+    const std::string other = trained == "mask" ? "ignore" : "mask", from = " --checkpoint " + run(trained);
+    ASSERT_EQ(run_process(train(trained, "--train.steps 30 --data.documents " + trained + " --data.train " + documents)).exit_code, 0);
+    const double as_trained = loss(from, trained + "_default");
+    EXPECT_EQ(results(trained + "_default")["documents"], trained);
+    EXPECT_NE(as_trained, loss(from + " --data.documents " + other, trained + "_other"));
+  }
+}
+
 TEST_F(EvaluateCommand, LearnedPositionsEndWithTheirTable) {
   ASSERT_EQ(run_process(train("r", "--train.steps 1 --position.kind learned")).exit_code, 0);
   const ProcessResult done = run_process(evaluate("--checkpoint " + run("r") + " --lengths 32,64 --tokens 4096", "o"));
