@@ -23,8 +23,8 @@ void check(const LrSchedule& schedule) {
 double learning_rate(const LrSchedule& schedule, std::int64_t step) {
   if (step < schedule.warmup) return schedule.lr * static_cast<double>(step + 1) / static_cast<double>(schedule.warmup);
   if (schedule.decay == "constant") return schedule.lr;
-  const auto span = static_cast<double>(std::max<std::int64_t>(schedule.steps - schedule.warmup, 1));
-  const double progress = std::min(static_cast<double>(step - schedule.warmup) / span, 1.0);
+  const std::int64_t peak = std::max<std::int64_t>(schedule.warmup - 1, 0), last = schedule.steps - 1;
+  const double progress = step >= last ? 1.0 : static_cast<double>(step - peak) / static_cast<double>(last - peak);
   double left = 1.0 - progress;
   if (schedule.decay == "cosine") left = 0.5 * (1.0 + std::cos(std::numbers::pi * progress));
   if (schedule.decay == "polynomial") left = std::pow(left, schedule.power);
