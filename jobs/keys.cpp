@@ -1,6 +1,7 @@
 #include "jobs/keys.h"
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <cmath>
 #include <fstream>
@@ -234,6 +235,8 @@ std::string KeyTable::to_ini() const {
       const std::string value = text_of(key.target);
       require_usage(value.find_first_of("#\n") == std::string::npos,
                     "{} = '{}' has a '#' or a line break, which an INI file cannot hold; choose another name", key.name, value);
+      require_usage(value.empty() || (!std::isspace(static_cast<unsigned char>(value.front())) && !std::isspace(static_cast<unsigned char>(value.back()))),
+                    "{} = '{}' begins or ends with a space, which an INI file cannot hold; choose another name", key.name, value);
       out += fmt::format("{} = {}\n", mine.empty() ? key.name : key.name.substr(mine.size() + 1), value);
     }
   }

@@ -3,27 +3,35 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 namespace lexring {
 
-/// Held while a run writes to its directory, so that no second one does; the system lets go of it when the process ends. For one rank only.
+/// A run's directory while the run writes to it, so that no second one does; the system lets go of it when the process ends. For one rank
+/// only. When nothing was written until the end, because the run was refused, what was made here is taken away again.
 class RunLock {
  public:
-  /// Throws UsageError when another run holds it. Where a file system knows no locks, there is none.
+  /// Makes the directory and sees that it can be written; throws Error naming it otherwise, and UsageError when another run holds it.
   explicit RunLock(const std::filesystem::path& run_directory);
   RunLock(const RunLock&) = delete;
   RunLock& operator=(const RunLock&) = delete;
   ~RunLock();
+  /// False where the file system knows no locks: there may be others then.
+  bool held() const { return file_ >= 0; }
 
  private:
-  int file_;
+  void make_directories();
+  void lock();
+  void take_away() noexcept;
+
+  std::filesystem::path directory_;          ///< canonical
+  std::vector<std::filesystem::path> made_;  ///< directories, the innermost first
+  bool made_lock_ = false;
+  int file_ = -1;
 };
 
 class RunDirectory {
  public:
-  /// Makes the directory and sees that it can be written; throws Error naming it otherwise. For one rank only.
-  static void prepare(const std::filesystem::path& path);
-
   explicit RunDirectory(std::filesystem::path path) : path_(std::move(path)) {}
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path config() const { return path_ / "config.ini"; }

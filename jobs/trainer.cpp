@@ -131,7 +131,7 @@ StepMetrics Trainer::train_step() {
 }
 
 void Trainer::note_skipped(const StepMetrics& metrics) {
-  skipped_in_a_row_ = metrics.skipped ? skipped_in_a_row_ + 1 : 0;
+  state_.skipped_in_a_row = metrics.skipped ? state_.skipped_in_a_row + 1 : 0;
   if (!metrics.skipped) return;
   state_.skipped_steps += 1;
   if (is_first()) {
@@ -176,25 +176,27 @@ void Trainer::choose_steps(const StepMetrics& metrics) {
   }
 }
 
-/// Skipped steps change nothing; weights that are not finite make all steps to come be skipped.
+/// Weights that are not finite make all steps to come be skipped, and a checkpoint of them would displace a good one.
 void Trainer::require_finite_weights() {
   std::vector<Tensor> weights;
   for (const DataParallel::Owned& owned : data_.owned()) weights.push_back(owned.rows.value);
   std::array<double, 1> sum = {backend_->sum_of_squares(weights)};
   context_->world().all_reduce(std::span<double>(sum), Reduce::sum);
+  if (!std::isfinite(sum[0])) writer_.finish();  // the last good one is whole before this run ends
   require(std::isfinite(sum[0]),
-          "weights are not finite after step {}, so they are not saved; the last checkpoint is of step {}. Lower optimizer.lr, or lengthen "
-          "optimizer.warmup, and resume from there",
-          state_.step, saved_step_);
+          "weights are not finite after step {}, so they are not saved; {}. Lower optimizer.lr, or lengthen optimizer.warmup, and {}",
+          state_.step, saved_step_ < 0 ? "there is no checkpoint yet" : fmt::format("the last checkpoint is of step {}", saved_step_),
+          saved_step_ < 0 ? "start again" : "resume from there");
 }
 
 void Trainer::save() {
   if (saved_step_ == state_.step) return;
-  if (skipped_in_a_row_ > 0) require_finite_weights();
+  require_finite_weights();
   if (writer_.in_flight()) writer_.finish();
   state_.configuration = to_ini(options_);
   writer_.save(state_, tensors_to_save(data_));
   saved_step_ = state_.step;
+  save_due_ = false;
 }
 
 std::string Trainer::describe(const StepMetrics& metrics) const {
@@ -226,13 +228,16 @@ void Trainer::run() {
     const bool due = o.train.valid_every > 0 && state_.step % o.train.valid_every == 0;
     if (valid_ != nullptr && (last || due)) metrics.valid_loss = validate();
     if (log) log->write(metrics);
-    require(skipped_in_a_row_ < most_skipped_in_a_row,
+    const bool hopeless = state_.skipped_in_a_row >= most_skipped_in_a_row;
+    if (hopeless) writer_.finish();  // the last good checkpoint is whole before this run ends
+    require(!hopeless,
             "{} steps in a row had a loss or gradient that is not finite (the last is step {}); lower optimizer.lr, lengthen "
             "optimizer.warmup, or resume from an earlier checkpoint",
             most_skipped_in_a_row, state_.step);
     if (choosing && o.train.minutes == 0) begin_progress();
     progress->update(static_cast<std::uint64_t>(state_.step), describe(metrics));
-    if (o.checkpoint.every > 0 && state_.step % o.checkpoint.every == 0 && !last) save();
+    save_due_ = save_due_ || (o.checkpoint.every > 0 && state_.step % o.checkpoint.every == 0);
+    if (save_due_ && !last && !metrics.skipped) save();  // after skipped steps it waits for a good one
   }
   save();
   writer_.finish();

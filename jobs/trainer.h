@@ -68,7 +68,7 @@ class Trainer {
   TrainingState state_;
   std::int64_t resumed_step_ = 0;
   std::int64_t saved_step_ = -1;
-  int skipped_in_a_row_ = 0;
+  bool save_due_ = false;
   bool stop_agreed_ = false;
   std::vector<double> measured_;  ///< seconds per step, while train.minutes waits for a choice
 };

@@ -4,11 +4,13 @@
 #include <optional>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "jobs/options.h"
 #include "jobs/run_directory.h"
 #include "jobs/trainer.h"
 #include "parallel/checkpoint/agree.h"
+#include "parallel/checkpoint/steps.h"
 
 namespace lexring {
 namespace {
@@ -50,6 +52,19 @@ std::optional<std::filesystem::path> checkpoint_to_resume(const Options& o, Comm
   return found;
 }
 
+/// A run that goes back leaves its later checkpoints to themselves.
+void go_back_to(const std::filesystem::path& checkpoint, const Options& o, Communicator& world) {
+  agree(world, [&] {
+    std::error_code error;
+    const bool own = std::filesystem::equivalent(checkpoint.parent_path(), o.checkpoint.directory, error);
+    if (world.rank() != 0 || !own) return;
+    const Branch branch = go_on_from(checkpoint);
+    if (branch.set_aside.empty()) return;
+    fmt::print(stderr, "the run goes back to {}: {} {} set aside, as step-*{}\n", branch.checkpoint.filename().string(),
+               fmt::join(branch.set_aside, ", "), branch.set_aside.size() == 1 ? "is" : "are", branch.set_aside_as);
+  });
+}
+
 }  // namespace
 
 int train_command(const std::vector<std::string>& args, const std::shared_ptr<Communicator>& world) {
@@ -80,14 +95,14 @@ int train_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   take_vocabulary(o, train);
   if (valid) take_vocabulary(o, *valid);
   check(o.model);
-  const auto checkpoint = checkpoint_to_resume(o, *world);
-  std::optional<RunLock> lock;
-  if (first) {
-    RunDirectory::prepare(o.checkpoint.directory);
-    lock.emplace(o.checkpoint.directory);
-  }
   require_same(*world, fmt::format("{}\n{}", train.content_hash(), to_ini(o)),
                "configuration or training data; are files and keys the same on all nodes?");
+  std::optional<RunLock> lock;
+  agree(*world, [&] {
+    if (first) lock.emplace(o.checkpoint.directory);
+    if (first && lock->held()) delete_debris(o.checkpoint.directory);
+  });
+  const auto checkpoint = checkpoint_to_resume(o, *world);
 
   Trainer trainer(o, context, backend, train, valid ? &*valid : nullptr);
   if (checkpoint) trainer.resume(CheckpointReader(*checkpoint));
@@ -101,6 +116,7 @@ int train_command(const std::vector<std::string>& args, const std::shared_ptr<Co
     if (first) fmt::print(stderr, "already trained for {} steps; ask for more with {}--train.steps N\n", trainer.step(), minutes);
     return 0;
   }
+  if (checkpoint) go_back_to(*checkpoint, o, *world);
   trainer.run();
   return 0;
 }

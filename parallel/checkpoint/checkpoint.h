@@ -29,13 +29,14 @@ struct TrainingState {
   std::int64_t skipped_steps = 0;
   std::string dataset_hash;
   std::string configuration;       ///< the whole configuration, as INI text
+  std::int64_t skipped_in_a_row = 0;  ///< of skipped_steps, those just before this state
 };
 
 /// Saves in the background. A save copies this rank's tensors to host memory and returns; a writer thread writes and fsyncs its shard. The
 /// thread is the only user of HDF5 meanwhile and never calls a communicator.
 class CheckpointWriter {
  public:
-  /// `keep`: how many of the newest checkpoints stay; 0 keeps all.
+  /// `keep`: how many of the newest checkpoints stay (delete_old_steps); 0 keeps all.
   CheckpointWriter(std::filesystem::path directory, Communicator& world, std::int64_t keep);
   ~CheckpointWriter();  ///< waits for the writer; an unfinished checkpoint stays under its temporary name
 
@@ -84,7 +85,8 @@ class CheckpointReader {
   std::unique_ptr<Impl> impl_;
 };
 
-/// The step directory that `path` means (itself, or what its `latest` names, or the newest complete one); nullopt when there is none.
+/// The step directory that `path` means (itself, or what its `latest` names, or the newest complete one), as a canonical path; nullopt when
+/// there is none. Throws Error naming a directory that cannot be read.
 std::optional<std::filesystem::path> find_checkpoint(const std::filesystem::path& path);
 /// What rank 0 finds, on every rank: while a run goes on, one may find another than the next. Collective.
 std::optional<std::filesystem::path> find_checkpoint(Communicator& world, const std::filesystem::path& path);

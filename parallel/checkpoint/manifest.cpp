@@ -50,12 +50,14 @@ json to_json(const TrainingState& state) {
   return {{"step", state.step},
           {"samples", state.samples},
           {"skipped_steps", state.skipped_steps},
+          {"skipped_in_a_row", state.skipped_in_a_row},
           {"dataset_hash", state.dataset_hash},
           {"configuration", state.configuration}};
 }
 
 TrainingState state_from(const json& value) {
-  return {value.at("step"), value.at("samples"), value.at("skipped_steps"), value.at("dataset_hash"), value.at("configuration")};
+  return {value.at("step"), value.at("samples"), value.at("skipped_steps"), value.at("dataset_hash"),
+          value.at("configuration"), value.value("skipped_in_a_row", std::int64_t{0})};
 }
 
 template <class Items>

@@ -21,11 +21,28 @@ std::filesystem::path partial_path(const std::filesystem::path& directory, std::
 std::vector<std::pair<std::int64_t, std::filesystem::path>> complete_steps(const std::filesystem::path& directory);
 
 /// Makes the partial directory of `step` the checkpoint of that step and `latest`; an older one of that name is moved aside, then deleted.
+/// `latest` is written first: until the directory is there, the newest complete one counts.
 void put_into_place(const std::filesystem::path& directory, std::int64_t step);
 
-/// Deletes the manifest first, so that what is left after a crash in between is never taken for a checkpoint.
+/// Renames it to step-00001000.deleted, then deletes the manifest first: what a crash in between leaves is never taken for a checkpoint.
 void delete_step(const std::filesystem::path& step_directory);
-/// Leaves the checkpoint of `newest` and the `keep` - 1 newest others (0: all); deletes what interrupted saves left behind.
+/// Leaves the checkpoint of `newest` and, of all up to it, the `keep` newest whose last step was not skipped (0: all). One that ends in
+/// skipped steps takes nobody's place and goes when a newer one is there. Later ones are of another branch and are not touched, nor are
+/// those whose manifest cannot be read.
 void delete_old_steps(const std::filesystem::path& directory, std::int64_t newest, std::int64_t keep);
+/// Deletes what interrupted saves and deletions left behind. Only while nobody else writes: the caller holds the run's lock.
+void delete_debris(const std::filesystem::path& directory);
+
+/// What go_on_from did.
+struct Branch {
+  std::filesystem::path checkpoint;    ///< where the checkpoint is now
+  std::vector<std::string> set_aside;  ///< former names, newest first
+  std::string set_aside_as;            ///< what was added to them: ".abandoned-at-00000004"
+};
+/// Makes a checkpoint the newest of its directory's live branch and `latest`. Those that the run goes back behind are renamed, to
+/// step-00000008.abandoned-at-00000004: complete, to be read and resumed by that name, but not found by themselves and never deleted. To go
+/// on from such a one brings its own name back and sets aside what was saved since the run went back to step 4.
+/// A crash at any point leaves `latest` naming the same checkpoint, or none and it as the newest.
+Branch go_on_from(const std::filesystem::path& checkpoint);
 
 }  // namespace lexring

@@ -197,6 +197,7 @@ void CheckpointWriter::Impl::publish_on_first(const std::vector<std::vector<std:
   write_text_file(flight->partial / manifest_name, to_text(manifest));
   sync_path(flight->partial);
   put_into_place(directory, flight->state.step);
+  delete_debris(directory);
   delete_old_steps(directory, flight->state.step, keep);
 }
 

@@ -75,15 +75,17 @@ inline void expect_contains(const std::string& text, const std::string& part) { 
 class CheckpointTest : public ::testing::Test {
  protected:
   /// Three pieces by rows and more, saved and published at `step`.
-  void save(std::int64_t step, int keep = 0) {
+  void save(std::int64_t step, int keep = 0, int skipped_in_a_row = 0) {
     CheckpointWriter writer(directory, *self, keep);
-    writer.save(state_at(step),
+    TrainingState state = state_at(step);
+    state.skipped_in_a_row = skipped_in_a_row;
+    writer.save(state,
                 {matrix_part<float>(*runtime, "w", {8, 6}, {0, 0}, {3, 6}), matrix_part<float>(*runtime, "w", {8, 6}, {3, 0}, {1, 6}),
                  matrix_part<float>(*runtime, "w", {8, 6}, {4, 0}, {4, 6}), matrix_part<double>(*runtime, "d", {2, 2}, {0, 0}, {2, 2}),
                  matrix_part<bfloat16>(*runtime, "b", {4, 4}, {0, 0}, {4, 4})});
     writer.finish();
   }
-  static TrainingState state_at(std::int64_t step) { return {step, 32 * step, 1, "0123abcd", "[model]\nlayers = 2\n"}; }
+  static TrainingState state_at(std::int64_t step) { return {step, 32 * step, 1, "0123abcd", "[model]\nlayers = 2\n", 0}; }
 
   TemporaryDirectory temporary;
   std::filesystem::path directory = temporary.path() / "run";
