@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <numeric>
 
 namespace lexring {
 
@@ -13,6 +14,14 @@ ModelBatch make_batch(std::int64_t sequences, std::int64_t length, std::vector<s
   batch.targets = std::move(targets);
   batch.document_start = std::move(document_start);
   for (const std::int64_t start : batch.document_start) batch.sink_end.push_back(start + std::min(sinks, std::numeric_limits<std::int64_t>::max() - start));
+  return batch;
+}
+
+ModelBatch make_chunk(std::int64_t position, std::vector<std::int32_t> ids, std::vector<std::int32_t> targets,
+                      std::vector<std::int64_t> document_start, std::int64_t sinks) {
+  const auto rows = static_cast<std::int64_t>(ids.size());
+  ModelBatch batch = make_batch(1, rows, std::move(ids), std::move(targets), std::move(document_start), sinks);
+  std::iota(batch.tokens.position.begin(), batch.tokens.position.end(), position);
   return batch;
 }
 

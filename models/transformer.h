@@ -50,6 +50,9 @@ struct ModelBatch {
 /// empty).
 ModelBatch make_batch(std::int64_t sequences, std::int64_t length, std::vector<std::int32_t> ids, std::vector<std::int32_t> targets,
                       std::vector<std::int64_t> document_start, std::int64_t sinks);
+/// The rows of one sequence from `position` on, to continue what a cache holds; documents may have begun before it.
+ModelBatch make_chunk(std::int64_t position, std::vector<std::int32_t> ids, std::vector<std::int32_t> targets,
+                      std::vector<std::int64_t> document_start, std::int64_t sinks);
 
 struct LossResult {
   Tensor own;  ///< [n] nats, master dtype, of this rank's rows; 0 where not counted

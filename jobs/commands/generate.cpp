@@ -1,11 +1,13 @@
 #include "jobs/commands/generate.h"
 
-#include <algorithm>
 #include <array>
-#include <cmath>
+#include <cerrno>
 #include <cstdio>
-#include <numeric>
+#include <cstring>
+#include <filesystem>
+#include <limits>
 #include <random>
+#include <set>
 #include <span>
 
 #include <fmt/format.h>
@@ -13,7 +15,10 @@
 #include "datasets/tokenizer.h"
 #include "jobs/mesh_setup.h"
 #include "jobs/model_state.h"
+#include "jobs/model_use.h"
 #include "jobs/options.h"
+#include "jobs/progress_bar.h"
+#include "jobs/text_stream.h"
 #include "models/transformer.h"
 
 namespace lexring {
@@ -22,49 +27,48 @@ namespace {
 const char* const usage = R"(lexring generate: continue a prompt from a checkpoint
 
   lexring generate --checkpoint runs/quickstart --prompt "=head1 NAME" --tokens 400
-  mpirun -n 2 lexring generate --checkpoint runs/quickstart --prompt "=head1 NAME" --mesh.tp 2
+  lexring generate --checkpoint runs/quickstart --prompt-file book.txt --attention.pattern blockwise
+  zcat book.txt.gz | mpirun -n 2 lexring generate --checkpoint runs/quickstart --prompt-file - --mesh.tp 2
+
+A prompt or a continuation may be longer than the sequences of the training: blockwise attention goes on where causal attention loses its
+way. Prompt and continuation go to standard output.
 )";
 
-/// The next tokens of the one sequence in the cache: they belong to the document that began at position 0.
-ModelBatch next_tokens(const std::vector<std::int32_t>& ids, std::int64_t first_position, std::int64_t sinks) {
-  const auto count = static_cast<std::int64_t>(ids.size());
-  ModelBatch batch;
-  batch.tokens.sequences = {{0, 0, count}};
-  batch.tokens.position.resize(ids.size());
-  std::iota(batch.tokens.position.begin(), batch.tokens.position.end(), first_position);
-  batch.ids = ids;
-  batch.document_start.assign(ids.size(), 0);
-  batch.sink_end.assign(ids.size(), sinks);
-  return batch;
-}
+struct Arguments {
+  std::string checkpoint, prompt, prompt_file, precision;
+  std::int64_t tokens = 256, top_k = 0, seed = 1, chunk = 4096;
+  double temperature = 0.8;
+  DeviceKeys device;
+  MeshKeys mesh;
+  Options use;  ///< only its model_use_keys
 
-/// Draws from softmax(logits / temperature) among the `top_k` largest (0: all); a temperature of 0 takes the largest.
-std::int32_t draw(const std::vector<float>& logits, double temperature, std::int64_t top_k, std::mt19937_64& random) {
-  std::vector<std::int32_t> order(logits.size());
-  std::iota(order.begin(), order.end(), 0);
-  const auto kept = top_k > 0 ? std::min(static_cast<std::size_t>(top_k), order.size()) : order.size();
-  const auto larger = [&](std::int32_t a, std::int32_t b) {
-    const float x = logits[static_cast<std::size_t>(a)], y = logits[static_cast<std::size_t>(b)];
-    return x != y ? x > y : a < b;
-  };
-  std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(kept), order.end(), larger);
-  if (temperature == 0) return order[0];
-  order.resize(kept);
-  std::vector<double> cumulative;
-  double total = 0;
-  for (const std::int32_t id : order) {
-    total += std::exp((logits[static_cast<std::size_t>(id)] - logits[static_cast<std::size_t>(order[0])]) / temperature);
-    cumulative.push_back(total);
+  KeyTable keys() {
+    KeyTable table;
+    table.add({{"checkpoint", &checkpoint, "a run's directory or a step-* directory in it", "directory"},
+               {"prompt", &prompt, "text to continue"},
+               {"prompt-file", &prompt_file, "text to continue, as it stands in a file; -: from standard input", "file"},
+               {"tokens", &tokens, "tokens to add; an end of document ends earlier", "tokens"},
+               {"temperature", &temperature, "scores are divided by it; 0: always the likeliest token"},
+               {"top-k", &top_k, "draw among this many likeliest tokens; 0, or more than there are: all", "tokens"},
+               {"seed", &seed, "of the draws"},
+               {"chunk", &chunk, "tokens of one forward pass; a longer prompt is read chunk by chunk", "tokens"},
+               {"precision", &precision, "working precision", "", "that of the training", {"bf16", "tf32", "fp32", "fp64"}}});
+    table.add(device_keys(device));
+    table.add(mesh_keys(mesh));
+    table.add(model_use_keys(use));
+    return table;
   }
-  const double at = total * static_cast<double>(random() >> 11) * 0x1p-53;
-  const auto found = std::upper_bound(cumulative.begin(), cumulative.end() - 1, at);
-  return order[static_cast<std::size_t>(found - cumulative.begin())];
-}
+};
 
-std::vector<float> as_floats(const Tensor& logits) {
-  if (logits.dtype() == Dtype::f32) return logits.to_host<float>();
-  const auto values = logits.to_host<double>();
-  return {values.begin(), values.end()};
+void check(const Arguments& args, const std::set<std::string>& given) {
+  require_usage(!args.checkpoint.empty(), "checkpoint is missing; give --checkpoint with a run's directory");
+  require_usage(given.count("prompt") == 0 || given.count("prompt-file") == 0, "--prompt and --prompt-file are both given; keep one");
+  require_usage(!args.prompt.empty() || !args.prompt_file.empty(),
+                "prompt is empty; a model continues text, so give at least one character with --prompt, or a file with --prompt-file");
+  require_usage(args.tokens >= 1, "--tokens {} adds nothing; give 1 or more", args.tokens);
+  require_usage(args.top_k >= 0, "--top-k {} is impossible; give 1 or more, or 0 for all tokens", args.top_k);
+  require_usage(args.temperature >= 0, "--temperature {} is impossible; give 0 (always the likeliest token) or more", args.temperature);
+  require_usage(args.chunk >= 1, "--chunk {} is impossible; give 1 token or more, e.g. 4096", args.chunk);
 }
 
 /// One token at a time has nothing for replicas or ring to share.
@@ -78,75 +82,122 @@ void check_mesh(const MeshKeys& mesh, int ranks) {
       ranks, mesh.tp, ranks, mesh.tp);
 }
 
+/// The whole of a file or of standard input, or its first bytes: more than `most` are too many anyway.
+std::string read_text(const std::string& path, std::int64_t most) {
+  const bool standard_input = path == "-";
+  const std::string name = standard_input ? "standard input" : path;
+  const auto why = [] { return std::strerror(errno); };
+  require_usage(standard_input || !std::filesystem::is_directory(path), "--prompt-file {} is a directory; give a file with text", path);
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> own(standard_input ? nullptr : std::fopen(path.c_str(), "rb"),
+                                                            [](std::FILE* file) { return file == nullptr ? 0 : std::fclose(file); });
+  require_usage(standard_input || own != nullptr, "--prompt-file {} cannot be opened: {}", path, why());
+  std::FILE* const file = standard_input ? stdin : own.get();
+  std::string text;
+  constexpr std::size_t piece = 1 << 16;
+  while (static_cast<std::int64_t>(text.size()) <= most) {
+    const std::size_t before = text.size();
+    text.resize(before + piece);
+    const std::size_t got = std::fread(text.data() + before, 1, piece, file);
+    text.resize(before + got);
+    require(std::ferror(file) == 0, "{} cannot be read: {}", name, why());
+    if (got < piece) break;
+  }
+  require_usage(!text.empty(), "{} is empty; a model continues text, so give at least one character", name);
+  return text;
+}
+
+/// The prompt on every rank; rank 0 alone reads files. Collective.
+std::string read_prompt(const Arguments& args, std::int64_t most, Communicator& world) {
+  if (args.prompt_file.empty()) return args.prompt;
+  std::string text;
+  if (world.rank() == 0) text = read_text(args.prompt_file, most);
+  std::array<std::int64_t, 1> bytes = {static_cast<std::int64_t>(text.size())};
+  world.broadcast(std::as_writable_bytes(std::span(bytes)), 0);
+  text.resize(static_cast<std::size_t>(bytes[0]));
+  world.broadcast(std::as_writable_bytes(std::span(text)), 0);
+  return text;
+}
+
+/// Positions that a model has: any number, but for a table of learned ones.
+std::int64_t most_positions(const ModelConfig& model) {
+  return model.position.kind == "learned" ? model.max_length : std::numeric_limits<std::int64_t>::max();
+}
+
+/// The last token that is drawn needs no position.
+void check_length(std::int64_t prompt, std::int64_t tokens, const ModelConfig& model) {
+  const std::int64_t most = most_positions(model);
+  require_usage(prompt <= most,
+                "the prompt has more than the {0} tokens for which the checkpoint has learned positions (model.max_length = {0}); give a "
+                "prompt of at most {0}",
+                most);
+  require_usage(
+      tokens - 1 <= most - prompt,
+      "--tokens {0} after a prompt of {1} needs {2} positions, but the checkpoint's are learned, and end at model.max_length = {3}; "
+      "give --tokens {4} or less{5}",
+      tokens, prompt, static_cast<double>(prompt) + static_cast<double>(tokens) - 1, most, most - prompt + 1,
+      prompt > 1 ? ", or a shorter prompt" : "");
+}
+
+void write(const std::string& bytes) {
+  std::fwrite(bytes.data(), 1, bytes.size(), stdout);
+  std::fflush(stdout);
+}
+
 }  // namespace
 
-int generate_command(const std::vector<std::string>& args, const std::shared_ptr<Communicator>& world) {
-  std::string checkpoint, prompt, precision;
-  DeviceKeys device;
-  std::int64_t tokens = 256, top_k = 0, seed = 1;
-  double temperature = 0.8;
-  MeshKeys mesh;
+int generate_command(const std::vector<std::string>& words, const std::shared_ptr<Communicator>& world) {
+  Arguments args;
+  const KeyTable keys = args.keys();
   const bool first = world->rank() == 0;
-  KeyTable table;
-  table.add({{"checkpoint", &checkpoint, "a run's directory or a step-* directory in it", "directory"},
-             {"prompt", &prompt, "text to continue"},
-             {"tokens", &tokens, "tokens to add; an end of document ends earlier", "tokens"},
-             {"temperature", &temperature, "scores are divided by it; 0: always the likeliest token"},
-             {"top-k", &top_k, "draw among this many likeliest tokens; 0: all", "tokens"},
-             {"seed", &seed, "of the draws"},
-             {"precision", &precision, "working precision", "", "that of the training", {"bf16", "tf32", "fp32", "fp64"}}});
-  table.add(device_keys(device));
-  table.add(mesh_keys(mesh));
-  if (asks_help(args)) {
-    if (first) fmt::print("{}{}", usage, table.help());
+  if (asks_help(words)) {
+    if (first) fmt::print("{}{}", usage, keys.help());
     return 0;
   }
-  table.parse_arguments(args);
-  require_usage(!checkpoint.empty(), "checkpoint is missing; give --checkpoint with a run's directory");
-  require_usage(!prompt.empty(), "prompt is empty; a model continues text, so give at least one character with --prompt");
-  require_usage(tokens >= 0 && top_k >= 0 && temperature >= 0, "tokens, top-k and temperature must not be negative");
-  check_mesh(mesh, world->size());
+  const std::set<std::string> given = keys.parse_arguments(words);
+  check(args, given);
+  check_mesh(args.mesh, world->size());
 
-  const CheckpointReader reader(*world, checkpoint);
-  reader.verify(*world);
+  const CheckpointReader reader(*world, args.checkpoint);
   Options options = parse_ini_text(reader.state().configuration, reader.path().string() + " (stored configuration)");
-  if (!precision.empty()) {
-    options.train.precision = precision;
-    if (precision != "bf16") options.train.residual = "f32";
+  if (!args.precision.empty()) {
+    options.train.precision = args.precision;
+    if (args.precision != "bf16") options.train.residual = "f32";
   }
   const ByteTokenizer tokenizer;
   require(options.model.vocab == tokenizer.vocab(),
           "{} has a vocabulary of {}, but the byte tokenizer's is {}; only models of bytes can write text yet", reader.path().string(),
           options.model.vocab, tokenizer.vocab());
-  const RunDevice on = open_device(device, options.train.precision, world);
-  Backend& backend = *on.backend;
-  const RunMesh run = make_run_mesh(on.world, mesh, {}, options.model, {});
-  const Context& context = run.context;
-  Transformer model(options.model, runtime_of(options), context, backend);
-  load_parameters(reader, model);
-
+  use_model(options, args.use, given);
+  check(options.model);
+  const std::string prompt = read_prompt(args, most_positions(options.model), *world);
   std::vector<std::uint32_t> encoded;
   tokenizer.encode(prompt, encoded);
-  std::vector<std::int32_t> ids(encoded.begin(), encoded.end());
-  if (first) std::fwrite(prompt.data(), 1, prompt.size(), stdout);
-  std::mt19937_64 random(static_cast<std::uint64_t>(seed));
-  const auto cache = model.make_cache();
-  std::int64_t position = 0;
-  for (std::int64_t i = 0; i < tokens; ++i) {
-    const ModelBatch batch = next_tokens(ids, position, options.model.attention.sinks);
-    position += static_cast<std::int64_t>(ids.size());
-    std::array<std::int32_t, 1> drawn = {
-        draw(as_floats(model.logits(batch, Transformer::Rows::last, cache.get())), temperature, top_k, random)};
+  const std::vector<std::int32_t> ids(encoded.begin(), encoded.end());
+  check_length(static_cast<std::int64_t>(ids.size()), args.tokens, options.model);
+
+  const RunDevice on = open_device(args.device, options.train.precision, world);
+  Backend& backend = *on.backend;
+  const RunMesh run = make_run_mesh(on.world, args.mesh, {}, options.model, {});
+  const Context& context = run.context;
+  Transformer model(options.model, runtime_of(options), context, backend);
+  reader.verify(*world);
+  load_parameters(reader, model);
+
+  TextStream text(model, args.chunk);
+  ProgressBar progress("reading", ids.size());
+  if (!first || static_cast<std::int64_t>(ids.size()) <= args.chunk) progress.silence();
+  std::vector<float> scores = text.read(ids, [&](std::int64_t) { progress.update(static_cast<std::uint64_t>(text.length())); });
+  progress.finish();
+  if (first) write(prompt);
+  std::mt19937_64 random(static_cast<std::uint64_t>(args.seed));
+  for (std::int64_t left = args.tokens; left > 0; --left) {
+    std::array<std::int32_t, 1> drawn = {draw(scores, args.temperature, args.top_k, random)};
     world->broadcast(std::as_writable_bytes(std::span(drawn)), 0);  // unlike processors may round unlike
-    const std::int32_t next = drawn[0];
-    if (next == tokenizer.end_of_document()) break;
-    ids.assign(1, next);
-    if (!first) continue;
-    const std::string bytes = tokenizer.decode(ids);
-    std::fwrite(bytes.data(), 1, bytes.size(), stdout);
-    std::fflush(stdout);
+    if (drawn[0] == tokenizer.end_of_document()) break;
+    if (first) write(tokenizer.decode(drawn));
+    if (left > 1) scores = text.read(drawn);
   }
-  if (first) std::fputc('\n', stdout);
+  if (first) write("\n");
   return 0;
 }
 

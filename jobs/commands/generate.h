@@ -1,4 +1,8 @@
-/// `lexring generate`: continues a prompt from a checkpoint, token by token, with the key and value cache.
+/// `lexring generate`: continues a prompt from a checkpoint: reads it chunk by chunk and goes on token by token, with the key and value
+/// cache.
+///
+/// The pattern and the scaling of rotary angles may be others than in training (model_use.h). What cannot work is refused before the first
+/// token is written.
 #pragma once
 
 #include <memory>

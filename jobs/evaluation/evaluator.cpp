@@ -114,10 +114,8 @@ class Windows {
       start = std::max<std::int64_t>(0, dataset_.document_start(window_begin + position) - window_begin);
     }
     for (std::int64_t& place : read.document_start) place = place > 0 ? place + position : start;
-    ModelBatch batch = make_batch(1, rows, std::move(read.tokens), std::move(read.targets), std::move(read.document_start),
-                                  model_.config().attention.sinks);
-    std::iota(batch.tokens.position.begin(), batch.tokens.position.end(), position);
-    return batch;
+    return make_chunk(position, std::move(read.tokens), std::move(read.targets), std::move(read.document_start),
+                      model_.config().attention.sinks);
   }
 
   Transformer& model_;

@@ -1,0 +1,26 @@
+/// How a trained model is used: with another pattern, or with other rotary angles, than it was trained with. Its parameters stay.
+#pragma once
+
+#include <set>
+#include <string>
+#include <vector>
+
+#include "jobs/options.h"
+
+namespace lexring {
+
+/// The keys of the run's table (configs/README.md) that may differ from the checkpoint's: attention.pattern, window, block and sinks;
+/// position.scaling, scaling_factor, original_length, beta_fast and beta_slow. Bound to `options`, which must outlive them.
+std::vector<Key> model_use_keys(Options& options);
+
+/// Puts the values of the `given` keys among model_use_keys(wanted) into the configuration of a checkpoint. Sizes of a pattern that the
+/// checkpoint has none of: half of train.length for blocks, train.length for windows, 4 sinks. Throws UsageError for a key that changes
+/// nothing, naming what would.
+void use_model(Options& stored, Options& wanted, const std::set<std::string>& given);
+
+/// "blockwise, block 128", "window of 256 and 4 sinks", "causal".
+std::string describe(const AttentionConfig& attention);
+/// "xpos", "rope (yarn, factor 4)".
+std::string describe(const PositionConfig& position);
+
+}  // namespace lexring
