@@ -13,6 +13,7 @@ build=(
   libhdf5-dev libboost-program-options-dev libdnnl-dev ocl-icd-opencl-dev libfmt-dev nlohmann-json3-dev libsimdjson-dev libzstd-dev libxxhash-dev
 )
 tests=(libgtest-dev libbenchmark-dev libboost-context-dev python3-h5py)
+[ "$(uname -m)" = x86_64 ] && tests+=(qemu-user)
 if [ "$(id -u)" -eq 0 ] && ! command -v slurmctld >/dev/null; then tests+=(slurmctld slurmd slurm-client munge iproute2); fi
 
 wanted=("${build[@]}")

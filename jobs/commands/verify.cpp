@@ -19,11 +19,6 @@ const char* const usage = R"(lexring verify: run golden cases of the reference o
   mpirun -n 4 lexring verify --golden golden.h5 --mesh.cp 2 --mesh.tp 2
 )";
 
-Precision parse_precision(const std::string& name, bool reference) {
-  if (name == "auto") return reference ? Precision::fp64 : Precision::fp32;
-  return name == "fp64" ? Precision::fp64 : name == "bf16" ? Precision::bf16 : Precision::fp32;
-}
-
 std::string describe(const GoldenResult& result) {
   switch (result.verdict) {
     case GoldenResult::Verdict::passed:
@@ -73,14 +68,15 @@ int verify_command(const std::vector<std::string>& args, const std::shared_ptr<C
 
   const Mesh cases_mesh = verification_mesh(mesh, world->size());
   ModelRuntime runtime;
-  runtime.precision = parse_precision(precision, device.name == "reference");
+  if (precision == "auto") precision = device.name == "reference" ? "fp64" : "fp32";
+  runtime.precision = precision_of(precision);
   runtime.partition = partition_named(sequence.partition);
   runtime.exchange = exchange_named(sequence.exchange);
 
   const Hdf5File file(golden, Hdf5File::Mode::read);
-  if (precision == "auto") precision = "fp32";  // of products on a GPU; the cases' own is chosen above
   const RunDevice run = open_device(device, precision, world);
   const Context context(run.world, cases_mesh);
+  if (speaks) fmt::print(stderr, "{} {}\n", run.backend->describe(), precision);
   std::array<int, 3> counts = {0, 0, 0};
   for (const std::string& name : file.members("/")) {
     if (name.find(only) == std::string::npos || !file.is_group(name)) continue;

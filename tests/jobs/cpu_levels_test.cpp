@@ -72,6 +72,17 @@ TEST_F(CpuLevels, TheQuickstartsConfigurationChoosesItsPrecision) {
   });
 }
 
+/// Processors that this machine is not, of 2008 and 2013, by emulation: the binary must not meet an instruction that they lack.
+TEST_F(CpuLevels, OlderProcessorsRunTheSameBinary) {
+  if (run_process("command -v qemu-x86_64").exit_code != 0) GTEST_SKIP() << "needs qemu-x86_64 (Debian's qemu-user)";
+  for (const auto& [processor, level] : {std::pair{"Nehalem", "baseline"}, std::pair{"Haswell", "avx2"}}) {
+    const std::string emulated = std::string("qemu-x86_64 -cpu ") + processor + " " + binary();
+    const std::string output = done(emulated + " verify --strict --golden " LEXRING_SOURCE "/tests/models/golden/lex_everything.h5 --device cpu --precision bf16");
+    EXPECT_EQ(occurrences(output, "1 passed, 0 failed, 0 not supported"), 1) << output;
+    EXPECT_EQ(occurrences(output, std::string("cpu (") + level + ") bf16"), 1) << output;
+  }
+}
+
 TEST_F(CpuLevels, ALevelThatIsNotHereIsRefused) {
   if (cpu_levels().back() != CpuLevel::avx512_bf16) {
     const ProcessResult result = run_process(binary() + " bench --steps 1 --device cpu --cpu.isa avx512_bf16");
