@@ -10,7 +10,7 @@ namespace {
 
 using namespace simd;
 
-constexpr std::int64_t segment_tiles = 16;  // of keys at a time: memory does not grow with them
+constexpr std::int64_t backward_segment = 16;  // tiles of keys at a time: memory does not grow with them
 
 /// One sequence of queries and of keys (either may be missing), one key head, all query heads that read it. A segment of keys, whose dk and dv are
 /// accumulated, meets tile after tile of queries; between segments dq waits in `dq_state`.
@@ -44,7 +44,7 @@ class BackwardTask {
   void run() {
     const std::int64_t end = last_tile_;
     do {
-      last_tile_ = std::min(first_tile_ + segment_tiles, end);
+      last_tile_ = std::min(first_tile_ + backward_segment, end);
       last_segment_ = last_tile_ == end;
       if (first_tile_ < last_tile_) begin_keys();
       if (query_sequence_ >= 0) meet_queries();
@@ -60,7 +60,7 @@ class BackwardTask {
   /// Memory for a segment of them.
   void take_keys(std::int64_t first, std::int64_t last) {
     first_tile_ = first, last_tile_ = last;
-    const std::int64_t slots = std::min(segment_tiles, last - first);
+    const std::int64_t slots = std::min(backward_segment, last - first);
     const auto space = [&](std::int64_t each) { return take<Word<F>>(memory_, runtime_, slots * each); };
     packed_ = {width_, space(PackedKeys<T>::transposed_words(width_)), space(PackedKeys<T>::row_words(width_)),
                space(PackedKeys<T>::transposed_words(width_)), nullptr};
@@ -305,7 +305,7 @@ void attention_backward(const AttentionBackward& call) {
     if (!met[s]) pairs.emplace_back(-1, static_cast<std::int64_t>(s));
   }
   Tensor dq_state = call.dq_state;
-  if (!dq_state.defined() && most_tiles(keys) > segment_tiles) dq_state = Tensor(runtime, call.doutput.shape(), Dtype::f32);
+  if (!dq_state.defined() && most_tiles(keys) > backward_segment) dq_state = Tensor(runtime, call.doutput.shape(), Dtype::f32);
   with_type(call.q.dtype(), [&]<class T>(Type<T>) {
     parallel_tasks(static_cast<std::int64_t>(pairs.size()) * call.spec.kv_heads, [&, purpose = MemoryPurpose::current()](std::int64_t task) {
       const MemoryPurpose same(purpose);

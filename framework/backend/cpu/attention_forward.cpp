@@ -11,7 +11,7 @@ namespace {
 using namespace simd;
 
 constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
-constexpr std::int64_t segment_tiles = 32;  // packed at a time: memory does not grow with the keys
+constexpr std::int64_t forward_segment = 32;  // packed at a time: memory does not grow with the keys
 
 /// The running state of one query head over one sequence: o [n, padded E], m (base 2) and l [n].
 struct HeadState {
@@ -46,11 +46,11 @@ class ForwardTask {
     const std::int64_t key_sequence = ranges_.key_sequence[static_cast<std::size_t>(sequence_)];
     if (key_sequence >= 0) {
       const std::int64_t begin = keys_.first_tile[static_cast<std::size_t>(key_sequence)], end = keys_.first_tile[static_cast<std::size_t>(key_sequence) + 1];
-      const std::int64_t slots = std::min(segment_tiles, end - begin);
+      const std::int64_t slots = std::min(forward_segment, end - begin);
       Runtime& runtime = call_.q.matrix.runtime();
       packed_ = {width_, take<Word<F>>(memory_, runtime, slots * PackedKeys<T>::transposed_words(width_)), nullptr, nullptr,
                  take<Word<F>>(memory_, runtime, slots * PackedKeys<T>::row_words(width_))};
-      for (std::int64_t first = begin; first < end; first += segment_tiles) segment(first, std::min(first + segment_tiles, end));
+      for (std::int64_t first = begin; first < end; first += forward_segment) segment(first, std::min(first + forward_segment, end));
     }
     for (std::int64_t g = 0; g < group_; ++g) store_state(g);
   }

@@ -9,12 +9,12 @@ namespace lexring::cpu {
 
 using namespace simd;
 
-constexpr std::int64_t grain = 16384;  // elements a thread must have to be worth waking
+constexpr std::int64_t elements_of_a_thread = 16384;  // elements a thread must have to be worth waking
 
 void fill(const Tensor& x, double value) {
   with_type(x.dtype(), [&]<class T>(Type<T>) {
     T* p = x.data<T>();
-    parallel_for(0, x.elements(), grain, [&](std::int64_t first, std::int64_t last) { std::fill(p + first, p + last, T(static_cast<float>(value))); });
+    parallel_for(0, x.elements(), elements_of_a_thread, [&](std::int64_t first, std::int64_t last) { std::fill(p + first, p + last, T(static_cast<float>(value))); });
   });
 }
 
@@ -22,7 +22,7 @@ void cast(const Tensor& x, const Tensor& y) {
   with_types(x.dtype(), y.dtype(), [&]<class T, class U>(Type<T>, Type<U>) {
     const T* from = x.data<T>();
     U* to = y.data<U>();
-    parallel_for(0, x.elements(), grain, [&](std::int64_t first, std::int64_t last) {
+    parallel_for(0, x.elements(), elements_of_a_thread, [&](std::int64_t first, std::int64_t last) {
       for_lanes(last - first, [&](std::int64_t i, std::int64_t n) { store(to + first + i, load(from + first + i, n), n); });
     });
   });
@@ -32,7 +32,7 @@ void add(const Tensor& x, const Tensor& y) {
   with_types(x.dtype(), y.dtype(), [&]<class T, class U>(Type<T>, Type<U>) {
     const T* from = x.data<T>();
     U* to = y.data<U>();
-    parallel_for(0, x.elements(), grain, [&](std::int64_t first, std::int64_t last) {
+    parallel_for(0, x.elements(), elements_of_a_thread, [&](std::int64_t first, std::int64_t last) {
       for_lanes(last - first, [&](std::int64_t i, std::int64_t n) {
         store(to + first + i, load(to + first + i, n) + load(from + first + i, n), n);
       });
