@@ -2,27 +2,18 @@
 
 #include <algorithm>
 #include <cctype>
-#include <charconv>
-#include <cmath>
-#include <fstream>
-#include <iterator>
 #include <sstream>
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <boost/program_options.hpp>
 
 #include "framework/base/error.h"
+#include "jobs/ini_file.h"
 
 namespace lexring {
 namespace {
 
 namespace po = boost::program_options;
-
-template <class... F>
-struct Overloaded : F... {
-  using F::operator()...;
-};
 
 std::size_t edit_distance(const std::string& a, const std::string& b) {
   std::vector<std::size_t> row(b.size() + 1);
@@ -39,70 +30,12 @@ std::size_t edit_distance(const std::string& a, const std::string& b) {
   return row[b.size()];
 }
 
-std::vector<std::string> split_commas(const std::vector<std::string>& values) {
-  std::vector<std::string> parts;
-  for (const std::string& value : values) {
-    std::stringstream stream(value);
-    std::string part;
-    while (std::getline(stream, part, ',')) parts.push_back(part);
-  }
-  return parts;
-}
-
-template <class T>
-bool parse_number(const std::string& text, T& value) {
-  const char* end = text.data() + text.size();
-  const auto result = std::from_chars(text.data(), end, value);
-  return result.ec == std::errc() && result.ptr == end;
-}
-
-const char* expectation(const KeyTarget& target) {
-  return std::visit(Overloaded{[](const std::int64_t*) { return "a whole number"; }, [](const double*) { return "a number"; },
-                               [](const bool*) { return "true or false"; }, [](const std::string*) { return "a text"; },
-                               [](const std::vector<std::int64_t>*) { return "whole numbers separated by commas"; },
-                               [](const std::vector<std::string>*) { return "a list"; }},
-                    target);
-}
-
-bool is_list(const KeyTarget& target) {
-  return std::holds_alternative<std::vector<std::int64_t>*>(target) || std::holds_alternative<std::vector<std::string>*>(target);
-}
-
 std::string section_of(const std::string& name) {
   const auto dot = name.find('.');
   return dot == std::string::npos ? "" : name.substr(0, dot);
 }
 
-std::string trimmed(const std::string& text) {
-  const auto first = text.find_first_not_of(" \t\r");
-  return first == std::string::npos ? "" : text.substr(first, text.find_last_not_of(" \t\r") - first + 1);
-}
-
-/// Line of the last mention of a key in INI text; Boost's parser does not say.
-std::size_t line_of(const std::string& text, const std::string& name) {
-  std::stringstream stream(text);
-  std::string line, section;
-  std::size_t number = 0, found = 0;
-  while (std::getline(stream, line)) {
-    ++number;
-    line = trimmed(line.substr(0, line.find('#')));
-    if (line.size() > 1 && line.front() == '[' && line.back() == ']') {
-      section = trimmed(line.substr(1, line.size() - 2)) + ".";
-    } else if (const auto equals = line.find('='); equals != std::string::npos) {
-      if (section + trimmed(line.substr(0, equals)) == name) found = number;
-    }
-  }
-  return found;
-}
-
 }  // namespace
-
-std::string text_of(const KeyTarget& target) {
-  return std::visit(Overloaded{[](const auto* value) { return fmt::format("{}", *value); },
-                               [](const std::vector<std::int64_t>* values) { return fmt::format("{}", fmt::join(*values, ",")); },
-                               [](const std::vector<std::string>* values) { return fmt::format("{}", fmt::join(*values, ",")); }},
-                    target);
-}
 
 const Key* KeyTable::find(const std::string& name) const {
   const auto at = std::find_if(keys_.begin(), keys_.end(), [&](const Key& key) { return key.name == name; });
@@ -123,45 +56,7 @@ std::string KeyTable::nearest(const std::string& name) const {
 }
 
 void KeyTable::unknown(const std::string& name, const std::string& origin) const {
-  throw UsageError(fmt::format("{}there is no key '{}'; the nearest is '{}'; --help lists them all", origin, name, nearest(name)));
-}
-
-void KeyTable::assign(const Key& key, const std::vector<std::string>& values, const std::string& origin) const {
-  const auto refuse = [&](const std::string& value) {
-    throw UsageError(fmt::format("{}{} = '{}' is not {}", origin, key.name, value, expectation(key.target)));
-  };
-  const auto allow = [&](const std::string& value) {
-    if (key.choices.empty() || std::find(key.choices.begin(), key.choices.end(), value) != key.choices.end()) return;
-    throw UsageError(fmt::format("{}{} = '{}' is not known; choose {}", origin, key.name, value, fmt::join(key.choices, ", ")));
-  };
-  require_usage(!values.empty(), "{}{} is given without a value; expected {}", origin, key.name, expectation(key.target));
-  const std::string& value = values.back();
-  std::visit(Overloaded{[&](std::int64_t* to) {
-                          if (!parse_number(value, *to)) refuse(value);
-                        },
-                        [&](double* to) {
-                          if (!parse_number(value, *to) || !std::isfinite(*to)) refuse(value);
-                        },
-                        [&](bool* to) {
-                          const bool yes = value == "true" || value == "1" || value == "yes" || value == "on";
-                          if (!yes && value != "false" && value != "0" && value != "no" && value != "off") refuse(value);
-                          *to = yes;
-                        },
-                        [&](std::string* to) {
-                          allow(value);
-                          *to = value;
-                        },
-                        [&](std::vector<std::int64_t>* to) {
-                          to->clear();
-                          for (const std::string& part : split_commas(values)) {
-                            if (!parse_number(part, to->emplace_back())) refuse(part);
-                          }
-                        },
-                        [&](std::vector<std::string>* to) {
-                          *to = key.choices.empty() ? values : split_commas(values);
-                          for (const std::string& part : *to) allow(part);
-                        }},
-             key.target);
+  throw UsageError(fmt::format("{}there is no key '{}'; the nearest is '{}'; --help lists them all", origin, shown(name), nearest(name)));
 }
 
 std::set<std::string> KeyTable::parse_arguments(const std::vector<std::string>& args) const {
@@ -181,7 +76,6 @@ std::set<std::string> KeyTable::parse_arguments(const std::vector<std::string>& 
     throw UsageError(fmt::format("the command line cannot be read: {}; --help lists the keys", error.what()));
   }
   std::set<std::string> given;
-  std::set<std::string> lists;
   for (const po::option& option : options) {
     if (option.position_key != -1 || option.string_key.empty()) {
       throw UsageError(fmt::format("'{}' stands alone on the command line; every value needs its key in front, like --train.steps 100",
@@ -190,15 +84,8 @@ std::set<std::string> KeyTable::parse_arguments(const std::vector<std::string>& 
     const std::string& name = option.string_key;
     const Key* key = option.unregistered ? nullptr : find(name);
     if (key == nullptr) unknown(name, "");
-    // A list given twice is one list.
-    if (auto* strings = std::get_if<std::vector<std::string>*>(&key->target); strings != nullptr && lists.count(name) != 0) {
-      std::vector<std::string> before = **strings;
-      assign(*key, option.value, "");
-      (*strings)->insert((*strings)->begin(), before.begin(), before.end());
-    } else {
-      assign(*key, key->flag && option.value.empty() ? std::vector<std::string>{"true"} : option.value, "");
-    }
-    lists.insert(name);
+    const std::vector<std::string> values = key->flag && option.value.empty() ? std::vector<std::string>{"true"} : option.value;
+    assign(*key, values, "", given.count(name) == 0 ? ListValues::replace : ListValues::append);
     given.insert(name);
   }
   return given;
@@ -216,7 +103,7 @@ std::set<std::string> KeyTable::parse_ini(const std::string& text, const std::st
   }
   std::set<std::string> given;
   for (const po::option& option : options) {
-    const std::string origin = fmt::format("{}:{}: ", source, line_of(text, option.string_key));
+    const std::string origin = origin_in_ini(text, source, option.string_key);
     const Key* key = find(option.string_key);
     if (key == nullptr) unknown(option.string_key, origin);
     require_usage(given.insert(option.string_key).second, "{}{} is given twice in this file; keep one", origin, option.string_key);
@@ -225,10 +112,27 @@ std::set<std::string> KeyTable::parse_ini(const std::string& text, const std::st
   return given;
 }
 
+bool KeyTable::has_effect(const Key& key) const { return why_without_effect(key).empty(); }
+
+std::string KeyTable::why_without_effect(const Key& key) const {
+  for (const Need& need : key.needs) {
+    const Key* other = find(need.key);
+    require(other != nullptr, "{} needs a key '{}' that its table does not have", key.name, need.key);
+    const std::string value = text_of(other->target);
+    if (std::find(need.values.begin(), need.values.end(), value) == need.values.end()) {
+      return fmt::format("{0} has an effect only with {1} = {2}, but {1} = {3}; leave it out, or change {1}", key.name, need.key,
+                         either(need.values), shown(value));
+    }
+    if (const std::string why = why_without_effect(*other); !why.empty()) return fmt::format("{} goes with {}; {}", key.name, need.key, why);
+  }
+  return "";
+}
+
 std::string KeyTable::to_ini() const {
   std::string out, section;
   for (const bool top : {true, false}) {  // top-level keys must stand before the first section
     for (const Key& key : keys_) {
+      if (!has_effect(key)) continue;
       const std::string mine = section_of(key.name);
       if (mine.empty() != top) continue;
       if (mine != section) out += fmt::format("\n[{}]\n", section = mine);
@@ -250,8 +154,7 @@ std::string KeyTable::help() const {
       section = mine;
       out += section.empty() ? "\n" : fmt::format("\n[{}]\n", section);
     }
-    std::string text = key.meaning;
-    if (!key.choices.empty()) text += fmt::format(": {}", fmt::join(key.choices, " "));
+    std::string text = description_of(key);
     if (!key.unit.empty()) text += fmt::format(" [{}]", key.unit);
     std::string value = key.default_text.empty() ? text_of(key.target) : key.default_text;
     if (!key.flag && !value.empty()) text += fmt::format(" (default {})", value);
@@ -262,14 +165,6 @@ std::string KeyTable::help() const {
 
 bool asks_help(const std::vector<std::string>& args) {
   return std::any_of(args.begin(), args.end(), [](const std::string& arg) { return arg == "--help" || arg == "-h"; });
-}
-
-std::string read_ini_file(const std::filesystem::path& path) {
-  std::error_code error;
-  require_usage(!std::filesystem::is_directory(path, error), "{} is a directory, not an INI file", path.string());
-  std::ifstream stream(path, std::ios::binary);
-  require_usage(stream.good(), "{} cannot be opened; check the path and its permissions", path.string());
-  return {std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()};
 }
 
 }  // namespace lexring

@@ -140,11 +140,13 @@ std::string describe_nodes(const std::vector<std::string>& nodes) {
 }  // namespace
 
 std::vector<Key> mesh_keys(MeshKeys& mesh) {
-  return {{"mesh.dp", &mesh.dp, "data-parallel replicas", "ranks", "what is left"},
-          {"mesh.cp", &mesh.cp, "ranks that share a sequence", "ranks"},
-          {"mesh.tp", &mesh.tp, "ranks that share a layer's matrices", "ranks"},
-          {"mesh.ulysses", &mesh.ulysses, "cp = ring x ulysses: of the ranks that share a sequence, those that exchange heads for it",
-           "ranks", "0: chosen from the shape"},
+  constexpr double most = 1 << 20;
+  return {Key{"mesh.dp", &mesh.dp, "data-parallel replicas", "ranks", "what is left"}.between(0, most),
+          Key{"mesh.cp", &mesh.cp, "ranks that share a sequence", "ranks"}.between(1, most),
+          Key{"mesh.tp", &mesh.tp, "ranks that share a layer's matrices", "ranks"}.between(1, most),
+          Key{"mesh.ulysses", &mesh.ulysses, "cp = ring x ulysses: of the ranks that share a sequence, those that exchange heads for it",
+              "ranks", "0: chosen from the shape"}
+              .between(0, most),
           {"mesh.tp_across_nodes", &mesh.tp_across_nodes, "allow mesh.tp to leave a node", "true|false"}};
 }
 

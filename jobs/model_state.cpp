@@ -51,6 +51,7 @@ void require_same_model(const Options& wanted, const Options& stored, const std:
   for (const Key& key : keys.keys()) {
     const std::string section = key.name.substr(0, key.name.find('.'));
     if (section != "model" && section != "position" && section != "attention") continue;
+    if (!keys.has_effect(key)) continue;
     const std::string mine = text_of(key.target), other = text_of(theirs.find(key.name)->target);
     require_usage(mine == other, "{} = {} but {} was trained with {}; give the same, or start anew in another --checkpoint.directory",
                   key.name, mine, checkpoint, other);

@@ -11,43 +11,30 @@ constexpr const char* names[] = {"attention.pattern",        "attention.window",
                                  "attention.sinks",          "position.scaling",   "position.scaling_factor",
                                  "position.original_length", "position.beta_fast", "position.beta_slow"};
 
-struct Effect {
-  const char* key;
-  std::vector<std::string> with;  ///< values of attention.pattern or position.scaling under which the key matters
-};
-
-void require_effects(const char* choice, const std::string& chosen, const std::vector<Effect>& effects,
-                     const std::set<std::string>& given) {
-  for (const auto& [key, with] : effects) {
-    require_usage(given.count(key) == 0 || std::find(with.begin(), with.end(), chosen) != with.end(),
-                  "{} changes nothing with {} = {}; add --{} {}, or leave it out", key, choice, chosen, choice, with.front());
+/// What is given must have an effect; of a checkpoint's position.kind nothing can be changed.
+void require_effects(Options& stored, const std::set<std::string>& given) {
+  const std::string& kind = stored.model.position.kind;
+  const bool rotary = kind == "rope" || kind == "xpos";
+  const KeyTable table = option_keys(stored);
+  for (const std::string name : names) {
+    if (given.count(name) == 0) continue;
+    require_usage(rotary || !name.starts_with("position."),
+                  "{} rescales rotary angles, but the checkpoint's position.kind = {} has none; leave it out", name, kind);
+    const std::string why = table.why_without_effect(*table.find(name));
+    require_usage(why.empty(), "{}", why);
   }
 }
 
 void use_pattern(Options& stored, const std::set<std::string>& given) {
   AttentionConfig& a = stored.model.attention;
-  require_effects(
-      "attention.pattern", a.pattern,
-      {{"attention.block", {"blockwise"}}, {"attention.window", {"window", "sink_window"}}, {"attention.sinks", {"sink_window"}}}, given);
   if (a.block == 0 && given.count("attention.block") == 0) a.block = std::max<std::int64_t>(1, stored.train.length / 2);
   if (a.window == 0 && given.count("attention.window") == 0) a.window = stored.train.length;
   if (a.pattern != "sink_window") a.sinks = 0;
   if (a.pattern == "sink_window" && a.sinks == 0 && given.count("attention.sinks") == 0) a.sinks = 4;
 }
 
-void use_scaling(Options& stored, const std::set<std::string>& given) {
-  PositionConfig& p = stored.model.position;
-  const bool rotary = p.kind == "rope" || p.kind == "xpos";
-  for (const char* name : names) {
-    require_usage(rotary || given.count(name) == 0 || !std::string(name).starts_with("position."),
-                  "{} rescales rotary angles, but the checkpoint's position.kind = {} has none; leave it out", name, p.kind);
-  }
-  require_effects("position.scaling", p.scaling,
-                  {{"position.scaling_factor", {"linear", "ntk", "yarn", "repeat"}},
-                   {"position.original_length", {"yarn", "modulo"}},
-                   {"position.beta_fast", {"yarn"}},
-                   {"position.beta_slow", {"yarn"}}},
-                  given);
+void check_scaling(const Options& stored, const std::set<std::string>& given) {
+  const PositionConfig& p = stored.model.position;
   const bool by_factor = p.scaling != "none" && p.scaling != "modulo";
   require_usage(
       given.count("position.scaling") == 0 || !by_factor || p.scaling_factor != 1,
@@ -74,8 +61,9 @@ void use_model(Options& stored, Options& wanted, const std::set<std::string>& gi
     if (given.count(to[i].name) == 0) continue;
     std::visit([&](auto* value) { *value = *std::get<decltype(value)>(from[i].target); }, to[i].target);
   }
+  require_effects(stored, given);
   use_pattern(stored, given);
-  use_scaling(stored, given);
+  check_scaling(stored, given);
 }
 
 std::string describe(const AttentionConfig& a) {

@@ -2,12 +2,20 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <limits>
 
 #include "framework/backend/cuda_backend.h"
 #include "framework/base/error.h"
+#include "jobs/ini_file.h"
+#include "jobs/key_sources.h"
+#include "models/patterns.h"
+#include "models/positions/position.h"
 
 namespace lexring {
 namespace {
+
+constexpr std::int64_t most_tokens = std::numeric_limits<std::int32_t>::max();  // in a sequence, and of a rank at a time
+constexpr double most_steps = 1e12, most_sequences = 1 << 20;                  // their product fits 64 bits
 
 /// Defaults that follow from other keys, unless the key itself was given.
 void resolve(Options& o, const std::set<std::string>& given) {
@@ -21,26 +29,21 @@ void resolve(Options& o, const std::set<std::string>& given) {
   follow("position.original_length", o.model.position.original_length, o.train.length);
 }
 
-void at_least(const char* key, std::int64_t value, std::int64_t least) {
-  require_usage(value >= least, "{} = {} is impossible; give at least {}", key, value, least);
+/// Products of sizes that are each sensible.
+void check_products(const Options& o) {
+  const std::int64_t at_once = o.train.micro_batch > 0 ? o.train.micro_batch : 1;
+  require_usage(at_once <= most_tokens / o.train.length,
+                "train.micro_batch = {} sequences of train.length = {} are more than {} tokens, which no rank computes at a time; choose fewer",
+                o.train.micro_batch, o.train.length, most_tokens);
 }
 
 void check(const Options& o) {
-  at_least("train.length", o.train.length, 1);
-  at_least("train.batch", o.train.batch, 1);
-  at_least("train.micro_batch", o.train.micro_batch, 0);
-  at_least("train.steps", o.train.steps, 1);
-  at_least("train.valid_every", o.train.valid_every, 0);
-  at_least("train.valid_windows", o.train.valid_windows, 1);
-  at_least("checkpoint.every", o.checkpoint.every, 0);
-  at_least("checkpoint.keep", o.checkpoint.keep, 0);
-  at_least("mesh.dp", o.mesh.dp, 0);
-  at_least("mesh.cp", o.mesh.cp, 1);
-  at_least("mesh.tp", o.mesh.tp, 1);
-  at_least("mesh.ulysses", o.mesh.ulysses, 0);
-  at_least("watchdog.seconds", o.watchdog_seconds, 0);
-  require_usage(o.train.minutes >= 0, "train.minutes = {} is impossible; give 0 (use train.steps) or more", o.train.minutes);
-  require_usage(o.optimizer.clip >= 0, "optimizer.clip = {} is impossible; give 0 (off) or more", o.optimizer.clip);
+  check_products(o);
+  const PositionConfig& position = o.model.position;
+  require_usage(position.scaling == "none" || position.scaling == "modulo" || position.scaling_factor != 1,
+                "position.scaling = {} with position.scaling_factor = 1 changes nothing; give position.scaling_factor, the new length over "
+                "the training length, e.g. 4",
+                position.scaling);
   check(lr_schedule(o));
   check(adamw_hyper(o));
   require_usage(o.train.precision != "fp64" || o.device.name == "reference",
@@ -55,11 +58,11 @@ void check(const Options& o) {
 
 KeyTable option_keys(Options& o) {
   KeyTable table;
-  const auto key = [&](std::string name, KeyTarget target, std::string meaning, std::string unit = "", std::string default_text = "") {
-    table.add(Key{std::move(name), target, std::move(meaning), std::move(unit), std::move(default_text)});
+  const auto key = [&](std::string name, KeyTarget target, std::string meaning, std::string unit = "", std::string default_text = "") -> Key& {
+    return table.add(Key{std::move(name), target, std::move(meaning), std::move(unit), std::move(default_text)});
   };
-  const auto choice = [&](std::string name, std::string* target, std::string meaning, std::vector<std::string> choices) {
-    table.add(Key{std::move(name), target, std::move(meaning), "", "", std::move(choices)});
+  const auto choice = [&](std::string name, std::string* target, std::string meaning, std::vector<std::string> choices) -> Key& {
+    return table.add(Key{std::move(name), target, std::move(meaning), "", "", std::move(choices)});
   };
   table.add(device_keys(o.device));
   key("resume", &o.resume, "auto: the newest checkpoint of the run, if any; none: start anew; or the path of a checkpoint");
@@ -69,11 +72,13 @@ KeyTable option_keys(Options& o) {
   choice("data.documents", &o.data.documents, "mask hides other documents of a window, ignore does not", {"mask", "ignore"});
 
   auto& t = o.train;
-  key("train.length", &t.length, "sequence length", "tokens");
-  key("train.batch", &t.batch, "sequences per step, over all ranks", "sequences");
-  key("train.micro_batch", &t.micro_batch, "sequences that one replica computes at a time", "sequences", "all of the replica's");
-  key("train.steps", &t.steps, "optimizer steps", "steps");
-  key("train.minutes", &t.minutes, "> 0: choose train.steps from the speed of the first 20 steps to last this long", "minutes");
+  key("train.length", &t.length, "sequence length", "tokens").between(1, most_tokens);
+  key("train.batch", &t.batch, "sequences per step, over all ranks", "sequences").between(1, most_sequences);
+  key("train.micro_batch", &t.micro_batch, "sequences that one replica computes at a time", "sequences", "all of the replica's")
+      .between(0, most_sequences);
+  key("train.steps", &t.steps, "optimizer steps", "steps").between(1, most_steps).only_with("train.minutes", {"0"});
+  key("train.minutes", &t.minutes, "> 0: choose train.steps from the speed of the first 20 steps to last this long", "minutes")
+      .between(0, 366 * 24 * 60);
   key("train.seed", &t.seed, "seed of initial values and data order");
   choice("train.precision", &t.precision, "working precision of matrix products and activations; auto: bf16 where this machine multiplies it faster than f32, else fp32; tf32: fp32 "
          "with products in TF32 on a GPU",
@@ -84,20 +89,21 @@ KeyTable option_keys(Options& o) {
       "what backward computes again instead of keeping it; attention: norm, projections and attention, not the feed-forward half; block: "
       "all but a block's input",
       {"none", "attention", "block"});
-  key("train.valid_every", &t.valid_every, "steps between validations; 0: only at the end", "steps");
-  key("train.valid_windows", &t.valid_windows, "windows of train.length tokens in a validation", "windows");
+  key("train.valid_every", &t.valid_every, "steps between validations; 0: only at the end", "steps").between(0, most_steps);
+  key("train.valid_windows", &t.valid_windows, "windows of train.length tokens in a validation", "windows").between(1, 1e9);
 
   auto& p = o.optimizer;
   key("optimizer.lr", &p.lr, "largest learning rate");
   key("optimizer.beta1", &p.beta1, "decay of the first moment");
   key("optimizer.beta2", &p.beta2, "decay of the second moment");
-  key("optimizer.eps", &p.eps, "added to the root of the second moment");
-  key("optimizer.warmup", &p.warmup, "steps of linear warm-up", "steps");
+  key("optimizer.eps", &p.eps, "added to the root of the second moment").between(0, 1);
+  key("optimizer.warmup", &p.warmup, "steps of linear warm-up", "steps").between(0, most_steps);
   choice("optimizer.schedule", &p.schedule, "learning rate after the warm-up", {"constant", "cosine", "linear", "polynomial"});
-  key("optimizer.final_fraction", &p.final_fraction, "learning rate at the last step, as a fraction of optimizer.lr");
-  key("optimizer.power", &p.power, "exponent of the polynomial schedule");
-  key("optimizer.weight_decay", &p.weight_decay, "decoupled decay of matrices");
-  key("optimizer.clip", &p.clip, "largest global norm of the gradient; 0: no clipping");
+  key("optimizer.final_fraction", &p.final_fraction, "learning rate at the last step, as a fraction of optimizer.lr")
+      .only_with("optimizer.schedule", {"cosine", "linear", "polynomial"});
+  key("optimizer.power", &p.power, "exponent of the schedule").between(0, 1000).only_with("optimizer.schedule", {"polynomial"});
+  key("optimizer.weight_decay", &p.weight_decay, "decoupled decay of matrices").between(0, 1e6);
+  key("optimizer.clip", &p.clip, "largest global norm of the gradient; 0: no clipping").between(0, 1e30);
 
   choice("optimizer.shard", &p.shard,
          "what each replica keeps only its part of: the moments (ZeRO-1), or the summed gradients too (ZeRO-2)",
@@ -107,10 +113,10 @@ KeyTable option_keys(Options& o) {
   table.add(sequence_keys(o.sequence));
 
   key("checkpoint.directory", &o.checkpoint.directory, "the run's directory: config.ini, metrics.jsonl, step-*/", "directory");
-  key("checkpoint.every", &o.checkpoint.every, "steps between checkpoints; 0: at the end only", "steps");
-  key("checkpoint.keep", &o.checkpoint.keep, "newest checkpoints that stay; 0: all", "checkpoints");
+  key("checkpoint.every", &o.checkpoint.every, "steps between checkpoints; 0: at the end only", "steps").between(0, most_steps);
+  key("checkpoint.keep", &o.checkpoint.keep, "newest checkpoints that stay; 0: all", "checkpoints").between(0, 1e9);
 
-  key("watchdog.seconds", &o.watchdog_seconds, "a run ends when a rank waited so long for another; 0: never", "seconds");
+  key("watchdog.seconds", &o.watchdog_seconds, "a run ends when a rank waited so long for another; 0: never", "seconds").between(0, 366 * 24 * 3600);
 
   auto& m = o.model;
   key("model.vocab", &m.vocab, "vocabulary", "tokens", "the dataset's");
@@ -121,46 +127,67 @@ KeyTable option_keys(Options& o) {
   choice("model.ffn", &m.ffn, "feed-forward block", {"gelu", "swiglu"});
   key("model.ffn_width", &m.ffn_width, "inner width of the feed-forward block", "channels", "4 x model.width");
   choice("model.norm", &m.norm, "normalisation", {"layernorm", "rmsnorm"});
-  key("model.norm_eps", &m.norm_eps, "added to the variance");
+  key("model.norm_eps", &m.norm_eps, "added to the variance").between(0, 1);
   key("model.bias", &m.bias, "biases on every linear layer but the output projection", "true|false");
   key("model.sub_norm", &m.sub_norm, "one more norm before the attention output and the last feed-forward matrix", "true|false");
   key("model.tied", &m.tied, "output projection = token embedding", "true|false");
-  key("model.max_length", &m.max_length, "rows of the learned position table", "tokens", "train.length with learned positions");
+  key("model.max_length", &m.max_length, "rows of the learned position table", "tokens", "train.length").only_with("position.kind", {"learned"});
 
   auto& s = m.position;
-  choice("position.kind", &s.kind, "how the model knows where a token stands",
-         {"none", "sinusoidal", "learned", "rope", "xpos", "alibi", "t5", "sandwich", "kerple_log", "kerple_power"});
-  key("position.theta", &s.theta, "rotary base");
-  key("position.gamma", &s.gamma, "xpos: zeta_i = (2i/E + gamma) / (1 + gamma)");
-  key("position.scale_base", &s.scale_base, "xpos: distance over which scores decay by zeta", "tokens");
-  choice("position.scaling", &s.scaling, "rescaling of rotary angles", {"none", "linear", "ntk", "yarn", "modulo", "repeat"});
-  key("position.scaling_factor", &s.scaling_factor, "linear, ntk, yarn, repeat: new length / training length");
-  key("position.original_length", &s.original_length, "yarn's ramp, modulo's period", "tokens", "train.length");
-  key("position.beta_fast", &s.beta_fast, "yarn: rotations above which angles are kept");
-  key("position.beta_slow", &s.beta_slow, "yarn: rotations below which angles are interpolated");
-  key("position.buckets", &s.buckets, "t5: buckets");
-  key("position.max_distance", &s.max_distance, "t5: distance of the last bucket", "tokens");
-  key("position.bar_d", &s.bar_d, "sandwich: width of its sinusoids", "channels");
+  choice("position.kind", &s.kind, "how the model knows where a token stands", position_kinds());
+  key("position.theta", &s.theta, "rotary base").between(0, 1e15).only_with("position.kind", {"rope", "xpos"});
+  key("position.gamma", &s.gamma, "zeta_i = (2i/E + gamma) / (1 + gamma)").between(0, 1e6).only_with("position.kind", {"xpos"});
+  key("position.scale_base", &s.scale_base, "distance over which scores decay by zeta", "tokens")
+      .between(1, 1e12)
+      .only_with("position.kind", {"xpos"});
+  choice("position.scaling", &s.scaling, "rescaling of rotary angles", {"none", "linear", "ntk", "yarn", "modulo", "repeat"})
+      .only_with("position.kind", {"rope", "xpos"});
+  key("position.scaling_factor", &s.scaling_factor, "new length / training length")
+      .between(1e-3, 1e6)
+      .only_with("position.scaling", {"linear", "ntk", "yarn", "repeat"});
+  key("position.original_length", &s.original_length, "yarn's ramp, modulo's period", "tokens", "train.length")
+      .between(0, most_tokens)
+      .only_with("position.scaling", {"yarn", "modulo"});
+  key("position.beta_fast", &s.beta_fast, "rotations above which angles are kept").between(0, 1e6).only_with("position.scaling", {"yarn"});
+  key("position.beta_slow", &s.beta_slow, "rotations below which angles are interpolated")
+      .between(0, 1e6)
+      .only_with("position.scaling", {"yarn"});
 
   auto& a = m.attention;
-  choice("attention.pattern", &a.pattern, "which keys a query sees", {"causal", "window", "blockwise", "sink_window"});
-  key("attention.window", &a.window, "window, sink_window: keys a query sees, itself included", "tokens");
-  key("attention.block", &a.block, "blockwise: own block causally and the whole previous block", "tokens", "train.length / 2");
-  key("attention.sinks", &a.sinks, "sink_window: first tokens that stay visible", "tokens");
-  key("attention.logn_base", &a.logn_base, "log-n scaling of scores; 0: off", "tokens");
-  choice("attention.normalizer", &a.normalizer, "how scores become weights", {"softmax", "relu"});
-  key("attention.relu_gamma", &a.relu_gamma, "relu: weights are divided by gamma sqrt(n / 2)");
+  choice("attention.pattern", &a.pattern, "which keys a query sees", pattern_names());
+  key("attention.window", &a.window, "keys a query sees, itself included", "tokens")
+      .between(0, most_tokens)
+      .only_with("attention.pattern", {"window", "sink_window"});
+  key("attention.block", &a.block, "own block causally and the whole previous block", "tokens", "train.length / 2")
+      .between(0, most_tokens)
+      .only_with("attention.pattern", {"blockwise"});
+  key("attention.sinks", &a.sinks, "first tokens that stay visible", "tokens")
+      .between(0, most_tokens)
+      .only_with("attention.pattern", {"sink_window"});
   return table;
 }
+
+namespace {
+
+/// Keys that have no effect get their defaults back, as to_ini, which leaves them out, has them.
+void forget_without_effect(const KeyTable& table, Options defaults, std::set<std::string>& given) {
+  const KeyTable fresh = option_keys(defaults);
+  for (const Key& key : table.keys()) {
+    if (table.has_effect(key)) continue;
+    assign(key, {text_of(fresh.find(key.name)->target)}, "");
+    given.erase(key.name);
+  }
+}
+
+}  // namespace
 
 Options parse_options(const std::vector<std::string>& args, const std::vector<Key>& extra, const Options& defaults) {
   Options options = defaults;
   std::vector<std::string> files;
-  KeyTable table = option_keys(options);
-  const KeyTable in_files = table;
+  const KeyTable in_files = option_keys(options);
+  KeyTable table = in_files;
   table.add(extra);
   table.add(Key{"config", &files, "INI files with keys; later ones win", "files"});
-  std::set<std::string> given;
   {  // A first pass only for --config and for errors on the command line, which then wins over the files.
     Options scratch = options;
     KeyTable first = option_keys(scratch);
@@ -168,8 +195,19 @@ Options parse_options(const std::vector<std::string>& args, const std::vector<Ke
     first.add(Key{"config", &files, "", ""});
     first.parse_arguments(args);
   }
-  for (const std::string& file : files) given.merge(in_files.parse_ini(read_ini_file(file), file));
-  given.merge(table.parse_arguments(args));
+  KeySources sources(in_files);
+  const auto add = [&](const std::set<std::string>& given, const KeySources::Origin& origin) {
+    if (given.count("train.steps") != 0 && given.count("train.minutes") == 0) options.train.minutes = 0;  // they take its place
+    sources.add(given, origin);
+  };
+  for (const std::string& file : files) {
+    const std::string text = read_ini_file(file);
+    add(in_files.parse_ini(text, file), [&](const std::string& name) { return origin_in_ini(text, file, name); });
+  }
+  add(table.parse_arguments(args), [](const std::string&) { return ""; });
+  sources.refuse_without_effect();
+  std::set<std::string> given = sources.given();
+  forget_without_effect(in_files, defaults, given);
   resolve(options, given);
   check(options);
   return options;
@@ -177,7 +215,13 @@ Options parse_options(const std::vector<std::string>& args, const std::vector<Ke
 
 Options parse_ini_text(const std::string& text, const std::string& source) {
   Options options;
-  const auto given = option_keys(options).parse_ini(text, source);
+  KeyTable table = option_keys(options);
+  std::string ignored;  // keys of the first versions, which could only be refused
+  for (const char* key : {"position.buckets", "position.max_distance", "position.bar_d", "attention.logn_base", "attention.normalizer",
+                          "attention.relu_gamma"}) {
+    table.add(Key{key, &ignored, ""});
+  }
+  const auto given = table.parse_ini(text, source);
   resolve(options, given);
   return options;
 }

@@ -96,18 +96,22 @@ CacheKeep Pattern::keep(std::int64_t position, const DocumentPlace& place) const
           .first = std::max(first_visible(position), place.start)};
 }
 
+std::vector<std::string> pattern_names() {
+  std::vector<std::string> names;
+  for (const Entry& entry : table) names.emplace_back(entry.name);
+  return names;
+}
+
 std::unique_ptr<Pattern> make_pattern(const AttentionConfig& config) {
   if (config.logn_base > 0) {
     throw UnsupportedError(fmt::format("attention.logn_base = {} is not supported yet; choose 0", config.logn_base));
   }
   if (config.normalizer == "relu") throw UnsupportedError("attention.normalizer = relu is not supported yet; choose softmax");
   require_usage(config.normalizer == "softmax", "attention.normalizer = {} is not known; choose softmax", config.normalizer);
-  std::vector<std::string> names;
   for (const Entry& entry : table) {
     if (config.pattern == entry.name) return entry.make(config);
-    names.emplace_back(entry.name);
   }
-  throw UsageError(fmt::format("attention.pattern = {} is not known; choose {}", config.pattern, fmt::join(names, ", ")));
+  throw UsageError(fmt::format("attention.pattern = {} is not known; choose {}", config.pattern, fmt::join(pattern_names(), ", ")));
 }
 
 }  // namespace lexring

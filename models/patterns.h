@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "framework/attention/cache.h"
@@ -40,6 +41,9 @@ class Pattern {
   /// (window, blockwise), or sinks and window.
   CacheKeep keep(std::int64_t position, const DocumentPlace& place) const;
 };
+
+/// Names of all patterns.
+std::vector<std::string> pattern_names();
 
 /// Throws UsageError when the pattern is unknown or its sizes make no sense; UnsupportedError for what is not there yet.
 std::unique_ptr<Pattern> make_pattern(const AttentionConfig& config);

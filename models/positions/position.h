@@ -37,6 +37,9 @@ class PositionEncoding {
   virtual bool learned_table() const { return false; }
 };
 
+/// Kinds that are there.
+std::vector<std::string> position_kinds();
+
 /// Throws UsageError when the kind is unknown, not supported yet (UnsupportedError), or its values make no sense.
 std::unique_ptr<PositionEncoding> make_position(const ModelConfig& config);
 

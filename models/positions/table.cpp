@@ -22,17 +22,21 @@ constexpr std::array later = {"t5", "sandwich", "kerple_log", "kerple_power"};
 
 }  // namespace
 
+std::vector<std::string> position_kinds() {
+  std::vector<std::string> names;
+  for (const Entry& entry : table) names.emplace_back(entry.name);
+  return names;
+}
+
 std::unique_ptr<PositionEncoding> make_position(const ModelConfig& config) {
   const std::string& kind = config.position.kind;
-  std::vector<std::string> names;
   for (const Entry& entry : table) {
     if (kind == entry.name) return entry.make(config);
-    names.emplace_back(entry.name);
   }
   if (std::find(later.begin(), later.end(), kind) != later.end()) {
-    throw UnsupportedError(fmt::format("position.kind = {} is not supported yet; choose {}", kind, fmt::join(names, ", ")));
+    throw UnsupportedError(fmt::format("position.kind = {} is not supported yet; choose {}", kind, fmt::join(position_kinds(), ", ")));
   }
-  throw UsageError(fmt::format("position.kind = {} is not known; choose {}", kind, fmt::join(names, ", ")));
+  throw UsageError(fmt::format("position.kind = {} is not known; choose {}", kind, fmt::join(position_kinds(), ", ")));
 }
 
 }  // namespace lexring

@@ -63,11 +63,11 @@ TEST_F(Generate, GoesOnBeyondTheTrainingLengthWithAnotherPattern) {
 TEST_F(Generate, RefusesKeysThatChangeNothing) {
   train_lex();
   const std::string a = "--prompt a ";
-  expect_refusal(generate("run", a + "--attention.block 8"), "add --attention.pattern blockwise");
-  expect_refusal(generate("run", a + "--attention.pattern window --attention.sinks 2"), "attention.sinks changes nothing");
+  expect_refusal(generate("run", a + "--attention.block 8"), "only with attention.pattern = blockwise");
+  expect_refusal(generate("run", a + "--attention.pattern window --attention.sinks 2"), "attention.sinks has an effect only with attention.pattern = sink_window");
   expect_refusal(generate("run", a + "--attention.pattern window --attention.window 0"), "attention.window = 0");
   expect_refusal(generate("run", a + "--position.scaling ntk"), "give --position.scaling_factor");
-  expect_refusal(generate("run", a + "--position.scaling_factor 4"), "add --position.scaling linear");
+  expect_refusal(generate("run", a + "--position.scaling_factor 4"), "only with position.scaling = linear, ntk");
   expect_refusal(generate("run", a + "--position.kind rope"), "there is no key 'position.kind'");
 }
 

@@ -8,6 +8,8 @@
 
 #include "framework/backend/cuda_backend.h"
 #include "framework/base/error.h"
+#include "models/patterns.h"
+#include "models/positions/position.h"
 
 namespace lexring {
 namespace {
@@ -62,7 +64,8 @@ TEST_F(OptionsTest, SomeDefaultsFollowOtherKeys) {
   EXPECT_EQ(o.model.attention.block, 150);
   EXPECT_EQ(o.model.max_length, 300);
   EXPECT_EQ(o.model.position.original_length, 300);
-  const Options given = parse_options({"--model.heads", "8", "--model.kv_heads", "2", "--attention.block", "0", "--model.ffn_width", "7"});
+  const Options given = parse_options({"--model.heads", "8", "--model.kv_heads", "2", "--attention.pattern", "blockwise",
+                                       "--attention.block", "0", "--model.ffn_width", "7"});
   EXPECT_EQ(given.model.kv_heads, 2);
   EXPECT_EQ(given.model.attention.block, 0) << "a wrong value that was given must reach the check, not be replaced";
   EXPECT_EQ(given.model.ffn_width, 7);
@@ -124,6 +127,137 @@ TEST_F(OptionsTest, ImpossibleValuesAreRefused) {
   EXPECT_EQ(make_backend("auto")->name(), cuda_device_count() > 0 ? "cuda" : "cpu");
 }
 
+TEST_F(OptionsTest, KeysWithoutEffectAreRefusedByName) {
+  EXPECT_EQ(refusal({"--position.kind", "rope", "--position.gamma", "0.4"}),
+            "position.gamma has an effect only with position.kind = xpos, but position.kind = rope; leave it out, or change position.kind");
+  EXPECT_HAS(refusal({"--position.kind", "alibi", "--position.scaling", "ntk", "--position.scaling_factor", "4"}),
+             "position.scaling has an effect only with position.kind = rope or xpos, but position.kind = alibi");
+  EXPECT_HAS(refusal({"--position.kind", "none", "--position.theta", "500000"}), "position.theta has an effect only with");
+  EXPECT_HAS(refusal({"--position.scaling_factor", "4"}), "only with position.scaling = linear, ntk, yarn or repeat");
+  EXPECT_HAS(refusal({"--position.scaling", "ntk", "--position.scaling_factor", "2", "--position.beta_fast", "9"}), "position.beta_fast");
+  EXPECT_HAS(refusal({"--attention.window", "64"}), "attention.window has an effect only with attention.pattern = window or sink_window");
+  EXPECT_HAS(refusal({"--attention.pattern", "window", "--attention.window", "8", "--attention.sinks", "4"}), "attention.sinks");
+  EXPECT_HAS(refusal({"--attention.block", "64"}), "attention.block");
+  EXPECT_HAS(refusal({"--optimizer.power", "2"}), "but optimizer.schedule = cosine");
+  EXPECT_HAS(refusal({"--optimizer.schedule", "constant", "--optimizer.final_fraction", "0"}), "optimizer.final_fraction");
+  EXPECT_HAS(refusal({"--model.max_length", "64"}), "model.max_length");
+  const auto path = file("gamma.ini", "# rope\n[position]\nkind = rope\ngamma = 0.4\n");
+  EXPECT_HAS(refusal({"--config", path}), path + ":4: position.gamma has an effect only with position.kind = xpos");
+  EXPECT_HAS(refusal({"--config", file("rope.ini", "[position]\nkind = rope\n"), "--position.gamma", "0.4"}), "position.gamma");
+  // A scaling that scales by nothing.
+  EXPECT_HAS(refusal({"--position.scaling", "ntk"}), "position.scaling = ntk with position.scaling_factor = 1 changes nothing");
+  EXPECT_EQ(parse_options({"--position.scaling", "modulo"}).model.position.scaling, "modulo");
+}
+
+TEST_F(OptionsTest, ALaterSourceMayTakeOrGiveAnEffect) {
+  const auto xpos = file("xpos.ini", "[position]\nkind = xpos\ngamma = 0.7\nscaling = linear\nscaling_factor = 2\n");
+  const Options alibi = parse_options({"--config", xpos, "--position.kind", "alibi"});
+  EXPECT_EQ(alibi.model.position.gamma, 0.4) << "what has no effect is at its default, as whoever reads config.ini will have it";
+  EXPECT_EQ(alibi.model.position.scaling, "none");
+  EXPECT_EQ(parse_options({"--config", xpos, "--config", file("rope.ini", "[position]\nkind = rope\n")}).model.position.scaling_factor, 2);
+  const auto window = file("window.ini", "[attention]\nwindow = 64\n");
+  EXPECT_HAS(refusal({"--config", window}), "attention.window");
+  EXPECT_EQ(parse_options({"--config", window, "--attention.pattern", "window"}).model.attention.window, 64);
+}
+
+TEST_F(OptionsTest, EachMethodsOwnConfigurationIsReadAgain) {
+  const auto again = [&](std::vector<std::string> args) {
+    const Options o = parse_options(args);
+    const std::string text = to_ini(o);
+    const Options stored = parse_ini_text(text, "test");
+    EXPECT_EQ(stored.model, o.model) << text;
+    EXPECT_EQ(to_ini(stored), text);
+    EXPECT_EQ(to_ini(parse_options({"--config", file("config.ini", text)})), text) << "as --config";
+    return text;
+  };
+  for (const std::string& kind : position_kinds()) again({"--position.kind", kind});
+  for (const std::string& pattern : pattern_names()) {
+    again({"--attention.pattern", pattern});
+    again({"--config", file("all.ini", "[attention]\npattern = sink_window\nwindow = 9\nsinks = 3\n"), "--attention.pattern", pattern});
+  }
+  for (const char* schedule : {"constant", "cosine", "linear", "polynomial"}) again({"--optimizer.schedule", schedule});
+  for (const char* scaling : {"linear", "ntk", "yarn", "repeat"}) {
+    again({"--position.scaling", scaling, "--position.scaling_factor", "2"});
+  }
+  EXPECT_EQ(again({"--position.kind", "rope"}).find("gamma"), std::string::npos);
+  EXPECT_HAS(again({"--train.minutes", "3"}), "\nminutes = 3\n");
+}
+
+TEST_F(OptionsTest, OldConfigurationsAreRead) {
+  const Options o = parse_ini_text(
+      "[position]\nkind = rope\ngamma = 0.5\nbuckets = 32\nbar_d = 128\nmax_distance = 128\n"
+      "[attention]\nwindow = 0\nlogn_base = 0\nnormalizer = softmax\nrelu_gamma = 1\n",
+      "test");
+  EXPECT_EQ(o.model.position.kind, "rope");
+}
+
+TEST_F(OptionsTest, StepsAndMinutes) {
+  const auto minutes = file("minutes.ini", "[train]\nminutes = 5\n");
+  const Options steps = parse_options({"--config", minutes, "--train.steps", "4"});
+  EXPECT_EQ(steps.train.steps, 4);
+  EXPECT_EQ(steps.train.minutes, 0) << "the command line wins over the file";
+  EXPECT_EQ(parse_options({"--config", minutes, "--config", file("steps.ini", "[train]\nsteps = 7\n")}).train.minutes, 0);
+  EXPECT_EQ(parse_options({"--config", file("steps.ini", "[train]\nsteps = 7\n"), "--train.minutes", "2"}).train.minutes, 2);
+  EXPECT_EQ(parse_options({"--config", minutes, "--train.minutes", "0", "--train.steps", "4"}).train.steps, 4);
+  EXPECT_HAS(refusal({"--train.minutes", "5", "--train.steps", "4"}), "train.steps has an effect only with train.minutes = 0, but");
+  const auto both = file("both.ini", "[train]\nminutes = 5\nsteps = 4\n");
+  EXPECT_HAS(refusal({"--config", both}), both + ":3: train.steps has an effect only with train.minutes = 0");
+  EXPECT_EQ(parse_options({"--config", both, "--train.minutes", "0"}).train.steps, 4);
+}
+
+TEST_F(OptionsTest, HelpOffersOnlyWhatWorks) {
+  Options defaults;
+  const KeyTable table = option_keys(defaults);
+  for (const char* name : {"position.kind", "attention.pattern"}) {
+    for (const std::string& choice : table.find(name)->choices) {
+      EXPECT_EQ(refusal({"--" + std::string(name), choice}), "nothing was thrown");
+    }
+  }
+  EXPECT_HAS(refusal({"--position.kind", "t5"}), "position.kind = 't5' is not known; choose none, sinusoidal, learned, rope, xpos, alibi");
+  EXPECT_HAS(refusal({"--attention.normalizer", "relu"}), "there is no key 'attention.normalizer'");
+  EXPECT_EQ(table.find("position.buckets"), nullptr);
+}
+
+TEST_F(OptionsTest, NumbersOutOfRangeSaySo) {
+  EXPECT_EQ(refusal({"--train.batch", "9223372036854775807"}), "train.batch = 9223372036854775807 is too large; give at most 1048576");
+  EXPECT_HAS(refusal({"--train.batch", "9223372036854775808"}), "is out of range: give at most 1048576");
+  EXPECT_HAS(refusal({"--train.batch", "-99999999999999999999"}), "is out of range: give at least 1");
+  EXPECT_HAS(refusal({"--train.seed", "99999999999999999999"}), "is out of range: give at most 9223372036854775807");
+  EXPECT_EQ(refusal({"--optimizer.lr", "1e400"}), "optimizer.lr = 1e400 is out of range: numbers go from about 1e-308 to 1e308");
+  EXPECT_HAS(refusal({"--optimizer.eps", "1e-400"}), "is out of range");
+  EXPECT_HAS(refusal({"--optimizer.lr", "inf"}), "is not a number");
+  const auto path = file("wrong.ini", "[train]\nlength = 0\n");
+  EXPECT_EQ(refusal({"--config", path}), path + ":2: train.length = 0 is impossible; give at least 1");
+}
+
+/// Every number at both of its ends: refused in words or taken, and what is taken has products that fit.
+TEST_F(OptionsTest, NoNumberOverflowsAnything) {
+  Options defaults;
+  const KeyTable table = option_keys(defaults);
+  for (const Key& key : table.keys()) {
+    const bool whole = std::holds_alternative<std::int64_t*>(key.target);
+    if (!whole && !std::holds_alternative<double*>(key.target)) continue;
+    for (const char* value : {"9223372036854775807", "-9223372036854775808", "4611686018427387904", "-1", "0"}) {
+      const std::string message = refusal({"--" + key.name, value});
+      if (message == "nothing was thrown") continue;
+      EXPECT_HAS(message, key.name);
+    }
+  }
+  EXPECT_HAS(refusal({"--train.length", "2147483647", "--train.micro_batch", "2"}), "train.micro_batch = 2 sequences");
+}
+
+TEST_F(OptionsTest, IniFilesAsPeopleSaveThem) {
+  const Options o = parse_options({"--config", file("windows.ini", "\xef\xbb\xbf" "device = cpu  \r\n\r\n[train]\r\nlength = 64\t # tokens\r\n")});
+  EXPECT_EQ(o.device, "cpu");
+  EXPECT_EQ(o.train.length, 64);
+  EXPECT_HAS(refusal({"--config", file("utf16.ini", std::string("\xff\xfe" "d\0", 4))}), "is UTF-16 text; save it as UTF-8");
+  EXPECT_HAS(refusal({"--config", file("binary.ini", std::string("\x89HDF\0\0", 6))}), "is not a text file");
+  EXPECT_HAS(refusal({"--config", file("huge.ini", std::string(2 << 20, '\n'))}), "is larger than 1 MiB");
+  EXPECT_HAS(refusal({"--config", "/dev/zero"}), "is larger than 1 MiB");
+  EXPECT_HAS(refusal({"--config", directory_.string()}), "is a directory");
+  EXPECT_EQ(parse_options({"--config", file("parts.ini", "[train]\nlength = 8\n[model]\nlayers = 3\n[train]\nbatch = 4\n")}).train.batch, 4);
+}
+
 TEST_F(OptionsTest, IniRoundTrips) {
   const Options o = parse_options({"--model.layers",
                                    "12",
@@ -173,6 +307,7 @@ TEST_F(OptionsTest, HelpListsEveryKeyWithUnitAndDefault) {
   for (const Key& key : table.keys()) EXPECT_HAS(help, "--" + key.name + " ");
   EXPECT_HAS(help, "sequence length [tokens] (default 256)");
   EXPECT_HAS(help, "(default train.length / 2)");
+  EXPECT_HAS(help, "zeta_i = (2i/E + gamma) / (1 + gamma); only with position.kind = xpos (default 0.4)");
 }
 
 /// Every row of the README's table is a line of --help, so that neither forgets a key.
@@ -182,11 +317,9 @@ TEST_F(OptionsTest, TheReadmeListsEveryKeyWithMeaningUnitAndDefault) {
   Options defaults;
   const KeyTable table = option_keys(defaults);
   for (const Key& key : table.keys()) {
-    std::string text = key.meaning;
-    for (std::size_t i = 0; i < key.choices.size(); ++i) text += (i == 0 ? ": " : " ") + key.choices[i];
     const std::string value = key.default_text.empty() ? text_of(key.target) : key.default_text;
     const std::string unit = key.unit == "true|false" ? "true, false" : key.unit;
-    EXPECT_HAS(readme, "| `" + key.name + "` | " + text + " | " + unit + " | " + value + " |\n");
+    EXPECT_HAS(readme, "| `" + key.name + "` | " + description_of(key) + " | " + unit + " | " + value + " |\n");
   }
 }
 

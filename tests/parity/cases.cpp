@@ -106,14 +106,15 @@ std::vector<std::string> common_keys(const Case& which, const std::string& direc
                                    "--optimizer.lr",         "3e-4",
                                    "--optimizer.warmup",     std::to_string(steps),
                                    "--attention.pattern",    which.pattern,
-                                   "--attention.block",      "16",
-                                   "--attention.window",     "21",
-                                   "--attention.sinks",      "3",
                                    "--data.documents",       which.documents ? "mask" : "ignore",
                                    "--checkpoint.every",     "0",
                                    "--checkpoint.keep",      "0",
                                    "--checkpoint.directory", directory};
   keys.insert(keys.end(), model.keys.begin(), model.keys.end());
+  const std::string& pattern = which.pattern;
+  if (pattern == "blockwise") keys.insert(keys.end(), {"--attention.block", "16"});
+  if (pattern == "window" || pattern == "sink_window") keys.insert(keys.end(), {"--attention.window", "21"});
+  if (pattern == "sink_window") keys.insert(keys.end(), {"--attention.sinks", "3"});
   return keys;
 }
 
