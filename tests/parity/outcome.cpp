@@ -108,7 +108,7 @@ Outcome train(const Options& given, const Context& context, const Dataset& data)
   options.train.steps = 1;
   {
     Trainer trainer(options, context, *backend, data, nullptr);
-    if (world.rank() == 0) RunDirectory::prepare(options.checkpoint.directory);
+    if (world.rank() == 0) std::filesystem::create_directories(options.checkpoint.directory);
     world.barrier();
     run_steps(trainer, 1, outcome);
   }
