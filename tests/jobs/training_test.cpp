@@ -182,9 +182,10 @@ TEST_F(Training, GeneratesFromACheckpoint) {
 }
 
 TEST_F(Training, BenchPrintsOneLineOfJson) {
-  const ProcessResult result = run_process(binary() + " bench --device cpu --model.layers 1 --train.length 64 --train.batch 2 --steps 2");
+  const ProcessResult result = run_process(binary() + " bench --device cpu --model.layers 1 --train.length 64 --train.batch 2 --steps 2 2>/dev/null");
   ASSERT_EQ(result.exit_code, 0) << result.output;
   const auto line = nlohmann::json::parse(result.output);
+  EXPECT_EQ(occurrences(line["kernels"].get<std::string>(), "cpu ("), 1);
   for (const char* key : {"tokens_per_second", "gflops", "peak_mib", "start_mib", "seconds_per_step"})
     EXPECT_GT(line[key].get<double>(), 0) << key;
   const ProcessResult profile = run_process(binary() + " bench --device cpu --model.layers 1 --train.length 64 --train.batch 2 --steps 2 --profile");
