@@ -77,10 +77,24 @@ TEST_F(CpuLevels, OlderProcessorsRunTheSameBinary) {
   if (run_process("command -v qemu-x86_64").exit_code != 0) GTEST_SKIP() << "needs qemu-x86_64 (Debian's qemu-user)";
   for (const auto& [processor, level] : {std::pair{"Nehalem", "baseline"}, std::pair{"Haswell", "avx2"}}) {
     const std::string emulated = std::string("qemu-x86_64 -cpu ") + processor + " " + binary();
-    const std::string output = done(emulated + " verify --strict --golden " LEXRING_SOURCE "/tests/models/golden/lex_everything.h5 --device cpu --precision bf16");
+    const std::string output =
+        done(emulated + " verify --strict --golden " LEXRING_SOURCE "/tests/models/golden/lex_everything.h5 --device cpu --precision bf16");
     EXPECT_EQ(occurrences(output, "1 passed, 0 failed, 0 not supported"), 1) << output;
     EXPECT_EQ(occurrences(output, std::string("cpu (") + level + ") bf16"), 1) << output;
   }
+}
+
+/// A cluster of unlike nodes: replicas must compute the same bits.
+TEST_F(CpuLevels, RanksTakeTheLowestLevelAmongThem) {
+  if (run_process("command -v qemu-x86_64").exit_code != 0) GTEST_SKIP() << "needs qemu-x86_64 (Debian's qemu-user)";
+  const std::string command = train("mixed", "--train.steps 3 --train.precision fp32 --mesh.cp 2");
+  const std::string output =
+      done("OMPI_MCA_btl_vader_single_copy_mechanism=none " + mpirun(1) + command + " : -n 1 qemu-x86_64 -cpu Nehalem " + command);
+  if (cpu_levels().back() != CpuLevel::baseline) {
+    EXPECT_EQ(occurrences(output, "cpu.isa = baseline on all ranks: rank 1 on "), 1) << output;
+  }
+  EXPECT_EQ(occurrences(output, "cpu (baseline) fp32"), 1) << output;
+  EXPECT_EQ(metrics("mixed").size(), 3U);
 }
 
 TEST_F(CpuLevels, ALevelThatIsNotHereIsRefused) {
