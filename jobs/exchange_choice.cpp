@@ -1,6 +1,7 @@
 #include "jobs/exchange_choice.h"
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -30,17 +31,25 @@ Cost cost(const ExchangeShape& s, const ExchangeSpeeds& speeds, int ulysses) {
   return c;
 }
 
-std::string milliseconds(double seconds) { return fmt::format("{:.3g} ms", 1e3 * seconds); }
+/// "8.4 ms", "2.8 s", "46 min".
+std::string duration(double seconds) {
+  const auto [size, unit] = seconds < 1e-3   ? std::pair(1e-6, "µs")
+                            : seconds < 1    ? std::pair(1e-3, "ms")
+                            : seconds < 100  ? std::pair(1.0, "s")
+                            : seconds < 6000 ? std::pair(60.0, "min")
+                                             : std::pair(3600.0, "h");
+  return fmt::format("{:.{}f} {}", seconds / size, seconds / size < 10 ? 1 : 0, unit);
+}
 
 std::string name_of(int cp, int ulysses) { return ulysses == 1 ? "ring" : ulysses == cp ? "all-to-all" : "ring x all-to-all"; }
 
 std::string explain(const ExchangeShape& s, const Cost& c, const Cost& ring, int ulysses) {
   const auto hidden = [&](const Cost& of) {
-    return fmt::format("a hop takes about {} {} {} of attention", milliseconds(of.hop), of.hop <= of.block ? "behind" : "beside only",
-                       milliseconds(of.block));
+    return fmt::format("a hop takes about {}, {} {} of attention", duration(of.hop),
+                       of.hop <= of.block ? "hidden behind" : "longer than the", duration(of.block));
   };
   if (ulysses == 1) return hidden(c);
-  const std::string inner = fmt::format("heads are exchanged between {} ranks in about {}", ulysses, milliseconds(c.all_to_all));
+  const std::string inner = fmt::format("heads are exchanged between {} ranks in about {}", ulysses, duration(c.all_to_all));
   if (ulysses == s.cp) return fmt::format("{}; in a ring {}", inner, hidden(ring));
   return fmt::format("{}, and {}", inner, hidden(c));
 }

@@ -17,7 +17,7 @@ namespace lexring {
 namespace {
 
 constexpr std::size_t most_bytes = 1 << 20;
-constexpr int patience_seconds = 10;  // for a pipe
+constexpr int patience_seconds = 5;  // for a pipe
 
 class OpenFile {
  public:

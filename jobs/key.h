@@ -31,6 +31,7 @@ struct Key {
   double most = std::numeric_limits<double>::infinity();    ///< the largest that makes sense: products of such sizes do not overflow
   std::vector<Need> needs = {};                             ///< the key has an effect only where all of them hold
 
+  Key& at_least(double lowest) { return least = lowest, *this; }
   Key& between(double lowest, double highest) { return least = lowest, most = highest, *this; }
   Key& only_with(std::string key, std::vector<std::string> values) {
     needs.push_back({std::move(key), std::move(values)});

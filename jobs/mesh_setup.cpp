@@ -9,6 +9,7 @@
 #include <sys/utsname.h>
 
 #include "framework/backend/cpu_backend.h"
+#include "framework/base/counted.h"
 #include "framework/base/error.h"
 #include "jobs/exchange_choice.h"
 #include "jobs/options.h"
@@ -41,8 +42,8 @@ bool inside_nodes(const std::vector<std::string>& nodes, int size) {
 
 void check_tensor_parallel(const MeshKeys& keys, const ModelConfig& model, const std::vector<std::string>& nodes) {
   const auto fits = [&](std::int64_t tp) { return heads_fit(model.heads, model.kv_heads, tp); };
-  require_usage(fits(keys.tp), "mesh.tp = {}: {} heads with {} key and value heads can be neither split nor replicated for it; choose {}",
-                keys.tp, model.heads, model.kv_heads, choices(model.heads, fits));
+  require_usage(fits(keys.tp), "mesh.tp = {}: {} with {} can be neither split nor replicated for it; choose {}", keys.tp,
+                counted(model.heads, "head"), counted(model.kv_heads, "key and value head"), choices(model.heads, fits));
   const auto stays = [&](std::int64_t tp) { return inside_nodes(nodes, static_cast<int>(tp)); };
   require_usage(
       keys.tp_across_nodes || stays(keys.tp),
@@ -140,13 +141,12 @@ std::string describe_nodes(const std::vector<std::string>& nodes) {
 }  // namespace
 
 std::vector<Key> mesh_keys(MeshKeys& mesh) {
-  constexpr double most = 1 << 20;
-  return {Key{"mesh.dp", &mesh.dp, "data-parallel replicas", "ranks", "what is left"}.between(0, most),
-          Key{"mesh.cp", &mesh.cp, "ranks that share a sequence", "ranks"}.between(1, most),
-          Key{"mesh.tp", &mesh.tp, "ranks that share a layer's matrices", "ranks"}.between(1, most),
+  return {Key{"mesh.dp", &mesh.dp, "data-parallel replicas", "ranks", "what is left"}.at_least(0),
+          Key{"mesh.cp", &mesh.cp, "ranks that share a sequence", "ranks"}.at_least(1),
+          Key{"mesh.tp", &mesh.tp, "ranks that share a layer's matrices", "ranks"}.at_least(1),
           Key{"mesh.ulysses", &mesh.ulysses, "cp = ring x ulysses: of the ranks that share a sequence, those that exchange heads for it",
               "ranks", "0: chosen from the shape"}
-              .between(0, most),
+              .at_least(0),
           {"mesh.tp_across_nodes", &mesh.tp_across_nodes, "allow mesh.tp to leave a node", "true|false"}};
 }
 
@@ -203,10 +203,11 @@ MeshChoice choose_mesh(const MeshKeys& keys, const SequenceKeys& sequence, const
   // Where only the ends of a rank's rows travel, nothing is gained from exchanging heads.
   const bool little = 2 * schedule.busiest().rows <= shape.sequences * shape.length / cp && keys.ulysses <= 1;
   ExchangeChoice choice = choose_exchange(exchange, cpu_speeds, static_cast<int>(little ? 1 : keys.ulysses));
-  if (little) choice = {1, name_of(schedule.exchange), schedule.reason};
+  if (little) choice = {1, "", ""};
   if (choice.ulysses > 1 && choice.ulysses < cp) schedule = schedule_of(sequence, model, shape, partition, cp / choice.ulysses);
   const Mesh mesh = make_mesh(ranks, dp, cp, tp, choice.ulysses);
-  std::string text = fmt::format("{}, {} partition, {}: {}", mesh.describe(), name_of(partition), choice.name, choice.reason);
+  std::string text = fmt::format("{}, {} partition, {}", mesh.describe(), name_of(partition),
+                                 little ? schedule.reason : choice.name + ": " + choice.reason);
   if (choice.ulysses > exchange.cp_inside_node) text += "\nmesh.ulysses leaves a node: heads are exchanged over the network in every layer";
   if (!inside_nodes(nodes, ranks)) text += fmt::format("\n{}", describe_nodes(nodes));
   return {mesh, partition, schedule.exchange, text};
@@ -250,9 +251,9 @@ RunDevice open_device(const DeviceKeys& keys, std::string& precision, const std:
 void check_launch(int processes, int slurm_tasks) {
   require_usage(
       slurm_tasks == 0 || processes == slurm_tasks,
-      "{} processes run together, but SLURM_NTASKS says that there are {}; start all of them with `srun --mpi=pmix` or `mpirun -n {}`, "
-      "or, where {} are meant, with `srun -n {}` or with SLURM_NTASKS={} in front",
-      processes, slurm_tasks, slurm_tasks, processes, processes, processes);
+      "MPI joins {}, but SLURM_NTASKS says that there are {}; start all of them with `srun --mpi=pmix` or `mpirun -n {}`, or, where {} is "
+      "meant, with `srun -n {}` or with SLURM_NTASKS={} in front",
+      counted(processes, "process", "processes"), slurm_tasks, slurm_tasks, processes, processes, processes);
 }
 
 }  // namespace lexring

@@ -11,7 +11,7 @@ namespace lexring {
 
 struct StepMetrics {
   std::int64_t step = 0;     ///< counts from 1
-  double loss = 0;           ///< nats per counted target, of the whole batch
+  double loss = 0;           ///< nats per counted target, of the whole batch; NaN where there is none
   double gradient_norm = 0;  ///< before clipping
   double lr = 0;
   double tokens_per_second = 0;      ///< of all ranks

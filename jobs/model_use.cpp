@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "framework/base/counted.h"
 #include "framework/base/error.h"
 
 namespace lexring {
@@ -69,7 +70,7 @@ void use_model(Options& stored, Options& wanted, const std::set<std::string>& gi
 std::string describe(const AttentionConfig& a) {
   if (a.pattern == "blockwise") return fmt::format("blockwise, block {}", a.block);
   if (a.pattern == "window") return fmt::format("window of {}", a.window);
-  if (a.pattern == "sink_window") return fmt::format("window of {} and {} sinks", a.window, a.sinks);
+  if (a.pattern == "sink_window") return fmt::format("window of {} and {}", a.window, counted(a.sinks, "sink"));
   return a.pattern;
 }
 

@@ -4,6 +4,7 @@
 #include <array>
 #include <chrono>
 #include <cmath>
+#include <limits>
 
 #include <fmt/format.h>
 
@@ -17,6 +18,7 @@ namespace {
 
 constexpr int most_skipped_in_a_row = 10;
 constexpr std::int64_t measured_steps = 20;  // train.minutes: the choice falls after this step
+constexpr double no_targets = std::numeric_limits<double>::quiet_NaN();  // the loss of none: null in metrics.jsonl
 constexpr std::size_t unmeasured_steps = 2;  // the first steps allocate and compile kernels
 
 double median(std::vector<double> values) {
@@ -111,10 +113,10 @@ StepMetrics Trainer::train_step() {
   const Agreed agreed = agree_on(loss_sum, flops);
   StepMetrics metrics;
   metrics.step = state_.step + 1;
-  metrics.loss = agreed.loss_sum * scale;
+  metrics.loss = step.targets > 0 ? agreed.loss_sum * scale : no_targets;
   metrics.gradient_norm = data_.finish_gradients();
   metrics.lr = learning_rate(lr_schedule(options_), state_.step);
-  metrics.skipped = !std::isfinite(metrics.loss) || !std::isfinite(metrics.gradient_norm);
+  metrics.skipped = (step.targets > 0 && !std::isfinite(metrics.loss)) || !std::isfinite(metrics.gradient_norm);
   if (!metrics.skipped) data_.step(metrics.lr, clip_scale(metrics.gradient_norm, options_.optimizer.clip));
 
   state_.step += 1;
@@ -157,7 +159,7 @@ double Trainer::validate() {
     if (first_of_batch) sums[1] += static_cast<double>(targets);
   }
   context_->world().all_reduce(std::span<double>(sums), Reduce::sum);
-  return sums[0] / std::max(sums[1], 1.0);
+  return sums[1] > 0 ? sums[0] / sums[1] : no_targets;
 }
 
 void Trainer::choose_steps(const StepMetrics& metrics) {
@@ -200,8 +202,9 @@ void Trainer::save() {
 }
 
 std::string Trainer::describe(const StepMetrics& metrics) const {
-  std::string text = fmt::format("loss {:.4f}  {} tokens/s", metrics.loss, format_count(metrics.tokens_per_second));
-  if (metrics.valid_loss) text += fmt::format("  validation {:.4f}", *metrics.valid_loss);
+  const auto loss = [&](double value) { return std::isnan(value) && !metrics.skipped ? "of no targets" : fmt::format("{:.4f}", value); };
+  std::string text = fmt::format("loss {}  {} tokens/s", loss(metrics.loss), format_count(metrics.tokens_per_second));
+  if (metrics.valid_loss) text += fmt::format("  validation {}", loss(*metrics.valid_loss));
   return text;
 }
 

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "framework/base/counted.h"
 #include "framework/base/error.h"
 
 namespace lexring {
@@ -34,12 +35,13 @@ Mesh make_mesh(int ranks, std::int64_t dp, std::int64_t cp, std::int64_t tp, std
   require_usage(cp >= 1, "mesh.cp = {} is not a size; use 1 or more", cp);
   require_usage(tp >= 1, "mesh.tp = {} is not a size; use 1 or more", tp);
   require_usage(cp <= ranks && tp <= ranks && ranks % (cp * tp) == 0,
-                "mesh.cp = {} times mesh.tp = {} does not divide the {} processes; their product may be {}", cp, tp, ranks, divisors(ranks));
+                "mesh.cp = {} times mesh.tp = {} does not divide the {}; their product may be {}", cp, tp,
+                counted(ranks, "process", "processes"), divisors(ranks));
   require_usage(ulysses >= 1 && cp % ulysses == 0, "mesh.ulysses = {} does not divide mesh.cp = {}; choose {}", ulysses, cp,
                 divisors(static_cast<int>(cp)));
   const std::int64_t left = ranks / (cp * tp);
-  require_usage(dp == 0 || dp == left, "mesh.dp = {} x mesh.cp = {} x mesh.tp = {} is not the {} processes that were started; use mesh.dp = {}{}",
-                dp, cp, tp, ranks, left, dp <= 1000000 ? fmt::format(", or start {}", dp * cp * tp) : "");
+  require_usage(dp == 0 || dp == left, "mesh.dp = {} x mesh.cp = {} x mesh.tp = {} is not the {} started; use mesh.dp = {}{}", dp, cp, tp,
+                counted(ranks, "process", "processes"), left, dp <= 1000000 ? fmt::format(", or start {}", dp * cp * tp) : "");
   return {{static_cast<int>(left), static_cast<int>(cp), static_cast<int>(tp)}, static_cast<int>(ulysses)};
 }
 

@@ -35,7 +35,7 @@ std::string describe(const GoldenResult& result) {
 Mesh verification_mesh(const MeshKeys& keys, int ranks) {
   const Mesh mesh = make_mesh(ranks, 0, keys.cp, keys.tp, std::max<std::int64_t>(keys.ulysses, 1));
   require_usage(keys.dp <= 1 && mesh.size(Axis::dp) == 1,
-                "verify computes one batch at a time (mesh.dp = 1): mesh.cp = {} times mesh.tp = {} must be the {} processes; use e.g. "
+                "verify computes one batch at a time (mesh.dp = 1): mesh.cp = {} times mesh.tp = {} must be the number of processes, {}; use e.g. "
                 "--mesh.cp {}, or start {}",
                 keys.cp, keys.tp, ranks, ranks / keys.tp, keys.cp * keys.tp);
   return mesh;

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "framework/base/counted.h"
 #include "framework/base/error.h"
 
 namespace lexring {
@@ -146,7 +147,7 @@ double arrivals(const Schedule& schedule, const Partition& partition) {
 }
 
 std::string describe(const Schedule& s) {
-  return fmt::format("{} ({} rows from the busiest place in {} rounds)", name_of(s.exchange), s.busiest().rows, s.rounds());
+  return fmt::format("{} ({} from the busiest place in {})", name_of(s.exchange), counted(s.busiest().rows, "row"), counted(s.rounds(), "round"));
 }
 
 }  // namespace

@@ -37,11 +37,21 @@ TEST_F(BadInput, KeysAndTypes) {
   if (cuda_device_count() == 0) expect_refusal(train("x", "--device cuda"), 2, cuda_is_built_in() ? "no CUDA device" : "without CUDA");
 }
 
+TEST_F(BadInput, ConfigurationFiles) {
+  const std::string pipe = run("pipe");
+  ASSERT_EQ(run_process("mkfifo " + pipe).exit_code, 0);
+  expect_refusal(train("x", "--config " + pipe), 2, "nothing came from " + pipe);
+  expect_refusal(train("x", "--config " + shared().string()), 2, "is a directory");
+  expect_refusal("bash -c '" + train("x", "--config <(echo [train]; echo steps = soon)") + "'", 2, "train.steps = 'soon'");
+  expect_refusal(train("x", "--config /dev/zero"), 2, "is larger than 1 MiB");
+}
+
 TEST_F(BadInput, ImpossibleModels) {
   expect_refusal(train("x", "--model.heads 3"), 2, "model.heads");
   expect_refusal(train("x", "--attention.pattern blockwise --attention.block 0"), 2, "attention.block");
   expect_refusal(train("x", "--model.vocab 100"), 2, "model.vocab = 100");
-  expect_refusal(train("x", "--position.kind t5"), 2, "position.kind");
+  expect_refusal(train("x", "--position.kind t5"), 2, "position.kind = 't5' is not known; choose none, sinusoidal");
+  expect_refusal(train("x", "--train.batch 9223372036854775807"), 2, "train.batch = 9223372036854775807 is too large");
   expect_refusal(train("x", "--model.layers 1000000000000"), 2, "model.layers = 1000000000000 is too large");
   expect_refusal(train("x", "--model.width 9223372036854775807"), 2, "model.width");
   expect_refusal(train("x", "--model.ffn_width 4611686018427387904"), 2, "model.ffn_width");
@@ -54,14 +64,14 @@ TEST_F(BadInput, Meshes) {
   expect_refusal(train("x", "--mesh.tp 2"), 2, "mesh.tp = 2");
   expect_refusal(train("x", "--mesh.dp 3"), 2, "mesh.dp");
   for (const char* size : {"4294967296", "4294967297"}) {  // 0 and 1 where only 32 bits count
-    expect_refusal(train("x", fmt::format("--mesh.cp {}", size)), 2, "does not divide the 1 processes");
-    expect_refusal(train("x", fmt::format("--mesh.cp {} --mesh.tp {}", size, size)), 2, "does not divide the 1 processes");
+    expect_refusal(train("x", fmt::format("--mesh.cp {}", size)), 2, "does not divide the 1 process;");
+    expect_refusal(train("x", fmt::format("--mesh.cp {} --mesh.tp {}", size, size)), 2, "does not divide the 1 process;");
     expect_refusal(train("x", fmt::format("--mesh.dp {}", size)), 2, "use mesh.dp = 1");
   }
   const std::string model = "--model.heads 4 --model.kv_heads 2 ";
   expect_refusal(mpirun(3) + train("x", model + "--mesh.tp 3"), 2, "choose 1, 2 or 4");
   expect_refusal(mpirun(3) + train("x", model + "--mesh.cp 3 --mesh.ulysses 3"), 2, "mesh.ulysses = 3 must divide");
-  expect_refusal(mpirun(3) + train("x", model + "--mesh.dp 2"), 2, "is not the 3 processes that were started; use mesh.dp = 3, or start 2");
+  expect_refusal(mpirun(3) + train("x", model + "--mesh.dp 2"), 2, "is not the 3 processes started; use mesh.dp = 3, or start 2");
   expect_refusal(mpirun(3) + train("x", "--train.batch 4"), 2, "multiple of 3, e.g. 6");
   expect_refusal(mpirun(2) + train("x", "--mesh.cp 2 --sequence.exchange halo"), 2, "choose ring");
 }

@@ -71,9 +71,10 @@ TEST(MeshSetup, AHaloServesNoCausalPattern) {
 TEST(MeshSetup, SaysWhatItChose) {
   const std::string causal = choose_mesh({.cp = 8}, {}, model_with(8, 8), {1, 1 << 20, 2}, two_nodes).description;
   EXPECT_EQ(causal.rfind("dp 1 x cp 8 x tp 1, zigzag partition, ring: a hop takes about ", 0), 0U) << causal;
+  EXPECT_HAS(causal, "a hop takes about 54 ms, hidden behind 44 s of attention");
   EXPECT_HAS(causal, "ranks 0-3 on a, 4-7 on b");
   const std::string blockwise = choose_mesh({.cp = 8}, {}, model_with(8, 8, "blockwise"), {1, 4096, 2}, two_nodes).description;
-  EXPECT_EQ(blockwise.rfind("dp 1 x cp 8 x tp 1, contiguous partition, ring: ring (64 rows from the busiest place in 1 rounds)", 0), 0U)
+  EXPECT_EQ(blockwise.rfind("dp 1 x cp 8 x tp 1, contiguous partition, ring (64 rows from the busiest place in 1 round)", 0), 0U)
       << blockwise;
   EXPECT_EQ(choose_mesh({}, {}, model_with(8, 8), {1, 4096, 2}, one_node).description, "dp 8 x cp 1 x tp 1");
 }

@@ -165,6 +165,35 @@ TEST_F(Training, MinutesChooseTheStepsAndStandInTheConfiguration) {
   EXPECT_EQ(occurrences(again.output, "already trained for"), 1) << again.output;
 }
 
+/// Documents of one letter in windows of one token: behind the end of a document nothing is to be predicted.
+TEST_F(Training, AStepWithoutTargetsHasNoLoss) {
+  const std::string text = (shared() / "letters.jsonl").string(), letters = (shared() / "letters.h5").string();
+  std::ofstream stream(text);
+  for (int i = 0; i < 40; ++i) stream << "{\"text\": \"" << static_cast<char>('a' + i % 20) << "\"}\n";
+  stream.close();
+  ASSERT_EQ(run_process(binary() + " prepare --input " + text + " --output " + letters).exit_code, 0);
+  const ProcessResult result = run_process(train("run", "--train.length 1 --train.batch 1 --train.steps 16 --data.train " + letters));
+  ASSERT_EQ(result.exit_code, 0) << result.output;
+  int without = 0;
+  for (const auto& line : metrics("run")) {
+    EXPECT_EQ(line["skipped"], false);
+    without += line["loss"].is_null() ? 1 : 0;
+    EXPECT_TRUE(line["loss"].is_null() || line["loss"].get<double>() > 0) << line;
+  }
+  EXPECT_GE(without, 1);
+  EXPECT_LT(without, 16);
+}
+
+TEST_F(Training, StepsOnTheCommandLineReplaceTheMinutesOfAFile) {
+  const std::string file = (shared() / "minutes.ini").string();
+  std::ofstream(file) << "[train]\nminutes = 5\n";
+  expect_done(train("run", "--config " + file + " --train.steps 4"));
+  EXPECT_EQ(metrics("run").size(), 4U);
+  // What a run wrote down is a configuration, also where it says less than all keys.
+  expect_done(binary() + " train --config " + run("run") + "/config.ini --position.kind rope --checkpoint.directory " + run("again"));
+  EXPECT_EQ(metrics("again").size(), 4U);
+}
+
 TEST_F(Training, GeneratesFromACheckpoint) {
   expect_done(train("run", "--train.steps 60"));
   const std::string command = binary() + " generate --device cpu --checkpoint " + run("run") + " --prompt 'the ring ' --tokens 40 --seed 3";

@@ -44,7 +44,7 @@ TEST(Mesh, ErrorsNameKeysValuesAndWhatWouldWork) {
   EXPECT_EQ(message_of(4, 0, 3, 1),
             "mesh.cp = 3 times mesh.tp = 1 does not divide the 4 processes; their product may be 1, 2, 4");
   EXPECT_EQ(message_of(8, 3, 2, 1),
-            "mesh.dp = 3 x mesh.cp = 2 x mesh.tp = 1 is not the 8 processes that were started; use mesh.dp = 4, or start 6");
+            "mesh.dp = 3 x mesh.cp = 2 x mesh.tp = 1 is not the 8 processes started; use mesh.dp = 4, or start 6");
   EXPECT_NE(message_of(8, -1, 1, 1).find("mesh.dp = -1"), std::string::npos);
   EXPECT_NE(message_of(8, 0, 0, 1).find("mesh.cp = 0"), std::string::npos);
   EXPECT_NE(message_of(8, 0, 1, -4).find("mesh.tp = -4"), std::string::npos);
