@@ -1,12 +1,16 @@
 #include "datasets/corpus.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <new>
 #include <optional>
-#include <set>
 #include <span>
 #include <utility>
+
+#include <fmt/format.h>
 
 #include "datasets/byte_stream.h"
 #include "datasets/utf8.h"
@@ -37,37 +41,24 @@ void add_file(CorpusFiles& corpus, CorpusFile file) {
   std::error_code error;
   file.bytes = std::filesystem::file_size(file.path, error);
   require(!error, "cannot read {}: {}", file.path.string(), error.message());
+  // Known before hours of work on other files.
+  require(::access(file.path.c_str(), R_OK) == 0, "cannot read {}: {}; make it readable, or leave it out", file.path.string(),
+          std::strerror(errno));
   corpus.bytes += file.bytes;
   corpus.files.push_back(std::move(file));
 }
 
 void add_directory(CorpusFiles& corpus, const std::filesystem::path& directory) {
-  std::vector<std::filesystem::path> paths;
-  std::error_code error;
-  std::set<std::filesystem::path> visited = {std::filesystem::weakly_canonical(directory)};  // links may lead back
-  std::filesystem::recursive_directory_iterator entry(directory, std::filesystem::directory_options::follow_directory_symlink, error), end;
-  for (; !error && entry != end; entry.increment(error)) {
-    std::error_code unreadable;
-    if (entry->is_directory(unreadable)) {
-      if (!visited.insert(std::filesystem::weakly_canonical(entry->path())).second) entry.disable_recursion_pending();
-    } else if (entry->is_regular_file(unreadable)) {
-      paths.push_back(entry->path());
-    } else {
-      require_usage(!entry->is_symlink(unreadable) || !recognise(entry->path()), "{} is a link to nothing; mend or remove it",
-                    entry->path().string());
-    }
+  const auto known = [](const std::filesystem::path& path) { return recognise(path).has_value(); };
+  LeftOut left_out;
+  const auto paths = walk_directory(directory, known, left_out);
+  require_usage(!paths.empty(), "no corpus file in directory {}; what is read: {}{}", directory.string(), known_kinds,
+                left_out.count > 0 ? fmt::format("; left out: {}", fmt::join(left_out.examples, ", ")) : "");
+  for (const auto& path : paths) add_file(corpus, *recognise(path));
+  for (const auto& example : left_out.examples) {
+    if (corpus.left_out.examples.size() < 10) corpus.left_out.examples.push_back(example);
   }
-  require(!error, "cannot list {}: {}", directory.string(), error.message());
-  std::sort(paths.begin(), paths.end());
-  const auto before = corpus.files.size();
-  for (const auto& path : paths) {
-    if (auto file = recognise(path)) {
-      add_file(corpus, std::move(*file));
-    } else {
-      ++corpus.ignored;
-    }
-  }
-  require_usage(corpus.files.size() > before, "no corpus file in directory {}; what is read: {}", directory.string(), known_kinds);
+  corpus.left_out.count += left_out.count;
 }
 
 }  // namespace
@@ -85,6 +76,8 @@ CorpusFiles find_corpus(const std::vector<std::string>& inputs) {
       add_directory(corpus, path);
       continue;
     }
+    require_usage(std::filesystem::is_regular_file(status),
+                  "{} is neither a file nor a directory; write what comes out of it to a file first", input);
     auto file = recognise(path);
     require_usage(file.has_value(), "{} is of no known kind; what is read: {}; rename it if it is one of these", input, known_kinds);
     add_file(corpus, std::move(*file));

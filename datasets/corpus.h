@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "datasets/byte_buffer.h"
+#include "datasets/directory_walk.h"
 
 namespace lexring {
 
@@ -29,11 +30,11 @@ struct CorpusFile {
 struct CorpusFiles {
   std::vector<CorpusFile> files;
   std::uint64_t bytes = 0;    ///< on disk, of all
-  std::int64_t ignored = 0;   ///< files in directories whose names end in nothing known
+  LeftOut left_out;           ///< of directories
 };
 
-/// The files that `inputs` name, in that order; a directory stands for what is in and below it, sorted by path. Throws UsageError for an input that does
-/// not exist, a file of an unknown kind, a directory without a corpus file, and no input at all.
+/// The files that `inputs` name, in that order; a directory stands for what is in and below it (directory_walk.h). Throws UsageError for an input that does
+/// not exist or is no file, a file of an unknown kind, a directory without a corpus file, and no input at all.
 CorpusFiles find_corpus(const std::vector<std::string>& inputs);
 
 /// A stretch of one file: whole lines of JSON, or a piece of one text document.

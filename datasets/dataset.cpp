@@ -143,6 +143,8 @@ Dataset Dataset::open(const std::filesystem::path& path) {
     impl->load(Hdf5File(path, Hdf5File::Mode::read));
   } catch (const Refusal&) {
     throw;
+  } catch (const Hdf5Unavailable&) {
+    throw;
   } catch (const Error& error) {  // the library's own words: a file cut in its metadata, an attribute of another type
     refuse(path, fmt::format("it is truncated, damaged or made by some other program ({})", error.what()));
   }

@@ -16,8 +16,8 @@ namespace lexring {
 
 class Dataset {
  public:
-  /// Opens and checks the file: what is missing, empty, truncated or foreign is an Error that names file and cause. Tokens are read with pread at the
-  /// dataset's offset, so any thread may read and HDF5 is not needed after opening.
+  /// Opens and checks the file: what is missing, empty, truncated or foreign is an Error that names file and cause, and so is
+  /// one that another program has locked. Tokens are read with pread at the dataset's offset, so any thread may read and HDF5 is not needed after opening.
   static Dataset open(const std::filesystem::path& path);
 
   Dataset(Dataset&&) noexcept;

@@ -256,7 +256,7 @@ PrepareReport prepare_on(const PrepareOptions& options, const std::function<void
 
   auto report = std::move(collector.report);
   report.files = static_cast<std::int64_t>(corpus.files.size());
-  report.ignored_files = corpus.ignored;
+  report.left_out = corpus.left_out;
   report.documents = static_cast<std::int64_t>(collector.documents.size() - 1);
   report.tokens = static_cast<std::int64_t>(spool.size() / width);
   require(report.documents > 0, "there is no text in {}: {} empty documents, {} skipped; give a corpus with text",

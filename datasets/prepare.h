@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "datasets/directory_walk.h"
 #include "datasets/output_target.h"
 
 namespace lexring {
@@ -40,7 +41,7 @@ struct PrepareReport {
   std::int64_t replaced_surrogates = 0;  ///< lone halves of a character in JSON ("\ud800"), now U+FFFD
   std::int64_t skipped = 0;              ///< bad lines and files left out (BadInput::skip)
   std::vector<std::string> skipped_examples;  ///< the first few, as messages
-  std::int64_t ignored_files = 0;        ///< in directories, of no known kind
+  LeftOut left_out;                      ///< entries of directories
   std::string content_hash;
 };
 

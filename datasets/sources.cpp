@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 #include <cstdlib>
+#include <utility>
 
 #include <fmt/core.h>
 
@@ -60,13 +61,18 @@ std::string join_sources(const std::vector<std::string>& inputs) {
   return all;
 }
 
+std::string printable(std::string name) {
+  std::replace_if(
+      name.begin(), name.end(), [](unsigned char c) { return std::iscntrl(c) != 0; }, '?');
+  return name;
+}
+
 std::string describe_sources(const std::string& source, std::size_t first) {
   const auto sources = split(source);
   const auto shown = std::min(first, sources.names.size());
   std::string text;
   for (std::size_t i = 0; i < shown; ++i) text += (i == 0 ? "" : ", ") + sources.names[i];
-  std::replace_if(
-      text.begin(), text.end(), [](unsigned char c) { return std::iscntrl(c) != 0; }, '?');
+  text = printable(std::move(text));
   const auto rest = sources.names.size() - shown + sources.more;
   if (sources.cut && sources.more == 0) return text + " and more";
   return rest == 0 ? text : text + fmt::format(" and {} more", rest);

@@ -15,4 +15,7 @@ std::string join_sources(const std::vector<std::string>& inputs);
 /// "a.txt, b.txt, c.txt and 97 more". One line, whatever the names hold.
 std::string describe_sources(const std::string& source, std::size_t first = 3);
 
+/// A name on one line: what would control a terminal is "?".
+std::string printable(std::string name);
+
 }  // namespace lexring

@@ -1,5 +1,5 @@
 /// HDF5 files behind move-only handles; no hid_t in sight. Serial HDF5; one thread at a time per process (a mutex inside sees to it).
-/// Errors throw Error with file, object, and the library's own message. File locking is off.
+/// Errors throw Error with file, object, and the library's own message. File locking is off, unless HDF5_USE_FILE_LOCKING wants it.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "framework/base/error.h"
 #include "framework/tensor/dtype.h"
 
 namespace lexring {
@@ -18,6 +19,12 @@ namespace lexring {
 /// Element types on disk. bf16 is a 16-bit HDF5 float that h5py reads as float32.
 enum class H5Type { f32, f64, bf16, i32, i64, u16, u32, u64, u8 };
 std::size_t size_of(H5Type type);
+
+/// The file may be sound: the system or another program kept it from us (a lock, too many open files, a failing disk). The message says which.
+class Hdf5Unavailable : public Error {
+ public:
+  using Error::Error;
+};
 
 class Hdf5File {
  public:

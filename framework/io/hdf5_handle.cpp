@@ -12,12 +12,17 @@ herr_t take_innermost(unsigned n, const H5E_error2_t* entry, void* out) {
 }
 
 /// Of a failed read or write HDF5 tells times, descriptors and addresses; the system's own message is the part for people.
+constexpr std::string_view mark = "error message = '";
 std::string shorten(const std::string& description) {
-  constexpr std::string_view mark = "error message = '";
   const auto begin = description.find(mark);
   if (begin == std::string::npos) return description;
   const auto end = description.find('\'', begin + mark.size());
   return description.substr(begin + mark.size(), end - begin - mark.size());
+}
+
+/// A lock, or the mark that a program with the file open for writing leaves in it, also when it is killed.
+bool held_by_another(const std::string& description) {
+  return description.find("unable to lock file") != std::string::npos || description.find("file is already open") != std::string::npos;
 }
 
 std::string advice(const std::string& reason) {
@@ -48,7 +53,14 @@ void throw_hdf5_error(const std::string& subject, const char* call, const char* 
   H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, take_innermost, &description);
   H5Eclear2(H5E_DEFAULT);
   const std::string reason = description.empty() ? "HDF5 gave no reason" : shorten(description);
-  fail("{}: {}{} [{} at {}:{}]", subject, reason, advice(reason), call, std::filesystem::path(source).filename().string(), line);
+  const std::string place = fmt::format("[{} at {}:{}]", call, std::filesystem::path(source).filename().string(), line);
+  if (held_by_another(description)) {
+    throw Hdf5Unavailable(fmt::format("{}: another program holds it locked or open for writing ({}); wait until that has closed it {}", subject,
+                                      reason, place));
+  }
+  const std::string message = fmt::format("{}: {}{} {}", subject, reason, advice(reason), place);
+  if (description.find(mark) != std::string::npos) throw Hdf5Unavailable(message);
+  throw Error(message);
 }
 
 Hdf5Handle hdf5_type(H5Type type) {

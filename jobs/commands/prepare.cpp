@@ -41,17 +41,34 @@ KeyTable prepare_keys(Arguments& arguments) {
   return keys;
 }
 
+std::string count(std::int64_t number, const char* singular, const char* plural) {
+  return fmt::format("{} {}", number, number == 1 ? singular : plural);
+}
+std::string documents(std::int64_t number) { return count(number, "document", "documents"); }
+std::string tokens(std::int64_t number) { return count(number, "token", "tokens"); }
+
+void print_list(const std::vector<std::string>& examples, std::int64_t all) {
+  for (const auto& example : examples) fmt::print("  {}\n", example);
+  const auto more = all - static_cast<std::int64_t>(examples.size());
+  if (more > 0) fmt::print("  and {} more\n", more);
+}
+
 void print_report(const PrepareReport& report, const std::string& output, double seconds) {
-  fmt::print("{}: {} documents, {} tokens, from {} bytes of text in {} files, {:.1f} MB/s\n", output, report.documents, report.tokens,
-             report.text_bytes, report.files, static_cast<double>(report.text_bytes) / 1e6 / seconds);
-  if (report.empty > 0) fmt::print("left out: {} documents without text\n", report.empty);
-  if (report.ignored_files > 0) fmt::print("left out: {} files of no known kind in the directories given\n", report.ignored_files);
+  fmt::print("{}: {}, {}, from {} bytes of text in {}, {:.1f} MB/s\n", output, documents(report.documents), tokens(report.tokens),
+             report.text_bytes, count(report.files, "file", "files"), static_cast<double>(report.text_bytes) / 1e6 / seconds);
   if (report.replaced_surrogates > 0) {
-    fmt::print("replaced: {} lone surrogates (halves of a character in JSON, like \\ud800) by U+FFFD\n", report.replaced_surrogates);
+    fmt::print("replaced by U+FFFD: {} (half a character in JSON, like \\ud800)\n",
+               count(report.replaced_surrogates, "lone surrogate", "lone surrogates"));
   }
-  if (report.skipped == 0) return;
-  fmt::print("left out: {} bad lines or files (--skip-bad), among them\n", report.skipped);
-  for (const auto& message : report.skipped_examples) fmt::print("  {}\n", message);
+  if (report.empty > 0) fmt::print("left out: {} without text\n", documents(report.empty));
+  if (report.left_out.count > 0) {
+    fmt::print("left out: {} of the directories given\n", count(report.left_out.count, "entry", "entries"));
+    print_list(report.left_out.examples, report.left_out.count);
+  }
+  if (report.skipped > 0) {
+    fmt::print("left out: {} (--skip-bad)\n", count(report.skipped, "bad line or file", "bad lines or files"));
+    print_list(report.skipped_examples, report.skipped);
+  }
 }
 
 }  // namespace
@@ -82,10 +99,10 @@ int prepare_command(const std::vector<std::string>& args) {
   const auto report = prepare(options, [&](const PrepareProgress& progress) {
     if (!bar) bar.emplace("prepare", progress.total_bytes);
     bar->update(progress.bytes,
-                fmt::format("{} documents, {} tokens", progress.documents, format_count(static_cast<double>(progress.tokens))));
+                fmt::format("{}, {} tokens", documents(progress.documents), format_count(static_cast<double>(progress.tokens))));
   });
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
-  if (bar) bar->finish(fmt::format("{} documents, {} tokens", report.documents, report.tokens));
+  if (bar) bar->finish(documents(report.documents) + ", " + tokens(report.tokens));
   print_report(report, arguments.output, elapsed.count());
   return 0;
 }

@@ -38,7 +38,8 @@ TEST(Prepare, EveryKindOfInputInItsOrder) {
   EXPECT_EQ(report.documents, 6);
   EXPECT_EQ(report.files, 6);
   EXPECT_EQ(report.empty, 2);
-  EXPECT_EQ(report.ignored_files, 1);
+  EXPECT_EQ(report.left_out.count, 1);
+  expect_says(report.left_out.examples.at(0), "other.png (of no known kind)");
   EXPECT_EQ(report.text_bytes, 5u + 5 + 10 + 5 + 7 + 6);
   EXPECT_EQ(report.tokens, dataset.tokens());
   EXPECT_EQ(last.bytes, last.total_bytes);

@@ -1,4 +1,8 @@
 /// `lexring prepare` as a person meets it: what it prints, its exit codes, a signal to the real process.
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
 #include <filesystem>
 #include <string>
 
@@ -34,8 +38,41 @@ TEST_F(PrepareCommand, SaysWhatItDid) {
       prepare("--input " + write("a.txt", "some text") + " " + write("b.jsonl", "{\"text\": \"more\"}\n{\"text\": \"\"}\n"));
   EXPECT_EQ(result.exit_code, 0) << result.output;
   EXPECT_NE(result.output.find("2 documents, 15 tokens"), std::string::npos) << result.output;
-  EXPECT_NE(result.output.find("left out: 1 documents without text"), std::string::npos) << result.output;
+  EXPECT_NE(result.output.find("left out: 1 document without text"), std::string::npos) << result.output;
   EXPECT_NE(run_process(binary() + " prepare --help").output.find("skip-bad"), std::string::npos);
+}
+
+TEST_F(PrepareCommand, WhatIsLeftOutOrReplacedIsListed) {
+  write("a.jsonl", "{\"text\": \"\\ud800\"}\n");
+  for (int i = 0; i < 12; ++i) write("picture" + std::to_string(i) + ".png", "");
+  write("._a.txt", "not text");
+  const auto result = prepare("--input " + run("d"));
+  EXPECT_EQ(result.exit_code, 0) << result.output;
+  for (const char* words :
+       {"1 document, 4 tokens", "1 lone surrogate ", "left out: 13 entries", "._a.txt (hidden)\n", "picture0.png (of no", "and 3 more"}) {
+    EXPECT_NE(result.output.find(words), std::string::npos) << words << " in " << result.output;
+  }
+}
+
+TEST_F(PrepareCommand, AnOutputIsReplacedOnlyWhenAskedTo) {
+  const auto corpus = write("a.txt", "some text");
+  ASSERT_EQ(prepare("--input " + corpus).exit_code, 0);
+  const auto second = prepare("--input " + corpus);
+  EXPECT_EQ(second.exit_code, 2);
+  EXPECT_NE(second.output.find("--overwrite"), std::string::npos) << second.output;
+  EXPECT_EQ(prepare("--overwrite --input " + corpus).exit_code, 0);
+}
+
+TEST_F(PrepareCommand, ALockedDataSetIsNotDamaged) {
+  ASSERT_EQ(prepare("--input " + write("a.txt", "some text")).exit_code, 0);
+  const int file = ::open(path("out.h5").c_str(), O_RDWR | O_CLOEXEC);
+  ASSERT_EQ(::flock(file, LOCK_EX), 0);
+  const auto locked = run_process("HDF5_USE_FILE_LOCKING=TRUE " + binary() + " inspect " + path("out.h5"));
+  EXPECT_EQ(locked.exit_code, 1);
+  EXPECT_NE(locked.output.find("another program holds it locked"), std::string::npos) << locked.output;
+  EXPECT_EQ(locked.output.find("damaged"), std::string::npos) << locked.output;
+  EXPECT_EQ(run_process(binary() + " inspect " + path("out.h5")).exit_code, 0);  // we look at no locks of our own accord
+  ::close(file);
 }
 
 TEST_F(PrepareCommand, WrongArguments) {
