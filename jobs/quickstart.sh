@@ -45,7 +45,7 @@ mkdir -p "$run/text"
 split_corpus() {
   local files=() i
   if ((${#texts[@]})); then
-    mapfile -t files < <(for text in "${texts[@]}"; do find -L "$text" -type f | LC_ALL=C sort; done |
+    mapfile -t files < <(for text in "${texts[@]}"; do find -L "$text" -name '.?*' ! -path "$text" -prune -o -type f -print | LC_ALL=C sort; done |
       grep -E '\.(txt|md|pod|jsonl)(\.zst)?$')
   else
     mapfile -t files < <(dpkg -L perl-doc | grep '\.pod$' | LC_ALL=C sort)
