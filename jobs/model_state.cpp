@@ -1,6 +1,8 @@
 #include "jobs/model_state.h"
 
 #include "framework/base/error.h"
+#include "jobs/changes.h"
+#include "models/config.h"
 
 namespace lexring {
 namespace {
@@ -34,8 +36,12 @@ void load_parameters(const CheckpointReader& checkpoint, Transformer& model) {
   model.refresh_compute();
 }
 
-void load_optimizer(const CheckpointReader& checkpoint, DataParallel& data) {
+void load_masters(const CheckpointReader& checkpoint, DataParallel& data) {
   for (const Parameter& rows : data.masters()) checkpoint.read(part_of(rows, rows.name, rows.value));
+}
+
+void load_optimizer(const CheckpointReader& checkpoint, DataParallel& data) {
+  load_masters(checkpoint, data);
   AdamWOptimizer& optimizer = data.optimizer();
   for (std::size_t i = 0; i < optimizer.parameters().size(); ++i) {
     const Parameter& parameter = optimizer.parameters()[i];
@@ -43,6 +49,20 @@ void load_optimizer(const CheckpointReader& checkpoint, DataParallel& data) {
     checkpoint.read(part_of(parameter, second_moment(parameter), optimizer.moments()[i].second));
   }
   optimizer.set_steps(checkpoint.state().step - checkpoint.state().skipped_steps);
+}
+
+void require_fitting_weights(const Options& wanted, const Options& stored, const CheckpointReader& checkpoint) {
+  const std::string name = checkpoint.path().string();
+  const bool table = wanted.model.position.kind == "learned" && stored.model.position.kind == "learned";
+  for (const Change& change : changes_between(stored, wanted)) {
+    const bool shapes = change.key.starts_with("model.") && change.key != "model.norm_eps" && (change.key != "model.max_length" || table);
+    require_usage(!shapes, "the weights of {} are of another model: {}; leave {} as it was, or start without --init", name, change.text,
+                  change.key);
+  }
+  for (const NamedShape& needed : parameter_shapes(wanted.model)) {
+    require_usage(checkpoint.has(needed.name), "position.kind = {} needs {}, which {} has no weights for, as it has position.kind = {}; "
+                  "keep that, or start without --init", wanted.model.position.kind, needed.name, name, stored.model.position.kind);
+  }
 }
 
 void require_same_model(const Options& wanted, const Options& stored, const std::string& checkpoint) {
@@ -53,7 +73,8 @@ void require_same_model(const Options& wanted, const Options& stored, const std:
     if (section != "model" && section != "position" && section != "attention") continue;
     if (!keys.has_effect(key)) continue;
     const std::string mine = text_of(key.target), other = text_of(theirs.find(key.name)->target);
-    require_usage(mine == other, "{} = {} but {} was trained with {}; give the same, or start anew in another --checkpoint.directory",
+    require_usage(mine == other, "{} = {} but {} was trained with {}; give the same, or begin a new run with its weights: --init, in another "
+                  "--checkpoint.directory",
                   key.name, mine, checkpoint, other);
   }
 }

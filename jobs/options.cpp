@@ -66,6 +66,7 @@ KeyTable option_keys(Options& o) {
   };
   table.add(device_keys(o.device));
   key("resume", &o.resume, "auto: the newest checkpoint of the run, if any; none: start anew; or the path of a checkpoint");
+  key("init", &o.init, "begin a new run with the weights of this checkpoint, and its model where no key says otherwise", "directory");
 
   key("data.train", &o.data.train, "dataset to train on, made by `lexring prepare`", "file");
   key("data.valid", &o.data.valid, "dataset for the validation loss", "file");
@@ -179,10 +180,31 @@ void forget_without_effect(const KeyTable& table, Options defaults, std::set<std
   }
 }
 
+/// A length that rotary angles are rescaled from is that of the training which made the weights.
+ModelConfig model_to_begin_with(const Options& begin) {
+  ModelConfig model = begin.model;
+  if (model.position.scaling == "none") model.position.original_length = begin.train.length;
+  return model;
+}
+
+/// The keys whose values a model to begin with gives. A block that it does not use follows from the length as ever.
+std::set<std::string> given_by(const Options& begin) {
+  Options copy = begin;
+  std::set<std::string> names;
+  for (const Key& key : option_keys(copy).keys()) {
+    const std::string section = key.name.substr(0, key.name.find('.'));
+    if (section == "model" || section == "position" || section == "attention") names.insert(key.name);
+  }
+  if (begin.model.attention.pattern != "blockwise") names.erase("attention.block");
+  if (begin.model.position.kind != "learned") names.erase("model.max_length");
+  return names;
+}
+
 }  // namespace
 
-Options parse_options(const std::vector<std::string>& args, const std::vector<Key>& extra, const Options& defaults) {
+Options parse_options(const std::vector<std::string>& args, const std::vector<Key>& extra, const Options& defaults, const Options* begin) {
   Options options = defaults;
+  if (begin != nullptr) options.model = model_to_begin_with(*begin);
   std::vector<std::string> files;
   const KeyTable in_files = option_keys(options);
   KeyTable table = in_files;
@@ -207,9 +229,22 @@ Options parse_options(const std::vector<std::string>& args, const std::vector<Ke
   add(table.parse_arguments(args), [](const std::string&) { return ""; });
   sources.refuse_without_effect();
   std::set<std::string> given = sources.given();
+  if (begin != nullptr) given.merge(given_by(*begin));
   forget_without_effect(in_files, defaults, given);
   resolve(options, given);
   check(options);
+  return options;
+}
+
+Options peek_options(const std::vector<std::string>& args) {
+  Options options;
+  std::vector<std::string> files;
+  const KeyTable in_files = option_keys(options);
+  KeyTable table = in_files;
+  table.add(Key{"config", &files, "", ""});
+  table.parse_arguments(args);
+  for (const std::string& file : files) in_files.parse_ini(read_ini_file(file), file);
+  table.parse_arguments(args);
   return options;
 }
 

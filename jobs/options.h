@@ -21,6 +21,7 @@ namespace lexring {
 struct Options {
   DeviceKeys device;
   std::string resume = "auto";  ///< auto none PATH
+  std::string init;             ///< the checkpoint whose weights a new run begins with; empty: none
   struct Data {
     std::string train, valid;
     std::string documents = "mask";  ///< mask ignore

@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <fstream>
+#include <iterator>
 #include <utility>
 
 #include <fmt/format.h>
@@ -24,7 +25,25 @@ void write_file(const std::filesystem::path& path, const std::string& text) {
   require(stream.good(), "{} cannot be written; check permissions and free space, or choose another --checkpoint.directory", path.string());
 }
 
+std::string read_file(const std::filesystem::path& path) {
+  std::ifstream stream(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(stream), {}};
+}
+
 }  // namespace
+
+std::string RunDirectory::keep_config(std::int64_t step) const {
+  const std::string text = read_file(config()), name = fmt::format("config.before-step-{:08}", step);
+  std::string kept = name + ".ini";
+  for (int number = 2; std::filesystem::exists(path_ / kept); ++number) {
+    if (read_file(path_ / kept) == text) return kept;
+    kept = fmt::format("{}-{}.ini", name, number);
+  }
+  const auto temporary = path_ / "config.ini.partial";
+  write_file(temporary, text);
+  std::filesystem::rename(temporary, path_ / kept);
+  return kept;
+}
 
 void RunDirectory::write_config(const std::string& ini) const {
   const auto temporary = path_ / "config.ini.partial";

@@ -1,6 +1,7 @@
 /// A run's directory: config.ini (the full configuration), metrics.jsonl, step-*/ (checkpoints).
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -36,6 +37,8 @@ class RunDirectory {
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path config() const { return path_ / "config.ini"; }
   std::filesystem::path metrics() const { return path_ / "metrics.jsonl"; }
+  /// Copies config.ini to config.before-step-00000101.ini, `step` being the first that another one holds for; the copy's name.
+  std::string keep_config(std::int64_t step) const;
   /// Replaces config.ini, by a rename: a reader sees the old or the new one.
   void write_config(const std::string& ini) const;
 

@@ -53,22 +53,23 @@ void Trainer::resume(const CheckpointReader& checkpoint) {
   const std::string name = checkpoint.path().string();
   const TrainingState& stored = checkpoint.state();
   const Options before = parse_ini_text(stored.configuration, name + " (stored configuration)");
-  require_same_model(options_, before, name);
   const auto& now = options_.train;
   require_usage(
       stored.dataset_hash == state_.dataset_hash,
-      "{} was trained on another data set than {} (content hash {} against {}); give the same data, or --resume none with another "
-      "--checkpoint.directory",
+      "{} was trained on another data set than {} (content hash {} against {}); give the same data, or begin a new run with its weights: "
+      "--init, in another --checkpoint.directory",
       name, options_.data.train, stored.dataset_hash, state_.dataset_hash);
   require_usage(
       before.train.seed == now.seed && before.train.length == now.length,
       "{} was trained with train.seed = {} and train.length = {}, now they are {} and {}: the order of the data would change; keep "
-      "them, or start anew in another --checkpoint.directory",
+      "them, or begin a new run with its weights: --init, in another --checkpoint.directory",
       name, before.train.seed, before.train.length, now.seed, now.length);
   require_usage(before.data.documents == options_.data.documents,
                 "{} was trained with data.documents = {}, now it is {}: other targets would count; keep it, or start anew in another "
                 "--checkpoint.directory",
                 name, before.data.documents, options_.data.documents);
+  require_same_model(options_, before, name);
+  options_.init = before.init;
   if (options_.train.minutes > 0 && before.train.minutes == 0) {  // the choice has been made and stays
     options_.train.minutes = 0;
     options_.train.steps = before.train.steps;
@@ -80,6 +81,16 @@ void Trainer::resume(const CheckpointReader& checkpoint) {
   });
   state_ = stored;
   resumed_step_ = saved_step_ = stored.step;
+}
+
+void Trainer::begin_with(const CheckpointReader& checkpoint) {
+  const std::string source = checkpoint.path().string() + " (stored configuration)";
+  require_fitting_weights(options_, parse_ini_text(checkpoint.state().configuration, source), checkpoint);
+  checkpoint.verify(context_->world());
+  agree(context_->world(), [&] {
+    load_parameters(checkpoint, model_);
+    load_masters(checkpoint, data_);
+  });
 }
 
 Trainer::Agreed Trainer::agree_on(double loss_sum, double flops) {

@@ -29,6 +29,8 @@ class Trainer {
 
   /// Goes on from a checkpoint. Throws when its model, data set, seed or sequence length are others. Collective.
   void resume(const CheckpointReader& checkpoint);
+  /// Begins a new run with the weights of a checkpoint. Throws when they are of another model. Collective.
+  void begin_with(const CheckpointReader& checkpoint);
   /// Trains to the last step, or until a stop signal; saves at the end either way. Collective.
   void run();
 

@@ -125,5 +125,112 @@ TEST_F(Resume, AnyWayToWriteThePathOfACheckpointMeansTheSame) {
       << "the training figure is there";
 }
 
+TEST_F(Resume, WhatAnotherConfigurationChangesIsSaidAndTheOneBeforeKept) {
+  done(train("run", "--train.steps 4 --optimizer.schedule constant"));
+  const std::string first = text_of(run("run") + "/config.ini");
+  const std::string keys = "--train.steps 6 --optimizer.lr 0.02 --optimizer.beta1 0.8 --optimizer.schedule constant --train.batch 4 ";
+  const std::string said = done(train("run", keys));
+  for (const char* line :
+       {"\ntrain.batch 6 -> 4 from step 5\n", "\ntrain.steps 4 -> 6 from step 5\n", "\noptimizer.lr 0.01 -> 0.02 from step 5\n",
+        "\noptimizer.beta1 0.9 -> 0.8 from step 5\n", "\nthe configuration before step 5 is kept in config.before-step-00000005.ini\n"}) {
+    EXPECT_EQ(occurrences(said, line), 1) << line << said;
+  }
+  EXPECT_EQ(occurrences(said, " from step 5"), 4) << said;
+  EXPECT_EQ(text_of(run("run") + "/config.before-step-00000005.ini"), first);
+  EXPECT_EQ(occurrences(text_of(run("run") + "/config.ini"), "\nlr = 0.02\n"), 1);
+  const std::string again = done(train("run", keys + "--train.steps 8"));
+  EXPECT_EQ(occurrences(again, " -> "), 1) << again;
+  EXPECT_TRUE(std::filesystem::exists(run("run") + "/config.before-step-00000007.ini"));
+  const std::string back = done(train("run", keys + "--train.steps 9 --resume " + run("run") + "/step-00000006"));
+  EXPECT_TRUE(std::filesystem::exists(run("run") + "/config.before-step-00000007-2.ini")) << "no earlier one is lost: " << back;
+}
+
+TEST_F(Resume, ARunThatGoesOnUnchangedSaysNothing) {
+  done(train("run", "--train.steps 4 --checkpoint.every 2"));
+  std::filesystem::remove_all(run("run") + "/step-00000004");  // as if it had ended there
+  const std::string said = done(train("run", "--train.steps 4 --checkpoint.every 2"));
+  EXPECT_EQ(occurrences(said, "resumed from " + run("run") + "/step-00000002"), 1) << said;
+  EXPECT_EQ(occurrences(said, "->"), 0) << said;
+  EXPECT_EQ(occurrences(said, "kept"), 0) << said;
+}
+
+TEST_F(Resume, MoreStepsChangeTheRateAtOnceAndThatIsSaid) {
+  done(train("run", "--train.steps 20 --optimizer.schedule linear --optimizer.warmup 0"));
+  EXPECT_DOUBLE_EQ(metrics("run").back()["lr"].get<double>(), 0.001) << "the final fraction at the last step";
+  const std::string said = done(train("run", "--train.steps 40 --optimizer.schedule linear --optimizer.warmup 0"));
+  EXPECT_EQ(occurrences(said, "train.steps 20 -> 40 from step 21; the learning rate of that step is 0.00538, not 0.001\n"), 1) << said;
+}
+
+TEST_F(Resume, ANewRunBeginsWithTheWeightsOfAnother) {
+  done(train("old", "--train.steps 40"));
+  const double begun = metrics("old").front()["loss"].get<double>(), ended = metrics("old").back()["loss"].get<double>();
+  ASSERT_LT(ended, 0.8 * begun);
+  const std::string step = run("old") + "/step-00000040";
+  // The model comes from the checkpoint; train() would name its keys.
+  const auto longer = [&](const std::string& name, const std::string& keys) {
+    return binary() + " train --init " + run("old") +
+           " --train.length 64 --train.batch 4 --train.steps 3 --optimizer.warmup 0 --data.train " + data() + " --checkpoint.directory " +
+           run(name) + " " + keys;
+  };
+  const std::string said = done(longer("new", "--position.scaling linear --position.scaling_factor 2"));
+  EXPECT_EQ(occurrences(said, ", a new run with the weights of " + step + "; results in " + run("new")), 1) << said;
+  EXPECT_EQ(occurrences(said, "\nother than there: train.length 32 -> 64, "), 1) << said;
+  EXPECT_EQ(occurrences(said, "position.scaling none -> linear"), 1) << said;
+  EXPECT_EQ(occurrences(text_of(run("new") + "/config.ini"), "\ninit = " + step + "\n"), 1);
+  EXPECT_EQ(occurrences(done(binary() + " inspect " + run("new")), "init = " + step + "\n"), 1);
+  const auto lines = metrics("new");
+  ASSERT_EQ(lines.size(), 3U);
+  EXPECT_EQ(lines[0]["step"], 1);
+  EXPECT_DOUBLE_EQ(lines[0]["lr"].get<double>(), 3e-4) << "its own schedule";
+  EXPECT_LT(lines[0]["loss"].get<double>(), 0.5 * (begun + ended)) << "its weights are not new";
+  // Any mesh takes them, and optimizer.shard.
+  done(mpirun(2) + longer("tp", "--position.scaling linear --position.scaling_factor 2 --mesh.tp 2"));
+  done(mpirun(2) + longer("dp", "--position.scaling linear --position.scaling_factor 2 --optimizer.shard state"));
+  for (const char* other : {"tp", "dp"}) {
+    for (int i = 0; i < 3; ++i) {
+      EXPECT_NEAR(metrics(other)[static_cast<std::size_t>(i)]["loss"].get<double>(),
+                  lines[static_cast<std::size_t>(i)]["loss"].get<double>(), 1e-4);
+    }
+  }
+  // The same command goes on with the new run, also when the old one is gone.
+  std::filesystem::remove_all(run("old"));
+  const std::string more = done(longer("new", "--position.scaling linear --position.scaling_factor 2 --train.steps 5"));
+  EXPECT_EQ(occurrences(more, "resumed from " + run("new") + "/step-00000003;"), 1) << more;
+  EXPECT_EQ(metrics("new").size(), 5U);
+  done(binary() + " train --config " + run("new") + "/config.ini --train.steps 6");
+  done(binary() + " train --config " + run("new") + "/config.ini --train.steps 6 --resume " + run("new") + "/step-00000003");
+  EXPECT_EQ(occurrences(text_of(run("new") + "/config.ini"), "\ninit = " + step + "\n"), 1);
+}
+
+TEST_F(Resume, WeightsOfAnotherModelAreRefusedWithTheReason) {
+  done(train("rope", "--train.steps 2 --position.kind rope"));
+  done(train("learned", "--train.steps 2 --position.kind learned"));
+  const auto init = [&](const std::string& from, const std::string& keys) {
+    return binary() + " train --init " + run(from) + " --train.steps 2 --data.train " + data() + " --checkpoint.directory " + run("new") +
+           " " + keys;
+  };
+  refused(init("rope", "--model.width 64"), "are of another model: model.width 32 -> 64; leave model.width as it was");
+  refused(init("rope", "--model.layers 3"), "model.layers 2 -> 3");
+  refused(init("rope", "--model.heads 4"), "model.heads 2 -> 4");
+  refused(init("rope", "--position.kind learned"), "position.kind = learned needs position.learned, which");
+  refused(init("learned", "--model.max_length 64"), "model.max_length 32 -> 64");
+  refused(init("learned", "--train.length 64"), "train.length = 64, but there are learned positions for 32 tokens only");
+  refused(init("nowhere", ""), "there is no checkpoint");
+  std::filesystem::copy_file(data(), run("other.h5"));
+  refused(init("rope", "--train.length 16 --model.vocab 300"), "of a vocabulary of 300, but");
+  EXPECT_FALSE(std::filesystem::exists(run("new")));
+  done(init("rope", "--train.length 64 --position.kind xpos --attention.pattern window --attention.window 16"));
+  refused(init("learned", "--train.length 32"), "the run of " + run("new") + "/step-00000002 began with the weights of " + run("rope"));
+  refused(train("rope", "--train.steps 4 --position.kind rope --init " + run("learned")), "did not begin with the weights of a checkpoint");
+}
+
+TEST_F(Resume, AnotherLengthIsRefusedForWhatItIs) {
+  done(train("run", "--train.steps 2 --position.kind rope"));
+  const std::string said =
+      refused(train("run", "--train.steps 4 --position.kind rope --train.length 64"), "train.length = 32, now they are");
+  EXPECT_EQ(occurrences(said, "original_length"), 0) << said;
+  EXPECT_EQ(occurrences(said, "--init"), 1) << said;
+}
+
 }  // namespace
 }  // namespace lexring
