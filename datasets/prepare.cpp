@@ -167,7 +167,8 @@ class Collector {
 
 void check_interrupted(const PrepareOptions& options) {
   if (options.interrupted && options.interrupted()) {
-    fail("interrupted; {} was not written and nothing is left behind; run the same command again", options.output.string());
+    throw Interrupted(
+        fmt::format("interrupted; {} was not written and nothing is left behind; run the same command again", options.output.string()));
   }
 }
 

@@ -14,8 +14,15 @@
 
 #include "datasets/directory_walk.h"
 #include "datasets/output_target.h"
+#include "framework/base/error.h"
 
 namespace lexring {
+
+/// Work that was told to stop did, and left nothing half done.
+class Interrupted : public Error {
+ public:
+  using Error::Error;
+};
 
 enum class BadInput { refuse, skip };
 
@@ -26,7 +33,7 @@ struct PrepareOptions {
   std::string tokenizer = "bytes";
   BadInput bad_input = BadInput::refuse;
   int threads = 0;                   ///< 0: all cores
-  std::function<bool()> interrupted; ///< asked a few times a second, by two threads; true ends the work with an Error
+  std::function<bool()> interrupted; ///< asked a few times a second, by two threads; true ends the work with Interrupted
 };
 
 struct PrepareProgress {

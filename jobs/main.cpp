@@ -1,7 +1,7 @@
 /// The command line: finds the command, starts MPI where it is needed, and turns an error into one message and an end on every rank.
 #include <algorithm>
 #include <chrono>
-#include <cstdio>
+#include <csignal>
 #include <cstdlib>
 #include <exception>
 #include <iterator>
@@ -14,7 +14,10 @@
 
 #include <fmt/format.h>
 
+#include "datasets/prepare.h"
+#include "framework/base/console.h"
 #include "framework/base/error.h"
+#include "framework/base/signal_stack.h"
 #include "jobs/commands/bench.h"
 #include "jobs/commands/evaluate.h"
 #include "jobs/commands/generate.h"
@@ -23,6 +26,8 @@
 #include "jobs/commands/train.h"
 #include "jobs/commands/verify.h"
 #include "jobs/mesh_setup.h"
+#include "jobs/stop_signal.h"
+#include "jobs/wait_policy.h"
 #include "parallel/comm/mpi.h"
 #include "parallel/comm/watchdog.h"
 
@@ -62,11 +67,11 @@ constexpr Command commands[] = {
 };
 
 void print_usage() {
-  fmt::print(
+  std::string text =
       "lexring: trains transformers short and measures them long\n\n  lexring <command> [--key value ...]\n"
-      "  mpirun -n 2 lexring train --config configs/quickstart.ini --data.train corpus.h5\n\n");
-  for (const Command& command : commands) fmt::print("  {:<10} {}\n", command.name, command.summary);
-  fmt::print("\n  lexring <command> --help lists its keys, with units and defaults\n");
+      "  mpirun -n 2 lexring train --config configs/quickstart.ini --data.train corpus.h5\n\n";
+  for (const Command& command : commands) text += fmt::format("  {:<10} {}\n", command.name, command.summary);
+  print_result_text(text + "\n  lexring <command> --help lists its keys, with units and defaults\n");
 }
 
 const Command& find_command(const std::string& name) {
@@ -100,32 +105,60 @@ bool started_without_pmi() {
   return tasks != nullptr && std::atoi(tasks) > 1 && std::getenv("PMI_RANK") == nullptr && !launched_by_mpi();
 }
 
+/// What has failed has been said: a launcher is not to add what it knows of exit codes.
+int end_all(int code, MpiSession* session) {
+  if (session != nullptr && launched_by_mpi()) session->end_all(code);
+  return code;
+}
+
 /// Most errors are the same on every rank; rank 0 speaks first and ends the others before they repeat it.
 int report(const std::string& message, int code, MpiSession* session) {
   const bool several = session != nullptr && session->world()->size() > 1;
   const int rank = several ? session->world()->rank() : 0;
-  std::fflush(stdout);
   if (rank > 0) std::this_thread::sleep_for(std::chrono::seconds(1));
   if (several)
-    fmt::print(stderr, "lexring: rank {}: {}\n", rank, message);
+    say("lexring: rank {}: {}\n", rank, message);
   else
-    fmt::print(stderr, "lexring: {}\n", message);
-  std::fflush(stderr);
-  if (several) session->end_all(code);
-  return code;
+    say("lexring: {}\n", message);
+  return end_all(code, session);
+}
+
+/// Nobody reads what this command prints (`| head`): as quiet as a program that SIGPIPE ends, with the same exit code.
+int end_quietly(MpiSession* session) { return end_all(128 + SIGPIPE, session); }
+
+/// Work that was told to stop and did: ended by that signal as far as the caller can see.
+int end_interrupted(const std::string& message, MpiSession* session) {
+  const int signal = StopSignal().number();
+  report(message, 128 + signal, session);
+  if (session == nullptr) SignalThread::end_by(signal);
+  return 128 + signal;
+}
+
+int run_command(const Arguments& all, const MpiSession* session) {
+  const Command& command = find_command(all[0]);
+  const World world = session ? session->world() : World(make_self_communicator());
+  if (command.ranks == Ranks::first && world->rank() > 0) return 0;
+  if (command.ranks != Ranks::first && world->rank() == 0 && session) check_launch(world->size(), slurm_tasks());
+  if (command.ranks != Ranks::first) use_signal_stacks_in_loops();
+  return command.run(Arguments(all.begin() + 1, all.end()), world);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
+  let_waiting_threads_sleep(argv);
+  open_standard_streams();
+  const SignalThread signals;  // before any library starts a thread
+  use_signal_stack();
   const Arguments all(argv + 1, argv + argc);
-  if (all.empty() || all[0] == "--help" || all[0] == "-h" || all[0] == "help") {
-    print_usage();
-    return all.empty() ? 2 : 0;
-  }
+  std::optional<StopSignal> done;
   std::unique_ptr<MpiSession> session;
   std::unique_ptr<Watchdog> watchdog;
   try {
+    if (all.empty() || all[0] == "--help" || all[0] == "-h" || all[0] == "help") {
+      print_usage();
+      return all.empty() ? 2 : 0;
+    }
     const bool needs_mpi =
         std::any_of(std::begin(commands), std::end(commands), [&](const Command& c) { return all[0] == c.name && c.ranks == Ranks::all; });
     require_usage(
@@ -133,12 +166,16 @@ int main(int argc, char** argv) {
         "srun started several tasks, and each of them is alone: use the plug-in that the MPI library speaks, `srun --mpi=pmix` (see "
         "`srun --mpi=list`), or `mpirun` of the MPI that lexring was built with");
     if (needs_mpi || launched_by_mpi()) session = std::make_unique<MpiSession>(argc, argv);
+    move_handlers_to_signal_stacks();  // MPI's, and a profiler's that was loaded with us
     if (session) watchdog = std::make_unique<Watchdog>(*session, 600);  // until the configuration says otherwise
-    const Command& command = find_command(all[0]);
-    const World world = session ? session->world() : World(make_self_communicator());
-    if (command.ranks == Ranks::first && world->rank() > 0) return 0;
-    if (command.ranks != Ranks::first && world->rank() == 0 && session) check_launch(world->size(), slurm_tasks());
-    return command.run(Arguments(all.begin() + 1, all.end()), world);
+    const int code = run_command(all, session.get());
+    done.emplace();  // whoever wants this process to stop from now on, has it stop
+    if (code != 0 && session && session->world()->rank() > 0) std::this_thread::sleep_for(std::chrono::seconds(1));
+    return code == 0 ? 0 : end_all(code, session.get());
+  } catch (const OutputClosed&) {
+    return end_quietly(session.get());
+  } catch (const Interrupted& error) {
+    return end_interrupted(error.what(), session.get());
   } catch (const UsageError& error) {
     return report(error.what(), 2, session.get());
   } catch (const std::bad_alloc&) {

@@ -9,6 +9,7 @@
 #include <sys/utsname.h>
 
 #include "framework/backend/cpu_backend.h"
+#include "framework/base/console.h"
 #include "framework/base/counted.h"
 #include "framework/base/error.h"
 #include "jobs/exchange_choice.h"
@@ -111,7 +112,7 @@ CpuLevel agree_on_level(const std::string& isa, const std::vector<std::string>& 
   const auto level = static_cast<CpuLevel>(lowest->front());
   if (world.rank() == 0 && *lowest != *std::max_element(all.begin(), all.end())) {
     const auto rank = static_cast<std::size_t>(lowest - all.begin());
-    fmt::print(stderr, "cpu.isa = {} on all ranks: rank {} on {} has no more\n", name_of(level), rank, nodes[rank]);
+    say("cpu.isa = {} on all ranks: rank {} on {} has no more\n", name_of(level), rank, nodes[rank]);
   }
   return level;
 }
@@ -121,7 +122,7 @@ void choose_precision(std::string& precision, const Backend& backend, bool speak
   if (precision != "auto") return;
   precision = backend.prefers_bf16() ? "bf16" : "fp32";
   if (speaks)
-    fmt::print(stderr, "train.precision = {}: {} multiplies bf16 {}\n", precision, backend.describe(),
+    say("train.precision = {}: {} multiplies bf16 {}\n", precision, backend.describe(),
                backend.prefers_bf16() ? "faster than f32" : "no faster than f32");
 }
 
@@ -243,7 +244,7 @@ RunDevice open_device(const DeviceKeys& keys, std::string& precision, const std:
                                  backends.front(), nodes.front(), *other, nodes[rank], rank));
   }
   DeviceWorld device = make_device_world(world, backend->runtime());
-  if (world->rank() == 0 && !device.description.empty()) fmt::print(stderr, "{}\n", device.description);
+  if (world->rank() == 0 && !device.description.empty()) say("{}\n", device.description);
   choose_precision(precision, *backend, world->rank() == 0);
   return {std::move(backend), std::move(device.world)};
 }

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "framework/backend/cuda_backend.h"
+#include "framework/base/console.h"
 #include "framework/base/error.h"
 #include "jobs/ini_file.h"
 #include "jobs/key_sources.h"
@@ -191,7 +192,8 @@ ModelConfig model_to_begin_with(const Options& begin) {
 std::set<std::string> given_by(const Options& begin) {
   Options copy = begin;
   std::set<std::string> names;
-  for (const Key& key : option_keys(copy).keys()) {
+  const KeyTable table = option_keys(copy);
+  for (const Key& key : table.keys()) {
     const std::string section = key.name.substr(0, key.name.find('.'));
     if (section == "model" || section == "position" || section == "attention") names.insert(key.name);
   }
@@ -326,7 +328,7 @@ std::unique_ptr<Backend> make_backend(const std::string& device, const std::stri
   const int devices = cuda_device_count();
   if (devices > 0) return make_cuda_backend(local_rank % devices, precision == "tf32" ? F32Products::tf32 : F32Products::full);
   if (device == "cuda") return make_cuda_backend(0);  // says why there is none
-  if (cuda_is_built_in() && local_rank == 0) fmt::print(stderr, "built with CUDA, no device found: using cpu\n");
+  if (cuda_is_built_in() && local_rank == 0) say("built with CUDA, no device found: using cpu\n");
   return make_cpu();
 }
 

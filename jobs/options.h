@@ -64,8 +64,11 @@ struct Options {
 KeyTable option_keys(Options& options);
 
 /// Reads --config files and the command line, fills in defaults that follow from other keys, and checks what can be checked without data.
-/// `extra`: keys of a command beside the run's. `defaults`: what is not given.
-Options parse_options(const std::vector<std::string>& args, const std::vector<Key>& extra = {}, const Options& defaults = {});
+/// `extra`: keys of a command beside the run's. `defaults`: what is not given. `begin`: whose model this is where no key says otherwise.
+Options parse_options(const std::vector<std::string>& args, const std::vector<Key>& extra = {}, const Options& defaults = {},
+                      const Options* begin = nullptr);
+/// What files and command line say, before anything follows from it and is checked: for what must be known first.
+Options peek_options(const std::vector<std::string>& args);
 /// The configuration of a checkpoint or of a run's config.ini.
 Options parse_ini_text(const std::string& text, const std::string& source);
 /// Sequences that a replica of a launch of `ranks` computes at a time, for choose_mesh.

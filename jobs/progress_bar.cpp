@@ -2,24 +2,50 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
+#include <cstdlib>
 
 #include <fmt/format.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
+
+#include "framework/base/console.h"
 
 namespace lexring {
 namespace {
 
-constexpr int bar_width = 24;
+constexpr int widest_bar = 24, narrowest_bar = 6;
 
-std::string bar(double fraction) {
-  const int filled = static_cast<int>(std::clamp(fraction, 0.0, 1.0) * bar_width);
+std::string bar(double fraction, int width) {
+  const int filled = static_cast<int>(std::clamp(fraction, 0.0, 1.0) * width);
   std::string text;
-  for (int i = 0; i < bar_width; ++i) text += i < filled ? "█" : "░";
+  for (int i = 0; i < width; ++i) text += i < filled ? "█" : "░";
   return text;
 }
 
+bool draws_bars(int descriptor) {
+  const char* const kind = std::getenv("TERM");
+  return isatty(descriptor) == 1 && kind != nullptr && *kind != '\0' && std::string_view(kind) != "dumb";
+}
+
+/// Asked each time, as windows change their size; 80 where the terminal does not know.
+int terminal_columns(int descriptor) {
+  winsize size{};
+  return ioctl(descriptor, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+bool begins_character(char byte) { return (static_cast<unsigned char>(byte) & 0xc0) != 0x80; }
+
+int columns_of(std::string_view text) { return static_cast<int>(std::count_if(text.begin(), text.end(), begins_character)); }
+
 }  // namespace
+
+std::string first_columns(const std::string& text, int columns) {
+  int seen = 0;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (begins_character(text[i]) && ++seen > columns) return text.substr(0, i);
+  }
+  return text;
+}
 
 std::string format_duration(double seconds) {
   const auto whole = static_cast<std::int64_t>(std::llround(std::max(seconds, 0.0)));
@@ -39,12 +65,12 @@ ProgressBar::ProgressBar(std::string label, std::uint64_t total, std::uint64_t a
     : label_(std::move(label)),
       total_(total),
       already_(already),
-      terminal_(isatty(STDERR_FILENO) == 1),
+      terminal_(draws_bars(STDERR_FILENO)),
       start_(Clock::now()),
       next_(start_) {}
 
 ProgressBar::~ProgressBar() {
-  if (drawn_) std::fputc('\n', stderr);
+  if (drawn_) say("\n");
 }
 
 void ProgressBar::update(std::uint64_t done, const std::string& note) {
@@ -65,15 +91,15 @@ void ProgressBar::update(std::uint64_t done, const std::string& note) {
 void ProgressBar::draw(const std::string& note) {
   const double seconds = std::chrono::duration<double>(Clock::now() - start_).count();
   const double rate = static_cast<double>(done_ - already_) / std::max(seconds, 1e-9);
-  std::string line = "\r\x1b[K" + label_ + " ";
-  if (total_ > 0)
-    line += fmt::format("{} {}/{}", bar(static_cast<double>(done_) / static_cast<double>(total_)), done_, total_);
-  else
-    line += format_count(static_cast<double>(done_));
-  if (total_ > done_ && done_ > already_) line += fmt::format("  {} left", format_duration(static_cast<double>(total_ - done_) / rate));
-  if (!note.empty()) line += "  " + note;
-  std::fputs(line.c_str(), stderr);
-  std::fflush(stderr);
+  std::string numbers = total_ > 0 ? fmt::format(" {}/{}", done_, total_) : format_count(static_cast<double>(done_));
+  if (total_ > done_ && done_ > already_) numbers += fmt::format("  {} left", format_duration(static_cast<double>(total_ - done_) / rate));
+  if (!note.empty()) numbers += "  " + note;
+  // A line that fills the last column would go on in the next row, from which the next one could not take it back.
+  const int columns = std::max(terminal_columns(STDERR_FILENO) - 1, 1);
+  const int room = columns - columns_of(label_) - 1 - columns_of(numbers);
+  std::string line = label_ + " ";
+  if (total_ > 0) line += bar(static_cast<double>(done_) / static_cast<double>(total_), std::clamp(room, narrowest_bar, widest_bar));
+  say("\r\x1b[K{}", first_columns(line + numbers, columns));
   drawn_ = true;
 }
 
@@ -84,8 +110,7 @@ void ProgressBar::print(const std::string& note) {
   line += total_ > 0 ? fmt::format("{}/{}", done_, total_) : format_count(static_cast<double>(done_));
   if (!note.empty()) line += "  " + note;
   if (total_ > done_ && done_ > already_) line += fmt::format("  {} left", format_duration(static_cast<double>(total_ - done_) / rate));
-  fmt::print(stderr, "{}\n", line);
-  std::fflush(stderr);
+  say("{}\n", line);
 }
 
 void ProgressBar::finish(const std::string& note) {
@@ -95,7 +120,7 @@ void ProgressBar::finish(const std::string& note) {
   else
     print(fmt::format("{}{}in {}", note, note.empty() ? "" : "  ",
                       format_duration(std::chrono::duration<double>(Clock::now() - start_).count())));
-  if (drawn_) std::fputc('\n', stderr), drawn_ = false;
+  if (drawn_) say("\n"), drawn_ = false;
 }
 
 }  // namespace lexring

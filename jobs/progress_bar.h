@@ -1,4 +1,5 @@
-/// Progress of long work on standard error: a bar with rate and time left on a terminal, plain lines now and then elsewhere.
+/// Progress of long work on standard error: a bar with rate and time left on a terminal, in one row of it however wide
+/// it is at the moment; plain lines now and then elsewhere (TERM=dumb too).
 #pragma once
 
 #include <chrono>
@@ -40,6 +41,8 @@ class ProgressBar {
   double interval_ = 1.0;  ///< seconds to the next plain line
 };
 
+/// The part of `text` (UTF-8) that fits into so many columns.
+std::string first_columns(const std::string& text, int columns);
 /// "1:02:03", "4:05" or "12 s".
 std::string format_duration(double seconds);
 /// "1.23M", "45.6k", "789".

@@ -1,12 +1,13 @@
 #include "jobs/run_start.h"
 
-#include <cstdio>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "framework/base/console.h"
 #include "framework/base/error.h"
 #include "jobs/changes.h"
+#include "jobs/ini_file.h"
 #include "jobs/run_directory.h"
 #include "parallel/checkpoint/agree.h"
 #include "parallel/checkpoint/steps.h"
@@ -37,21 +38,26 @@ std::optional<Options> options_in(const RunDirectory& directory) {
 
 void say_changes(const TrainingState& stored, const Options& now) {
   const auto before = parse_ini_text(stored.configuration, "stored configuration");
-  for (const std::string& line : describe_changes(before, now, stored.step + 1)) fmt::print(stderr, "{}\n", line);
+  for (const std::string& line : describe_changes(before, now, stored.step + 1)) say("{}\n", line);
   const RunDirectory directory(now.checkpoint.directory);
   if (!std::filesystem::exists(directory.config())) return;
   const auto written = options_in(directory);
   if (written && changes_between(*written, now).empty()) return;
-  fmt::print(stderr, "the configuration before step {} is kept in {}\n", stored.step + 1, directory.keep_config(stored.step + 1));
+  say("the configuration before step {} is kept in {}\n", stored.step + 1, directory.keep_config(stored.step + 1));
 }
 
 }  // namespace
 
 Options read_run_options(const std::vector<std::string>& args, Communicator& world) {
   const Options asked = peek_options(args);
-  if (asked.init.empty()) return parse_options(args);
   const bool anew = asked.resume == "none", by_path = asked.resume != "auto" && !anew;
   const auto own = anew ? std::nullopt : find_checkpoint(world, by_path ? asked.resume : asked.checkpoint.directory);
+  if (asked.init.empty()) {
+    Options options = parse_options(args);
+    // A run goes on in the precision that was chosen for it, whatever this machine would choose.
+    if (options.train.precision == "auto" && own) options.train.precision = stored_options(CheckpointReader(*own)).train.precision;
+    return options;
+  }
   const auto from = own || by_path ? own : find_checkpoint(world, asked.init);
   require_usage(from.has_value(), "--{} {}: there is no checkpoint; give a step-* directory or a run's directory",
                 by_path ? "resume" : "init", by_path ? asked.resume : asked.init);
@@ -109,7 +115,7 @@ void go_on(const std::filesystem::path& checkpoint, const TrainingState& stored,
     if (!std::filesystem::equivalent(checkpoint.parent_path(), now.checkpoint.directory, error)) return;
     const Branch branch = go_on_from(checkpoint);
     if (branch.set_aside.empty()) return;
-    fmt::print(stderr, "the run goes back to {}: {} {} set aside, as step-*{}\n", branch.checkpoint.filename().string(),
+    say("the run goes back to {}: {} {} set aside, as step-*{}\n", branch.checkpoint.filename().string(),
                fmt::join(branch.set_aside, ", "), branch.set_aside.size() == 1 ? "is" : "are", branch.set_aside_as);
   });
 }

@@ -8,6 +8,7 @@
 
 #include <fmt/format.h>
 
+#include "framework/base/console.h"
 #include "framework/optim/clip.h"
 #include "jobs/model_state.h"
 #include "jobs/progress_bar.h"
@@ -148,11 +149,17 @@ void Trainer::note_skipped(const StepMetrics& metrics) {
   if (!metrics.skipped) return;
   state_.skipped_steps += 1;
   if (is_first()) {
-    fmt::print(stderr, "step {} skipped on all ranks: loss {}, gradient norm {}\n", metrics.step, metrics.loss, metrics.gradient_norm);
+    say("step {} skipped on all ranks: loss {}, gradient norm {}\n", metrics.step, metrics.loss, metrics.gradient_norm);
   }
 }
 
-double Trainer::validate() {
+bool Trainer::stop_agreed() {
+  std::array<double, 1> wishes = {stop_.received() ? 1.0 : 0.0};
+  context_->world().all_reduce(std::span<double>(wishes), Reduce::sum);
+  return stop_agreed_ = stop_agreed_ || wishes[0] > 0;
+}
+
+std::optional<double> Trainer::validate() {
   const Communicator& dp = context_->axis(Axis::dp);
   const bool first_of_tp = context_->axis(Axis::tp).rank() == 0, first_of_batch = first_of_tp && context_->axis(Axis::cp).rank() == 0;
   const std::int64_t length = options_.train.length;
@@ -160,7 +167,10 @@ double Trainer::validate() {
   const std::int64_t windows = std::min(options_.train.valid_windows, available);
   const Documents documents = options_.data.documents == "mask" ? Documents::mask : Documents::ignore;
   std::array<double, 2> sums = {0, 0};  // nats, targets
-  for (std::int64_t i = dp.rank(); i < windows; i += dp.size()) {
+  for (std::int64_t first = 0; first < windows; first += dp.size()) {  // in step: all ranks stop before the same windows, or none
+    if (stop_agreed()) return std::nullopt;
+    const std::int64_t i = first + dp.rank();
+    if (i >= windows) continue;
     const std::int64_t window = i * available / windows;  // spread over the whole set
     std::int64_t targets = 0;
     const ModelBatch batch =
@@ -184,7 +194,7 @@ void Trainer::choose_steps(const StepMetrics& metrics) {
   options_.train.steps = steps[0];
   options_.train.minutes = 0;
   if (is_first()) {
-    fmt::print(stderr, "a step takes {:.3f} s: training for {} steps\n", seconds, steps[0]);
+    say("a step takes {:.3f} s: training for {} steps\n", seconds, steps[0]);
     directory_.write_config(to_ini(options_));
   }
 }
@@ -257,7 +267,7 @@ void Trainer::run() {
   writer_.finish();
   if (metrics.step > 0) progress->finish(describe(metrics));
   if (stop_agreed_ && is_first()) {
-    fmt::print(stderr, "stopped by a signal after step {} of {}; {} goes on from there\n", state_.step, o.train.steps,
+    say("stopped by a signal after step {} of {}; {} goes on from there\n", state_.step, o.train.steps,
                o.resume == "auto" ? "the same command" : "the same command with --resume auto");
   }
 }

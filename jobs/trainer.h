@@ -50,7 +50,8 @@ class Trainer {
   };
   Agreed agree_on(double loss_sum, double flops);
   void note_skipped(const StepMetrics& metrics);
-  double validate();
+  bool stop_agreed();
+  std::optional<double> validate();  ///< nothing when told to stop meanwhile
   void choose_steps(const StepMetrics& metrics);
   void require_finite_weights();
   void save();

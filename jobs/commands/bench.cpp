@@ -4,7 +4,6 @@
 #include <array>
 #include <chrono>
 #include <cmath>
-#include <cstdio>
 #include <map>
 #include <numeric>
 #include <optional>
@@ -14,6 +13,7 @@
 #include <nlohmann/json.hpp>
 
 #include "framework/backend/profiling.h"
+#include "framework/base/console.h"
 #include "framework/base/random.h"
 #include "framework/optim/clip.h"
 #include "jobs/metrics.h"
@@ -66,12 +66,12 @@ void print_profile(const std::vector<KernelTime>& times, double total, double st
   parts["outside kernels"] = total - measured;
   std::vector<std::pair<std::string, double>> sorted(parts.begin(), parts.end());
   std::sort(sorted.begin(), sorted.end(), [](const auto& a, const auto& b) { return a.second > b.second; });
-  fmt::print(stderr, "{:<28}{:>12}{:>9}{:>10}\n", "part", "ms/step", "share", "calls");
+  say("{:<28}{:>12}{:>9}{:>10}\n", "part", "ms/step", "share", "calls");
   for (const auto& [part, seconds] : sorted) {
-    fmt::print(stderr, "{:<28}{:>12.2f}{:>8.1f}%\n", part, 1e3 * seconds / steps, 100 * seconds / total);
+    say("{:<28}{:>12.2f}{:>8.1f}%\n", part, 1e3 * seconds / steps, 100 * seconds / total);
     for (const KernelTime& time : times) {
       if (time.part != part) continue;
-      fmt::print(stderr, "  {:<26}{:>12.2f}{:>8.1f}%{:>10.0f}\n", time.kernel, 1e3 * time.seconds / steps, 100 * time.seconds / total,
+      say("  {:<26}{:>12.2f}{:>8.1f}%{:>10.0f}\n", time.kernel, 1e3 * time.seconds / steps, 100 * time.seconds / total,
                  static_cast<double>(time.calls) / steps);
     }
   }
@@ -118,18 +118,18 @@ std::vector<std::pair<std::string, double>> memory_shares(const Runtime& runtime
 }
 
 void print_memory(const std::vector<std::pair<std::string, double>>& shares) {
-  fmt::print(stderr, "{:<52}{:>12}\n", "memory at the peak", "MiB");
-  for (const auto& [purpose, mib] : shares) fmt::print(stderr, "  {:<50}{:>12.1f}\n", purpose, mib);
+  say("{:<52}{:>12}\n", "memory at the peak", "MiB");
+  for (const auto& [purpose, mib] : shares) say("  {:<50}{:>12.1f}\n", purpose, mib);
 }
 
 void print_communication(const std::vector<Line>& lines) {
   if (lines.empty()) return;
-  fmt::print(stderr, "{:<16}{:>12}{:>12}{:>9}{:>12}{:>9}{:>12}{:>12}\n", "communication", "MiB/step", "formula", "ratio", "busiest",
+  say("{:<16}{:>12}{:>12}{:>9}{:>12}{:>9}{:>12}{:>12}\n", "communication", "MiB/step", "formula", "ratio", "busiest",
              "calls", "busy ms", "waited ms");
   const double mib = 1 << 20;
   for (const Line& line : lines) {
     const bool known = std::isfinite(line.formula);
-    fmt::print(stderr, "{:<16}{:>12.3f}{:>12}{:>9}{:>12.3f}{:>9.0f}{:>12.2f}{:>12.2f}\n", line.name, line.bytes / mib,
+    say("{:<16}{:>12.3f}{:>12}{:>9}{:>12.3f}{:>9.0f}{:>12.2f}{:>12.2f}\n", line.name, line.bytes / mib,
                known ? fmt::format("{:.3f}", line.formula / mib) : "-", known ? fmt::format("{:.4f}", line.bytes / line.formula) : "-",
                line.busiest / mib, line.calls, 1e3 * line.busy, 1e3 * line.waited);
   }
@@ -229,7 +229,7 @@ int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   if (asks_help(args)) {
     KeyTable table;
     table.add(extra);
-    if (first) fmt::print("{}{}{}", usage, table.help(), option_keys(defaults).help());
+    if (first) print_result("{}{}{}", usage, table.help(), option_keys(defaults).help());
     return 0;
   }
   Options o = parse_options(args, extra, defaults);
@@ -240,7 +240,7 @@ int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   world->set_patience(static_cast<double>(o.watchdog_seconds));
   const RunDevice device = open_device(o.device, o.train.precision, world);
   const RunMesh run = make_run_mesh(device.world, o.mesh, o.sequence, o.model, work_shape(o, world->size()));
-  if (first && world->size() > 1) fmt::print(stderr, "{}\n", run.description);
+  if (first && world->size() > 1) say("{}\n", run.description);
 
   ProfilingBackend profiling(*device.backend);
   Backend& backend = profile ? static_cast<Backend&>(profiling) : *device.backend;
@@ -292,7 +292,7 @@ int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Co
                      {"tensors_peak_mib", round_to(static_cast<double>(backend.runtime().memory().peak) / (1 << 20), 10)},
                      {"memory", to_json(shares)}};
   if (ceiling > 0) line["mfu"] = round_to(flops / median / (ceiling * 1e12 * world->size()), 1e4);
-  fmt::print("{}\n", line.dump());
+  print_result("{}\n", line.dump());
   return 0;
 }
 

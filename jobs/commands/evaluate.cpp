@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include <thread>
 
+#include "framework/base/console.h"
 #include "jobs/evaluation/evaluator.h"
 #include "jobs/evaluation/output.h"
 #include "jobs/evaluation/tables.h"
@@ -18,6 +19,7 @@
 #include "jobs/options.h"
 #include "jobs/progress_bar.h"
 #include "jobs/report.h"
+#include "jobs/stop_signal.h"
 
 namespace lexring {
 namespace {
@@ -199,12 +201,13 @@ void measure_resolutions(EvaluationResults& results, const Arguments& args, cons
 }
 
 void write_all(const EvaluationResults& results, const OutputDirectory& output, const std::filesystem::path& metrics) {
-  fmt::print("{}", to_table(results));
+  const StopSignal stop;  // a wish to stop finds it done
   output.write("results.json", to_json(results));
   output.write("results.csv", to_csv(results));
   output.write("loss_by_length.svg", loss_by_length_svg(results));
   output.write("report.html", to_html(results, read_training_curve(metrics)));
-  fmt::print("\nreport: {}\n", (output.path() / "report.html").string());
+  print_result("{}", to_table(results));
+  print_result("\nreport: {}\n", (output.path() / "report.html").string());
 }
 
 }  // namespace
@@ -214,7 +217,7 @@ int evaluate_command(const std::vector<std::string>& words, const std::shared_pt
   const KeyTable keys = args.keys();
   const bool first_rank = world->rank() == 0;
   if (asks_help(words)) {
-    if (first_rank) fmt::print("{}{}", usage, keys.help());
+    if (first_rank) print_result("{}{}", usage, keys.help());
     return 0;
   }
   keys.parse_arguments(words);
@@ -247,7 +250,7 @@ int evaluate_command(const std::vector<std::string>& words, const std::shared_pt
   Backend& backend = *device.backend;
   const RunMesh mesh = mesh_of(device.world, args, options);
   const Context& context = mesh.context;
-  if (first_rank && world->size() > 1) fmt::print(stderr, "{}\n", mesh.description);
+  if (first_rank && world->size() > 1) say("{}\n", mesh.description);
   reader.verify(*world);
   Transformer model(options.model, runtime_of(options), context, backend);
   load_parameters(reader, model);

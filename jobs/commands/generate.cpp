@@ -13,6 +13,7 @@
 #include <fmt/format.h>
 
 #include "datasets/tokenizer.h"
+#include "framework/base/console.h"
 #include "jobs/mesh_setup.h"
 #include "jobs/model_state.h"
 #include "jobs/model_use.h"
@@ -138,11 +139,6 @@ void check_length(std::int64_t prompt, std::int64_t tokens, const ModelConfig& m
       prompt > 1 ? ", or a shorter prompt" : "");
 }
 
-void write(const std::string& bytes) {
-  std::fwrite(bytes.data(), 1, bytes.size(), stdout);
-  std::fflush(stdout);
-}
-
 }  // namespace
 
 int generate_command(const std::vector<std::string>& words, const std::shared_ptr<Communicator>& world) {
@@ -150,7 +146,7 @@ int generate_command(const std::vector<std::string>& words, const std::shared_pt
   const KeyTable keys = args.keys();
   const bool first = world->rank() == 0;
   if (asks_help(words)) {
-    if (first) fmt::print("{}{}", usage, keys.help());
+    if (first) print_result("{}{}", usage, keys.help());
     return 0;
   }
   const std::set<std::string> given = keys.parse_arguments(words);
@@ -188,16 +184,16 @@ int generate_command(const std::vector<std::string>& words, const std::shared_pt
   if (!first || static_cast<std::int64_t>(ids.size()) <= args.chunk) progress.silence();
   std::vector<float> scores = text.read(ids, [&](std::int64_t) { progress.update(static_cast<std::uint64_t>(text.length())); });
   progress.finish();
-  if (first) write(prompt);
+  if (first) print_result_text(prompt);
   std::mt19937_64 random(static_cast<std::uint64_t>(args.seed));
   for (std::int64_t left = args.tokens; left > 0; --left) {
     std::array<std::int32_t, 1> drawn = {draw(scores, args.temperature, args.top_k, random)};
     world->broadcast(std::as_writable_bytes(std::span(drawn)), 0);  // unlike processors may round unlike
     if (drawn[0] == tokenizer.end_of_document()) break;
-    if (first) write(tokenizer.decode(drawn));
+    if (first) print_result_text(tokenizer.decode(drawn));
     if (left > 1) scores = text.read(drawn);
   }
-  if (first) write("\n");
+  if (first) print_result_text("\n");
   return 0;
 }
 

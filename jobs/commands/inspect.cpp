@@ -1,11 +1,11 @@
 #include "jobs/commands/inspect.h"
 
-#include <cstdio>
 #include <filesystem>
 
 #include <fmt/format.h>
 
 #include "datasets/inspect.h"
+#include "framework/base/console.h"
 #include "jobs/keys.h"
 #include "parallel/checkpoint/checkpoint.h"
 #include "parallel/checkpoint/inspect.h"
@@ -28,7 +28,7 @@ int inspect_command(const std::vector<std::string>& args) {
   table.add({{"path", &path, "a data set, a step-* directory or a run's directory; may stand first without its key"},
              {"verify", &verify, "read everything and check its hash", "", "", {}, true}});
   if (asks_help(args)) {
-    fmt::print("{}{}", usage, table.help());
+    print_result("{}{}", usage, table.help());
     return 0;
   }
   std::vector<std::string> keyed = args;
@@ -38,9 +38,9 @@ int inspect_command(const std::vector<std::string>& args) {
   require_usage(std::filesystem::exists(path), "{} does not exist; give a data set or the directory of a checkpoint", path);
   const Verify how = verify ? Verify::yes : Verify::no;
   if (std::filesystem::is_directory(path)) {
-    fmt::print("{}", describe_checkpoint(path, verify));
+    print_result("{}", describe_checkpoint(path, verify));
   } else {
-    fmt::print("{}", to_text(inspect_dataset(path, how)));
+    print_result("{}", to_text(inspect_dataset(path, how)));
   }
   return 0;
 }

@@ -7,6 +7,7 @@
 #include <fmt/core.h>
 
 #include "datasets/prepare.h"
+#include "framework/base/console.h"
 #include "framework/base/error.h"
 #include "jobs/keys.h"
 #include "jobs/progress_bar.h"
@@ -48,25 +49,25 @@ std::string documents(std::int64_t number) { return count(number, "document", "d
 std::string tokens(std::int64_t number) { return count(number, "token", "tokens"); }
 
 void print_list(const std::vector<std::string>& examples, std::int64_t all) {
-  for (const auto& example : examples) fmt::print("  {}\n", example);
+  for (const auto& example : examples) print_result("  {}\n", example);
   const auto more = all - static_cast<std::int64_t>(examples.size());
-  if (more > 0) fmt::print("  and {} more\n", more);
+  if (more > 0) print_result("  and {} more\n", more);
 }
 
 void print_report(const PrepareReport& report, const std::string& output, double seconds) {
-  fmt::print("{}: {}, {}, from {} bytes of text in {}, {:.1f} MB/s\n", output, documents(report.documents), tokens(report.tokens),
+  print_result("{}: {}, {}, from {} bytes of text in {}, {:.1f} MB/s\n", output, documents(report.documents), tokens(report.tokens),
              report.text_bytes, count(report.files, "file", "files"), static_cast<double>(report.text_bytes) / 1e6 / seconds);
   if (report.replaced_surrogates > 0) {
-    fmt::print("replaced by U+FFFD: {} (half a character in JSON, like \\ud800)\n",
+    print_result("replaced by U+FFFD: {} (half a character in JSON, like \\ud800)\n",
                count(report.replaced_surrogates, "lone surrogate", "lone surrogates"));
   }
-  if (report.empty > 0) fmt::print("left out: {} without text\n", documents(report.empty));
+  if (report.empty > 0) print_result("left out: {} without text\n", documents(report.empty));
   if (report.left_out.count > 0) {
-    fmt::print("left out: {} of the directories given\n", count(report.left_out.count, "entry", "entries"));
+    print_result("left out: {} of the directories given\n", count(report.left_out.count, "entry", "entries"));
     print_list(report.left_out.examples, report.left_out.count);
   }
   if (report.skipped > 0) {
-    fmt::print("left out: {} (--skip-bad)\n", count(report.skipped, "bad line or file", "bad lines or files"));
+    print_result("left out: {} (--skip-bad)\n", count(report.skipped, "bad line or file", "bad lines or files"));
     print_list(report.skipped_examples, report.skipped);
   }
 }
@@ -77,7 +78,7 @@ int prepare_command(const std::vector<std::string>& args) {
   Arguments arguments;
   const auto keys = prepare_keys(arguments);
   if (asks_help(args)) {
-    fmt::print("lexring prepare --input TEXT... --output FILE.h5\n\n{}", keys.help());
+    print_result("lexring prepare --input TEXT... --output FILE.h5\n\n{}", keys.help());
     return 0;
   }
   keys.parse_arguments(args);

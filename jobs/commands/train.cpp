@@ -1,13 +1,14 @@
 #include "jobs/commands/train.h"
 
-#include <cstdio>
 #include <optional>
 
 #include <fmt/format.h>
 
+#include "framework/base/console.h"
 #include "jobs/options.h"
 #include "jobs/run_directory.h"
 #include "jobs/run_start.h"
+#include "jobs/stop_signal.h"
 #include "jobs/trainer.h"
 #include "parallel/checkpoint/agree.h"
 #include "parallel/checkpoint/steps.h"
@@ -47,10 +48,11 @@ int train_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   if (asks_help(args)) {
     Options defaults;
     if (first)
-      fmt::print("{}{}\n  --config FILE.ini              read keys from a file; may be given again, later ones win\n", usage,
+      print_result("{}{}\n  --config FILE.ini              read keys from a file; may be given again, later ones win\n", usage,
                  option_keys(defaults).help());
     return 0;
   }
+  const StopSignal stop;  // one that comes before the first step is honoured after it
   Options o = read_run_options(args, *world);
   world->set_patience(static_cast<double>(o.watchdog_seconds));
   const RunDevice device = open_device(o.device, o.train.precision, world);
@@ -91,14 +93,14 @@ int train_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   else if (reader)
     trainer.begin_with(*reader);
   if (first) {
-    fmt::print(stderr, "{}\n{:.1f} M parameters, {} tokens, {} {}, {}; results in {}\n", run.description,
+    say("{}\n{:.1f} M parameters, {} tokens, {} {}, {}; results in {}\n", run.description,
                static_cast<double>(trainer.model().parameter_count()) / 1e6, train.tokens(), backend.describe(), o.train.precision,
                describe_start(o, checkpoint), o.checkpoint.directory);
-    if (reader && !checkpoint) fmt::print(stderr, "{}", describe_init(o, *reader));
+    if (reader && !checkpoint) say("{}", describe_init(o, *reader));
   }
   if (trainer.options().train.minutes == 0 && trainer.step() >= trainer.options().train.steps) {
     const std::string minutes = o.train.minutes > 0 ? "--train.minutes 0 " : "";  // they chose the steps
-    if (first) fmt::print(stderr, "already trained for {} steps; ask for more with {}--train.steps N\n", trainer.step(), minutes);
+    if (first) say("already trained for {} steps; ask for more with {}--train.steps N\n", trainer.step(), minutes);
     return 0;
   }
   if (checkpoint) go_on(*checkpoint, reader->state(), trainer.options(), *world);

@@ -1,9 +1,9 @@
 #include "jobs/commands/verify.h"
 
 #include <array>
-#include <cstdio>
 #include <numeric>
 
+#include "framework/base/console.h"
 #include "jobs/commands/golden_case.h"
 #include "jobs/keys.h"
 #include "jobs/mesh_setup.h"
@@ -60,7 +60,7 @@ int verify_command(const std::vector<std::string>& args, const std::shared_ptr<C
   table.add(sequence_keys(sequence));
   const bool speaks = world->rank() == 0;
   if (asks_help(args)) {
-    if (speaks) fmt::print("{}{}", usage, table.help());
+    if (speaks) print_result("{}{}", usage, table.help());
     return 0;
   }
   table.parse_arguments(args);
@@ -76,19 +76,18 @@ int verify_command(const std::vector<std::string>& args, const std::shared_ptr<C
   const Hdf5File file(golden, Hdf5File::Mode::read);
   const RunDevice run = open_device(device, precision, world);
   const Context context(run.world, cases_mesh);
-  if (speaks) fmt::print(stderr, "{} {}\n", run.backend->describe(), precision);
+  if (speaks) say("{} {}\n", run.backend->describe(), precision);
   std::array<int, 3> counts = {0, 0, 0};
   for (const std::string& name : file.members("/")) {
     if (name.find(only) == std::string::npos || !file.is_group(name)) continue;
     const GoldenResult result = run_golden_case(file, name, runtime, context, *run.backend);
     ++counts[static_cast<std::size_t>(result.verdict)];
     if (!speaks) continue;
-    fmt::print("{:<26} {}\n", name, describe(result));
-    std::fflush(stdout);
+    print_result("{:<26} {}\n", name, describe(result));
   }
   require_usage(counts[0] + counts[1] + counts[2] > 0, "{} has no case whose name contains '{}'; choose another --only or file", golden,
                 only);
-  if (speaks) fmt::print("{} passed, {} failed, {} not supported\n", counts[0], counts[1], counts[2]);
+  if (speaks) print_result("{} passed, {} failed, {} not supported\n", counts[0], counts[1], counts[2]);
   return counts[1] > 0 || (strict && counts[2] > 0) ? 1 : 0;
 }
 

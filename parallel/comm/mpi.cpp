@@ -3,7 +3,10 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include <unistd.h>
+
 #include "parallel/comm/mpi_communicator.h"
+#include "parallel/comm/open_mpi.h"
 #include "parallel/comm/session.h"
 
 namespace lexring {
@@ -21,11 +24,10 @@ int launched_processes() {
 }  // namespace
 
 MpiSession::MpiSession(int argc, char** argv) : state_(std::make_unique<SessionState>()) {
-  // Open MPI's TCP asks for a long message and gets it in one piece, behind which the other direction's requests wait: half the rate of a
-  // link that is used both ways. In small pieces both ways are full. Whoever sets it otherwise is heard.
-  setenv("OMPI_MCA_btl_tcp_flags", "send", 0);
+  prepare_open_mpi();
   int provided = MPI_THREAD_SINGLE;
   LEXRING_MPI_CALL(MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &provided));
+  open_mpi_started();
   LEXRING_MPI_CALL(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN));
   // One thread at a time calls MPI, except for MPI_Abort; so a library that lets threads in one by one is enough.
   const bool threads = provided >= MPI_THREAD_SERIALIZED;
@@ -60,7 +62,9 @@ void MpiSession::end() {
 }
 
 void MpiSession::end_all(int exit_code) {
+  while (state_->ending.exchange(true)) pause();  // another thread is at it; MPI_Abort cannot be called twice
   std::fflush(nullptr);
+  quiet_open_mpi_abort();
   MPI_Abort(MPI_COMM_WORLD, exit_code);
   fail("MPI_Abort returned");
 }

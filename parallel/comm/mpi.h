@@ -21,7 +21,7 @@ class MpiSession {
   ~MpiSession();
 
   std::shared_ptr<Communicator> world() const { return world_; }
-  /// Ends every rank of the run at once, after an error on this one. Does not return.
+  /// Ends every rank of the run at once, after an error on this one, which has been said: nothing more is. Does not return.
   [[noreturn]] void end_all(int exit_code);
   /// For parallel/comm.
   SessionState& state() { return *state_; }

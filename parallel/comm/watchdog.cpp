@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <condition_variable>
-#include <cstdio>
 #include <mutex>
 #include <thread>
 
 #include <fmt/format.h>
 
+#include "framework/base/console.h"
 #include "parallel/comm/side_channel.h"
 
 namespace lexring {
@@ -129,8 +129,7 @@ class Watchdog::Thread {
   }
 
   void end_run(const std::string& message) {
-    fmt::print(stderr, "lexring: rank {} {}\n", session_->world()->rank(), message);
-    std::fflush(stderr);
+    say("lexring: rank {} {}\n", session_->world()->rank(), message);
     session_->end_all(1);
   }
 

@@ -101,7 +101,7 @@ TEST_F(PrepareCommand, Interrupted) {
   const auto result =
       run_process(binary() + " prepare --output " + path("out.h5") + " --input" + inputs + " & worker=$!; until [ -s " +
                   path("out.h5.tokens.partial") + " ] || ! kill -0 $worker; do sleep 0.05; done; kill -TERM $worker; wait $worker");
-  EXPECT_EQ(result.exit_code, 1) << result.output;
+  EXPECT_EQ(result.exit_code, 143) << result.output;
   EXPECT_NE(result.output.find("interrupted"), std::string::npos) << result.output;
   for (const auto& entry : std::filesystem::directory_iterator(run("d"))) EXPECT_EQ(entry.path().filename(), "long.jsonl");
 }
