@@ -68,7 +68,7 @@ void SignalThread::end_by(int signal) {
   const sigset_t set = set_of({signal});
   pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
   std::raise(signal);
-  _exit(128 + signal);
+  for (;;) pause();
 }
 
 void SignalThread::run() {

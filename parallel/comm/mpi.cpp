@@ -27,7 +27,6 @@ MpiSession::MpiSession(int argc, char** argv) : state_(std::make_unique<SessionS
   prepare_open_mpi();
   int provided = MPI_THREAD_SINGLE;
   LEXRING_MPI_CALL(MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &provided));
-  open_mpi_started();
   LEXRING_MPI_CALL(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN));
   // One thread at a time calls MPI, except for MPI_Abort; so a library that lets threads in one by one is enough.
   const bool threads = provided >= MPI_THREAD_SERIALIZED;

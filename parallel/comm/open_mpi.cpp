@@ -2,30 +2,28 @@
 
 #include <dlfcn.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
-#include <string>
+#include <system_error>
+#include <thread>
 
-#include "framework/base/console.h"
+#include "framework/base/error.h"
 
 namespace lexring {
 namespace {
 
-bool starting = false;  // atexit passes nothing
-
-/// Open MPI has said its own, of which this is the usual reason.
-void explain_failed_start() {
-  if (!starting) return;
+/// Open MPI would end the process in the middle of MPI_Init, with fifty lines that do not name the reason.
+void require_room_for_files() {
+  const char* const rank = std::getenv("OMPI_COMM_WORLD_RANK");
+  if (rank == nullptr) return;  // started alone, it needs none
   const char* const chosen = std::getenv("TMPDIR");
   const std::filesystem::path directory = chosen != nullptr ? chosen : "/tmp";
   std::error_code error;
   const auto space = std::filesystem::space(directory, error);
-  std::string reason;
-  if (error)
-    reason = fmt::format(": its directory for temporary files, {}: {}; set TMPDIR to another", directory.string(), error.message());
-  else if (space.available < (1 << 20))
-    reason = fmt::format(": no space is left for temporary files in {}; free some, or set TMPDIR to another directory", directory.string());
-  say("lexring: MPI could not start, and ended this process{}\n", reason.empty() ? "; what it says itself is all that is known" : reason);
+  if (error || space.capacity == 0 || space.available >= (64 << 10)) return;
+  if (std::atoi(rank) > 0) std::this_thread::sleep_for(std::chrono::seconds(1));  // the first ends the others before they repeat it
+  fail("no space is left in {}, where MPI has its temporary files; free some, or set TMPDIR to another directory", directory.string());
 }
 
 int show_nothing(const char*, const char*, bool, ...) { return 0; }
@@ -40,11 +38,8 @@ void prepare_open_mpi() {
   setenv("OMPI_MCA_mpi_yield_when_idle", "1", 0);
   // A process that no launcher started needs no daemon beside it, which needs ssh and room for temporary files to start.
   setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
-  starting = true;
-  std::atexit(explain_failed_start);
+  require_room_for_files();
 }
-
-void open_mpi_started() { starting = false; }
 
 void quiet_open_mpi_abort() {
   // The library's own hook for who shows its messages; absent in other libraries.

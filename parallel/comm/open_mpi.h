@@ -3,10 +3,8 @@
 
 namespace lexring {
 
-/// Before MPI_Init: settings that suit us, and one more sentence where Open MPI ends the process because it cannot start.
+/// Before MPI_Init: settings that suit us. Throws Error where a launcher started us and there is no room for Open MPI's files.
 void prepare_open_mpi();
-/// After MPI_Init: it has started.
-void open_mpi_started();
 /// Before MPI_Abort, when what is wrong has been said: Open MPI's nine lines on what MPI_Abort does would bury it.
 void quiet_open_mpi_abort();
 

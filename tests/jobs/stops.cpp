@@ -99,8 +99,17 @@ pid_t start(const std::string& command, const Path& log) {
   const std::string executed = "exec " + command;
   const char* arguments[] = {"bash", "-c", executed.c_str(), nullptr};
   pid_t process = 0;
-  const int error = posix_spawnp(&process, "bash", &files, nullptr, const_cast<char**>(arguments), environ);
+  // Whoever starts tests in the background, or with nohup, has these ignored.
+  sigset_t defaults;
+  sigemptyset(&defaults);
+  for (const int signal : stop_signals) sigaddset(&defaults, signal);
+  posix_spawnattr_t attributes;
+  posix_spawnattr_init(&attributes);
+  posix_spawnattr_setsigdefault(&attributes, &defaults);
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF);
+  const int error = posix_spawnp(&process, "bash", &files, &attributes, const_cast<char**>(arguments), environ);
   posix_spawn_file_actions_destroy(&files);
+  posix_spawnattr_destroy(&attributes);
   require(error == 0, "bash cannot be started: {}", std::strerror(error));
   return process;
 }

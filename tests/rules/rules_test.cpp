@@ -128,6 +128,12 @@ TEST(Rules, FoldersIncludeOnlyWhatIsBelowThem) {
   EXPECT_NONE(wrong, "framework <- parallel <- models <- jobs, framework <- datasets <- jobs");
 }
 
+/// A stream of the library throws, ends the process or forgets what it lost, when a disk is full or a pipe closed.
+TEST(Rules, WordsAndResultsGoThroughTheConsole) {
+  EXPECT_NONE(matches(R"(\bfmt::print\b|\bstd(out|err)\b|\bstd::(cout|cerr|clog|printf|puts|putchar)\b)", {"tests/"}),
+              "say and print_result of framework/base/console.h");
+}
+
 /// Two types of one name are one type to the linker, which takes either's destructor for both.
 TEST(Rules, TypesOfANamespaceHaveNamesOfTheirOwn) {
   const std::regex form(R"((?:^|\n)(?:namespace ([\w:]+) \{|(?:class|struct|enum class) (\w+)(?: final)?(?: : [^;{]*)? *\{))");
@@ -185,7 +191,7 @@ TEST(Rules, NothingButMainEndsTheProcess) {
 }
 
 TEST(Rules, NoEnvironmentVariableIsASwitch) {
-  EXPECT_NONE(matches(R"(\bgetenv\b)", {"jobs/main.cpp", "parallel/comm/mpi.cpp", "tests/"}),
+  EXPECT_NONE(matches(R"(\bgetenv\b)", {"jobs/main.cpp", "jobs/progress_bar.cpp", "jobs/wait_policy.cpp", "parallel/comm/mpi.cpp", "parallel/comm/open_mpi.cpp", "tests/"}),
               "what a run does stands in its configuration");
 }
 
