@@ -105,6 +105,9 @@ bool started_without_pmi() {
   return tasks != nullptr && std::atoi(tasks) > 1 && std::getenv("PMI_RANK") == nullptr && !launched_by_mpi();
 }
 
+/// For which the other ranks let rank 0 speak: on a busy machine it takes a while until all of them have ended.
+constexpr std::chrono::seconds patience_with_rank_0(3);
+
 /// What has failed has been said: a launcher is not to add what it knows of exit codes.
 int end_all(int code, MpiSession* session) {
   if (session != nullptr && launched_by_mpi()) session->end_all(code);
@@ -115,7 +118,7 @@ int end_all(int code, MpiSession* session) {
 int report(const std::string& message, int code, MpiSession* session) {
   const bool several = session != nullptr && session->world()->size() > 1;
   const int rank = several ? session->world()->rank() : 0;
-  if (rank > 0) std::this_thread::sleep_for(std::chrono::seconds(1));
+  if (rank > 0) std::this_thread::sleep_for(patience_with_rank_0);
   if (several)
     say("lexring: rank {}: {}\n", rank, message);
   else
@@ -170,7 +173,7 @@ int main(int argc, char** argv) {
     if (session) watchdog = std::make_unique<Watchdog>(*session, 600);  // until the configuration says otherwise
     const int code = run_command(all, session.get());
     done.emplace();  // whoever wants this process to stop from now on, has it stop
-    if (code != 0 && session && session->world()->rank() > 0) std::this_thread::sleep_for(std::chrono::seconds(1));
+    if (code != 0 && session && session->world()->rank() > 0) std::this_thread::sleep_for(patience_with_rank_0);
     return code == 0 ? 0 : end_all(code, session.get());
   } catch (const OutputClosed&) {
     return end_quietly(session.get());

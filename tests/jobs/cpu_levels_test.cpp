@@ -72,11 +72,12 @@ TEST_F(CpuLevels, TheQuickstartsConfigurationChoosesItsPrecision) {
   });
 }
 
+/// A wait policy, or the program starts itself once more (jobs/wait_policy.h), which leads out of the emulation.
 /// Processors that this machine is not, of 2008 and 2013, by emulation: the binary must not meet an instruction that they lack.
 TEST_F(CpuLevels, OlderProcessorsRunTheSameBinary) {
   if (run_process("command -v qemu-x86_64").exit_code != 0) GTEST_SKIP() << "needs qemu-x86_64 (Debian's qemu-user)";
   for (const auto& [processor, level] : {std::pair{"Nehalem", "baseline"}, std::pair{"Haswell", "avx2"}}) {
-    const std::string emulated = std::string("qemu-x86_64 -cpu ") + processor + " " + binary();
+    const std::string emulated = std::string("OMP_WAIT_POLICY=passive qemu-x86_64 -cpu ") + processor + " " + binary();
     const std::string output =
         done(emulated + " verify --strict --golden " LEXRING_SOURCE "/tests/models/golden/lex_everything.h5 --device cpu --precision bf16");
     EXPECT_EQ(occurrences(output, "1 passed, 0 failed, 0 not supported"), 1) << output;
@@ -89,7 +90,7 @@ TEST_F(CpuLevels, RanksTakeTheLowestLevelAmongThem) {
   if (run_process("command -v qemu-x86_64").exit_code != 0) GTEST_SKIP() << "needs qemu-x86_64 (Debian's qemu-user)";
   const std::string command = train("mixed", "--train.steps 3 --train.precision fp32 --mesh.cp 2");
   const std::string output =
-      done("OMPI_MCA_btl_vader_single_copy_mechanism=none " + mpirun(1) + command + " : -n 1 qemu-x86_64 -cpu Nehalem " + command);
+      done("OMPI_MCA_btl_vader_single_copy_mechanism=none OMP_WAIT_POLICY=passive " + mpirun(1) + command + " : -n 1 qemu-x86_64 -cpu Nehalem " + command);
   if (cpu_levels().back() != CpuLevel::baseline) {
     EXPECT_EQ(occurrences(output, "cpu.isa = baseline on all ranks: rank 1 on "), 1) << output;
   }
