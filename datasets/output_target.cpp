@@ -55,7 +55,7 @@ OutputTarget::OutputTarget(const fs::path& output, Existing existing) {
   require_usage(!output.empty(), "no output was given; name the file to write with --output FILE.h5");
   std::error_code error;
   const auto status = fs::status(output, error);  // of what links lead to, also those of /proc that have no path
-  require_usage(output.has_filename() && !fs::is_directory(status), "--output {} is a directory; name a file in it, e.g. {}",
+  require_usage(output.has_filename() && !fs::is_directory(status), "--output {} names a directory; name a file in it, e.g. {}",
                 output.string(), (output / "train.h5").string());
   require_usage(!fs::exists(status) || fs::is_regular_file(status), "--output {} is {}, and a data set needs a file; choose another name",
                 output.string(), kind_of(status.type()));

@@ -260,8 +260,9 @@ PrepareReport prepare_on(const PrepareOptions& options, const std::function<void
   report.left_out = corpus.left_out;
   report.documents = static_cast<std::int64_t>(collector.documents.size() - 1);
   report.tokens = static_cast<std::int64_t>(spool.size() / width);
-  require(report.documents > 0, "there is no text in {}: {} empty documents, {} skipped; give a corpus with text",
-          describe_sources(join_sources(options.inputs)), report.empty, report.skipped);
+  require(report.documents > 0, "there is no text in {}: {} empty documents, {} skipped{}; give a corpus with text",
+          describe_sources(join_sources(options.inputs)), report.empty, report.skipped,
+          report.skipped > 0 ? " (" + report.skipped_examples.front() + ")" : "");
   PartialPath partial(target.path().string() + ".partial");
   report.content_hash = write_dataset(options, partial.path(), spool, width, collector.documents, *tokenizer);
   check_interrupted(options);

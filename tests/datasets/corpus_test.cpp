@@ -92,6 +92,27 @@ TEST(Corpus, ZstdThatIsCutOrDamaged) {
   }
 }
 
+TEST(Corpus, FilesThatChangeWhileTheyAreRead) {
+  TempDirectory directory;
+  for (const std::string later : {"longer than it was", "shorter"}) {
+    write_file(directory / "log.txt", "eleven long");
+    const auto corpus = find_corpus({(directory / "log.txt").string()});
+    write_file(directory / "log.txt", later);
+    expect_says(error_of([&] { read_back(corpus.files, 1000); }), "log.txt has changed while it was read", "11 bytes",
+                "ends at " + std::to_string(later.size()));
+  }
+}
+
+/// Frames that some tools put between those with text: pzstd's are skippable, and a stream may hold empty ones.
+TEST(Corpus, ZstdFramesWithoutText) {
+  TempDirectory directory;
+  const std::string skippable("\x50\x2a\x4d\x18\x03\x00\x00\x00xyz", 11);
+  write_file(directory / "c.txt.zst", skippable + zstd("one ") + zstd("") + skippable + zstd("two") + skippable);
+  EXPECT_EQ(read_back(find_corpus({directory.path().string()}).files, 1000), "one two");
+  write_file(directory / "c.txt.zst", zstd("one ") + skippable.substr(0, 9));
+  expect_says(error_of([&] { read_back(find_corpus({directory.path().string()}).files, 1000); }), "truncated");
+}
+
 /// What the parser makes of one file: pieces, and complaints.
 struct Parsed {
   std::vector<std::string> pieces, bad;

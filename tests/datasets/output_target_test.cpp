@@ -38,9 +38,9 @@ TEST_F(OutputTargets, WhatIsNoFileIsRefused) {
   fs::create_symlink("there", directory / "link.h5");
   expect_says(refused("/dev/null"), "/dev/null is a device", "choose another name");
   expect_says(refused(directory / "pipe.h5"), "pipe.h5 is a pipe");
-  expect_says(refused(directory / "there"), "is a directory", "there/train.h5");
-  expect_says(refused(directory / "link.h5"), "is a directory");
-  expect_says(refused((directory / "newdir").string() + "/"), "newdir/ is a directory", "newdir/train.h5");
+  expect_says(refused(directory / "there"), "names a directory", "there/train.h5");
+  expect_says(refused(directory / "link.h5"), "names a directory");
+  expect_says(refused((directory / "newdir").string() + "/"), "newdir/ names a directory", "newdir/train.h5");
 }
 
 TEST_F(OutputTargets, AFileIsReplacedOnlyWhenAskedTo) {

@@ -134,7 +134,7 @@ TEST_F(PrepareFailures, OutputsThatCannotBe) {
     return error_of([&] { prepare(options); });
   };
   expect_says(refused(""), "--output");
-  expect_says(refused(directory.path()), "is a directory");
+  expect_says(refused(directory.path()), "names a directory");
   expect_says(refused(directory / "corpus.jsonl"), "also an input");
   expect_says(refused(directory / "corpus.jsonl" / "out.h5"), "cannot make the directory", "Not a directory");
   expect_nothing_left();
@@ -145,6 +145,9 @@ TEST_F(PrepareFailures, OutputsThatCannotBe) {
 TEST_F(PrepareFailures, NoTextAtAll) {
   write_file(directory / "corpus.jsonl", json_line("") + "\n");
   expect_says(error_of([&] { prepare(options); }), "no text", "corpus.jsonl", "1 empty");
+  write_file(directory / "corpus.jsonl", "{broken\n");
+  options.bad_input = BadInput::skip;
+  expect_says(error_of([&] { prepare(options); }), "no text", "1 skipped (", "corpus.jsonl, line 1: broken JSON");
   expect_nothing_left();
 }
 
