@@ -25,6 +25,7 @@
 #include "jobs/commands/prepare.h"
 #include "jobs/commands/train.h"
 #include "jobs/commands/verify.h"
+#include "jobs/commands/version.h"
 #include "jobs/mesh_setup.h"
 #include "jobs/stop_signal.h"
 #include "jobs/wait_policy.h"
@@ -68,7 +69,7 @@ constexpr Command commands[] = {
 
 void print_usage() {
   std::string text =
-      "lexring: trains transformers short and measures them long\n\n  lexring <command> [--key value ...]\n"
+      "lexring: trains transformers short and measures them long\n\n  lexring <command> [--key value ...]\n  lexring --version\n"
       "  mpirun -n 2 lexring train --config configs/quickstart.ini --data.train corpus.h5\n\n";
   for (const Command& command : commands) text += fmt::format("  {:<10} {}\n", command.name, command.summary);
   print_result_text(text + "\n  lexring <command> --help lists its keys, with units and defaults\n");
@@ -161,6 +162,10 @@ int main(int argc, char** argv) {
     if (all.empty() || all[0] == "--help" || all[0] == "-h" || all[0] == "help") {
       print_usage();
       return all.empty() ? 2 : 0;
+    }
+    if (all[0] == "--version" || all[0] == "-V" || all[0] == "version") {
+      print_result_text(version_text(mpi_library()));
+      return 0;
     }
     const bool needs_mpi =
         std::any_of(std::begin(commands), std::end(commands), [&](const Command& c) { return all[0] == c.name && c.ranks == Ranks::all; });

@@ -23,6 +23,14 @@ int launched_processes() {
 
 }  // namespace
 
+std::string mpi_library() {
+  char text[MPI_MAX_LIBRARY_VERSION_STRING] = {};
+  int length = 0;
+  LEXRING_MPI_CALL(MPI_Get_library_version(text, &length));
+  const std::string words(text);
+  return words.substr(0, words.find_first_of("\n"));
+}
+
 MpiSession::MpiSession(int argc, char** argv) : state_(std::make_unique<SessionState>()) {
   prepare_open_mpi();
   int provided = MPI_THREAD_SINGLE;

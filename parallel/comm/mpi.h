@@ -2,12 +2,16 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "parallel/comm/communicator.h"
 
 namespace lexring {
 
 struct SessionState;
+
+/// The library that this program runs with, in its own words: "Open MPI v4.1.4, ...". Before MPI is started too.
+std::string mpi_library();
 
 /// Starts MPI and ends it with its life; one per process, owned by main. A thread of its own moves messages while the program computes
 /// (where the library lets threads in at all; elsewhere they move while somebody waits).
