@@ -1,4 +1,6 @@
 // `lexring generate` as a person uses it: prompts from files and pipes, other patterns, and what is refused before the first token.
+#include <algorithm>
+
 #include <gtest/gtest.h>
 
 #include "tests/jobs/job_fixture.h"

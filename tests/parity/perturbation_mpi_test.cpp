@@ -1,5 +1,7 @@
 // What a model sees, by perturbation, on meshes: changing one token changes exactly the outputs that the mask, over the layers, lets it
 // into, and no bit of any other.
+#include <algorithm>
+
 #include <gtest/gtest.h>
 
 #include "framework/base/random.h"
@@ -53,18 +55,21 @@ std::vector<std::int64_t> document_starts(bool documents) {
   return starts;
 }
 
-/// Sequence 0 is as it is; in sequence n + 1 token n is another.
-ModelBatch perturbed(const std::vector<std::int64_t>& starts, std::int64_t sinks) {
+enum class Tokens { as_they_are, perturbed };
+
+/// One sequence `length` times; perturbed, token n of the n-th is another. Outputs are compared with those of the same place in the other
+/// batch: where a row lies may decide, in its last bits, how a product sums it.
+ModelBatch batch_of(Tokens tokens, const std::vector<std::int64_t>& starts, std::int64_t sinks) {
   std::vector<std::int32_t> ids;
   std::vector<std::int64_t> all_starts;
-  for (std::int64_t sequence = 0; sequence <= length; ++sequence) {
+  for (std::int64_t sequence = 0; sequence < length; ++sequence) {
     for (std::int64_t n = 0; n < length; ++n) {
       const auto id = static_cast<std::int64_t>(random_bits(5, stream_id("perturbation"), static_cast<std::uint64_t>(n)) % vocab);
-      ids.push_back(static_cast<std::int32_t>(n + 1 == sequence ? (id + 1) % vocab : id));
+      ids.push_back(static_cast<std::int32_t>(tokens == Tokens::perturbed && n == sequence ? (id + 1) % vocab : id));
     }
     all_starts.insert(all_starts.end(), starts.begin(), starts.end());
   }
-  return make_batch(length + 1, length, std::move(ids), {}, std::move(all_starts), sinks);
+  return make_batch(length, length, std::move(ids), {}, std::move(all_starts), sinks);
 }
 
 /// [length, length] reach[n][j]: output n depends on token j through this many layers.
@@ -87,12 +92,12 @@ std::vector<std::vector<bool>> reach_of(const ModelConfig& config, const std::ve
 }
 
 template <class T>
-void expect_exact(const std::vector<T>& logits, const std::vector<std::vector<bool>>& reach) {
-  const auto row = [&](std::int64_t sequence, std::int64_t n) { return logits.begin() + (sequence * length + n) * vocab; };
+void expect_exact(const std::vector<T>& before, const std::vector<T>& after, const std::vector<std::vector<bool>>& reach) {
   std::string wrong;
   for (std::int64_t changed = 0; changed < length; ++changed) {
     for (std::int64_t n = 0; n < length; ++n) {
-      const bool differs = !std::equal(row(0, n), row(0, n) + vocab, row(changed + 1, n));
+      const auto row = (changed * length + n) * vocab;
+      const bool differs = !std::equal(before.begin() + row, before.begin() + row + vocab, after.begin() + row);
       if (differs == reach[static_cast<std::size_t>(n)][static_cast<std::size_t>(changed)]) continue;
       wrong += fmt::format(" {}{}{}", changed, differs ? "->" : "-/->", n);
     }
@@ -118,12 +123,15 @@ class Perturbation : public ::testing::TestWithParam<const char*> {
         Transformer model(config, how, context, *backend);
         model.initialise(3);
         const std::vector<std::int64_t> starts = document_starts(what > 0);
-        const Tensor logits = model.logits(perturbed(starts, config.attention.sinks), Transformer::Rows::all);
+        const auto logits = [&](Tokens tokens) {
+          return model.logits(batch_of(tokens, starts, config.attention.sinks), Transformer::Rows::all);
+        };
+        const Tensor before = logits(Tokens::as_they_are), after = logits(Tokens::perturbed);
         const auto reach = reach_of(config, starts);
-        if (logits.dtype() == Dtype::f64)
-          expect_exact(logits.to_host<double>(), reach);
+        if (before.dtype() == Dtype::f64)
+          expect_exact(before.to_host<double>(), after.to_host<double>(), reach);
         else
-          expect_exact(logits.to_host<float>(), reach);
+          expect_exact(before.to_host<float>(), after.to_host<float>(), reach);
       }
     }
   }

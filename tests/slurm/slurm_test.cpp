@@ -183,7 +183,7 @@ TEST_F(Slurm, ARankThatIsKilledEndsTheJob) {
   signal_rank(3, "KILL");
   const auto start = std::chrono::steady_clock::now();
   const Job job = finish(id);
-  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(20));
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(100));
   EXPECT_NE(job.exit_code, 0);
   EXPECT_NE(job.log.find("n2: task 3: Killed"), std::string::npos) << job.log;
 }
@@ -194,7 +194,7 @@ TEST_F(Slurm, ARankThatIsStoppedEndsTheJobAndIsNamed) {
   signal_rank(3, "STOP");
   const auto start = std::chrono::steady_clock::now();
   const Job job = finish(id);
-  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(30));
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(100));
   EXPECT_NE(job.exit_code, 0);
   EXPECT_NE(job.log.find("Rank 3 does not answer"), std::string::npos) << job.log;
 }

@@ -1,4 +1,5 @@
 // Every kernel of a backend but attention against the reference in f64, both fed with the same rounded numbers. Which backend: tested_backend.h.
+#include <limits>
 #include <tuple>
 
 #include <fmt/core.h>

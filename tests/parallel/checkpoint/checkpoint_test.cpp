@@ -1,6 +1,9 @@
 #include "parallel/checkpoint/checkpoint.h"
 
+#include <algorithm>
+#include <cstring>
 #include <fstream>
+#include <limits>
 
 #include "parallel/checkpoint/inspect.h"
 #include "parallel/checkpoint/steps.h"

@@ -1,4 +1,5 @@
 // Calls that are under way while their caller does other things. Run under mpirun with 1 to 4 ranks.
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstring>
@@ -300,23 +301,27 @@ TEST(Records, TimeUnderWayIsTheUnionAndTimeExposedWhatWasWaited) {
   const auto group = world()->split("books", 0);
   group->barrier();
   group->reset_records();
-  // All wait for rank 0, which comes 0.2 s late: of two calls under way together, one time.
-  const auto late = std::chrono::milliseconds(200);
-  if (group->rank() == 0) std::this_thread::sleep_for(late);
+  // All wait for rank 0, which starts 1 s after the others have: of two calls under way together, one time. A busy machine has 0.4 s to
+  // wake somebody.
+  const auto late = std::chrono::milliseconds(1000);
+  if (group->rank() == 0) {
+    world()->barrier();
+    std::this_thread::sleep_for(late);
+  }
   std::vector<float> a(1000), b(1000);
   Pending first = group->start_all_reduce(bytes_of(a), Dtype::f32), second = group->start_all_reduce(bytes_of(b), Dtype::f32);
+  if (group->rank() > 0) world()->barrier();
   if (group->rank() == 1) std::this_thread::sleep_for(late / 2);  // hides as much
   first.wait();
   second.wait();
   const auto records = group->records();
   ASSERT_EQ(records.size(), 1U);
-  EXPECT_LE(group->busy(), 5);
-  EXPECT_LE(records[0].exposed, group->busy() + 0.05);
+  EXPECT_LE(records[0].exposed, group->busy() + 0.4);
   if (group->rank() > 0) {
-    EXPECT_GE(group->busy(), 0.15);
+    EXPECT_GE(group->busy(), 0.99);
   }
   if (group->rank() == 1) {
-    EXPECT_LE(records[0].exposed, group->busy() - 0.08);
+    EXPECT_LE(records[0].exposed, group->busy() - 0.1);
   }
 }
 

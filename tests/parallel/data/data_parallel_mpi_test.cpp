@@ -1,6 +1,7 @@
 /// Data-parallel training against one rank that computes everything: gradients, norms, parameters, bytes, memory.
 #include "parallel/data/data_parallel.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include <gtest/gtest.h>
