@@ -3,6 +3,7 @@
 #
 #   ./tests/run.sh [PRESET] [CTEST ARGUMENT...]      PRESET: release (default), debug, cuda, asan or tsan
 #
+# Without a GPU, kernels for one are tested as plain C++ only; `CUDAARCHS=90a-real ./tests/run.sh cuda` also compiles them with nvcc, here for H100.
 # Non-zero when a test fails. With CI=true also when one could not run here: it says why, and is counted as skipped or not run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -14,11 +15,7 @@ packages=(--tests)
 if [ -d ../shared/reference ]; then packages+=(python3-torch python3-numpy); fi
 ./jobs/packages.sh "${packages[@]}"
 
-# Where nvcc is found, kernels are compiled for one architecture only; a GPU's tests are jobs/gpu_check.sh.
-export CUDAARCHS=${CUDAARCHS:-90a-real}
-launcher=()
-if command -v ccache >/dev/null; then launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache -DCMAKE_CUDA_COMPILER_LAUNCHER=ccache); fi
-cmake --preset "$preset" -DLEXRING_TESTS=ON "${launcher[@]}"
+cmake --preset "$preset" -DLEXRING_TESTS=ON
 cmake --build --preset "$preset"
 
 report=$PWD/build/$preset/tests.xml
