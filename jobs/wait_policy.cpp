@@ -2,6 +2,8 @@
 
 #include <csignal>
 #include <cstdlib>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include <sys/auxv.h>
@@ -28,7 +30,9 @@ void let_waiting_threads_sleep(char** arguments) {
   if (std::getenv("GOMP_SPINCOUNT") != nullptr || std::getenv("OMP_WAIT_POLICY") != nullptr) return;
   setenv("GOMP_SPINCOUNT", "1000", 1);
   stop_clocks_with_handlers();
-  execv("/proc/self/exe", arguments);  // comes back only where it cannot
+  std::error_code error;
+  const auto program = std::filesystem::read_symlink("/proc/self/exe", error);  // by its name, which `ps` and `top` show
+  execv(program.c_str(), arguments);                                          // comes back only where it cannot
 }
 
 }  // namespace lexring
