@@ -238,6 +238,8 @@ GoldenTolerance golden_tolerance(Precision precision) {
 GoldenResult run_golden_case(const Hdf5File& file, const std::string& name, const ModelRuntime& runtime, const Context& context,
                              Backend& backend) {
   GoldenResult result;
+  require(file.has_attribute(name, "config"), "{}: group {} is no golden case: it has no attribute config; is this a golden file?",
+          file.path().string(), name);
   try {
     run(result, file, name, runtime, context, backend);
   } catch (const UnsupportedError& error) {

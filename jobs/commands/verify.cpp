@@ -1,6 +1,8 @@
 #include "jobs/commands/verify.h"
 
+#include <algorithm>
 #include <array>
+#include <filesystem>
 #include <numeric>
 
 #include "framework/base/console.h"
@@ -15,9 +17,40 @@ namespace {
 
 const char* const usage = R"(lexring verify: run golden cases of the reference on this machine
 
-  lexring verify --golden golden.h5 --device cpu --precision bf16
-  mpirun -n 4 lexring verify --golden golden.h5 --mesh.cp 2 --mesh.tp 2
+  lexring verify
+  lexring verify --device cpu --precision bf16 --only position
+  mpirun -n 4 lexring verify --golden tests/models/golden/lex_everything.h5 --mesh.cp 2 --mesh.tp 2
+
+The cases that come with lexring are in tests/models/golden: every_kind.h5 has every position method, pattern and switch on small models,
+lex_everything.h5 all switches of LEX together, with heads for 6 ranks. Without --golden both run.
 )";
+
+/// The files of `golden`, a file or a directory of them; without it, the files that come with this binary: in the checkout that it was built
+/// in (build/PRESET), under the prefix that it was installed to, or in its bundle.
+std::vector<std::filesystem::path> golden_files(const std::string& golden) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  std::vector<fs::path> places = {golden};
+  if (golden.empty()) {
+    const fs::path here = fs::read_symlink("/proc/self/exe", error).parent_path();
+    places = {here / "../../tests/models/golden", here / "../share/lexring/golden", here / "../golden"};
+  } else if (!fs::is_directory(golden, error)) {
+    return places;
+  }
+  for (const fs::path& place : places) {
+    std::vector<fs::path> files;
+    for (const auto& entry : fs::directory_iterator(place, error)) {
+      if (entry.path().extension() == ".h5") files.push_back(entry.path().lexically_normal());
+    }
+    std::sort(files.begin(), files.end());
+    if (!files.empty()) return files;
+  }
+  require_usage(golden.empty(), "{} is a directory without *.h5 files; give --golden with a golden file", golden);
+  throw UsageError(
+      "the golden files that come with lexring are not where they were built or installed; give --golden with one of "
+      "tests/models/golden/*.h5 of the source");
+}
+
 
 std::string describe(const GoldenResult& result) {
   switch (result.verdict) {
@@ -51,7 +84,7 @@ int verify_command(const std::vector<std::string>& args, const std::shared_ptr<C
   SequenceKeys sequence;
   KeyTable table;
   table.add(
-      {{"golden", &golden, "golden cases, written by golden.py", "file"},
+      {{"golden", &golden, "a file of golden cases, or a directory of them", "file", "those that come with lexring"},
        {"only", &only, "run the cases whose name contains this"},
        {"precision", &precision, "working precision; auto: fp64 on reference, fp32 elsewhere", "", "", {"auto", "fp64", "fp32", "bf16"}},
        {"strict", &strict, "a case that is not supported is a failure", "", "", {}, true}});
@@ -64,8 +97,8 @@ int verify_command(const std::vector<std::string>& args, const std::shared_ptr<C
     return 0;
   }
   table.parse_arguments(args);
-  require_usage(!golden.empty(), "golden is missing; give --golden with a file written by golden.py");
-
+  std::vector<Hdf5File> files;
+  for (const std::filesystem::path& path : golden_files(golden)) files.emplace_back(path, Hdf5File::Mode::read);
   const Mesh cases_mesh = verification_mesh(mesh, world->size());
   ModelRuntime runtime;
   if (precision == "auto") precision = device.name == "reference" ? "fp64" : "fp32";
@@ -73,20 +106,24 @@ int verify_command(const std::vector<std::string>& args, const std::shared_ptr<C
   runtime.partition = partition_named(sequence.partition);
   runtime.exchange = exchange_named(sequence.exchange);
 
-  const Hdf5File file(golden, Hdf5File::Mode::read);
   const RunDevice run = open_device(device, precision, world);
   const Context context(run.world, cases_mesh);
   if (speaks) say("{} {}\n", run.backend->describe(), precision);
   std::array<int, 3> counts = {0, 0, 0};
-  for (const std::string& name : file.members("/")) {
-    if (name.find(only) == std::string::npos || !file.is_group(name)) continue;
-    const GoldenResult result = run_golden_case(file, name, runtime, context, *run.backend);
-    ++counts[static_cast<std::size_t>(result.verdict)];
-    if (!speaks) continue;
-    print_result("{:<26} {}\n", name, describe(result));
+  for (const Hdf5File& file : files) {
+    if (speaks && files.size() > 1) print_result("{}\n", file.path().string());
+    for (const std::string& name : file.members("/")) {
+      if (name.find(only) == std::string::npos || !file.is_group(name)) continue;
+      const GoldenResult result = run_golden_case(file, name, runtime, context, *run.backend);
+      ++counts[static_cast<std::size_t>(result.verdict)];
+      if (!speaks) continue;
+      print_result("{:<26} {}\n", name, describe(result));
+    }
   }
-  require_usage(counts[0] + counts[1] + counts[2] > 0, "{} has no case whose name contains '{}'; choose another --only or file", golden,
-                only);
+  const bool any = counts[0] + counts[1] + counts[2] > 0;
+  require_usage(any || !only.empty(), "{} has no golden cases; give a file of tests/models/golden, or one that golden.py wrote",
+                files.front().path().string());
+  require_usage(any, "no case in {} has a name with '{}' in it; choose another --only or --golden", files.front().path().string(), only);
   if (speaks) print_result("{} passed, {} failed, {} not supported\n", counts[0], counts[1], counts[2]);
   return counts[1] > 0 || (strict && counts[2] > 0) ? 1 : 0;
 }

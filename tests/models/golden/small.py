@@ -1,0 +1,72 @@
+#!/usr/bin/env python3
+"""Writes every_kind.h5: the golden cases of golden.py, each on a model so small that all of them fit into a repository.
+
+    python3 small.py REFERENCE_DIR OUT.h5 [--seed N]
+
+REFERENCE_DIR holds golden.py and lex_reference.py. What a case is about stays: positions, pattern, documents, norms, biases, grouping of
+heads, and a length beyond the training length of 32; width, layers, vocabulary and batch shrink. Left out are cases that are about a size.
+Weights are rounded to f32 first, so that they need half the bytes; datasets are compressed.
+"""
+import argparse
+import json
+import sys
+import tempfile
+from dataclasses import replace
+
+import h5py
+
+ABOUT_A_SIZE = ("head_width_64", "sandwich_24_heads")
+LENGTH = 40
+
+
+def shrink(cfg, batch, extra):
+    heads, kv_heads = (6, 2) if cfg.heads == 6 else (2, 1 if cfg.kv_heads < cfg.heads else 2)
+    small = replace(cfg, vocab=23, layers=2 if cfg.override else 1, width=24 if heads == 6 else 8, heads=heads, kv_heads=kv_heads, ffn_width=16,
+                    max_length=96 if cfg.position.kind == "learned" else 0)
+    rows = 2 if "masked_row" in extra else 1
+    return small, min(batch, rows), LENGTH, extra
+
+
+def pack(source, target):
+    """Copies a golden file with compression, and with 32 bits where they lose nothing."""
+    def copy(name, item):
+        if isinstance(item, h5py.Group):
+            group = target.require_group(name)
+        else:
+            values = item[()]
+            kind = {"f": "f4", "i": "i4"}[values.dtype.kind]
+            exact = (values.astype(kind).astype(values.dtype) == values).all()
+            packed = dict(compression=9, shuffle=True, chunks=values.shape) if values.size >= 512 else {}  # a chunk costs more than it saves below
+            group = target.create_dataset(name, data=values.astype(kind) if exact else values, **packed)
+        for key, value in item.attrs.items():
+            group.attrs[key] = value
+    source.visititems(copy)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("reference")
+    parser.add_argument("out")
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+    sys.path.insert(0, args.reference)
+    sys.dont_write_bytecode = True
+    import golden
+    import torch
+    torch.set_num_threads(1)
+    whole = golden.random_parameters
+
+    def in_f32(cfg, seed):
+        return {name: value.detach().float().double().requires_grad_() for name, value in whole(cfg, seed).items()}
+
+    golden.random_parameters = in_f32
+    with tempfile.TemporaryFile() as file, h5py.File(file, "w") as full:
+        for k, (name, cfg, batch, _, extra) in enumerate(golden.cases()):
+            if k < golden.FIRST_CASES and name not in ABOUT_A_SIZE:
+                golden.write_case(full, name, *shrink(cfg, batch, extra), args.seed * 1000 + k)
+        with h5py.File(args.out, "w", libver="latest") as out:
+            pack(full, out)
+
+
+if __name__ == "__main__":
+    main()
