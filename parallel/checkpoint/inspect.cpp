@@ -45,6 +45,8 @@ std::string describe_checkpoint(const std::filesystem::path& path, bool verify) 
     if (verify) check_file(reader.path(), file, true);
     text += fmt::format("  {}  {} bytes  xxh3 {}{}\n", file.name, file.bytes, file.hash, verify ? "  verified" : "");
   }
+  text += fmt::format("{} shows the shards beside it; copied alone, it reads as NaN: --export FILE.h5 writes one file that stands alone\n",
+                      whole_name);
   if (!verify) text += "contents not verified; --verify reads and hashes every file\n";
   return text;
 }

@@ -133,6 +133,14 @@ void check_tiling(const ManifestTensor& tensor) {
 
 }  // namespace
 
+void write_state(Hdf5File& file, const TrainingState& state) {
+  file.write_attribute("/", "step", state.step);
+  file.write_attribute("/", "samples", state.samples);
+  file.write_attribute("/", "skipped_steps", state.skipped_steps);
+  file.write_attribute("/", "dataset_hash", state.dataset_hash);
+  file.write_attribute("/", "configuration", state.configuration);
+}
+
 H5Type h5_type(Dtype dtype) {
   constexpr H5Type types[] = {H5Type::f32, H5Type::bf16, H5Type::i32, H5Type::f64};
   return types[static_cast<int>(dtype)];

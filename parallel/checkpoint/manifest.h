@@ -44,6 +44,9 @@ struct Manifest {
 
 H5Type h5_type(Dtype dtype);
 
+/// The state as attributes of a file's root group, for people.
+void write_state(Hdf5File& file, const TrainingState& state);
+
 /// Throws Error unless the pieces of every tensor fill it exactly: all inside, none over another, none missing.
 void check_tiling(const std::vector<ManifestTensor>& tensors);
 

@@ -74,11 +74,11 @@ ManifestFile write_whole(const std::filesystem::path& path, const Manifest& mani
     for (const ManifestPiece& piece : tensor.pieces) pieces.push_back({piece.file, piece.dataset, piece.offset, piece.shape});
     file.write_virtual(tensor.name, h5_type(tensor.dtype), tensor.shape, pieces);
   }
-  file.write_attribute("/", "step", manifest.state.step);
-  file.write_attribute("/", "samples", manifest.state.samples);
-  file.write_attribute("/", "skipped_steps", manifest.state.skipped_steps);
-  file.write_attribute("/", "dataset_hash", manifest.state.dataset_hash);
-  file.write_attribute("/", "configuration", manifest.state.configuration);
+  write_state(file, manifest.state);
+  file.write_attribute("/", "warning",
+                       std::string("The values lie in the shard-*.h5 files of this directory. Where one of them is missing, as beside a copy of this "
+                                   "file, HDF5 reads NaN without an error. `lexring inspect DIRECTORY --export FILE.h5` writes one file "
+                                   "that stands alone."));
   file.close();
   sync_path(path);
   return {path.filename().string(), size_of_file(path), hash_file(path)};

@@ -146,7 +146,9 @@ TEST_F(Hdf5FileTest, PythonReadsAttributes) {
   {
     Hdf5File file(path, Hdf5File::Mode::create);
     file.write_attribute("/", "text", std::string("before"));
-    file.write_attribute("/", "text", std::string(100000, 'x') + "é");  // past the 64 KiB of a header message
+    std::string large(100000, 'x');  // past the 64 KiB of a header message
+    large += "é";
+    file.write_attribute("/", "text", large);
     file.write_attribute("/", "count", std::int64_t{5});
     file.write_attribute("", "rate", 0.5);
     file.close();
