@@ -153,7 +153,7 @@ for config in "${configs[@]:+${configs[@]}}"; do keys+=(--config "$config"); don
 step "evaluation at 1, 2, 4, 8 and 16 times the training length"
 length=$(sed -n '/^\[train\]/,/^\[/s/^length = //p' "$run/config.ini")
 "${mpi[@]}" "$lexring" evaluate --checkpoint "$run" --data "$valid_data" \
-  --lengths "$length,$((2 * length)),$((4 * length)),$((8 * length)),$((16 * length))" --patterns causal,blockwise --output "$run"
+  --lengths "$length,$((2 * length)),$((4 * length)),$((8 * length)),$((16 * length))" --patterns causal,blockwise --output "$run" --overwrite
 
 step "done"
 echo "the report: $root/$run/report.html"

@@ -33,7 +33,7 @@ std::string nats(double value) {
   return fmt::format("{:.{}f} nats", size, size >= 0.0995 ? 2 : size >= 0.001 ? 3 : 4);
 }
 
-const char* verdict(const Cell& cell) {
+const char* old_verdict(const Cell& cell) {
   if (!cell.difference) return "";
   if (!std::isfinite(cell.difference->mean)) return "worse";
   const double noise = std::isfinite(cell.difference->error) ? 2 * cell.difference->error : 0;
@@ -44,14 +44,14 @@ const char* verdict(const Cell& cell) {
 std::string loss_table(const EvaluationResults& r) {
   std::string html = "<div class=\"scroll\"><table>\n<thead><tr><th scope=\"col\">attention</th>";
   for (const std::int64_t length : r.lengths) {
-    html += fmt::format("<th scope=\"col\"{}>{}<small>{}</small></th>", length == r.train_length ? " class=\"base\"" : "",
-                        with_commas(length), multiple_of(length, r.train_length));
+    html += fmt::format("<th scope=\"col\"{}>{}<small>{}</small></th>", length == r.train_length() ? " class=\"base\"" : "",
+                        with_commas(length), multiple_of(length, r.train_length()));
   }
   html += "</tr></thead>\n<tbody>\n";
-  for (std::size_t i = 0; i < r.patterns.size(); ++i) {
-    const PatternRow& row = r.patterns[i];
+  for (std::size_t i = 0; i < r.series.size(); ++i) {
+    const Series& row = r.series[i];
     html += fmt::format("<tr><th scope=\"row\" class=\"c{}\"><b>{}</b><small>{}</small></th>", colour_of(r, i), escape(title_of(row)),
-                        row.description == row.name ? "" : escape(row.description));
+                        describe(row) == row.name ? "" : escape(describe(row)));
     for (const Cell& cell : row.cells) {
       if (!cell.measured()) {
         html += fmt::format("<td class=\"absent\">n/a<small>{}</small></td>", escape(cell.not_measured));
@@ -60,7 +60,7 @@ std::string loss_table(const EvaluationResults& r) {
       html += fmt::format("<td>{}", format_number(cell.loss.mean, 4));
       if (std::isfinite(cell.loss.error)) html += fmt::format("<i> ± {}</i>", format_number(cell.loss.error, 4));
       if (cell.difference)
-        html += fmt::format("<small class=\"{}\">{}</small>", verdict(cell), with_error(*cell.difference, 4, Sign::always));
+        html += fmt::format("<small class=\"{}\">{}</small>", old_verdict(cell), with_error(*cell.difference, Sign::always));
       if (cell.not_finite > 0) html += fmt::format("<small class=\"worse\">{} losses not finite</small>", with_commas(cell.not_finite));
       html += "</td>";
     }
@@ -75,7 +75,7 @@ std::string detail_table(const EvaluationResults& r) {
       "scope=\"col\">perplexity</th>"
       "<th scope=\"col\">bits per byte</th><th scope=\"col\">seconds</th><th scope=\"col\">tokens/s</th><th scope=\"col\">peak "
       "MiB</th></tr></thead>\n<tbody>\n";
-  for (const PatternRow& row : r.patterns) {
+  for (const Series& row : r.series) {
     for (const Cell& cell : row.cells) {
       if (!cell.measured()) continue;
       html +=
@@ -93,13 +93,13 @@ std::string card(const std::string& title, const std::string& svg, const std::st
 
 std::string facts(const EvaluationResults& r) {
   const std::vector<std::pair<const char*, std::string>> rows = {
-      {"Checkpoint", r.checkpoint},
-      {"Step", with_commas(r.step)},
-      {"Model", fmt::format("{}; {} parameters", r.model, with_commas(r.parameters))},
-      {"Trained at", with_commas(r.train_length) + " tokens"},
+      {"Checkpoint", r.models[0].checkpoint},
+      {"Step", with_commas(r.models[0].step)},
+      {"Model", fmt::format("{}; {}", r.models[0].model, counted(r.models[0].parameters, "parameter"))},
+      {"Trained at", with_commas(r.train_length()) + " tokens"},
       {"Data", fmt::format("{} ({})", r.data, r.data_source)},
       {"Scored", fmt::format("the first {} tokens, the same for every length; {}", with_commas(r.tokens), describe_documents(r))},
-      {"Computed", fmt::format("{}, {}, {} {}", r.device, r.precision, r.ranks, r.ranks == 1 ? "process" : "processes")},
+      {"Computed", fmt::format("{}, {}, {} {}", r.device, r.models[0].precision, r.ranks, r.ranks == 1 ? "process" : "processes")},
       {"Machine", r.machine},
       {"Date", r.date}};
   std::string html = "<dl class=\"facts\">\n";
@@ -109,7 +109,7 @@ std::string facts(const EvaluationResults& r) {
 
 }  // namespace
 
-std::vector<TrainingPoint> read_training_curve(const std::filesystem::path& metrics) {
+std::vector<TrainingPoint> read_training_curve(const std::filesystem::path& metrics, std::int64_t last_step) {
   std::vector<TrainingPoint> points;
   std::ifstream stream(metrics);
   for (std::string line; std::getline(stream, line);) {
@@ -117,14 +117,15 @@ std::vector<TrainingPoint> read_training_curve(const std::filesystem::path& metr
     if (!json.is_object() || !json.contains("step") || !json["step"].is_number_integer()) continue;
     if (!json.contains("loss") || !json["loss"].is_number()) continue;
     if (json.contains("skipped") && json["skipped"].is_boolean() && json["skipped"].get<bool>()) continue;
-    points.push_back({json["step"].get<std::int64_t>(), json["loss"].get<double>()});
+    const auto step = json["step"].get<std::int64_t>();
+    if (step <= last_step) points.push_back({step, json["loss"].get<double>()});
   }
   return points;
 }
 
 std::vector<std::string> headlines(const EvaluationResults& r) {
   std::vector<std::string> sentences;
-  for (const PatternRow& row : r.patterns) {
+  for (const Series& row : r.series) {
     const Cell* cell = longest_measured(row);
     const std::string name = title_of(row) + " attention";
     if (cell == nullptr) {
@@ -132,14 +133,14 @@ std::vector<std::string> headlines(const EvaluationResults& r) {
           fmt::format("{} could not be measured at any of these lengths: {}.", name, row.cells.empty() ? "" : row.cells[0].not_measured));
       continue;
     }
-    const std::string at = place(cell->length, r.train_length), base = short_place(r.base_length, r.train_length);
+    const std::string at = place(cell->length, r.train_length()), base = short_place(r.base_length(), r.train_length());
     if (!std::isfinite(cell->loss.mean)) {
       sentences.push_back(fmt::format("{} gives losses that are not finite at {}.", name, at));
     } else if (!cell->difference || !std::isfinite(cell->difference->mean)) {
       sentences.push_back(fmt::format("{} has a loss of {} at {}.", name, nats(cell->loss.mean), at));
     } else {
       const double difference = cell->difference->mean;
-      const std::string kind = verdict(*cell);
+      const std::string kind = old_verdict(*cell);
       if (kind == "worse")
         sentences.push_back(fmt::format("{} loses {} at {} against {}.", name, nats(difference), at, base));
       else if (kind == "better")
@@ -156,11 +157,11 @@ std::vector<std::string> headlines(const EvaluationResults& r) {
 
 std::string loss_by_length_svg(const EvaluationResults& results) { return to_svg_file(loss_by_length_figure(results)); }
 
-std::string to_html(const EvaluationResults& r, const std::vector<TrainingPoint>& training) {
+std::string to_html(const EvaluationResults& r, const std::vector<TrainingCurve>& training) {
   const std::string longest = r.lengths.empty() ? "" : with_commas(r.lengths.back());
-  const std::string title = fmt::format("Trained at {} tokens, read at {}", with_commas(r.train_length), longest);
-  std::string body = fmt::format("<header><p class=\"eyebrow\">lexring · {} · step {}</p>\n<h1>{}</h1>\n", escape(r.run),
-                                 with_commas(r.step), escape(title));
+  const std::string title = fmt::format("Trained at {} tokens, read at {}", with_commas(r.train_length()), longest);
+  std::string body = fmt::format("<header><p class=\"eyebrow\">lexring · {} · step {}</p>\n<h1>{}</h1>\n", escape(r.models[0].run),
+                                 with_commas(r.models[0].step), escape(title));
   for (const std::string& sentence : headlines(r)) body += fmt::format("<p class=\"lead\">{}</p>\n", escape(sentence));
   body += "</header>\n<main>\n";
   body += card("Loss by length", "<div class=\"scroll wide\">\n" + to_svg(loss_by_length_figure(r)) + "</div>\n",
@@ -174,19 +175,19 @@ std::string to_html(const EvaluationResults& r, const std::vector<TrainingPoint>
               "standard error. "
               "<span class=\"better\">Better</span>, <span class=\"same\">within noise or {} nats</span>, <span "
               "class=\"worse\">worse</span>.</p>\n",
-              with_commas(r.base_length), no_worse) +
+              with_commas(r.base_length()), no_worse) +
           "<details><summary>Perplexity, bits per byte, speed and memory</summary>\n" + detail_table(r) + "</details></section>\n";
   body += "<div class=\"pair\">\n";
   const bool any =
-      std::any_of(r.patterns.begin(), r.patterns.end(), [](const PatternRow& row) { return longest_measured(row) != nullptr; });
+      std::any_of(r.series.begin(), r.series.end(), [](const Series& row) { return longest_measured(row) != nullptr; });
   if (any) {
     body += card("Loss by position", to_svg(loss_by_position_figure(r)),
                  fmt::format("Mean loss at each position of the longest window, from position {} on; earlier ones are in results.json.",
                              first_shown_position));
   }
-  if (training.size() > 1) {
-    body += card("Training", to_svg(training_figure(training)),
-                 fmt::format("Loss of each step's batch at {} tokens.", with_commas(r.train_length)));
+  if (!training.empty() && training[0].points.size() > 1) {
+    body += card("Training", to_svg(training_figure(training[0].points)),
+                 fmt::format("Loss of each step's batch at {} tokens.", with_commas(r.train_length())));
   }
   if (!r.resolution.empty()) {
     body += card("Attention resolution", to_svg(resolution_figure(r)),

@@ -10,11 +10,11 @@
 
 namespace lexring {
 
-/// Losses from a run's metrics.jsonl, without skipped steps; empty where there is no such file. Lines that cannot be read are passed over:
+/// Losses from a run's metrics.jsonl up to a step, without skipped steps; empty where there is no such file. Lines that cannot be read are passed over:
 /// an evaluation does not fail for a log.
-std::vector<TrainingPoint> read_training_curve(const std::filesystem::path& metrics);
+std::vector<TrainingPoint> read_training_curve(const std::filesystem::path& metrics, std::int64_t last_step);
 
-std::string to_html(const EvaluationResults& results, const std::vector<TrainingPoint>& training);
+std::string to_html(const EvaluationResults& results, const std::vector<TrainingCurve>& training);
 
 /// The main figure alone, with its own background, so that it reads on light and dark pages.
 std::string loss_by_length_svg(const EvaluationResults& results);

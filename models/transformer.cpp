@@ -71,16 +71,23 @@ struct Transformer::Impl {
         master(runtime.precision == Precision::fp64 ? Dtype::f64 : Dtype::f32),
         residual(runtime.precision == Precision::fp64 ? Dtype::f64 : runtime.residual),
         position(make_position(model)),
-        pattern(make_pattern(model.attention)) {
-    spec.heads = config.heads;
-    spec.kv_heads = config.kv_heads;
-    spec.head_width = config.width / config.heads;
-    spec.scale = 1.0 / std::sqrt(static_cast<double>(spec.head_width));
-    position->specify(spec);
-    spec = own_heads(std::move(spec), tp);
-    check_supported(spec);
+        pattern(make_pattern(model.attention)),
+        spec(specified(config, *position)) {
     weights = make_weights(config, tp, backend, master, working, how.held, store);
     replicated.emplace(tp, store.parameters());
+  }
+
+  /// What kernels know of this rank's heads.
+  AttentionSpec specified(const ModelConfig& model, const PositionEncoding& encoding) const {
+    AttentionSpec own;
+    own.heads = model.heads;
+    own.kv_heads = model.kv_heads;
+    own.head_width = model.width / model.heads;
+    own.scale = 1.0 / std::sqrt(static_cast<double>(own.head_width));
+    encoding.specify(own);
+    own = own_heads(std::move(own), tp);
+    check_supported(own);
+    return own;
   }
 
   Var embed(Tape& tape, const ModelBatch& batch, const RowShards& shards) {
@@ -255,6 +262,19 @@ std::unique_ptr<KeyValueCache> Transformer::make_cache() const {
 void Transformer::set_attention(const AttentionConfig& attention) {
   impl_->pattern = make_pattern(attention);
   impl_->config.attention = attention;
+}
+
+void Transformer::set_position(const PositionConfig& position) {
+  ModelConfig config = impl_->config;
+  config.position = position;
+  const bool same = impl_->position->learned_table() == make_position(config)->learned_table();
+  require_usage(same, "positions of kind {} need other parameters than those of kind {}; choose the kind of the training", position.kind,
+                impl_->config.position.kind);
+  impl_->position = make_position(config);
+  impl_->spec = impl_->specified(config, *impl_->position);
+  impl_->config = config;
+  impl_->rotary_tables = {};  // kept by position, not by angle
+  impl_->added = {};
 }
 
 double Transformer::step_flops(const ModelBatch& batch) const {

@@ -112,6 +112,8 @@ class Transformer {
   std::unique_ptr<KeyValueCache> make_cache() const;
   /// Pattern of the loaded model may be exchanged for evaluation (same parameters): causal, blockwise, ...
   void set_attention(const AttentionConfig& attention);
+  /// Its positions likewise, where they need the same parameters: rotary angles rescaled for another length. A cache must be made anew.
+  void set_position(const PositionConfig& position);
 
   /// Floating-point operations of one training step per batch, counted by what the mask leaves visible: matrices 6 x parameters in
   /// matrices (output projection included) per token, attention 12 x E x H per visible pair and layer. Forward only: a third. An equal

@@ -24,28 +24,32 @@ std::vector<double> losses(const Tensor& nll) {
 /// Sums of a cell while it is measured.
 struct Sums {
   const Dataset* dataset;
+  std::vector<std::int64_t> ends;
   std::vector<std::pair<std::int64_t, std::int64_t>> buckets;
   std::vector<double> segment_nll, bucket_nll;
   std::vector<std::int64_t> segment_tokens_, bucket_tokens;
   double nll = 0;
   std::int64_t bytes = 0, not_finite = 0;
 
-  Sums(const Dataset& data, std::int64_t tokens, std::int64_t length)
-      : dataset(&data), buckets(position_buckets(length)), bucket_nll(buckets.size()), bucket_tokens(buckets.size()) {
-    const auto segments = static_cast<std::size_t>((tokens + segment_tokens - 1) / segment_tokens);
-    segment_nll.resize(segments);
-    segment_tokens_.resize(segments);
-  }
+  Sums(const Dataset& data, const TokenStream& stream, std::int64_t length)
+      : dataset(&data),
+        ends(stream.segment_ends.empty() ? segment_ends(stream.tokens, {segment_tokens}) : stream.segment_ends),
+        buckets(position_buckets(length)),
+        segment_nll(ends.size()),
+        bucket_nll(buckets.size()),
+        segment_tokens_(ends.size()),
+        bucket_tokens(buckets.size()) {}
 
   /// Rows of one window from `position` on; the first is token `token` of the stream.
   void add(std::int64_t token, std::int64_t position, const double* row_nll, const std::int32_t* targets, std::int64_t rows) {
     auto bucket = static_cast<std::size_t>(
         std::upper_bound(buckets.begin(), buckets.end(), position, [](std::int64_t p, const auto& b) { return p < b.second; }) -
         buckets.begin());
+    auto segment = static_cast<std::size_t>(std::upper_bound(ends.begin(), ends.end(), token) - ends.begin());
     for (std::int64_t i = 0; i < rows; ++i) {
+      if (token + i >= ends[segment]) ++segment;
       if (position + i >= buckets[bucket].second) ++bucket;
       if (targets[i] < 0) continue;
-      const auto segment = static_cast<std::size_t>((token + i) / segment_tokens);
       segment_nll[segment] += row_nll[i];
       segment_tokens_[segment] += 1;
       bucket_nll[bucket] += row_nll[i];
@@ -161,7 +165,7 @@ Cell measure(Transformer& model, const Context& context, const Dataset& dataset,
   Communicator& ranks = context.axis(Axis::dp);
   Runtime& runtime = model.backend().runtime();
   const auto [first, last] = share(stream.tokens / length, ranks);
-  Sums sums(dataset, stream.tokens, length);
+  Sums sums(dataset, stream, length);
   Windows windows(model, dataset, stream, length);
   ranks.barrier();
   runtime.reset_peak();
@@ -217,11 +221,11 @@ Resolution measure_resolution(Transformer& model, const Context& context, const 
     model.backend().attention_score_sums({spec, tokens, rotary, std::move(q), std::move(k), sums[n], counts[n]});
   };
   const auto [first, last] = share(texts, ranks);
-  Sums ignored(dataset, stream.tokens, length);
+  Sums ignored(dataset, stream, length);
   Windows reader(model, dataset, stream, length);
   for (std::int64_t text = first; text < last; ++text) reader.together(text * windows / texts, 1, ignored, probe);
 
-  Resolution resolution{length, 0, {}};
+  Resolution resolution{"", length, 0, {}};
   for (std::size_t n = 0; n < layers; ++n) {
     for (const Axis axis : {Axis::dp, Axis::tp}) {  // texts, heads
       context.axis(axis).all_reduce(std::span<double>(sums[n]), Reduce::sum);

@@ -22,10 +22,14 @@ std::string write_file(const std::filesystem::path& path, const std::string& tex
 
 }  // namespace
 
-OutputDirectory::OutputDirectory(std::filesystem::path path) : path_(std::move(path)) {
-  require_usage(!path_.empty(), "output is missing; give --output with the directory for results and report");
+OutputDirectory::OutputDirectory(std::filesystem::path path, const std::vector<std::string>& names, Existing existing)
+    : path_(std::move(path)) {
   std::error_code error;
-  std::filesystem::create_directories(path_, error);
+  for (const std::string& name : names) {
+    require_usage(existing == Existing::replaced || !std::filesystem::exists(path_ / name, error),
+                  "{} holds an evaluation already ({}); choose another --output, or replace it with --overwrite", path_.string(), name);
+  }
+  made_ = std::filesystem::create_directories(path_, error);
   require(std::filesystem::is_directory(path_, error), "the output directory {} cannot be made: {}; choose another --output",
           path_.string(), error ? error.message() : "a file of that name exists");
   const auto probe = path_ / (".probe-" + std::to_string(getpid()));
@@ -33,6 +37,11 @@ OutputDirectory::OutputDirectory(std::filesystem::path path) : path_(std::move(p
   require(reason.empty(), "nothing can be written to the output directory {}: {}; check its permissions or choose another --output",
           path_.string(), reason);
   std::filesystem::remove(probe, error);
+}
+
+OutputDirectory::~OutputDirectory() {
+  std::error_code error;
+  if (made_) std::filesystem::remove(path_, error);  // fails where something was written, as it should
 }
 
 void OutputDirectory::write(const std::string& name, const std::string& text) const {

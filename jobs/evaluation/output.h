@@ -3,20 +3,28 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 namespace lexring {
 
+/// What is to become of files of an earlier evaluation.
+enum class Existing { refused, replaced };
+
 class OutputDirectory {
  public:
-  /// Makes the directory where it is missing and sees that a file can be written there: what an evaluation took minutes to find must not be
-  /// lost for a directory. Throws UsageError or Error naming it.
-  explicit OutputDirectory(std::filesystem::path path);
+  /// Makes the directory where it is missing and sees that `names` can be written there: what an evaluation took minutes to find must not be
+  /// lost for a directory. Throws UsageError or Error naming it, also where one of `names` is there already and is not to be replaced.
+  OutputDirectory(std::filesystem::path path, const std::vector<std::string>& names, Existing existing);
+  OutputDirectory(const OutputDirectory&) = delete;
+  OutputDirectory& operator=(const OutputDirectory&) = delete;
+  ~OutputDirectory();  ///< a directory that was made here and stayed empty is removed
   /// Writes a temporary file and renames it: a reader sees the old file or the new one. Throws Error when it cannot.
   void write(const std::string& name, const std::string& text) const;
   const std::filesystem::path& path() const { return path_; }
 
  private:
   std::filesystem::path path_;
+  bool made_ = false;
 };
 
 }  // namespace lexring

@@ -32,13 +32,13 @@ std::vector<TrainingPoint> thinned(const std::vector<TrainingPoint>& points) {
 
 }  // namespace
 
-std::string title_of(const PatternRow& row) {
+std::string title_of(const Series& row) {
   std::string name = capital(row.name);
   std::replace(name.begin(), name.end(), '_', ' ');
   return name;
 }
 
-const Cell* longest_measured(const PatternRow& row) {
+const Cell* longest_measured(const Series& row) {
   const Cell* longest = nullptr;
   for (const Cell& cell : row.cells) {
     if (cell.measured()) longest = &cell;
@@ -48,12 +48,8 @@ const Cell* longest_measured(const PatternRow& row) {
 
 int colour_of(const EvaluationResults& r, std::size_t row) {
   const std::vector<std::string> known = {"blockwise", "causal", "window", "sink_window"};
-  const auto at = std::find(known.begin(), known.end(), r.patterns[row].name);
+  const auto at = std::find(known.begin(), known.end(), r.series[row].attention.pattern);
   return static_cast<int>(at != known.end() ? at - known.begin() : static_cast<std::ptrdiff_t>(known.size() + row)) % 6;
-}
-
-std::string with_error(const Estimate& e, int digits, Sign sign) {
-  return format_number(e.mean, digits, sign) + (std::isfinite(e.error) ? " ± " + format_number(e.error, digits) : "");
 }
 
 Figure loss_by_length_figure(const EvaluationResults& r) {
@@ -64,18 +60,18 @@ Figure loss_by_length_figure(const EvaluationResults& r) {
   figure.width = 960;
   figure.x_scale = Scale::log2;
   for (const std::int64_t length : r.lengths) {
-    figure.x_ticks.push_back({static_cast<double>(length), short_length(length), multiple_of(length, r.train_length)});
+    figure.x_ticks.push_back({static_cast<double>(length), short_length(length), multiple_of(length, r.train_length())});
   }
-  figure.mark_x = static_cast<double>(r.train_length);
+  figure.mark_x = static_cast<double>(r.train_length());
   figure.mark_label = "trained here";
-  for (std::size_t i = 0; i < r.patterns.size(); ++i) {
-    FigureLine line{title_of(r.patterns[i]), colour_of(r, i), Stroke::bold, {}};
-    for (const Cell& cell : r.patterns[i].cells) {
+  for (std::size_t i = 0; i < r.series.size(); ++i) {
+    FigureLine line{title_of(r.series[i]), colour_of(r, i), Stroke::bold, {}};
+    for (const Cell& cell : r.series[i].cells) {
       if (!cell.measured()) continue;
       std::string title =
-          fmt::format("{} at {}: {}", r.patterns[i].description, format_length(cell.length, r.train_length), with_error(cell.loss, 4));
+          fmt::format("{} at {}: {}", describe(r.series[i]), format_length(cell.length, r.train_length()), with_error(cell.loss));
       if (cell.difference)
-        title += fmt::format("\n{} against {}", with_error(*cell.difference, 4, Sign::always), with_commas(r.base_length));
+        title += fmt::format("\n{} against {}", with_error(*cell.difference, Sign::always), with_commas(r.base_length()));
       line.points.push_back({static_cast<double>(cell.length), cell.loss.mean, cell.loss.error, title});
     }
     figure.lines.push_back(std::move(line));
@@ -91,17 +87,17 @@ Figure loss_by_position_figure(const EvaluationResults& r) {
   figure.height = 300;
   figure.y_label = "loss, nats per token";
   figure.x_scale = Scale::log2;
-  figure.mark_x = static_cast<double>(r.train_length);
+  figure.mark_x = static_cast<double>(r.train_length());
   figure.mark_label = "trained to here";
-  for (std::size_t i = 0; i < r.patterns.size(); ++i) {
-    FigureLine line{title_of(r.patterns[i]), colour_of(r, i), Stroke::bold, {}};
-    const Cell* cell = longest_measured(r.patterns[i]);
+  for (std::size_t i = 0; i < r.series.size(); ++i) {
+    FigureLine line{title_of(r.series[i]), colour_of(r, i), Stroke::bold, {}};
+    const Cell* cell = longest_measured(r.series[i]);
     if (cell == nullptr) continue;
     for (const PositionLoss& p : cell->by_position) {
       if (p.first < first_shown_position && cell->length > 4 * first_shown_position) continue;
       const double middle = std::sqrt(static_cast<double>(p.first + 1) * static_cast<double>(p.last));
       line.points.push_back({middle, p.loss, 0,
-                             fmt::format("{}, positions {} to {}: {} over {} tokens", r.patterns[i].name, with_commas(p.first),
+                             fmt::format("{}, positions {} to {}: {} over {} tokens", r.series[i].name, with_commas(p.first),
                                          with_commas(p.last - 1), format_number(p.loss, 4), with_commas(p.tokens))});
     }
     figure.lines.push_back(std::move(line));
@@ -140,7 +136,7 @@ Figure resolution_figure(const EvaluationResults& r) {
   figure.height = 300;
   figure.y_label = "resolution R";
   figure.x_scale = Scale::log2;
-  figure.mark_x = static_cast<double>(r.train_length);
+  figure.mark_x = static_cast<double>(r.train_length());
   figure.mark_label = "trained here";
   figure.label_room = 92;
   const std::size_t layers = r.resolution.front().by_layer.size();
@@ -151,9 +147,9 @@ Figure resolution_figure(const EvaluationResults& r) {
   }
   FigureLine mean{"mean", 0, Stroke::bold, {}};
   for (const Resolution& point : r.resolution) {
-    figure.x_ticks.push_back({static_cast<double>(point.length), short_length(point.length), multiple_of(point.length, r.train_length)});
+    figure.x_ticks.push_back({static_cast<double>(point.length), short_length(point.length), multiple_of(point.length, r.train_length())});
     mean.points.push_back({static_cast<double>(point.length), point.value, 0,
-                           fmt::format("R = {} at {}", fmt::format("{:.3g}", point.value), format_length(point.length, r.train_length))});
+                           fmt::format("R = {} at {}", fmt::format("{:.3g}", point.value), format_length(point.length, r.train_length()))});
   }
   figure.lines.push_back(std::move(mean));
   return figure;

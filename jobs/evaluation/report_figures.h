@@ -17,6 +17,12 @@ struct TrainingPoint {
   double loss = 0;  ///< nats per token
 };
 
+/// The training curve of one run.
+struct TrainingCurve {
+  std::string name;
+  std::vector<TrainingPoint> points;
+};
+
 /// What a model says of a text's first words tells nothing about length, and would squeeze everything else: the figure begins here.
 inline constexpr std::int64_t first_shown_position = 16;
 
@@ -26,11 +32,9 @@ Figure training_figure(const std::vector<TrainingPoint>& points);  ///< at least
 Figure resolution_figure(const EvaluationResults& results);        ///< needs a resolution
 
 /// The cell of the longest length that could be measured, or null.
-const Cell* longest_measured(const PatternRow& row);
-std::string title_of(const PatternRow& row);  ///< "Sink window"
+const Cell* longest_measured(const Series& row);
+std::string title_of(const Series& row);  ///< "Sink window"
 /// Colours belong to patterns, not to their order: the same in every report.
 int colour_of(const EvaluationResults& results, std::size_t row);
-/// "1.2345 ± 0.0012"; without the error where there is none.
-std::string with_error(const Estimate& estimate, int digits, Sign sign = Sign::minus_only);
 
 }  // namespace lexring

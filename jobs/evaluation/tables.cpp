@@ -2,69 +2,102 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
+
+#include "jobs/evaluation/series.h"
 
 namespace lexring {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
-Json number(double value) {
-  if (std::isnan(value)) return "NaN";
-  if (std::isinf(value)) return value > 0 ? "Infinity" : "-Infinity";
-  return value;
+/// By what is seen: "±" is two bytes and one column.
+std::size_t width_of(const std::string& text) {
+  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
 }
 
-Json to_json(const Cell& cell) {
-  Json json = {{"length", cell.length}};
-  if (!cell.measured()) {
-    json["not_measured"] = cell.not_measured;
-    return json;
+/// One line of the table: its name, and a text for each length.
+struct Line {
+  std::string name;
+  std::vector<std::string> texts;
+};
+
+std::vector<Line> lines_of(const Series& series) {
+  std::vector<Line> lines;
+  const auto add = [&](const std::string& name, const std::function<std::string(const Cell&)>& text_of) {
+    Line& line = lines.emplace_back(Line{name, {}});
+    for (const Cell& cell : series.cells) line.texts.push_back(cell.measured() ? text_of(cell) : "");
+  };
+  add(series.name, [](const Cell& cell) { return with_error(cell.loss); });
+  for (std::size_t i = 0; i < series.cells.size(); ++i) {
+    if (!series.cells[i].measured()) lines[0].texts[i] = "n/a";
   }
-  json["loss"] = number(cell.loss.mean);
-  json["loss_error"] = number(cell.loss.error);
-  json["perplexity"] = number(cell.perplexity);
-  json["bits_per_byte"] = number(cell.bits_per_byte);
-  if (cell.difference) {
-    json["difference"] = number(cell.difference->mean);
-    json["difference_error"] = number(cell.difference->error);
+  add("  difference", [](const Cell& cell) { return cell.difference ? with_error(*cell.difference, Sign::always) : std::string(); });
+  if (series.factor_follows_length) add("  factor", [](const Cell& cell) { return fmt::format("{:g}", cell.scaling_factor); });
+  add("  bits/byte", [](const Cell& cell) { return format_number(cell.bits_per_byte, 4); });
+  add("  perplexity", [](const Cell& cell) { return format_number(cell.perplexity, 3); });
+  add("  tokens/s", [](const Cell& cell) { return with_commas(static_cast<std::int64_t>(cell.tokens_per_second)); });
+  return lines;
+}
+
+/// The lines, as many columns beside each other as fit.
+std::string aligned(const std::vector<Line>& lines, std::size_t columns) {
+  constexpr std::size_t wide = 126;
+  std::size_t name_width = 0, column_width = 0;
+  for (const Line& line : lines) {
+    name_width = std::max(name_width, width_of(line.name));
+    for (const std::string& text : line.texts) column_width = std::max(column_width, width_of(text) + 2);
   }
-  json["tokens"] = cell.tokens;
-  json["not_finite"] = cell.not_finite;
-  json["seconds"] = cell.seconds;
-  json["tokens_per_second"] = cell.tokens_per_second;
-  json["peak_mib"] = cell.peak_mib;
-  for (const PositionLoss& p : cell.by_position) {
-    json["by_position"].push_back({{"first", p.first}, {"last", p.last}, {"tokens", p.tokens}, {"loss", number(p.loss)}});
+  const std::size_t at_once = std::max<std::size_t>(1, (wide - std::min(name_width, wide)) / column_width);
+  std::string text;
+  for (std::size_t begin = 0; begin < columns; begin += at_once) {
+    text += "\n";
+    for (const Line& line : lines) {
+      std::string row = line.name + std::string(name_width - width_of(line.name), ' ');
+      for (std::size_t i = begin; i < std::min(begin + at_once, columns); ++i) {
+        row += std::string(column_width - width_of(line.texts[i]), ' ') + line.texts[i];
+      }
+      row.erase(row.find_last_not_of(' ') + 1);
+      text += row + "\n";
+    }
   }
-  Json segments = Json::array();
-  for (const double nll : cell.segments.nll) segments.push_back(number(nll));
-  json["segment_nll"] = segments;
-  json["segment_tokens"] = cell.segments.tokens;
-  return json;
+  return text;
 }
 
-/// A field of CSV: quoted where it must be.
-std::string field(const std::string& text) {
-  if (text.find_first_of(",\"\n") == std::string::npos) return text;
-  std::string quoted = "\"";
-  for (const char c : text) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
-  return quoted + "\"";
+std::string heading(const EvaluationResults& r) {
+  std::string text;
+  for (const MeasuredModel& m : r.models) {
+    if (r.models.size() > 1) text += m.name + ": ";
+    text += fmt::format("{} at step {} ({}, {} positions, trained at {} tokens), computed in {}\n", m.checkpoint, with_commas(m.step),
+                        counted(m.parameters, "parameter"), m.positions, with_commas(m.train_length), m.precision);
+  }
+  text += fmt::format("{} of {}, {}\n", counted(r.tokens, "token"), r.data, describe_documents(r));
+  for (const Series& series : r.series) {
+    if (describe(series) != series.name) text += fmt::format("{}: {}\n", series.name, describe(series));
+  }
+  const std::string base = r.base_length() > 0 ? with_commas(r.base_length()) + " tokens" : "each model's training length";
+  return text + fmt::format(
+                    "loss in nats per token ± standard error over clusters of whole windows, {} tokens or more; below it the difference to "
+                    "{}, paired by cluster\n",
+                    with_commas(segment_tokens), base);
 }
 
-/// Right-aligned by what is seen: "±" is two bytes and one column.
-std::string pad(const std::string& text, std::size_t width) {
-  const auto seen = static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
-  return std::string(width > seen ? width - seen : 0, ' ') + text;
+std::string notes(const EvaluationResults& r) {
+  std::string text;
+  bool unknown = false;
+  for (const Series& series : r.series) {
+    for (const Cell& cell : series.cells) {
+      if (!cell.measured()) text += fmt::format("n/a: {} at {}: {}\n", series.name, with_commas(cell.length), cell.not_measured);
+      if (cell.not_finite > 0) {
+        text += fmt::format("{} at {}: {} of {} not finite\n", series.name, with_commas(cell.length), with_commas(cell.not_finite),
+                            counted(cell.tokens, "loss"));
+      }
+      unknown = unknown || (cell.measured() && cell.loss.clusters < 2);
+    }
+  }
+  if (unknown) text += "± –: one window holds all tokens, so there is nothing to estimate an error from; score more --tokens\n";
+  return text;
 }
-
-std::string with_error(const Estimate& e, Sign sign) {
-  return format_number(e.mean, 4, sign) + " ±" + (std::isnan(e.error) ? std::string("  –   ") : format_number(e.error, 4));
-}
-
-constexpr std::size_t name_width = 12, column_width = 19, columns_at_once = 6;
 
 }  // namespace
 
@@ -74,10 +107,22 @@ std::string format_number(double value, int digits, Sign sign) {
   return sign == Sign::always ? fmt::format("{:+.{}f}", value, digits) : fmt::format("{:.{}f}", value, digits);
 }
 
+std::string with_error(const Estimate& e, Sign sign) {
+  if (!std::isfinite(e.error)) return format_number(e.mean, 4, sign) + " ± –";
+  // Two digits of the error, so that neither it nor the sign of a small difference is rounded away.
+  const int digits = e.error > 1e-9 ? std::clamp(1 - static_cast<int>(std::floor(std::log10(e.error))), 4, 8) : 4;
+  return format_number(e.mean, digits, sign) + " ± " + format_number(e.error, digits);
+}
+
 std::string with_commas(std::int64_t value) {
   std::string digits = std::to_string(value);
-  for (auto at = static_cast<std::ptrdiff_t>(digits.size()) - 3; at > 0; at -= 3) digits.insert(static_cast<std::size_t>(at), 1, ',');
+  for (auto at = static_cast<std::ptrdiff_t>(digits.size()) - 3; at > (value < 0 ? 1 : 0); at -= 3) digits.insert(static_cast<std::size_t>(at), 1, ',');
   return digits;
+}
+
+std::string counted(std::int64_t count, const std::string& thing) {
+  const char* plural = thing.back() == 's' ? "es" : "s";
+  return with_commas(count) + " " + thing + (count == 1 ? "" : plural);
 }
 
 std::string multiple_of(std::int64_t length, std::int64_t train_length) {
@@ -96,109 +141,28 @@ std::string describe_documents(const EvaluationResults& results) {
   return results.documents == "mask" ? "documents masked from each other" : "documents not masked";
 }
 
+std::string describe(const Series& series) {
+  const std::string pattern = describe(series.attention);
+  const bool told = series.position_part.empty() && series.position.scaling == "none";  // by the model's line
+  return told ? pattern : describe_position(series) + "; " + pattern;
+}
+
 std::string to_table(const EvaluationResults& r) {
-  std::string text = fmt::format(
-      "{} at step {} ({} parameters, trained at {} tokens), {} tokens of {}, {}\n"
-      "loss in nats per token ± standard error over segments of {} tokens; below it the difference to {} tokens, paired by segment\n",
-      r.checkpoint, with_commas(r.step), with_commas(r.parameters), with_commas(r.train_length), with_commas(r.tokens), r.data, describe_documents(r),
-      with_commas(segment_tokens), with_commas(r.base_length));
-  for (std::size_t begin = 0; begin < r.lengths.size(); begin += columns_at_once) {
-    const std::size_t end = std::min(begin + columns_at_once, r.lengths.size());
-    const auto line = [&](const std::string& name, const auto& text_of) {
-      std::string cells;
-      for (std::size_t i = begin; i < end; ++i) cells += pad(text_of(i), column_width);
-      std::string whole = fmt::format("{:<{}}{}", name, name_width, cells);
-      whole.erase(whole.find_last_not_of(' ') + 1);
-      if (!whole.empty()) text += whole + "\n";
-    };
-    text += "\n";
-    line("", [&](std::size_t i) { return format_length(r.lengths[i], r.train_length); });
-    for (const PatternRow& row : r.patterns) {
-      line(row.name,
-           [&](std::size_t i) { return row.cells[i].measured() ? with_error(row.cells[i].loss, Sign::minus_only) : std::string("n/a"); });
-      line("", [&](std::size_t i) {
-        const Cell& cell = row.cells[i];
-        return cell.measured() && cell.difference ? with_error(*cell.difference, Sign::always) : std::string();
-      });
-      line("  bits/byte",
-           [&](std::size_t i) { return row.cells[i].measured() ? format_number(row.cells[i].bits_per_byte, 4) : std::string(); });
-      line("  perplexity",
-           [&](std::size_t i) { return row.cells[i].measured() ? format_number(row.cells[i].perplexity, 3) : std::string(); });
-      line("  tokens/s", [&](std::size_t i) {
-        return row.cells[i].measured() ? with_commas(static_cast<std::int64_t>(row.cells[i].tokens_per_second)) : std::string();
-      });
-    }
+  std::vector<Line> lines = {{"", {}}};
+  for (const std::int64_t length : r.lengths) lines[0].texts.push_back(format_length(length, r.train_length()));
+  for (const Series& series : r.series) {
+    const std::vector<Line> own = lines_of(series);
+    lines.insert(lines.end(), own.begin(), own.end());
   }
-  for (const PatternRow& row : r.patterns) {
-    for (const Cell& cell : row.cells) {
-      if (!cell.measured()) text += fmt::format("n/a: {} at {}: {}\n", row.name, with_commas(cell.length), cell.not_measured);
-      if (cell.not_finite > 0) {
-        text += fmt::format("{} at {}: {} of {} losses are not finite\n", row.name, with_commas(cell.length), with_commas(cell.not_finite),
-                            with_commas(cell.tokens));
-      }
-    }
+  std::string text = heading(r) + aligned(lines, r.lengths.size()) + notes(r);
+  if (!r.resolution.empty()) text += "\nattention resolution R (literal formula, mean over layers):\n";
+  for (std::size_t i = 0; i < r.resolution.size(); ++i) {
+    const Resolution& one = r.resolution[i];
+    const bool first = i == 0 || one.name != r.resolution[i - 1].name;
+    if (first && !one.name.empty()) text += fmt::format("{}{}:", i == 0 ? "" : "\n", one.name);
+    text += fmt::format("  {:.3g} at {}", one.value, with_commas(one.length));
   }
-  if (!r.resolution.empty()) {
-    text += "\nattention resolution R (literal formula, mean over layers):";
-    for (const Resolution& resolution : r.resolution)
-      text += fmt::format("  {} at {}", fmt::format("{:.3g}", resolution.value), with_commas(resolution.length));
-    text += "\n";
-  }
-  return text;
-}
-
-std::string to_json(const EvaluationResults& r) {
-  Json json = {{"checkpoint", r.checkpoint},
-               {"step", r.step},
-               {"model", r.model},
-               {"parameters", r.parameters},
-               {"data", r.data},
-               {"data_source", r.data_source},
-               {"data_hash", r.data_hash},
-               {"documents", r.documents},
-               {"tokens", r.tokens},
-               {"segment_tokens", segment_tokens},
-               {"train_length", r.train_length},
-               {"base_length", r.base_length},
-               {"lengths", r.lengths},
-               {"device", r.device},
-               {"precision", r.precision},
-               {"ranks", r.ranks},
-               {"machine", r.machine},
-               {"date", r.date}};
-  json["patterns"] = Json::array();
-  for (const PatternRow& row : r.patterns) {
-    Json cells = Json::array();
-    for (const Cell& cell : row.cells) cells.push_back(to_json(cell));
-    json["patterns"].push_back({{"name", row.name}, {"description", row.description}, {"cells", cells}});
-  }
-  json["resolution"] = Json::array();
-  for (const Resolution& resolution : r.resolution) {
-    Json layers = Json::array();
-    for (const double value : resolution.by_layer) layers.push_back(number(value));
-    json["resolution"].push_back({{"length", resolution.length}, {"value", number(resolution.value)}, {"by_layer", layers}});
-  }
-  return json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
-}
-
-std::string to_csv(const EvaluationResults& r) {
-  std::string text =
-      "pattern,length,tokens,loss,loss_error,difference,difference_error,perplexity,bits_per_byte,not_finite,seconds,tokens_per_second,"
-      "peak_mib,"
-      "not_measured\n";
-  for (const PatternRow& row : r.patterns) {
-    for (const Cell& cell : row.cells) {
-      if (!cell.measured()) {
-        text += fmt::format("{},{},,,,,,,,,,,,{}\n", field(row.name), cell.length, field(cell.not_measured));
-        continue;
-      }
-      const std::string difference = cell.difference ? fmt::format("{},{}", cell.difference->mean, cell.difference->error) : ",";
-      text += fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},\n", field(row.name), cell.length, cell.tokens, cell.loss.mean,
-                          cell.loss.error, difference, cell.perplexity, cell.bits_per_byte, cell.not_finite, cell.seconds,
-                          cell.tokens_per_second, cell.peak_mib);
-    }
-  }
-  return text;
+  return text + (r.resolution.empty() ? "" : "\n");
 }
 
 }  // namespace lexring

@@ -63,7 +63,7 @@ TEST_F(EmulatedGpu, ItsCheckpointsAreEveryones) {
     const auto cuda = losses(name, ranks, keys);
     for (std::size_t p = 0; p < 2; ++p) {
       for (std::size_t c = 0; c < 2; ++c) {
-        const double a = cpu["patterns"][p]["cells"][c]["loss"], b = cuda["patterns"][p]["cells"][c]["loss"];
+        const double a = cpu["series"][p]["cells"][c]["loss"], b = cuda["series"][p]["cells"][c]["loss"];
         EXPECT_NEAR(a, b, 1e-5 * a) << name;
       }
     }

@@ -1,3 +1,5 @@
+#include <cmath>
+
 #include <gtest/gtest.h>
 
 #include "tests/jobs/job_fixture.h"
@@ -29,8 +31,9 @@ TEST_F(EvaluateCommand, WritesTableAndReport) {
   for (const auto& entry : std::filesystem::directory_iterator(run("o"))) files += entry.is_regular_file();
   EXPECT_EQ(files, 4);
   const auto json = results("o");
-  EXPECT_EQ(json["patterns"][3]["cells"][2]["tokens"], 8192);
-  EXPECT_EQ(json["base_length"], 32);
+  EXPECT_EQ(json["series"][3]["cells"][2]["tokens"], 8192);
+  EXPECT_EQ(json["models"][0]["base_length"], 32);
+  EXPECT_EQ(json["models"][0]["precision"], "fp32");
 
   // Any mesh says the same.
   for (const std::string mesh : {"--mesh.dp 3", "--mesh.cp 2", "--mesh.tp 2 --mesh.cp 2 --sequence.partition striped"}) {
@@ -39,7 +42,7 @@ TEST_F(EvaluateCommand, WritesTableAndReport) {
     ASSERT_EQ(several.exit_code, 0) << several.output;
     for (std::size_t p = 0; p < 4; ++p) {
       for (std::size_t c = 0; c < 3; ++c) {
-        const double a = json["patterns"][p]["cells"][c]["loss"], b = results(mesh)["patterns"][p]["cells"][c]["loss"];
+        const double a = json["series"][p]["cells"][c]["loss"], b = results(mesh)["series"][p]["cells"][c]["loss"];
         EXPECT_NEAR(a, b, 1e-5) << mesh;
       }
     }
@@ -62,7 +65,7 @@ TEST_F(EvaluateCommand, DocumentsAreReadAsTheyWereTrained) {
     EXPECT_EQ(done.exit_code, 0) << done.output;
     const bool masked = results(output)["documents"] == "mask";
     EXPECT_EQ(occurrences(done.output, masked ? "documents masked from each other" : "documents not masked"), 1) << done.output;
-    return results(output)["patterns"][0]["cells"][0]["loss"].get<double>();
+    return results(output)["series"][0]["cells"][0]["loss"].get<double>();
   };
   for (const std::string trained : {"mask", "ignore"}) {
     const std::string other = trained == "mask" ? "ignore" : "mask", from = " --checkpoint " + run(trained);
@@ -73,12 +76,54 @@ TEST_F(EvaluateCommand, DocumentsAreReadAsTheyWereTrained) {
   }
 }
 
+TEST_F(EvaluateCommand, CheckpointsRescalingsAndSizesStandBesideEachOther) {
+  ASSERT_EQ(run_process(train("rope", "--train.steps 20 --position.kind rope")).exit_code, 0);
+  ASSERT_EQ(run_process(train("alibi", "--train.steps 20 --position.kind alibi")).exit_code, 0);
+  const std::string rest = " --lengths 32,128 --tokens 8192 --resolution 32 --patterns causal,blockwise --attention.block 8,16 "
+                           "--position.scaling none,linear,ntk,yarn";
+  // The second is named by its step directory, as tab completion writes it.
+  const ProcessResult both = run_process(evaluate("--checkpoint " + run("rope") + " --checkpoint " + run("alibi") + "/step-00000020/" + rest, "o"));
+  ASSERT_EQ(both.exit_code, 0) << both.output;
+  EXPECT_GE(occurrences(both.output, "rope, yarn by length / 32, at least 1; blockwise, block 16"), 1) << both.output;
+  const auto json = results("o");
+  ASSERT_EQ(json["models"].size(), 2u);
+  ASSERT_EQ(json["series"].size(), 4u * 3 + 3);
+  const auto loss = [&](std::size_t series, std::size_t cell) { return json["series"][series]["cells"][cell]["loss"].get<double>(); };
+  for (std::size_t scaled = 3; scaled < 12; scaled += 3) {  // linear, ntk, yarn: at the training length they change nothing, beyond it they do
+    EXPECT_EQ(json["series"][scaled]["cells"][1]["scaling_factor"], 4.0);
+    EXPECT_NEAR(loss(scaled, 0), loss(0, 0), 1e-6);
+    EXPECT_GT(std::abs(loss(scaled, 1) - loss(0, 1)), 1e-5) << scaled;
+  }
+  EXPECT_NE(loss(1, 1), loss(2, 1));
+  EXPECT_EQ(json["series"][14]["block"], 16);
+  EXPECT_EQ(json["resolution"].size(), 5u);
+  std::ifstream csv(run("o") + "/results.csv");
+  const std::string text{std::istreambuf_iterator<char>(csv), {}};
+  EXPECT_GE(occurrences(text, run("alibi") + "/step-00000020"), 3);
+  EXPECT_GE(occurrences(text, ",rope,yarn,blockwise,16,"), 2) << text;
+}
+
+TEST_F(EvaluateCommand, AnEvaluationIsReplacedOnlyWhenAsked) {
+  ASSERT_EQ(run_process(train("r", "--train.steps 1")).exit_code, 0);
+  const std::string keys = "--checkpoint " + run("r") + " --lengths 32 --tokens 4096 --resolution 0 --patterns ";
+  const ProcessResult printed = run_process(binary() + " evaluate --data " + data() + " " + keys + "causal");
+  EXPECT_EQ(printed.exit_code, 0) << printed.output;
+  EXPECT_GE(occurrences(printed.output, "nothing was written; --output"), 1) << printed.output;
+  ASSERT_EQ(run_process(evaluate(keys + "causal", "o")).exit_code, 0);
+  const ProcessResult second = run_process(evaluate(keys + "blockwise", "o"));
+  EXPECT_EQ(second.exit_code, 2) << second.output;
+  EXPECT_GE(occurrences(second.output, "holds an evaluation already"), 1) << second.output;
+  EXPECT_EQ(results("o")["series"][0]["pattern"], "causal");
+  EXPECT_EQ(run_process(evaluate(keys + "blockwise --overwrite", "o")).exit_code, 0);
+  EXPECT_EQ(results("o")["series"][0]["pattern"], "blockwise");
+}
+
 TEST_F(EvaluateCommand, LearnedPositionsEndWithTheirTable) {
   ASSERT_EQ(run_process(train("r", "--train.steps 1 --position.kind learned")).exit_code, 0);
   const ProcessResult done = run_process(evaluate("--checkpoint " + run("r") + " --lengths 32,64 --tokens 4096", "o"));
   EXPECT_EQ(done.exit_code, 0) << done.output;
   EXPECT_GE(occurrences(done.output, "beyond max_length = 32"), 1) << done.output;
-  EXPECT_EQ(results("o")["patterns"][0]["cells"][1].count("not_measured"), 1u);
+  EXPECT_EQ(results("o")["series"][0]["cells"][1].count("not_measured"), 1u);
 }
 
 TEST_F(EvaluateCommand, BadInputIsRefusedBeforeAnyWork) {
@@ -90,7 +135,7 @@ TEST_F(EvaluateCommand, BadInputIsRefusedBeforeAnyWork) {
     EXPECT_EQ(occurrences(result.output, "lexring: "), 1) << result.output;
   };
   const std::string from = "--checkpoint " + run("r") + " ";
-  expect_refusal(binary() + " evaluate --checkpoint " + run("r") + " --data " + data(), 2, "output is missing");
+  expect_refusal(evaluate(from + "--patterns causal --attention.block 16", "o"), 2, "attention.block has no effect");
   expect_refusal(evaluate("", "o"), 2, "checkpoint is missing");
   expect_refusal(evaluate(from + "--output /proc/lexring", "o"), 1, "/proc/lexring");
   expect_refusal(evaluate(from + "--lengths 1048576", "o"), 2, "longer corpus");
@@ -99,7 +144,7 @@ TEST_F(EvaluateCommand, BadInputIsRefusedBeforeAnyWork) {
   expect_refusal(evaluate(from + "--chunk 0 --lengths 32", "o"), 2, "--chunk 0");
   expect_refusal(evaluate(from + "--resolution 9000000", "o"), 2, "--resolution");
   expect_refusal(evaluate("--checkpoint " + run("nowhere"), "o"), 1, "nowhere");
-  EXPECT_FALSE(std::filesystem::exists(run("o") + "/results.json"));
+  EXPECT_FALSE(std::filesystem::exists(run("o")));  // a refusal leaves nothing
 }
 
 }  // namespace

@@ -106,6 +106,27 @@ TEST(Transformer, SetAttentionChangesOnlyWhatIsSeen) {
   EXPECT_THROW(causal.model.set_attention(broken), UsageError);
 }
 
+TEST(Transformer, SetPositionRescalesAngles) {
+  const ModelBatch batch = small_batch(1, 30, small_config().vocab, false);
+  for (const char* kind : {"rope", "xpos"}) {
+    ModelConfig config = small_config(kind);
+    SmallModel model(config, {.precision = Precision::fp64});
+    const double plain = model.model.evaluate(batch).nll_sum();
+    for (const char* scaling : {"linear", "ntk", "yarn"}) {
+      config.position.scaling = scaling;
+      config.position.scaling_factor = 4;
+      config.position.original_length = 8;
+      SmallModel scaled(config, {.precision = Precision::fp64});
+      model.model.set_position(config.position);
+      EXPECT_EQ(model.model.evaluate(batch).nll_sum(), scaled.model.evaluate(batch).nll_sum()) << kind << " " << scaling;
+      EXPECT_NE(model.model.evaluate(batch).nll_sum(), plain) << kind << " " << scaling;
+    }
+    model.model.set_position(small_config(kind).position);
+    EXPECT_EQ(model.model.evaluate(batch).nll_sum(), plain);
+    EXPECT_THROW(model.model.set_position(small_config("learned").position), UsageError);
+  }
+}
+
 TEST(Transformer, RefusesTokensOutsideItsVocabularyAndPositionsOutsideItsTable) {
   ModelConfig config = small_config("learned");
   config.max_length = 8;

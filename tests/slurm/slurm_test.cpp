@@ -141,11 +141,11 @@ TEST_F(Slurm, EvaluatesOnTwoHostsAsWithoutSlurm) {
   const auto read = [](const std::string& name) { return json::parse(std::ifstream(directory(name) + "/results.json")); };
   const json ours = read("by_slurm"), expected = read("by_hand");
   ASSERT_EQ(ours["ranks"], 4);
-  ASSERT_EQ(ours["patterns"].size(), 2U);
+  ASSERT_EQ(ours["series"].size(), 2U);
   for (std::size_t p = 0; p < 2; ++p) {
-    ASSERT_EQ(ours["patterns"][p]["cells"].size(), 2U);
+    ASSERT_EQ(ours["series"][p]["cells"].size(), 2U);
     for (std::size_t c = 0; c < 2; ++c) {
-      const double loss = ours["patterns"][p]["cells"][c]["loss"], other = expected["patterns"][p]["cells"][c]["loss"];
+      const double loss = ours["series"][p]["cells"][c]["loss"], other = expected["series"][p]["cells"][c]["loss"];
       EXPECT_NEAR(loss, other, 1e-5 * other);
     }
   }

@@ -26,7 +26,7 @@ class Evaluator : public ::testing::Test {
 TEST_F(Evaluator, StreamedEqualsWhole) {
   for (const char* pattern : {"causal", "blockwise", "window", "sink_window"}) {
     for (const Documents documents : {Documents::ignore, Documents::mask}) {
-      const Cell whole = cell(pattern, {256, documents, 4096}, 128);
+      const Cell whole = cell(pattern, {256, documents, 4096, {}}, 128);
       for (const std::int64_t chunk : {1, 7, 32, 128}) {
         const Cell streamed = cell(pattern, {256, documents, chunk}, 128);
         EXPECT_NEAR(streamed.segments.nll[0], whole.segments.nll[0], 1e-9 * whole.segments.nll[0]) << pattern << " chunk " << chunk;
@@ -52,6 +52,14 @@ TEST_F(Evaluator, EveryLengthScoresTheSameTokens) {
     for (const PositionLoss& p : other.by_position) by_position += p.tokens;
     EXPECT_EQ(by_position, tokens);
   }
+}
+
+TEST_F(Evaluator, SegmentsEndWhereTheyAreToldTo) {
+  const Cell usual = cell("blockwise", {8192, Documents::ignore, 64}, 32);
+  const Cell cut = cell("blockwise", {8192, Documents::ignore, 64, {3001, 4096, 8192}}, 32);  // amid a window and a chunk
+  EXPECT_EQ(cut.segments.tokens, (std::vector<std::int64_t>{3001, 1095, 4096}));
+  EXPECT_NEAR(cut.segments.nll[0] + cut.segments.nll[1], usual.segments.nll[0], 1e-9 * usual.segments.nll[0]);
+  EXPECT_NEAR(cut.segments.nll[2], usual.segments.nll[1], 1e-9 * usual.segments.nll[1]);
 }
 
 TEST_F(Evaluator, AWindowSeesNothingOfTheOneBefore) {

@@ -2,11 +2,13 @@
 
 #include <cmath>
 #include <fstream>
+#include <sstream>
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
 #include "jobs/evaluation/figure.h"
+#include "jobs/evaluation/records.h"
 #include "jobs/evaluation/tables.h"
 #include "tests/datasets/support.h"
 #include "tests/support/process.h"
@@ -14,29 +16,38 @@
 namespace lexring::testing {
 namespace {
 
-/// Six patterns by twelve lengths, with names that need escaping, cells that are absent and losses that are not numbers.
+/// Six series by twelve lengths, with names that need escaping, cells that are absent and losses that are not numbers.
 EvaluationResults awkward_results() {
   EvaluationResults r;
-  r.checkpoint = "runs/<&\">/step-1";
-  r.run = "<b>&\"'";
-  r.train_length = 256;
+  MeasuredModel model;
+  model.name = model.run = "<b>&\"'";
+  model.checkpoint = "runs/<&\">/step-1";
+  model.positions = "rope";
+  model.train_length = 256;
+  r.models = {model};
   r.tokens = 1 << 20;
   for (std::int64_t length = 64; length <= 131072; length *= 2) r.lengths.push_back(length);
+  prepare_segments(r);
   for (const char* name : {"causal", "blockwise", "window", "sink_window", "a<b", "absent"}) {
-    PatternRow row{name, name, {}};
+    Series series;
+    series.name = series.attention.pattern = name;
     for (const std::int64_t length : r.lengths) {
       Cell cell;
       cell.length = length;
-      if (row.name == "absent" || (row.name == "window" && length > 4096)) cell.not_measured = "beyond <max_length>";
-      const double loss = row.name == "a<b" && length == 512 ? std::nan("") : row.name == "causal" ? 1 + 0.1 * std::log2(length) : 1.5;
-      cell.segments = {{loss * 4096, loss * 4100}, {4096, 4096}};
-      cell.bits_per_byte = row.name == "a<b" ? std::nan("") : 2;
+      cell.tokens = r.tokens;
+      if (series.name == "absent" || (series.name == "window" && length > 4096)) cell.not_measured = "beyond <max_length>";
+      const double loss = series.name == "a<b" && length == 512 ? std::nan("") : series.name == "causal" ? 1 + 0.1 * std::log2(length) : 1.5;
+      for (std::size_t i = 0; i < r.segment_ends.size(); ++i) {
+        cell.segments.nll.push_back(loss * 4096 + static_cast<double>(i % 3));
+        cell.segments.tokens.push_back(4096);
+      }
+      cell.bits_per_byte = series.name == "a<b" ? std::nan("") : 2;
       for (const auto& [first, last] : position_buckets(length)) cell.by_position.push_back({first, last, 10, loss});
-      row.cells.push_back(cell);
+      series.cells.push_back(cell);
     }
-    r.patterns.push_back(row);
+    r.series.push_back(series);
   }
-  r.resolution = {{256, 0.01, {0.01, std::nan("")}}, {512, 0.02, {0.01, 0.03}}};
+  r.resolution = {{"", 256, 0.01, {0.01, std::nan("")}}, {"", 512, 0.02, {0.01, 0.03}}};
   summarise(r);
   return r;
 }
@@ -79,7 +90,7 @@ else:
 TEST(Report, IsWellFormedAndNeedsNothingElse) {
   const TempDirectory directory;
   const EvaluationResults r = awkward_results();
-  const std::string html = to_html(r, {{1, 5.0}, {2, std::nan("")}, {3, 4.0}});
+  const std::string html = to_html(r, {{"run", {{1, 5.0}, {2, std::nan("")}, {3, 4.0}}}});
   EXPECT_EQ(complaint(directory, "report.html", html), "");
   EXPECT_EQ(complaint(directory, "loss.svg", loss_by_length_svg(r)), "");
   for (const char* foreign : {"http://", "https://", "url(", "@import"}) EXPECT_EQ(html.find(foreign), std::string::npos) << foreign;
@@ -105,8 +116,8 @@ TEST(Report, OneLengthOnePatternNothingMeasured) {
   EvaluationResults r = awkward_results();
   r.lengths = {64};
   r.resolution.clear();
-  r.patterns = {r.patterns.back()};
-  r.patterns[0].cells.resize(1);
+  r.series = {r.series.back()};
+  r.series[0].cells.resize(1);
   summarise(r);
   EXPECT_EQ(complaint(directory, "report.html", to_html(r, {})), "");
   EXPECT_EQ(complaint(directory, "loss.svg", loss_by_length_svg(r)), "");
@@ -125,27 +136,33 @@ TEST(Report, HeadlinesSayWhatTheNumbersSay) {
 TEST(Report, JsonAndCsvHoldEveryCell) {
   const EvaluationResults r = awkward_results();
   const auto json = nlohmann::json::parse(to_json(r));
-  ASSERT_EQ(json["patterns"].size(), 6u);
-  EXPECT_EQ(json["patterns"][0]["cells"].size(), 12u);
-  EXPECT_EQ(json["patterns"][4]["cells"][3]["loss"], "NaN");
-  EXPECT_EQ(json["patterns"][5]["cells"][0]["not_measured"], "beyond <max_length>");
-  const std::string csv = to_csv(r);
-  EXPECT_EQ(std::count(csv.begin(), csv.end(), '\n'), 1 + 6 * 12);
-  std::size_t begin = 0;
-  for (std::size_t end = csv.find('\n'); end != std::string::npos; begin = end + 1, end = csv.find('\n', begin)) {
-    EXPECT_EQ(std::count(csv.begin() + static_cast<std::ptrdiff_t>(begin), csv.begin() + static_cast<std::ptrdiff_t>(end), ','), 13);
+  ASSERT_EQ(json["series"].size(), 6u);
+  EXPECT_EQ(json["series"][0]["cells"].size(), 12u);
+  EXPECT_EQ(json["series"][5]["cells"][0]["not_measured"], "beyond <max_length>");
+  // What is no number is null, as everywhere.
+  for (const char* key : {"loss", "loss_error", "difference", "bits_per_byte"}) EXPECT_TRUE(json["series"][4]["cells"][3][key].is_null()) << key;
+  EXPECT_TRUE(json["resolution"][0]["by_layer"][1].is_null());
+  EXPECT_EQ(to_json(r).find("NaN"), std::string::npos);
+
+  std::stringstream csv(to_csv(r));
+  int lines = 0;
+  for (std::string line; std::getline(csv, line); ++lines) {
+    EXPECT_EQ(std::count(line.begin(), line.end(), ','), 25) << line;
+    EXPECT_EQ(line.find("nan"), std::string::npos) << line;
+    if (lines == 1) EXPECT_EQ(line.rfind("causal,\"runs/<&\"\">/step-1\",0,xpos,none,causal,,,,256,256,64,1048576,1.6", 0), 0u) << line;
   }
+  EXPECT_EQ(lines, 1 + 6 * 12);
 }
 
 TEST(Report, TrainingCurvePassesOverWhatIsNotOne) {
   const TempDirectory directory;
   write_file(
       directory / "metrics.jsonl",
-      "{\"step\":1,\"loss\":5}\n{\"step\":2,\"loss\":null}\n{\"step\":3,\"loss\":4,\"skipped\":true}\nnonsense\n{\"step\":4,\"loss\":3}\n");
-  const auto points = read_training_curve(directory / "metrics.jsonl");
+      "{\"step\":1,\"loss\":5}\n{\"step\":2,\"loss\":null}\n{\"step\":3,\"loss\":4,\"skipped\":true}\nnonsense\n{\"step\":4,\"loss\":3}\n{\"step\":9,\"loss\":2}\n");
+  const auto points = read_training_curve(directory / "metrics.jsonl", 8);
   ASSERT_EQ(points.size(), 2u);
   EXPECT_EQ(points[1].step, 4);
-  EXPECT_TRUE(read_training_curve(directory / "absent.jsonl").empty());
+  EXPECT_TRUE(read_training_curve(directory / "absent.jsonl", 8).empty());
 }
 
 TEST(Figure, TicksAreRoundAndCover) {

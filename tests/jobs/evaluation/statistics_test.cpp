@@ -62,20 +62,92 @@ TEST(Statistics, BucketsCoverEveryPositionOnce) {
   EXPECT_LT(position_buckets(1 << 20).size(), 48u);
 }
 
+TEST(Statistics, ClustersAreWholeWindows) {
+  EXPECT_EQ(cluster_tokens({256}), 4096);
+  EXPECT_EQ(cluster_tokens({300}), 4200);
+  EXPECT_EQ(cluster_tokens({8192}), 8192);
+  EXPECT_EQ(cluster_tokens({8192, 256}), 8192);
+  EXPECT_EQ(cluster_tokens({6000, 4000}), 12000);
+  const std::vector<std::int64_t> ends = segment_ends(24000, {4200, 12000});
+  EXPECT_EQ(ends, (std::vector<std::int64_t>{4200, 8400, 12000, 12600, 16800, 21000, 24000}));
+  const SegmentSums segments{{1, 2, 3, 4, 5, 6, 7}, {10, 20, 30, 40, 50, 60, 70}};
+  EXPECT_EQ(clustered(segments, ends, 12000).nll, (std::vector<double>{6, 22}));
+  EXPECT_EQ(clustered(segments, ends, 12000).tokens, (std::vector<std::int64_t>{60, 220}));
+  EXPECT_EQ(clustered(segments, ends, 4200).nll, (std::vector<double>{1, 2, 7, 5, 6, 7}));
+  EXPECT_THROW(clustered(segments, {24000}, 12000), Error);
+}
+
+/// An evaluation at 256 and at 16,384 tokens, of a text whose every stretch is some amount harder than the next, and whose losses fall by
+/// `trend` from one segment of the long window to the next.
+EvaluationResults falling_along_the_window(const std::vector<double>& of_windows, double trend) {
+  EvaluationResults r;
+  r.lengths = {256, 16384};
+  r.tokens = static_cast<std::int64_t>(of_windows.size()) * 16384;
+  r.models.resize(1);
+  r.models[0].train_length = 256;
+  prepare_segments(r);
+  Series series;
+  series.cells.resize(2);
+  for (std::size_t i = 0; i < r.segment_ends.size(); ++i) {
+    const double hardness = 2 + 0.5 * std::sin(static_cast<double>(i)), place = static_cast<double>(i % 4) - 1.5;
+    for (Cell& cell : series.cells) {
+      cell.length = &cell == &series.cells[0] ? 256 : 16384;
+      const double loss = cell.length == 256 ? hardness : hardness + of_windows[i / 4] - trend * place;
+      cell.segments.nll.push_back(4096 * loss);
+      cell.segments.tokens.push_back(4096);
+    }
+  }
+  r.series = {series};
+  summarise(r);
+  return r;
+}
+
+TEST(Results, ATrendAlongTheWindowIsNoNoise) {
+  // What windows differ by: 0.01 0.03 0.02 0.06, mean 0.03, deviations -0.02 0 -0.01 0.03: the error is sqrt(0.0014 / 3 / 4), whatever the trend.
+  const double error = std::sqrt(0.0014 / 12);
+  double alone = 0;
+  for (const double trend : {0.0, 0.1, 1.0}) {
+    const auto r = falling_along_the_window({0.01, 0.03, 0.02, 0.06}, trend);
+    ASSERT_EQ(r.segment_ends.size(), 16u);
+    const Cell& cell = r.series[0].cells[1];
+    EXPECT_NEAR(cell.difference->mean, 0.03, 1e-12) << trend;
+    EXPECT_NEAR(cell.difference->error, error, 1e-12) << trend;
+    EXPECT_EQ(cell.difference->clusters, 4);
+    if (trend == 0) alone = cell.loss.error;
+    EXPECT_NEAR(cell.loss.error, alone, 1e-12) << trend;
+    EXPECT_EQ(r.series[0].cells[0].loss.clusters, 16);  // short windows: by segments, as many as there are
+  }
+  // One window says nothing of how windows differ.
+  EXPECT_TRUE(std::isnan(falling_along_the_window({0.01}, 0.1).series[0].cells[1].difference->error));
+}
+
+TEST(Statistics, VerdictsKnowHowFewClustersThereAre) {
+  EXPECT_EQ(verdict({0.003, 0.001, 64}), Verdict::worse);  // far below a hundredth, and certain
+  EXPECT_EQ(verdict({-0.003, 0.001, 64}), Verdict::better);
+  EXPECT_EQ(verdict({0.003, 0.001, 3}), Verdict::unclear);  // t = 4.3 for two degrees of freedom
+  EXPECT_EQ(verdict({0.003, std::nan(""), 1}), Verdict::unclear);
+  EXPECT_EQ(verdict({std::nan(""), std::nan(""), 64}), Verdict::worse);
+}
+
 TEST(Results, DifferencesAreToTheTrainingLength) {
   EvaluationResults r;
-  r.train_length = 256;
   r.lengths = {128, 256, 512};
-  PatternRow row{"causal", "causal", std::vector<Cell>(3)};
+  r.tokens = 8192;
+  r.models.resize(1);
+  r.models[0].train_length = 256;
+  prepare_segments(r);
+  Series series;
+  series.name = "causal";
+  series.cells.resize(3);
   for (std::size_t i = 0; i < 3; ++i) {
-    row.cells[i].length = r.lengths[i];
-    row.cells[i].segments = {{10.0 + static_cast<double>(i), 20.0 + static_cast<double>(i)}, {10, 10}};
+    series.cells[i].length = r.lengths[i];
+    series.cells[i].segments = {{10.0 + static_cast<double>(i), 20.0 + static_cast<double>(i)}, {10, 10}};
   }
-  row.cells[2].not_measured = "beyond max_length";
-  r.patterns = {row};
+  series.cells[2].not_measured = "beyond max_length";
+  r.series = {series};
   summarise(r);
-  EXPECT_EQ(r.base_length, 256);
-  const auto& cells = r.patterns[0].cells;
+  EXPECT_EQ(r.base_length(), 256);
+  const auto& cells = r.series[0].cells;
   EXPECT_NEAR(cells[0].difference->mean, -0.1, 1e-15);
   EXPECT_FALSE(cells[1].difference);
   EXPECT_FALSE(cells[2].difference);
@@ -91,6 +163,11 @@ TEST(Numbers, AsPeopleReadThem) {
   EXPECT_EQ(multiple_of(300, 256), "");
   EXPECT_EQ(format_number(std::nan(""), 2), "nan");
   EXPECT_EQ(format_number(0.5, 2, Sign::always), "+0.50");
+  EXPECT_EQ(with_error({0.25, 0.0012, 9}), "0.2500 ± 0.0012");
+  EXPECT_EQ(with_error({-0.00000123, 0.00000045, 9}, Sign::always), "-0.00000123 ± 0.00000045");
+  EXPECT_EQ(with_error({0.25, std::nan(""), 1}), "0.2500 ± –");
+  EXPECT_EQ(counted(1, "document"), "1 document");
+  EXPECT_EQ(counted(2000, "loss"), "2,000 losses");
 }
 
 }  // namespace

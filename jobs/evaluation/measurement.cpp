@@ -1,0 +1,117 @@
+#include "jobs/evaluation/measurement.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "jobs/evaluation/evaluator.h"
+#include "jobs/model_state.h"
+
+namespace lexring {
+namespace {
+
+constexpr std::int64_t resolution_texts = 16;
+
+std::string why_not(const ModelConfig& model, std::int64_t length) {
+  if (model.position.kind == "learned" && length > model.max_length) {
+    return fmt::format("beyond max_length = {} of the learned positions", model.max_length);
+  }
+  return "";
+}
+
+/// One checkpoint: its model on its mesh, and its series.
+class Measurement {
+ public:
+  Measurement(EvaluationResults& results, std::size_t index, const Subject& subject, const CheckpointReader& reader,
+              const Dataset& dataset, const MeasurementKeys& keys)
+      : results_(results),
+        keys_(keys),
+        options_(subject.options),
+        reader_(reader),
+        index_(index),
+        dataset_(dataset),
+        stream_{results.tokens, options_.data.documents == "mask" ? Documents::mask : Documents::ignore, keys.chunk, results.segment_ends} {}
+
+  /// Fills the cells of the checkpoint's series and its resolutions. Collective.
+  void run(const RunDevice& device, EvaluationProgress& progress) {
+    const RunMesh mesh = mesh_for(device);
+    if (index_ == 0 && device.world->rank() == 0 && device.world->size() > 1) fmt::print(stderr, "{}\n", mesh.description);
+    Transformer model(options_.model, runtime_of(options_), mesh.context, *device.backend);
+    load_parameters(reader_, model);
+    results_.models[index_].parameters = model.parameter_count();
+    for (Series& series : results_.series) {
+      if (series.model == index_) measure_series(series, model, mesh.context, progress);
+    }
+    measure_resolutions(device, mesh.context.mesh().size(Axis::tp));
+  }
+
+ private:
+  /// The mesh, for the longest windows and the pattern that sees most.
+  RunMesh mesh_for(const RunDevice& device) const {
+    ModelConfig model = options_.model;
+    const auto mine = std::find_if(results_.series.begin(), results_.series.end(), [&](const Series& s) { return s.model == index_; });
+    model.attention = mine->attention;
+    for (const Series& series : results_.series) {
+      if (series.model == index_ && series.attention.pattern == "causal") model.attention = series.attention;
+    }
+    return make_run_mesh(device.world, keys_.mesh, keys_.sequence, model,
+                         {1, results_.lengths.back(), options_.train.precision == "bf16" ? 2 : 4});
+  }
+
+  void measure_series(Series& series, Transformer& model, const Context& context, EvaluationProgress& progress) {
+    model.set_attention(series.attention);
+    for (const std::int64_t length : results_.lengths) {
+      Cell cell;
+      cell.length = length;
+      cell.not_measured = why_not(options_.model, length);
+      if (cell.measured()) {
+        const std::string note = fmt::format("{} {}", series.name, length);
+        const std::int64_t ranks = context.axis(Axis::dp).size();
+        const PositionConfig position = position_at(series, length);
+        model.set_position(position);
+        cell = measure(model, context, dataset_, stream_, length, [&](std::int64_t tokens) { progress.add(tokens * ranks, note); });
+        cell.scaling_factor = position.scaling == "none" ? 1 : position.scaling_factor;
+      }
+      series.cells.push_back(std::move(cell));
+      progress.cell_done();
+    }
+  }
+
+  /// Attention resolution compares all tokens of a text, so ranks that share sequences elsewhere take texts of their own here. It does not
+  /// depend on the pattern.
+  void measure_resolutions(const RunDevice& device, int tp) {
+    if (keys_.resolution.empty()) return;
+    const Context context(device.world, make_mesh(device.world->size(), 0, 1, tp));
+    Transformer model(options_.model, runtime_of(options_), context, *device.backend);
+    load_parameters(reader_, model);
+    const Series* last = nullptr;
+    for (const Series& series : results_.series) {
+      if (series.model != index_ || (last != nullptr && last->position_part == series.position_part)) continue;
+      last = &series;
+      for (const std::int64_t length : keys_.resolution) {
+        if (!why_not(options_.model, length).empty()) continue;
+        model.set_position(position_at(series, length));
+        Resolution resolution = measure_resolution(model, context, dataset_, stream_, length, resolution_texts);
+        resolution.name = series.position_part;
+        results_.resolution.push_back(std::move(resolution));
+      }
+    }
+  }
+
+  EvaluationResults& results_;
+  const MeasurementKeys& keys_;
+  const Options& options_;
+  const CheckpointReader& reader_;
+  std::size_t index_;
+  const Dataset& dataset_;
+  TokenStream stream_;
+};
+
+}  // namespace
+
+void measure(EvaluationResults& results, std::size_t index, const Subject& subject, const CheckpointReader& reader, const Dataset& dataset,
+             const MeasurementKeys& keys, const RunDevice& device, EvaluationProgress& progress) {
+  Measurement(results, index, subject, reader, dataset, keys).run(device, progress);
+}
+
+}  // namespace lexring

@@ -1,0 +1,47 @@
+/// The measurement of one checkpoint: its model on its mesh, all its series at all lengths, and its attention resolution.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "datasets/dataset.h"
+#include "jobs/evaluation/series.h"
+#include "jobs/mesh_setup.h"
+#include "jobs/progress_bar.h"
+#include "parallel/checkpoint/checkpoint.h"
+
+namespace lexring {
+
+struct MeasurementKeys {
+  MeshKeys mesh;
+  SequenceKeys sequence;
+  std::int64_t chunk = 4096;             ///< tokens of one forward pass
+  std::vector<std::int64_t> resolution;  ///< lengths at which attention resolution is measured
+};
+
+/// One bar over all cells of all series.
+class EvaluationProgress {
+ public:
+  EvaluationProgress(const EvaluationResults& results, bool shown)
+      : tokens_(results.tokens), bar_("evaluate", static_cast<std::uint64_t>(results.tokens) * results.lengths.size() * results.series.size()) {
+    if (!shown) bar_.silence();
+    bar_.update(0);  // the clock starts before the first cell
+  }
+  void cell_done() { ++cells_, done_ = 0; }
+  void add(std::int64_t tokens, const std::string& note) {
+    done_ += tokens;
+    bar_.update(static_cast<std::uint64_t>(cells_ * tokens_ + std::min(done_, tokens_)), note);
+  }
+  void finish() { bar_.finish(); }
+
+ private:
+  std::int64_t tokens_, cells_ = 0, done_ = 0;
+  ProgressBar bar_;
+};
+
+/// Fills the cells of the series of model `index`, its resolutions and its number of parameters. Collective.
+void measure(EvaluationResults& results, std::size_t index, const Subject& subject, const CheckpointReader& reader, const Dataset& dataset,
+             const MeasurementKeys& keys, const RunDevice& device, EvaluationProgress& progress);
+
+}  // namespace lexring

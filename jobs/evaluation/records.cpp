@@ -1,0 +1,137 @@
+#include "jobs/evaluation/records.h"
+
+#include <cmath>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <nlohmann/json.hpp>
+
+namespace lexring {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json number(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
+
+Json to_json(const Cell& cell) {
+  Json json = {{"length", cell.length}};
+  if (!cell.measured()) {
+    json["not_measured"] = cell.not_measured;
+    return json;
+  }
+  json["scaling_factor"] = cell.scaling_factor;
+  json["loss"] = number(cell.loss.mean);
+  json["loss_error"] = number(cell.loss.error);
+  json["clusters"] = cell.loss.clusters;
+  json["perplexity"] = number(cell.perplexity);
+  json["bits_per_byte"] = number(cell.bits_per_byte);
+  if (cell.difference) {
+    json["difference"] = number(cell.difference->mean);
+    json["difference_error"] = number(cell.difference->error);
+    json["difference_clusters"] = cell.difference->clusters;
+  }
+  json["tokens"] = cell.tokens;
+  json["not_finite"] = cell.not_finite;
+  json["seconds"] = cell.seconds;
+  json["tokens_per_second"] = cell.tokens_per_second;
+  json["peak_mib"] = cell.peak_mib;
+  for (const PositionLoss& p : cell.by_position) {
+    json["by_position"].push_back({{"first", p.first}, {"last", p.last}, {"tokens", p.tokens}, {"loss", number(p.loss)}});
+  }
+  Json segments = Json::array();
+  for (const double nll : cell.segments.nll) segments.push_back(number(nll));
+  json["segment_nll"] = segments;
+  json["segment_tokens"] = cell.segments.tokens;
+  return json;
+}
+
+Json to_json(const MeasuredModel& m) {
+  return {{"name", m.name},
+          {"checkpoint", m.checkpoint},
+          {"step", m.step},
+          {"model", m.model},
+          {"positions", m.positions},
+          {"parameters", m.parameters},
+          {"training", m.training},
+          {"precision", m.precision},
+          {"train_length", m.train_length},
+          {"base_length", m.base_length}};
+}
+
+/// What a series is made of; sizes only of the method that has them.
+Json method(const Series& s) {
+  const AttentionConfig& a = s.attention;
+  Json json = {{"position", s.position.kind}, {"scaling", s.position.scaling}, {"pattern", a.pattern}};
+  if (a.pattern == "blockwise") json["block"] = a.block;
+  if (a.pattern == "window" || a.pattern == "sink_window") json["window"] = a.window;
+  if (a.pattern == "sink_window") json["sinks"] = a.sinks;
+  return json;
+}
+
+/// A field of CSV: quoted where it must be.
+std::string field(const std::string& text) {
+  if (text.find_first_of(",\"\n") == std::string::npos) return text;
+  std::string quoted = "\"";
+  for (const char c : text) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
+  return quoted + "\"";
+}
+std::string field(double value) { return std::isfinite(value) ? fmt::format("{}", value) : ""; }
+std::string field(std::int64_t value) { return std::to_string(value); }
+std::string field(const Json& method, const char* key) {
+  return !method.contains(key) ? "" : method[key].is_string() ? method[key].get<std::string>() : method[key].dump();
+}
+
+std::vector<std::string> measured_fields(const Cell& c) {
+  if (!c.measured()) return std::vector<std::string>(13);
+  const Estimate none{NAN, NAN, 0};
+  const Estimate& difference = c.difference ? *c.difference : none;
+  return {field(c.tokens),        field(c.loss.mean),    field(c.loss.error), field(difference.mean),      field(difference.error),
+          field(c.loss.clusters), field(c.perplexity),   field(c.bits_per_byte), field(c.not_finite),      field(c.seconds),
+          field(c.tokens_per_second), field(c.peak_mib), field(c.scaling_factor)};
+}
+
+}  // namespace
+
+std::string to_json(const EvaluationResults& r) {
+  Json json = {{"version", r.version},     {"command", r.command},     {"date", r.date},           {"data", r.data},
+               {"data_source", r.data_source}, {"data_hash", r.data_hash}, {"documents", r.documents}, {"tokens", r.tokens},
+               {"segment_ends", r.segment_ends}, {"lengths", r.lengths}, {"device", r.device},       {"ranks", r.ranks},
+               {"machine", r.machine}};
+  json["models"] = Json::array();
+  for (const MeasuredModel& model : r.models) json["models"].push_back(to_json(model));
+  json["series"] = Json::array();
+  for (const Series& series : r.series) {
+    Json one = {{"name", series.name}, {"model", series.model}};
+    one.update(method(series));
+    one["cells"] = Json::array();
+    for (const Cell& cell : series.cells) one["cells"].push_back(to_json(cell));
+    json["series"].push_back(one);
+  }
+  json["resolution"] = Json::array();
+  for (const Resolution& resolution : r.resolution) {
+    Json layers = Json::array();
+    for (const double value : resolution.by_layer) layers.push_back(number(value));
+    json["resolution"].push_back(
+        {{"name", resolution.name}, {"length", resolution.length}, {"value", number(resolution.value)}, {"by_layer", layers}});
+  }
+  return json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+std::string to_csv(const EvaluationResults& r) {
+  std::string text =
+      "series,checkpoint,step,position,scaling,pattern,block,window,sinks,train_length,base_length,length,tokens,loss,loss_error,difference,"
+      "difference_error,clusters,perplexity,bits_per_byte,not_finite,seconds,tokens_per_second,peak_mib,scaling_factor,not_measured\n";
+  for (const Series& series : r.series) {
+    const MeasuredModel& model = r.model_of(series);
+    const Json how = method(series);
+    std::vector<std::string> same = {field(series.name), field(model.checkpoint), field(model.step)};
+    for (const char* key : {"position", "scaling", "pattern", "block", "window", "sinks"}) same.push_back(field(how, key));
+    for (const std::int64_t length : {model.train_length, model.base_length}) same.push_back(field(length));
+    for (const Cell& cell : series.cells) {
+      text += fmt::format("{},{},{},{}\n", fmt::join(same, ","), cell.length, fmt::join(measured_fields(cell), ","), field(cell.not_measured));
+    }
+  }
+  return text;
+}
+
+}  // namespace lexring

@@ -1,0 +1,242 @@
+#include "jobs/evaluation/series.h"
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "framework/base/error.h"
+#include "models/positions/position.h"
+
+namespace lexring {
+namespace {
+
+using Names = std::vector<std::string>;
+
+bool is_rotary(const PositionConfig& position) { return position.kind == "rope" || position.kind == "xpos"; }
+bool has_factor(const std::string& scaling) {
+  return scaling == "linear" || scaling == "ntk" || scaling == "yarn" || scaling == "repeat";
+}
+bool has_original_length(const std::string& scaling) { return scaling == "yarn" || scaling == "modulo"; }
+
+template <class T>
+std::vector<T> without_repeats(const std::vector<T>& values) {
+  std::vector<T> once;
+  for (const T& value : values) {
+    if (std::find(once.begin(), once.end(), value) == once.end()) once.push_back(value);
+  }
+  return once;
+}
+
+Names patterns_of(const SeriesKeys& keys) { return keys.patterns.empty() ? Names{"causal", "blockwise"} : without_repeats(keys.patterns); }
+
+/// The pattern at each of its sizes: those that were given, else the checkpoint's.
+std::vector<AttentionConfig> attentions(const std::string& pattern, const SeriesKeys& keys, const Options& options) {
+  AttentionConfig base = options.model.attention;
+  base.pattern = pattern;
+  if (base.block == 0) base.block = std::max<std::int64_t>(1, options.train.length / 2);
+  if (base.window == 0) base.window = options.train.length;
+  if (base.sinks == 0) base.sinks = 4;
+  const bool windowed = pattern == "window" || pattern == "sink_window";
+  const auto sizes = [](bool used, const std::vector<std::int64_t>& given, std::int64_t own) {
+    return used && !given.empty() ? without_repeats(given) : std::vector<std::int64_t>{own};
+  };
+  std::vector<AttentionConfig> all;
+  for (const std::int64_t block : sizes(pattern == "blockwise", keys.blocks, base.block)) {
+    for (const std::int64_t window : sizes(windowed, keys.windows, base.window)) {
+      for (const std::int64_t sinks : sizes(pattern == "sink_window", keys.sinks, pattern == "sink_window" ? base.sinks : 0)) {
+        AttentionConfig& a = all.emplace_back(base);
+        a.block = block;
+        a.window = window;
+        a.sinks = sinks;
+      }
+    }
+  }
+  return all;
+}
+
+/// A series with the checkpoint's positions, rescaled by `scaling`.
+Series rescaled(const std::string& scaling, const SeriesKeys& keys, const Options& options) {
+  Series series;
+  PositionConfig& p = series.position = options.model.position;
+  const bool own = scaling == p.scaling;
+  p.scaling = scaling;
+  if (p.original_length <= 0) p.original_length = options.train.length;
+  if (keys.given.count("position.original_length") != 0) p.original_length = keys.position.original_length;
+  if (keys.given.count("position.beta_fast") != 0) p.beta_fast = keys.position.beta_fast;
+  if (keys.given.count("position.beta_slow") != 0) p.beta_slow = keys.position.beta_slow;
+  if (keys.given.count("position.scaling_factor") != 0) {
+    p.scaling_factor = keys.position.scaling_factor;
+  } else {
+    series.factor_follows_length = !own && has_factor(scaling);
+  }
+  return series;
+}
+
+std::vector<Series> positions(const SeriesKeys& keys, const Options& options) {
+  const PositionConfig& own = options.model.position;
+  std::vector<Series> all;
+  const Names scalings = keys.scalings.empty() || !is_rotary(own) ? Names{own.scaling} : without_repeats(keys.scalings);
+  for (const std::string& scaling : scalings) all.push_back(rescaled(scaling, keys, options));
+  return all;
+}
+
+void check_sizes(const SeriesKeys& keys) {
+  const auto at_least = [](const char* key, const std::vector<std::int64_t>& values, std::int64_t least) {
+    for (const std::int64_t value : values) {
+      require_usage(value >= least, "--{} {} is impossible; give {} or more, or leave it out", key, value, least);
+    }
+  };
+  at_least("attention.block", keys.blocks, 1);
+  at_least("attention.window", keys.windows, 1);
+  at_least("attention.sinks", keys.sinks, 0);
+}
+
+/// Refuses keys that change none of the series.
+void check_effects(const SeriesKeys& keys, const std::vector<Series>& series, const std::vector<Subject>& subjects) {
+  const auto require_any = [&](const char* key, const char* needed, const auto& uses) {
+    const bool used = keys.given.count(key) == 0 || std::any_of(series.begin(), series.end(), uses);
+    require_usage(used, "--{} has no effect: {}; leave it out", key, needed);
+  };
+  require_any("attention.block", "no pattern of --patterns is blockwise", [](const Series& s) { return s.attention.pattern == "blockwise"; });
+  require_any("attention.window", "no pattern of --patterns is window or sink_window",
+              [](const Series& s) { return s.attention.pattern == "window" || s.attention.pattern == "sink_window"; });
+  require_any("attention.sinks", "no pattern of --patterns is sink_window",
+              [](const Series& s) { return s.attention.pattern == "sink_window"; });
+  Names kinds;
+  for (const Subject& subject : subjects) kinds.push_back(subject.options.model.position.kind);
+  const std::string no_angles = fmt::format("{} positions have no rotary angles", fmt::join(without_repeats(kinds), " and "));
+  const bool rotary = std::any_of(series.begin(), series.end(), [](const Series& s) { return is_rotary(s.position); });
+  for (const char* key : {"position.scaling", "position.scaling_factor", "position.original_length", "position.beta_fast", "position.beta_slow"}) {
+    require_usage(rotary || keys.given.count(key) == 0, "--{} has no effect: {}; leave it out", key, no_angles);
+  }
+  require_any("position.scaling_factor", "no position.scaling is linear, ntk, yarn or repeat",
+              [](const Series& s) { return has_factor(s.position.scaling); });
+  require_any("position.original_length", "no position.scaling is yarn or modulo, or has a factor that follows the length",
+              [](const Series& s) { return has_original_length(s.position.scaling) || s.factor_follows_length; });
+  for (const char* key : {"position.beta_fast", "position.beta_slow"}) {
+    require_any(key, "no position.scaling is yarn", [](const Series& s) { return s.position.scaling == "yarn"; });
+  }
+}
+
+/// "blockwise 64", or without the size where it is the only one.
+std::string pattern_name(const AttentionConfig& a, const SeriesKeys& keys) {
+  std::string name = a.pattern;
+  std::replace(name.begin(), name.end(), '_', ' ');
+  if (a.pattern == "blockwise" && keys.blocks.size() > 1) name += fmt::format(" {}", a.block);
+  if (a.pattern != "blockwise" && a.pattern != "causal" && keys.windows.size() > 1) name += fmt::format(" {}", a.window);
+  if (a.pattern == "sink_window" && keys.sinks.size() > 1) name += fmt::format(" + {}", a.sinks);
+  return name;
+}
+
+void name_all(std::vector<Series>& series, const SeriesKeys& keys, const std::vector<Subject>& subjects) {
+  const auto differ = [&](const auto& text_of) {
+    return std::any_of(series.begin(), series.end(), [&](const Series& s) { return text_of(s) != text_of(series.front()); });
+  };
+  const bool by_position = differ([](const Series& s) { return position_name(s.position); });
+  const bool by_pattern = differ([&](const Series& s) { return pattern_name(s.attention, keys); });
+  for (Series& s : series) {
+    Names parts;
+    const std::string position = position_name(s.position), pattern = pattern_name(s.attention, keys);
+    if (subjects.size() > 1) parts.push_back(subjects[s.model].name);
+    // A run that is called after its positions says them already.
+    const bool said = subjects.size() > 1 && subjects[s.model].name.find(position) != std::string::npos;
+    if (by_position && !said) parts.push_back(position);
+    s.position_part = fmt::format("{}", fmt::join(parts, ", "));
+    if (by_pattern || parts.empty()) parts.push_back(pattern);
+    s.name = fmt::format("{}", fmt::join(parts, ", "));
+  }
+}
+
+}  // namespace
+
+std::vector<Key> series_keys(SeriesKeys& keys) {
+  PositionConfig& p = keys.position;
+  p.scaling_factor = 0;
+  return {{"patterns", &keys.patterns, "attention patterns", "", "causal,blockwise", {"causal", "blockwise", "window", "sink_window"}},
+          {"attention.block", &keys.blocks, "of the blockwise pattern; several are measured one by one", "tokens", "the checkpoint's"},
+          {"attention.window", &keys.windows, "of the window patterns, likewise", "tokens", "the checkpoint's, or train.length"},
+          {"attention.sinks", &keys.sinks, "of the sink_window pattern, likewise", "tokens", "the checkpoint's, or 4"},
+          {"position.scaling", &keys.scalings, "rescaling of rotary angles; several are measured one by one", "", "the checkpoint's",
+           {"none", "linear", "ntk", "yarn", "modulo", "repeat"}},
+          {"position.scaling_factor", &p.scaling_factor, "of linear, ntk, yarn and repeat", "",
+           "length / original_length, at least 1; the checkpoint's for its own scaling"},
+          {"position.original_length", &p.original_length, "what the factor is counted from, yarn's ramp, modulo's period", "tokens",
+           "the checkpoint's: its train.length"},
+          {"position.beta_fast", &p.beta_fast, "yarn: rotations above which angles are kept", "", "the checkpoint's"},
+          {"position.beta_slow", &p.beta_slow, "yarn: rotations below which angles are interpolated", "", "the checkpoint's"}};
+}
+
+std::vector<std::string> checkpoint_names(const std::vector<std::string>& paths) {
+  const auto name = [&](const std::filesystem::path& path, int detail) {
+    const std::string run = path.parent_path().filename().string();
+    return detail == 0 ? run : detail == 1 ? run + " " + path.filename().string() : path.string();
+  };
+  Names names;
+  for (const std::string& path : paths) {
+    int detail = 0;
+    const auto alike = [&](const std::string& other) { return other != path && name(other, detail) == name(path, detail); };
+    while (detail < 2 && std::any_of(paths.begin(), paths.end(), alike)) ++detail;
+    names.push_back(name(path, detail));
+  }
+  return names;
+}
+
+std::vector<Series> plan_series(const SeriesKeys& keys, const std::vector<Subject>& subjects) {
+  check_sizes(keys);
+  std::vector<Series> all;
+  for (std::size_t i = 0; i < subjects.size(); ++i) {
+    for (Series series : positions(keys, subjects[i].options)) {
+      series.model = i;
+      for (const std::string& pattern : patterns_of(keys)) {
+        for (const AttentionConfig& attention : attentions(pattern, keys, subjects[i].options)) {
+          series.attention = attention;
+          all.push_back(series);
+        }
+      }
+    }
+  }
+  check_effects(keys, all, subjects);
+  for (const Series& series : all) {  // values that make no sense
+    ModelConfig model = subjects[series.model].options.model;
+    model.position = series.position;
+    model.attention = series.attention;
+    check(model);
+    make_position(model);
+  }
+  name_all(all, keys, subjects);
+  return all;
+}
+
+PositionConfig position_at(const Series& series, std::int64_t length) {
+  PositionConfig position = series.position;
+  if (series.factor_follows_length) {
+    position.scaling_factor = std::max(1.0, static_cast<double>(length) / static_cast<double>(position.original_length));
+  }
+  return position;
+}
+
+std::string describe(const AttentionConfig& a) {
+  if (a.pattern == "blockwise") return fmt::format("blockwise, block {}", a.block);
+  if (a.pattern == "window") return fmt::format("window of {}", a.window);
+  if (a.pattern == "sink_window") return fmt::format("window of {} and {} sink{}", a.window, a.sinks, a.sinks == 1 ? "" : "s");
+  return a.pattern;
+}
+
+std::string describe_position(const Series& series) {
+  const PositionConfig& p = series.position;
+  if (p.scaling == "none") return p.kind;
+  std::string text = fmt::format("{}, {}", p.kind, p.scaling);
+  if (series.factor_follows_length) return text + fmt::format(" by length / {}, at least 1", p.original_length);
+  if (has_factor(p.scaling)) text += fmt::format(" by {:g}", p.scaling_factor);
+  if (p.scaling == "modulo") text += fmt::format(" {}", p.original_length);
+  return text;
+}
+
+std::string position_name(const PositionConfig& position) {
+  return position.scaling == "none" ? position.kind : fmt::format("{} ({})", position.kind, position.scaling);
+}
+
+}  // namespace lexring

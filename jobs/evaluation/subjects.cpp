@@ -1,0 +1,71 @@
+#include "jobs/evaluation/subjects.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include <fmt/format.h>
+
+#include "framework/base/error.h"
+#include "jobs/evaluation/tables.h"
+
+namespace lexring {
+
+std::vector<CheckpointReader> open_checkpoints(const std::vector<std::string>& given, Communicator& world) {
+  std::vector<CheckpointReader> readers;
+  std::vector<std::filesystem::path> seen;
+  for (const std::string& path : given) {
+    CheckpointReader reader(world, path);
+    const auto canonical = std::filesystem::canonical(reader.path());
+    if (std::find(seen.begin(), seen.end(), canonical) != seen.end()) continue;
+    seen.push_back(canonical);
+    readers.push_back(std::move(reader));
+  }
+  return readers;
+}
+
+std::vector<Subject> read_subjects(const std::vector<CheckpointReader>& readers, const Overrides& changes, const Dataset& dataset) {
+  std::vector<std::string> paths;
+  for (const CheckpointReader& reader : readers) paths.push_back(std::filesystem::canonical(reader.path()).string());
+  const std::vector<std::string> names = checkpoint_names(paths);
+  std::vector<Subject> subjects;
+  for (std::size_t i = 0; i < readers.size(); ++i) {
+    const std::string path = readers[i].path().string();
+    Options options = parse_ini_text(readers[i].state().configuration, path + " (stored configuration)");
+    if (!changes.precision.empty()) {
+      options.train.precision = changes.precision;
+      if (changes.precision != "bf16") options.train.residual = "f32";
+    }
+    if (!changes.documents.empty()) options.data.documents = changes.documents;
+    options.sequence = changes.sequence;
+    require(dataset.vocab() == options.model.vocab,
+            "{} has a vocabulary of {} and the model of {} one of {}; evaluate on data prepared with the tokenizer of the training",
+            dataset.path().string(), dataset.vocab(), path, options.model.vocab);
+    require_usage(i == 0 || options.data.documents == subjects[0].options.data.documents,
+                  "{} was trained with data.documents = {} and {} with {}, so that they would score different tokens; choose one for both with "
+                  "--data.documents",
+                  readers[0].path().string(), subjects[0].options.data.documents, path, options.data.documents);
+    subjects.push_back({names[i], options});
+  }
+  return subjects;
+}
+
+MeasuredModel describe(const CheckpointReader& reader, const Subject& subject) {
+  const Options& o = subject.options;
+  const ModelConfig& m = o.model;
+  MeasuredModel model;
+  model.name = subject.name;
+  model.checkpoint = reader.path().string();
+  model.run = std::filesystem::canonical(reader.path()).parent_path().filename().string();
+  model.model = fmt::format("{}, width {}, {}, vocabulary {}", counted(m.layers, "layer"), m.width, counted(m.heads, "head"), m.vocab);
+  model.positions = position_name(m.position);
+  const std::string decay = o.optimizer.schedule == "constant" ? "" : fmt::format(" to {:g} %", 100 * o.optimizer.final_fraction);
+  model.training = fmt::format("{} of {} of {}, learning rate {:g} ({}{}), seed {}", counted(o.train.steps, "step"),
+                               counted(o.train.batch, "sequence"), counted(o.train.length, "token"), o.optimizer.lr, o.optimizer.schedule,
+                               decay, o.train.seed);
+  model.precision = o.train.precision;
+  model.step = reader.state().step;
+  model.train_length = o.train.length;
+  return model;
+}
+
+}  // namespace lexring
