@@ -19,7 +19,12 @@ std::string to_html(const EvaluationResults& results, const std::vector<Training
 /// The main figure alone, with its own background, so that it reads on light and dark pages.
 std::string loss_by_length_svg(const EvaluationResults& results);
 
-/// What the numbers say, in a sentence per pattern: "Blockwise attention keeps the loss at 16x within 0.004 nats of 1x."
-std::vector<std::string> headlines(const EvaluationResults& results);
+/// What the numbers say, at most one sentence per kind of outcome: "Worse at 16x than at 1x: causal, by 0.9001 ± 0.0002 nats." What counts as a
+/// difference is decided by its error alone (verdict), however small it is.
+struct Headline {
+  std::string outcome;  ///< "worse", "better", "unclear", "absent"
+  std::string text;
+};
+std::vector<Headline> headlines(const EvaluationResults& results);
 
 }  // namespace lexring

@@ -11,7 +11,34 @@
 namespace lexring {
 namespace {
 
-constexpr double left = 62, top = 26, bottom = 58, label_gap = 17;
+constexpr double left = 62, top = 26, bottom = 58, label_gap = 17, legend_gap = 20;
+constexpr double sample = 30;  // the piece of a line in front of its name
+
+/// What a name takes, with its sample; text is not measured, so the widths are those of a wide font.
+double width_of(const std::string& name) { return name.empty() ? 0 : sample + 18 + 7.6 * static_cast<double>(name.size()); }
+
+double widest_name(const Figure& figure) {
+  double most = 0;
+  for (const FigureLine& line : figure.lines) most = std::max(most, width_of(line.name));
+  return most;
+}
+bool has_legend(const Figure& figure) { return widest_name(figure) > 0.32 * figure.width; }
+
+/// Places of a legend's entries, from the left of its first row.
+std::vector<std::pair<double, double>> legend_places(const Figure& figure) {
+  std::vector<std::pair<double, double>> places;
+  double x = 0, y = 0;
+  for (const FigureLine& line : figure.lines) {
+    if (x > 0 && x + width_of(line.name) > figure.width - left) x = 0, y += legend_gap;
+    places.emplace_back(x, y);
+    x += width_of(line.name);
+  }
+  return places;
+}
+
+double height_of(const Figure& figure) {
+  return figure.height + (has_legend(figure) ? legend_places(figure).back().second + legend_gap : 0);
+}
 
 struct Range {
   double low = std::numeric_limits<double>::infinity(), high = -std::numeric_limits<double>::infinity();
@@ -28,28 +55,32 @@ double finite_error(const FigurePoint& p) { return std::isfinite(p.error) ? p.er
 /// From data to places on the page.
 class Axes {
  public:
-  explicit Axes(const Figure& figure) : figure_(figure), right_(figure.width - figure.label_room), base_(figure.height - bottom) {
+  explicit Axes(const Figure& figure) : figure_(figure), right_(figure.width - (has_legend(figure) ? 14 : std::max(14.0, widest_name(figure)))), base_(figure.height - bottom) {
     for (const FigureLine& line : figure.lines) {
       for (const FigurePoint& p : line.points) {
         x_.add(scaled(p.x));
-        y_.add(p.y - finite_error(p));
-        y_.add(p.y + finite_error(p));
+        y_.add(scaled_y(p.y - finite_error(p)));
+        y_.add(scaled_y(p.y + finite_error(p)));
       }
     }
     if (figure.mark_x) x_.add(scaled(*figure.mark_x));
     if (x_.empty()) x_ = {0, 1};
     if (y_.empty()) y_ = {0, 1};
     if (x_.high == x_.low) x_ = {x_.low - 0.5, x_.high + 0.5};
-    const double least = std::max(std::abs(y_.high) * 0.02, 1e-9);  // a flat line stays flat
-    if (y_.high - y_.low < least) y_ = {(y_.low + y_.high - least) / 2, (y_.low + y_.high + least) / 2};
-    y_ticks_ = round_ticks(y_.low, y_.high, 6);
-    y_ = {std::min(y_.low, y_ticks_.front()), std::max(y_.high, y_ticks_.back())};
+    if (figure.y_scale == Scale::symlog) {
+      choose_symlog_ticks();
+    } else {
+      const double least = std::max(std::abs(y_.high) * 0.02, 1e-9);  // a flat line stays flat
+      if (y_.high - y_.low < least) y_ = {(y_.low + y_.high - least) / 2, (y_.low + y_.high + least) / 2};
+      y_ticks_ = round_ticks(y_.low, y_.high, 6);
+      y_ = {std::min(y_.low, y_ticks_.front()), std::max(y_.high, y_ticks_.back())};
+    }
     const double margin = figure.x_scale == Scale::log2 ? 0.03 * (x_.high - x_.low) : 0;
     x_ = {x_.low - margin, x_.high + margin};
   }
 
   double x(double value) const { return left + (scaled(value) - x_.low) / (x_.high - x_.low) * (right_ - left); }
-  double y(double value) const { return base_ - (value - y_.low) / (y_.high - y_.low) * (base_ - top); }
+  double y(double value) const { return base_ - (scaled_y(value) - y_.low) / (y_.high - y_.low) * (base_ - top); }
   double right() const { return right_; }
   double base() const { return base_; }
   const std::vector<double>& y_ticks() const { return y_ticks_; }
@@ -69,6 +100,22 @@ class Axes {
   }
 
  private:
+  double scaled_y(double y) const { return figure_.y_scale == Scale::symlog ? std::asinh(y / figure_.linear_to) : y; }
+
+  /// 0 and the powers of ten from linear_to on, on the sides that have data, up to the first one beyond them.
+  void choose_symlog_ticks() {
+    y_ticks_ = {0};
+    for (const double side : {-1.0, 1.0}) {
+      const double end = side < 0 ? -y_.low : y_.high;
+      for (double tick = figure_.linear_to; end > 0; tick *= 10) {
+        y_ticks_.push_back(side * tick);
+        if (scaled_y(tick) >= end) break;
+      }
+    }
+    std::sort(y_ticks_.begin(), y_ticks_.end());
+    y_ = {std::min(y_.low, scaled_y(y_ticks_.front())), std::max(y_.high, scaled_y(y_ticks_.back()))};
+  }
+
   double scaled(double x) const { return figure_.x_scale == Scale::log2 ? std::log2(std::max(x, 1e-9)) : x; }
 
   const Figure& figure_;
@@ -92,8 +139,9 @@ std::string draw_axes(const Figure& figure, const Axes& axes) {
   int digits = 0;
   for (double scaled = step; digits < 8 && std::abs(scaled - std::round(scaled)) > 1e-6 * scaled; scaled *= 10) ++digits;
   for (const double tick : ticks) {
-    svg += line_at(left, axes.y(tick), axes.right(), axes.y(tick), "f-grid");
-    svg += text_at(left - 9, axes.y(tick) + 4, "f-tick", "end", format_number(tick + 0.0, digits));
+    svg += line_at(left, axes.y(tick), axes.right(), axes.y(tick), tick == 0 ? "f-axis" : "f-grid");
+    const std::string label = figure.y_scale == Scale::symlog ? fmt::format("{:+g}", tick) : format_number(tick + 0.0, digits);
+    svg += text_at(left - 9, axes.y(tick) + 4, "f-tick", "end", tick == 0 ? "0" : label);
   }
   svg += line_at(left, axes.base(), axes.right(), axes.base(), "f-axis");
   double free_from = -1e9;
@@ -140,7 +188,7 @@ std::string draw_line(const FigureLine& line, const Axes& axes) {
   std::string path, over;
   bool pen_down = false;
   for (const FigurePoint& p : line.points) {
-    const double x = axes.x(p.x);
+    const double x = axes.x(p.x) + line.shift;
     if (!std::isfinite(p.y)) {
       pen_down = false;
       over += fmt::format(
@@ -158,8 +206,16 @@ std::string draw_line(const FigureLine& line, const Axes& axes) {
     }
     if (!p.title.empty()) over += fmt::format("<g class=\"f-dot\"><title>{}</title>{}</g>\n", escape(p.title), marker(line.colour, x, y));
   }
-  return fmt::format("<g class=\"c{}\">\n<path class=\"f-line {}\" d=\"{}\"/>\n{}</g>\n", line.colour % 6,
-                     strokes[static_cast<int>(line.stroke)], path, over);
+  return fmt::format("<g class=\"c{}\">\n<path class=\"f-line {} d{}\" d=\"{}\"/>\n{}</g>\n", line.colour % 6,
+                     strokes[static_cast<int>(line.stroke)], line.dash % 4, path, over);
+}
+
+/// A piece of the line as it is drawn, and its name.
+std::string draw_name(const FigureLine& line, double x, double y) {
+  return fmt::format("<g class=\"c{0}\"><path class=\"f-line f-bold d{1}\" d=\"M{2:.1f} {3:.1f}h{4:.0f}\"/><g class=\"f-dot\">{5}</g>"
+                     "<text x=\"{6:.1f}\" y=\"{7:.1f}\" class=\"f-name\">{8}</text></g>\n",
+                     line.colour % 6, line.dash % 4, x, y, sample - 6, marker(line.colour, x + (sample - 6) / 2, y), x + sample, y + 4,
+                     escape(line.name));
 }
 
 /// Names at the right ends of their lines, moved apart where lines end together.
@@ -186,9 +242,15 @@ std::string draw_names(const Figure& figure, const Axes& axes) {
     names[i].y = std::min(names[i].y, limit);
   }
   std::string svg;
-  for (const Name& name : names) {
-    svg += fmt::format("<g class=\"c{}\"><text x=\"{:.1f}\" y=\"{:.1f}\" class=\"f-name\">{}</text></g>\n", name.line->colour % 6,
-                       axes.right() + 10, name.y + 4, escape(name.line->name));
+  for (const Name& name : names) svg += draw_name(*name.line, axes.right() + 10, name.y);
+  return svg;
+}
+
+std::string draw_legend(const Figure& figure) {
+  const auto places = legend_places(figure);
+  std::string svg;
+  for (std::size_t i = 0; i < places.size(); ++i) {
+    if (!figure.lines[i].name.empty()) svg += draw_name(figure.lines[i], left + places[i].first, figure.height + 6 + places[i].second);
   }
   return svg;
 }
@@ -197,7 +259,7 @@ std::string drawing(const Figure& figure) {
   const Axes axes(figure);
   std::string svg = draw_axes(figure, axes);
   for (const FigureLine& line : figure.lines) svg += draw_line(line, axes);
-  return svg + draw_names(figure, axes);
+  return svg + (has_legend(figure) ? draw_legend(figure) : draw_names(figure, axes));
 }
 
 std::string label(const Figure& figure) { return fmt::format("role=\"img\" aria-label=\"{}\"", escape(figure.description)); }
@@ -205,13 +267,13 @@ std::string label(const Figure& figure) { return fmt::format("role=\"img\" aria-
 }  // namespace
 
 std::string to_svg(const Figure& figure) {
-  return fmt::format("<svg class=\"figure\" viewBox=\"0 0 {:.0f} {:.0f}\" {}>\n{}</svg>\n", figure.width, figure.height, label(figure),
+  return fmt::format("<svg class=\"figure\" viewBox=\"0 0 {:.0f} {:.0f}\" {}>\n{}</svg>\n", figure.width, height_of(figure), label(figure),
                      drawing(figure));
 }
 
 std::string to_svg_file(const Figure& figure) {
   constexpr double margin = 16;
-  const double width = figure.width + 2 * margin, height = figure.height + 2 * margin;
+  const double width = figure.width + 2 * margin, height = height_of(figure) + 2 * margin;
   return fmt::format(
       "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"figure\" width=\"{0:.0f}\" height=\"{1:.0f}\" viewBox=\"{2:.0f} {2:.0f} {0:.0f} "
       "{1:.0f}\" {3}>\n"
@@ -237,6 +299,7 @@ std::string figure_style() {
 .figure .f-name { font-size: 13px; font-weight: 600; fill: var(--c); }
 .figure .f-line { fill: none; stroke: var(--c); stroke-linejoin: round; stroke-linecap: round; }
 .figure .f-bold { stroke-width: 2.5; } .figure .f-plain { stroke-width: 1.5; } .figure .f-faint { stroke-width: 1; opacity: 0.35; }
+.figure .d1 { stroke-dasharray: 9 6; } .figure .d2 { stroke-dasharray: 2 5; } .figure .d3 { stroke-dasharray: 12 5 2 5; }
 .figure .f-error { fill: none; stroke: var(--c); stroke-width: 1.25; opacity: 0.8; }
 .figure .f-dot { fill: var(--c); stroke: var(--paper); stroke-width: 1.5; } .figure .f-dot:hover { stroke: var(--ink); }
 .figure .f-broken { font-size: 16px; font-weight: 700; fill: var(--c); stroke: none; }

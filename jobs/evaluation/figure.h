@@ -17,9 +17,11 @@ struct FigurePoint {
 enum class Stroke { bold, plain, faint };
 
 struct FigureLine {
-  std::string name;  ///< at the right end of the line; empty: none
+  std::string name;  ///< at the right end of the line, or in a legend; empty: none
   int colour = 0;    ///< 0 .. 5; shape of the markers too, for those who see no colours
   Stroke stroke = Stroke::bold;
+  int dash = 0;      ///< 0 .. 3; a line shows through the gaps of one that lies on it
+  double shift = 0;  ///< to the right, so that points and error bars that coincide stand side by side
   std::vector<FigurePoint> points;  ///< by x; a point that is not finite breaks the line and is marked at the upper edge
 };
 
@@ -28,18 +30,19 @@ struct FigureTick {
   std::string label, below;  ///< `below` is a second, smaller line
 };
 
-enum class Scale { linear, log2 };
+/// `symlog` is linear around 0 and logarithmic beyond Figure::linear_to, on both sides.
+enum class Scale { linear, log2, symlog };
 
 struct Figure {
   std::string description;  ///< for screen readers
   std::string x_label, y_label;
-  Scale x_scale = Scale::linear;
+  Scale x_scale = Scale::linear, y_scale = Scale::linear;
+  double linear_to = 1;  ///< of symlog; a power of ten
   std::vector<FigureTick> x_ticks;  ///< empty: chosen from the data
   std::optional<double> mark_x;     ///< a dashed vertical line
   std::string mark_label;
   std::vector<FigureLine> lines;
-  double width = 720, height = 400;
-  double label_room = 110;  ///< right of the plot, for the lines' names
+  double width = 720, height = 400;  ///< without a legend, which is used where names have no room beside their lines
 };
 
 /// An <svg> element that scales with its container. Its colours come from figure_style() or from the page.

@@ -27,14 +27,17 @@ struct TrainingCurve {
 inline constexpr std::int64_t first_shown_position = 16;
 
 Figure loss_by_length_figure(const EvaluationResults& results);
-Figure loss_by_position_figure(const EvaluationResults& results);  ///< at each pattern's longest measured length
-Figure training_figure(const std::vector<TrainingPoint>& points);  ///< at least one point
-Figure resolution_figure(const EvaluationResults& results);        ///< needs a resolution
+/// Differences to the base length, with their own error bars; logarithmic on both sides of 0 where they differ in size.
+Figure difference_figure(const EvaluationResults& results);
+Figure loss_by_position_figure(const EvaluationResults& results);     ///< at each series' longest measured length
+Figure training_figure(const std::vector<TrainingCurve>& curves);     ///< at least one point
+Figure resolution_figure(const EvaluationResults& results);           ///< needs a resolution
 
 /// The cell of the longest length that could be measured, or null.
-const Cell* longest_measured(const Series& row);
-std::string title_of(const Series& row);  ///< "Sink window"
-/// Colours belong to patterns, not to their order: the same in every report.
-int colour_of(const EvaluationResults& results, std::size_t row);
+const Cell* longest_measured(const Series& series);
+/// "256 tokens", or what base lengths are where models differ.
+std::string base_text(const EvaluationResults& results);
+/// Where every series has a pattern of its own, colours belong to patterns: the same in every report. Else to places.
+int colour_of(const EvaluationResults& results, std::size_t series);
 
 }  // namespace lexring

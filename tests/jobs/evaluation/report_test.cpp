@@ -98,7 +98,7 @@ TEST(Report, IsWellFormedAndNeedsNothingElse) {
 }
 
 TEST(Figure, ALossThatIsNoNumberBreaksTheLine) {
-  FigureLine line{"a", 0, Stroke::bold, {}};
+  FigureLine line{"a", 0, Stroke::bold, 0, 0, {}};
   for (const double y : {1.0, 2.0, std::nan(""), 4.0, 5.0}) line.points.push_back({static_cast<double>(line.points.size()), y, 0, ""});
   Figure figure;
   figure.lines = {line};
@@ -125,12 +125,85 @@ TEST(Report, OneLengthOnePatternNothingMeasured) {
 
 TEST(Report, HeadlinesSayWhatTheNumbersSay) {
   const auto lines = headlines(awkward_results());
-  ASSERT_EQ(lines.size(), 6u);
-  EXPECT_EQ(lines[0], "Causal attention loses 0.90 nats at 512x the training length against 1x.");
-  EXPECT_EQ(lines[1], "Blockwise attention keeps the loss at 512x the training length within 0.0001 nats of 1x.");
-  EXPECT_NE(lines[2].find("at 16x the training length within"), std::string::npos);
-  EXPECT_NE(lines[2].find("Longer windows are not measured: beyond <max_length>"), std::string::npos);
-  EXPECT_EQ(lines[5], "Absent attention could not be measured at any of these lengths: beyond <max_length>.");
+  ASSERT_EQ(lines.size(), 3u);  // one for each kind of outcome, not one for each series
+  EXPECT_EQ(lines[0].text, "Worse at 512x than at 1x: causal, by 0.9000 ± 0.0000 nats.");
+  EXPECT_EQ(lines[0].outcome, "worse");
+  EXPECT_EQ(lines[1].text,
+            "No clear difference between 512x and 1x: blockwise, +0.0000 ± 0.0000 nats; window (at 16x, the longest it can be), +0.0000 ± 0.0000 nats; "
+            "sink_window, +0.0000 ± 0.0000 nats; a<b, +0.0000 ± 0.0000 nats.");
+  EXPECT_EQ(lines[2].text, "Not measured at any of these lengths: absent (beyond <max_length>).");
+}
+
+/// One model, two series that differ from the base by so much per cluster at the longest length.
+EvaluationResults small_differences(const std::vector<double>& one, const std::vector<double>& other) {
+  EvaluationResults r = awkward_results();
+  r.lengths = {256, 4096};
+  r.tokens = 4096 * static_cast<std::int64_t>(one.size());
+  r.resolution.clear();
+  prepare_segments(r);
+  r.series.resize(2);
+  for (Series& series : r.series) {
+    series.cells.resize(2);
+    for (std::size_t length = 0; length < 2; ++length) {
+      Cell& cell = series.cells[length];
+      cell.length = r.lengths[length];
+      cell.segments = {};
+      for (std::size_t i = 0; i < one.size(); ++i) {
+        const double more = length == 0 ? 0 : &series == &r.series[0] ? one[i] : other[i];
+        cell.segments.nll.push_back(4096 * (2 + more));
+        cell.segments.tokens.push_back(4096);
+      }
+    }
+  }
+  summarise(r);
+  return r;
+}
+
+TEST(Report, SignAndCertaintyOfSmallDifferencesStay) {
+  // Means 0.003, errors 0.0001 and 0.004: both far below a hundredth of a nat, and only the first is certain.
+  const auto r = small_differences({0.0029, 0.0031, 0.0029, 0.0031}, {0.011, -0.005, 0.009, -0.003});
+  const auto lines = headlines(r);
+  ASSERT_EQ(lines.size(), 2u);
+  EXPECT_EQ(lines[0].text, "Worse at 16x than at 1x: causal, by 0.003000 ± 0.000058 nats.");
+  EXPECT_EQ(lines[1].text, "No clear difference between 16x and 1x: blockwise, +0.0030 ± 0.0041 nats.");
+  const std::string html = to_html(r, {});
+  EXPECT_NE(html.find("<small class=\"worse\">+0.003000 ± 0.000058</small>"), std::string::npos);
+  EXPECT_NE(html.find("<small class=\"unclear\">+0.0030 ± 0.0041</small>"), std::string::npos);
+}
+
+TEST(Report, DifferencesHaveAPanelOfTheirOwn) {
+  // A tenth and a thousandth of a nat in one picture: both, with their error bars, can be told from 0.
+  const Figure figure = difference_figure(small_differences({0.09, 0.11, 0.1, 0.1}, {0.0009, 0.0011, 0.001, 0.001}));
+  EXPECT_EQ(figure.y_scale, Scale::symlog);
+  const std::string svg = to_svg(figure);
+  for (const char* tick : {">0<", ">+0.001<", ">+0.01<", ">+0.1<"}) EXPECT_NE(svg.find(tick), std::string::npos) << tick;
+  int bars = 0;
+  for (std::size_t at = 0; (at = svg.find("f-error", at + 1)) != std::string::npos;) ++bars;
+  EXPECT_EQ(bars, 2);
+}
+
+TEST(Report, CurvesThatCoincideAreToldApart) {
+  const Figure figure = loss_by_length_figure(small_differences({0.1, 0.2}, {0.1, 0.2}));
+  ASSERT_EQ(figure.lines.size(), 2u);
+  EXPECT_NE(figure.lines[0].colour, figure.lines[1].colour);
+  EXPECT_NE(figure.lines[0].dash, figure.lines[1].dash);
+  EXPECT_NE(figure.lines[0].shift, figure.lines[1].shift);
+  const std::string svg = to_svg(figure);
+  for (const char* name : {">causal<", ">blockwise<"}) EXPECT_NE(svg.find(name), std::string::npos) << name;
+}
+
+TEST(Report, SaysWhatWasMeasured) {
+  EvaluationResults r = small_differences({0.1, 0.2}, {0.1, 0.2});
+  r.models[0].training = "100 steps of 8 sequences of 256 tokens, learning rate 0.002 (cosine to 5 %), seed 1";
+  for (int i = 0; i < 40; ++i) r.data_source += "books/volume-" + std::to_string(i) + ".txt ";
+  r.version = "lexring 1.0 (abc123)";
+  r.command = "lexring evaluate --checkpoint runs/a";
+  const std::string html = to_html(r, {});
+  for (const char* said : {"(rope): trained at 256 tokens, read at 4,096</h1>", "learning rate 0.002", "books/volume-2.txt and 37 more", "lexring 1.0 (abc123)",
+                           "lexring evaluate --checkpoint runs/a", "data-length=\"4,096 (16x)\""}) {
+    EXPECT_NE(html.find(said), std::string::npos) << said;
+  }
+  EXPECT_EQ(html.find("volume-30"), std::string::npos);
 }
 
 TEST(Report, JsonAndCsvHoldEveryCell) {
