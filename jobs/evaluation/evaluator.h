@@ -18,7 +18,7 @@ struct TokenStream {
   std::int64_t tokens = 0;
   Documents documents = Documents::ignore;
   std::int64_t chunk = 4096;               ///< tokens of one forward pass, whatever the length: memory does not depend on it
-  std::vector<std::int64_t> segment_ends;  ///< of the sums that a cell keeps; empty: every segment_tokens
+  std::vector<std::int64_t> segment_ends = {};  ///< of the sums that a cell keeps; empty: every segment_tokens
 };
 
 /// How many tokens to score so that every length tiles them exactly: a multiple of all lengths' least common multiple, about `wanted` (0:

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "framework/base/console.h"
 #include "jobs/evaluation/evaluator.h"
 #include "jobs/model_state.h"
 
@@ -35,7 +36,7 @@ class Measurement {
   /// Fills the cells of the checkpoint's series and its resolutions. Collective.
   void run(const RunDevice& device, EvaluationProgress& progress) {
     const RunMesh mesh = mesh_for(device);
-    if (index_ == 0 && device.world->rank() == 0 && device.world->size() > 1) fmt::print(stderr, "{}\n", mesh.description);
+    if (index_ == 0 && device.world->rank() == 0 && device.world->size() > 1) say("{}\n", mesh.description);
     Transformer model(options_.model, runtime_of(options_), mesh.context, *device.backend);
     load_parameters(reader_, model);
     results_.models[index_].parameters = model.parameter_count();

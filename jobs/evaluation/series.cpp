@@ -218,13 +218,6 @@ PositionConfig position_at(const Series& series, std::int64_t length) {
   return position;
 }
 
-std::string describe(const AttentionConfig& a) {
-  if (a.pattern == "blockwise") return fmt::format("blockwise, block {}", a.block);
-  if (a.pattern == "window") return fmt::format("window of {}", a.window);
-  if (a.pattern == "sink_window") return fmt::format("window of {} and {} sink{}", a.window, a.sinks, a.sinks == 1 ? "" : "s");
-  return a.pattern;
-}
-
 std::string describe_position(const Series& series) {
   const PositionConfig& p = series.position;
   if (p.scaling == "none") return p.kind;

@@ -43,7 +43,6 @@ std::vector<Series> plan_series(const SeriesKeys& keys, const std::vector<Subjec
 /// Positions of a series for windows of `length`.
 PositionConfig position_at(const Series& series, std::int64_t length);
 
-std::string describe(const AttentionConfig& attention);  ///< "blockwise, block 128"
 /// "rope, yarn by length / 256"
 std::string describe_position(const Series& series);
 /// "rope (yarn)"

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "jobs/evaluation/series.h"
+#include "jobs/model_use.h"
 
 namespace lexring {
 namespace {

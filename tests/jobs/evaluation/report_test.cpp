@@ -222,7 +222,9 @@ TEST(Report, JsonAndCsvHoldEveryCell) {
   for (std::string line; std::getline(csv, line); ++lines) {
     EXPECT_EQ(std::count(line.begin(), line.end(), ','), 25) << line;
     EXPECT_EQ(line.find("nan"), std::string::npos) << line;
-    if (lines == 1) EXPECT_EQ(line.rfind("causal,\"runs/<&\"\">/step-1\",0,xpos,none,causal,,,,256,256,64,1048576,1.6", 0), 0u) << line;
+    if (lines == 1) {
+      EXPECT_EQ(line.rfind("causal,\"runs/<&\"\">/step-1\",0,xpos,none,causal,,,,256,256,64,1048576,1.6", 0), 0u) << line;
+    }
   }
   EXPECT_EQ(lines, 1 + 6 * 12);
 }
