@@ -204,31 +204,35 @@ std::set<std::string> given_by(const Options& begin) {
 
 }  // namespace
 
-Options parse_options(const std::vector<std::string>& args, const std::vector<Key>& extra, const Options& defaults, const Options* begin) {
+OptionTexts read_option_texts(const std::vector<std::string>& args, const std::vector<Key>& extra) {
+  Options scratch;
+  std::vector<std::string> files;
+  KeyTable table = option_keys(scratch);
+  table.add(extra);
+  table.add(Key{"config", &files, "INI files with keys; later ones win", "files"});
+  table.parse_arguments(args);  // only for --config and for errors on the command line, which then wins over the files
+  OptionTexts texts{args, {}};
+  for (const std::string& file : files) texts.files.emplace_back(file, read_ini_file(file));
+  return texts;
+}
+
+Options parse_options(const OptionTexts& texts, const std::vector<Key>& extra, const Options& defaults, const Options* begin) {
   Options options = defaults;
   if (begin != nullptr) options.model = model_to_begin_with(*begin);
   std::vector<std::string> files;
   const KeyTable in_files = option_keys(options);
   KeyTable table = in_files;
   table.add(extra);
-  table.add(Key{"config", &files, "INI files with keys; later ones win", "files"});
-  {  // A first pass only for --config and for errors on the command line, which then wins over the files.
-    Options scratch = options;
-    KeyTable first = option_keys(scratch);
-    first.add(extra);
-    first.add(Key{"config", &files, "", ""});
-    first.parse_arguments(args);
-  }
+  table.add(Key{"config", &files, "", ""});
   KeySources sources(in_files);
   const auto add = [&](const std::set<std::string>& given, const KeySources::Origin& origin) {
     if (given.count("train.steps") != 0 && given.count("train.minutes") == 0) options.train.minutes = 0;  // they take its place
     sources.add(given, origin);
   };
-  for (const std::string& file : files) {
-    const std::string text = read_ini_file(file);
-    add(in_files.parse_ini(text, file), [&](const std::string& name) { return origin_in_ini(text, file, name); });
+  for (const auto& file : texts.files) {
+    add(in_files.parse_ini(file.second, file.first), [&](const std::string& name) { return origin_in_ini(file.second, file.first, name); });
   }
-  add(table.parse_arguments(args), [](const std::string&) { return ""; });
+  add(table.parse_arguments(texts.args), [](const std::string&) { return ""; });
   sources.refuse_without_effect();
   std::set<std::string> given = sources.given();
   if (begin != nullptr) given.merge(given_by(*begin));
@@ -238,15 +242,18 @@ Options parse_options(const std::vector<std::string>& args, const std::vector<Ke
   return options;
 }
 
-Options peek_options(const std::vector<std::string>& args) {
+Options parse_options(const std::vector<std::string>& args, const std::vector<Key>& extra, const Options& defaults) {
+  return parse_options(read_option_texts(args, extra), extra, defaults, nullptr);
+}
+
+Options peek_options(const OptionTexts& texts) {
   Options options;
   std::vector<std::string> files;
   const KeyTable in_files = option_keys(options);
   KeyTable table = in_files;
   table.add(Key{"config", &files, "", ""});
-  table.parse_arguments(args);
-  for (const std::string& file : files) in_files.parse_ini(read_ini_file(file), file);
-  table.parse_arguments(args);
+  for (const auto& [file, text] : texts.files) in_files.parse_ini(text, file);
+  table.parse_arguments(texts.args);
   return options;
 }
 

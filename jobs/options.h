@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "framework/backend/cpu_backend.h"
@@ -63,12 +64,19 @@ struct Options {
 /// The keys of a run, bound to `options`, which must outlive the table.
 KeyTable option_keys(Options& options);
 
-/// Reads --config files and the command line, fills in defaults that follow from other keys, and checks what can be checked without data.
-/// `extra`: keys of a command beside the run's. `defaults`: what is not given. `begin`: whose model this is where no key says otherwise.
-Options parse_options(const std::vector<std::string>& args, const std::vector<Key>& extra = {}, const Options& defaults = {},
-                      const Options* begin = nullptr);
+/// The command line and the --config files that it names, each read once: a pipe is empty afterwards.
+struct OptionTexts {
+  std::vector<std::string> args;
+  std::vector<std::pair<std::string, std::string>> files;  ///< name, text
+};
+/// `extra`: keys of a command beside the run's.
+OptionTexts read_option_texts(const std::vector<std::string>& args, const std::vector<Key>& extra = {});
+/// Fills in defaults that follow from other keys, and checks what can be checked without data. `defaults`: what is not given. `begin`: whose
+/// model this is where no key says otherwise.
+Options parse_options(const OptionTexts& texts, const std::vector<Key>& extra, const Options& defaults, const Options* begin);
+Options parse_options(const std::vector<std::string>& args, const std::vector<Key>& extra = {}, const Options& defaults = {});
 /// What files and command line say, before anything follows from it and is checked: for what must be known first.
-Options peek_options(const std::vector<std::string>& args);
+Options peek_options(const OptionTexts& texts);
 /// The configuration of a checkpoint or of a run's config.ini.
 Options parse_ini_text(const std::string& text, const std::string& source);
 /// Sequences that a replica of a launch of `ranks` computes at a time, for choose_mesh.

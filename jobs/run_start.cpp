@@ -1,6 +1,5 @@
 #include "jobs/run_start.h"
 
-
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -49,11 +48,12 @@ void say_changes(const TrainingState& stored, const Options& now) {
 }  // namespace
 
 Options read_run_options(const std::vector<std::string>& args, Communicator& world) {
-  const Options asked = peek_options(args);
+  const OptionTexts texts = read_option_texts(args);
+  const Options asked = peek_options(texts);
   const bool anew = asked.resume == "none", by_path = asked.resume != "auto" && !anew;
   const auto own = anew ? std::nullopt : find_checkpoint(world, by_path ? asked.resume : asked.checkpoint.directory);
   if (asked.init.empty()) {
-    Options options = parse_options(args);
+    Options options = parse_options(texts, {}, {}, nullptr);
     // A run goes on in the precision that was chosen for it, whatever this machine would choose.
     if (options.train.precision == "auto" && own) options.train.precision = stored_options(CheckpointReader(*own)).train.precision;
     return options;
@@ -66,7 +66,7 @@ Options read_run_options(const std::vector<std::string>& args, Communicator& wor
                 "--init {}, but the run of {} {}; leave --init out to go on with that run, or choose another --checkpoint.directory",
                 asked.init, from->string(),
                 before.init.empty() ? "did not begin with the weights of a checkpoint" : "began with the weights of " + before.init);
-  Options options = parse_options(args, {}, {}, &before);
+  Options options = parse_options(texts, {}, {}, &before);
   options.init = own ? before.init : from->string();
   return options;
 }
@@ -116,7 +116,7 @@ void go_on(const std::filesystem::path& checkpoint, const TrainingState& stored,
     const Branch branch = go_on_from(checkpoint);
     if (branch.set_aside.empty()) return;
     say("the run goes back to {}: {} {} set aside, as step-*{}\n", branch.checkpoint.filename().string(),
-               fmt::join(branch.set_aside, ", "), branch.set_aside.size() == 1 ? "is" : "are", branch.set_aside_as);
+        fmt::join(branch.set_aside, ", "), branch.set_aside.size() == 1 ? "is" : "are", branch.set_aside_as);
   });
 }
 

@@ -232,5 +232,12 @@ TEST_F(Resume, AnotherLengthIsRefusedForWhatItIs) {
   EXPECT_EQ(occurrences(said, "--init"), 1) << said;
 }
 
+TEST_F(Resume, AConfigurationFromAPipeIsReadOnce) {
+  const std::string pipe = run("pipe");
+  ASSERT_EQ(run_process("mkfifo " + pipe).exit_code, 0);
+  done("printf '[train]\nsteps = 3\n' > " + pipe + " & " + train("run", "--config " + pipe));
+  EXPECT_EQ(metrics("run").size(), 3U);
+}
+
 }  // namespace
 }  // namespace lexring
