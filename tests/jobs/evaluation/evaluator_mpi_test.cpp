@@ -27,7 +27,7 @@ void expect_same_as_alone(const Mesh& mesh) {
     const auto one = random_model(tiny_config(pattern, dataset.vocab()), alone, *backend);
     const auto all = random_model(tiny_config(pattern, dataset.vocab()), together, *backend);
     for (const std::int64_t length : {32, 256, 512}) {  // 16, 2 and 1 windows: fewer than there are ranks, too
-      const TokenStream stream{512, Documents::mask, 64};
+      const TokenStream stream{512, Documents::mask, 64, {}};
       const Cell expected = measure(*one, alone, dataset, stream, length);
       const Cell got = measure(*all, together, dataset, stream, length);
       EXPECT_NEAR(got.segments.nll[0], expected.segments.nll[0], 1e-10 * expected.segments.nll[0]) << pattern << " " << length;
@@ -37,7 +37,7 @@ void expect_same_as_alone(const Mesh& mesh) {
       for (std::size_t i = 0; i < got.by_position.size(); ++i) EXPECT_EQ(got.by_position[i].tokens, expected.by_position[i].tokens);
     }
     if (mesh.size(Axis::cp) > 1) continue;  // ranks take texts of their own for attention resolution
-    const TokenStream stream{512, Documents::ignore, 64};
+    const TokenStream stream{512, Documents::ignore, 64, {}};
     EXPECT_NEAR(measure_resolution(*all, together, dataset, stream, 32, 5).value,
                 measure_resolution(*one, alone, dataset, stream, 32, 5).value, 1e-12);
   }

@@ -28,7 +28,7 @@ TEST_F(Evaluator, StreamedEqualsWhole) {
     for (const Documents documents : {Documents::ignore, Documents::mask}) {
       const Cell whole = cell(pattern, {256, documents, 4096, {}}, 128);
       for (const std::int64_t chunk : {1, 7, 32, 128}) {
-        const Cell streamed = cell(pattern, {256, documents, chunk}, 128);
+        const Cell streamed = cell(pattern, {256, documents, chunk, {}}, 128);
         EXPECT_NEAR(streamed.segments.nll[0], whole.segments.nll[0], 1e-9 * whole.segments.nll[0]) << pattern << " chunk " << chunk;
         ASSERT_EQ(streamed.by_position.size(), whole.by_position.size());
         for (std::size_t i = 0; i < whole.by_position.size(); ++i)
@@ -43,10 +43,10 @@ TEST_F(Evaluator, EveryLengthScoresTheSameTokens) {
   const std::int64_t tokens = tokens_to_score(dataset_, lengths, 8192);
   ASSERT_EQ(tokens, 8192);
   // 93 windows at a time: some lie in another segment than the first of them.
-  const Cell first = cell("blockwise", {tokens, Documents::ignore, 3000}, 32);
+  const Cell first = cell("blockwise", {tokens, Documents::ignore, 3000, {}}, 32);
   EXPECT_EQ(first.segments.tokens, (std::vector<std::int64_t>{4096, 4096}));
   for (const std::int64_t length : lengths) {
-    const Cell other = cell("blockwise", {tokens, Documents::ignore, 256}, length);
+    const Cell other = cell("blockwise", {tokens, Documents::ignore, 256, {}}, length);
     EXPECT_EQ(other.segments.tokens, first.segments.tokens) << length;
     std::int64_t by_position = 0;
     for (const PositionLoss& p : other.by_position) by_position += p.tokens;
@@ -55,7 +55,7 @@ TEST_F(Evaluator, EveryLengthScoresTheSameTokens) {
 }
 
 TEST_F(Evaluator, SegmentsEndWhereTheyAreToldTo) {
-  const Cell usual = cell("blockwise", {8192, Documents::ignore, 64}, 32);
+  const Cell usual = cell("blockwise", {8192, Documents::ignore, 64, {}}, 32);
   const Cell cut = cell("blockwise", {8192, Documents::ignore, 64, {3001, 4096, 8192}}, 32);  // amid a window and a chunk
   EXPECT_EQ(cut.segments.tokens, (std::vector<std::int64_t>{3001, 1095, 4096}));
   EXPECT_NEAR(cut.segments.nll[0] + cut.segments.nll[1], usual.segments.nll[0], 1e-9 * usual.segments.nll[0]);
@@ -68,13 +68,13 @@ TEST_F(Evaluator, AWindowSeesNothingOfTheOneBefore) {
   const TokenBatch read = read_windows(dataset_, 64, 1, 64, Documents::ignore);
   const ModelBatch second = make_batch(1, 64, read.tokens, read.targets, read.document_start, 0);
   const double alone = model->evaluate(second).nll_sum();
-  const double both = measure(*model, context_, dataset_, {128, Documents::ignore, 4096}, 64).segments.nll[0];
-  const double first = measure(*model, context_, dataset_, {64, Documents::ignore, 4096}, 64).segments.nll[0];
+  const double both = measure(*model, context_, dataset_, {128, Documents::ignore, 4096, {}}, 64).segments.nll[0];
+  const double first = measure(*model, context_, dataset_, {64, Documents::ignore, 4096, {}}, 64).segments.nll[0];
   EXPECT_NEAR(both, first + alone, 1e-9 * both);
 }
 
 TEST_F(Evaluator, BitsPerByteCountTheTextOfTargets) {
-  const Cell one = cell("causal", {64, Documents::ignore, 4096}, 64);
+  const Cell one = cell("causal", {64, Documents::ignore, 4096, {}}, 64);
   std::int64_t bytes = 0;
   const TokenBatch read = read_windows(dataset_, 0, 1, 64, Documents::ignore);
   for (const std::int32_t target : read.targets) bytes += dataset_.token_bytes()[static_cast<std::size_t>(target)];
@@ -84,19 +84,19 @@ TEST_F(Evaluator, BitsPerByteCountTheTextOfTargets) {
 TEST_F(Evaluator, MemoryDoesNotGrowWithLength) {
   // Blockwise and window hold what is still visible; causal holds everything and shows that the measurement would see it.
   for (const char* pattern : {"blockwise", "window"}) {
-    const double small = cell(pattern, {8192, Documents::ignore, 64}, 64).peak_mib;
-    const double large = cell(pattern, {8192, Documents::ignore, 64}, 8192).peak_mib;
+    const double small = cell(pattern, {8192, Documents::ignore, 64, {}}, 64).peak_mib;
+    const double large = cell(pattern, {8192, Documents::ignore, 64, {}}, 8192).peak_mib;
     EXPECT_LT(large, 1.1 * small) << pattern;
   }
-  const double small = cell("causal", {2048, Documents::ignore, 64}, 64).peak_mib;
-  EXPECT_GT(cell("causal", {2048, Documents::ignore, 64}, 2048).peak_mib, 1.1 * small);
+  const double small = cell("causal", {2048, Documents::ignore, 64, {}}, 64).peak_mib;
+  EXPECT_GT(cell("causal", {2048, Documents::ignore, 64, {}}, 2048).peak_mib, 1.1 * small);
 }
 
 TEST_F(Evaluator, NonFiniteLossesAreCountedAndShown) {
   const auto model = random_model(tiny_config("causal", dataset_.vocab()), context_, *backend_);
   model->parameters().front().value.data<double>()[0] = std::nan("");
   model->refresh_compute();
-  Cell broken = measure(*model, context_, dataset_, {64, Documents::ignore, 4096}, 64);
+  Cell broken = measure(*model, context_, dataset_, {64, Documents::ignore, 4096, {}}, 64);
   EXPECT_GT(broken.not_finite, 0);
   EXPECT_TRUE(std::isnan(mean_loss(broken.segments).mean));
 }
@@ -119,7 +119,7 @@ TEST_F(Evaluator, TokensToScore) {
 
 TEST_F(Evaluator, ResolutionIsOfTheScores) {
   const auto model = random_model(tiny_config("causal", dataset_.vocab()), context_, *backend_);
-  const Resolution r = measure_resolution(*model, context_, dataset_, {256, Documents::ignore, 4096}, 32, 4);
+  const Resolution r = measure_resolution(*model, context_, dataset_, {256, Documents::ignore, 4096, {}}, 32, 4);
   ASSERT_EQ(r.by_layer.size(), 2u);
   EXPECT_NEAR(r.value, (r.by_layer[0] + r.by_layer[1]) / 2, 1e-15);
   EXPECT_NE(r.by_layer[0], r.by_layer[1]);
