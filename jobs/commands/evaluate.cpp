@@ -10,6 +10,7 @@
 #include <sys/utsname.h>
 
 #include "framework/base/console.h"
+#include "jobs/build_info.h"
 #include "jobs/evaluation/evaluator.h"
 #include "jobs/evaluation/measurement.h"
 #include "jobs/evaluation/output.h"
@@ -180,6 +181,7 @@ int evaluate_command(const std::vector<std::string>& words, const std::shared_pt
   fill_defaults(args, subjects);
   EvaluationResults results = begin(args, readers, subjects, dataset);
   results.command = command_line(words);
+  results.version = fmt::format("lexring {}, commit {}", build_info.version, build_info.commit);
   results.ranks = world->size();
   std::optional<OutputDirectory> output;
   if (first_rank && !args.output.empty()) {
