@@ -21,8 +21,8 @@ const char* const usage = R"(lexring verify: run golden cases of the reference o
   lexring verify --device cpu --precision bf16 --only position
   mpirun -n 4 lexring verify --golden tests/models/golden/lex_everything.h5 --mesh.cp 2 --mesh.tp 2
 
-The cases that come with lexring are in tests/models/golden: every_kind.h5 has every position method, pattern and switch on small models,
-lex_everything.h5 all switches of LEX together, with heads for 6 ranks. Without --golden both run.
+The cases that come with lexring are in tests/models/golden: every_kind.h5 has every position method and rescaling and more on small
+models, lex_everything.h5 all switches of LEX together, with heads for 6 ranks. Without --golden both run.
 )";
 
 /// The files of `golden`, a file or a directory of them; without it, the files that come with this binary: in the checkout that it was built

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Writes every_kind.h5: the golden cases of golden.py, each on a model so small that all of them fit into a repository.
+"""Writes every_kind.h5: golden cases of golden.py, one of every kind, each on a model so small that all of them fit into a repository.
 
     python3 small.py REFERENCE_DIR OUT.h5 [--seed N]
 
 REFERENCE_DIR holds golden.py and lex_reference.py. What a case is about stays: positions, pattern, documents, norms, biases, grouping of
-heads, and a length beyond the training length of 32; width, layers, vocabulary and batch shrink. Left out are cases that are about a size.
-Weights are rounded to f32 first, so that they need half the bytes; datasets are compressed.
+heads, and a length beyond the training length of 32; width, layers, vocabulary and batch shrink. Weights are rounded to f32 first, so that
+they need half the bytes; large datasets are compressed.
 """
 import argparse
 import json
@@ -15,13 +15,17 @@ from dataclasses import replace
 
 import h5py
 
-ABOUT_A_SIZE = ("head_width_64", "sandwich_24_heads")
+KINDS = """
+    lex llama hybrid_window_full xpos_spread pattern_window packed_sinks logn relu
+    position_none position_sinusoidal position_learned position_rope position_alibi position_t5 position_sandwich position_kerple_log position_kerple_power
+    scaling_linear scaling_ntk scaling_yarn scaling_modulo scaling_repeat
+""".split()
 LENGTH = 40
 
 
 def shrink(cfg, batch, extra):
     heads, kv_heads = (6, 2) if cfg.heads == 6 else (2, 1 if cfg.kv_heads < cfg.heads else 2)
-    small = replace(cfg, vocab=23, layers=2 if cfg.override else 1, width=24 if heads == 6 else 8, heads=heads, kv_heads=kv_heads, ffn_width=16,
+    small = replace(cfg, vocab=29, layers=2 if cfg.override else 1, width=24 if heads == 6 else 16, heads=heads, kv_heads=kv_heads, ffn_width=24,
                     max_length=96 if cfg.position.kind == "learned" else 0)
     rows = 2 if "masked_row" in extra else 1
     return small, min(batch, rows), LENGTH, extra
@@ -62,9 +66,9 @@ def main():
     golden.random_parameters = in_f32
     with tempfile.TemporaryFile() as file, h5py.File(file, "w") as full:
         for k, (name, cfg, batch, _, extra) in enumerate(golden.cases()):
-            if k < golden.FIRST_CASES and name not in ABOUT_A_SIZE:
+            if name in KINDS:
                 golden.write_case(full, name, *shrink(cfg, batch, extra), args.seed * 1000 + k)
-        with h5py.File(args.out, "w", libver="latest") as out:
+        with h5py.File(args.out, "w") as out:
             pack(full, out)
 
 
