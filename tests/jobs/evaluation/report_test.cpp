@@ -146,8 +146,8 @@ EvaluationResults small_differences(const std::vector<double>& one, const std::v
     series.cells.resize(2);
     for (std::size_t length = 0; length < 2; ++length) {
       Cell& cell = series.cells[length];
+      cell = Cell();
       cell.length = r.lengths[length];
-      cell.segments = {};
       for (std::size_t i = 0; i < one.size(); ++i) {
         const double more = length == 0 ? 0 : &series == &r.series[0] ? one[i] : other[i];
         cell.segments.nll.push_back(4096 * (2 + more));
