@@ -39,8 +39,10 @@ std::vector<std::string> describe_changes(const Options& before, const Options& 
     lines.push_back(fmt::format("{} from step {}", change.text, step));
     if (of_the_schedule.contains(change.key)) last_of_schedule = &lines.back();
   }
+  LrSchedule shape = lr_schedule(now);
+  shape.lr = lr_schedule(before).lr;  // another peak is said by its own line
   const double was = learning_rate(lr_schedule(before), step - 1), is = learning_rate(lr_schedule(now), step - 1);
-  if (last_of_schedule != nullptr && was != is) {
+  if (last_of_schedule != nullptr && learning_rate(shape, step - 1) != was) {
     *last_of_schedule += fmt::format("; the learning rate of that step is {:.3g}, not {:.3g}", is, was);
   }
   return lines;

@@ -185,7 +185,7 @@ int evaluate_command(const std::vector<std::string>& words, const std::shared_pt
   results.ranks = world->size();
   std::optional<OutputDirectory> output;
   if (first_rank && !args.output.empty()) {
-    output.emplace(args.output, std::vector<std::string>(std::begin(files), std::end(files)), args.overwrite ? Existing::replaced : Existing::refused);
+    output.emplace(args.output, std::vector<std::string>(std::begin(files), std::end(files)), args.overwrite ? Existing::replace : Existing::refuse);
   }
   world->set_patience(static_cast<double>(args.watchdog_seconds));
   for (const CheckpointReader& reader : readers) reader.verify(*world);

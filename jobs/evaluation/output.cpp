@@ -26,7 +26,7 @@ OutputDirectory::OutputDirectory(std::filesystem::path path, const std::vector<s
     : path_(std::move(path)) {
   std::error_code error;
   for (const std::string& name : names) {
-    require_usage(existing == Existing::replaced || !std::filesystem::exists(path_ / name, error),
+    require_usage(existing == Existing::replace || !std::filesystem::exists(path_ / name, error),
                   "{} holds an evaluation already ({}); choose another --output, or replace it with --overwrite", path_.string(), name);
   }
   made_ = std::filesystem::create_directories(path_, error);

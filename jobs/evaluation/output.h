@@ -5,10 +5,9 @@
 #include <string>
 #include <vector>
 
-namespace lexring {
+#include "datasets/output_target.h"
 
-/// What is to become of files of an earlier evaluation.
-enum class Existing { refused, replaced };
+namespace lexring {
 
 class OutputDirectory {
  public:

@@ -213,7 +213,7 @@ TEST_F(Resume, WeightsOfAnotherModelAreRefusedWithTheReason) {
   refused(init("rope", "--model.layers 3"), "model.layers 2 -> 3");
   refused(init("rope", "--model.heads 4"), "model.heads 2 -> 4");
   refused(init("rope", "--position.kind learned"), "position.kind = learned needs position.learned, which");
-  refused(init("learned", "--model.max_length 64"), "model.max_length 32 -> 64");
+  refused(init("learned", "--train.length 32 --model.max_length 64"), "model.max_length 32 -> 64");
   refused(init("learned", "--train.length 64"), "train.length = 64, but there are learned positions for 32 tokens only");
   refused(init("nowhere", ""), "there is no checkpoint");
   std::filesystem::copy_file(data(), run("other.h5"));
