@@ -152,7 +152,14 @@ for config in "${configs[@]:+${configs[@]}}"; do keys+=(--config "$config"); don
 
 step "evaluation at 1, 2, 4, 8 and 16 times the training length"
 length=$(sed -n '/^\[train\]/,/^\[/s/^length = //p' "$run/config.ini")
-"${mpi[@]}" "$lexring" evaluate --checkpoint "$run" --data "$valid_data" \
+# On a slow machine, ten readings of as many tokens as two minutes or so allow, where a forward pass takes a third of a training step: whole windows
+# of each length, 16 at least, and no more than there are (two bytes each, beside at most 64 KiB of attributes).
+longest=$((16 * length)) budget=()
+speed=$(tail -n 1 "$run/metrics.jsonl" 2>/dev/null | sed -n 's/.*"tokens_per_second":\([0-9]*\).*/\1/p' || true)
+windows=$((${speed:-1000000} * 3 * 120 / 10 / longest))
+windows=$((windows < 16 ? 16 : windows))
+if ((windows < 64 && 2 * windows * longest + 65536 <= $(stat -L -c %s "$valid_data"))); then budget=(--tokens $((windows * longest))); fi
+"${mpi[@]}" "$lexring" evaluate --checkpoint "$run" --data "$valid_data" "${budget[@]:+${budget[@]}}" \
   --lengths "$length,$((2 * length)),$((4 * length)),$((8 * length)),$((16 * length))" --patterns causal,blockwise --output "$run" --overwrite
 
 step "done"
