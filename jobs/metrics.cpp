@@ -39,6 +39,7 @@ void MetricsWriter::write(const StepMetrics& m) {
                                  {"loss", m.loss},
                                  {"gradient_norm", m.gradient_norm},
                                  {"lr", m.lr},
+                                 {"epochs", m.epochs},
                                  {"tokens_per_second", m.tokens_per_second},
                                  {"flops", m.flops},
                                  {"memory", m.memory},

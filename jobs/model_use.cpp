@@ -4,6 +4,7 @@
 
 #include "framework/base/counted.h"
 #include "framework/base/error.h"
+#include "models/positions/position.h"
 
 namespace lexring {
 namespace {
@@ -15,7 +16,7 @@ constexpr const char* names[] = {"attention.pattern",        "attention.window",
 /// What is given must have an effect; of a checkpoint's position.kind nothing can be changed.
 void require_effects(Options& stored, const std::set<std::string>& given) {
   const std::string& kind = stored.model.position.kind;
-  const bool rotary = kind == "rope" || kind == "xpos";
+  const bool rotary = is_rotary(stored.model.position);
   const KeyTable table = option_keys(stored);
   for (const std::string name : names) {
     if (given.count(name) == 0) continue;
@@ -27,11 +28,12 @@ void require_effects(Options& stored, const std::set<std::string>& given) {
 }
 
 void use_pattern(Options& stored, const std::set<std::string>& given) {
+  const AttentionConfig asked = stored.model.attention;
   AttentionConfig& a = stored.model.attention;
-  if (a.block == 0 && given.count("attention.block") == 0) a.block = std::max<std::int64_t>(1, stored.train.length / 2);
-  if (a.window == 0 && given.count("attention.window") == 0) a.window = stored.train.length;
-  if (a.pattern != "sink_window") a.sinks = 0;
-  if (a.pattern == "sink_window" && a.sinks == 0 && given.count("attention.sinks") == 0) a.sinks = 4;
+  a = with_sizes(asked, stored.train.length);
+  if (given.count("attention.block") != 0) a.block = asked.block;  // what is impossible is refused, not replaced
+  if (given.count("attention.window") != 0) a.window = asked.window;
+  if (given.count("attention.sinks") != 0) a.sinks = asked.sinks;
 }
 
 void check_scaling(const Options& stored, const std::set<std::string>& given) {
@@ -65,6 +67,16 @@ void use_model(Options& stored, Options& wanted, const std::set<std::string>& gi
   require_effects(stored, given);
   use_pattern(stored, given);
   check_scaling(stored, given);
+}
+
+AttentionConfig with_sizes(AttentionConfig a, std::int64_t train_length) {
+  if (a.block == 0) a.block = std::max<std::int64_t>(1, train_length / 2);
+  if (a.window == 0) a.window = train_length;
+  if (a.pattern != "sink_window")
+    a.sinks = 0;
+  else if (a.sinks == 0)
+    a.sinks = 4;
+  return a;
 }
 
 std::string describe(const AttentionConfig& a) {

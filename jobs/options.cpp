@@ -137,13 +137,13 @@ KeyTable option_keys(Options& o) {
 
   auto& s = m.position;
   choice("position.kind", &s.kind, "how the model knows where a token stands", position_kinds());
-  key("position.theta", &s.theta, "rotary base").between(0, 1e15).only_with("position.kind", {"rope", "xpos"});
+  key("position.theta", &s.theta, "rotary base").between(0, 1e15).only_with("position.kind", rotary_position_kinds());
   key("position.gamma", &s.gamma, "zeta_i = (2i/E + gamma) / (1 + gamma)").between(0, 1e6).only_with("position.kind", {"xpos"});
   key("position.scale_base", &s.scale_base, "distance over which scores decay by zeta", "tokens")
       .between(1, 1e12)
       .only_with("position.kind", {"xpos"});
   choice("position.scaling", &s.scaling, "rescaling of rotary angles", {"none", "linear", "ntk", "yarn", "modulo", "repeat"})
-      .only_with("position.kind", {"rope", "xpos"});
+      .only_with("position.kind", rotary_position_kinds());
   key("position.scaling_factor", &s.scaling_factor, "new length / training length")
       .between(1e-3, 1e6)
       .only_with("position.scaling", {"linear", "ntk", "yarn", "repeat"});

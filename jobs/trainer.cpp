@@ -133,6 +133,7 @@ StepMetrics Trainer::train_step() {
 
   state_.step += 1;
   state_.samples += t.batch;
+  metrics.epochs = static_cast<double>(state_.samples) / static_cast<double>(sampler_.windows());
   if (agreed.shards_done) writer_.publish();
   stop_agreed_ = stop_agreed_ || agreed.stop;
   metrics.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -224,7 +225,8 @@ void Trainer::save() {
 
 std::string Trainer::describe(const StepMetrics& metrics) const {
   const auto loss = [&](double value) { return std::isnan(value) && !metrics.skipped ? "of no targets" : fmt::format("{:.4f}", value); };
-  std::string text = fmt::format("loss {}  {} tokens/s", loss(metrics.loss), format_count(metrics.tokens_per_second));
+  std::string text = fmt::format("loss {}  epoch {:.2f}  {} tokens/s", loss(metrics.loss), metrics.epochs,
+                                 format_count(metrics.tokens_per_second));
   if (metrics.valid_loss) text += fmt::format("  validation {}", loss(*metrics.valid_loss));
   return text;
 }

@@ -8,6 +8,7 @@
 #include <fmt/ranges.h>
 
 #include "framework/base/error.h"
+#include "jobs/model_use.h"
 #include "models/positions/position.h"
 
 namespace lexring {
@@ -15,7 +16,6 @@ namespace {
 
 using Names = std::vector<std::string>;
 
-bool is_rotary(const PositionConfig& position) { return position.kind == "rope" || position.kind == "xpos"; }
 bool has_factor(const std::string& scaling) {
   return scaling == "linear" || scaling == "ntk" || scaling == "yarn" || scaling == "repeat";
 }
@@ -36,9 +36,7 @@ Names patterns_of(const SeriesKeys& keys) { return keys.patterns.empty() ? Names
 std::vector<AttentionConfig> attentions(const std::string& pattern, const SeriesKeys& keys, const Options& options) {
   AttentionConfig base = options.model.attention;
   base.pattern = pattern;
-  if (base.block == 0) base.block = std::max<std::int64_t>(1, options.train.length / 2);
-  if (base.window == 0) base.window = options.train.length;
-  if (base.sinks == 0) base.sinks = 4;
+  base = with_sizes(base, options.train.length);
   const bool windowed = pattern == "window" || pattern == "sink_window";
   const auto sizes = [](bool used, const std::vector<std::int64_t>& given, std::int64_t own) {
     return used && !given.empty() ? without_repeats(given) : std::vector<std::int64_t>{own};
@@ -46,7 +44,7 @@ std::vector<AttentionConfig> attentions(const std::string& pattern, const Series
   std::vector<AttentionConfig> all;
   for (const std::int64_t block : sizes(pattern == "blockwise", keys.blocks, base.block)) {
     for (const std::int64_t window : sizes(windowed, keys.windows, base.window)) {
-      for (const std::int64_t sinks : sizes(pattern == "sink_window", keys.sinks, pattern == "sink_window" ? base.sinks : 0)) {
+      for (const std::int64_t sinks : sizes(pattern == "sink_window", keys.sinks, base.sinks)) {
         AttentionConfig& a = all.emplace_back(base);
         a.block = block;
         a.window = window;

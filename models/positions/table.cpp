@@ -12,11 +12,12 @@ namespace {
 struct Entry {
   const char* name;
   std::unique_ptr<PositionEncoding> (*make)(const ModelConfig&);
+  bool rotary = false;
 };
 
 constexpr std::array table = {
-    Entry{"none", make_none}, Entry{"sinusoidal", make_sinusoidal}, Entry{"learned", make_learned}, Entry{"rope", make_rope},
-    Entry{"xpos", make_xpos}, Entry{"alibi", make_alibi},
+    Entry{"none", make_none}, Entry{"sinusoidal", make_sinusoidal}, Entry{"learned", make_learned}, Entry{"rope", make_rope, true},
+    Entry{"xpos", make_xpos, true}, Entry{"alibi", make_alibi},
 };
 constexpr std::array later = {"t5", "sandwich", "kerple_log", "kerple_power"};
 
@@ -26,6 +27,18 @@ std::vector<std::string> position_kinds() {
   std::vector<std::string> names;
   for (const Entry& entry : table) names.emplace_back(entry.name);
   return names;
+}
+
+std::vector<std::string> rotary_position_kinds() {
+  std::vector<std::string> names;
+  for (const Entry& entry : table) {
+    if (entry.rotary) names.emplace_back(entry.name);
+  }
+  return names;
+}
+
+bool is_rotary(const PositionConfig& position) {
+  return std::any_of(table.begin(), table.end(), [&](const Entry& entry) { return entry.rotary && position.kind == entry.name; });
 }
 
 std::unique_ptr<PositionEncoding> make_position(const ModelConfig& config) {

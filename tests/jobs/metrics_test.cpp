@@ -40,7 +40,7 @@ TEST(Metrics, AResumeCutsTheFileBackToItsStep) {
   EXPECT_EQ(steps[3]["step"], 4);
   EXPECT_TRUE(steps[3]["loss"].is_null());
   EXPECT_EQ(steps[3]["skipped"], true);
-  for (const char* key : {"gradient_norm", "lr", "tokens_per_second", "flops", "memory", "seconds"})
+  for (const char* key : {"gradient_norm", "lr", "epochs", "tokens_per_second", "flops", "memory", "seconds"})
     EXPECT_TRUE(steps[0].contains(key)) << key;
   MetricsWriter(path, 0);
   EXPECT_EQ(text_of_file(path), "");

@@ -210,6 +210,17 @@ TEST_F(Training, GeneratesFromACheckpoint) {
   EXPECT_EQ(run_process(mpirun(2) + greedy + "--prompt 'the ring ' --tokens 12 --mesh.tp 2").output, whole);
 }
 
+/// A corpus smaller than the run: 40,000 bytes are 39 windows of 1,024 tokens.
+TEST_F(Training, SaysHowOftenTheDataRepeats) {
+  const ProcessResult result = run_process(train("run", "--train.length 1024 --train.batch 13 --train.steps 7"));
+  ASSERT_EQ(result.exit_code, 0) << result.output;
+  const auto lines = metrics("run");
+  ASSERT_EQ(lines.size(), 7U);
+  EXPECT_NEAR(lines[2]["epochs"].get<double>(), 1, 1e-12);
+  EXPECT_NEAR(lines[6]["epochs"].get<double>(), 7 * 13 / 39.0, 1e-12);
+  EXPECT_GE(occurrences(result.output, "epoch 2.33"), 1) << result.output;
+}
+
 TEST_F(Training, BenchPrintsOneLineOfJson) {
   const ProcessResult result = run_process(binary() + " bench --device cpu --model.layers 1 --train.length 64 --train.batch 2 --steps 2 2>/dev/null");
   ASSERT_EQ(result.exit_code, 0) << result.output;
