@@ -14,11 +14,11 @@
 
 namespace lexring::cpu {
 
-inline constexpr std::int64_t query_tile = 96;
-inline constexpr std::int64_t key_tile = 256;
-inline constexpr std::int64_t strip_width = 64;  // columns; a multiple of every panel of tile_product.h
-inline constexpr float log2_e = 1.44269504F;
-inline constexpr float ln_2 = 0.69314718F;
+constexpr std::int64_t query_tile = 96;
+constexpr std::int64_t key_tile = 256;
+constexpr std::int64_t strip_width = 64;  // columns; a multiple of every panel of tile_product.h
+constexpr float log2_e = 1.44269504F;
+constexpr float ln_2 = 0.69314718F;
 
 /// Per row and channel pair, [N, E/2] f32: cos and sin times the decay between the row and its base (and times the score scale for queries).
 struct RowFactors {

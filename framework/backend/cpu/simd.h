@@ -15,18 +15,18 @@
 namespace lexring::simd {
 
 #if defined(__AVX512F__)
-inline constexpr int lanes = 16;
+constexpr int lanes = 16;
 #elif defined(__AVX__)
-inline constexpr int lanes = 8;
+constexpr int lanes = 8;
 #else
-inline constexpr int lanes = 4;
+constexpr int lanes = 4;
 #endif
 
 /// Whether two neighbouring bf16 are multiplied and added to an f32 in one operation.
 #if defined(__AVX512BF16__)
-inline constexpr bool has_bf16_dot = true;
+constexpr bool has_bf16_dot = true;
 #else
-inline constexpr bool has_bf16_dot = false;
+constexpr bool has_bf16_dot = false;
 #endif
 
 using f32v = float __attribute__((vector_size(lanes * 4)));

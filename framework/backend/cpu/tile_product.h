@@ -44,14 +44,15 @@ struct WordOf<bfloat16> {
 template <class T>
 using Word = typename WordOf<T>::type;
 
+// Constants of these headers are not inline: objcopy cannot hide the unique symbols that g++ makes of such (CMakeLists.txt).
 // Accumulators, one row of B and a broadcast fill the registers: 32 of AVX-512 and NEON, 16 of AVX2 and SSE.
 #if defined(__AVX512F__) || defined(__aarch64__)
-inline constexpr std::int64_t panel_vectors = 4;
+constexpr std::int64_t panel_vectors = 4;
 #else
-inline constexpr std::int64_t panel_vectors = 2;
+constexpr std::int64_t panel_vectors = 2;
 #endif
-inline constexpr std::int64_t panel_width = panel_vectors * lanes;
-inline constexpr int row_block = 6;
+constexpr std::int64_t panel_width = panel_vectors * lanes;
+constexpr int row_block = 6;
 
 constexpr std::int64_t padded_width(std::int64_t n) { return (n + lanes - 1) / lanes * lanes; }
 template <class T>
