@@ -45,7 +45,8 @@ TokenBatch gather(const Dataset& dataset, std::int64_t count, std::int64_t lengt
       const auto end = std::min(length, static_cast<std::int64_t>(document[1]) - begin);
       std::fill(batch.document_start.begin() + row + t, batch.document_start.begin() + row + end, start);
       // The last token of a document has nothing in sight that says what comes next.
-      if (static_cast<std::int64_t>(document[1]) - begin <= length && end > t) batch.targets[static_cast<std::size_t>(row + end - 1)] = -1;
+      if (static_cast<std::int64_t>(document[1]) - begin <= length && end > t)
+        batch.targets[static_cast<std::size_t>(row + end - 1)] = -1;
       t = std::max(t, end);
       ++document;
     }
@@ -80,7 +81,8 @@ Sampler::Sampler(const Dataset& dataset, std::int64_t length, std::uint64_t seed
   require_usage(length >= 1, "train.length = {} tokens; a window needs at least 1", length);
   windows_ = (dataset.tokens() - 1) / length;
   require(windows_ >= 1,
-          "{} holds {} tokens, less than one window of train.length + 1 = {}; choose train.length at most {}, or prepare a longer corpus",
+          "{} holds {} tokens, less than one window of train.length + 1 = {}; choose train.length at most {}, or "
+          "prepare a longer corpus",
           dataset.path().string(), dataset.tokens(), length + 1, dataset.tokens() - 1);
 }
 
@@ -95,14 +97,17 @@ TokenBatch Sampler::batch(std::uint64_t first, std::int64_t count) const {
                 [&](std::int64_t i) { return window(first + static_cast<std::uint64_t>(i)) * length_; });
 }
 
-TokenBatch read_windows(const Dataset& dataset, std::int64_t first, std::int64_t count, std::int64_t length, Documents documents) {
-  require_usage(length >= 1 && count >= 1 && first >= 0, "{} windows of {} tokens from token {} were asked for; all must be positive",
-                count, length, first);
+TokenBatch read_windows(const Dataset& dataset, std::int64_t first, std::int64_t count, std::int64_t length,
+                        Documents documents) {
+  require_usage(length >= 1 && count >= 1 && first >= 0,
+                "{} windows of {} tokens from token {} were asked for; all must be positive", count, length, first);
   require(first <= dataset.tokens() && count <= (dataset.tokens() - first) / length,
-          "{} holds {} tokens, not the {} windows of {} tokens from token {} that were asked for; choose at most {} tokens in all, or "
+          "{} holds {} tokens, not the {} windows of {} tokens from token {} that were asked for; choose at most {} "
+          "tokens in all, or "
           "prepare a longer "
           "corpus",
-          dataset.path().string(), dataset.tokens(), count, length, first, std::max<std::int64_t>(0, dataset.tokens() - first));
+          dataset.path().string(), dataset.tokens(), count, length, first,
+          std::max<std::int64_t>(0, dataset.tokens() - first));
   return gather(dataset, count, length, documents, [&](std::int64_t i) { return first + i * length; });
 }
 

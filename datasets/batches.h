@@ -1,4 +1,5 @@
-/// From a dataset to batches. The batch of step n is a pure function of (seed, n): the same on every mesh and after every resume.
+/// From a dataset to batches. The batch of step n is a pure function of (seed, n): the same on every mesh and after
+/// every resume.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +9,8 @@
 
 namespace lexring {
 
-/// A permutation of [0, size) given by a key: no shuffled index in memory. Cycle-walking Feistel network over the next power of four.
+/// A permutation of [0, size) given by a key: no shuffled index in memory. Cycle-walking Feistel network over the next
+/// power of four.
 class KeyedPermutation {
  public:
   KeyedPermutation(std::uint64_t size, std::uint64_t key);
@@ -27,23 +29,28 @@ enum class Documents { mask, ignore };
 struct TokenBatch {
   std::int64_t sequences = 0;
   std::int64_t length = 0;
-  std::vector<std::int32_t> tokens;           ///< [sequences * length]
-  /// [sequences * length] next tokens of the stream; -1: not counted. With `mask` the end-of-document token has no target: nothing it may see says what
-  /// the next document begins with. With `ignore` it has. The very last token of the dataset has none either way.
+  std::vector<std::int32_t> tokens;  ///< [sequences * length]
+  /// [sequences * length] next tokens of the stream; -1: not counted. With `mask` the end-of-document token has no
+  /// target: nothing it may see says what the next document begins with. With `ignore` it has. The very last token of
+  /// the dataset has none either way.
   std::vector<std::int32_t> targets;
-  std::vector<std::int64_t> document_start;   ///< [sequences * length] position in the window where the token's document begins (0 when ignored)
+  std::vector<std::int64_t> document_start;  ///< [sequences * length] where in the window the token's document begins
+                                             ///< (0 when ignored)
 };
 
-/// Windows of length + 1 tokens (inputs and shifted targets), every `length` tokens; epoch e visits all of them once, in an order keyed by (seed, e).
+/// Windows of length + 1 tokens (inputs and shifted targets), every `length` tokens; epoch e visits all of them once,
+/// in an order keyed by (seed, e).
 class Sampler {
  public:
-  /// `dataset` must outlive the sampler. Throws Error when the corpus is shorter than one window, saying which lengths would fit.
+  /// `dataset` must outlive the sampler. Throws Error when the corpus is shorter than one window, saying which lengths
+  /// would fit.
   Sampler(const Dataset& dataset, std::int64_t length, std::uint64_t seed, Documents documents);
 
   std::int64_t windows() const { return windows_; }
   /// The window of global sample `sample` (step * batch + place in batch).
   std::int64_t window(std::uint64_t sample) const;
-  /// Samples [first, first + count), in order. Of step n, replica r of R, micro-batch by micro-batch: the caller's arithmetic.
+  /// Samples [first, first + count), in order. Of step n, replica r of R, micro-batch by micro-batch: the caller's
+  /// arithmetic.
   TokenBatch batch(std::uint64_t first, std::int64_t count) const;
 
  private:
@@ -54,8 +61,9 @@ class Sampler {
   std::int64_t windows_;
 };
 
-/// For evaluation: `count` windows side by side, of `length` tokens each, window i from *token* first + i * length, with their targets.
-/// Throws Error when the dataset ends before them.
-TokenBatch read_windows(const Dataset& dataset, std::int64_t first, std::int64_t count, std::int64_t length, Documents documents);
+/// For evaluation: `count` windows side by side, of `length` tokens each, window i from *token* first + i * length,
+/// with their targets. Throws Error when the dataset ends before them.
+TokenBatch read_windows(const Dataset& dataset, std::int64_t first, std::int64_t count, std::int64_t length,
+                        Documents documents);
 
 }  // namespace lexring

@@ -1,5 +1,5 @@
-/// Bytes that are read into: grown in place where the system can, so that a long line is never there twice, and never set before they are
-/// written.
+/// Bytes that are read into: grown in place where the system can, so that a long line is never there twice, and never
+/// set before they are written.
 #pragma once
 
 #include <cstddef>

@@ -17,7 +17,8 @@ namespace {
 
 class PlainStream final : public ByteStream {
  public:
-  explicit PlainStream(const std::filesystem::path& path) : path_(path), fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+  explicit PlainStream(const std::filesystem::path& path)
+      : path_(path), fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
     require(fd_ >= 0, "cannot read {}: {}", path.string(), std::strerror(errno));
     ::posix_fadvise(fd_, 0, 0, POSIX_FADV_SEQUENTIAL);
   }
@@ -30,8 +31,8 @@ class PlainStream final : public ByteStream {
     while (filled < out.size()) {
       const auto got = ::read(fd_, out.data() + filled, out.size() - filled);
       if (got < 0 && errno == EINTR) continue;
-      require(got >= 0, "cannot read {} at byte {}: {}; check the disk or network mount it lies on", path_.string(), position_,
-              std::strerror(errno));
+      require(got >= 0, "cannot read {} at byte {}: {}; check the disk or network mount it lies on", path_.string(),
+              position_, std::strerror(errno));
       if (got == 0) break;
       filled += static_cast<std::size_t>(got);
       position_ += static_cast<std::uint64_t>(got);
@@ -62,14 +63,17 @@ class ZstdStream final : public ByteStream {
       const auto before = produced.pos;
       frame_open_ = ZSTD_decompressStream(context_.get(), &produced, &input_);
       require(ZSTD_getErrorCode(frame_open_) != ZSTD_error_memory_allocation,
-              "there is not enough memory to decompress {} near byte {} (long windows, as zstd --long makes them, need as much); {}",
+              "there is not enough memory to decompress {} near byte {} (long windows, as zstd --long makes them, need "
+              "as much); {}",
               path_.string(), position(), advice_on_memory);
-      require(ZSTD_isError(frame_open_) == 0, "{} is not sound zstd near byte {}: {}; compress it again, or fetch it again", path_.string(),
-              position(), ZSTD_getErrorName(frame_open_));
-      // At the end of the file the decoder may still hold output, which comes out with empty input; when nothing comes, the frame lacks its
-      // rest.
+      require(ZSTD_isError(frame_open_) == 0,
+              "{} is not sound zstd near byte {}: {}; compress it again, or fetch it again", path_.string(), position(),
+              ZSTD_getErrorName(frame_open_));
+      // At the end of the file the decoder may still hold output, which comes out with empty input; when nothing comes,
+      // the frame lacks its rest.
       require(!ended_ || frame_open_ == 0 || produced.pos > before,
-              "{} is truncated: it ends at byte {}, in the middle of a zstd frame; fetch it again", path_.string(), source_.position());
+              "{} is truncated: it ends at byte {}, in the middle of a zstd frame; fetch it again", path_.string(),
+              source_.position());
     }
     return produced.pos;
   }
@@ -92,7 +96,9 @@ class ZstdStream final : public ByteStream {
 
 }  // namespace
 
-std::unique_ptr<ByteStream> open_plain(const std::filesystem::path& path) { return std::make_unique<PlainStream>(path); }
+std::unique_ptr<ByteStream> open_plain(const std::filesystem::path& path) {
+  return std::make_unique<PlainStream>(path);
+}
 std::unique_ptr<ByteStream> open_zstd(const std::filesystem::path& path) { return std::make_unique<ZstdStream>(path); }
 
 }  // namespace lexring

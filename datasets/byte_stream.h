@@ -10,7 +10,8 @@ namespace lexring {
 
 /// The end of a message about too little memory, which is no property of a text: no text is left out for it.
 inline constexpr auto advice_on_memory =
-    "nothing is wrong with the text: end other programs, raise the limit (ulimit -v), or take a machine with more memory";
+    "nothing is wrong with the text: end other programs, raise the limit (ulimit -v), or take a machine with more "
+    "memory";
 
 class ByteStream {
  public:

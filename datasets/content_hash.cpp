@@ -19,7 +19,9 @@ ContentHash::ContentHash() : state_(std::make_unique<State>()) {
 
 ContentHash::~ContentHash() = default;
 
-void ContentHash::update(std::span<const std::byte> bytes) { XXH3_128bits_update(state_->xxh, bytes.data(), bytes.size()); }
+void ContentHash::update(std::span<const std::byte> bytes) {
+  XXH3_128bits_update(state_->xxh, bytes.data(), bytes.size());
+}
 
 std::string ContentHash::hex() const {
   const auto hash = XXH3_128bits_digest(state_->xxh);

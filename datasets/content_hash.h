@@ -1,4 +1,5 @@
-/// XXH3-128 over what a dataset holds, in pieces: the tokens as they lie on disk (little-endian), then the documents table (uint64).
+/// XXH3-128 over what a dataset holds, in pieces: the tokens as they lie on disk (little-endian), then the documents
+/// table (uint64).
 #pragma once
 
 #include <cstddef>

@@ -42,8 +42,8 @@ void add_file(CorpusFiles& corpus, CorpusFile file) {
   file.bytes = std::filesystem::file_size(file.path, error);
   require(!error, "cannot read {}: {}", file.path.string(), error.message());
   // Known before hours of work on other files.
-  require(::access(file.path.c_str(), R_OK) == 0, "cannot read {}: {}; make it readable, or leave it out", file.path.string(),
-          std::strerror(errno));
+  require(::access(file.path.c_str(), R_OK) == 0, "cannot read {}: {}; make it readable, or leave it out",
+          file.path.string(), std::strerror(errno));
   corpus.bytes += file.bytes;
   corpus.files.push_back(std::move(file));
 }
@@ -64,14 +64,16 @@ void add_directory(CorpusFiles& corpus, const std::filesystem::path& directory) 
 }  // namespace
 
 CorpusFiles find_corpus(const std::vector<std::string>& inputs) {
-  require_usage(!inputs.empty(), "no corpus was given; name files or directories with --input; what is read: {}", known_kinds);
+  require_usage(!inputs.empty(), "no corpus was given; name files or directories with --input; what is read: {}",
+                known_kinds);
   CorpusFiles corpus;
   for (const auto& input : inputs) {
     const std::filesystem::path path(input);
     std::error_code error;
     const auto status = std::filesystem::status(path, error);
-    require_usage(std::filesystem::exists(status), "there is no corpus file {}{}; check the path given to --input", input,
-                  status.type() == std::filesystem::file_type::none ? " that can be reached (" + error.message() + ")" : "");
+    require_usage(
+        std::filesystem::exists(status), "there is no corpus file {}{}; check the path given to --input", input,
+        status.type() == std::filesystem::file_type::none ? " that can be reached (" + error.message() + ")" : "");
     if (std::filesystem::is_directory(status)) {
       add_directory(corpus, path);
       continue;
@@ -79,7 +81,8 @@ CorpusFiles find_corpus(const std::vector<std::string>& inputs) {
     require_usage(std::filesystem::is_regular_file(status),
                   "{} is neither a file nor a directory; write what comes out of it to a file first", input);
     auto file = recognise(path);
-    require_usage(file.has_value(), "{} is of no known kind; what is read: {}; rename it if it is one of these", input, known_kinds);
+    require_usage(file.has_value(), "{} is of no known kind; what is read: {}; rename it if it is one of these", input,
+                  known_kinds);
     add_file(corpus, std::move(*file));
   }
   return corpus;
@@ -113,8 +116,8 @@ void CorpusReader::Impl::begin_file() {
 
 void CorpusReader::Impl::end_file() {
   require(stream->position() == files[file].bytes,
-          "{} has changed while it was read: it had {} bytes and now ends at {}; run again when it is whole", files[file].path.string(),
-          files[file].bytes, stream->position());
+          "{} has changed while it was read: it had {} bytes and now ends at {}; run again when it is whole",
+          files[file].path.string(), files[file].bytes, stream->position());
   bytes_before += stream->position();
   stream.reset();
   ++file;

@@ -90,10 +90,12 @@ void Dataset::Impl::load(const Hdf5File& file) {
   for (const auto* name : {"tokens", "documents", "token_bytes"}) {
     if (!file.exists(name)) refuse(path, fmt::format("it has no /{} (an HDF5 file of some other program?)", name));
     if (file.is_group(name)) refuse(path, fmt::format("/{} is a group", name));
-    if (file.shape(name).size() != 1) refuse(path, fmt::format("/{} has {} dims where 1 is expected", name, file.shape(name).size()));
+    if (file.shape(name).size() != 1)
+      refuse(path, fmt::format("/{} has {} dims where 1 is expected", name, file.shape(name).size()));
   }
   for (const auto* name : {"format_version", "tokenizer", "tokenizer_files", "vocab", "source", "content_hash"}) {
-    if (!file.has_attribute("/", name)) refuse(path, fmt::format("it has no attribute {} (an HDF5 file of some other program?)", name));
+    if (!file.has_attribute("/", name))
+      refuse(path, fmt::format("it has no attribute {} (an HDF5 file of some other program?)", name));
   }
   const auto version = file.int_attribute("/", "format_version");
   if (version != 1) refuse(path, fmt::format("its format version is {}, this program reads version 1", version));
@@ -120,7 +122,8 @@ void Dataset::Impl::check() const {
   const auto end = offset + static_cast<std::uint64_t>(tokens) * width;
   // The library refuses most cut files when it opens them; its own idea of the file's end is not ours to trust.
   if (static_cast<std::uint64_t>(status.st_size) < end) {
-    refuse(path, fmt::format("it is truncated: its {} tokens end at byte {}, the file at byte {}", tokens, end, status.st_size));
+    refuse(path, fmt::format("it is truncated: its {} tokens end at byte {}, the file at byte {}", tokens, end,
+                             status.st_size));
   }
   if (vocab < 1 || token_bytes.size() != static_cast<std::size_t>(vocab)) {
     refuse(path, fmt::format("its vocabulary is {}, but /token_bytes has {} entries", vocab, token_bytes.size()));
@@ -165,16 +168,18 @@ int Dataset::token_width() const { return static_cast<int>(impl_->width); }
 
 void Dataset::read_raw(std::int64_t first, std::span<std::byte> out) const {
   const auto count = static_cast<std::int64_t>(out.size() / impl_->width);
-  require(first >= 0 && count <= impl_->tokens - first, "tokens [{}, {}) of {} were asked for, which holds {}", first, first + count,
-          impl_->path.string(), impl_->tokens);
+  require(first >= 0 && count <= impl_->tokens - first, "tokens [{}, {}) of {} were asked for, which holds {}", first,
+          first + count, impl_->path.string(), impl_->tokens);
   std::uint64_t position = impl_->offset + static_cast<std::uint64_t>(first) * impl_->width;
   while (!out.empty()) {
     const auto got = ::pread(impl_->fd.get(), out.data(), out.size(), static_cast<off_t>(position));
     if (got < 0 && errno == EINTR) continue;
-    require(got >= 0, "cannot read {} at byte {}: {}; check the disk or network mount it lies on", impl_->path.string(), position,
-            std::strerror(errno));
-    require(got > 0, "{} ends at byte {}, though it was longer when it was opened; prepare it again, and not under a running job",
-            impl_->path.string(), position);
+    require(got >= 0, "cannot read {} at byte {}: {}; check the disk or network mount it lies on", impl_->path.string(),
+            position, std::strerror(errno));
+    require(
+        got > 0,
+        "{} ends at byte {}, though it was longer when it was opened; prepare it again, and not under a running job",
+        impl_->path.string(), position);
     out = out.subspan(static_cast<std::size_t>(got));
     position += static_cast<std::uint64_t>(got);
   }
@@ -185,16 +190,19 @@ void Dataset::read(std::int64_t first, std::span<std::int32_t> out) const {
   const auto bytes = std::as_writable_bytes(out);
   const auto raw = bytes.last(out.size() * impl_->width);
   read_raw(first, raw);
-  const auto largest = impl_->width == 2 ? widen<std::uint16_t>(raw.data(), out) : widen<std::uint32_t>(raw.data(), out);
+  const auto largest =
+      impl_->width == 2 ? widen<std::uint16_t>(raw.data(), out) : widen<std::uint32_t>(raw.data(), out);
   require(largest < impl_->vocab,
-          "{} holds token {} among tokens [{}, {}), but its vocabulary is {}; the file is damaged, prepare it again", impl_->path.string(),
-          largest, first, first + static_cast<std::int64_t>(out.size()), impl_->vocab);
+          "{} holds token {} among tokens [{}, {}), but its vocabulary is {}; the file is damaged, prepare it again",
+          impl_->path.string(), largest, first, first + static_cast<std::int64_t>(out.size()), impl_->vocab);
 }
 
 std::int64_t Dataset::document_start(std::int64_t index) const {
-  require(index >= 0 && index < impl_->tokens, "token {} of {} was asked for, which holds {}", index, impl_->path.string(), impl_->tokens);
+  require(index >= 0 && index < impl_->tokens, "token {} of {} was asked for, which holds {}", index,
+          impl_->path.string(), impl_->tokens);
   const auto& offsets = impl_->documents;
-  return static_cast<std::int64_t>(*(std::upper_bound(offsets.begin(), offsets.end(), static_cast<std::uint64_t>(index)) - 1));
+  return static_cast<std::int64_t>(
+      *(std::upper_bound(offsets.begin(), offsets.end(), static_cast<std::uint64_t>(index)) - 1));
 }
 
 }  // namespace lexring

@@ -1,7 +1,8 @@
 /// A tokenised corpus in HDF5, read by offset.
 ///
-/// File: /tokens uint16 or uint32 [N], contiguous; /documents uint64 [D + 1] offsets into tokens; /token_bytes uint16 [V]: bytes of text per
-/// token; attributes of the root group: format_version, tokenizer (kind), tokenizer_files (bytes, may be empty), vocab, source, content_hash.
+/// File: /tokens uint16 or uint32 [N], contiguous; /documents uint64 [D + 1] offsets into tokens; /token_bytes uint16
+/// [V]: bytes of text per token; attributes of the root group: format_version, tokenizer (kind), tokenizer_files
+/// (bytes, may be empty), vocab, source, content_hash.
 #pragma once
 
 #include <cstddef>
@@ -16,8 +17,9 @@ namespace lexring {
 
 class Dataset {
  public:
-  /// Opens and checks the file: what is missing, empty, truncated or foreign is an Error that names file and cause, and so is
-  /// one that another program has locked. Tokens are read with pread at the dataset's offset, so any thread may read and HDF5 is not needed after opening.
+  /// Opens and checks the file: what is missing, empty, truncated or foreign is an Error that names file and cause, and
+  /// so is one that another program has locked. Tokens are read with pread at the dataset's offset, so any thread may
+  /// read and HDF5 is not needed after opening.
   static Dataset open(const std::filesystem::path& path);
 
   Dataset(Dataset&&) noexcept;
@@ -25,14 +27,15 @@ class Dataset {
   ~Dataset();
 
   const std::filesystem::path& path() const;
-  std::int64_t tokens() const;               ///< N
-  std::int64_t vocab() const;                ///< V
-  const std::string& tokenizer() const;      ///< "bytes"
+  std::int64_t tokens() const;                 ///< N
+  std::int64_t vocab() const;                  ///< V
+  const std::string& tokenizer() const;        ///< "bytes"
   const std::string& tokenizer_files() const;  ///< for make_tokenizer
-  const std::string& source() const;           ///< the inputs as `lexring prepare` was given them; describe_sources (sources.h) is for people
-  const std::string& content_hash() const;   ///< hex; of tokens and documents
-  const std::vector<std::uint64_t>& documents() const;       ///< [D + 1] first token of each document, then N
-  const std::vector<std::uint16_t>& token_bytes() const;     ///< [V]
+  const std::string& source()
+      const;  ///< the inputs as `lexring prepare` was given them; describe_sources (sources.h) is for people
+  const std::string& content_hash() const;                ///< hex; of tokens and documents
+  const std::vector<std::uint64_t>& documents() const;    ///< [D + 1] first token of each document, then N
+  const std::vector<std::uint16_t>& token_bytes() const;  ///< [V]
   /// Tokens [first, first + out.size()). Throws Error when out of range, on a read error, and on an id
   /// outside the vocabulary (a damaged file).
   void read(std::int64_t first, std::span<std::int32_t> out) const;

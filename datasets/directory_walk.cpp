@@ -17,9 +17,10 @@ std::vector<fs::path> sorted_entries(const fs::path& directory) {
   std::error_code error;
   fs::directory_iterator entry(directory, error);
   for (; !error && entry != fs::directory_iterator(); entry.increment(error)) entries.push_back(entry->path());
-  require(!error, "cannot list the directory {}: {}; make it readable, or name what else is to be read with --input", directory.string(),
-          error.message());
-  std::sort(entries.begin(), entries.end());  // so that which of two links to a directory counts does not depend on the disk
+  require(!error, "cannot list the directory {}: {}; make it readable, or name what else is to be read with --input",
+          directory.string(), error.message());
+  std::sort(entries.begin(),
+            entries.end());  // so that which of two links to a directory counts does not depend on the disk
   return entries;
 }
 
@@ -40,7 +41,8 @@ class Walk {
     std::error_code error;
     const auto status = fs::status(path, error);
     if (fs::is_directory(status)) return enter(path);
-    if (fs::is_regular_file(status)) return known_(path) ? files.push_back(path) : left_out_.add(path, "of no known kind");
+    if (fs::is_regular_file(status))
+      return known_(path) ? files.push_back(path) : left_out_.add(path, "of no known kind");
     if (fs::exists(status)) return left_out_.add(path, "no file");
     std::error_code ignored;
     require(fs::is_symlink(fs::symlink_status(path, ignored)), "cannot read {}: {}", path.string(), error.message());
@@ -59,7 +61,8 @@ void LeftOut::add(const fs::path& path, const char* reason) {
   if (++count <= 10) examples.push_back(printable(path.string()) + " (" + reason + ")");
 }
 
-std::vector<fs::path> walk_directory(const fs::path& directory, const std::function<bool(const fs::path&)>& known, LeftOut& left_out) {
+std::vector<fs::path> walk_directory(const fs::path& directory, const std::function<bool(const fs::path&)>& known,
+                                     LeftOut& left_out) {
   Walk walk(known, left_out);
   walk.enter(directory);
   return std::move(walk.files);

@@ -16,10 +16,11 @@ struct LeftOut {
   void add(const std::filesystem::path& path, const char* reason);
 };
 
-/// The files that are `known`, sorted by path. Links are followed, and every directory is read once. Hidden entries (`._x.txt`,
-/// `.ipynb_checkpoints`) and what is unknown, no file or seen before is left out. Throws Error for a directory that cannot be listed, by
-/// its own name; UsageError for a link to nothing whose name is known.
+/// The files that are `known`, sorted by path. Links are followed, and every directory is read once. Hidden entries
+/// (`._x.txt`, `.ipynb_checkpoints`) and what is unknown, no file or seen before is left out. Throws Error for a
+/// directory that cannot be listed, by its own name; UsageError for a link to nothing whose name is known.
 std::vector<std::filesystem::path> walk_directory(const std::filesystem::path& directory,
-                                                  const std::function<bool(const std::filesystem::path&)>& known, LeftOut& left_out);
+                                                  const std::function<bool(const std::filesystem::path&)>& known,
+                                                  LeftOut& left_out);
 
 }  // namespace lexring

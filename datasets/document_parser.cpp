@@ -16,7 +16,8 @@ namespace {
 static_assert(TextBlock::padding >= simdjson::SIMDJSON_PADDING);
 
 constexpr auto array_not_object =
-    "a JSON array, where every line holds one object {\"text\": \"...\"}; `jq -c '.[]'` makes lines of an array's objects";
+    "a JSON array, where every line holds one object {\"text\": \"...\"}; `jq -c '.[]'` makes lines of an array's "
+    "objects";
 
 bool blank(std::string_view line) { return line.find_first_not_of(" \t\r\n") == std::string_view::npos; }
 
@@ -95,15 +96,17 @@ std::string_view DocumentParser::Impl::text_of(std::span<char> line, std::string
 DocumentParser::DocumentParser() : impl_(std::make_unique<Impl>()) {}
 DocumentParser::~DocumentParser() = default;
 
-std::int64_t DocumentParser::parse(TextBlock& block, const CorpusFile& file, const std::function<void(std::string_view)>& piece,
+std::int64_t DocumentParser::parse(TextBlock& block, const CorpusFile& file,
+                                   const std::function<void(std::string_view)>& piece,
                                    const std::function<void(std::string)>& bad) {
   auto rest = block.text();
   impl_->surrogates = 0;
   if (block.format == CorpusFormat::text) {
     if (const auto at = invalid_utf8_at(rest)) {
-      const auto line =
-          block.first_line + static_cast<std::uint64_t>(std::count(rest.begin(), rest.begin() + static_cast<std::ptrdiff_t>(*at), '\n'));
-      bad(fmt::format("{}, line {} (byte {}): {}", file.path.string(), line, block.first_byte + *at, not_utf8(rest, *at)));
+      const auto line = block.first_line + static_cast<std::uint64_t>(std::count(
+                                               rest.begin(), rest.begin() + static_cast<std::ptrdiff_t>(*at), '\n'));
+      bad(fmt::format("{}, line {} (byte {}): {}", file.path.string(), line, block.first_byte + *at,
+                      not_utf8(rest, *at)));
     } else {
       if (block.begins_document && file.format == CorpusFormat::text) drop_byte_order_mark(rest);
       piece(rest);

@@ -29,8 +29,8 @@ void verify_content(const Dataset& dataset) {
   }
   hash.update(std::as_bytes(std::span(dataset.documents())));
   require(hash.hex() == dataset.content_hash(),
-          "{} is damaged: its content hashes to {}, but {} was stored when it was made; prepare it again", dataset.path().string(),
-          hash.hex(), dataset.content_hash());
+          "{} is damaged: its content hashes to {}, but {} was stored when it was made; prepare it again",
+          dataset.path().string(), hash.hex(), dataset.content_hash());
 }
 
 /// Bytes of text of each document.
@@ -38,7 +38,8 @@ std::vector<std::uint64_t> document_bytes(const Dataset& dataset) {
   const auto& borders = dataset.documents();
   std::vector<std::uint64_t> bytes(borders.size() - 1, 0);
   if (dataset.tokenizer() == "bytes") {  // known without reading: all but the end of document
-    for (std::size_t d = 0; d < bytes.size(); ++d) bytes[d] = std::max<std::uint64_t>(borders[d + 1] - borders[d], 1) - 1;
+    for (std::size_t d = 0; d < bytes.size(); ++d)
+      bytes[d] = std::max<std::uint64_t>(borders[d + 1] - borders[d], 1) - 1;
     return bytes;
   }
   std::vector<std::int32_t> ids;
@@ -92,8 +93,8 @@ std::string to_text(const DatasetSummary& s) {
       "document          median {} bytes, longest {} bytes\n"
       "content hash      {} ({})\n",
       s.path, s.file_bytes, describe_sources(s.source), s.tokenizer, s.vocab, s.tokens, s.documents, s.text_bytes,
-      static_cast<double>(s.text_bytes) / static_cast<double>(s.tokens), s.median_document, s.longest_document, s.content_hash,
-      s.verified ? "verified" : "as stored; --verify reads everything and checks it");
+      static_cast<double>(s.text_bytes) / static_cast<double>(s.tokens), s.median_document, s.longest_document,
+      s.content_hash, s.verified ? "verified" : "as stored; --verify reads everything and checks it");
 }
 
 std::string to_json(const DatasetSummary& s) {

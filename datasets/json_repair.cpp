@@ -76,7 +76,9 @@ void repair_scalar(std::span<char> scalar, JsonRepair& repair) {
 }  // namespace
 
 JsonRepair repair_json(std::span<char> line) {
-  const auto in_scalar = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '+' || c == '.'; };
+  const auto in_scalar = [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '+' || c == '.';
+  };
   JsonRepair repair;
   for (std::size_t at = 0; at < line.size();) {
     if (line[at] == '"') {

@@ -11,9 +11,9 @@ struct JsonRepair {
   bool not_a_number = false;    ///< there was NaN, Infinity or -Infinity, which is no JSON; now 0
 };
 
-/// Changes `line` in place, without changing its length, into one that a strict parser reads: lone surrogates become U+FFFD; numbers, of
-/// which nobody here asks the value, become 0, as some are larger than the parser's types (integers beyond 64 bits, 1e400). What is broken
-/// stays broken.
+/// Changes `line` in place, without changing its length, into one that a strict parser reads: lone surrogates become
+/// U+FFFD; numbers, of which nobody here asks the value, become 0, as some are larger than the parser's types (integers
+/// beyond 64 bits, 1e400). What is broken stays broken.
 JsonRepair repair_json(std::span<char> line);
 
 }  // namespace lexring

@@ -9,7 +9,8 @@
 
 namespace lexring {
 
-LongLines::LongLines(CorpusReader reader, const std::vector<CorpusFile>& files, std::size_t long_line, std::size_t piece_bytes)
+LongLines::LongLines(CorpusReader reader, const std::vector<CorpusFile>& files, std::size_t long_line,
+                     std::size_t piece_bytes)
     : reader_(std::move(reader)), files_(files), long_line_(long_line), piece_bytes_(piece_bytes) {}
 
 bool LongLines::next(TextBlock& block) {
@@ -38,10 +39,11 @@ void LongLines::parse(TextBlock& block) {
   };
   try {
     parser_.emplace();
-    block.replaced = parser_->parse(block, files_[block.file], keep, [&](std::string message) { block.bad = std::move(message); });
+    block.replaced =
+        parser_->parse(block, files_[block.file], keep, [&](std::string message) { block.bad = std::move(message); });
   } catch (const std::bad_alloc&) {
-    fail("there is not enough memory to parse {}, line {}, of {} MiB; {}", files_[block.file].path.string(), block.first_line,
-         block.size >> 20, advice_on_memory);
+    fail("there is not enough memory to parse {}, line {}, of {} MiB; {}", files_[block.file].path.string(),
+         block.first_line, block.size >> 20, advice_on_memory);
   }
   if (!found) parser_.reset();
   file_ = block.file;

@@ -12,16 +12,17 @@
 
 namespace lexring {
 
-/// Hands on a reader's blocks. A line of JSON longer than `long_line` is parsed here, and its document handed on in pieces of about
-/// `piece_bytes`, like one of plain text: so one such line is held at a time, and only as its own text, whatever its tokens take. At the
-/// peak, while it is parsed, it takes twice its size (for the megabytes of numbers that a document may have beside its text the parser
-/// takes more).
+/// Hands on a reader's blocks. A line of JSON longer than `long_line` is parsed here, and its document handed on in
+/// pieces of about `piece_bytes`, like one of plain text: so one such line is held at a time, and only as its own text,
+/// whatever its tokens take. At the peak, while it is parsed, it takes twice its size (for the megabytes of numbers
+/// that a document may have beside its text the parser takes more).
 class LongLines {
  public:
   LongLines(CorpusReader reader, const std::vector<CorpusFile>& files, std::size_t long_line = std::size_t{2} << 20,
             std::size_t piece_bytes = std::size_t{1} << 20);
 
-  /// The next block, see CorpusReader::next. A line that is not sound comes as a block without text, with the message in `bad`.
+  /// The next block, see CorpusReader::next. A line that is not sound comes as a block without text, with the message
+  /// in `bad`.
   bool next(TextBlock& block);
 
  private:

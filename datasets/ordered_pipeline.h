@@ -1,4 +1,5 @@
-/// One thread reads, several work, the caller's takes the results in the order in which they were read; a bounded number is on the way.
+/// One thread reads, several work, the caller's takes the results in the order in which they were read; a bounded
+/// number is on the way.
 #pragma once
 
 #include <condition_variable>
@@ -17,10 +18,11 @@
 
 namespace lexring {
 
-/// `produce() -> optional<Task>` (nullopt: no more) runs on a thread of its own; a worker, made by `make_worker()` on each of `threads`
-/// threads, turns a Task into a Result; `consume(Result&&)` runs on the calling thread. An exception of any of them stops all, and comes
-/// out of run() when its place in the order is reached: what comes out does not depend on the number of threads. Tasks and results move
-/// without throwing; what is on the way lies in slots made before, so that std::bad_alloc travels like any exception. For one run.
+/// `produce() -> optional<Task>` (nullopt: no more) runs on a thread of its own; a worker, made by `make_worker()` on
+/// each of `threads` threads, turns a Task into a Result; `consume(Result&&)` runs on the calling thread. An exception
+/// of any of them stops all, and comes out of run() when its place in the order is reached: what comes out does not
+/// depend on the number of threads. Tasks and results move without throwing; what is on the way lies in slots made
+/// before, so that std::bad_alloc travels like any exception. For one run.
 template <class Task, class Result>
 class OrderedPipeline {
  public:

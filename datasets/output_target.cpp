@@ -18,16 +18,19 @@ fs::path follow_links(const fs::path& output) {
   auto path = output;
   std::error_code error;
   for (int links = 0; fs::is_symlink(fs::symlink_status(path, error)); ++links) {
-    require_usage(links < 40, "--output {} is a link that leads back to itself; remove it, or choose another name", output.string());
+    require_usage(links < 40, "--output {} is a link that leads back to itself; remove it, or choose another name",
+                  output.string());
     path = directory_of(path) / fs::read_symlink(path);
   }
-  require_usage(path == output || fs::is_directory(directory_of(path), error),
-                "--output {} is a link to {}, whose directory does not exist; mount its disk or make it, or choose another name",
-                output.string(), path.string());
+  require_usage(
+      path == output || fs::is_directory(directory_of(path), error),
+      "--output {} is a link to {}, whose directory does not exist; mount its disk or make it, or choose another name",
+      output.string(), path.string());
   return path;
 }
 
-/// Removes the directories `inner` and around it up to `outer`, which we made (empty: none); one that holds something stays.
+/// Removes the directories `inner` and around it up to `outer`, which we made (empty: none); one that holds something
+/// stays.
 void remove_made(fs::path inner, const fs::path& outer) {
   if (outer.empty()) return;
   for (;; inner = inner.parent_path()) {
@@ -55,10 +58,12 @@ OutputTarget::OutputTarget(const fs::path& output, Existing existing) {
   require_usage(!output.empty(), "no output was given; name the file to write with --output FILE.h5");
   std::error_code error;
   const auto status = fs::status(output, error);  // of what links lead to, also those of /proc that have no path
-  require_usage(output.has_filename() && !fs::is_directory(status), "--output {} names a directory; name a file in it, e.g. {}",
-                output.string(), (output / "train.h5").string());
-  require_usage(!fs::exists(status) || fs::is_regular_file(status), "--output {} is {}, and a data set needs a file; choose another name",
-                output.string(), kind_of(status.type()));
+  require_usage(output.has_filename() && !fs::is_directory(status),
+                "--output {} names a directory; name a file in it, e.g. {}", output.string(),
+                (output / "train.h5").string());
+  require_usage(!fs::exists(status) || fs::is_regular_file(status),
+                "--output {} is {}, and a data set needs a file; choose another name", output.string(),
+                kind_of(status.type()));
   require_usage(!fs::exists(status) || existing == Existing::replace,
                 "--output {} exists; choose another name, or replace it with --overwrite", output.string());
   path_ = follow_links(output);
@@ -70,12 +75,14 @@ OutputTarget::~OutputTarget() { remove_made(path_.parent_path(), made_); }
 void OutputTarget::make_directories() {
   const auto directory = path_.parent_path();
   std::error_code error;
-  for (auto missing = directory; !missing.empty() && !fs::exists(fs::status(missing, error)); missing = missing.parent_path())
+  for (auto missing = directory; !missing.empty() && !fs::exists(fs::status(missing, error));
+       missing = missing.parent_path())
     made_ = missing;
   if (made_.empty() && (directory.empty() || fs::is_directory(directory, error))) return;
   fs::create_directories(directory, error);
   if (error) remove_made(directory, made_);
-  require(!error, "cannot make the directory {}: {}; {}", directory.string(), error.message(), advice_on_writing(error.value()));
+  require(!error, "cannot make the directory {}: {}; {}", directory.string(), error.message(),
+          advice_on_writing(error.value()));
 }
 
 }  // namespace lexring

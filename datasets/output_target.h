@@ -10,9 +10,10 @@ enum class Existing { refuse, replace };
 /// The directories of an output are made with it, and removed again unless it is kept.
 class OutputTarget {
  public:
-  /// Follows links: what is replaced in the end is the file that they lead to, on its own disk. Throws UsageError for a name that is empty or a
-  /// directory's, for what exists and is no file (a device, a FIFO), for a link into a directory that does not exist (a disk that is not mounted), and
-  /// for a file that exists, unless it may be replaced; Error where the directories cannot be made.
+  /// Follows links: what is replaced in the end is the file that they lead to, on its own disk. Throws UsageError for a
+  /// name that is empty or a directory's, for what exists and is no file (a device, a FIFO), for a link into a
+  /// directory that does not exist (a disk that is not mounted), and for a file that exists, unless it may be replaced;
+  /// Error where the directories cannot be made.
   OutputTarget(const std::filesystem::path& output, Existing existing);
   OutputTarget(const OutputTarget&) = delete;
   OutputTarget& operator=(const OutputTarget&) = delete;

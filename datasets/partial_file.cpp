@@ -17,7 +17,8 @@ void sync(const std::filesystem::path& path, int flags) {
   require(fd >= 0, "cannot open {} to flush it to disk: {}", path.string(), std::strerror(errno));
   const int failed = ::fsync(fd) == 0 ? 0 : errno;
   ::close(fd);
-  require(failed == 0, "cannot flush {} to disk: {}; {}", path.string(), std::strerror(failed), advice_on_writing(failed));
+  require(failed == 0, "cannot flush {} to disk: {}; {}", path.string(), std::strerror(failed),
+          advice_on_writing(failed));
 }
 
 }  // namespace
@@ -50,13 +51,15 @@ void PartialPath::finish(const std::filesystem::path& final) {
   sync(path_, O_RDONLY);
   std::error_code error;
   std::filesystem::rename(path_, final, error);
-  require(!error, "cannot rename {} to {}: {}; {}", path_.string(), final.string(), error.message(), advice_on_writing(error.value()));
+  require(!error, "cannot rename {} to {}: {}; {}", path_.string(), final.string(), error.message(),
+          advice_on_writing(error.value()));
   finished_ = true;
   const auto directory = final.parent_path();
   sync(directory.empty() ? "." : directory, O_RDONLY | O_DIRECTORY);
 }
 
-SpoolFile::SpoolFile(const std::filesystem::path& path) : path_(path), fd_(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666)) {
+SpoolFile::SpoolFile(const std::filesystem::path& path)
+    : path_(path), fd_(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666)) {
   require(fd_ >= 0, "cannot write {}: {}; {}", path.string(), std::strerror(errno), advice_on_writing(errno));
   // Not cut when opened: it may be the file of a run that is still at work.
   if (::flock(fd_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
@@ -75,15 +78,16 @@ void SpoolFile::append(std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
     const auto written = ::pwrite(fd_, bytes.data(), bytes.size(), static_cast<off_t>(size_));
     if (written < 0 && errno == EINTR) continue;
-    require(written >= 0, "cannot write {} after {} bytes: {}; {}", path_.string(), size_, std::strerror(errno), advice_on_writing(errno));
+    require(written >= 0, "cannot write {} after {} bytes: {}; {}", path_.string(), size_, std::strerror(errno),
+            advice_on_writing(errno));
     bytes = bytes.subspan(static_cast<std::size_t>(written));
     size_ += static_cast<std::uint64_t>(written);
   }
 }
 
 void SpoolFile::truncate(std::uint64_t size) {
-  require(::ftruncate(fd_, static_cast<off_t>(size)) == 0, "cannot shorten {}: {}; {}", path_.string(), std::strerror(errno),
-          advice_on_writing(errno));
+  require(::ftruncate(fd_, static_cast<off_t>(size)) == 0, "cannot shorten {}: {}; {}", path_.string(),
+          std::strerror(errno), advice_on_writing(errno));
   size_ = size;
 }
 

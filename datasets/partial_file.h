@@ -8,7 +8,8 @@
 
 namespace lexring {
 
-/// A name under which something is being written; removed on destruction, unless renamed first. Errors name the path and say what to do.
+/// A name under which something is being written; removed on destruction, unless renamed first. Errors name the path
+/// and say what to do.
 class PartialPath {
  public:
   explicit PartialPath(std::filesystem::path path) : path_(std::move(path)) {}

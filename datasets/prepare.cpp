@@ -25,8 +25,9 @@ namespace {
 
 /// What a worker makes of one block.
 struct EncodedBlock {
-  std::vector<std::byte> tokens;             ///< packed, `width` bytes each
-  std::vector<std::uint64_t> document_ends;  ///< in `tokens`, in tokens; a text document that goes on in the next block has none here
+  std::vector<std::byte> tokens;  ///< packed, `width` bytes each
+  std::vector<std::uint64_t>
+      document_ends;  ///< in `tokens`, in tokens; a text document that goes on in the next block has none here
   std::vector<std::string> bad;
   std::uint64_t text_bytes = 0;
   std::int64_t empty = 0, replaced = 0;
@@ -46,7 +47,8 @@ class BlockEncoder {
     try {
       return encode(block, file);
     } catch (const std::bad_alloc&) {
-      fail("there is not enough memory to tokenise {} from line {}; {}", file.path.string(), block.first_line, advice_on_memory);
+      fail("there is not enough memory to tokenise {} from line {}; {}", file.path.string(), block.first_line,
+           advice_on_memory);
     }
   }
 
@@ -168,7 +170,8 @@ class Collector {
 void check_interrupted(const PrepareOptions& options) {
   if (options.interrupted && options.interrupted()) {
     throw Interrupted(
-        fmt::format("interrupted; {} was not written and nothing is left behind; run the same command again", options.output.string()));
+        fmt::format("interrupted; {} was not written and nothing is left behind; run the same command again",
+                    options.output.string()));
   }
 }
 
@@ -185,13 +188,13 @@ void require_space(const std::filesystem::path& output, std::uint64_t bytes) {
   const auto directory = output.has_parent_path() ? output.parent_path() : ".";
   const auto space = std::filesystem::space(directory, error);
   require(error || space.capacity == 0 || space.available >= bytes,
-          "no space left for {}: it needs {} more MiB and its disk has {}; free some space, or write to another disk", output.string(),
-          (bytes >> 20) + 1, space.available >> 20);
+          "no space left for {}: it needs {} more MiB and its disk has {}; free some space, or write to another disk",
+          output.string(), (bytes >> 20) + 1, space.available >> 20);
 }
 
 /// The spool and the tables -> HDF5. Returns the content hash.
-std::string write_dataset(const PrepareOptions& options, const std::filesystem::path& path, const SpoolFile& spool, std::size_t width,
-                          const std::vector<std::uint64_t>& documents, const Tokenizer& tokenizer) {
+std::string write_dataset(const PrepareOptions& options, const std::filesystem::path& path, const SpoolFile& spool,
+                          std::size_t width, const std::vector<std::uint64_t>& documents, const Tokenizer& tokenizer) {
   const auto tokens = static_cast<std::int64_t>(spool.size() / width);
   require_space(path, spool.size() + documents.size() * 8);
   Hdf5File file(path, Hdf5File::Mode::create);
@@ -229,7 +232,8 @@ PrepareReport prepare_on(const PrepareOptions& options, const std::function<void
   check_not_an_input(options, corpus);
   OutputTarget target(options.output, options.existing);
   const std::size_t width = tokenizer->vocab() <= 65536 ? 2 : 4;
-  const int threads = options.threads > 0 ? options.threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  const int threads =
+      options.threads > 0 ? options.threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
 
   SpoolFile spool(target.path().string() + ".tokens.partial");
   Collector collector(spool, *tokenizer, width, options.bad_input);

@@ -13,7 +13,8 @@ namespace {
 constexpr std::size_t most_bytes = 4000;
 
 std::string quoted(const std::string& name) {
-  const bool plain = std::none_of(name.begin(), name.end(), [](unsigned char c) { return c <= ' ' || c == '\'' || c == 0x7f; });
+  const bool plain =
+      std::none_of(name.begin(), name.end(), [](unsigned char c) { return c <= ' ' || c == '\'' || c == 0x7f; });
   if (plain && !name.empty() && name != "...") return name;
   std::string out = "'";
   for (const char c : name) out += c == '\'' ? std::string(R"('\'')") : std::string(1, c);

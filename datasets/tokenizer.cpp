@@ -20,8 +20,10 @@ std::string ByteTokenizer::decode(std::span<const std::int32_t> ids) const {
   std::string text;
   text.reserve(ids.size());
   for (const auto id : ids) {
-    require(id >= 0 && id <= 256,
-            "token {} is not in the byte tokenizer's vocabulary of 257; the model or the dataset uses another tokenizer", id);
+    require(
+        id >= 0 && id <= 256,
+        "token {} is not in the byte tokenizer's vocabulary of 257; the model or the dataset uses another tokenizer",
+        id);
     if (id < 256) text.push_back(static_cast<char>(id));
   }
   return text;
@@ -29,8 +31,10 @@ std::string ByteTokenizer::decode(std::span<const std::int32_t> ids) const {
 
 std::unique_ptr<Tokenizer> make_tokenizer(const std::string& kind, const std::string& files) {
   require_usage(kind == "bytes", "unknown tokenizer \"{}\"; this version knows: bytes", kind);
-  require(files.empty(), "the byte tokenizer has no files, but {} bytes of them are stored with it; the dataset or checkpoint is damaged",
-          files.size());
+  require(
+      files.empty(),
+      "the byte tokenizer has no files, but {} bytes of them are stored with it; the dataset or checkpoint is damaged",
+      files.size());
   return std::make_unique<ByteTokenizer>();
 }
 

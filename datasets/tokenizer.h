@@ -16,15 +16,16 @@ class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
 
-  virtual std::string kind() const = 0;         ///< the dataset's attribute: "bytes"
-  virtual std::string files() const = 0;        ///< what must be stored to make this tokenizer again; may be empty
-  virtual std::int64_t vocab() const = 0;       ///< V
+  virtual std::string kind() const = 0;    ///< the dataset's attribute: "bytes"
+  virtual std::string files() const = 0;   ///< what must be stored to make this tokenizer again; may be empty
+  virtual std::int64_t vocab() const = 0;  ///< V
   virtual std::int32_t end_of_document() const = 0;
   /// Bytes of text that each token stands for [V]: loss in bits per byte does not depend on the tokenizer.
   virtual std::vector<std::uint16_t> token_bytes() const = 0;
 
-  /// Appends the ids of a piece of a document (UTF-8), without the end-of-document token. A document of megabytes comes in pieces, cut after a line
-  /// break, or between two characters where there is none. Several threads may call it at once.
+  /// Appends the ids of a piece of a document (UTF-8), without the end-of-document token. A document of megabytes comes
+  /// in pieces, cut after a line break, or between two characters where there is none. Several threads may call it at
+  /// once.
   virtual void encode(std::string_view text, std::vector<std::uint32_t>& ids) const = 0;
   /// The bytes of ids; an end of document gives none. Throws Error for an id outside [0, V).
   virtual std::string decode(std::span<const std::int32_t> ids) const = 0;
@@ -42,7 +43,8 @@ class ByteTokenizer final : public Tokenizer {
   std::string decode(std::span<const std::int32_t> ids) const override;
 };
 
-/// The tokenizer of a kind, with the files that a dataset or a checkpoint stores. Throws UsageError naming the known kinds.
+/// The tokenizer of a kind, with the files that a dataset or a checkpoint stores. Throws UsageError naming the known
+/// kinds.
 std::unique_ptr<Tokenizer> make_tokenizer(const std::string& kind, const std::string& files = "");
 
 }  // namespace lexring

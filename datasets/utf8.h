@@ -7,7 +7,8 @@
 
 namespace lexring {
 
-/// Byte offset of the first thing in `text` that is not UTF-8 (RFC 3629: no overlong forms, no surrogates, nothing above U+10FFFF), if any.
+/// Byte offset of the first thing in `text` that is not UTF-8 (RFC 3629: no overlong forms, no surrogates, nothing
+/// above U+10FFFF), if any.
 std::optional<std::size_t> invalid_utf8_at(std::string_view text);
 
 /// The length of `text` without a character that its end cuts in two: where a stream of text may be parted.

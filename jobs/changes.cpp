@@ -8,8 +8,8 @@ namespace lexring {
 namespace {
 
 const std::set<std::string> places = {"resume", "init", "checkpoint.directory"};
-const std::set<std::string> of_the_schedule = {"optimizer.warmup", "optimizer.schedule", "optimizer.power", "optimizer.final_fraction",
-                                               "train.steps"};
+const std::set<std::string> of_the_schedule = {"optimizer.warmup", "optimizer.schedule", "optimizer.power",
+                                               "optimizer.final_fraction", "train.steps"};
 
 std::string shown(const Key& key) {
   const std::string text = text_of(key.target);

@@ -1,11 +1,12 @@
-/// How the ranks that share a sequence should exchange keys and values: a ring, all-to-all, or ring x all-to-all. (Whether a halo does
-/// instead of a ring says parallel/sequence/schedule.h.)
+/// How the ranks that share a sequence should exchange keys and values: a ring, all-to-all, or ring x all-to-all.
+/// (Whether a halo does instead of a ring says parallel/sequence/schedule.h.)
 ///
 /// Arithmetic on shapes. What counts is the time that a layer's forward pass would wait:
-/// - a ring of R passes K and V on R - 1 times, each behind the block that is being computed: only what a hop takes longer is waited for;
-/// - all-to-all over U moves queries, keys and values, and outputs, in two exchanges that are waited for whole; it needs U to divide the
-/// heads;
-/// Sources of the byte counts: Liu et al. 2310.01889 (ring), Jacobs et al. 2309.14509 (all-to-all), Fang and Zhao 2405.07719 (both).
+/// - a ring of R passes K and V on R - 1 times, each behind the block that is being computed: only what a hop takes
+/// longer is waited for; - all-to-all over U moves queries, keys and values, and outputs, in two exchanges that are
+/// waited for whole; it needs U to divide the heads;
+/// Sources of the byte counts: Liu et al. 2310.01889 (ring), Jacobs et al. 2309.14509 (all-to-all), Fang and Zhao
+/// 2405.07719 (both).
 #pragma once
 
 #include <cstdint>
@@ -42,8 +43,8 @@ struct ExchangeChoice {
   std::string reason;  ///< one sentence, with the figures it rests on
 };
 
-/// The best of all factors that fit, or the given one (`ulysses` > 0), with the reason. A factor fits when it divides cp, the heads, and is
-/// a divisor or a multiple of the key heads; what is chosen stays inside a node.
+/// The best of all factors that fit, or the given one (`ulysses` > 0), with the reason. A factor fits when it divides
+/// cp, the heads, and is a divisor or a multiple of the key heads; what is chosen stays inside a node.
 ExchangeChoice choose_exchange(const ExchangeShape& shape, const ExchangeSpeeds& speeds, int ulysses = 0);
 
 /// Whether heads can be dealt to `parts` ranks: query heads evenly, key heads evenly or each to several ranks.

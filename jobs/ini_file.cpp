@@ -21,8 +21,10 @@ constexpr int patience_seconds = 5;  // for a pipe
 
 class OpenFile {
  public:
-  explicit OpenFile(const std::filesystem::path& path) : number_(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC)) {
-    require_usage(number_ >= 0, "{} cannot be opened: {}; check the path and its permissions", path.string(), std::strerror(errno));
+  explicit OpenFile(const std::filesystem::path& path)
+      : number_(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC)) {
+    require_usage(number_ >= 0, "{} cannot be opened: {}; check the path and its permissions", path.string(),
+                  std::strerror(errno));
   }
   OpenFile(const OpenFile&) = delete;
   OpenFile& operator=(const OpenFile&) = delete;
@@ -51,16 +53,20 @@ std::string read_ini_file(const std::filesystem::path& path) {
     pollfd ready = {file.number(), POLLIN, 0};
     const int count = ::poll(&ready, 1, 1000 * patience_seconds);
     if (count < 0 && errno == EINTR) continue;
-    require_usage(count > 0, "nothing came from {} within {} seconds; is somebody writing into it?", name, patience_seconds);
+    require_usage(count > 0, "nothing came from {} within {} seconds; is somebody writing into it?", name,
+                  patience_seconds);
     const ssize_t bytes = ::read(file.number(), chunk.data(), chunk.size());
     if (bytes < 0 && (errno == EINTR || errno == EAGAIN)) continue;
     require_usage(bytes >= 0, "{} cannot be read: {}", name, std::strerror(errno));
     if (bytes == 0) break;
     text.append(chunk.data(), static_cast<std::size_t>(bytes));
-    require_usage(text.size() <= most_bytes, "{} is larger than 1 MiB, so it is no configuration; give an INI file", name);
+    require_usage(text.size() <= most_bytes, "{} is larger than 1 MiB, so it is no configuration; give an INI file",
+                  name);
   }
-  require_usage(text.rfind("\xff\xfe", 0) != 0 && text.rfind("\xfe\xff", 0) != 0, "{} is UTF-16 text; save it as UTF-8", name);
-  require_usage(text.find('\0') == std::string::npos, "{} is not a text file: it holds bytes of value 0; give an INI file", name);
+  require_usage(text.rfind("\xff\xfe", 0) != 0 && text.rfind("\xfe\xff", 0) != 0, "{} is UTF-16 text; save it as UTF-8",
+                name);
+  require_usage(text.find('\0') == std::string::npos,
+                "{} is not a text file: it holds bytes of value 0; give an INI file", name);
   return text.rfind("\xef\xbb\xbf", 0) == 0 ? text.substr(3) : text;
 }
 

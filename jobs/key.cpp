@@ -19,11 +19,12 @@ struct Overloaded : F... {
 };
 
 const char* expectation(const KeyTarget& target) {
-  return std::visit(Overloaded{[](const std::int64_t*) { return "a whole number"; }, [](const double*) { return "a number"; },
-                               [](const bool*) { return "true or false"; }, [](const std::string*) { return "a text"; },
-                               [](const std::vector<std::int64_t>*) { return "whole numbers separated by commas"; },
-                               [](const std::vector<std::string>*) { return "a list"; }},
-                    target);
+  return std::visit(
+      Overloaded{[](const std::int64_t*) { return "a whole number"; }, [](const double*) { return "a number"; },
+                 [](const bool*) { return "true or false"; }, [](const std::string*) { return "a text"; },
+                 [](const std::vector<std::int64_t>*) { return "whole numbers separated by commas"; },
+                 [](const std::vector<std::string>*) { return "a list"; }},
+      target);
 }
 
 std::string trimmed(const std::string& text) {
@@ -57,8 +58,10 @@ class Reader {
     if (last != end || error == std::errc::invalid_argument || !std::isfinite(static_cast<double>(value))) refuse(text);
     if (error == std::errc::result_out_of_range) refuse_range(text);
     const auto wide = static_cast<double>(value);
-    require_usage(wide >= key_.least, "{}{} = {} is impossible; give at least {}", origin_, key_.name, text, key_.least);
-    require_usage(wide <= key_.most, "{}{} = {} is too large; give at most {}", origin_, key_.name, text, plain(key_.most));
+    require_usage(wide >= key_.least, "{}{} = {} is impossible; give at least {}", origin_, key_.name, text,
+                  key_.least);
+    require_usage(wide <= key_.most, "{}{} = {} is too large; give at most {}", origin_, key_.name, text,
+                  plain(key_.most));
     return value + Number{0};  // -0.0 is 0.0
   }
   bool truth(const std::string& text) const {
@@ -67,8 +70,10 @@ class Reader {
     return yes;
   }
   const std::string& name(const std::string& text) const {
-    const bool known = key_.choices.empty() || std::find(key_.choices.begin(), key_.choices.end(), text) != key_.choices.end();
-    require_usage(known, "{}{} = '{}' is not known; choose {}", origin_, key_.name, shown(text), fmt::join(key_.choices, ", "));
+    const bool known =
+        key_.choices.empty() || std::find(key_.choices.begin(), key_.choices.end(), text) != key_.choices.end();
+    require_usage(known, "{}{} = '{}' is not known; choose {}", origin_, key_.name, shown(text),
+                  fmt::join(key_.choices, ", "));
     return text;
   }
 
@@ -80,14 +85,16 @@ class Reader {
   [[noreturn]] void refuse_range(const std::string& text) const {
     const bool whole = !std::holds_alternative<double*>(key_.target);
     const std::string most = std::isfinite(key_.most) ? plain(key_.most) : "9223372036854775807";
-    const std::string range = !whole             ? "numbers go from about 1e-308 to 1e308"
-                              : text[0] == '-' ? fmt::format("give at least {}", std::isfinite(key_.least) ? plain(key_.least) : "-" + most)
-                                               : fmt::format("give at most {}", most);
+    const std::string range =
+        !whole           ? "numbers go from about 1e-308 to 1e308"
+        : text[0] == '-' ? fmt::format("give at least {}", std::isfinite(key_.least) ? plain(key_.least) : "-" + most)
+                         : fmt::format("give at most {}", most);
     throw UsageError(fmt::format("{}{} = {} is out of range: {}", origin_, key_.name, shown(text), range));
   }
   /// Whole numbers without an exponent.
   static std::string plain(double value) {
-    return value == std::floor(value) && std::abs(value) < 1e15 ? fmt::format("{:.0f}", value) : fmt::format("{}", value);
+    return value == std::floor(value) && std::abs(value) < 1e15 ? fmt::format("{:.0f}", value)
+                                                                : fmt::format("{}", value);
   }
 
   const Key& key_;
@@ -102,28 +109,32 @@ void assign(const Key& key, const std::vector<std::string>& values, const std::s
   const std::string& value = values.back();
   const Reader read(key, origin);
   std::visit(Overloaded{[&](std::int64_t* to) { *to = read.number<std::int64_t>(value); },
-                        [&](double* to) { *to = read.number<double>(value); }, [&](bool* to) { *to = read.truth(value); },
-                        [&](std::string* to) { *to = read.name(value); },
+                        [&](double* to) { *to = read.number<double>(value); },
+                        [&](bool* to) { *to = read.truth(value); }, [&](std::string* to) { *to = read.name(value); },
                         [&](std::vector<std::int64_t>* to) {
                           if (how == ListValues::replace) to->clear();
-                          for (const std::string& part : split_commas(values)) to->push_back(read.number<std::int64_t>(part));
+                          for (const std::string& part : split_commas(values))
+                            to->push_back(read.number<std::int64_t>(part));
                         },
                         [&](std::vector<std::string>* to) {
                           if (how == ListValues::replace) to->clear();
-                          for (const std::string& part : key.choices.empty() ? values : split_commas(values)) to->push_back(read.name(part));
+                          for (const std::string& part : key.choices.empty() ? values : split_commas(values))
+                            to->push_back(read.name(part));
                         }},
              key.target);
 }
 
 std::string text_of(const KeyTarget& target) {
-  return std::visit(Overloaded{[](const auto* value) { return fmt::format("{}", *value); },
-                               [](const std::vector<std::int64_t>* values) { return fmt::format("{}", fmt::join(*values, ",")); },
-                               [](const std::vector<std::string>* values) { return fmt::format("{}", fmt::join(*values, ",")); }},
-                    target);
+  return std::visit(
+      Overloaded{[](const auto* value) { return fmt::format("{}", *value); },
+                 [](const std::vector<std::int64_t>* values) { return fmt::format("{}", fmt::join(*values, ",")); },
+                 [](const std::vector<std::string>* values) { return fmt::format("{}", fmt::join(*values, ",")); }},
+      target);
 }
 
 bool is_list(const KeyTarget& target) {
-  return std::holds_alternative<std::vector<std::int64_t>*>(target) || std::holds_alternative<std::vector<std::string>*>(target);
+  return std::holds_alternative<std::vector<std::int64_t>*>(target) ||
+         std::holds_alternative<std::vector<std::string>*>(target);
 }
 
 std::string either(const std::vector<std::string>& values) {

@@ -9,9 +9,10 @@
 
 namespace lexring {
 
-/// Where a value goes; its contents when the table is made are the default. Lists: `--lengths 256,512` (numbers, and names with choices) or
-/// `--input a b` (strings).
-using KeyTarget = std::variant<std::int64_t*, double*, bool*, std::string*, std::vector<std::int64_t>*, std::vector<std::string>*>;
+/// Where a value goes; its contents when the table is made are the default. Lists: `--lengths 256,512` (numbers, and
+/// names with choices) or `--input a b` (strings).
+using KeyTarget =
+    std::variant<std::int64_t*, double*, bool*, std::string*, std::vector<std::int64_t>*, std::vector<std::string>*>;
 
 /// What another key must be for a key to have an effect.
 struct Need {
@@ -23,13 +24,14 @@ struct Key {
   std::string name;  ///< "model.layers"; without a dot: top level
   KeyTarget target;
   std::string meaning;
-  std::string unit = "";                  ///< "tokens", "steps"; empty: none
-  std::string default_text = "";          ///< shown instead of the value: "4 x model.width"
-  std::vector<std::string> choices = {};  ///< allowed values; empty: any
-  bool flag = false;                      ///< a bool without a value on the command line: `--strict`
+  std::string unit = "";                                    ///< "tokens", "steps"; empty: none
+  std::string default_text = "";                            ///< shown instead of the value: "4 x model.width"
+  std::vector<std::string> choices = {};                    ///< allowed values; empty: any
+  bool flag = false;                                        ///< a bool without a value on the command line: `--strict`
   double least = -std::numeric_limits<double>::infinity();  ///< of a number, or of each in a list
-  double most = std::numeric_limits<double>::infinity();    ///< the largest that makes sense: products of such sizes do not overflow
-  std::vector<Need> needs = {};                             ///< the key has an effect only where all of them hold
+  double most = std::numeric_limits<
+      double>::infinity();       ///< the largest that makes sense: products of such sizes do not overflow
+  std::vector<Need> needs = {};  ///< the key has an effect only where all of them hold
 
   Key& at_least(double lowest) { return least = lowest, *this; }
   Key& between(double lowest, double highest) { return least = lowest, most = highest, *this; }
@@ -39,10 +41,11 @@ struct Key {
   }
 };
 
-/// Gives a key the value, or the values of a list, that a text holds; to a list `append` adds. Throws UsageError that begins with `origin`
-/// and names key, value and what is expected.
+/// Gives a key the value, or the values of a list, that a text holds; to a list `append` adds. Throws UsageError that
+/// begins with `origin` and names key, value and what is expected.
 enum class ListValues { replace, append };
-void assign(const Key& key, const std::vector<std::string>& values, const std::string& origin, ListValues how = ListValues::replace);
+void assign(const Key& key, const std::vector<std::string>& values, const std::string& origin,
+            ListValues how = ListValues::replace);
 /// A value as INI text; the same value for reading it back.
 std::string text_of(const KeyTarget& target);
 bool is_list(const KeyTarget& target);

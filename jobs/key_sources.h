@@ -1,7 +1,8 @@
 /// Which keys were given where: by files, later ones winning, and by the command line, which wins over all.
 ///
-/// A key that has no effect where it is given, nor with what comes later, is an error: whoever gives it expects something of it. One that
-/// has an effect in its file, or gets it later, is none: a later source may well take it away, `--config xpos.ini --position.kind rope`.
+/// A key that has no effect where it is given, nor with what comes later, is an error: whoever gives it expects
+/// something of it. One that has an effect in its file, or gets it later, is none: a later source may well take it
+/// away, `--config xpos.ini --position.kind rope`.
 #pragma once
 
 #include <functional>

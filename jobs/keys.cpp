@@ -56,7 +56,8 @@ std::string KeyTable::nearest(const std::string& name) const {
 }
 
 void KeyTable::unknown(const std::string& name, const std::string& origin) const {
-  throw UsageError(fmt::format("{}there is no key '{}'; the nearest is '{}'; --help lists them all", origin, shown(name), nearest(name)));
+  throw UsageError(fmt::format("{}there is no key '{}'; the nearest is '{}'; --help lists them all", origin,
+                               shown(name), nearest(name)));
 }
 
 std::set<std::string> KeyTable::parse_arguments(const std::vector<std::string>& args) const {
@@ -67,8 +68,8 @@ std::set<std::string> KeyTable::parse_arguments(const std::vector<std::string>& 
     if (is_list(key.target)) semantic->multitoken();
     description.add_options()(key.name.c_str(), semantic, "");
   }
-  const int style =
-      po::command_line_style::allow_long | po::command_line_style::long_allow_adjacent | po::command_line_style::long_allow_next;
+  const int style = po::command_line_style::allow_long | po::command_line_style::long_allow_adjacent |
+                    po::command_line_style::long_allow_next;
   std::vector<po::option> options;
   try {
     options = po::command_line_parser(args).options(description).style(style).allow_unregistered().run().options;
@@ -78,13 +79,15 @@ std::set<std::string> KeyTable::parse_arguments(const std::vector<std::string>& 
   std::set<std::string> given;
   for (const po::option& option : options) {
     if (option.position_key != -1 || option.string_key.empty()) {
-      throw UsageError(fmt::format("'{}' stands alone on the command line; every value needs its key in front, like --train.steps 100",
-                                   option.original_tokens.empty() ? "" : option.original_tokens.front()));
+      throw UsageError(fmt::format(
+          "'{}' stands alone on the command line; every value needs its key in front, like --train.steps 100",
+          option.original_tokens.empty() ? "" : option.original_tokens.front()));
     }
     const std::string& name = option.string_key;
     const Key* key = option.unregistered ? nullptr : find(name);
     if (key == nullptr) unknown(name, "");
-    const std::vector<std::string> values = key->flag && option.value.empty() ? std::vector<std::string>{"true"} : option.value;
+    const std::vector<std::string> values =
+        key->flag && option.value.empty() ? std::vector<std::string>{"true"} : option.value;
     assign(*key, values, "", given.count(name) == 0 ? ListValues::replace : ListValues::append);
     given.insert(name);
   }
@@ -98,15 +101,16 @@ std::set<std::string> KeyTable::parse_ini(const std::string& text, const std::st
     std::stringstream stream(text);
     options = po::parse_config_file(stream, none, true).options;
   } catch (const po::error& error) {
-    throw UsageError(
-        fmt::format("{} cannot be read as INI: {}; lines are 'key = value', '[section]' or '# comment'", source, error.what()));
+    throw UsageError(fmt::format("{} cannot be read as INI: {}; lines are 'key = value', '[section]' or '# comment'",
+                                 source, error.what()));
   }
   std::set<std::string> given;
   for (const po::option& option : options) {
     const std::string origin = origin_in_ini(text, source, option.string_key);
     const Key* key = find(option.string_key);
     if (key == nullptr) unknown(option.string_key, origin);
-    require_usage(given.insert(option.string_key).second, "{}{} is given twice in this file; keep one", origin, option.string_key);
+    require_usage(given.insert(option.string_key).second, "{}{} is given twice in this file; keep one", origin,
+                  option.string_key);
     assign(*key, option.value, origin);
   }
   return given;
@@ -120,10 +124,11 @@ std::string KeyTable::why_without_effect(const Key& key) const {
     require(other != nullptr, "{} needs a key '{}' that its table does not have", key.name, need.key);
     const std::string value = text_of(other->target);
     if (std::find(need.values.begin(), need.values.end(), value) == need.values.end()) {
-      return fmt::format("{0} has an effect only with {1} = {2}, but {1} = {3}; leave it out, or change {1}", key.name, need.key,
-                         either(need.values), shown(value));
+      return fmt::format("{0} has an effect only with {1} = {2}, but {1} = {3}; leave it out, or change {1}", key.name,
+                         need.key, either(need.values), shown(value));
     }
-    if (const std::string why = why_without_effect(*other); !why.empty()) return fmt::format("{} goes with {}; {}", key.name, need.key, why);
+    if (const std::string why = why_without_effect(*other); !why.empty())
+      return fmt::format("{} goes with {}; {}", key.name, need.key, why);
   }
   return "";
 }
@@ -138,9 +143,12 @@ std::string KeyTable::to_ini() const {
       if (mine != section) out += fmt::format("\n[{}]\n", section = mine);
       const std::string value = text_of(key.target);
       require_usage(value.find_first_of("#\n") == std::string::npos,
-                    "{} = '{}' has a '#' or a line break, which an INI file cannot hold; choose another name", key.name, value);
-      require_usage(value.empty() || (!std::isspace(static_cast<unsigned char>(value.front())) && !std::isspace(static_cast<unsigned char>(value.back()))),
-                    "{} = '{}' begins or ends with a space, which an INI file cannot hold; choose another name", key.name, value);
+                    "{} = '{}' has a '#' or a line break, which an INI file cannot hold; choose another name", key.name,
+                    value);
+      require_usage(value.empty() || (!std::isspace(static_cast<unsigned char>(value.front())) &&
+                                      !std::isspace(static_cast<unsigned char>(value.back()))),
+                    "{} = '{}' begins or ends with a space, which an INI file cannot hold; choose another name",
+                    key.name, value);
       out += fmt::format("{} = {}\n", mine.empty() ? key.name : key.name.substr(mine.size() + 1), value);
     }
   }

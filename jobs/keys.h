@@ -1,7 +1,7 @@
 /// Keys with names, units and defaults: what a command reads from its command line and from INI files.
 ///
-/// `--model.layers 12` and `[model] layers = 12` are the same key. Errors are UsageErrors that name the key, the value, what is expected,
-/// the nearest known key, and file:line where the key came from a file.
+/// `--model.layers 12` and `[model] layers = 12` are the same key. Errors are UsageErrors that name the key, the value,
+/// what is expected, the nearest known key, and file:line where the key came from a file.
 #pragma once
 
 #include <set>
@@ -19,8 +19,8 @@ class KeyTable {
   const std::vector<Key>& keys() const { return keys_; }
   const Key* find(const std::string& name) const;
 
-  /// Reads `args` (without program and command); returns the names that were given. Of a value given twice the later one counts, a list
-  /// given twice is one list.
+  /// Reads `args` (without program and command); returns the names that were given. Of a value given twice the later
+  /// one counts, a list given twice is one list.
   std::set<std::string> parse_arguments(const std::vector<std::string>& args) const;
   /// Reads INI text; `source` is named in errors.
   std::set<std::string> parse_ini(const std::string& text, const std::string& source) const;
@@ -28,7 +28,8 @@ class KeyTable {
   std::string to_ini() const;
   /// Whether the needs of a key hold, and those of the keys they name.
   bool has_effect(const Key& key) const;
-  /// "position.gamma has an effect only with position.kind = xpos, but position.kind = rope; ..."; empty: it has an effect.
+  /// "position.gamma has an effect only with position.kind = xpos, but position.kind = rope; ..."; empty: it has an
+  /// effect.
   std::string why_without_effect(const Key& key) const;
   /// Keys grouped by section, with units and defaults.
   std::string help() const;

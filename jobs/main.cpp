@@ -1,4 +1,5 @@
-/// The command line: finds the command, starts MPI where it is needed, and turns an error into one message and an end on every rank.
+/// The command line: finds the command, starts MPI where it is needed, and turns an error into one message and an end
+/// on every rank.
 #include <algorithm>
 #include <chrono>
 #include <csignal>
@@ -60,7 +61,8 @@ int alone(const Arguments& args, const World&) {
 constexpr Command commands[] = {
     {"prepare", "text, JSONL and JSONL.zst -> tokens in HDF5", Ranks::first, alone<prepare_command>},
     {"train", "pretrain a model; resumes by itself", Ranks::all, train_command},
-    {"evaluate", "loss and perplexity by length, pattern and position; tables and a report", Ranks::all, evaluate_command},
+    {"evaluate", "loss and perplexity by length, pattern and position; tables and a report", Ranks::all,
+     evaluate_command},
     {"generate", "continue a prompt from a checkpoint", Ranks::launched, generate_command},
     {"inspect", "what is in a data set or a checkpoint; verifies it", Ranks::first, alone<inspect_command>},
     {"verify", "run golden cases on this machine", Ranks::all, verify_command},
@@ -69,7 +71,8 @@ constexpr Command commands[] = {
 
 void print_usage() {
   std::string text =
-      "lexring: trains transformers short and measures them long\n\n  lexring <command> [--key value ...]\n  lexring --version\n"
+      "lexring: trains transformers short and measures them long\n\n  lexring <command> [--key value ...]\n  lexring "
+      "--version\n"
       "  mpirun -n 2 lexring train --config configs/quickstart.ini --data.train corpus.h5\n\n";
   for (const Command& command : commands) text += fmt::format("  {:<10} {}\n", command.name, command.summary);
   print_result_text(text + "\n  lexring <command> --help lists its keys, with units and defaults\n");
@@ -92,11 +95,13 @@ bool launched_by_mpi() {
   return false;
 }
 
-/// Tasks that Slurm says this launch has; 0: it says nothing. srun tells its own; in a batch script, and so to what mpirun starts from
-/// there, it is the job's. On further nodes mpirun's processes are children of its daemons, which srun started: that number is not ours.
+/// Tasks that Slurm says this launch has; 0: it says nothing. srun tells its own; in a batch script, and so to what
+/// mpirun starts from there, it is the job's. On further nodes mpirun's processes are children of its daemons, which
+/// srun started: that number is not ours.
 int slurm_tasks() {
   const char* tasks = std::getenv("SLURM_NTASKS");
-  const bool by_mpirun = std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr, inside_step = std::getenv("SLURM_STEP_NUM_TASKS") != nullptr;
+  const bool by_mpirun = std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr,
+             inside_step = std::getenv("SLURM_STEP_NUM_TASKS") != nullptr;
   return tasks == nullptr || (by_mpirun && inside_step) ? 0 : std::atoi(tasks);
 }
 
@@ -120,10 +125,8 @@ int report(const std::string& message, int code, MpiSession* session) {
   const bool several = session != nullptr && session->world()->size() > 1;
   const int rank = several ? session->world()->rank() : 0;
   if (rank > 0) std::this_thread::sleep_for(patience_with_rank_0);
-  if (several)
-    say("lexring: rank {}: {}\n", rank, message);
-  else
-    say("lexring: {}\n", message);
+  if (several) say("lexring: rank {}: {}\n", rank, message);
+  else say("lexring: {}\n", message);
   return end_all(code, session);
 }
 
@@ -167,12 +170,12 @@ int main(int argc, char** argv) {
       print_result_text(version_text(mpi_library()));
       return 0;
     }
-    const bool needs_mpi =
-        std::any_of(std::begin(commands), std::end(commands), [&](const Command& c) { return all[0] == c.name && c.ranks == Ranks::all; });
-    require_usage(
-        !needs_mpi || !started_without_pmi(),
-        "srun started several tasks, and each of them is alone: use the plug-in that the MPI library speaks, `srun --mpi=pmix` (see "
-        "`srun --mpi=list`), or `mpirun` of the MPI that lexring was built with");
+    const bool needs_mpi = std::any_of(std::begin(commands), std::end(commands),
+                                       [&](const Command& c) { return all[0] == c.name && c.ranks == Ranks::all; });
+    require_usage(!needs_mpi || !started_without_pmi(),
+                  "srun started several tasks, and each of them is alone: use the plug-in that the MPI library speaks, "
+                  "`srun --mpi=pmix` (see "
+                  "`srun --mpi=list`), or `mpirun` of the MPI that lexring was built with");
     if (needs_mpi || launched_by_mpi()) session = std::make_unique<MpiSession>(argc, argv);
     move_handlers_to_signal_stacks();  // MPI's, and a profiler's that was loaded with us
     if (session) watchdog = std::make_unique<Watchdog>(*session, 600);  // until the configuration says otherwise
@@ -187,7 +190,8 @@ int main(int argc, char** argv) {
   } catch (const UsageError& error) {
     return report(error.what(), 2, session.get());
   } catch (const std::bad_alloc&) {
-    return report("there is not enough memory; use a smaller train.micro_batch or model, or --train.recompute block", 1, session.get());
+    return report("there is not enough memory; use a smaller train.micro_batch or model, or --train.recompute block", 1,
+                  session.get());
   } catch (const std::exception& error) {
     return report(error.what(), 1, session.get());
   }

@@ -43,12 +43,14 @@ bool inside_nodes(const std::vector<std::string>& nodes, int size) {
 
 void check_tensor_parallel(const MeshKeys& keys, const ModelConfig& model, const std::vector<std::string>& nodes) {
   const auto fits = [&](std::int64_t tp) { return heads_fit(model.heads, model.kv_heads, tp); };
-  require_usage(fits(keys.tp), "mesh.tp = {}: {} with {} can be neither split nor replicated for it; choose {}", keys.tp,
-                counted(model.heads, "head"), counted(model.kv_heads, "key and value head"), choices(model.heads, fits));
+  require_usage(fits(keys.tp), "mesh.tp = {}: {} with {} can be neither split nor replicated for it; choose {}",
+                keys.tp, counted(model.heads, "head"), counted(model.kv_heads, "key and value head"),
+                choices(model.heads, fits));
   const auto stays = [&](std::int64_t tp) { return inside_nodes(nodes, static_cast<int>(tp)); };
   require_usage(
       keys.tp_across_nodes || stays(keys.tp),
-      "mesh.tp = {}: ranks of one group are on different nodes, and would wait for the network twice in every layer; choose mesh.tp = "
+      "mesh.tp = {}: ranks of one group are on different nodes, and would wait for the network twice in every layer; "
+      "choose mesh.tp = "
       "{}, place neighbouring ranks on a node (srun --distribution=block, mpirun --map-by slot), or allow it with "
       "--mesh.tp_across_nodes true",
       keys.tp, choices(keys.tp, [&](std::int64_t tp) { return keys.tp % tp == 0 && fits(tp) && stays(tp); }));
@@ -59,11 +61,12 @@ void check_ulysses(const MeshKeys& keys, const ModelConfig& model) {
   const auto fits = [&](std::int64_t u) {
     return keys.cp % u == 0 && heads_fit(model.heads / keys.tp, std::max<std::int64_t>(model.kv_heads / keys.tp, 1), u);
   };
-  require_usage(
-      keys.ulysses >= 1 && fits(keys.ulysses),
-      "mesh.ulysses = {} must divide mesh.cp = {} and the {} heads of a tensor-parallel rank, and split or replicate its {} key and "
-      "value heads; choose {}, or 0 to have it chosen",
-      keys.ulysses, keys.cp, model.heads / keys.tp, std::max<std::int64_t>(model.kv_heads / keys.tp, 1), choices(keys.cp, fits));
+  require_usage(keys.ulysses >= 1 && fits(keys.ulysses),
+                "mesh.ulysses = {} must divide mesh.cp = {} and the {} heads of a tensor-parallel rank, and split or "
+                "replicate its {} key and "
+                "value heads; choose {}, or 0 to have it chosen",
+                keys.ulysses, keys.cp, model.heads / keys.tp, std::max<std::int64_t>(model.kv_heads / keys.tp, 1),
+                choices(keys.cp, fits));
 }
 
 PartitionKind partition_of(const SequenceKeys& sequence, const AttentionConfig& attention) {
@@ -72,7 +75,8 @@ PartitionKind partition_of(const SequenceKeys& sequence, const AttentionConfig& 
 }
 
 /// How keys travel in one batch of this shape, without documents.
-Schedule schedule_of(const SequenceKeys& sequence, const ModelConfig& model, const WorkShape& shape, PartitionKind partition, int ring) {
+Schedule schedule_of(const SequenceKeys& sequence, const ModelConfig& model, const WorkShape& shape,
+                     PartitionKind partition, int ring) {
   const TokenTable tokens = dense_tokens(shape.sequences, shape.length);
   const std::vector<DocumentPlace> places(tokens.position.size(), {0, model.attention.sinks});
   const Visibility visible = make_pattern(model.attention)->visibility(tokens, places);
@@ -123,7 +127,7 @@ void choose_precision(std::string& precision, const Backend& backend, bool speak
   precision = backend.prefers_bf16() ? "bf16" : "fp32";
   if (speaks)
     say("train.precision = {}: {} multiplies bf16 {}\n", precision, backend.describe(),
-               backend.prefers_bf16() ? "faster than f32" : "no faster than f32");
+        backend.prefers_bf16() ? "faster than f32" : "no faster than f32");
 }
 
 /// "ranks 0-1 on n1, 2-3 on n2"; the first eight stretches.
@@ -133,8 +137,8 @@ std::string describe_nodes(const std::vector<std::string>& nodes) {
   for (std::size_t first = 0, next = 0; first < nodes.size(); first = next) {
     for (next = first + 1; next < nodes.size() && nodes[next] == nodes[first];) ++next;
     if (++stretches > 8) return fmt::format("{}, ...", text);
-    text +=
-        fmt::format("{} {}{} on {}", stretches > 1 ? "," : "", first, next > first + 1 ? fmt::format("-{}", next - 1) : "", nodes[first]);
+    text += fmt::format("{} {}{} on {}", stretches > 1 ? "," : "", first,
+                        next > first + 1 ? fmt::format("-{}", next - 1) : "", nodes[first]);
   }
   return text;
 }
@@ -145,8 +149,9 @@ std::vector<Key> mesh_keys(MeshKeys& mesh) {
   return {Key{"mesh.dp", &mesh.dp, "data-parallel replicas", "ranks", "what is left"}.at_least(0),
           Key{"mesh.cp", &mesh.cp, "ranks that share a sequence", "ranks"}.at_least(1),
           Key{"mesh.tp", &mesh.tp, "ranks that share a layer's matrices", "ranks"}.at_least(1),
-          Key{"mesh.ulysses", &mesh.ulysses, "cp = ring x ulysses: of the ranks that share a sequence, those that exchange heads for it",
-              "ranks", "0: chosen from the shape"}
+          Key{"mesh.ulysses", &mesh.ulysses,
+              "cp = ring x ulysses: of the ranks that share a sequence, those that exchange heads for it", "ranks",
+              "0: chosen from the shape"}
               .at_least(0),
           {"mesh.tp_across_nodes", &mesh.tp_across_nodes, "allow mesh.tp to leave a node", "true|false"}};
 }
@@ -160,7 +165,8 @@ std::vector<Key> sequence_keys(SequenceKeys& sequence) {
            {"auto", "zigzag", "contiguous", "striped"}},
           {"sequence.exchange",
            &sequence.exchange,
-           "how keys and values reach other ranks; auto: halo where a pattern reaches no further than the rank before, else ring",
+           "how keys and values reach other ranks; auto: halo where a pattern reaches no further than the rank before, "
+           "else ring",
            "",
            "",
            {"auto", "ring", "halo"}}};
@@ -177,19 +183,21 @@ Exchange exchange_named(const std::string& name) {
   return name == "ring" ? Exchange::ring : name == "halo" ? Exchange::halo : Exchange::automatic;
 }
 
-MeshChoice choose_mesh(const MeshKeys& keys, const SequenceKeys& sequence, const ModelConfig& model, const WorkShape& shape,
-                       const std::vector<std::string>& nodes) {
+MeshChoice choose_mesh(const MeshKeys& keys, const SequenceKeys& sequence, const ModelConfig& model,
+                       const WorkShape& shape, const std::vector<std::string>& nodes) {
   const auto ranks = static_cast<int>(nodes.size());
-  make_mesh(ranks, keys.dp, keys.cp, keys.tp);  // sizes first: what follows divides by them, and relies on that they are small
+  make_mesh(ranks, keys.dp, keys.cp,
+            keys.tp);  // sizes first: what follows divides by them, and relies on that they are small
   const auto dp = static_cast<int>(keys.dp), cp = static_cast<int>(keys.cp), tp = static_cast<int>(keys.tp);
   check_tensor_parallel(keys, model, nodes);
   check_ulysses(keys, model);
-  require_usage(
-      sequence.exchange != "halo" || model.attention.pattern != "causal",
-      "sequence.exchange = halo sends only the keys just before a rank's own, but attention.pattern = causal sees all of them; choose "
-      "ring, or another pattern");
+  require_usage(sequence.exchange != "halo" || model.attention.pattern != "causal",
+                "sequence.exchange = halo sends only the keys just before a rank's own, but attention.pattern = causal "
+                "sees all of them; choose "
+                "ring, or another pattern");
   const PartitionKind partition = partition_of(sequence, model.attention);
-  if (cp == 1) return {make_mesh(ranks, dp, cp, tp), partition, Exchange::ring, make_mesh(ranks, dp, cp, tp).describe()};
+  if (cp == 1)
+    return {make_mesh(ranks, dp, cp, tp), partition, Exchange::ring, make_mesh(ranks, dp, cp, tp).describe()};
 
   ExchangeShape exchange;
   exchange.sequences = shape.sequences;
@@ -200,16 +208,19 @@ MeshChoice choose_mesh(const MeshKeys& keys, const SequenceKeys& sequence, const
   exchange.bytes = shape.bytes;
   exchange.cp = cp;
   exchange.cp_inside_node = cp_inside_node(nodes, cp, tp);
-  Schedule schedule = schedule_of(sequence, model, shape, partition, keys.ulysses > 0 ? cp / static_cast<int>(keys.ulysses) : cp);
+  Schedule schedule =
+      schedule_of(sequence, model, shape, partition, keys.ulysses > 0 ? cp / static_cast<int>(keys.ulysses) : cp);
   // Where only the ends of a rank's rows travel, nothing is gained from exchanging heads.
   const bool little = 2 * schedule.busiest().rows <= shape.sequences * shape.length / cp && keys.ulysses <= 1;
   ExchangeChoice choice = choose_exchange(exchange, cpu_speeds, static_cast<int>(little ? 1 : keys.ulysses));
   if (little) choice = {1, "", ""};
-  if (choice.ulysses > 1 && choice.ulysses < cp) schedule = schedule_of(sequence, model, shape, partition, cp / choice.ulysses);
+  if (choice.ulysses > 1 && choice.ulysses < cp)
+    schedule = schedule_of(sequence, model, shape, partition, cp / choice.ulysses);
   const Mesh mesh = make_mesh(ranks, dp, cp, tp, choice.ulysses);
   std::string text = fmt::format("{}, {} partition, {}", mesh.describe(), name_of(partition),
                                  little ? schedule.reason : choice.name + ": " + choice.reason);
-  if (choice.ulysses > exchange.cp_inside_node) text += "\nmesh.ulysses leaves a node: heads are exchanged over the network in every layer";
+  if (choice.ulysses > exchange.cp_inside_node)
+    text += "\nmesh.ulysses leaves a node: heads are exchanged over the network in every layer";
   if (!inside_nodes(nodes, ranks)) text += fmt::format("\n{}", describe_nodes(nodes));
   return {mesh, partition, schedule.exchange, text};
 }
@@ -221,7 +232,12 @@ RunMesh make_run_mesh(const std::shared_ptr<Communicator>& world, const MeshKeys
 }
 
 std::vector<Key> device_keys(DeviceKeys& device) {
-  return {{"device", &device.name, "what computes; auto takes a GPU where there is one", "", "", {"auto", "reference", "cpu", "cuda"}},
+  return {{"device",
+           &device.name,
+           "what computes; auto takes a GPU where there is one",
+           "",
+           "",
+           {"auto", "reference", "cpu", "cuda"}},
           {"cpu.isa",
            &device.isa,
            "vector instructions of the CPU kernels and of oneDNN; auto: the highest level that all ranks have",
@@ -237,11 +253,13 @@ RunDevice open_device(const DeviceKeys& keys, std::string& precision, const std:
   const CpuLevel level = name == "reference" ? CpuLevel::baseline : agree_on_level(keys.isa, nodes, *world);
   auto backend = make_backend(name, precision, static_cast<int>(std::count(nodes.begin(), own, *own)), level);
   const std::vector<std::string> backends = gather_texts(*world, backend->name());
-  const auto other = std::find_if(backends.begin(), backends.end(), [&](const std::string& theirs) { return theirs != backends.front(); });
+  const auto other = std::find_if(backends.begin(), backends.end(),
+                                  [&](const std::string& theirs) { return theirs != backends.front(); });
   if (other != backends.end()) {
     const auto rank = static_cast<std::size_t>(other - backends.begin());
-    throw UsageError(fmt::format("device = {} is {} on {} (rank 0), but {} on {} (rank {}); mend that node, or choose --device cpu", name,
-                                 backends.front(), nodes.front(), *other, nodes[rank], rank));
+    throw UsageError(
+        fmt::format("device = {} is {} on {} (rank 0), but {} on {} (rank {}); mend that node, or choose --device cpu",
+                    name, backends.front(), nodes.front(), *other, nodes[rank], rank));
   }
   DeviceWorld device = make_device_world(world, backend->runtime());
   if (world->rank() == 0 && !device.description.empty()) say("{}\n", device.description);
@@ -250,11 +268,11 @@ RunDevice open_device(const DeviceKeys& keys, std::string& precision, const std:
 }
 
 void check_launch(int processes, int slurm_tasks) {
-  require_usage(
-      slurm_tasks == 0 || processes == slurm_tasks,
-      "MPI joins {}, but SLURM_NTASKS says that there are {}; start all of them with `srun --mpi=pmix` or `mpirun -n {}`, or, where {} is "
-      "meant, with `srun -n {}` or with SLURM_NTASKS={} in front",
-      counted(processes, "process", "processes"), slurm_tasks, slurm_tasks, processes, processes, processes);
+  require_usage(slurm_tasks == 0 || processes == slurm_tasks,
+                "MPI joins {}, but SLURM_NTASKS says that there are {}; start all of them with `srun --mpi=pmix` or "
+                "`mpirun -n {}`, or, where {} is "
+                "meant, with `srun -n {}` or with SLURM_NTASKS={} in front",
+                counted(processes, "process", "processes"), slurm_tasks, slurm_tasks, processes, processes, processes);
 }
 
 }  // namespace lexring

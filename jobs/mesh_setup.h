@@ -1,5 +1,5 @@
-/// From keys and processes to the mesh of a run, in one place for every command: what cannot work is refused within seconds, with the same
-/// message on every rank and what would work.
+/// From keys and processes to the mesh of a run, in one place for every command: what cannot work is refused within
+/// seconds, with the same message on every rank and what would work.
 #pragma once
 
 #include <memory>
@@ -46,11 +46,11 @@ struct MeshChoice {
   std::string description;  ///< "dp 1 x cp 4 x tp 1; ring: a hop takes ...": the first lines of a run
 };
 
-/// The mesh over ranks of which `nodes[r]` names the node of rank r. Throws UsageError when sizes do not multiply to the ranks, when heads
-/// can be neither split nor replicated for tp or ulysses, when tp leaves a node without leave, or when the exchange does not serve the
-/// pattern.
-MeshChoice choose_mesh(const MeshKeys& keys, const SequenceKeys& sequence, const ModelConfig& model, const WorkShape& shape,
-                       const std::vector<std::string>& nodes);
+/// The mesh over ranks of which `nodes[r]` names the node of rank r. Throws UsageError when sizes do not multiply to
+/// the ranks, when heads can be neither split nor replicated for tp or ulysses, when tp leaves a node without leave, or
+/// when the exchange does not serve the pattern.
+MeshChoice choose_mesh(const MeshKeys& keys, const SequenceKeys& sequence, const ModelConfig& model,
+                       const WorkShape& shape, const std::vector<std::string>& nodes);
 
 struct RunMesh {
   Context context;
@@ -74,9 +74,10 @@ struct RunDevice {
   std::unique_ptr<Backend> backend;  ///< outlives all that follows
   std::shared_ptr<Communicator> world;
 };
-/// The backend that --device names, on the GPU of this rank's place on its node, or on the CPU at the highest level that all ranks have, so that
-/// replicas compute the same bits. `precision`: where it is "auto", it becomes what is faster on this backend, and the same on every rank. Says on
-/// rank 0 what was chosen and how messages between GPUs travel. Collective.
+/// The backend that --device names, on the GPU of this rank's place on its node, or on the CPU at the highest level
+/// that all ranks have, so that replicas compute the same bits. `precision`: where it is "auto", it becomes what is
+/// faster on this backend, and the same on every rank. Says on rank 0 what was chosen and how messages between GPUs
+/// travel. Collective.
 RunDevice open_device(const DeviceKeys& keys, std::string& precision, const std::shared_ptr<Communicator>& world);
 
 /// Throws UsageError when `processes` is not the number of tasks that Slurm started or reserved (0: it says nothing).

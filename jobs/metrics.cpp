@@ -14,7 +14,8 @@
 namespace lexring {
 namespace {
 
-/// Bytes of the leading lines that are whole and belong to steps up to `last_step`. A process that was killed may have left half a line.
+/// Bytes of the leading lines that are whole and belong to steps up to `last_step`. A process that was killed may have
+/// left half a line.
 std::uintmax_t bytes_to_keep(const std::filesystem::path& path, std::int64_t last_step) {
   std::ifstream stream(path, std::ios::binary);
   std::uintmax_t keep = 0;
@@ -29,27 +30,26 @@ std::uintmax_t bytes_to_keep(const std::filesystem::path& path, std::int64_t las
 }  // namespace
 
 MetricsWriter::MetricsWriter(std::filesystem::path path, std::int64_t last_step) : path_(std::move(path)) {
-  if (std::filesystem::exists(path_)) std::filesystem::resize_file(path_, last_step > 0 ? bytes_to_keep(path_, last_step) : 0);
+  if (std::filesystem::exists(path_))
+    std::filesystem::resize_file(path_, last_step > 0 ? bytes_to_keep(path_, last_step) : 0);
   file_.reset(std::fopen(path_.c_str(), "ab"));
-  require(file_ != nullptr, "{} cannot be opened for writing: {}; check the directory's permissions", path_.string(), std::strerror(errno));
+  require(file_ != nullptr, "{} cannot be opened for writing: {}; check the directory's permissions", path_.string(),
+          std::strerror(errno));
 }
 
 void MetricsWriter::write(const StepMetrics& m) {
-  nlohmann::ordered_json json = {{"step", m.step},
-                                 {"loss", m.loss},
-                                 {"gradient_norm", m.gradient_norm},
-                                 {"lr", m.lr},
-                                 {"epochs", m.epochs},
-                                 {"tokens_per_second", m.tokens_per_second},
-                                 {"flops", m.flops},
-                                 {"memory", m.memory},
-                                 {"seconds", m.seconds},
-                                 {"skipped", m.skipped}};
+  nlohmann::ordered_json json = {
+      {"step", m.step},      {"loss", m.loss},     {"gradient_norm", m.gradient_norm},
+      {"lr", m.lr},          {"epochs", m.epochs}, {"tokens_per_second", m.tokens_per_second},
+      {"flops", m.flops},    {"memory", m.memory}, {"seconds", m.seconds},
+      {"skipped", m.skipped}};
   if (m.valid_loss) json["valid_loss"] = *m.valid_loss;
   const std::string line = json.dump() + "\n";
-  const bool written = std::fwrite(line.data(), 1, line.size(), file_.get()) == line.size() && std::fflush(file_.get()) == 0;
-  require(written, "{} cannot be written: {}; free some space and start again, training resumes from the last checkpoint", path_.string(),
-          std::strerror(errno));
+  const bool written =
+      std::fwrite(line.data(), 1, line.size(), file_.get()) == line.size() && std::fflush(file_.get()) == 0;
+  require(written,
+          "{} cannot be written: {}; free some space and start again, training resumes from the last checkpoint",
+          path_.string(), std::strerror(errno));
 }
 
 double peak_memory_mib() {

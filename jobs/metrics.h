@@ -14,12 +14,12 @@ struct StepMetrics {
   double loss = 0;           ///< nats per counted target, of the whole batch; NaN where there is none
   double gradient_norm = 0;  ///< before clipping
   double lr = 0;
-  double epochs = 0;                 ///< passes over the training data so far, this step included
-  double tokens_per_second = 0;      ///< of all ranks
-  double flops = 0;                  ///< GFLOP/s of all ranks; convention: Transformer::step_flops
-  double memory = 0;                 ///< MiB, most memory so far: resident, or of a GPU held by tensors
-  double seconds = 0;                ///< of this step
-  bool skipped = false;              ///< loss or gradient was not finite; nothing was changed
+  double epochs = 0;                                ///< passes over the training data so far, this step included
+  double tokens_per_second = 0;                     ///< of all ranks
+  double flops = 0;                                 ///< GFLOP/s of all ranks; convention: Transformer::step_flops
+  double memory = 0;                                ///< MiB, most memory so far: resident, or of a GPU held by tensors
+  double seconds = 0;                               ///< of this step
+  bool skipped = false;                             ///< loss or gradient was not finite; nothing was changed
   std::optional<double> valid_loss = std::nullopt;  ///< where the step was followed by a validation
 };
 

@@ -29,7 +29,9 @@ std::vector<LogicalTensor> tensors_to_save(DataParallel& data) {
 void load_parameters(const CheckpointReader& checkpoint, Transformer& model) {
   for (const Parameter& parameter : model.parameters()) {
     const bool held = parameter.value.defined();
-    const Tensor value = held ? parameter.value : Tensor(model.backend().runtime(), parameter.gradient.shape(), parameter.gradient.dtype());
+    const Tensor value =
+        held ? parameter.value
+             : Tensor(model.backend().runtime(), parameter.gradient.shape(), parameter.gradient.dtype());
     checkpoint.read(part_of(parameter, parameter.name, value));
     if (!held) model.backend().cast(value, parameter.compute);
   }
@@ -55,13 +57,16 @@ void require_fitting_weights(const Options& wanted, const Options& stored, const
   const std::string name = checkpoint.path().string();
   const bool table = wanted.model.position.kind == "learned" && stored.model.position.kind == "learned";
   for (const Change& change : changes_between(stored, wanted)) {
-    const bool shapes = change.key.starts_with("model.") && change.key != "model.norm_eps" && (change.key != "model.max_length" || table);
-    require_usage(!shapes, "the weights of {} are of another model: {}; leave {} as it was, or start without --init", name, change.text,
-                  change.key);
+    const bool shapes = change.key.starts_with("model.") && change.key != "model.norm_eps" &&
+                        (change.key != "model.max_length" || table);
+    require_usage(!shapes, "the weights of {} are of another model: {}; leave {} as it was, or start without --init",
+                  name, change.text, change.key);
   }
   for (const NamedShape& needed : parameter_shapes(wanted.model)) {
-    require_usage(checkpoint.has(needed.name), "position.kind = {} needs {}, which {} has no weights for, as it has position.kind = {}; "
-                  "keep that, or start without --init", wanted.model.position.kind, needed.name, name, stored.model.position.kind);
+    require_usage(checkpoint.has(needed.name),
+                  "position.kind = {} needs {}, which {} has no weights for, as it has position.kind = {}; "
+                  "keep that, or start without --init",
+                  wanted.model.position.kind, needed.name, name, stored.model.position.kind);
   }
 }
 
@@ -73,9 +78,11 @@ void require_same_model(const Options& wanted, const Options& stored, const std:
     if (section != "model" && section != "position" && section != "attention") continue;
     if (!keys.has_effect(key)) continue;
     const std::string mine = text_of(key.target), other = text_of(theirs.find(key.name)->target);
-    require_usage(mine == other, "{} = {} but {} was trained with {}; give the same, or begin a new run with its weights: --init, in another "
-                  "--checkpoint.directory",
-                  key.name, mine, checkpoint, other);
+    require_usage(
+        mine == other,
+        "{} = {} but {} was trained with {}; give the same, or begin a new run with its weights: --init, in another "
+        "--checkpoint.directory",
+        key.name, mine, checkpoint, other);
   }
 }
 

@@ -21,7 +21,8 @@ void require_effects(Options& stored, const std::set<std::string>& given) {
   for (const std::string name : names) {
     if (given.count(name) == 0) continue;
     require_usage(rotary || !name.starts_with("position."),
-                  "{} rescales rotary angles, but the checkpoint's position.kind = {} has none; leave it out", name, kind);
+                  "{} rescales rotary angles, but the checkpoint's position.kind = {} has none; leave it out", name,
+                  kind);
     const std::string why = table.why_without_effect(*table.find(name));
     require_usage(why.empty(), "{}", why);
   }
@@ -39,11 +40,11 @@ void use_pattern(Options& stored, const std::set<std::string>& given) {
 void check_scaling(const Options& stored, const std::set<std::string>& given) {
   const PositionConfig& p = stored.model.position;
   const bool by_factor = p.scaling != "none" && p.scaling != "modulo";
-  require_usage(
-      given.count("position.scaling") == 0 || !by_factor || p.scaling_factor != 1,
-      "position.scaling = {} with a position.scaling_factor of 1 changes nothing; give --position.scaling_factor, e.g. 4 for text "
-      "four times as long as in training",
-      p.scaling);
+  require_usage(given.count("position.scaling") == 0 || !by_factor || p.scaling_factor != 1,
+                "position.scaling = {} with a position.scaling_factor of 1 changes nothing; give "
+                "--position.scaling_factor, e.g. 4 for text "
+                "four times as long as in training",
+                p.scaling);
 }
 
 }  // namespace
@@ -72,10 +73,8 @@ void use_model(Options& stored, Options& wanted, const std::set<std::string>& gi
 AttentionConfig with_sizes(AttentionConfig a, std::int64_t train_length) {
   if (a.block == 0) a.block = std::max<std::int64_t>(1, train_length / 2);
   if (a.window == 0) a.window = train_length;
-  if (a.pattern != "sink_window")
-    a.sinks = 0;
-  else if (a.sinks == 0)
-    a.sinks = 4;
+  if (a.pattern != "sink_window") a.sinks = 0;
+  else if (a.sinks == 0) a.sinks = 4;
   return a;
 }
 

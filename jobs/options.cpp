@@ -15,8 +15,9 @@
 namespace lexring {
 namespace {
 
-constexpr std::int64_t most_tokens = std::numeric_limits<std::int32_t>::max();  // in a sequence, and of a rank at a time
-constexpr double most_steps = 1e12, most_sequences = 1 << 20;                  // their product fits 64 bits
+constexpr std::int64_t most_tokens =
+    std::numeric_limits<std::int32_t>::max();                  // in a sequence, and of a rank at a time
+constexpr double most_steps = 1e12, most_sequences = 1 << 20;  // their product fits 64 bits
 
 /// Defaults that follow from other keys, unless the key itself was given.
 void resolve(Options& o, const std::set<std::string>& given) {
@@ -34,7 +35,8 @@ void resolve(Options& o, const std::set<std::string>& given) {
 void check_products(const Options& o) {
   const std::int64_t at_once = o.train.micro_batch > 0 ? o.train.micro_batch : 1;
   require_usage(at_once <= most_tokens / o.train.length,
-                "train.micro_batch = {} sequences of train.length = {} are more than {} tokens, which no rank computes at a time; choose fewer",
+                "train.micro_batch = {} sequences of train.length = {} are more than {} tokens, which no rank computes "
+                "at a time; choose fewer",
                 o.train.micro_batch, o.train.length, most_tokens);
 }
 
@@ -42,13 +44,15 @@ void check(const Options& o) {
   check_products(o);
   const PositionConfig& position = o.model.position;
   require_usage(position.scaling == "none" || position.scaling == "modulo" || position.scaling_factor != 1,
-                "position.scaling = {} with position.scaling_factor = 1 changes nothing; give position.scaling_factor, the new length over "
+                "position.scaling = {} with position.scaling_factor = 1 changes nothing; give position.scaling_factor, "
+                "the new length over "
                 "the training length, e.g. 4",
                 position.scaling);
   check(lr_schedule(o));
   check(adamw_hyper(o));
-  require_usage(o.train.precision != "fp64" || o.device.name == "reference",
-                "train.precision = fp64 exists on the reference device only; add --device reference, or choose fp32 or bf16");
+  require_usage(
+      o.train.precision != "fp64" || o.device.name == "reference",
+      "train.precision = fp64 exists on the reference device only; add --device reference, or choose fp32 or bf16");
   require_usage(o.train.precision != "bf16" || o.device.name != "reference",
                 "train.precision = bf16 does not exist on the reference device; choose fp32 or fp64, or --device cpu");
   require_usage(o.train.residual == "f32" || o.train.precision == "bf16",
@@ -59,40 +63,51 @@ void check(const Options& o) {
 
 KeyTable option_keys(Options& o) {
   KeyTable table;
-  const auto key = [&](std::string name, KeyTarget target, std::string meaning, std::string unit = "", std::string default_text = "") -> Key& {
+  const auto key = [&](std::string name, KeyTarget target, std::string meaning, std::string unit = "",
+                       std::string default_text = "") -> Key& {
     return table.add(Key{std::move(name), target, std::move(meaning), std::move(unit), std::move(default_text)});
   };
-  const auto choice = [&](std::string name, std::string* target, std::string meaning, std::vector<std::string> choices) -> Key& {
+  const auto choice = [&](std::string name, std::string* target, std::string meaning,
+                          std::vector<std::string> choices) -> Key& {
     return table.add(Key{std::move(name), target, std::move(meaning), "", "", std::move(choices)});
   };
   table.add(device_keys(o.device));
-  key("resume", &o.resume, "auto: the newest checkpoint of the run, if any; none: start anew; or the path of a checkpoint");
-  key("init", &o.init, "begin a new run with the weights of this checkpoint, and its model where no key says otherwise", "directory");
+  key("resume", &o.resume,
+      "auto: the newest checkpoint of the run, if any; none: start anew; or the path of a checkpoint");
+  key("init", &o.init, "begin a new run with the weights of this checkpoint, and its model where no key says otherwise",
+      "directory");
 
   key("data.train", &o.data.train, "dataset to train on, made by `lexring prepare`", "file");
   key("data.valid", &o.data.valid, "dataset for the validation loss", "file");
-  choice("data.documents", &o.data.documents, "mask hides other documents of a window, ignore does not", {"mask", "ignore"});
+  choice("data.documents", &o.data.documents, "mask hides other documents of a window, ignore does not",
+         {"mask", "ignore"});
 
   auto& t = o.train;
   key("train.length", &t.length, "sequence length", "tokens").between(1, most_tokens);
   key("train.batch", &t.batch, "sequences per step, over all ranks", "sequences").between(1, most_sequences);
-  key("train.micro_batch", &t.micro_batch, "sequences that one replica computes at a time", "sequences", "all of the replica's")
+  key("train.micro_batch", &t.micro_batch, "sequences that one replica computes at a time", "sequences",
+      "all of the replica's")
       .between(0, most_sequences);
   key("train.steps", &t.steps, "optimizer steps", "steps").between(1, most_steps).only_with("train.minutes", {"0"});
-  key("train.minutes", &t.minutes, "> 0: choose train.steps from the speed of the first 20 steps to last this long", "minutes")
+  key("train.minutes", &t.minutes, "> 0: choose train.steps from the speed of the first 20 steps to last this long",
+      "minutes")
       .between(0, 366 * 24 * 60);
   key("train.seed", &t.seed, "seed of initial values and data order");
-  choice("train.precision", &t.precision, "working precision of matrix products and activations; auto: bf16 where this machine multiplies it faster than f32, else fp32; tf32: fp32 "
+  choice("train.precision", &t.precision,
+         "working precision of matrix products and activations; auto: bf16 where this machine multiplies it faster "
+         "than f32, else fp32; tf32: fp32 "
          "with products in TF32 on a GPU",
          {"auto", "bf16", "tf32", "fp32", "fp64"});
   choice("train.residual", &t.residual, "dtype of the residual stream", {"f32", "bf16"});
-  choice(
-      "train.recompute", &t.recompute,
-      "what backward computes again instead of keeping it; attention: norm, projections and attention, not the feed-forward half; block: "
-      "all but a block's input",
-      {"none", "attention", "block"});
-  key("train.valid_every", &t.valid_every, "steps between validations; 0: only at the end", "steps").between(0, most_steps);
-  key("train.valid_windows", &t.valid_windows, "windows of train.length tokens in a validation", "windows").between(1, 1e9);
+  choice("train.recompute", &t.recompute,
+         "what backward computes again instead of keeping it; attention: norm, projections and attention, not the "
+         "feed-forward half; block: "
+         "all but a block's input",
+         {"none", "attention", "block"});
+  key("train.valid_every", &t.valid_every, "steps between validations; 0: only at the end", "steps")
+      .between(0, most_steps);
+  key("train.valid_windows", &t.valid_windows, "windows of train.length tokens in a validation", "windows")
+      .between(1, 1e9);
 
   auto& p = o.optimizer;
   key("optimizer.lr", &p.lr, "largest learning rate");
@@ -100,10 +115,13 @@ KeyTable option_keys(Options& o) {
   key("optimizer.beta2", &p.beta2, "decay of the second moment");
   key("optimizer.eps", &p.eps, "added to the root of the second moment").between(0, 1);
   key("optimizer.warmup", &p.warmup, "steps of linear warm-up", "steps").between(0, most_steps);
-  choice("optimizer.schedule", &p.schedule, "learning rate after the warm-up", {"constant", "cosine", "linear", "polynomial"});
+  choice("optimizer.schedule", &p.schedule, "learning rate after the warm-up",
+         {"constant", "cosine", "linear", "polynomial"});
   key("optimizer.final_fraction", &p.final_fraction, "learning rate at the last step, as a fraction of optimizer.lr")
       .only_with("optimizer.schedule", {"cosine", "linear", "polynomial"});
-  key("optimizer.power", &p.power, "exponent of the schedule").between(0, 1000).only_with("optimizer.schedule", {"polynomial"});
+  key("optimizer.power", &p.power, "exponent of the schedule")
+      .between(0, 1000)
+      .only_with("optimizer.schedule", {"polynomial"});
   key("optimizer.weight_decay", &p.weight_decay, "decoupled decay of matrices").between(0, 1e6);
   key("optimizer.clip", &p.clip, "largest global norm of the gradient; 0: no clipping").between(0, 1e30);
 
@@ -114,11 +132,14 @@ KeyTable option_keys(Options& o) {
   table.add(mesh_keys(o.mesh));
   table.add(sequence_keys(o.sequence));
 
-  key("checkpoint.directory", &o.checkpoint.directory, "the run's directory: config.ini, metrics.jsonl, step-*/", "directory");
-  key("checkpoint.every", &o.checkpoint.every, "steps between checkpoints; 0: at the end only", "steps").between(0, most_steps);
+  key("checkpoint.directory", &o.checkpoint.directory, "the run's directory: config.ini, metrics.jsonl, step-*/",
+      "directory");
+  key("checkpoint.every", &o.checkpoint.every, "steps between checkpoints; 0: at the end only", "steps")
+      .between(0, most_steps);
   key("checkpoint.keep", &o.checkpoint.keep, "newest checkpoints that stay; 0: all", "checkpoints").between(0, 1e9);
 
-  key("watchdog.seconds", &o.watchdog_seconds, "a run ends when a rank waited so long for another; 0: never", "seconds").between(0, 366 * 24 * 3600);
+  key("watchdog.seconds", &o.watchdog_seconds, "a run ends when a rank waited so long for another; 0: never", "seconds")
+      .between(0, 366 * 24 * 3600);
 
   auto& m = o.model;
   key("model.vocab", &m.vocab, "vocabulary", "tokens", "the dataset's");
@@ -131,18 +152,23 @@ KeyTable option_keys(Options& o) {
   choice("model.norm", &m.norm, "normalisation", {"layernorm", "rmsnorm"});
   key("model.norm_eps", &m.norm_eps, "added to the variance").between(0, 1);
   key("model.bias", &m.bias, "biases on every linear layer but the output projection", "true|false");
-  key("model.sub_norm", &m.sub_norm, "one more norm before the attention output and the last feed-forward matrix", "true|false");
+  key("model.sub_norm", &m.sub_norm, "one more norm before the attention output and the last feed-forward matrix",
+      "true|false");
   key("model.tied", &m.tied, "output projection = token embedding", "true|false");
-  key("model.max_length", &m.max_length, "rows of the learned position table", "tokens", "train.length").only_with("position.kind", {"learned"});
+  key("model.max_length", &m.max_length, "rows of the learned position table", "tokens", "train.length")
+      .only_with("position.kind", {"learned"});
 
   auto& s = m.position;
   choice("position.kind", &s.kind, "how the model knows where a token stands", position_kinds());
   key("position.theta", &s.theta, "rotary base").between(0, 1e15).only_with("position.kind", rotary_position_kinds());
-  key("position.gamma", &s.gamma, "zeta_i = (2i/E + gamma) / (1 + gamma)").between(0, 1e6).only_with("position.kind", {"xpos"});
+  key("position.gamma", &s.gamma, "zeta_i = (2i/E + gamma) / (1 + gamma)")
+      .between(0, 1e6)
+      .only_with("position.kind", {"xpos"});
   key("position.scale_base", &s.scale_base, "distance over which scores decay by zeta", "tokens")
       .between(1, 1e12)
       .only_with("position.kind", {"xpos"});
-  choice("position.scaling", &s.scaling, "rescaling of rotary angles", {"none", "linear", "ntk", "yarn", "modulo", "repeat"})
+  choice("position.scaling", &s.scaling, "rescaling of rotary angles",
+         {"none", "linear", "ntk", "yarn", "modulo", "repeat"})
       .only_with("position.kind", rotary_position_kinds());
   key("position.scaling_factor", &s.scaling_factor, "new length / training length")
       .between(1e-3, 1e6)
@@ -150,7 +176,9 @@ KeyTable option_keys(Options& o) {
   key("position.original_length", &s.original_length, "yarn's ramp, modulo's period", "tokens", "train.length")
       .between(0, most_tokens)
       .only_with("position.scaling", {"yarn", "modulo"});
-  key("position.beta_fast", &s.beta_fast, "rotations above which angles are kept").between(0, 1e6).only_with("position.scaling", {"yarn"});
+  key("position.beta_fast", &s.beta_fast, "rotations above which angles are kept")
+      .between(0, 1e6)
+      .only_with("position.scaling", {"yarn"});
   key("position.beta_slow", &s.beta_slow, "rotations below which angles are interpolated")
       .between(0, 1e6)
       .only_with("position.scaling", {"yarn"});
@@ -216,7 +244,8 @@ OptionTexts read_option_texts(const std::vector<std::string>& args, const std::v
   return texts;
 }
 
-Options parse_options(const OptionTexts& texts, const std::vector<Key>& extra, const Options& defaults, const Options* begin) {
+Options parse_options(const OptionTexts& texts, const std::vector<Key>& extra, const Options& defaults,
+                      const Options* begin) {
   Options options = defaults;
   if (begin != nullptr) options.model = model_to_begin_with(*begin);
   std::vector<std::string> files;
@@ -226,11 +255,13 @@ Options parse_options(const OptionTexts& texts, const std::vector<Key>& extra, c
   table.add(Key{"config", &files, "", ""});
   KeySources sources(in_files);
   const auto add = [&](const std::set<std::string>& given, const KeySources::Origin& origin) {
-    if (given.count("train.steps") != 0 && given.count("train.minutes") == 0) options.train.minutes = 0;  // they take its place
+    if (given.count("train.steps") != 0 && given.count("train.minutes") == 0)
+      options.train.minutes = 0;  // they take its place
     sources.add(given, origin);
   };
   for (const auto& file : texts.files) {
-    add(in_files.parse_ini(file.second, file.first), [&](const std::string& name) { return origin_in_ini(file.second, file.first, name); });
+    add(in_files.parse_ini(file.second, file.first),
+        [&](const std::string& name) { return origin_in_ini(file.second, file.first, name); });
   }
   add(table.parse_arguments(texts.args), [](const std::string&) { return ""; });
   sources.refuse_without_effect();
@@ -261,8 +292,8 @@ Options parse_ini_text(const std::string& text, const std::string& source) {
   Options options;
   KeyTable table = option_keys(options);
   std::string ignored;  // keys of the first versions, which could only be refused
-  for (const char* key : {"position.buckets", "position.max_distance", "position.bar_d", "attention.logn_base", "attention.normalizer",
-                          "attention.relu_gamma"}) {
+  for (const char* key : {"position.buckets", "position.max_distance", "position.bar_d", "attention.logn_base",
+                          "attention.normalizer", "attention.relu_gamma"}) {
     table.add(Key{key, &ignored, ""});
   }
   const auto given = table.parse_ini(text, source);
@@ -272,7 +303,8 @@ Options parse_ini_text(const std::string& text, const std::string& source) {
 
 WorkShape work_shape(const Options& o, int ranks) {
   const std::int64_t replicas = std::max<std::int64_t>(ranks / o.mesh.cp / o.mesh.tp, 1);
-  const std::int64_t sequences = o.train.micro_batch > 0 ? o.train.micro_batch : std::max<std::int64_t>(o.train.batch / replicas, 1);
+  const std::int64_t sequences =
+      o.train.micro_batch > 0 ? o.train.micro_batch : std::max<std::int64_t>(o.train.batch / replicas, 1);
   const std::string& precision = o.train.precision;
   return {sequences, o.train.length, precision == "fp64" ? 8 : precision == "bf16" ? 2 : 4};
 }
@@ -292,7 +324,9 @@ Precision precision_of(const std::string& name) {
 ModelRuntime runtime_of(const Options& options) {
   ModelRuntime runtime;
   runtime.precision = precision_of(options.train.precision);
-  runtime.residual = runtime.precision == Precision::fp64 ? Dtype::f64 : options.train.residual == "bf16" ? Dtype::bf16 : Dtype::f32;
+  runtime.residual = runtime.precision == Precision::fp64 ? Dtype::f64
+                     : options.train.residual == "bf16"   ? Dtype::bf16
+                                                          : Dtype::f32;
   runtime.recompute = options.train.recompute == "block"       ? Recompute::block
                       : options.train.recompute == "attention" ? Recompute::attention
                                                                : Recompute::none;
@@ -327,13 +361,16 @@ AdamWHyper adamw_hyper(const Options& options) {
   return AdamWHyper{.beta1 = o.beta1, .beta2 = o.beta2, .eps = o.eps, .weight_decay = o.weight_decay};
 }
 
-std::unique_ptr<Backend> make_backend(const std::string& device, const std::string& precision, int local_rank, std::optional<CpuLevel> level) {
+std::unique_ptr<Backend> make_backend(const std::string& device, const std::string& precision, int local_rank,
+                                      std::optional<CpuLevel> level) {
   const auto make_cpu = [&] { return level ? make_cpu_backend(*level) : make_cpu_backend(); };
   if (device == "reference") return make_reference_backend();
   if (device == "cpu") return make_cpu();
-  require_usage(device == "auto" || device == "cuda", "device = '{}' is not known; choose auto, reference, cpu or cuda", device);
+  require_usage(device == "auto" || device == "cuda", "device = '{}' is not known; choose auto, reference, cpu or cuda",
+                device);
   const int devices = cuda_device_count();
-  if (devices > 0) return make_cuda_backend(local_rank % devices, precision == "tf32" ? F32Products::tf32 : F32Products::full);
+  if (devices > 0)
+    return make_cuda_backend(local_rank % devices, precision == "tf32" ? F32Products::tf32 : F32Products::full);
   if (device == "cuda") return make_cuda_backend(0);  // says why there is none
   if (cuda_is_built_in() && local_rank == 0) say("built with CUDA, no device found: using cpu\n");
   return make_cpu();

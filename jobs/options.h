@@ -1,4 +1,5 @@
-/// A run's whole configuration: one table of keys (configs/README.md), defaults < --config FILE.ini (repeatable) < command line.
+/// A run's whole configuration: one table of keys (configs/README.md), defaults < --config FILE.ini (repeatable) <
+/// command line.
 #pragma once
 
 #include <cstdint>
@@ -71,10 +72,12 @@ struct OptionTexts {
 };
 /// `extra`: keys of a command beside the run's.
 OptionTexts read_option_texts(const std::vector<std::string>& args, const std::vector<Key>& extra = {});
-/// Fills in defaults that follow from other keys, and checks what can be checked without data. `defaults`: what is not given. `begin`: whose
-/// model this is where no key says otherwise.
-Options parse_options(const OptionTexts& texts, const std::vector<Key>& extra, const Options& defaults, const Options* begin);
-Options parse_options(const std::vector<std::string>& args, const std::vector<Key>& extra = {}, const Options& defaults = {});
+/// Fills in defaults that follow from other keys, and checks what can be checked without data. `defaults`: what is not
+/// given. `begin`: whose model this is where no key says otherwise.
+Options parse_options(const OptionTexts& texts, const std::vector<Key>& extra, const Options& defaults,
+                      const Options* begin);
+Options parse_options(const std::vector<std::string>& args, const std::vector<Key>& extra = {},
+                      const Options& defaults = {});
 /// What files and command line say, before anything follows from it and is checked: for what must be known first.
 Options peek_options(const OptionTexts& texts);
 /// The configuration of a checkpoint or of a run's config.ini.
@@ -92,10 +95,11 @@ ModelRuntime training_runtime(const Options& options, const Context& context);
 LrSchedule lr_schedule(const Options& options);
 AdamWHyper adamw_hyper(const Options& options);
 Precision precision_of(const std::string& name);  ///< "fp64" "fp32" "tf32" "bf16"
-/// cpu: the CPU's kernels; reference: plain loops; cuda: a GPU; auto: a GPU where there is one, else the CPU. Ranks of a node take its GPUs in
-/// turn, by their number on the node; where they are more than the GPUs, several share one. Of `precision` only tf32 matters here. Throws UsageError
-/// where a device is not built in, or not there. `level`: of the CPU's kernels; none: the highest here.
-std::unique_ptr<Backend> make_backend(const std::string& device, const std::string& precision = "fp32", int local_rank = 0,
-                                      std::optional<CpuLevel> level = std::nullopt);
+/// cpu: the CPU's kernels; reference: plain loops; cuda: a GPU; auto: a GPU where there is one, else the CPU. Ranks of
+/// a node take its GPUs in turn, by their number on the node; where they are more than the GPUs, several share one. Of
+/// `precision` only tf32 matters here. Throws UsageError where a device is not built in, or not there. `level`: of the
+/// CPU's kernels; none: the highest here.
+std::unique_ptr<Backend> make_backend(const std::string& device, const std::string& precision = "fp32",
+                                      int local_rank = 0, std::optional<CpuLevel> level = std::nullopt);
 
 }  // namespace lexring

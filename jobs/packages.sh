@@ -10,9 +10,10 @@ set -euo pipefail
 build=(
   g++ cmake ninja-build pkg-config
   libopenmpi-dev openmpi-bin
-  libhdf5-dev libboost-program-options-dev libdnnl-dev ocl-icd-opencl-dev libfmt-dev nlohmann-json3-dev libsimdjson-dev libzstd-dev libxxhash-dev
+  libhdf5-dev libboost-program-options-dev libdnnl-dev ocl-icd-opencl-dev libfmt-dev nlohmann-json3-dev
+  libsimdjson-dev libzstd-dev libxxhash-dev
 )
-tests=(libgtest-dev libbenchmark-dev libboost-context-dev python3-h5py)
+tests=(libgtest-dev libbenchmark-dev libboost-context-dev python3-h5py clang-format)
 [ "$(uname -m)" = x86_64 ] && tests+=(qemu-user)
 if [ "$(id -u)" -eq 0 ] && ! command -v slurmctld >/dev/null; then tests+=(slurmctld slurmd slurm-client munge iproute2); fi
 

@@ -35,7 +35,9 @@ int terminal_columns(int descriptor) {
 
 bool begins_character(char byte) { return (static_cast<unsigned char>(byte) & 0xc0) != 0x80; }
 
-int columns_of(std::string_view text) { return static_cast<int>(std::count_if(text.begin(), text.end(), begins_character)); }
+int columns_of(std::string_view text) {
+  return static_cast<int>(std::count_if(text.begin(), text.end(), begins_character));
+}
 
 }  // namespace
 
@@ -92,13 +94,15 @@ void ProgressBar::draw(const std::string& note) {
   const double seconds = std::chrono::duration<double>(Clock::now() - start_).count();
   const double rate = static_cast<double>(done_ - already_) / std::max(seconds, 1e-9);
   std::string numbers = total_ > 0 ? fmt::format(" {}/{}", done_, total_) : format_count(static_cast<double>(done_));
-  if (total_ > done_ && done_ > already_) numbers += fmt::format("  {} left", format_duration(static_cast<double>(total_ - done_) / rate));
+  if (total_ > done_ && done_ > already_)
+    numbers += fmt::format("  {} left", format_duration(static_cast<double>(total_ - done_) / rate));
   if (!note.empty()) numbers += "  " + note;
   // A line that fills the last column would go on in the next row, from which the next one could not take it back.
   const int columns = std::max(terminal_columns(STDERR_FILENO) - 1, 1);
   const int room = columns - columns_of(label_) - 1 - columns_of(numbers);
   std::string line = label_ + " ";
-  if (total_ > 0) line += bar(static_cast<double>(done_) / static_cast<double>(total_), std::clamp(room, narrowest_bar, widest_bar));
+  if (total_ > 0)
+    line += bar(static_cast<double>(done_) / static_cast<double>(total_), std::clamp(room, narrowest_bar, widest_bar));
   say("\r\x1b[K{}", first_columns(line + numbers, columns));
   drawn_ = true;
 }
@@ -109,14 +113,14 @@ void ProgressBar::print(const std::string& note) {
   std::string line = label_ + " ";
   line += total_ > 0 ? fmt::format("{}/{}", done_, total_) : format_count(static_cast<double>(done_));
   if (!note.empty()) line += "  " + note;
-  if (total_ > done_ && done_ > already_) line += fmt::format("  {} left", format_duration(static_cast<double>(total_ - done_) / rate));
+  if (total_ > done_ && done_ > already_)
+    line += fmt::format("  {} left", format_duration(static_cast<double>(total_ - done_) / rate));
   say("{}\n", line);
 }
 
 void ProgressBar::finish(const std::string& note) {
   if (silent_) return;
-  if (terminal_)
-    draw(note);
+  if (terminal_) draw(note);
   else
     print(fmt::format("{}{}in {}", note, note.empty() ? "" : "  ",
                       format_duration(std::chrono::duration<double>(Clock::now() - start_).count())));

@@ -10,15 +10,15 @@ namespace lexring {
 
 class ProgressBar {
  public:
-  /// `total`: units of work in all; 0 where it is not known. `already`: of these, done before (a resumed run); they do not count for the
-  /// rate.
+  /// `total`: units of work in all; 0 where it is not known. `already`: of these, done before (a resumed run); they do
+  /// not count for the rate.
   ProgressBar(std::string label, std::uint64_t total, std::uint64_t already = 0);
   ProgressBar(const ProgressBar&) = delete;
   ProgressBar& operator=(const ProgressBar&) = delete;
   ~ProgressBar();  ///< leaves the terminal on a fresh line
 
-  /// `done` units so far; `note` stands at the end of the line ("loss 2.31"). Cheap enough to call every step: it draws at most ten times a
-  /// second on a terminal, and elsewhere prints after 1, 2, 4, ... and then every 30 seconds.
+  /// `done` units so far; `note` stands at the end of the line ("loss 2.31"). Cheap enough to call every step: it draws
+  /// at most ten times a second on a terminal, and elsewhere prints after 1, 2, 4, ... and then every 30 seconds.
   void update(std::uint64_t done, const std::string& note = "");
   /// The last line. Once.
   void finish(const std::string& note = "");

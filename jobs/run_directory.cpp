@@ -22,7 +22,9 @@ constexpr const char* lock_name = ".lock";
 void write_file(const std::filesystem::path& path, const std::string& text) {
   std::ofstream stream(path, std::ios::binary | std::ios::trunc);
   stream << text << std::flush;
-  require(stream.good(), "{} cannot be written; check permissions and free space, or choose another --checkpoint.directory", path.string());
+  require(stream.good(),
+          "{} cannot be written; check permissions and free space, or choose another --checkpoint.directory",
+          path.string());
 }
 
 std::string read_file(const std::filesystem::path& path) {
@@ -76,7 +78,8 @@ RunLock::~RunLock() {
 
 void RunLock::make_directories() {
   std::error_code error;
-  for (auto path = directory_; !std::filesystem::exists(path, error) && !error && path.has_relative_path(); path = path.parent_path()) {
+  for (auto path = directory_; !std::filesystem::exists(path, error) && !error && path.has_relative_path();
+       path = path.parent_path()) {
     made_.push_back(path);
   }
   std::filesystem::create_directories(directory_, error);
@@ -98,7 +101,8 @@ void RunLock::lock() {
     if (locked && same) return;
     ::close(std::exchange(file_, -1));
     made_lock_ = made_lock_ && !taken;
-    require_usage(!taken, "{} is being trained by another lexring; wait for it, or choose another --checkpoint.directory",
+    require_usage(!taken,
+                  "{} is being trained by another lexring; wait for it, or choose another --checkpoint.directory",
                   directory_.string());
     if (!locked) return;  // no locks on this file system
   }                       // another run was refused, and took its lock away between our two calls: once more

@@ -55,7 +55,8 @@ Options read_run_options(const std::vector<std::string>& args, Communicator& wor
   if (asked.init.empty()) {
     Options options = parse_options(texts, {}, {}, nullptr);
     // A run goes on in the precision that was chosen for it, whatever this machine would choose.
-    if (options.train.precision == "auto" && own) options.train.precision = stored_options(CheckpointReader(*own)).train.precision;
+    if (options.train.precision == "auto" && own)
+      options.train.precision = stored_options(CheckpointReader(*own)).train.precision;
     return options;
   }
   const auto from = own || by_path ? own : find_checkpoint(world, asked.init);
@@ -63,9 +64,11 @@ Options read_run_options(const std::vector<std::string>& args, Communicator& wor
                 by_path ? "resume" : "init", by_path ? asked.resume : asked.init);
   const Options before = stored_options(CheckpointReader(*from));
   require_usage(!own || means(asked.init, before.init),
-                "--init {}, but the run of {} {}; leave --init out to go on with that run, or choose another --checkpoint.directory",
+                "--init {}, but the run of {} {}; leave --init out to go on with that run, or choose another "
+                "--checkpoint.directory",
                 asked.init, from->string(),
-                before.init.empty() ? "did not begin with the weights of a checkpoint" : "began with the weights of " + before.init);
+                before.init.empty() ? "did not begin with the weights of a checkpoint"
+                                    : "began with the weights of " + before.init);
   Options options = parse_options(texts, {}, {}, &before);
   options.init = own ? before.init : from->string();
   return options;
@@ -75,18 +78,20 @@ std::optional<std::filesystem::path> checkpoint_to_resume(const Options& o, Comm
   const std::filesystem::path directory = o.checkpoint.directory;
   if (o.resume == "none") {
     const auto there = find_checkpoint(world, directory);
-    require_usage(!there, "--resume none, but checkpoint.directory {} already holds {}; move it away or choose another directory",
-                  directory.string(), there ? there->filename().string() : "");
+    require_usage(
+        !there, "--resume none, but checkpoint.directory {} already holds {}; move it away or choose another directory",
+        directory.string(), there ? there->filename().string() : "");
     return std::nullopt;
   }
   const auto found = find_checkpoint(world, o.resume == "auto" ? directory : std::filesystem::path(o.resume));
-  require_usage(o.resume == "auto" || found, "--resume {}: there is no checkpoint; give a step-* directory or a run's directory", o.resume);
+  require_usage(o.resume == "auto" || found,
+                "--resume {}: there is no checkpoint; give a step-* directory or a run's directory", o.resume);
   if (o.resume != "auto") {
     const auto there = find_checkpoint(world, directory);
-    require_usage(
-        !there || there->parent_path() == found->parent_path(),
-        "--resume {} would go on in checkpoint.directory {}, which holds {} of another run; choose an empty --checkpoint.directory",
-        o.resume, directory.string(), there ? there->filename().string() : "");
+    require_usage(!there || there->parent_path() == found->parent_path(),
+                  "--resume {} would go on in checkpoint.directory {}, which holds {} of another run; choose an empty "
+                  "--checkpoint.directory",
+                  o.resume, directory.string(), there ? there->filename().string() : "");
   }
   return found;
 }
@@ -107,7 +112,8 @@ std::string describe_init(const Options& options, const CheckpointReader& checkp
   return others.empty() ? "" : fmt::format("other than there: {}\n", fmt::join(others, ", "));
 }
 
-void go_on(const std::filesystem::path& checkpoint, const TrainingState& stored, const Options& now, Communicator& world) {
+void go_on(const std::filesystem::path& checkpoint, const TrainingState& stored, const Options& now,
+           Communicator& world) {
   agree(world, [&] {
     if (world.rank() != 0) return;
     say_changes(stored, now);

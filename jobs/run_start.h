@@ -11,9 +11,10 @@
 
 namespace lexring {
 
-/// parse_options; with --init the model is the checkpoint's where no key says otherwise, and options.init the checkpoint's canonical path,
-/// which is what config.ini and manifests record. Once the run has checkpoints of its own, the same command goes on from these, and the
-/// first one need not be there any more. Throws UsageError when the run did not begin with those weights. Collective.
+/// parse_options; with --init the model is the checkpoint's where no key says otherwise, and options.init the
+/// checkpoint's canonical path, which is what config.ini and manifests record. Once the run has checkpoints of its own,
+/// the same command goes on from these, and the first one need not be there any more. Throws UsageError when the run
+/// did not begin with those weights. Collective.
 Options read_run_options(const std::vector<std::string>& args, Communicator& world);
 
 /// The checkpoint that `resume` means; nothing to start anew. Collective.
@@ -24,8 +25,9 @@ std::string describe_start(const Options& options, const std::optional<std::file
 /// What --init changes beside the weights, as a line; empty: nothing.
 std::string describe_init(const Options& options, const CheckpointReader& checkpoint);
 
-/// Before a run goes on from a checkpoint: says what its configuration `now` changes and keeps the config.ini of before; sets aside the
-/// later checkpoints of a run that goes back, and says so. Collective.
-void go_on(const std::filesystem::path& checkpoint, const TrainingState& stored, const Options& now, Communicator& world);
+/// Before a run goes on from a checkpoint: says what its configuration `now` changes and keeps the config.ini of
+/// before; sets aside the later checkpoints of a run that goes back, and says so. Collective.
+void go_on(const std::filesystem::path& checkpoint, const TrainingState& stored, const Options& now,
+           Communicator& world);
 
 }  // namespace lexring

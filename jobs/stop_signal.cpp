@@ -25,7 +25,8 @@ sigset_t set_of(std::initializer_list<int> signals) {
 
 bool ignored(int signal) {
   struct sigaction action {};
-  return sigaction(signal, nullptr, &action) == 0 && (action.sa_flags & SA_SIGINFO) == 0 && action.sa_handler == SIG_IGN;
+  return sigaction(signal, nullptr, &action) == 0 && (action.sa_flags & SA_SIGINFO) == 0 &&
+         action.sa_handler == SIG_IGN;
 }
 
 /// The wishes to stop. A blocked signal can be taken even where it is ignored.
@@ -41,7 +42,8 @@ sigset_t stop_signals() {
 sigset_t signals_of_no_computing_thread() {
   sigset_t set;
   sigfillset(&set);
-  for (const int signal : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT, SIGPROF, SIGVTALRM, SIGTSTP, SIGTTIN, SIGTTOU, SIGCONT})
+  for (const int signal : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT, SIGPROF, SIGVTALRM, SIGTSTP,
+                           SIGTTIN, SIGTTOU, SIGCONT})
     sigdelset(&set, signal);
   for (int signal = SIGRTMIN; signal <= SIGRTMAX; ++signal) sigdelset(&set, signal);
   return set;
@@ -81,8 +83,7 @@ void SignalThread::run() {
     siginfo_t info{};
     signal = sigwaitinfo(&taken, &info);
     if (signal < 0) continue;
-    if (signal != private_wake)
-      take(signal);
+    if (signal != private_wake) take(signal);
     else if (info.si_code <= 0 && info.si_pid == getpid())  // sent by this process, not by the kernel
       return;
   }

@@ -58,7 +58,8 @@ double rows_passed(const StepShape& s) {
 double ring_bytes(const StepShape& s, const Sizes& z) {
   if (z.ring == 1) return 0;
   const double columns = 2 * std::max(1.0, z.key_heads / z.ulysses) * z.head_width;
-  return z.layers * number(s.sequences) * rows_passed(s) / z.ring * columns * ((z.attention_passes + 1) * z.working + z.master);
+  return z.layers * number(s.sequences) * rows_passed(s) / z.ring * columns *
+         ((z.attention_passes + 1) * z.working + z.master);
 }
 
 double ulysses_bytes(const Sizes& z) {
@@ -71,7 +72,8 @@ double tp_bytes(const StepShape& s, const Sizes& z, const std::vector<Parameter>
   const double products = 2 * (z.attention_passes + z.ffn_passes) + 6;
   double per_row = z.layers * products * z.width * z.working + 2 * z.width * z.working + 2 * z.width * z.residual;
   if (s.model.sub_norm)
-    per_row += z.layers * 2 / z.tp * ((z.attention_passes + 1) * z.width + (z.ffn_passes + 1) * z.ffn_width) * z.working;
+    per_row +=
+        z.layers * 2 / z.tp * ((z.attention_passes + 1) * z.width + (z.ffn_passes + 1) * z.ffn_width) * z.working;
   double replicated = 0;
   for (const Parameter& parameter : parameters) {
     if (parameter.copies == s.mesh.size(Axis::tp)) replicated += number(parameter.gradient.elements());
@@ -84,7 +86,8 @@ double gradient_bytes(const StepShape& s, const Sizes& z, const std::vector<Para
   double elements = 0, read = 0;  // bytes of the values that are read
   for (const Parameter& parameter : parameters) {
     elements += number(parameter.gradient.elements());
-    read += number(parameter.gradient.elements()) * (parameter.compute.defined() && !parameter.looked_up ? z.working : z.master);
+    read += number(parameter.gradient.elements()) *
+            (parameter.compute.defined() && !parameter.looked_up ? z.working : z.master);
   }
   const double times = s.shard == Shard::none ? 2 : s.shard == Shard::gradients ? number(s.micro_batches) : 1;
   const double reduced = elements * z.master * times;
@@ -95,7 +98,8 @@ double gradient_bytes(const StepShape& s, const Sizes& z, const std::vector<Para
 
 StepBytes step_bytes(const StepShape& s, const std::vector<Parameter>& parameters) {
   const Sizes z(s);
-  return {ring_bytes(s, z), ulysses_bytes(z), z.tp > 1 ? tp_bytes(s, z, parameters) : 0, gradient_bytes(s, z, parameters)};
+  return {ring_bytes(s, z), ulysses_bytes(z), z.tp > 1 ? tp_bytes(s, z, parameters) : 0,
+          gradient_bytes(s, z, parameters)};
 }
 
 }  // namespace lexring

@@ -20,7 +20,7 @@ namespace {
 constexpr int most_skipped_in_a_row = 10;
 constexpr std::int64_t measured_steps = 20;  // train.minutes: the choice falls after this step
 constexpr double no_targets = std::numeric_limits<double>::quiet_NaN();  // the loss of none: null in metrics.jsonl
-constexpr std::size_t unmeasured_steps = 2;  // the first steps allocate and compile kernels
+constexpr std::size_t unmeasured_steps = 2;                              // the first steps allocate and compile kernels
 
 double median(std::vector<double> values) {
   const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
@@ -30,7 +30,8 @@ double median(std::vector<double> values) {
 
 }  // namespace
 
-Trainer::Trainer(const Options& options, const Context& context, Backend& backend, const Dataset& train, const Dataset* valid)
+Trainer::Trainer(const Options& options, const Context& context, Backend& backend, const Dataset& train,
+                 const Dataset* valid)
     : options_(options),
       context_(&context),
       backend_(&backend),
@@ -39,11 +40,14 @@ Trainer::Trainer(const Options& options, const Context& context, Backend& backen
       sampler_(train, options.train.length, static_cast<std::uint64_t>(options.train.seed),
                options.data.documents == "mask" ? Documents::mask : Documents::ignore),
       model_(options.model, training_runtime(options, context), context, backend),
-      data_(context, backend, model_.parameters(), model_.gradients(), model_.gradient_sections(), adamw_hyper(options), shard_of(options)),
+      data_(context, backend, model_.parameters(), model_.gradients(), model_.gradient_sections(), adamw_hyper(options),
+            shard_of(options)),
       writer_(options.checkpoint.directory, context.world(), options.checkpoint.keep) {
   require_usage(valid == nullptr || valid->tokens() > options.train.length,
-                "data.valid {} has {} tokens, fewer than one window of train.length = {} and its last target; give more text, or leave it out",
-                valid == nullptr ? "" : valid->path().string(), valid == nullptr ? 0 : valid->tokens(), options.train.length);
+                "data.valid {} has {} tokens, fewer than one window of train.length = {} and its last target; give "
+                "more text, or leave it out",
+                valid == nullptr ? "" : valid->path().string(), valid == nullptr ? 0 : valid->tokens(),
+                options.train.length);
   state_.dataset_hash = train.content_hash();
   const auto seed = static_cast<std::uint64_t>(options.train.seed);
   model_.initialise(seed);
@@ -55,18 +59,19 @@ void Trainer::resume(const CheckpointReader& checkpoint) {
   const TrainingState& stored = checkpoint.state();
   const Options before = parse_ini_text(stored.configuration, name + " (stored configuration)");
   const auto& now = options_.train;
-  require_usage(
-      stored.dataset_hash == state_.dataset_hash,
-      "{} was trained on another data set than {} (content hash {} against {}); give the same data, or begin a new run with its weights: "
-      "--init, in another --checkpoint.directory",
-      name, options_.data.train, stored.dataset_hash, state_.dataset_hash);
-  require_usage(
-      before.train.seed == now.seed && before.train.length == now.length,
-      "{} was trained with train.seed = {} and train.length = {}, now they are {} and {}: the order of the data would change; keep "
-      "them, or begin a new run with its weights: --init, in another --checkpoint.directory",
-      name, before.train.seed, before.train.length, now.seed, now.length);
+  require_usage(stored.dataset_hash == state_.dataset_hash,
+                "{} was trained on another data set than {} (content hash {} against {}); give the same data, or begin "
+                "a new run with its weights: "
+                "--init, in another --checkpoint.directory",
+                name, options_.data.train, stored.dataset_hash, state_.dataset_hash);
+  require_usage(before.train.seed == now.seed && before.train.length == now.length,
+                "{} was trained with train.seed = {} and train.length = {}, now they are {} and {}: the order of the "
+                "data would change; keep "
+                "them, or begin a new run with its weights: --init, in another --checkpoint.directory",
+                name, before.train.seed, before.train.length, now.seed, now.length);
   require_usage(before.data.documents == options_.data.documents,
-                "{} was trained with data.documents = {}, now it is {}: other targets would count; keep it, or start anew in another "
+                "{} was trained with data.documents = {}, now it is {}: other targets would count; keep it, or start "
+                "anew in another "
                 "--checkpoint.directory",
                 name, before.data.documents, options_.data.documents);
   require_same_model(options_, before, name);
@@ -98,7 +103,8 @@ Trainer::Agreed Trainer::agree_on(double loss_sum, double flops) {
   const bool done = writer_.in_flight() && writer_.shard_done();
   // Ranks of cp have parts of these, ranks of tp the same: each is counted once, and is one number on all ranks.
   const bool counts = context_->axis(Axis::tp).rank() == 0;
-  std::array<double, 4> values = {counts ? loss_sum : 0.0, counts ? flops : 0.0, done ? 1.0 : 0.0, stop_.received() ? 1.0 : 0.0};
+  std::array<double, 4> values = {counts ? loss_sum : 0.0, counts ? flops : 0.0, done ? 1.0 : 0.0,
+                                  stop_.received() ? 1.0 : 0.0};
   context_->world().all_reduce(std::span<double>(values), Reduce::sum);
   return {values[0], values[1], writer_.in_flight() && values[2] == context_->world().size(), values[3] > 0};
 }
@@ -107,7 +113,8 @@ StepMetrics Trainer::train_step() {
   const auto start = std::chrono::steady_clock::now();
   Communicator& dp = context_->axis(Axis::dp);  // the ranks of cp and tp compute one batch together
   const auto& t = options_.train;
-  const auto ranges = micro_batches(static_cast<std::uint64_t>(state_.samples), t.batch, dp.rank(), dp.size(), t.micro_batch);
+  const auto ranges =
+      micro_batches(static_cast<std::uint64_t>(state_.samples), t.batch, dp.rank(), dp.size(), t.micro_batch);
   StepBatches step = read_batches(sampler_, ranges, options_.model.attention.sinks);
   dp.all_reduce(std::span(&step.targets, 1), Reduce::sum);
   const double scale = 1.0 / static_cast<double>(std::max<std::int64_t>(step.targets, 1));
@@ -118,8 +125,8 @@ StepMetrics Trainer::train_step() {
   for (const ModelBatch& batch : step.batches) {
     flops += model_.step_flops(batch);
     const bool last = &batch == &step.batches.back();
-    losses.push_back(
-        model_.train_step(batch, scale, data_.reached(last ? DataParallel::MicroBatch::last : DataParallel::MicroBatch::more_to_come)));
+    losses.push_back(model_.train_step(
+        batch, scale, data_.reached(last ? DataParallel::MicroBatch::last : DataParallel::MicroBatch::more_to_come)));
   }
   for (const LossResult& loss : losses) loss_sum += loss.nll_sum();
   const Agreed agreed = agree_on(loss_sum, flops);
@@ -140,7 +147,8 @@ StepMetrics Trainer::train_step() {
   metrics.tokens_per_second = static_cast<double>(t.batch * t.length) / metrics.seconds;
   metrics.flops = agreed.flops / metrics.seconds / 1e9;
   const Runtime& runtime = backend_->runtime();
-  metrics.memory = runtime.device().type == DeviceType::cpu ? peak_memory_mib() : static_cast<double>(runtime.memory().peak) / (1 << 20);
+  metrics.memory = runtime.device().type == DeviceType::cpu ? peak_memory_mib()
+                                                            : static_cast<double>(runtime.memory().peak) / (1 << 20);
   note_skipped(metrics);
   return metrics;
 }
@@ -162,20 +170,22 @@ bool Trainer::stop_agreed() {
 
 std::optional<double> Trainer::validate() {
   const Communicator& dp = context_->axis(Axis::dp);
-  const bool first_of_tp = context_->axis(Axis::tp).rank() == 0, first_of_batch = first_of_tp && context_->axis(Axis::cp).rank() == 0;
+  const bool first_of_tp = context_->axis(Axis::tp).rank() == 0,
+             first_of_batch = first_of_tp && context_->axis(Axis::cp).rank() == 0;
   const std::int64_t length = options_.train.length;
   const std::int64_t available = (valid_->tokens() - 1) / length;
   const std::int64_t windows = std::min(options_.train.valid_windows, available);
   const Documents documents = options_.data.documents == "mask" ? Documents::mask : Documents::ignore;
   std::array<double, 2> sums = {0, 0};  // nats, targets
-  for (std::int64_t first = 0; first < windows; first += dp.size()) {  // in step: all ranks stop before the same windows, or none
+  for (std::int64_t first = 0; first < windows;
+       first += dp.size()) {  // in step: all ranks stop before the same windows, or none
     if (stop_agreed()) return std::nullopt;
     const std::int64_t i = first + dp.rank();
     if (i >= windows) continue;
     const std::int64_t window = i * available / windows;  // spread over the whole set
     std::int64_t targets = 0;
-    const ModelBatch batch =
-        to_model_batch(read_windows(*valid_, window * length, 1, length, documents), options_.model.attention.sinks, targets);
+    const ModelBatch batch = to_model_batch(read_windows(*valid_, window * length, 1, length, documents),
+                                            options_.model.attention.sinks, targets);
     const double nll = model_.evaluate(batch).nll_sum();  // the ranks of cp each hold a part, those of tp the same
     if (first_of_tp) sums[0] += nll;
     if (first_of_batch) sums[1] += static_cast<double>(targets);
@@ -207,10 +217,13 @@ void Trainer::require_finite_weights() {
   std::array<double, 1> sum = {backend_->sum_of_squares(weights)};
   context_->world().all_reduce(std::span<double>(sum), Reduce::sum);
   if (!std::isfinite(sum[0])) writer_.finish();  // the last good one is whole before this run ends
-  require(std::isfinite(sum[0]),
-          "weights are not finite after step {}, so they are not saved; {}. Lower optimizer.lr, or lengthen optimizer.warmup, and {}",
-          state_.step, saved_step_ < 0 ? "there is no checkpoint yet" : fmt::format("the last checkpoint is of step {}", saved_step_),
-          saved_step_ < 0 ? "start again" : "resume from there");
+  require(
+      std::isfinite(sum[0]),
+      "weights are not finite after step {}, so they are not saved; {}. Lower optimizer.lr, or lengthen "
+      "optimizer.warmup, and {}",
+      state_.step,
+      saved_step_ < 0 ? "there is no checkpoint yet" : fmt::format("the last checkpoint is of step {}", saved_step_),
+      saved_step_ < 0 ? "start again" : "resume from there");
 }
 
 void Trainer::save() {
@@ -224,7 +237,9 @@ void Trainer::save() {
 }
 
 std::string Trainer::describe(const StepMetrics& metrics) const {
-  const auto loss = [&](double value) { return std::isnan(value) && !metrics.skipped ? "of no targets" : fmt::format("{:.4f}", value); };
+  const auto loss = [&](double value) {
+    return std::isnan(value) && !metrics.skipped ? "of no targets" : fmt::format("{:.4f}", value);
+  };
   std::string text = fmt::format("loss {}  epoch {:.2f}  {} tokens/s", loss(metrics.loss), metrics.epochs,
                                  format_count(metrics.tokens_per_second));
   if (metrics.valid_loss) text += fmt::format("  validation {}", loss(*metrics.valid_loss));
@@ -257,7 +272,8 @@ void Trainer::run() {
     const bool hopeless = state_.skipped_in_a_row >= most_skipped_in_a_row;
     if (hopeless) writer_.finish();  // the last good checkpoint is whole before this run ends
     require(!hopeless,
-            "{} steps in a row had a loss or gradient that is not finite (the last is step {}); lower optimizer.lr, lengthen "
+            "{} steps in a row had a loss or gradient that is not finite (the last is step {}); lower optimizer.lr, "
+            "lengthen "
             "optimizer.warmup, or resume from an earlier checkpoint",
             most_skipped_in_a_row, state_.step);
     if (choosing && o.train.minutes == 0) begin_progress();
@@ -270,7 +286,7 @@ void Trainer::run() {
   if (metrics.step > 0) progress->finish(describe(metrics));
   if (stop_agreed_ && is_first()) {
     say("stopped by a signal after step {} of {}; {} goes on from there\n", state_.step, o.train.steps,
-               o.resume == "auto" ? "the same command" : "the same command with --resume auto");
+        o.resume == "auto" ? "the same command" : "the same command with --resume auto");
   }
 }
 

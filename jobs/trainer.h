@@ -1,8 +1,9 @@
 /// The training loop: any mesh, deterministic, resumable.
 ///
-/// Step n (from 1) consumes the next train.batch global samples; rank r of dp computes a contiguous slice, micro-batch by micro-batch,
-/// together with the ranks of its cp and tp. Targets are counted first, so every backward is seeded with 1 / count; the loss is summed in
-/// f64, gradients in messages while backward runs (parallel/data). The same numbers are on every rank afterwards, so parameters are too.
+/// Step n (from 1) consumes the next train.batch global samples; rank r of dp computes a contiguous slice, micro-batch
+/// by micro-batch, together with the ranks of its cp and tp. Targets are counted first, so every backward is seeded
+/// with 1 / count; the loss is summed in f64, gradients in messages while backward runs (parallel/data). The same
+/// numbers are on every rank afterwards, so parameters are too.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +25,8 @@ namespace lexring {
 
 class Trainer {
  public:
-  /// `options` is resolved (the vocabulary included). `valid` may be null. Everything given must outlive the trainer. Collective.
+  /// `options` is resolved (the vocabulary included). `valid` may be null. Everything given must outlive the trainer.
+  /// Collective.
   Trainer(const Options& options, const Context& context, Backend& backend, const Dataset& train, const Dataset* valid);
 
   /// Goes on from a checkpoint. Throws when its model, data set, seed or sequence length are others. Collective.

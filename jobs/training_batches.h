@@ -16,9 +16,11 @@ struct SampleRange {
   bool operator==(const SampleRange&) const = default;
 };
 
-/// The part of samples [first, first + batch) that replica `replica` of `replicas` computes, in micro-batches of at most `micro_batch` (0:
-/// one). Replicas hold equal, contiguous slices in order; throws UsageError with what would work when `replicas` does not divide `batch`.
-std::vector<SampleRange> micro_batches(std::uint64_t first, std::int64_t batch, int replica, int replicas, std::int64_t micro_batch);
+/// The part of samples [first, first + batch) that replica `replica` of `replicas` computes, in micro-batches of at
+/// most `micro_batch` (0: one). Replicas hold equal, contiguous slices in order; throws UsageError with what would work
+/// when `replicas` does not divide `batch`.
+std::vector<SampleRange> micro_batches(std::uint64_t first, std::int64_t batch, int replica, int replicas,
+                                       std::int64_t micro_batch);
 
 /// A step's micro-batches on this replica and how many targets they count.
 struct StepBatches {

@@ -13,9 +13,11 @@
 namespace lexring {
 namespace {
 
-/// A profiler's clock would go on in the new program before the profiler has its handler there, and end it. It sets both again.
+/// A profiler's clock would go on in the new program before the profiler has its handler there, and end it. It sets
+/// both again.
 void stop_clocks_with_handlers() {
-  for (const auto& [clock, signal] : {std::pair(ITIMER_REAL, SIGALRM), std::pair(ITIMER_VIRTUAL, SIGVTALRM), std::pair(ITIMER_PROF, SIGPROF)}) {
+  for (const auto& [clock, signal] :
+       {std::pair(ITIMER_REAL, SIGALRM), std::pair(ITIMER_VIRTUAL, SIGVTALRM), std::pair(ITIMER_PROF, SIGPROF)}) {
     struct sigaction action {};
     sigaction(signal, nullptr, &action);
     const itimerval none{};
@@ -31,8 +33,9 @@ void let_waiting_threads_sleep(char** arguments) {
   setenv("GOMP_SPINCOUNT", "1000", 1);
   stop_clocks_with_handlers();
   std::error_code error;
-  const auto program = std::filesystem::read_symlink("/proc/self/exe", error);  // by its name, which `ps` and `top` show
-  execv(program.c_str(), arguments);                                          // comes back only where it cannot
+  const auto program =
+      std::filesystem::read_symlink("/proc/self/exe", error);  // by its name, which `ps` and `top` show
+  execv(program.c_str(), arguments);                           // comes back only where it cannot
 }
 
 }  // namespace lexring

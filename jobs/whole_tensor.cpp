@@ -22,7 +22,8 @@ std::vector<std::byte> pack(const Parameter& parameter, const Tensor& part) {
   place.insert(place.end(), part.shape().begin(), part.shape().end());
   std::vector<std::byte> bytes(place.size() * sizeof(std::int64_t) + values.size() * sizeof(double));
   std::memcpy(bytes.data(), place.data(), place.size() * sizeof(std::int64_t));
-  if (!values.empty()) std::memcpy(bytes.data() + place.size() * sizeof(std::int64_t), values.data(), values.size() * sizeof(double));
+  if (!values.empty())
+    std::memcpy(bytes.data() + place.size() * sizeof(std::int64_t), values.data(), values.size() * sizeof(double));
   return bytes;
 }
 
@@ -44,8 +45,8 @@ void put(const Shape& full, const std::vector<std::byte>& bytes, std::vector<dou
 
 std::vector<double> whole_tensor(const Parameter& parameter, const Tensor& part, Communicator& tp) {
   const Shape& full = parameter.full_shape;
-  require(full.size() == 1 || full.size() == 2, "{} has {} dimensions; only vectors and matrices can be put together", parameter.name,
-          full.size());
+  require(full.size() == 1 || full.size() == 2, "{} has {} dimensions; only vectors and matrices can be put together",
+          parameter.name, full.size());
   std::vector<double> whole(static_cast<std::size_t>(element_count(full)), std::numeric_limits<double>::quiet_NaN());
   for (const std::vector<std::byte>& bytes : tp.all_gather(pack(parameter, part))) put(full, bytes, whole);
   return whole;
@@ -53,8 +54,8 @@ std::vector<double> whole_tensor(const Parameter& parameter, const Tensor& part,
 
 std::vector<double> own_part(const Parameter& parameter, const std::vector<double>& whole) {
   const Shape &full = parameter.full_shape, &shape = parameter.value.shape();
-  require(static_cast<std::int64_t>(whole.size()) == element_count(full), "{} has {} elements, not {}", parameter.name, element_count(full),
-          whole.size());
+  require(static_cast<std::int64_t>(whole.size()) == element_count(full), "{} has {} elements, not {}", parameter.name,
+          element_count(full), whole.size());
   std::vector<double> part;
   part.reserve(static_cast<std::size_t>(element_count(shape)));
   const std::int64_t rows = full.size() == 2 ? shape[0] : 1, first_row = full.size() == 2 ? parameter.offset[0] : 0;

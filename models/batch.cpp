@@ -6,14 +6,15 @@
 
 namespace lexring {
 
-ModelBatch make_batch(std::int64_t sequences, std::int64_t length, std::vector<std::int32_t> ids, std::vector<std::int32_t> targets,
-                      std::vector<std::int64_t> document_start, std::int64_t sinks) {
+ModelBatch make_batch(std::int64_t sequences, std::int64_t length, std::vector<std::int32_t> ids,
+                      std::vector<std::int32_t> targets, std::vector<std::int64_t> document_start, std::int64_t sinks) {
   ModelBatch batch;
   batch.tokens = dense_tokens(sequences, length);
   batch.ids = std::move(ids);
   batch.targets = std::move(targets);
   batch.document_start = std::move(document_start);
-  for (const std::int64_t start : batch.document_start) batch.sink_end.push_back(start + std::min(sinks, std::numeric_limits<std::int64_t>::max() - start));
+  for (const std::int64_t start : batch.document_start)
+    batch.sink_end.push_back(start + std::min(sinks, std::numeric_limits<std::int64_t>::max() - start));
   return batch;
 }
 
@@ -29,41 +30,47 @@ void check(const ModelBatch& batch, const ModelConfig& config) {
   check(batch.tokens);
   const auto rows = static_cast<std::size_t>(batch.tokens.rows());
   require(batch.ids.size() == rows, "a batch of {} positions came with {} tokens", rows, batch.ids.size());
-  require(batch.targets.empty() || batch.targets.size() == rows, "a batch of {} tokens came with {} targets", rows, batch.targets.size());
-  require(batch.document_start.empty() || batch.document_start.size() == rows, "a batch of {} tokens came with {} document starts", rows,
-          batch.document_start.size());
-  require(batch.sink_end.empty() || batch.sink_end.size() == rows, "a batch of {} tokens came with {} ends of sinks", rows,
-          batch.sink_end.size());
+  require(batch.targets.empty() || batch.targets.size() == rows, "a batch of {} tokens came with {} targets", rows,
+          batch.targets.size());
+  require(batch.document_start.empty() || batch.document_start.size() == rows,
+          "a batch of {} tokens came with {} document starts", rows, batch.document_start.size());
+  require(batch.sink_end.empty() || batch.sink_end.size() == rows, "a batch of {} tokens came with {} ends of sinks",
+          rows, batch.sink_end.size());
   for (const std::int32_t id : batch.ids) {
-    require(id >= 0 && id < config.vocab, "token {} is not in the model's vocabulary of {}; was the data prepared with another tokenizer?",
-            id, config.vocab);
+    require(id >= 0 && id < config.vocab,
+            "token {} is not in the model's vocabulary of {}; was the data prepared with another tokenizer?", id,
+            config.vocab);
   }
   for (const std::int32_t target : batch.targets) {
     require(target >= -1 && target < config.vocab,
-            "target {} is not in the model's vocabulary of {}; was the data prepared with another tokenizer?", target, config.vocab);
+            "target {} is not in the model's vocabulary of {}; was the data prepared with another tokenizer?", target,
+            config.vocab);
   }
   if (config.position.kind != "learned") return;
   for (const std::int64_t position : batch.tokens.position) {
-    require_usage(
-        position < config.max_length,
-        "position {} is beyond the learned table of model.max_length = {}: learned positions do not extrapolate; evaluate at lengths up to "
-        "{}, or train with a larger model.max_length",
-        position, config.max_length, config.max_length);
+    require_usage(position < config.max_length,
+                  "position {} is beyond the learned table of model.max_length = {}: learned positions do not "
+                  "extrapolate; evaluate at lengths up to "
+                  "{}, or train with a larger model.max_length",
+                  position, config.max_length, config.max_length);
   }
 }
 
 std::vector<DocumentPlace> document_places(const ModelBatch& batch, std::int64_t sinks, const TokenTable* cached) {
   std::vector<DocumentPlace> places(batch.ids.size());
   if (!batch.document_start.empty()) {
-    require(sinks == 0 || !batch.sink_end.empty(), "a pattern with sinks needs to know where each document's sinks end; fill sink_end");
-    for (std::size_t n = 0; n < places.size(); ++n) places[n] = {batch.document_start[n], sinks > 0 ? batch.sink_end[n] : 0};
+    require(sinks == 0 || !batch.sink_end.empty(),
+            "a pattern with sinks needs to know where each document's sinks end; fill sink_end");
+    for (std::size_t n = 0; n < places.size(); ++n)
+      places[n] = {batch.document_start[n], sinks > 0 ? batch.sink_end[n] : 0};
     return places;
   }
   for (const TokenTable::Sequence& sequence : batch.tokens.sequences) {
     // The first `sinks` tokens of the sequence: those of the cache come before those of the chunk.
     std::vector<std::int64_t> first_tokens;
     const auto take = [&](const std::int64_t* positions, std::int64_t count) {
-      for (std::int64_t i = 0; i < count && static_cast<std::int64_t>(first_tokens.size()) < std::max<std::int64_t>(sinks, 1); ++i) {
+      for (std::int64_t i = 0;
+           i < count && static_cast<std::int64_t>(first_tokens.size()) < std::max<std::int64_t>(sinks, 1); ++i) {
         first_tokens.push_back(positions[i]);
       }
     };
@@ -90,7 +97,8 @@ double visible_pairs(const TokenTable& tokens, const Visibility& visible) {
       const std::int64_t first = std::min(below(visible.first[n]), i);
       pairs += static_cast<double>(i + 1 - first);
       if (visible.sink_begin.empty()) continue;
-      pairs += static_cast<double>(std::max<std::int64_t>(std::min(below(visible.sink_end[n]), first) - below(visible.sink_begin[n]), 0));
+      pairs += static_cast<double>(
+          std::max<std::int64_t>(std::min(below(visible.sink_end[n]), first) - below(visible.sink_begin[n]), 0));
     }
   }
   return pairs;

@@ -11,8 +11,8 @@ namespace lexring {
 /// Throws Error unless ids and targets are in the vocabulary and all sizes agree.
 void check(const ModelBatch& batch, const ModelConfig& config);
 
-/// Where each row's document begins and its sinks end. Sequences without document table: one document from the sequence's first position,
-/// which for a streamed chunk is the first the cache holds (sinks are never forgotten).
+/// Where each row's document begins and its sinks end. Sequences without document table: one document from the
+/// sequence's first position, which for a streamed chunk is the first the cache holds (sinks are never forgotten).
 std::vector<DocumentPlace> document_places(const ModelBatch& batch, std::int64_t sinks, const TokenTable* cached);
 
 /// Pairs of query and key that a pattern leaves visible.

@@ -23,7 +23,8 @@ Var sub_norm(Tape& tape, const Norm& layer, const RowShards& shards, Var x) {
 
 }  // namespace
 
-Stream attention_half(Tape& tape, const LayerWeights& layer, Dtype working, const Attend& attend, const RowShards& shards, Stream in) {
+Stream attention_half(Tape& tape, const LayerWeights& layer, Dtype working, const Attend& attend,
+                      const RowShards& shards, Stream in) {
   const MemoryPurpose purpose("attention half: stream, norm, projections");
   NormedSum normed = advance(tape, layer.attention_norm, working, in);
   in = {};
@@ -47,10 +48,14 @@ Stream feed_forward_half(Tape& tape, const LayerWeights& layer, Dtype working, c
   return {std::move(normed.sum), row_parallel_linear(tape, inner, layer.down.weight, layer.down.bias, shards)};
 }
 
-Stream block(Tape& tape, const LayerWeights& layer, Dtype working, const Attend& attend, const RowShards& shards, Stream in) {
-  return feed_forward_half(tape, layer, working, shards, attention_half(tape, layer, working, attend, shards, std::move(in)));
+Stream block(Tape& tape, const LayerWeights& layer, Dtype working, const Attend& attend, const RowShards& shards,
+             Stream in) {
+  return feed_forward_half(tape, layer, working, shards,
+                           attention_half(tape, layer, working, attend, shards, std::move(in)));
 }
 
-Var final_norm(Tape& tape, const Norm& layer, Dtype working, const Stream& in) { return advance(tape, layer, working, in).y; }
+Var final_norm(Tape& tape, const Norm& layer, Dtype working, const Stream& in) {
+  return advance(tape, layer, working, in).y;
+}
 
 }  // namespace lexring

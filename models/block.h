@@ -1,7 +1,8 @@
-/// One transformer block over the residual stream, with the residual addition of a branch fused into the norm of the next.
+/// One transformer block over the residual stream, with the residual addition of a branch fused into the norm of the
+/// next.
 ///
-/// N tokens, D width, H query heads, K key heads, E head width, F feed-forward width. Under tensor parallelism a rank holds n of the N rows
-/// between layers of weights, and inside them, of all rows, its share of heads and of F.
+/// N tokens, D width, H query heads, K key heads, E head width, F feed-forward width. Under tensor parallelism a rank
+/// holds n of the N rows between layers of weights, and inside them, of all rows, its share of heads and of F.
 #pragma once
 
 #include <functional>
@@ -12,7 +13,8 @@
 
 namespace lexring {
 
-/// Between blocks: the stream is x + delta, where delta is the last branch, not added yet (absent before the first block).
+/// Between blocks: the stream is x + delta, where delta is the last branch, not added yet (absent before the first
+/// block).
 struct Stream {
   Var x;      ///< [n, D] residual dtype
   Var delta;  ///< [n, D] working dtype
@@ -22,9 +24,11 @@ struct Stream {
 using Attend = std::function<Var(Tape&, const Var& qkv)>;
 
 /// x += attention(norm(x)); x += ffn(norm(x)).
-Stream block(Tape& tape, const LayerWeights& layer, Dtype working, const Attend& attend, const RowShards& shards, Stream in);
+Stream block(Tape& tape, const LayerWeights& layer, Dtype working, const Attend& attend, const RowShards& shards,
+             Stream in);
 /// Its two halves.
-Stream attention_half(Tape& tape, const LayerWeights& layer, Dtype working, const Attend& attend, const RowShards& shards, Stream in);
+Stream attention_half(Tape& tape, const LayerWeights& layer, Dtype working, const Attend& attend,
+                      const RowShards& shards, Stream in);
 Stream feed_forward_half(Tape& tape, const LayerWeights& layer, Dtype working, const RowShards& shards, Stream in);
 
 /// norm(x + delta), the input of the output projection.

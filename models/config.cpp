@@ -27,7 +27,8 @@ std::string divisors(std::int64_t number) {
 }  // namespace
 
 void check(const ModelConfig& config) {
-  constexpr std::int64_t most_ids = std::numeric_limits<std::int32_t>::max(), most_channels = 1 << 20, most_layers = 1 << 16;
+  constexpr std::int64_t most_ids = std::numeric_limits<std::int32_t>::max(), most_channels = 1 << 20,
+                         most_layers = 1 << 16;
   require_size("model.vocab", config.vocab, most_ids);
   require_size("model.layers", config.layers, most_layers);
   require_size("model.width", config.width, most_channels);
@@ -35,16 +36,20 @@ void check(const ModelConfig& config) {
   require_size("model.kv_heads", config.kv_heads, most_channels);
   require_size("model.ffn_width", config.ffn_width, 16 * most_channels);
   require_size("model.max_length", std::max<std::int64_t>(config.max_length, 1), most_ids);
-  require_usage(config.width % config.heads == 0, "model.heads = {} does not divide model.width = {}; choose one of {}", config.heads,
-                config.width, divisors(config.width));
+  require_usage(config.width % config.heads == 0, "model.heads = {} does not divide model.width = {}; choose one of {}",
+                config.heads, config.width, divisors(config.width));
   require_usage(config.width / config.heads % 2 == 0,
-                "model.width / model.heads = {} is odd, but channels come in pairs; choose other heads", config.width / config.heads);
-  require_usage(config.heads % config.kv_heads == 0, "model.kv_heads = {} does not divide model.heads = {}; choose one of {}",
-                config.kv_heads, config.heads, divisors(config.heads));
-  require_usage(config.ffn == "gelu" || config.ffn == "swiglu", "model.ffn = {} is not known; choose gelu or swiglu", config.ffn);
-  require_usage(config.norm == "layernorm" || config.norm == "rmsnorm", "model.norm = {} is not known; choose layernorm or rmsnorm",
-                config.norm);
-  require_usage(static_cast<float>(config.norm_eps) > 0, "model.norm_eps = {} is 0 or less in f32; choose e.g. 1e-5", config.norm_eps);
+                "model.width / model.heads = {} is odd, but channels come in pairs; choose other heads",
+                config.width / config.heads);
+  require_usage(config.heads % config.kv_heads == 0,
+                "model.kv_heads = {} does not divide model.heads = {}; choose one of {}", config.kv_heads, config.heads,
+                divisors(config.heads));
+  require_usage(config.ffn == "gelu" || config.ffn == "swiglu", "model.ffn = {} is not known; choose gelu or swiglu",
+                config.ffn);
+  require_usage(config.norm == "layernorm" || config.norm == "rmsnorm",
+                "model.norm = {} is not known; choose layernorm or rmsnorm", config.norm);
+  require_usage(static_cast<float>(config.norm_eps) > 0, "model.norm_eps = {} is 0 or less in f32; choose e.g. 1e-5",
+                config.norm_eps);
   make_position(config);
   make_pattern(config.attention);
 }

@@ -1,4 +1,5 @@
-/// The model's configuration: the fields of the reference's Config, Position and Attention, under their names and defaults.
+/// The model's configuration: the fields of the reference's Config, Position and Attention, under their names and
+/// defaults.
 #pragma once
 
 #include <cstdint>
@@ -17,10 +18,10 @@ class UnsupportedError : public UsageError {
 
 /// How a model knows where a token stands.
 struct PositionConfig {
-  std::string kind = "xpos";         ///< none sinusoidal learned rope xpos alibi (later: t5 sandwich kerple_log kerple_power)
-  double theta = 10000.0;            ///< rotary base
-  double gamma = 0.4;                ///< xpos: zeta_i = (i/(E/2) + gamma) / (1 + gamma)
-  double scale_base = 512.0;         ///< xpos: exponent = distance / scale_base
+  std::string kind = "xpos";  ///< none sinusoidal learned rope xpos alibi (later: t5 sandwich kerple_log kerple_power)
+  double theta = 10000.0;     ///< rotary base
+  double gamma = 0.4;         ///< xpos: zeta_i = (i/(E/2) + gamma) / (1 + gamma)
+  double scale_base = 512.0;  ///< xpos: exponent = distance / scale_base
   std::string scaling = "none";      ///< none linear ntk yarn modulo repeat, applied to the angles of rope and xpos
   double scaling_factor = 1.0;       ///< linear, ntk, yarn, repeat: s = L' / L
   std::int64_t original_length = 0;  ///< yarn's ramp, modulo's period: the training length L
@@ -34,10 +35,10 @@ struct PositionConfig {
 
 /// Which keys a query may see, and how scores become weights.
 struct AttentionConfig {
-  std::string pattern = "causal";      ///< causal window blockwise sink_window
-  std::int64_t window = 0;             ///< a query at i sees keys j with i - window < j <= i
-  std::int64_t block = 0;              ///< blockwise: own block causally and the whole previous block; LEX uses L / 2
-  std::int64_t sinks = 0;              ///< sink_window: the first tokens of the sequence (of the document, if packed) stay visible
+  std::string pattern = "causal";  ///< causal window blockwise sink_window
+  std::int64_t window = 0;         ///< a query at i sees keys j with i - window < j <= i
+  std::int64_t block = 0;          ///< blockwise: own block causally and the whole previous block; LEX uses L / 2
+  std::int64_t sinks = 0;  ///< sink_window: the first tokens of the sequence (of the document, if packed) stay visible
   std::int64_t logn_base = 0;          ///< later: log-n scaling
   std::string normalizer = "softmax";  ///< softmax (later: relu)
   double relu_gamma = 1.0;             ///< relu
@@ -63,8 +64,9 @@ struct ModelConfig {
   bool operator==(const ModelConfig&) const = default;
 };
 
-/// Throws UsageError, naming the key, its value and what would work, when the model cannot be built: heads not dividing width, an odd head
-/// width, unknown names, block 0 with blockwise, learned positions without max_length, and what is not there yet.
+/// Throws UsageError, naming the key, its value and what would work, when the model cannot be built: heads not dividing
+/// width, an odd head width, unknown names, block 0 with blockwise, learned positions without max_length, and what is
+/// not there yet.
 void check(const ModelConfig& config);
 
 /// Names and shapes of all parameters in the reference's order (lex_reference.py: parameter_shapes).

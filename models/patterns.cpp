@@ -48,23 +48,27 @@ class SinkWindow : public Window {
 std::unique_ptr<Pattern> make_causal(const AttentionConfig&) { return std::make_unique<Causal>(); }
 
 std::unique_ptr<Pattern> make_window(const AttentionConfig& config) {
-  require_usage(config.window > 0, "attention.window = {} shows a query nothing; choose at least 1 with attention.pattern = {}",
+  require_usage(config.window > 0,
+                "attention.window = {} shows a query nothing; choose at least 1 with attention.pattern = {}",
                 config.window, config.pattern);
   return std::make_unique<Window>(config.window);
 }
 
 std::unique_ptr<Pattern> make_blockwise(const AttentionConfig& config) {
-  require_usage(config.block > 0, "attention.block = {} with attention.pattern = blockwise; choose half of the training length",
+  require_usage(config.block > 0,
+                "attention.block = {} with attention.pattern = blockwise; choose half of the training length",
                 config.block);
   return std::make_unique<Blockwise>(config.block);
 }
 
 std::unique_ptr<Pattern> make_sink_window(const AttentionConfig& config) {
-  require_usage(config.window > 0, "attention.window = {} shows a query nothing; choose at least 1 with attention.pattern = sink_window",
+  require_usage(config.window > 0,
+                "attention.window = {} shows a query nothing; choose at least 1 with attention.pattern = sink_window",
                 config.window);
-  require_usage(config.sinks > 0,
-                "attention.sinks = {} with attention.pattern = sink_window; choose at least 1 (4 is usual), or pattern window",
-                config.sinks);
+  require_usage(
+      config.sinks > 0,
+      "attention.sinks = {} with attention.pattern = sink_window; choose at least 1 (4 is usual), or pattern window",
+      config.sinks);
   return std::make_unique<SinkWindow>(config.window, config.sinks);
 }
 
@@ -72,13 +76,14 @@ struct Entry {
   const char* name;
   std::unique_ptr<Pattern> (*make)(const AttentionConfig&);
 };
-constexpr std::array table = {Entry{"causal", make_causal}, Entry{"window", make_window}, Entry{"blockwise", make_blockwise},
-                              Entry{"sink_window", make_sink_window}};
+constexpr std::array table = {Entry{"causal", make_causal}, Entry{"window", make_window},
+                              Entry{"blockwise", make_blockwise}, Entry{"sink_window", make_sink_window}};
 
 }  // namespace
 
 Visibility Pattern::visibility(const TokenTable& tokens, const std::vector<DocumentPlace>& places) const {
-  require(places.size() == tokens.position.size(), "{} document places were given for {} tokens", places.size(), tokens.position.size());
+  require(places.size() == tokens.position.size(), "{} document places were given for {} tokens", places.size(),
+          tokens.position.size());
   Visibility visible;
   visible.first.reserve(places.size());
   for (std::size_t n = 0; n < places.size(); ++n) {
@@ -106,12 +111,15 @@ std::unique_ptr<Pattern> make_pattern(const AttentionConfig& config) {
   if (config.logn_base > 0) {
     throw UnsupportedError(fmt::format("attention.logn_base = {} is not supported yet; choose 0", config.logn_base));
   }
-  if (config.normalizer == "relu") throw UnsupportedError("attention.normalizer = relu is not supported yet; choose softmax");
-  require_usage(config.normalizer == "softmax", "attention.normalizer = {} is not known; choose softmax", config.normalizer);
+  if (config.normalizer == "relu")
+    throw UnsupportedError("attention.normalizer = relu is not supported yet; choose softmax");
+  require_usage(config.normalizer == "softmax", "attention.normalizer = {} is not known; choose softmax",
+                config.normalizer);
   for (const Entry& entry : table) {
     if (config.pattern == entry.name) return entry.make(config);
   }
-  throw UsageError(fmt::format("attention.pattern = {} is not known; choose {}", config.pattern, fmt::join(pattern_names(), ", ")));
+  throw UsageError(
+      fmt::format("attention.pattern = {} is not known; choose {}", config.pattern, fmt::join(pattern_names(), ", ")));
 }
 
 }  // namespace lexring

@@ -1,8 +1,8 @@
-/// Attention patterns: which keys a query may see. A table name -> maker (patterns.cpp); adding one touches its class, its test, one table
-/// line.
+/// Attention patterns: which keys a query may see. A table name -> maker (patterns.cpp); adding one touches its class,
+/// its test, one table line.
 ///
-/// Windows and blocks are measured in positions (which may have gaps), sinks are counted in tokens. All are causal, and none sees past the
-/// beginning of the query's document.
+/// Windows and blocks are measured in positions (which may have gaps), sinks are counted in tokens. All are causal, and
+/// none sees past the beginning of the query's document.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,8 @@
 
 namespace lexring {
 
-/// Where a query's document begins, and where its first `sinks` tokens end (only read by sink patterns); both are positions.
+/// Where a query's document begins, and where its first `sinks` tokens end (only read by sink patterns); both are
+/// positions.
 struct DocumentPlace {
   std::int64_t start = 0;
   std::int64_t sink_end = 0;
@@ -29,23 +30,24 @@ class Pattern {
   Pattern& operator=(const Pattern&) = delete;
   virtual ~Pattern() = default;
 
-  /// The earliest position that a query at `position` sees by the pattern alone (sinks apart); may be below 0. Never decreases with
-  /// position, so what a streaming cache drops before it is never missed.
+  /// The earliest position that a query at `position` sees by the pattern alone (sinks apart); may be below 0. Never
+  /// decreases with position, so what a streaming cache drops before it is never missed.
   virtual std::int64_t first_visible(std::int64_t position) const = 0;
   /// Tokens at the beginning of a document that stay visible.
   virtual std::int64_t sinks() const { return 0; }
 
   /// For every row; `places` [N].
   Visibility visibility(const TokenTable& tokens, const std::vector<DocumentPlace>& places) const;
-  /// What a streaming cache must keep before a chunk whose first query stands at `position`: everything of the document (causal), the halo
-  /// (window, blockwise), or sinks and window.
+  /// What a streaming cache must keep before a chunk whose first query stands at `position`: everything of the document
+  /// (causal), the halo (window, blockwise), or sinks and window.
   CacheKeep keep(std::int64_t position, const DocumentPlace& place) const;
 };
 
 /// Names of all patterns.
 std::vector<std::string> pattern_names();
 
-/// Throws UsageError when the pattern is unknown or its sizes make no sense; UnsupportedError for what is not there yet.
+/// Throws UsageError when the pattern is unknown or its sizes make no sense; UnsupportedError for what is not there
+/// yet.
 std::unique_ptr<Pattern> make_pattern(const AttentionConfig& config);
 
 }  // namespace lexring

@@ -21,14 +21,17 @@ RotaryTable slice(const RotaryTable& table, std::int64_t first, std::int64_t cou
   return {table.cosine.slice(first, count), table.sine.slice(first, count)};
 }
 
-/// Adjacent rows of `from` into rows of `to`, which lie at one distance wherever rows are dealt out: one copy for as many as do.
+/// Adjacent rows of `from` into rows of `to`, which lie at one distance wherever rows are dealt out: one copy for as
+/// many as do.
 void scatter_rows(Backend& backend, const Tensor& from, std::span<const std::int64_t> places, const Tensor& to) {
   const std::int64_t width = to.row_elements();
   for (std::size_t first = 0; first < places.size();) {
     const std::int64_t place = places[first], distance = first + 1 < places.size() ? places[first + 1] - place : 1;
     std::size_t last = first + 1;
     if (distance > 0) {
-      while (last < places.size() && places[last] - places[last - 1] == distance && places[last] + distance <= to.rows()) ++last;
+      while (last < places.size() && places[last] - places[last - 1] == distance &&
+             places[last] + distance <= to.rows())
+        ++last;
     }
     const auto count = static_cast<std::int64_t>(last - first), step = count > 1 ? distance : 1;
     backend.copy(from.slice(static_cast<std::int64_t>(first), count).reshape({count, width}),
@@ -41,7 +44,8 @@ void scatter_rows(Backend& backend, const Tensor& from, std::span<const std::int
 Tensor gather_rows(Backend& backend, Communicator& group, const RowsOfRanks& rows_of, const Tensor& rows) {
   const std::int64_t width = rows.row_elements();
   std::vector<std::int64_t> borders = {0};
-  for (const auto& theirs : rows_of) borders.push_back(borders.back() + static_cast<std::int64_t>(theirs.size()) * width);
+  for (const auto& theirs : rows_of)
+    borders.push_back(borders.back() + static_cast<std::int64_t>(theirs.size()) * width);
   Shape shape = rows.shape();
   shape[0] = width == 0 ? 0 : borders.back() / width;
   const Tensor by_rank(rows.runtime(), shape, rows.dtype()), gathered(rows.runtime(), shape, rows.dtype());
@@ -66,9 +70,10 @@ PartitionKind default_partition(const Pattern& pattern) {
 
 SequencePass::SequencePass(const AttentionModel& model, const ModelBatch& batch, KeyValueCache* cache)
     : batch_(&batch), backend_(&model.backend), group_(&model.context.axis(Axis::cp)) {
-  require(cache == nullptr || batch.tokens.sequences.size() == 1, "a cache continues one sequence, but the batch has {}",
-          batch.tokens.sequences.size());
-  const std::vector<DocumentPlace> places = document_places(batch, model.pattern.sinks(), cache != nullptr ? &cache->tokens() : nullptr);
+  require(cache == nullptr || batch.tokens.sequences.size() == 1,
+          "a cache continues one sequence, but the batch has {}", batch.tokens.sequences.size());
+  const std::vector<DocumentPlace> places =
+      document_places(batch, model.pattern.sinks(), cache != nullptr ? &cache->tokens() : nullptr);
   Visibility visible = model.pattern.visibility(batch.tokens, places);
   if (cache == nullptr && group_->size() > 1) {
     sharded(model, visible);
@@ -90,8 +95,8 @@ Attend SequencePass::attend(std::int64_t layer, const AttentionProbe& probe) con
 }
 
 void SequencePass::plain(AttentionTables tables) {
-  layer_ = [shared = std::make_shared<const AttentionTables>(std::move(tables))](Tape& tape, std::int64_t layer,
-                                                                                 const AttentionProbe& probe, const Var& qkv) {
+  layer_ = [shared = std::make_shared<const AttentionTables>(std::move(tables))](
+               Tape& tape, std::int64_t layer, const AttentionProbe& probe, const Var& qkv) {
     if (probe) {
       const QueryKeyValue parts = split_columns(shared->spec, qkv.value());
       probe(layer, shared->spec, shared->tokens, shared->rotary, parts.query, parts.key);
@@ -115,14 +120,14 @@ void SequencePass::cached(const AttentionModel& model, AttentionTables chunk, Ke
     chunk.rotary = slice(chunk.rotary, first, chunk.tokens.rows());
     description_ = "a streamed chunk's rows are shared evenly, its keys gathered by every rank";
   }
-  layer_ = [tables = std::make_shared<const AttentionTables>(std::move(chunk)), group = group_, rows, &cache, &backend = model.backend](
-               Tape&, std::int64_t layer, const AttentionProbe& probe, const Var& qkv) {
+  layer_ = [tables = std::make_shared<const AttentionTables>(std::move(chunk)), group = group_, rows, &cache,
+            &backend = model.backend](Tape&, std::int64_t layer, const AttentionProbe& probe, const Var& qkv) {
     const QueryKeyValue own = split_columns(tables->spec, qkv.value());
     if (probe) {
-      require_usage(
-          group->size() == 1,
-          "a streamed chunk's queries are spread over mesh.cp = {} ranks; measure attention resolution unstreamed, or with mesh.cp = 1",
-          group->size());
+      require_usage(group->size() == 1,
+                    "a streamed chunk's queries are spread over mesh.cp = {} ranks; measure attention resolution "
+                    "unstreamed, or with mesh.cp = 1",
+                    group->size());
       probe(layer, tables->spec, tables->tokens, tables->rotary, own.query, own.key);
     }
     const std::int64_t width = own.key.width;
@@ -139,7 +144,8 @@ void SequencePass::cached(const AttentionModel& model, AttentionTables chunk, Ke
       values = {all, width, width};
     }
     cache.append(layer, backend, keys, values);
-    return Var(attention_to_cache(backend, *tables, own.query, {cache.tokens(), cache.rotary(), cache.keys(layer), cache.values(layer)}));
+    return Var(attention_to_cache(backend, *tables, own.query,
+                                  {cache.tokens(), cache.rotary(), cache.keys(layer), cache.values(layer)}));
   };
 }
 
@@ -190,6 +196,8 @@ void SequencePass::take(const std::vector<Chunk>& chunks) {
   rows_.targets = take_rows(batch_->targets, rows);
 }
 
-Tensor SequencePass::gather(const Tensor& rows) const { return rows_of_ == nullptr ? rows : gather_rows(*backend_, *group_, *rows_of_, rows); }
+Tensor SequencePass::gather(const Tensor& rows) const {
+  return rows_of_ == nullptr ? rows : gather_rows(*backend_, *group_, *rows_of_, rows);
+}
 
 }  // namespace lexring

@@ -1,8 +1,9 @@
 /// A batch on the ranks of cp: which rows this one holds, and attention that sees the rows of all (parallel/sequence).
 ///
-/// cp = 1: all rows, and plain attention. cp > 1: a part of every sequence; heads exchanged inside context.ulysses(), keys brought over
-/// context.ring(). With a cache the ranks share the chunk's rows evenly, and every rank gathers the chunk's keys and values.
-/// A probe sees the rows of all ranks, on every rank (not with a cache and cp > 1: UsageError).
+/// cp = 1: all rows, and plain attention. cp > 1: a part of every sequence; heads exchanged inside context.ulysses(),
+/// keys brought over context.ring(). With a cache the ranks share the chunk's rows evenly, and every rank gathers the
+/// chunk's keys and values. A probe sees the rows of all ranks, on every rank (not with a cache and cp > 1:
+/// UsageError).
 #pragma once
 
 #include <functional>
@@ -17,8 +18,8 @@
 
 namespace lexring {
 
-/// How a batch is cut where nobody asked for a cut: zigzag where a row may see everything before it (each place has as much work as the
-/// others), else contiguous (neighbours need only each other's ends).
+/// How a batch is cut where nobody asked for a cut: zigzag where a row may see everything before it (each place has as
+/// much work as the others), else contiguous (neighbours need only each other's ends).
 PartitionKind default_partition(const Pattern& pattern);
 
 /// What attention needs to know of a model; all of it outlives a pass.
@@ -46,7 +47,8 @@ class SequencePass {
   const ModelBatch& rows() const { return rows_of_ == nullptr ? *batch_ : rows_; }
   /// Attention of one layer; may outlive the pass.
   Attend attend(std::int64_t layer, const AttentionProbe& probe) const;
-  /// [N, ...] in the order of the batch, from everybody's rows. Collective over cp. For evaluation: nothing is recorded.
+  /// [N, ...] in the order of the batch, from everybody's rows. Collective over cp. For evaluation: nothing is
+  /// recorded.
   Tensor gather(const Tensor& rows) const;
   /// How rows are cut and keys travel, and why; empty with cp = 1.
   const std::string& description() const { return description_; }

@@ -92,26 +92,30 @@ struct Transformer::Impl {
 
   Var embed(Tape& tape, const ModelBatch& batch, const RowShards& shards) {
     Runtime& runtime = backend.runtime();
-    const Lookup tokens{Tensor::from(runtime, {shards.rows()}, slice_ids(batch.ids, config.vocab, tp)), weights.embedding};
+    const Lookup tokens{Tensor::from(runtime, {shards.rows()}, slice_ids(batch.ids, config.vocab, tp)),
+                        weights.embedding};
     const auto first = batch.tokens.position.begin() + shards.first();
     const std::vector<std::int64_t> own(first, first + shards.count());
     PositionTerms positions;
     if (position->learned_table()) {
-      positions.lookup = {Tensor::from(runtime, {shards.count()}, std::vector<std::int32_t>(own.begin(), own.end())), weights.learned};
+      positions.lookup = {Tensor::from(runtime, {shards.count()}, std::vector<std::int32_t>(own.begin(), own.end())),
+                          weights.learned};
     }
     positions.constant = added_positions(own);
     return vocabulary_embedding(tape, tokens, positions, residual, shards);
   }
 
-  /// The constant of the position method, kept while positions repeat (all steps of a training have the same); undefined: none.
+  /// The constant of the position method, kept while positions repeat (all steps of a training have the same);
+  /// undefined: none.
   Tensor added_positions(const std::vector<std::int64_t>& positions) {
     if (added.defined() && positions == added_at) return added;
     const std::vector<double> values = position->added(positions, config.width);
     if (values.empty()) return {};
     const Shape shape = {static_cast<std::int64_t>(positions.size()), config.width};
     added_at = positions;
-    added = master == Dtype::f64 ? Tensor::from(backend.runtime(), shape, values)
-                                 : Tensor::from(backend.runtime(), shape, std::vector<float>(values.begin(), values.end()));
+    added = master == Dtype::f64
+                ? Tensor::from(backend.runtime(), shape, values)
+                : Tensor::from(backend.runtime(), shape, std::vector<float>(values.begin(), values.end()));
     return added;
   }
 
@@ -125,8 +129,8 @@ struct Transformer::Impl {
     const Recompute again = tape.recording() ? how.recompute : Recompute::none;
     if (again == Recompute::none) return block(tape, parts, working, with, shards, std::move(in));
     const auto body = again == Recompute::block ? block : attention_half;
-    const std::vector<Var> out =
-        recompute(tape, {in.x, in.delta}, [this, body, &parts, with, shards](Tape& inner, const std::vector<Var>& vars) {
+    const std::vector<Var> out = recompute(
+        tape, {in.x, in.delta}, [this, body, &parts, with, shards](Tape& inner, const std::vector<Var>& vars) {
           Stream next = body(inner, parts, working, with, shards, {vars[0], vars[1]});
           return std::vector<Var>{next.x, next.delta};
         });
@@ -134,7 +138,8 @@ struct Transformer::Impl {
     return feed_forward_half(tape, parts, working, shards, {out[0], out[1]});
   }
 
-  /// The forward pass up to the input of the output projection, this rank's rows of [N, D], where N are those of its place on cp.
+  /// The forward pass up to the input of the output projection, this rank's rows of [N, D], where N are those of its
+  /// place on cp.
   Var hidden(Tape& tape, const SequencePass& sequence, const RowShards& shards, const AttentionProbe& probe) {
     const auto layers = static_cast<std::size_t>(config.layers);
     tape.mark(layers + 1);  // sections of gradients, last to first
@@ -154,7 +159,8 @@ struct Transformer::Impl {
     const MemoryPurpose purpose("embedding, loss");
     const Var h = hidden(tape, sequence, shards, probe);
     LossResult result;
-    const Tensor targets = Tensor::from(backend.runtime(), {shards.rows()}, slice_targets(rows.targets, config.vocab, tp));
+    const Tensor targets =
+        Tensor::from(backend.runtime(), {shards.rows()}, slice_targets(rows.targets, config.vocab, tp));
     result.own = result.nll = vocabulary_cross_entropy(tape, h, weights.output, targets, config.vocab, scale, shards);
     return result;
   }
@@ -165,7 +171,8 @@ double LossResult::nll_sum() const {
   return std::accumulate(rows.begin(), rows.end(), 0.0);
 }
 
-Transformer::Transformer(const ModelConfig& config, const ModelRuntime& runtime, const Context& context, Backend& backend) {
+Transformer::Transformer(const ModelConfig& config, const ModelRuntime& runtime, const Context& context,
+                         Backend& backend) {
   check(config);
   check(runtime, backend);
   check_tensor_parallel(config, context.mesh().size(Axis::tp));
@@ -207,7 +214,8 @@ void Transformer::initialise(const Parameter& part, std::uint64_t seed) const {
   const std::string_view name = part.name;
   if (part.full_shape.size() < 2) return init_constant(part, ends_with(name, "norm.weight") ? 1.0 : 0.0);
   const bool output_side = ends_with(name, "attention.output.weight") || ends_with(name, "ffn.down.weight");
-  init_normal(part, seed, output_side ? deviation / std::sqrt(2.0 * static_cast<double>(impl_->config.layers)) : deviation);
+  init_normal(part, seed,
+              output_side ? deviation / std::sqrt(2.0 * static_cast<double>(impl_->config.layers)) : deviation);
 }
 
 std::vector<std::vector<std::size_t>> Transformer::gradient_sections() const {
@@ -221,7 +229,8 @@ std::vector<std::vector<std::size_t>> Transformer::gradient_sections() const {
   return sections;
 }
 
-LossResult Transformer::train_step(const ModelBatch& batch, double scale, const std::function<void(std::size_t)>& reached) {
+LossResult Transformer::train_step(const ModelBatch& batch, double scale,
+                                   const std::function<void(std::size_t)>& reached) {
   Tape tape(impl_->backend, Recording::on);
   LossResult result = impl_->loss(tape, impl_->pass(batch, nullptr), scale, nullptr);
   tape.backward(reached);
@@ -256,7 +265,8 @@ Tensor Transformer::logits(const ModelBatch& batch, Rows rows, KeyValueCache* ca
 
 std::unique_ptr<KeyValueCache> Transformer::make_cache() const {
   const AttentionSpec& spec = impl_->spec;
-  return std::make_unique<KeyValueCache>(impl_->backend.runtime(), impl_->config.layers, spec.kv_heads * spec.head_width, impl_->working);
+  return std::make_unique<KeyValueCache>(impl_->backend.runtime(), impl_->config.layers,
+                                         spec.kv_heads * spec.head_width, impl_->working);
 }
 
 void Transformer::set_attention(const AttentionConfig& attention) {
@@ -268,8 +278,9 @@ void Transformer::set_position(const PositionConfig& position) {
   ModelConfig config = impl_->config;
   config.position = position;
   const bool same = impl_->position->learned_table() == make_position(config)->learned_table();
-  require_usage(same, "positions of kind {} need other parameters than those of kind {}; choose the kind of the training", position.kind,
-                impl_->config.position.kind);
+  require_usage(same,
+                "positions of kind {} need other parameters than those of kind {}; choose the kind of the training",
+                position.kind, impl_->config.position.kind);
   impl_->position = make_position(config);
   impl_->spec = impl_->specified(config, *impl_->position);
   impl_->config = config;
@@ -284,10 +295,11 @@ double Transformer::step_flops(const ModelBatch& batch) const {
     const bool product = entry.shape.size() >= 2 && entry.name != "embedding" && entry.name != "position.learned";
     if (product) matrices += static_cast<double>(element_count(entry.shape));
   }
-  const Visibility visible = impl_->pattern->visibility(batch.tokens, document_places(batch, impl_->pattern->sinks(), nullptr));
+  const Visibility visible =
+      impl_->pattern->visibility(batch.tokens, document_places(batch, impl_->pattern->sinks(), nullptr));
   const double pairs = visible_pairs(batch.tokens, visible);
-  const double all =
-      6.0 * matrices * static_cast<double>(batch.tokens.rows()) + 12.0 * static_cast<double>(config.width * config.layers) * pairs;
+  const double all = 6.0 * matrices * static_cast<double>(batch.tokens.rows()) +
+                     12.0 * static_cast<double>(config.width * config.layers) * pairs;
   return all / impl_->context.mesh().size(Axis::cp);
 }
 

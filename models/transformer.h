@@ -1,7 +1,8 @@
 /// The LEX transformer (and its relatives), written once for every mesh, device and length.
 ///
-/// Pre-norm blocks over the residual stream x [N, D]: x += attention(norm(x)); x += ffn(norm(x)); a final norm; output projection and loss
-/// in chunks of tokens. Activations are [N, D]: this rank's tokens, sequence after sequence; there is no batch dimension.
+/// Pre-norm blocks over the residual stream x [N, D]: x += attention(norm(x)); x += ffn(norm(x)); a final norm; output
+/// projection and loss in chunks of tokens. Activations are [N, D]: this rank's tokens, sequence after sequence; there
+/// is no batch dimension.
 #pragma once
 
 #include <functional>
@@ -19,8 +20,8 @@
 namespace lexring {
 
 enum class Precision { fp64, fp32, bf16 };
-/// What of a block backward makes again instead of keeping it: nothing; its attention half (norm, query, key and value, attention, output
-/// projection), of which its input stays, as its feed-forward half does; all of it.
+/// What of a block backward makes again instead of keeping it: nothing; its attention half (norm, query, key and value,
+/// attention, output projection), of which its input stays, as its feed-forward half does; all of it.
 enum class Recompute { none, attention, block };
 
 /// How the model computes; what it is stands in ModelConfig.
@@ -40,16 +41,17 @@ struct ModelBatch {
   TokenTable tokens;                  ///< sequences and global positions
   std::vector<std::int32_t> ids;      ///< [N] token ids
   std::vector<std::int32_t> targets;  ///< [N] next tokens, -1: not counted; may be empty where no loss is asked
-  /// What is visible of documents and sinks: position where the document of each row begins, and the position just after its
-  /// first `attention.sinks` tokens. Empty: one document per sequence, which begins at the sequence's first position.
+  /// What is visible of documents and sinks: position where the document of each row begins, and the position just
+  /// after its first `attention.sinks` tokens. Empty: one document per sequence, which begins at the sequence's first
+  /// position.
   std::vector<std::int64_t> document_start;  ///< [N] or empty
   std::vector<std::int64_t> sink_end;        ///< [N] or empty; only read by sink patterns
 };
 
-/// Sequences `first_id ...` of `length` dense positions each from row-major ids, with documents given by their start position (may be
-/// empty).
-ModelBatch make_batch(std::int64_t sequences, std::int64_t length, std::vector<std::int32_t> ids, std::vector<std::int32_t> targets,
-                      std::vector<std::int64_t> document_start, std::int64_t sinks);
+/// Sequences `first_id ...` of `length` dense positions each from row-major ids, with documents given by their start
+/// position (may be empty).
+ModelBatch make_batch(std::int64_t sequences, std::int64_t length, std::vector<std::int32_t> ids,
+                      std::vector<std::int32_t> targets, std::vector<std::int64_t> document_start, std::int64_t sinks);
 /// The rows of one sequence from `position` on, to continue what a cache holds; documents may have begun before it.
 ModelBatch make_chunk(std::int64_t position, std::vector<std::int32_t> ids, std::vector<std::int32_t> targets,
                       std::vector<std::int64_t> document_start, std::int64_t sinks);
@@ -58,13 +60,15 @@ struct LossResult {
   Tensor own;  ///< [n] nats, master dtype, of this rank's rows; 0 where not counted
   Tensor nll;  ///< [N] the same of the whole batch in evaluation, of this rank's rows in training
 
-  /// Over the counted targets of this rank of cp, in f64: its sum over context.replicas() is that of all. Waits for the device.
+  /// Over the counted targets of this rank of cp, in f64: its sum over context.replicas() is that of all. Waits for the
+  /// device.
   double nll_sum() const;
 };
 
-/// Called once per layer in a forward pass with the raw projections of all rows (on every rank of cp), e.g. to measure attention resolution.
-using AttentionProbe =
-    std::function<void(std::int64_t layer, const AttentionSpec&, const TokenTable&, const RotaryTable&, Columns q, Columns k)>;
+/// Called once per layer in a forward pass with the raw projections of all rows (on every rank of cp), e.g. to measure
+/// attention resolution.
+using AttentionProbe = std::function<void(std::int64_t layer, const AttentionSpec&, const TokenTable&,
+                                          const RotaryTable&, Columns q, Columns k)>;
 
 class Transformer {
  public:
@@ -78,31 +82,33 @@ class Transformer {
   std::vector<Parameter>& parameters();
   std::int64_t parameter_count() const;  ///< of the whole model, not of this rank's part
 
-  /// Values as functions of (seed, parameter name, global element index): matrices normal(0, 0.02), output-side matrices (attention.output,
-  /// ffn.down) scaled by 1 / sqrt(2 layers); norms 1 and 0; biases 0. Refreshes compute copies.
+  /// Values as functions of (seed, parameter name, global element index): matrices normal(0, 0.02), output-side
+  /// matrices (attention.output, ffn.down) scaled by 1 / sqrt(2 layers); norms 1 and 0; biases 0. Refreshes compute
+  /// copies.
   void initialise(std::uint64_t seed);
   /// The same values for part of a parameter that somebody else holds.
   void initialise(const Parameter& part, std::uint64_t seed) const;
   /// Rewrites compute copies from master values (after loading).
   void refresh_compute();
   void zero_gradients();
-  /// Once per step, after the last train_step and before gradients are read: sums gradients of what several ranks of the tp axis hold
-  /// (Parameter::copies) over them; a no-op without. ReplicatedGradients does the same for some parameters at a time; not both. It commutes
-  /// with the sum over replicas.
+  /// Once per step, after the last train_step and before gradients are read: sums gradients of what several ranks of
+  /// the tp axis hold (Parameter::copies) over them; a no-op without. ReplicatedGradients does the same for some
+  /// parameters at a time; not both. It commutes with the sum over replicas.
   void reduce_replicated_gradients();
-  /// Every gradient in one flat buffer [elements], master dtype, on the device: one all-reduce, one fill, one norm. Padding between
-  /// parameters is 0 and stays 0. Shares storage with Parameter::gradient.
+  /// Every gradient in one flat buffer [elements], master dtype, on the device: one all-reduce, one fill, one norm.
+  /// Padding between parameters is 0 and stays 0. Shares storage with Parameter::gradient.
   Tensor gradients();
 
-  /// Parameters, by index, whose gradients backward finishes together, in that order (sections_of_gradients in models/weights.h). With
-  /// Held::all each lies before its predecessor in gradients().
+  /// Parameters, by index, whose gradients backward finishes together, in that order (sections_of_gradients in
+  /// models/weights.h). With Held::all each lies before its predecessor in gradients().
   std::vector<std::vector<std::size_t>> gradient_sections() const;
 
-  /// Loss of a batch; adds gradients of scale * nll_sum() to every parameter (the whole backward runs in here). `reached`, if not empty, is
-  /// called with the number of each section of gradient_sections() as soon as nothing is added to it any more.
+  /// Loss of a batch; adds gradients of scale * nll_sum() to every parameter (the whole backward runs in here).
+  /// `reached`, if not empty, is called with the number of each section of gradient_sections() as soon as nothing is
+  /// added to it any more.
   LossResult train_step(const ModelBatch& batch, double scale, const std::function<void(std::size_t)>& reached = {});
-  /// Loss without gradients. With a cache, the rows continue the cached sequences (streamed evaluation); ranks of cp share each chunk, and
-  /// each caches all keys.
+  /// Loss without gradients. With a cache, the rows continue the cached sequences (streamed evaluation); ranks of cp
+  /// share each chunk, and each caches all keys.
   LossResult evaluate(const ModelBatch& batch, KeyValueCache* cache = nullptr, const AttentionProbe& probe = nullptr);
   /// Logits [N, V] in master dtype, for generation and verification: of every row, or of the last row of each sequence.
   enum class Rows { all, last };
@@ -112,12 +118,13 @@ class Transformer {
   std::unique_ptr<KeyValueCache> make_cache() const;
   /// Pattern of the loaded model may be exchanged for evaluation (same parameters): causal, blockwise, ...
   void set_attention(const AttentionConfig& attention);
-  /// Its positions likewise, where they need the same parameters: rotary angles rescaled for another length. A cache must be made anew.
+  /// Its positions likewise, where they need the same parameters: rotary angles rescaled for another length. A cache
+  /// must be made anew.
   void set_position(const PositionConfig& position);
 
-  /// Floating-point operations of one training step per batch, counted by what the mask leaves visible: matrices 6 x parameters in
-  /// matrices (output projection included) per token, attention 12 x E x H per visible pair and layer. Forward only: a third. An equal
-  /// share for each rank of cp: the sum over context.replicas() is that of all.
+  /// Floating-point operations of one training step per batch, counted by what the mask leaves visible: matrices 6 x
+  /// parameters in matrices (output projection included) per token, attention 12 x E x H per visible pair and layer.
+  /// Forward only: a third. An equal share for each rank of cp: the sum over context.replicas() is that of all.
   double step_flops(const ModelBatch& batch) const;
 
  private:

@@ -24,7 +24,8 @@ struct CutName {
   Cut cut;
 };
 
-/// Declares arrays by the names of their parameters; shapes come from parameter_shapes, so that there is one list of them.
+/// Declares arrays by the names of their parameters; shapes come from parameter_shapes, so that there is one list of
+/// them.
 class Declarer {
  public:
   Declarer(ParameterStore& store, const ModelConfig& config, const Communicator& group) : store_(store), group_(group) {
@@ -74,7 +75,9 @@ LayerHandles declare_layer(Declarer& declarer, const ModelConfig& config, const 
   LayerHandles handles;
   handles.attention_norm = norm("attention.norm");
   handles.qkv = declare(declarer, layer,
-                        {{"attention.query", cuts.rows}, {"attention.key", cuts.key_value_rows}, {"attention.value", cuts.key_value_rows}});
+                        {{"attention.query", cuts.rows},
+                         {"attention.key", cuts.key_value_rows},
+                         {"attention.value", cuts.key_value_rows}});
   handles.attention_sub_norm = norm("attention.sub_norm");
   handles.output = declare(declarer, layer, {{"attention.output", cuts.columns}});
   handles.ffn_norm = norm("ffn.norm");
@@ -85,7 +88,8 @@ LayerHandles declare_layer(Declarer& declarer, const ModelConfig& config, const 
 }
 
 bool can_share(const ModelConfig& config, int ranks) {
-  return config.heads % ranks == 0 && config.ffn_width % ranks == 0 && (config.kv_heads % ranks == 0 || ranks % config.kv_heads == 0);
+  return config.heads % ranks == 0 && config.ffn_width % ranks == 0 &&
+         (config.kv_heads % ranks == 0 || ranks % config.kv_heads == 0);
 }
 
 }  // namespace
@@ -96,11 +100,12 @@ void check_tensor_parallel(const ModelConfig& config, int ranks) {
   for (int r = 1; r <= config.heads; ++r) {
     if (can_share(config, r)) choices += fmt::format("{}{}", choices.empty() ? "" : ", ", r);
   }
-  require_usage(config.heads % ranks == 0, "mesh.tp = {} does not divide model.heads = {}; choose one of {}", ranks, config.heads, choices);
-  require_usage(config.ffn_width % ranks == 0, "mesh.tp = {} does not divide model.ffn_width = {}; choose one of {}", ranks,
-                config.ffn_width, choices);
-  require_usage(false, "mesh.tp = {} neither divides model.kv_heads = {} nor is a multiple of it; choose one of {}", ranks, config.kv_heads,
-                choices);
+  require_usage(config.heads % ranks == 0, "mesh.tp = {} does not divide model.heads = {}; choose one of {}", ranks,
+                config.heads, choices);
+  require_usage(config.ffn_width % ranks == 0, "mesh.tp = {} does not divide model.ffn_width = {}; choose one of {}",
+                ranks, config.ffn_width, choices);
+  require_usage(false, "mesh.tp = {} neither divides model.kv_heads = {} nor is a multiple of it; choose one of {}",
+                ranks, config.kv_heads, choices);
 }
 
 std::vector<std::vector<std::string>> sections_of_gradients(const ModelConfig& config) {
@@ -110,13 +115,16 @@ std::vector<std::vector<std::string>> sections_of_gradients(const ModelConfig& c
   for (const NamedShape& entry : parameter_shapes(config)) {
     const std::string& name = entry.name;
     const bool last = name.starts_with("norm.") || name == "output";
-    sections[name.starts_with(block) ? layers - std::stoul(name.substr(block.size())) : last ? 0 : layers + 1].push_back(name);
+    sections[name.starts_with(block) ? layers - std::stoul(name.substr(block.size()))
+             : last                  ? 0
+                                     : layers + 1]
+        .push_back(name);
   }
   return sections;
 }
 
-ModelWeights make_weights(const ModelConfig& config, const Communicator& group, Backend& backend, Dtype master, Dtype working, Held held,
-                          ParameterStore& store) {
+ModelWeights make_weights(const ModelConfig& config, const Communicator& group, Backend& backend, Dtype master,
+                          Dtype working, Held held, ParameterStore& store) {
   Declarer declarer(store, config, group);
   const Cuts cuts(config, group.size());
   const auto embedding = declarer.array({{"embedding", cuts.rows}}, config.tied ? Use::both : Use::lookup);
@@ -130,7 +138,9 @@ ModelWeights make_weights(const ModelConfig& config, const Communicator& group, 
   store.allocate(backend, master, working, parameter_shapes(config), held, sharing);
 
   const auto vector = [&](std::optional<std::size_t> handle) { return handle ? store.vector(*handle) : Vector(); };
-  const auto linear = [&](const Handles& handles) { return LinearWeights{store.weight(handles.weight.value()), vector(handles.bias)}; };
+  const auto linear = [&](const Handles& handles) {
+    return LinearWeights{store.weight(handles.weight.value()), vector(handles.bias)};
+  };
   const auto norm = [&](const Handles& handles) {
     const NormKind kind = config.norm == "layernorm" ? NormKind::layernorm : NormKind::rmsnorm;
     return Norm{kind, config.norm_eps, vector(handles.weight), vector(handles.bias)};

@@ -32,19 +32,19 @@ struct ModelWeights {
   Weight output;  ///< [V, D] of the output projection; the embedding when tied
 };
 
-/// Throws UsageError, naming what would work, unless `ranks` can share the model's layers: they must divide the heads and the feed-forward
-/// width, and divide the key and value heads or be divided by them.
+/// Throws UsageError, naming what would work, unless `ranks` can share the model's layers: they must divide the heads
+/// and the feed-forward width, and divide the key and value heads or be divided by them.
 void check_tensor_parallel(const ModelConfig& config, int ranks);
 
-/// Declares and allocates in `store` this rank's parts of all parameters. Over `group` are cut: query, key and value, gate, up and their
-/// biases by rows, which are heads and inner channels; attention.output and ffn.down by columns; vocabularies by rows. Everybody holds
-/// norms, the biases of attention.output and ffn.down, and learned positions.
+/// Declares and allocates in `store` this rank's parts of all parameters. Over `group` are cut: query, key and value,
+/// gate, up and their biases by rows, which are heads and inner channels; attention.output and ffn.down by columns;
+/// vocabularies by rows. Everybody holds norms, the biases of attention.output and ffn.down, and learned positions.
 /// `held` says what is allocated for all of them at once.
-ModelWeights make_weights(const ModelConfig& config, const Communicator& group, Backend& backend, Dtype master, Dtype working, Held held,
-                          ParameterStore& store);
+ModelWeights make_weights(const ModelConfig& config, const Communicator& group, Backend& backend, Dtype master,
+                          Dtype working, Held held, ParameterStore& store);
 
-/// Parameters, by name, whose gradients backward finishes together, in that order: what follows the blocks, the last block, ..., the first,
-/// and what precedes them; a tied embedding is there, for it is in use to the end.
+/// Parameters, by name, whose gradients backward finishes together, in that order: what follows the blocks, the last
+/// block, ..., the first, and what precedes them; a tied embedding is there, for it is in use to the end.
 std::vector<std::vector<std::string>> sections_of_gradients(const ModelConfig& config);
 
 }  // namespace lexring

@@ -12,8 +12,9 @@ Tensor copy_of(const Tensor& tensor) {
 }
 
 void check_matrix(const char* operation, const Tensor& x, std::int64_t rows, std::int64_t width) {
-  require(x.shape().size() == 2 && x.dim(0) == rows && (width < 0 || x.dim(1) == width), "{}: {} came where {} rows{} belong", operation,
-          to_string(x.shape()), rows, width < 0 ? "" : fmt::format(" of {}", width));
+  require(x.shape().size() == 2 && x.dim(0) == rows && (width < 0 || x.dim(1) == width),
+          "{}: {} came where {} rows{} belong", operation, to_string(x.shape()), rows,
+          width < 0 ? "" : fmt::format(" of {}", width));
 }
 
 /// Columns of each rank, [W r / R, W (r + 1) / R).
@@ -79,7 +80,8 @@ Tensor sum_over(Tensor x, Communicator& group) {
 
 }  // namespace
 
-RowShards::RowShards(Communicator& group, std::int64_t rows) : group_(&group), borders_(even_borders(rows, group.size())) {}
+RowShards::RowShards(Communicator& group, std::int64_t rows)
+    : group_(&group), borders_(even_borders(rows, group.size())) {}
 
 std::vector<std::int64_t> RowShards::borders(std::int64_t width) const {
   std::vector<std::int64_t> scaled = borders_;
@@ -126,7 +128,8 @@ Var reduce_scatter_rows(Tape& tape, const Var& x, const RowShards& shards) {
 
 Var all_reduce(Tape& tape, const Var& x, Communicator& group) {
   if (group.size() == 1) return x;
-  return recorded(tape, x, sum_over(copy_of(x.value()), group), [&group](Backend&, Tensor dy) { return sum_over(std::move(dy), group); });
+  return recorded(tape, x, sum_over(copy_of(x.value()), group),
+                  [&group](Backend&, Tensor dy) { return sum_over(std::move(dy), group); });
 }
 
 Var columns_to_rows(Tape& tape, const Var& x, const RowShards& shards, std::int64_t width) {
@@ -137,9 +140,10 @@ Var columns_to_rows(Tape& tape, const Var& x, const RowShards& shards, std::int6
 
 Var rows_to_columns(Tape& tape, const Var& x, const RowShards& shards) {
   if (shards.alone()) return x;
-  return recorded(
-      tape, x, exchange_for_columns(tape.backend(), x.value(), shards),
-      [shards, width = x.value().dim(1)](Backend& backend, const Tensor& dy) { return exchange_for_rows(backend, dy, shards, width); });
+  return recorded(tape, x, exchange_for_columns(tape.backend(), x.value(), shards),
+                  [shards, width = x.value().dim(1)](Backend& backend, const Tensor& dy) {
+                    return exchange_for_rows(backend, dy, shards, width);
+                  });
 }
 
 }  // namespace lexring

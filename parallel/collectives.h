@@ -1,8 +1,10 @@
-/// Collectives on the tape. Each is linear over the values of all ranks together; its backward is the adjoint of that map: for all values x
-/// and all cotangents dy, different on every rank, the sum over ranks of <y, dy> is the sum over ranks of <x, dx>.
+/// Collectives on the tape. Each is linear over the values of all ranks together; its backward is the adjoint of that
+/// map: for all values x and all cotangents dy, different on every rank, the sum over ranks of <y, dy> is the sum over
+/// ranks of <x, dx>.
 ///
-/// Every rank of a group calls the same collectives in the same order, in backward too; a rank may hold no rows. Slices are uneven rather
-/// than padded. Sums are added in the order of the ranks (bf16: in f32, rounded once). A group of one costs nothing: x itself comes back.
+/// Every rank of a group calls the same collectives in the same order, in backward too; a rank may hold no rows. Slices
+/// are uneven rather than padded. Sums are added in the order of the ranks (bf16: in f32, rounded once). A group of one
+/// costs nothing: x itself comes back.
 ///
 /// N rows in all, n of them this rank's, D and W columns.
 #pragma once
@@ -38,8 +40,8 @@ Var gather_rows(Tape& tape, const Var& x, const RowShards& shards);
 Var reduce_scatter_rows(Tape& tape, const Var& x, const RowShards& shards);
 /// y = the sum over ranks of x. Adjoint: all_reduce, for each rank's y depends on every rank's x.
 Var all_reduce(Tape& tape, const Var& x, Communicator& group);
-/// From columns to rows, an all-to-all: x [N, w] holds columns [W r / R, W (r + 1) / R) of a matrix [N, W] and y [n, W] rows of it.
-/// Adjoint: rows_to_columns.
+/// From columns to rows, an all-to-all: x [N, w] holds columns [W r / R, W (r + 1) / R) of a matrix [N, W] and y [n, W]
+/// rows of it. Adjoint: rows_to_columns.
 Var columns_to_rows(Tape& tape, const Var& x, const RowShards& shards, std::int64_t width);
 /// The way back: x [n, W], y [N, w]. Adjoint: columns_to_rows.
 Var rows_to_columns(Tape& tape, const Var& x, const RowShards& shards);

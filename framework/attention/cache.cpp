@@ -18,12 +18,15 @@ KeyValueCache::KeyValueCache(Runtime& runtime, std::int64_t layers, std::int64_t
     : runtime_(&runtime), row_width_(row_width), dtype_(dtype), layers_(static_cast<std::size_t>(layers)) {}
 
 void KeyValueCache::begin_chunk(const TokenTable& chunk, const RotaryTable& rotary, const CacheKeep& keep) {
-  require(chunk.sequences.size() == 1, "a key and value cache holds one sequence, but a chunk of {} came; use one cache per sequence",
+  require(chunk.sequences.size() == 1,
+          "a key and value cache holds one sequence, but a chunk of {} came; use one cache per sequence",
           chunk.sequences.size());
   const bool begun = !tokens_.sequences.empty();
-  require(!begun || (chunk.sequences[0].id == tokens_.sequences[0].id && chunk.position.front() > tokens_.position.back()),
-          "a chunk at position {} of sequence {} does not follow what the cache holds; chunks come in order, one cache per sequence",
-          chunk.position.front(), chunk.sequences[0].id);
+  require(
+      !begun || (chunk.sequences[0].id == tokens_.sequences[0].id && chunk.position.front() > tokens_.position.back()),
+      "a chunk at position {} of sequence {} does not follow what the cache holds; chunks come in order, one cache per "
+      "sequence",
+      chunk.position.front(), chunk.sequences[0].id);
 
   held_ = tokens_.rows();
   const auto row_at = [&](std::int64_t position) {
@@ -47,7 +50,8 @@ void KeyValueCache::begin_chunk(const TokenTable& chunk, const RotaryTable& rota
   tokens_.sequences = {{chunk.sequences[0].id, 0, tokens_.rows()}};
 
   if (!rotary.cosine.defined()) return;
-  rotary_buffer_ = {advance_table(rotary_buffer_.cosine, rotary.cosine), advance_table(rotary_buffer_.sine, rotary.sine)};
+  rotary_buffer_ = {advance_table(rotary_buffer_.cosine, rotary.cosine),
+                    advance_table(rotary_buffer_.sine, rotary.sine)};
   rotary_ = {rotary_buffer_.cosine.slice(0, tokens_.rows()), rotary_buffer_.sine.slice(0, tokens_.rows())};
 }
 
@@ -60,7 +64,8 @@ Tensor KeyValueCache::advance_table(const Tensor& table, const Tensor& chunk) co
 Tensor KeyValueCache::advance(const Tensor& buffer, std::int64_t row_width, Dtype dtype) const {
   const std::int64_t rows = tokens_.rows();
   if (buffer.defined() && past_ == held_ && buffer.rows() >= rows) return buffer;
-  // Half as much again as the past, in steps: chunks of a stream then find the buffers of the chunk before in the runtime's cache.
+  // Half as much again as the past, in steps: chunks of a stream then find the buffers of the chunk before in the
+  // runtime's cache.
   constexpr std::int64_t step = 512;
   Tensor roomy(*runtime_, {((rows + past_ / 2) / step + 1) * step, row_width}, dtype);
   std::int64_t at = 0;
@@ -73,8 +78,9 @@ Tensor KeyValueCache::advance(const Tensor& buffer, std::int64_t row_width, Dtyp
 
 void KeyValueCache::append(std::int64_t layer, Backend& backend, const Columns& k, const Columns& v) {
   const std::int64_t chunk = tokens_.rows() - past_;
-  require(k.rows() == chunk && v.rows() == chunk && k.width == row_width_ && v.width == row_width_ && k.dtype() == dtype_,
-          "cache: keys [{}, {}] do not fit a chunk of [{}, {}]", k.rows(), k.width, chunk, row_width_);
+  require(
+      k.rows() == chunk && v.rows() == chunk && k.width == row_width_ && v.width == row_width_ && k.dtype() == dtype_,
+      "cache: keys [{}, {}] do not fit a chunk of [{}, {}]", k.rows(), k.width, chunk, row_width_);
   Layer& held = layers_.at(static_cast<std::size_t>(layer));
   held.keys = advance(held.keys, row_width_, dtype_);
   backend.copy(k, held.keys.slice(past_, chunk));
@@ -82,7 +88,9 @@ void KeyValueCache::append(std::int64_t layer, Backend& backend, const Columns& 
   backend.copy(v, held.values.slice(past_, chunk));
 }
 
-Tensor KeyValueCache::keys(std::int64_t layer) const { return layers_.at(static_cast<std::size_t>(layer)).keys.slice(0, tokens_.rows()); }
+Tensor KeyValueCache::keys(std::int64_t layer) const {
+  return layers_.at(static_cast<std::size_t>(layer)).keys.slice(0, tokens_.rows());
+}
 
 Tensor KeyValueCache::values(std::int64_t layer) const {
   return layers_.at(static_cast<std::size_t>(layer)).values.slice(0, tokens_.rows());

@@ -1,7 +1,9 @@
-/// Past keys and values, kept by one object that holds everything, a halo, or sinks and a window: what later queries can still see.
+/// Past keys and values, kept by one object that holds everything, a halo, or sinks and a window: what later queries
+/// can still see.
 ///
-/// One sequence per cache (streamed evaluation, generation). Keys are stored as projected, neither rotated nor scaled, with their
-/// positions and rotation tables; memory is bounded by about one and a half times what the pattern can still see, plus one chunk.
+/// One sequence per cache (streamed evaluation, generation). Keys are stored as projected, neither rotated nor scaled,
+/// with their positions and rotation tables; memory is bounded by about one and a half times what the pattern can still
+/// see, plus one chunk.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +13,8 @@
 
 namespace lexring {
 
-/// What a chunk's first query, and so every later one, can still see: keys at positions in [sinks_begin, sinks_end), and from `first` on.
+/// What a chunk's first query, and so every later one, can still see: keys at positions in [sinks_begin, sinks_end),
+/// and from `first` on.
 struct CacheKeep {
   std::int64_t sinks_begin = 0;
   std::int64_t sinks_end = 0;
@@ -20,13 +23,13 @@ struct CacheKeep {
 
 class KeyValueCache {
  public:
-  /// `layers` pairs of buffers [rows, row_width = K * E] of `dtype`. Rows are forgotten when a third of what is held may go, so that a
-  /// token-by-token generation does not move its cache at every token.
+  /// `layers` pairs of buffers [rows, row_width = K * E] of `dtype`. Rows are forgotten when a third of what is held
+  /// may go, so that a token-by-token generation does not move its cache at every token.
   KeyValueCache(Runtime& runtime, std::int64_t layers, std::int64_t row_width, Dtype dtype);
 
-  /// Begins a chunk of one sequence: forgets what `keep` leaves out, then adds the chunk's positions and rotation tables (undefined without
-  /// rotation). Layers then append their keys and values of this chunk. Positions must follow those of the chunk before; throws Error
-  /// otherwise.
+  /// Begins a chunk of one sequence: forgets what `keep` leaves out, then adds the chunk's positions and rotation
+  /// tables (undefined without rotation). Layers then append their keys and values of this chunk. Positions must follow
+  /// those of the chunk before; throws Error otherwise.
   void begin_chunk(const TokenTable& chunk, const RotaryTable& rotary, const CacheKeep& keep);
   /// Appends the chunk's keys and values of one layer [N, K * E], once per layer and chunk.
   void append(std::int64_t layer, Backend& backend, const Columns& k, const Columns& v);
@@ -45,7 +48,8 @@ class KeyValueCache {
   struct Layer {
     Tensor keys, values;  ///< [capacity, K * E]; the first tokens_.rows() rows are live
   };
-  /// `buffer` with the kept rows in front and room for the chunk; the same storage where nothing was forgotten and there is room.
+  /// `buffer` with the kept rows in front and room for the chunk; the same storage where nothing was forgotten and
+  /// there is room.
   Tensor advance(const Tensor& buffer, std::int64_t row_width, Dtype dtype) const;
   Tensor advance_table(const Tensor& table, const Tensor& chunk) const;
 

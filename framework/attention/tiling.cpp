@@ -8,13 +8,17 @@ namespace lexring {
 namespace {
 
 /// Tiling::base.
-std::vector<std::int64_t> bases(const std::vector<TokenTile>& tiles, const TokenTable& tokens, AttentionRole role, std::int64_t span) {
+std::vector<std::int64_t> bases(const std::vector<TokenTile>& tiles, const TokenTable& tokens, AttentionRole role,
+                                std::int64_t span) {
   const auto first = [&](std::size_t t) { return tokens.position[static_cast<std::size_t>(tiles[t].first)]; };
-  const auto last = [&](std::size_t t) { return tokens.position[static_cast<std::size_t>(tiles[t].first + tiles[t].count - 1)]; };
+  const auto last = [&](std::size_t t) {
+    return tokens.position[static_cast<std::size_t>(tiles[t].first + tiles[t].count - 1)];
+  };
   std::vector<std::int64_t> base(tiles.size());
   for (std::size_t begin = 0; begin < tiles.size();) {
     std::size_t end = begin + 1;
-    while (end < tiles.size() && tiles[end].sequence == tiles[begin].sequence && last(end) - first(begin) <= span) ++end;
+    while (end < tiles.size() && tiles[end].sequence == tiles[begin].sequence && last(end) - first(begin) <= span)
+      ++end;
     std::fill(base.begin() + static_cast<std::ptrdiff_t>(begin), base.begin() + static_cast<std::ptrdiff_t>(end),
               role == AttentionRole::query ? first(begin) : last(end - 1));
     begin = end;
@@ -34,7 +38,8 @@ void widen(std::int32_t& first, std::int32_t& last, std::int32_t from, std::int3
 std::int32_t lower_row(const TokenTable& keys, const TokenTable::Sequence& s, std::int64_t position) {
   const auto begin = keys.position.begin() + s.first;
   if (s.count == 0 || position <= *begin) return static_cast<std::int32_t>(s.first);
-  if (begin[s.count - 1] - *begin == s.count - 1) return static_cast<std::int32_t>(s.first + std::min(position - *begin, s.count));  // no gaps
+  if (begin[s.count - 1] - *begin == s.count - 1)
+    return static_cast<std::int32_t>(s.first + std::min(position - *begin, s.count));  // no gaps
   return static_cast<std::int32_t>(std::lower_bound(begin, begin + s.count, position) - keys.position.begin());
 }
 
@@ -55,11 +60,13 @@ Tiling make_tiling(const AttentionSpec& spec, const TokenTable& tokens, Attentio
   return tiling;
 }
 
-Ranges make_ranges(const TokenTable& queries, const TokenTable& keys, const Visibility& visible, const Tiling& query_tiling) {
+Ranges make_ranges(const TokenTable& queries, const TokenTable& keys, const Visibility& visible,
+                   const Tiling& query_tiling) {
   Ranges ranges;
   ranges.rows.assign(static_cast<std::size_t>(queries.rows()), RowRange{0, 0, 0, 0});
   for (const TokenTable::Sequence& q : queries.sequences) {
-    const auto found = std::lower_bound(keys.sequences.begin(), keys.sequences.end(), q.id, [](const auto& s, std::int64_t id) { return s.id < id; });
+    const auto found = std::lower_bound(keys.sequences.begin(), keys.sequences.end(), q.id,
+                                        [](const auto& s, std::int64_t id) { return s.id < id; });
     const bool present = found != keys.sequences.end() && found->id == q.id;
     ranges.key_sequence.push_back(present ? found - keys.sequences.begin() : -1);
     if (!present) continue;

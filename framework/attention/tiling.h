@@ -1,4 +1,5 @@
-/// Both sides of a block of attention cut into tiles, and which keys each query sees as ranges of rows: what kernels of any device start from.
+/// Both sides of a block of attention cut into tiles, and which keys each query sees as ranges of rows: what kernels of
+/// any device start from.
 #pragma once
 
 #include <cstdint>
@@ -14,8 +15,9 @@ enum class AttentionRole { query, key };
 struct Tiling {
   std::vector<TokenTile> tiles;
   std::vector<std::int64_t> first_tile;  ///< [sequences + 1] tiles of a sequence: first_tile[s] .. first_tile[s + 1]
-  /// Per tile, the position that its decay is counted from: the first (queries) or last (keys) of a run of adjacent tiles that span at most
-  /// diagonal_span() / 2 together. One base for many tiles, so that rows are seldom scaled again.
+  /// Per tile, the position that its decay is counted from: the first (queries) or last (keys) of a run of adjacent
+  /// tiles that span at most diagonal_span() / 2 together. One base for many tiles, so that rows are seldom scaled
+  /// again.
   std::vector<std::int64_t> base;
 };
 
@@ -28,10 +30,12 @@ struct RowRange {
 };
 
 struct Ranges {
-  std::vector<RowRange> rows;              ///< [N]
-  std::vector<RowRange> tiles;             ///< per tile of queries, the hull of its rows
-  std::vector<std::int64_t> key_sequence;  ///< per query sequence, the index of the key sequence of the same id (-1: none)
+  std::vector<RowRange> rows;   ///< [N]
+  std::vector<RowRange> tiles;  ///< per tile of queries, the hull of its rows
+  std::vector<std::int64_t>
+      key_sequence;  ///< per query sequence, the index of the key sequence of the same id (-1: none)
 };
-Ranges make_ranges(const TokenTable& queries, const TokenTable& keys, const Visibility& visible, const Tiling& query_tiling);
+Ranges make_ranges(const TokenTable& queries, const TokenTable& keys, const Visibility& visible,
+                   const Tiling& query_tiling);
 
 }  // namespace lexring

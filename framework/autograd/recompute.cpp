@@ -5,7 +5,8 @@ namespace lexring {
 std::vector<Var> recompute(Tape& tape, const std::vector<Var>& inputs,
                            const std::function<std::vector<Var>(Tape&, const std::vector<Var>&)>& body) {
   if (!tape.recording()) return body(tape, inputs);
-  // A Var made from the value alone has a slot of its own, so that what flows inside the replay stays there until it is done.
+  // A Var made from the value alone has a slot of its own, so that what flows inside the replay stays there until it is
+  // done.
   const auto detached = [](const std::vector<Var>& vars) {
     std::vector<Var> copies;
     for (const Var& var : vars) copies.push_back(Var(var.value()));
@@ -26,7 +27,8 @@ std::vector<Var> recompute(Tape& tape, const std::vector<Var>& inputs,
     }
     replay.backward();
     for (std::size_t i = 0; i < inputs.size(); ++i) {
-      if (Tensor gradient = fresh[i].take_gradient(); gradient.defined()) inputs[i].accumulate(backend, std::move(gradient));
+      if (Tensor gradient = fresh[i].take_gradient(); gradient.defined())
+        inputs[i].accumulate(backend, std::move(gradient));
     }
   });
   return outputs;

@@ -7,8 +7,8 @@ void GradientSlot::accumulate(Backend& backend, Tensor gradient) const {
     *gradient_ = std::move(gradient);
     return;
   }
-  require(gradient.shape() == gradient_->shape(), "gradients of shapes {} and {} reached one value", to_string(gradient.shape()),
-          to_string(gradient_->shape()));
+  require(gradient.shape() == gradient_->shape(), "gradients of shapes {} and {} reached one value",
+          to_string(gradient.shape()), to_string(gradient_->shape()));
   backend.add(gradient, *gradient_);
 }
 

@@ -10,14 +10,14 @@
 
 namespace lexring {
 
-/// The gradient that reaches one value in backward. Copies share it. Recorded steps hold slots, not values, so a value lives only as long
-/// as a step that reads it.
+/// The gradient that reaches one value in backward. Copies share it. Recorded steps hold slots, not values, so a value
+/// lives only as long as a step that reads it.
 class GradientSlot {
  public:
   /// Undefined until something flowed back. Shape and dtype of the value.
   const Tensor& get() const { return *gradient_; }
-  /// Adds `gradient` to what reached the value so far; the first one is taken over, not copied: the caller gives it away and must not keep
-  /// another tensor that shares its storage and is written or read later.
+  /// Adds `gradient` to what reached the value so far; the first one is taken over, not copied: the caller gives it
+  /// away and must not keep another tensor that shares its storage and is written or read later.
   void accumulate(Backend& backend, Tensor gradient) const;
   /// Takes the gradient out, so that its memory goes as soon as the caller is done.
   Tensor take() const { return std::exchange(*gradient_, Tensor()); }
@@ -39,7 +39,8 @@ class Var {
   bool defined() const { return value_.defined(); }
   const Tensor& value() const { return value_; }
   const GradientSlot& slot() const { return slot_; }
-  /// What a step keeps to have the value in backward: its maker where there is one, so that the memory goes now; else the value itself.
+  /// What a step keeps to have the value in backward: its maker where there is one, so that the memory goes now; else
+  /// the value itself.
   Maker keep() const {
     return again_ ? again_ : [value = value_] { return value; };
   }
@@ -64,14 +65,16 @@ class Tape {
   Runtime& runtime() const { return backend_->runtime(); }
   bool recording() const { return recording_ == Recording::on; }
 
-  /// Remembers one operation's backward: it takes the gradients of its outputs and accumulates into the slots of its inputs. It may find an
-  /// output without gradient (nothing depended on it) and then has nothing to do. What it captures is freed as soon as it has run. No-op
-  /// when not recording.
+  /// Remembers one operation's backward: it takes the gradients of its outputs and accumulates into the slots of its
+  /// inputs. It may find an output without gradient (nothing depended on it) and then has nothing to do. What it
+  /// captures is freed as soon as it has run. No-op when not recording.
   void record(std::function<void()> backward);
-  /// Remembers a place, by a number of the caller's: backward tells when it has gone back over everything recorded after it.
+  /// Remembers a place, by a number of the caller's: backward tells when it has gone back over everything recorded
+  /// after it.
   void mark(std::size_t place);
-  /// Walks back over everything recorded and forgets it. Seed gradients first with Var::accumulate; any number of outputs, so a tape may
-  /// start from gradients that were received. `reached` is called with the number of each mark; may be empty.
+  /// Walks back over everything recorded and forgets it. Seed gradients first with Var::accumulate; any number of
+  /// outputs, so a tape may start from gradients that were received. `reached` is called with the number of each mark;
+  /// may be empty.
   void backward(const std::function<void(std::size_t)>& reached = {});
 
  private:
@@ -86,9 +89,9 @@ class Tape {
   std::function<void(std::size_t)> reached_;  // while backward runs
 };
 
-/// Runs `body` on `inputs` without remembering anything, and replays it in backward: activations inside live only during its own backward.
-/// `body` must be a pure function of its inputs and of parameters (the generator is counter-based, so a replay draws the same numbers).
-/// Inputs and outputs may be absent.
+/// Runs `body` on `inputs` without remembering anything, and replays it in backward: activations inside live only
+/// during its own backward. `body` must be a pure function of its inputs and of parameters (the generator is
+/// counter-based, so a replay draws the same numbers). Inputs and outputs may be absent.
 std::vector<Var> recompute(Tape& tape, const std::vector<Var>& inputs,
                            const std::function<std::vector<Var>(Tape&, const std::vector<Var>&)>& body);
 

@@ -1,11 +1,12 @@
 /// Every kernel a device must supply, forward beside backward. A new kernel breaks every backend until it is supplied.
 ///
-/// Legend: N rows (tokens), D model width, I / O inputs / outputs of a linear layer, F feed-forward width, V vocabulary.
-/// Dtypes: "working" is the dtype of activations between matrix products (f32, bf16, or f64), "residual" that of the residual stream (f32, bf16
-/// or f64), "master" that of parameters, gradients of parameters and statistics (f32, or f64 with f64). All sums are accumulated in f32 or
-/// better. Outputs are overwritten unless marked +=. Inputs and outputs do not overlap unless said. N may be 0.
-/// The caller (framework/ops) checks shapes; a backend may trust them. `reference` supports f32 and f64, `cpu` f32 and bf16.
-/// Results are deterministic: the same inputs, number of threads and model of GPU give the same bits.
+/// Legend: N rows (tokens), D model width, I / O inputs / outputs of a linear layer, F feed-forward width, V
+/// vocabulary. Dtypes: "working" is the dtype of activations between matrix products (f32, bf16, or f64), "residual"
+/// that of the residual stream (f32, bf16 or f64), "master" that of parameters, gradients of parameters and statistics
+/// (f32, or f64 with f64). All sums are accumulated in f32 or better. Outputs are overwritten unless marked +=. Inputs
+/// and outputs do not overlap unless said. N may be 0. The caller (framework/ops) checks shapes; a backend may trust
+/// them. `reference` supports f32 and f64, `cpu` f32 and bf16. Results are deterministic: the same inputs, number of
+/// threads and model of GPU give the same bits.
 #pragma once
 
 #include <cstdint>
@@ -58,8 +59,8 @@ struct AdamW {
 
 struct AdamWParameter {
   Tensor value, gradient, first_moment, second_moment;  ///< [..] master
-  Tensor compute;                                       ///< [..] working: the copy that matrix products read; undefined: none
-  double weight_decay;                                  ///< 0 for what must not decay
+  Tensor compute;       ///< [..] working: the copy that matrix products read; undefined: none
+  double weight_decay;  ///< 0 for what must not decay
 };
 
 class Backend {
@@ -69,23 +70,24 @@ class Backend {
   Backend& operator=(const Backend&) = delete;
   virtual ~Backend() = default;
 
-  virtual std::string_view name() const = 0;         ///< of the kind of device: "cpu"
-  virtual std::string describe() const = 0;          ///< for people: "cpu (avx2)"
+  virtual std::string_view name() const = 0;  ///< of the kind of device: "cpu"
+  virtual std::string describe() const = 0;   ///< for people: "cpu (avx2)"
   /// Whether products of bf16 are faster than those of f32 here: what `train.precision = auto` goes by.
   virtual bool prefers_bf16() const = 0;
   virtual Runtime& runtime() = 0;
 
   // ---- plain
-  virtual void fill(const Tensor& x, double value) = 0;            ///< any floating dtype
-  virtual void cast(const Tensor& x, const Tensor& y) = 0;         ///< y = x; any two floating dtypes
-  virtual void add(const Tensor& x, const Tensor& y) = 0;          ///< y += x; dtypes may differ
+  virtual void fill(const Tensor& x, double value) = 0;     ///< any floating dtype
+  virtual void cast(const Tensor& x, const Tensor& y) = 0;  ///< y = x; any two floating dtypes
+  virtual void add(const Tensor& x, const Tensor& y) = 0;   ///< y += x; dtypes may differ
   /// Over all elements of all tensors, which have one dtype; in f64. Waits for the device, once.
   virtual double sum_of_squares(std::span<const Tensor> x) = 0;
   double sum_of_squares(const Tensor& x) { return sum_of_squares(std::span(&x, 1)); }
-  virtual void copy(const Columns& x, const Columns& y) = 0;       ///< y = x, [N, width] each; same dtype, no common storage
+  virtual void copy(const Columns& x, const Columns& y) = 0;  ///< y = x, [N, width] each; same dtype, no common storage
 
   // ---- embedding
-  /// x[n] = (or +=) table[index[n]]; index [N] i32 in [0, V), or -1: a row of 0. table [V, D] master, x [N, D] residual.
+  /// x[n] = (or +=) table[index[n]]; index [N] i32 in [0, V), or -1: a row of 0. table [V, D] master, x [N, D]
+  /// residual.
   virtual void embedding(const Tensor& index, const Tensor& table, const Tensor& x, Write write) = 0;
   /// dtable[index[n]] += dx[n] where index[n] >= 0
   virtual void embedding_backward(const Tensor& index, const Tensor& dx, const Tensor& dtable) = 0;
@@ -108,26 +110,31 @@ class Backend {
   virtual void swiglu_backward(const Tensor& gate_up, const Tensor& da, const Tensor& dgate_up) = 0;
 
   // ---- loss
-  /// nll[n] = logsumexp(logits[n]) - logits[n, target[n]] (0 where target < 0), nll [N] master. logits [N, V] master, targets [N] i32.
-  /// dlogits [N, V] working, if defined: scale * (softmax - onehot), 0 rows where target < 0.
-  virtual void cross_entropy(const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll, const Tensor& dlogits) = 0;
+  /// nll[n] = logsumexp(logits[n]) - logits[n, target[n]] (0 where target < 0), nll [N] master. logits [N, V] master,
+  /// targets [N] i32. dlogits [N, V] working, if defined: scale * (softmax - onehot), 0 rows where target < 0.
+  virtual void cross_entropy(const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll,
+                             const Tensor& dlogits) = 0;
 
-  // The same loss where a vocabulary is cut into slices: logits [N, W] are W adjacent columns, W may be 0, and targets [N] i32 count from
-  // the slice's first: in [0, W) here, W or more in another slice, -1 not counted.
-  /// statistics [N, 2] master: log-sum-exp of the slice's logits (-inf if there are none), and the target's logit where it is here, else 0;
-  /// both 0 where not counted.
+  // The same loss where a vocabulary is cut into slices: logits [N, W] are W adjacent columns, W may be 0, and targets
+  // [N] i32 count from the slice's first: in [0, W) here, W or more in another slice, -1 not counted.
+  /// statistics [N, 2] master: log-sum-exp of the slice's logits (-inf if there are none), and the target's logit where
+  /// it is here, else 0; both 0 where not counted.
   virtual void logits_statistics(const Tensor& logits, const Tensor& targets, const Tensor& statistics) = 0;
-  /// From the statistics of all S slices, [S, N, 2]: lse [N], over the whole vocabulary, and nll [N]; both 0 where not counted.
-  virtual void merge_logits_statistics(const Tensor& statistics, const Tensor& targets, const Tensor& lse, const Tensor& nll) = 0;
+  /// From the statistics of all S slices, [S, N, 2]: lse [N], over the whole vocabulary, and nll [N]; both 0 where not
+  /// counted.
+  virtual void merge_logits_statistics(const Tensor& statistics, const Tensor& targets, const Tensor& lse,
+                                       const Tensor& nll) = 0;
   /// dlogits [N, W] working: scale * (exp(logits - lse) - onehot), 0 rows where not counted.
-  virtual void logits_gradient(const Tensor& logits, const Tensor& targets, const Tensor& lse, double scale, const Tensor& dlogits) = 0;
+  virtual void logits_gradient(const Tensor& logits, const Tensor& targets, const Tensor& lse, double scale,
+                               const Tensor& dlogits) = 0;
 
   // ---- attention (framework/attention/block.h)
   virtual void attention(const AttentionForward& call) = 0;
   /// delta[n, h] = sum over E of output * doutput
   virtual void attention_delta(const Tensor& output, const Tensor& doutput, const Tensor& delta) = 0;
   virtual void attention_backward(const AttentionBackward& call) = 0;
-  /// Merges the state `from` into `into`: rows of the same queries over disjoint sets of keys. Neither overflows; -inf is the empty state.
+  /// Merges the state `from` into `into`: rows of the same queries over disjoint sets of keys. Neither overflows; -inf
+  /// is the empty state.
   virtual void attention_merge(const AttentionState& from, const AttentionState& into) = 0;
   virtual void attention_score_sums(const AttentionScoreSums& call) = 0;
 
@@ -138,7 +145,8 @@ class Backend {
 
 /// The oracle: plain loops that a reviewer checks by hand.
 std::unique_ptr<Backend> make_reference_backend();
-/// What users run without a GPU: oneDNN and vectorised kernels, at the highest level of this processor (cpu_backend.h has the others).
+/// What users run without a GPU: oneDNN and vectorised kernels, at the highest level of this processor (cpu_backend.h
+/// has the others).
 std::unique_ptr<Backend> make_cpu_backend();
 
 }  // namespace lexring

@@ -1,5 +1,5 @@
-/// The CPU backend and the levels of vector instructions that its kernels are compiled for. A binary holds all levels of its architecture,
-/// so it runs on every machine; which one computes is chosen when the backend is made.
+/// The CPU backend and the levels of vector instructions that its kernels are compiled for. A binary holds all levels
+/// of its architecture, so it runs on every machine; which one computes is chosen when the backend is made.
 #pragma once
 
 #include <memory>
@@ -24,8 +24,9 @@ CpuLevel cpu_level_named(const std::string& name);
 /// Those that this binary holds and this processor has, lowest first. Throws UsageError where there is none.
 std::vector<CpuLevel> cpu_levels();
 
-/// oneDNN's matrix products and our kernels at `level`. oneDNN is held to it too, which can be done once in a process, before its first
-/// product. Throws UsageError where this machine has no such level, Error where oneDNN computes at another already.
+/// oneDNN's matrix products and our kernels at `level`. oneDNN is held to it too, which can be done once in a process,
+/// before its first product. Throws UsageError where this machine has no such level, Error where oneDNN computes at
+/// another already.
 std::unique_ptr<Backend> make_cpu_backend(CpuLevel level);
 
 }  // namespace lexring

@@ -94,7 +94,8 @@ void ProfilingBackend::swiglu_backward(const Tensor& gate_up, const Tensor& da, 
   timed("activation", "swiglu_backward", [&] { inner_->swiglu_backward(gate_up, da, dgate_up); });
 }
 
-void ProfilingBackend::cross_entropy(const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll, const Tensor& dlogits) {
+void ProfilingBackend::cross_entropy(const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll,
+                                     const Tensor& dlogits) {
   timed("loss", "cross_entropy", [&] { inner_->cross_entropy(logits, targets, scale, nll, dlogits); });
 }
 
@@ -102,7 +103,8 @@ void ProfilingBackend::logits_statistics(const Tensor& logits, const Tensor& tar
   timed("loss", "logits_statistics", [&] { inner_->logits_statistics(logits, targets, statistics); });
 }
 
-void ProfilingBackend::merge_logits_statistics(const Tensor& statistics, const Tensor& targets, const Tensor& lse, const Tensor& nll) {
+void ProfilingBackend::merge_logits_statistics(const Tensor& statistics, const Tensor& targets, const Tensor& lse,
+                                               const Tensor& nll) {
   timed("loss", "merge_logits_statistics", [&] { inner_->merge_logits_statistics(statistics, targets, lse, nll); });
 }
 

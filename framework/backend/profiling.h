@@ -16,7 +16,8 @@ struct KernelTime {
   double seconds = 0;
 };
 
-/// Forwards every call to `inner`, which must outlive it, waits for the device, and adds up wall time. For one thread of calls.
+/// Forwards every call to `inner`, which must outlive it, waits for the device, and adds up wall time. For one thread
+/// of calls.
 class ProfilingBackend : public Backend {
  public:
   explicit ProfilingBackend(Backend& inner) : inner_(&inner) {}
@@ -46,10 +47,13 @@ class ProfilingBackend : public Backend {
   void gelu_backward(const Tensor& u, const Tensor& da, const Tensor& du) override;
   void swiglu(const Tensor& gate_up, const Tensor& a) override;
   void swiglu_backward(const Tensor& gate_up, const Tensor& da, const Tensor& dgate_up) override;
-  void cross_entropy(const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll, const Tensor& dlogits) override;
+  void cross_entropy(const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll,
+                     const Tensor& dlogits) override;
   void logits_statistics(const Tensor& logits, const Tensor& targets, const Tensor& statistics) override;
-  void merge_logits_statistics(const Tensor& statistics, const Tensor& targets, const Tensor& lse, const Tensor& nll) override;
-  void logits_gradient(const Tensor& logits, const Tensor& targets, const Tensor& lse, double scale, const Tensor& dlogits) override;
+  void merge_logits_statistics(const Tensor& statistics, const Tensor& targets, const Tensor& lse,
+                               const Tensor& nll) override;
+  void logits_gradient(const Tensor& logits, const Tensor& targets, const Tensor& lse, double scale,
+                       const Tensor& dlogits) override;
   void attention(const AttentionForward& call) override;
   void attention_delta(const Tensor& output, const Tensor& doutput, const Tensor& delta) override;
   void attention_backward(const AttentionBackward& call) override;

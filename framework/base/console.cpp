@@ -42,8 +42,10 @@ void say_text(std::string_view text) { write_all(STDERR_FILENO, text); }
 void print_result_text(std::string_view text) {
   const int error = write_all(STDOUT_FILENO, text);
   if (error == EPIPE) throw OutputClosed();
-  require(error == 0, "the result cannot be written to standard output: {}; {}", error == EBADF ? "it is closed" : std::strerror(error),
-          error == ENOSPC || error == EDQUOT ? "free some space, or send it elsewhere" : "send it to a file or a terminal that takes it");
+  require(error == 0, "the result cannot be written to standard output: {}; {}",
+          error == EBADF ? "it is closed" : std::strerror(error),
+          error == ENOSPC || error == EDQUOT ? "free some space, or send it elsewhere"
+                                             : "send it to a file or a terminal that takes it");
 }
 
 }  // namespace lexring

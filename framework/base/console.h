@@ -1,7 +1,8 @@
 /// What a program says: results on standard output, words for people on standard error.
 ///
-/// Words never end work: a full disk, a closed pipe or a closed standard error loses them and nothing else. A result that could not be
-/// written is an error. Both write at once and keep nothing back; texts of several threads are not mixed within one call.
+/// Words never end work: a full disk, a closed pipe or a closed standard error loses them and nothing else. A result
+/// that could not be written is an error. Both write at once and keep nothing back; texts of several threads are not
+/// mixed within one call.
 #pragma once
 
 #include <string_view>
@@ -19,8 +20,8 @@ class OutputClosed : public Error {
   OutputClosed() : Error("nobody reads standard output any more") {}
 };
 
-/// Opens what this process was started without of standard input, output and error, so that no file of ours gets their numbers, and with
-/// them what libraries print. What is then written to standard output fails. At the start of main.
+/// Opens what this process was started without of standard input, output and error, so that no file of ours gets their
+/// numbers, and with them what libraries print. What is then written to standard output fails. At the start of main.
 void open_standard_streams();
 
 /// Standard error, as far as it takes it.

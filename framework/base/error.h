@@ -1,7 +1,7 @@
 /// Errors that a person can act on: the problem, why it is one, what to do.
 ///
-/// Everything that goes wrong throws Error (or UsageError) with one complete message; main() prints it with the rank in front and
-/// ends every rank. Nothing else in the project calls exit, abort or assert.
+/// Everything that goes wrong throws Error (or UsageError) with one complete message; main() prints it with the rank in
+/// front and ends every rank. Nothing else in the project calls exit, abort or assert.
 #pragma once
 
 #include <stdexcept>

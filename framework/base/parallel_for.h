@@ -21,8 +21,8 @@ inline int parallel_threads() {
 #endif
 }
 
-/// body(index) for every index in [0, count), in any order, whichever thread is free: for tasks of unequal cost. Tasks must not share
-/// outputs, so results do not depend on who ran what. The first exception is rethrown here.
+/// body(index) for every index in [0, count), in any order, whichever thread is free: for tasks of unequal cost. Tasks
+/// must not share outputs, so results do not depend on who ran what. The first exception is rethrown here.
 template <class Body>
 void parallel_tasks(std::int64_t count, const Body& body) {
   if (count == 1) {
@@ -45,8 +45,8 @@ void parallel_tasks(std::int64_t count, const Body& body) {
   if (error) std::rethrow_exception(error);
 }
 
-/// body(first, last) for adjacent ranges that cover [begin, end): one range a thread, none shorter than `grain` unless it is the only one.
-/// The split depends only on the sizes and the number of threads.
+/// body(first, last) for adjacent ranges that cover [begin, end): one range a thread, none shorter than `grain` unless
+/// it is the only one. The split depends only on the sizes and the number of threads.
 template <class Body>
 void parallel_for(std::int64_t begin, std::int64_t end, std::int64_t grain, const Body& body) {
   const std::int64_t count = end - begin;

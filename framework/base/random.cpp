@@ -39,11 +39,14 @@ std::uint64_t random_bits(std::uint64_t seed, std::uint64_t stream, std::uint64_
   return join(words[0], words[1]);
 }
 
-double random_uniform(std::uint64_t seed, std::uint64_t stream, std::uint64_t index) { return unit(random_bits(seed, stream, index)); }
+double random_uniform(std::uint64_t seed, std::uint64_t stream, std::uint64_t index) {
+  return unit(random_bits(seed, stream, index));
+}
 
 double random_normal(std::uint64_t seed, std::uint64_t stream, std::uint64_t index) {
   const auto words = draw(seed, stream, index);
-  const double radius = std::sqrt(-2.0 * std::log(1.0 - unit(join(words[0], words[1]))));  // 1 - u lies in (0, 1]: the logarithm is finite
+  const double radius = std::sqrt(
+      -2.0 * std::log(1.0 - unit(join(words[0], words[1]))));  // 1 - u lies in (0, 1]: the logarithm is finite
   return radius * std::cos(2.0 * std::numbers::pi * unit(join(words[2], words[3])));
 }
 

@@ -1,9 +1,10 @@
-/// Random numbers without state: functions of (seed, stream, index), so that no draw depends on the mesh, on threads or on what was drawn
-/// before.
+/// Random numbers without state: functions of (seed, stream, index), so that no draw depends on the mesh, on threads or
+/// on what was drawn before.
 ///
-/// Philox-4x32-10 (Salmon, Moraes, Dror and Shaw 2011, "Parallel Random Numbers: As Easy as 1, 2, 3"): the key is the seed, the counter is
-/// (index, stream). `index` is the *global* index of an element or sample, `stream` says what is drawn ("layers.0.ffn.up.weight",
-/// "batches"). Thread safe. Bits are the same on every machine; normals may differ in the last place where libm does.
+/// Philox-4x32-10 (Salmon, Moraes, Dror and Shaw 2011, "Parallel Random Numbers: As Easy as 1, 2, 3"): the key is the
+/// seed, the counter is (index, stream). `index` is the *global* index of an element or sample, `stream` says what is
+/// drawn ("layers.0.ffn.up.weight", "batches"). Thread safe. Bits are the same on every machine; normals may differ in
+/// the last place where libm does.
 #pragma once
 
 #include <array>

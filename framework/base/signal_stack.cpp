@@ -54,7 +54,8 @@ void move_handlers_to_signal_stacks() {
   for (int signal = 1; signal <= SIGRTMAX; ++signal) {
     struct sigaction action {};
     if (sigaction(signal, nullptr, &action) != 0) continue;  // the C library's own
-    const bool handled = (action.sa_flags & SA_SIGINFO) != 0 || (action.sa_handler != SIG_DFL && action.sa_handler != SIG_IGN);
+    const bool handled =
+        (action.sa_flags & SA_SIGINFO) != 0 || (action.sa_handler != SIG_DFL && action.sa_handler != SIG_IGN);
     if (!handled || (action.sa_flags & SA_ONSTACK) != 0) continue;
     action.sa_flags |= SA_ONSTACK;
     sigaction(signal, &action, nullptr);

@@ -6,7 +6,9 @@
 namespace lexring {
 namespace {
 
-std::size_t rounded(std::size_t bytes, std::size_t unit) { return (std::max<std::size_t>(bytes, 1) + unit - 1) / unit * unit; }
+std::size_t rounded(std::size_t bytes, std::size_t unit) {
+  return (std::max<std::size_t>(bytes, 1) + unit - 1) / unit * unit;
+}
 
 }  // namespace
 
@@ -52,7 +54,8 @@ void BlockPool::give_back(std::byte* address) {
 
 bool BlockPool::grow(std::size_t bytes) {
   const std::size_t size = rounded(bytes, segment_);
-  const std::size_t most = std::max(most_used_, used_ + bytes), enough = most + most / 4;  // blocks do not fit without gaps
+  const std::size_t most = std::max(most_used_, used_ + bytes),
+                    enough = most + most / 4;  // blocks do not fit without gaps
   while (reserved_ + size > enough && release_one()) continue;
   std::byte* memory = source_.take(size);
   if (memory == nullptr) {

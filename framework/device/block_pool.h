@@ -1,9 +1,10 @@
-/// Blocks of memory cut from larger segments and put together again: what runtimes keep so that a training step asks the system for
-/// nothing.
+/// Blocks of memory cut from larger segments and put together again: what runtimes keep so that a training step asks
+/// the system for nothing.
 ///
-/// A request takes the smallest free block that is large enough, and leaves the rest of it free; a returned block is joined with free
-/// neighbours. The system is asked for a quarter more than was ever in use at one time only when segments that nobody uses have gone back,
-/// so that phases of a step with blocks of different sizes share memory. Only addresses are computed with: it may be any device's memory.
+/// A request takes the smallest free block that is large enough, and leaves the rest of it free; a returned block is
+/// joined with free neighbours. The system is asked for a quarter more than was ever in use at one time only when
+/// segments that nobody uses have gone back, so that phases of a step with blocks of different sizes share memory. Only
+/// addresses are computed with: it may be any device's memory.
 #pragma once
 
 #include <cstddef>
@@ -23,7 +24,8 @@ class BlockPool {
   };
 
   /// Blocks are multiples of `granule`, segments of `segment` bytes.
-  BlockPool(Source source, std::size_t granule, std::size_t segment) : source_(std::move(source)), granule_(granule), segment_(segment) {}
+  BlockPool(Source source, std::size_t granule, std::size_t segment)
+      : source_(std::move(source)), granule_(granule), segment_(segment) {}
   BlockPool(const BlockPool&) = delete;
   BlockPool& operator=(const BlockPool&) = delete;
   /// All blocks must have come back.

@@ -10,7 +10,8 @@ namespace lexring {
 namespace {
 
 std::vector<MemoryShare> largest_first(std::vector<MemoryShare> shares) {
-  std::stable_sort(shares.begin(), shares.end(), [](const MemoryShare& a, const MemoryShare& b) { return a.bytes > b.bytes; });
+  std::stable_sort(shares.begin(), shares.end(),
+                   [](const MemoryShare& a, const MemoryShare& b) { return a.bytes > b.bytes; });
   return shares;
 }
 
@@ -41,10 +42,13 @@ std::vector<MemoryShare> MemoryAccount::shares_at_peak() const { return largest_
 void MemoryAccount::no_memory(std::size_t bytes) const {
   std::string holders;
   for (const MemoryShare& share : largest_first(shares_)) {
-    if (share.bytes >> 20 > 0) holders += fmt::format("{}{} {} MiB", holders.empty() ? "" : ", ", share.purpose, share.bytes >> 20);
+    if (share.bytes >> 20 > 0)
+      holders += fmt::format("{}{} {} MiB", holders.empty() ? "" : ", ", share.purpose, share.bytes >> 20);
   }
-  fail("no memory for a tensor of {} MiB; tensors hold {} MiB ({}). Lower train.micro_batch or train.length, or use train.recompute = block", bytes >> 20,
-       use_.current >> 20, holders);
+  fail(
+      "no memory for a tensor of {} MiB; tensors hold {} MiB ({}). Lower train.micro_batch or train.length, or use "
+      "train.recompute = block",
+      bytes >> 20, use_.current >> 20, holders);
 }
 
 }  // namespace lexring

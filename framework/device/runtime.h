@@ -27,8 +27,8 @@ struct MemoryShare {
   std::size_t bytes;
 };
 
-/// Says what tensors are for, to people who ask where memory went: those that this thread allocates until the scope ends. The innermost
-/// scope counts. `purpose` is a literal.
+/// Says what tensors are for, to people who ask where memory went: those that this thread allocates until the scope
+/// ends. The innermost scope counts. `purpose` is a literal.
 class MemoryPurpose {
  public:
   explicit MemoryPurpose(const char* purpose) : outer_(current_) { current_ = purpose; }
@@ -43,11 +43,12 @@ class MemoryPurpose {
   const char* outer_;
 };
 
-/// One device's memory and its order of execution. Work on a device is stream-ordered: what is allocated, copied and computed through
-/// one runtime happens in the order of the calls; only `synchronise` waits for it. On the CPU everything has happened on return.
+/// One device's memory and its order of execution. Work on a device is stream-ordered: what is allocated, copied and
+/// computed through one runtime happens in the order of the calls; only `synchronise` waits for it. On the CPU
+/// everything has happened on return.
 ///
-/// Ownership: memory belongs to the returned shared_ptr and goes back to the runtime's cache with its last copy; the runtime must
-/// outlive all of it. Thread safety: allocate and release from any thread.
+/// Ownership: memory belongs to the returned shared_ptr and goes back to the runtime's cache with its last copy; the
+/// runtime must outlive all of it. Thread safety: allocate and release from any thread.
 class Runtime {
  public:
   Runtime() = default;
@@ -56,8 +57,8 @@ class Runtime {
   virtual ~Runtime() = default;
 
   virtual Device device() const = 0;
-  /// `bytes` of memory aligned to 64 bytes. Contents are undefined; in debug builds every element reads as NaN (all bits set).
-  /// Throws Error when there is no memory left, naming what was asked for and what is held.
+  /// `bytes` of memory aligned to 64 bytes. Contents are undefined; in debug builds every element reads as NaN (all
+  /// bits set). Throws Error when there is no memory left, naming what was asked for and what is held.
   virtual std::shared_ptr<std::byte> allocate(std::size_t bytes) = 0;
   virtual void copy_from_host(std::byte* to, const std::byte* from, std::size_t bytes) = 0;
   virtual void copy_to_host(std::byte* to, const std::byte* from, std::size_t bytes) = 0;

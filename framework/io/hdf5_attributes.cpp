@@ -7,12 +7,16 @@ namespace {
 
 using Lock = std::lock_guard<std::mutex>;
 
-std::string attribute_subject(const std::string& object_subject, const std::string& name) { return object_subject + ": attribute " + name; }
+std::string attribute_subject(const std::string& object_subject, const std::string& name) {
+  return object_subject + ": attribute " + name;
+}
 
 void write_scalar(hid_t object, const std::string& name, hid_t type, const void* value, const std::string& subject) {
-  if (LEXRING_HDF5_CALL(subject, H5Aexists(object, name.c_str())) > 0) LEXRING_HDF5_CALL(subject, H5Adelete(object, name.c_str()));
+  if (LEXRING_HDF5_CALL(subject, H5Aexists(object, name.c_str())) > 0)
+    LEXRING_HDF5_CALL(subject, H5Adelete(object, name.c_str()));
   const Hdf5Handle space(LEXRING_HDF5_CALL(subject, H5Screate(H5S_SCALAR)), H5Sclose);
-  const Hdf5Handle attribute(LEXRING_HDF5_CALL(subject, H5Acreate2(object, name.c_str(), type, space, H5P_DEFAULT, H5P_DEFAULT)), H5Aclose);
+  const Hdf5Handle attribute(
+      LEXRING_HDF5_CALL(subject, H5Acreate2(object, name.c_str(), type, space, H5P_DEFAULT, H5P_DEFAULT)), H5Aclose);
   LEXRING_HDF5_CALL(subject, H5Awrite(attribute, type, value));
 }
 
@@ -38,9 +42,11 @@ Attribute open_attribute(const Hdf5Handle& object, const std::string& name, cons
 }
 
 std::vector<double> read_doubles(const Attribute& attribute) {
-  require(attribute.type_class == H5T_FLOAT || attribute.type_class == H5T_INTEGER, "{} is not a number", attribute.subject);
+  require(attribute.type_class == H5T_FLOAT || attribute.type_class == H5T_INTEGER, "{} is not a number",
+          attribute.subject);
   std::vector<double> values(attribute.count);
-  if (!values.empty()) LEXRING_HDF5_CALL(attribute.subject, H5Aread(attribute.handle, H5T_NATIVE_DOUBLE, values.data()));
+  if (!values.empty())
+    LEXRING_HDF5_CALL(attribute.subject, H5Aread(attribute.handle, H5T_NATIVE_DOUBLE, values.data()));
   return values;
 }
 
@@ -102,10 +108,10 @@ std::string Hdf5File::string_attribute(const std::string& object, const std::str
   const Hdf5Handle opened = impl_->open_object(object);
   const Attribute attribute = open_attribute(opened, name, impl_->subject(object));
   if (attribute.count == 0 && (attribute.type_class == H5T_STRING || attribute.type_class == H5T_OPAQUE)) return "";
-  require((attribute.type_class == H5T_STRING || attribute.type_class == H5T_OPAQUE) && attribute.count == 1, "{} is not one text",
-          attribute.subject);
-  const bool is_variable =
-      attribute.type_class == H5T_STRING && LEXRING_HDF5_CALL(attribute.subject, H5Tis_variable_str(attribute.type)) > 0;
+  require((attribute.type_class == H5T_STRING || attribute.type_class == H5T_OPAQUE) && attribute.count == 1,
+          "{} is not one text", attribute.subject);
+  const bool is_variable = attribute.type_class == H5T_STRING &&
+                           LEXRING_HDF5_CALL(attribute.subject, H5Tis_variable_str(attribute.type)) > 0;
   return is_variable ? read_variable_string(attribute) : read_fixed_string(attribute);
 }
 

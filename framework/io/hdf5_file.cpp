@@ -19,7 +19,8 @@ Hdf5Handle make_space(const std::vector<std::int64_t>& shape, const std::string&
   for (std::int64_t size : shape) require(size >= 0, "{}: shape {} has a negative size", subject, to_string(shape));
   if (shape.empty()) return {LEXRING_HDF5_CALL(subject, H5Screate(H5S_SCALAR)), H5Sclose};
   const Sizes sizes = to_sizes(shape);
-  return {LEXRING_HDF5_CALL(subject, H5Screate_simple(static_cast<int>(sizes.size()), sizes.data(), nullptr)), H5Sclose};
+  return {LEXRING_HDF5_CALL(subject, H5Screate_simple(static_cast<int>(sizes.size()), sizes.data(), nullptr)),
+          H5Sclose};
 }
 
 std::vector<std::int64_t> shape_of(hid_t dataset, const std::string& subject) {
@@ -43,7 +44,8 @@ Hdf5Handle select(hid_t dataset, const std::vector<std::int64_t>& offset, const 
   for (std::size_t i = 0; inside && i < whole.size(); ++i) {
     inside = offset[i] >= 0 && shape[i] >= 0 && shape[i] <= whole[i] && offset[i] <= whole[i] - shape[i];
   }
-  require(inside, "{}: the block of shape {} at {} is not inside shape {}", subject, to_string(shape), to_string(offset), to_string(whole));
+  require(inside, "{}: the block of shape {} at {} is not inside shape {}", subject, to_string(shape),
+          to_string(offset), to_string(whole));
   Hdf5Handle space(LEXRING_HDF5_CALL(subject, H5Dget_space(dataset)), H5Sclose);
   if (whole.empty()) return space;
   const Sizes start = to_sizes(offset), count = to_sizes(shape);
@@ -57,11 +59,13 @@ Hdf5Handle link_properties(const std::string& subject) {
   return properties;
 }
 
-Hdf5Handle create_dataset(hid_t file, const std::string& name, H5Type type, const std::vector<std::int64_t>& shape, hid_t properties,
-                          const std::string& subject) {
+Hdf5Handle create_dataset(hid_t file, const std::string& name, H5Type type, const std::vector<std::int64_t>& shape,
+                          hid_t properties, const std::string& subject) {
   const Hdf5Handle space = make_space(shape, subject);
   const Hdf5Handle links = link_properties(subject);
-  return {LEXRING_HDF5_CALL(subject, H5Dcreate2(file, name.c_str(), hdf5_type(type), space, links, properties, H5P_DEFAULT)), H5Dclose};
+  return {LEXRING_HDF5_CALL(subject,
+                            H5Dcreate2(file, name.c_str(), hdf5_type(type), space, links, properties, H5P_DEFAULT)),
+          H5Dclose};
 }
 
 /// Space is taken at once, so that a full disk shows early, and never filled: everything is written.
@@ -77,7 +81,8 @@ void require_readable(const std::filesystem::path& path) {
   std::error_code error;
   const auto status = std::filesystem::status(path, error);
   require(std::filesystem::exists(status), "{} does not exist; check the path", path.string());
-  require(!std::filesystem::is_directory(status), "{} is a directory, but an HDF5 file is needed; name the file in it", path.string());
+  require(!std::filesystem::is_directory(status), "{} is a directory, but an HDF5 file is needed; name the file in it",
+          path.string());
   const auto size = std::filesystem::file_size(path, error);
   require(error || size > 0, "{} is empty, not an HDF5 file; write or copy it again", path.string());
 }
@@ -123,8 +128,8 @@ Hdf5File::Hdf5File(const std::filesystem::path& path, Mode mode) {
   } else {
     require(!std::filesystem::is_directory(path), "{} is a directory; give the name of a file to write", subject);
     const auto parent = path.parent_path();
-    require(parent.empty() || std::filesystem::is_directory(parent), "{} cannot be written: its directory does not exist; make it first",
-            subject);
+    require(parent.empty() || std::filesystem::is_directory(parent),
+            "{} cannot be written: its directory does not exist; make it first", subject);
     file = {LEXRING_HDF5_CALL(subject, H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access)), H5Fclose};
   }
   impl_ = std::make_unique<Impl>(Impl{path, mode, std::move(file)});
@@ -164,7 +169,8 @@ bool Hdf5File::exists(const std::string& object) const {
     if (H5Lexists(impl_->file, object.substr(0, end).c_str(), H5P_DEFAULT) <= 0) return false;
     begin = object.find_first_not_of('/', end);
   }
-  return object.find_first_not_of('/') == std::string::npos || H5Oexists_by_name(impl_->file, object.c_str(), H5P_DEFAULT) > 0;
+  return object.find_first_not_of('/') == std::string::npos ||
+         H5Oexists_by_name(impl_->file, object.c_str(), H5P_DEFAULT) > 0;
 }
 
 std::vector<std::string> Hdf5File::members(const std::string& group) const {
@@ -194,12 +200,13 @@ H5Type Hdf5File::type(const std::string& dataset) const {
   const std::string subject = impl_->subject(dataset);
   const Hdf5Handle opened = impl_->open_dataset(dataset);
   const Hdf5Handle on_disk(LEXRING_HDF5_CALL(subject, H5Dget_type(opened)), H5Tclose);
-  for (H5Type type :
-       {H5Type::f32, H5Type::f64, H5Type::bf16, H5Type::i32, H5Type::i64, H5Type::u16, H5Type::u32, H5Type::u64, H5Type::u8}) {
+  for (H5Type type : {H5Type::f32, H5Type::f64, H5Type::bf16, H5Type::i32, H5Type::i64, H5Type::u16, H5Type::u32,
+                      H5Type::u64, H5Type::u8}) {
     if (LEXRING_HDF5_CALL(subject, H5Tequal(on_disk, hdf5_type(type))) > 0) return type;
   }
   fail(
-      "{}: elements are of a type that lexring does not know ({} bytes each); it reads f32, f64, bf16, i32, i64, u8, u16, u32 and u64, "
+      "{}: elements are of a type that lexring does not know ({} bytes each); it reads f32, f64, bf16, i32, i64, u8, "
+      "u16, u32 and u64, "
       "little-endian",
       subject, H5Tget_size(on_disk));
 }
@@ -214,7 +221,8 @@ std::optional<std::uint64_t> Hdf5File::contiguous_offset(const std::string& data
   return offset == HADDR_UNDEF ? std::nullopt : std::optional<std::uint64_t>(offset);
 }
 
-void Hdf5File::write(const std::string& dataset, H5Type type, const std::vector<std::int64_t>& shape, std::span<const std::byte> bytes) {
+void Hdf5File::write(const std::string& dataset, H5Type type, const std::vector<std::int64_t>& shape,
+                     std::span<const std::byte> bytes) {
   const Lock lock(hdf5_mutex());
   const std::string subject = impl_->subject(dataset);
   require_bytes(bytes.size(), shape, type, subject);
@@ -229,7 +237,8 @@ void Hdf5File::create(const std::string& dataset, H5Type type, const std::vector
   create_dataset(impl_->file, dataset, type, shape, contiguous_properties(subject), subject);
 }
 
-void Hdf5File::write_rows(const std::string& dataset, std::int64_t first_row, std::int64_t rows, std::span<const std::byte> bytes) {
+void Hdf5File::write_rows(const std::string& dataset, std::int64_t first_row, std::int64_t rows,
+                          std::span<const std::byte> bytes) {
   const H5Type element = type(dataset);
   const Lock lock(hdf5_mutex());
   const std::string subject = impl_->subject(dataset);
@@ -246,8 +255,8 @@ void Hdf5File::write_rows(const std::string& dataset, std::int64_t first_row, st
   LEXRING_HDF5_CALL(subject, H5Dwrite(opened, hdf5_type(element), memory, selection, H5P_DEFAULT, bytes.data()));
 }
 
-void Hdf5File::read(const std::string& dataset, H5Type as, const std::vector<std::int64_t>& offset, const std::vector<std::int64_t>& shape,
-                    std::span<std::byte> out) const {
+void Hdf5File::read(const std::string& dataset, H5Type as, const std::vector<std::int64_t>& offset,
+                    const std::vector<std::int64_t>& shape, std::span<std::byte> out) const {
   const Lock lock(hdf5_mutex());
   const std::string subject = impl_->subject(dataset);
   require_bytes(out.size(), shape, as, subject);
@@ -293,8 +302,8 @@ void Hdf5File::write_virtual(const std::string& dataset, H5Type type, const std:
     require(pieces.size() == 1, "{}: a scalar has {} pieces, but must have one", subject, pieces.size());
     const Hdf5Handle links = link_properties(subject);
     const VirtualPiece& piece = pieces.front();
-    LEXRING_HDF5_CALL(subject,
-                      H5Lcreate_external(piece.file.c_str(), piece.dataset.c_str(), impl_->file, dataset.c_str(), links, H5P_DEFAULT));
+    LEXRING_HDF5_CALL(subject, H5Lcreate_external(piece.file.c_str(), piece.dataset.c_str(), impl_->file,
+                                                  dataset.c_str(), links, H5P_DEFAULT));
     return;
   }
   const Hdf5Handle properties(LEXRING_HDF5_CALL(subject, H5Pcreate(H5P_DATASET_CREATE)), H5Pclose);
@@ -309,19 +318,21 @@ void Hdf5File::write_virtual(const std::string& dataset, H5Type type, const std:
   for (const VirtualPiece& piece : pieces) {
     if (element_count(piece.shape) == 0) continue;
     const Sizes start = to_sizes(piece.offset), count = to_sizes(piece.shape);
-    require(start.size() == shape.size() && count.size() == shape.size(), "{}: a piece of {} has another rank than {}", subject, piece.file,
-            to_string(shape));
-    LEXRING_HDF5_CALL(subject, H5Sselect_hyperslab(whole, H5S_SELECT_SET, start.data(), nullptr, count.data(), nullptr));
+    require(start.size() == shape.size() && count.size() == shape.size(), "{}: a piece of {} has another rank than {}",
+            subject, piece.file, to_string(shape));
+    LEXRING_HDF5_CALL(subject,
+                      H5Sselect_hyperslab(whole, H5S_SELECT_SET, start.data(), nullptr, count.data(), nullptr));
     std::string source;  // HDF5 reads printf-like patterns in names
     for (char c : piece.file) source += c == '%' ? "%%" : std::string(1, c);
-    LEXRING_HDF5_CALL(subject, H5Pset_virtual(properties, whole, source.c_str(), piece.dataset.c_str(), make_space(piece.shape, subject)));
+    LEXRING_HDF5_CALL(subject, H5Pset_virtual(properties, whole, source.c_str(), piece.dataset.c_str(),
+                                              make_space(piece.shape, subject)));
   }
   create_dataset(impl_->file, dataset, type, shape, properties, subject);
 }
 
 Hdf5Handle Hdf5File::Impl::open_dataset(const std::string& name) const {
-  require(H5Oexists_by_name(file, name.c_str(), H5P_DEFAULT) > 0, "{} has no dataset {}; it may be of another kind or version",
-          path.string(), name);
+  require(H5Oexists_by_name(file, name.c_str(), H5P_DEFAULT) > 0,
+          "{} has no dataset {}; it may be of another kind or version", path.string(), name);
   return {LEXRING_HDF5_CALL(subject(name), H5Dopen2(file, name.c_str(), H5P_DEFAULT)), H5Dclose};
 }
 

@@ -1,5 +1,6 @@
-/// HDF5 files behind move-only handles; no hid_t in sight. Serial HDF5; one thread at a time per process (a mutex inside sees to it).
-/// Errors throw Error with file, object, and the library's own message. File locking is off, unless HDF5_USE_FILE_LOCKING wants it.
+/// HDF5 files behind move-only handles; no hid_t in sight. Serial HDF5; one thread at a time per process (a mutex
+/// inside sees to it). Errors throw Error with file, object, and the library's own message. File locking is off, unless
+/// HDF5_USE_FILE_LOCKING wants it.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +21,8 @@ namespace lexring {
 enum class H5Type { f32, f64, bf16, i32, i64, u16, u32, u64, u8 };
 std::size_t size_of(H5Type type);
 
-/// The file may be sound: the system or another program kept it from us (a lock, too many open files, a failing disk). The message says which.
+/// The file may be sound: the system or another program kept it from us (a lock, too many open files, a failing disk).
+/// The message says which.
 class Hdf5Unavailable : public Error {
  public:
   using Error::Error;
@@ -30,10 +32,10 @@ class Hdf5File {
  public:
   enum class Mode { read, create };  ///< create truncates
   Hdf5File(const std::filesystem::path& path, Mode mode);
-  Hdf5File(Hdf5File&&) noexcept;             ///< the source is closed
+  Hdf5File(Hdf5File&&) noexcept;  ///< the source is closed
   Hdf5File& operator=(Hdf5File&&) noexcept;
-  ~Hdf5File();                               ///< closes; errors on closing are reported by close(), not here
-  void close();                              ///< flushes and closes; throws
+  ~Hdf5File();   ///< closes; errors on closing are reported by close(), not here
+  void close();  ///< flushes and closes; throws
 
   const std::filesystem::path& path() const;
   bool exists(const std::string& object) const;
@@ -46,13 +48,15 @@ class Hdf5File {
   std::optional<std::uint64_t> contiguous_offset(const std::string& dataset) const;
 
   /// Creates intermediate groups. Writes all of `bytes`, which must hold exactly the dataset. Contiguous layout.
-  void write(const std::string& dataset, H5Type type, const std::vector<std::int64_t>& shape, std::span<const std::byte> bytes);
+  void write(const std::string& dataset, H5Type type, const std::vector<std::int64_t>& shape,
+             std::span<const std::byte> bytes);
   /// Creates without writing; rows are then written in parts with write_rows.
   void create(const std::string& dataset, H5Type type, const std::vector<std::int64_t>& shape);
-  void write_rows(const std::string& dataset, std::int64_t first_row, std::int64_t rows, std::span<const std::byte> bytes);
+  void write_rows(const std::string& dataset, std::int64_t first_row, std::int64_t rows,
+                  std::span<const std::byte> bytes);
   /// Reads a block [offset, offset + shape) converted to `as`.
-  void read(const std::string& dataset, H5Type as, const std::vector<std::int64_t>& offset, const std::vector<std::int64_t>& shape,
-            std::span<std::byte> out) const;
+  void read(const std::string& dataset, H5Type as, const std::vector<std::int64_t>& offset,
+            const std::vector<std::int64_t>& shape, std::span<std::byte> out) const;
   /// The whole dataset as a vector.
   template <class T>
   std::vector<T> read_all(const std::string& dataset) const;
@@ -61,7 +65,8 @@ class Hdf5File {
   void write_attribute(const std::string& object, const std::string& name, std::int64_t value);
   void write_attribute(const std::string& object, const std::string& name, double value);
   bool has_attribute(const std::string& object, const std::string& name) const;
-  std::string string_attribute(const std::string& object, const std::string& name) const;  ///< fixed or variable length strings
+  std::string string_attribute(const std::string& object,
+                               const std::string& name) const;  ///< fixed or variable length strings
   std::int64_t int_attribute(const std::string& object, const std::string& name) const;
   double double_attribute(const std::string& object, const std::string& name) const;
   std::vector<double> doubles_attribute(const std::string& object, const std::string& name) const;
@@ -73,7 +78,8 @@ class Hdf5File {
     std::vector<std::int64_t> offset;  ///< in the whole
     std::vector<std::int64_t> shape;   ///< of the piece, which is the whole source dataset
   };
-  void write_virtual(const std::string& dataset, H5Type type, const std::vector<std::int64_t>& shape, const std::vector<VirtualPiece>& pieces);
+  void write_virtual(const std::string& dataset, H5Type type, const std::vector<std::int64_t>& shape,
+                     const std::vector<VirtualPiece>& pieces);
 
  private:
   struct Impl;

@@ -11,7 +11,8 @@ herr_t take_innermost(unsigned n, const H5E_error2_t* entry, void* out) {
   return 0;
 }
 
-/// Of a failed read or write HDF5 tells times, descriptors and addresses; the system's own message is the part for people.
+/// Of a failed read or write HDF5 tells times, descriptors and addresses; the system's own message is the part for
+/// people.
 constexpr std::string_view mark = "error message = '";
 std::string shorten(const std::string& description) {
   const auto begin = description.find(mark);
@@ -22,15 +23,18 @@ std::string shorten(const std::string& description) {
 
 /// A lock, or the mark that a program with the file open for writing leaves in it, also when it is killed.
 bool held_by_another(const std::string& description) {
-  return description.find("unable to lock file") != std::string::npos || description.find("file is already open") != std::string::npos;
+  return description.find("unable to lock file") != std::string::npos ||
+         description.find("file is already open") != std::string::npos;
 }
 
 std::string advice(const std::string& reason) {
   if (reason.find("No space left") != std::string::npos || reason.find("quota") != std::string::npos) {
     return "; free some space or choose another directory";
   }
-  if (reason.find("File too large") != std::string::npos) return "; raise the file size limit (ulimit -f) or choose another file system";
-  if (reason.find("Read-only file system") != std::string::npos || reason.find("Permission denied") != std::string::npos) {
+  if (reason.find("File too large") != std::string::npos)
+    return "; raise the file size limit (ulimit -f) or choose another file system";
+  if (reason.find("Read-only file system") != std::string::npos ||
+      reason.find("Permission denied") != std::string::npos) {
     return "; choose a directory that may be written";
   }
   if (reason.find("truncated file") != std::string::npos) return "; the file is incomplete: write or copy it again";
@@ -40,8 +44,8 @@ std::string advice(const std::string& reason) {
 }  // namespace
 
 std::mutex& hdf5_mutex() {
-  // HDF5's own clean-up at exit crashes when a file could not be flushed (a full disk). Every file here is closed by its owner, so there is
-  // nothing for it to do. It must be told before its first call.
+  // HDF5's own clean-up at exit crashes when a file could not be flushed (a full disk). Every file here is closed by
+  // its owner, so there is nothing for it to do. It must be told before its first call.
   static const bool told = H5dont_atexit() >= 0;
   static std::mutex mutex;
   static_cast<void>(told);
@@ -55,8 +59,9 @@ void throw_hdf5_error(const std::string& subject, const char* call, const char* 
   const std::string reason = description.empty() ? "HDF5 gave no reason" : shorten(description);
   const std::string place = fmt::format("[{} at {}:{}]", call, std::filesystem::path(source).filename().string(), line);
   if (held_by_another(description)) {
-    throw Hdf5Unavailable(fmt::format("{}: another program holds it locked or open for writing ({}); wait until that has closed it {}", subject,
-                                      reason, place));
+    throw Hdf5Unavailable(
+        fmt::format("{}: another program holds it locked or open for writing ({}); wait until that has closed it {}",
+                    subject, reason, place));
   }
   const std::string message = fmt::format("{}: {}{} {}", subject, reason, advice(reason), place);
   if (description.find(mark) != std::string::npos) throw Hdf5Unavailable(message);
@@ -86,7 +91,8 @@ Hdf5Handle hdf5_type(H5Type type) {
       break;
   }
   Hdf5Handle bf16 = copy(H5T_IEEE_F32LE);
-  LEXRING_HDF5_CALL("HDF5 type bf16", H5Tset_fields(bf16, 15, 7, 8, 0, 7));  // sign, exponent (place, bits), mantissa (place, bits)
+  LEXRING_HDF5_CALL("HDF5 type bf16",
+                    H5Tset_fields(bf16, 15, 7, 8, 0, 7));  // sign, exponent (place, bits), mantissa (place, bits)
   LEXRING_HDF5_CALL("HDF5 type bf16", H5Tset_precision(bf16, 16));
   LEXRING_HDF5_CALL("HDF5 type bf16", H5Tset_size(bf16, 2));
   LEXRING_HDF5_CALL("HDF5 type bf16", H5Tset_ebias(bf16, 127));

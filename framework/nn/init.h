@@ -1,4 +1,5 @@
-/// Initial values as functions of (seed, parameter name, global element index): the same on every mesh and in every layout.
+/// Initial values as functions of (seed, parameter name, global element index): the same on every mesh and in every
+/// layout.
 #pragma once
 
 #include <cstdint>

@@ -18,28 +18,32 @@ struct ParameterPart {
   Shape full_shape;
   Shape offset;  ///< where the part begins
   Shape shape;   ///< of the part; a size may be 0
-  /// Of the processes among which the array is cut, how many hold this very part, and which of them, from 0, this one is.
+  /// Of the processes among which the array is cut, how many hold this very part, and which of them, from 0, this one
+  /// is.
   int copies = 1;
   int copy = 0;
 
   /// The whole array.
   ParameterPart(std::string of, Shape shape_of_it)
       : name(std::move(of)), full_shape(shape_of_it), offset(shape_of_it.size(), 0), shape(std::move(shape_of_it)) {}
-  ParameterPart(NamedShape whole) : ParameterPart(std::move(whole.name), std::move(whole.shape)) {}  // NOLINT(google-explicit-constructor)
+  ParameterPart(NamedShape whole)
+      : ParameterPart(std::move(whole.name), std::move(whole.shape)) {}  // NOLINT(google-explicit-constructor)
 };
 
-/// A parameter may be a view of rows of a larger matrix (query, key and value of one fused product): storage is shared, names are not.
+/// A parameter may be a view of rows of a larger matrix (query, key and value of one fused product): storage is shared,
+/// names are not.
 struct Parameter {
-  std::string name;        ///< as in checkpoints: "layers.0.attention.query.weight"
-  Shape full_shape;        ///< of the whole, unsharded array
-  Shape offset;            ///< where this rank's part begins in it
-  Tensor value;            ///< master copy, f32 (f64): this rank's part; undefined where only a sharded optimizer holds it, by rows
-  Tensor gradient;         ///< same shape and dtype; accumulated; storage may be that of another section's (Held)
-  Tensor compute;          ///< working-precision copy that matrix products read; the same storage as `value` when the dtypes agree;
-                           ///< undefined for vectors and lookup tables, which are always read from `value`
+  std::string name;  ///< as in checkpoints: "layers.0.attention.query.weight"
+  Shape full_shape;  ///< of the whole, unsharded array
+  Shape offset;      ///< where this rank's part begins in it
+  Tensor
+      value;  ///< master copy, f32 (f64): this rank's part; undefined where only a sharded optimizer holds it, by rows
+  Tensor gradient;  ///< same shape and dtype; accumulated; storage may be that of another section's (Held)
+  Tensor compute;   ///< working-precision copy that matrix products read; the same storage as `value` when the dtypes
+                    ///< agree; undefined for vectors and lookup tables, which are always read from `value`
   bool looked_up = false;  ///< rows of `value` are read as they are, whether or not there is a compute copy too
-  /// As in ParameterPart. With more than one copy, each holder accumulates a part of the gradient: they are summed once per step
-  /// (parallel/tensor/replicated.h). Norms and checkpoints count copy 0 only.
+  /// As in ParameterPart. With more than one copy, each holder accumulates a part of the gradient: they are summed once
+  /// per step (parallel/tensor/replicated.h). Norms and checkpoints count copy 0 only.
   int copies = 1;
   int copy = 0;
   bool decays() const { return full_shape.size() >= 2; }  ///< AdamW decays matrices only

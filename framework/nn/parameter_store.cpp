@@ -14,7 +14,8 @@ Shape shape_of(const std::vector<ParameterPart>& parts) {
   shape[0] = 0;
   for (const ParameterPart& part : parts) {
     require(part.shape.size() == shape.size() && std::equal(shape.begin() + 1, shape.end(), part.shape.begin() + 1),
-            "{} {} cannot share an array with {} {}", part.name, to_string(part.shape), parts.front().name, to_string(parts.front().shape));
+            "{} {} cannot share an array with {} {}", part.name, to_string(part.shape), parts.front().name,
+            to_string(parts.front().shape));
     shape[0] += part.shape[0];
   }
   return shape;
@@ -25,18 +26,21 @@ std::int64_t padded(std::int64_t elements, std::int64_t unit) { return (elements
 }  // namespace
 
 std::size_t ParameterStore::declare(std::vector<ParameterPart> rows, Use use) {
-  require(!rows.empty() && !gradients_.defined(), "parameters are declared before they are allocated, at least one at a time");
+  require(!rows.empty() && !gradients_.defined(),
+          "parameters are declared before they are allocated, at least one at a time");
   arrays_.push_back({std::move(rows), use, {}, {}, {}});
   return arrays_.size() - 1;
 }
 
-void ParameterStore::allocate(Backend& backend, Dtype master, Dtype working, const std::vector<NamedShape>& order, Held held,
-                              const std::vector<std::vector<std::string>>& sections) {
+void ParameterStore::allocate(Backend& backend, Dtype master, Dtype working, const std::vector<NamedShape>& order,
+                              Held held, const std::vector<std::vector<std::string>>& sections) {
   const std::int64_t unit = alignment_bytes / static_cast<std::int64_t>(size_of(working));
   const auto has_copy = [&](const Array& array) {
     return working != master && array.use != Use::lookup && shape_of(array.parts).size() >= 2;
   };
-  const auto has_value = [&](const Array& array) { return held == Held::all || !has_copy(array) || array.use == Use::both; };
+  const auto has_value = [&](const Array& array) {
+    return held == Held::all || !has_copy(array) || array.use == Use::both;
+  };
   std::int64_t valued = 0, copied = 0;
   for (const Array& array : arrays_) {
     const std::int64_t size = padded(element_count(shape_of(array.parts)), unit);
@@ -113,17 +117,21 @@ void ParameterStore::make_parameters(const std::vector<NamedShape>& order) {
   }
   for (const NamedShape& entry : order) {
     const auto found = made.find(entry.name);
-    require(found != made.end() && found->second.full_shape == entry.shape, "parameter {} {} was not declared so", entry.name,
-            to_string(entry.shape));
+    require(found != made.end() && found->second.full_shape == entry.shape, "parameter {} {} was not declared so",
+            entry.name, to_string(entry.shape));
     parameters_.push_back(std::move(found->second));
     made.erase(found);
   }
   require(made.empty(), "parameter {} has no place in the order", made.empty() ? "" : made.begin()->first);
 }
 
-Weight ParameterStore::weight(std::size_t handle) const { return {arrays_.at(handle).compute, arrays_.at(handle).gradient}; }
+Weight ParameterStore::weight(std::size_t handle) const {
+  return {arrays_.at(handle).compute, arrays_.at(handle).gradient};
+}
 
-Vector ParameterStore::vector(std::size_t handle) const { return {arrays_.at(handle).value, arrays_.at(handle).gradient}; }
+Vector ParameterStore::vector(std::size_t handle) const {
+  return {arrays_.at(handle).value, arrays_.at(handle).gradient};
+}
 
 void ParameterStore::refresh_compute(Backend& backend) const {
   for (const Array& array : arrays_) {

@@ -1,6 +1,7 @@
 /// Lays a model's parameters out in three flat buffers: values, gradients, compute copies.
 ///
-/// A fused product (query, key and value; gate and up) is one array whose rows are several parameters: names stay, the product is one.
+/// A fused product (query, key and value; gate and up) is one array whose rows are several parameters: names stay, the
+/// product is one.
 #pragma once
 
 #include <cstddef>
@@ -24,14 +25,15 @@ enum class Held {
 
 class ParameterStore {
  public:
-  /// Declares one array made of these parts of parameters, row after row; all their sizes but the first agree. Returns its handle.
+  /// Declares one array made of these parts of parameters, row after row; all their sizes but the first agree. Returns
+  /// its handle.
   std::size_t declare(std::vector<ParameterPart> rows, Use use = Use::product);
-  /// Allocates everything, once, after all declarations. `order` lists every declared name, with its full shape, in the order of
-  /// parameters(); throws Error when the two sets differ. Values are uninitialised, gradients 0.
-  /// `sections`, read with Held::section: names of parameters whose gradients are in use together, and never while another section's are.
-  /// What is in no section has a storage of its own.
-  void allocate(Backend& backend, Dtype master, Dtype working, const std::vector<NamedShape>& order, Held held = Held::all,
-                const std::vector<std::vector<std::string>>& sections = {});
+  /// Allocates everything, once, after all declarations. `order` lists every declared name, with its full shape, in the
+  /// order of parameters(); throws Error when the two sets differ. Values are uninitialised, gradients 0.
+  /// `sections`, read with Held::section: names of parameters whose gradients are in use together, and never while
+  /// another section's are. What is in no section has a storage of its own.
+  void allocate(Backend& backend, Dtype master, Dtype working, const std::vector<NamedShape>& order,
+                Held held = Held::all, const std::vector<std::vector<std::string>>& sections = {});
 
   std::vector<Parameter>& parameters() { return parameters_; }
   /// [elements], parameters padded to 64 bytes with zeros.
@@ -49,7 +51,8 @@ class ParameterStore {
     Tensor value, gradient, compute;
   };
   /// Lays gradients out in one buffer of parts that are multiples of `unit` elements.
-  void place_gradients(Backend& backend, Dtype master, std::int64_t unit, const std::vector<std::vector<std::string>>& sections);
+  void place_gradients(Backend& backend, Dtype master, std::int64_t unit,
+                       const std::vector<std::vector<std::string>>& sections);
   void make_parameters(const std::vector<NamedShape>& order);
 
   std::vector<Array> arrays_;

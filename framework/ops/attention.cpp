@@ -12,7 +12,8 @@ QueryKeyValue split_columns(const AttentionSpec& spec, const Tensor& qkv) {
   const std::int64_t query_width = spec.heads * spec.head_width;
   const std::int64_t key_width = spec.kv_heads * spec.head_width;
   require(qkv.shape().size() == 2 && qkv.dim(1) == query_width + 2 * key_width,
-          "attention: {} is not query, key and value of widths {}, {} and {}", to_string(qkv.shape()), query_width, key_width, key_width);
+          "attention: {} is not query, key and value of widths {}, {} and {}", to_string(qkv.shape()), query_width,
+          key_width, key_width);
   return {{qkv, 0, query_width}, {qkv, query_width, key_width}, {qkv, query_width + key_width, key_width}};
 }
 
@@ -39,7 +40,8 @@ Var attention(Tape& tape, const std::shared_ptr<const AttentionTables>& tables, 
                               .lse = lse};
   check(call);
   tape.backend().attention(call);
-  tape.record([&backend = tape.backend(), tables, input, lse, o = output.value(), o_slot = output.slot(), qkv_slot = qkv.slot()]() mutable {
+  tape.record([&backend = tape.backend(), tables, input, lse, o = output.value(), o_slot = output.slot(),
+               qkv_slot = qkv.slot()]() mutable {
     const Tensor doutput = o_slot.take();
     if (!doutput.defined()) return;
     const Tensor delta(backend.runtime(), lse.shape(), lse.dtype());
@@ -75,7 +77,8 @@ Var attention(Tape& tape, const std::shared_ptr<const AttentionTables>& tables, 
   return output;
 }
 
-Tensor attention_to_cache(Backend& backend, const AttentionTables& queries, const Columns& query, const CachedKeys& cached) {
+Tensor attention_to_cache(Backend& backend, const AttentionTables& queries, const Columns& query,
+                          const CachedKeys& cached) {
   const std::int64_t rows = query.rows();
   Tensor output(backend.runtime(), {rows, query.width}, query.dtype());
   const Tensor lse(backend.runtime(), {rows, queries.spec.heads}, statistics_dtype(query.dtype()));

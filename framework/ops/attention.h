@@ -32,6 +32,7 @@ struct CachedKeys {
 };
 
 /// [N, H E] = attention of `query` [N, H E] to cached keys. Nothing is recorded: caches are for evaluation.
-Tensor attention_to_cache(Backend& backend, const AttentionTables& queries, const Columns& query, const CachedKeys& cached);
+Tensor attention_to_cache(Backend& backend, const AttentionTables& queries, const Columns& query,
+                          const CachedKeys& cached);
 
 }  // namespace lexring

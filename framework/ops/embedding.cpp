@@ -9,15 +9,16 @@ Var embedding(Tape& tape, const std::vector<Lookup>& lookups, const Tensor& cons
   Tensor x(tape.runtime(), {rows, width}, residual);
   Write write = Write::overwrite;
   for (const Lookup& lookup : lookups) {
-    require(lookup.index.dtype() == Dtype::i32 && lookup.index.elements() == rows && lookup.table.value.row_elements() == width,
+    require(lookup.index.dtype() == Dtype::i32 && lookup.index.elements() == rows &&
+                lookup.table.value.row_elements() == width,
             "embedding: index {} into table {} does not give [{}, {}]", to_string(lookup.index.shape()),
             to_string(lookup.table.value.shape()), rows, width);
     tape.backend().embedding(lookup.index, lookup.table.value, x, write);
     write = Write::accumulate;
   }
   if (constant.defined()) {
-    require(constant.shape() == x.shape(), "embedding: a constant of shape {} was added to {}", to_string(constant.shape()),
-            to_string(x.shape()));
+    require(constant.shape() == x.shape(), "embedding: a constant of shape {} was added to {}",
+            to_string(constant.shape()), to_string(x.shape()));
     tape.backend().add(constant, x);
   }
   Var out(std::move(x));

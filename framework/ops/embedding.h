@@ -13,8 +13,8 @@ struct Lookup {
   Vector table;  ///< [V, D] master
 };
 
-/// x [N, D] of `residual` dtype: the sum over lookups of table[index[n]], plus `constant` [N, D] of any floating dtype if defined.
-/// Adjoint: table gradient[index[n]] += dx[n].
+/// x [N, D] of `residual` dtype: the sum over lookups of table[index[n]], plus `constant` [N, D] of any floating dtype
+/// if defined. Adjoint: table gradient[index[n]] += dx[n].
 Var embedding(Tape& tape, const std::vector<Lookup>& lookups, const Tensor& constant, Dtype residual);
 
 }  // namespace lexring

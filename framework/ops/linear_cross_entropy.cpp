@@ -14,9 +14,10 @@ std::int64_t loss_chunk_rows(std::int64_t vocab, Dtype master, DeviceType device
 Tensor linear_cross_entropy(Tape& tape, const Var& h, const Weight& weight, const Tensor& targets, double scale) {
   const Tensor& input = h.value();
   const Tensor& w = weight.compute;
-  require(input.shape().size() == 2 && input.dim(1) == w.dim(1) && input.dtype() == w.dtype() && targets.elements() == input.dim(0),
-          "linear_cross_entropy: h {} and targets {} do not fit W {}", to_string(input.shape()), to_string(targets.shape()),
-          to_string(w.shape()));
+  require(input.shape().size() == 2 && input.dim(1) == w.dim(1) && input.dtype() == w.dtype() &&
+              targets.elements() == input.dim(0),
+          "linear_cross_entropy: h {} and targets {} do not fit W {}", to_string(input.shape()),
+          to_string(targets.shape()), to_string(w.shape()));
   Backend& backend = tape.backend();
   Runtime& runtime = tape.runtime();
   const std::int64_t rows = input.dim(0);

@@ -5,9 +5,10 @@ namespace lexring {
 namespace {
 
 void check(const Tensor& x, const Tensor& delta, const Norm& layer) {
-  require(x.shape().size() == 2 && layer.weight.value.elements() == x.dim(1), "norm: x {} does not fit a weight of {} elements",
-          to_string(x.shape()), layer.weight.value.elements());
-  require(layer.bias.value.defined() == (layer.kind == NormKind::layernorm), "norm: layernorm has a bias, rmsnorm has none");
+  require(x.shape().size() == 2 && layer.weight.value.elements() == x.dim(1),
+          "norm: x {} does not fit a weight of {} elements", to_string(x.shape()), layer.weight.value.elements());
+  require(layer.bias.value.defined() == (layer.kind == NormKind::layernorm),
+          "norm: layernorm has a bias, rmsnorm has none");
   require(!delta.defined() || delta.shape() == x.shape(), "norm: delta {} cannot be added to x {}",
           delta.defined() ? to_string(delta.shape()) : "", to_string(x.shape()));
 }
@@ -17,10 +18,12 @@ struct Normed {
   Tensor y, mean, rstd;
 };
 
-Normed normalise(Backend& backend, const Norm& layer, Dtype working, const Tensor& x, const Tensor& delta, const Tensor& sum) {
+Normed normalise(Backend& backend, const Norm& layer, Dtype working, const Tensor& x, const Tensor& delta,
+                 const Tensor& sum) {
   Runtime& runtime = backend.runtime();
   const Dtype master = layer.weight.value.dtype();
-  Normed out{Tensor(runtime, x.shape(), working), layer.kind == NormKind::layernorm ? Tensor(runtime, {x.dim(0)}, master) : Tensor(),
+  Normed out{Tensor(runtime, x.shape(), working),
+             layer.kind == NormKind::layernorm ? Tensor(runtime, {x.dim(0)}, master) : Tensor(),
              Tensor(runtime, {x.dim(0)}, master)};
   backend.norm({.kind = layer.kind,
                 .eps = layer.eps,
@@ -79,13 +82,15 @@ NormedSum forward(Tape& tape, const Var& x, const Var& delta, const Norm& layer,
   check(x.value(), delta.value(), layer);
   Backend& backend = tape.backend();
   const bool moves = delta.defined();
-  // Without delta the sum is x itself: same value, same slot, so that the gradient of the residual stream passes through.
+  // Without delta the sum is x itself: same value, same slot, so that the gradient of the residual stream passes
+  // through.
   Var sum = moves ? Var(Tensor(tape.runtime(), x.value().shape(), x.value().dtype())) : x;
   Normed normed = normalise(backend, layer, working, x.value(), delta.value(), moves ? sum.value() : Tensor());
   if (!tape.recording()) return {std::move(sum), Var(std::move(normed.y))};
   const Var::Maker kept = sum.keep();
-  const Var y(std::move(normed.y),
-              [&backend, layer, working, kept] { return normalise(backend, layer, working, kept(), Tensor(), Tensor()).y; });
+  const Var y(std::move(normed.y), [&backend, layer, working, kept] {
+    return normalise(backend, layer, working, kept(), Tensor(), Tensor()).y;
+  });
   tape.record(NormStep{.backend = backend,
                        .layer = layer,
                        .working = working,
@@ -102,7 +107,9 @@ NormedSum forward(Tape& tape, const Var& x, const Var& delta, const Norm& layer,
 
 }  // namespace
 
-Var norm(Tape& tape, const Var& x, const Norm& layer, Dtype working) { return forward(tape, x, Var(), layer, working).y; }
+Var norm(Tape& tape, const Var& x, const Norm& layer, Dtype working) {
+  return forward(tape, x, Var(), layer, working).y;
+}
 
 NormedSum add_norm(Tape& tape, const Var& x, const Var& delta, const Norm& layer, Dtype working) {
   require(delta.defined(), "add_norm: there is nothing to add; use norm");

@@ -1,4 +1,5 @@
-/// Layer norm (Ba et al. 2016) and RMS norm (Zhang and Sennrich 2019), with the residual addition before it in the same pass.
+/// Layer norm (Ba et al. 2016) and RMS norm (Zhang and Sennrich 2019), with the residual addition before it in the same
+/// pass.
 #pragma once
 
 #include "framework/autograd/tape.h"

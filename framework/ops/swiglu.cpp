@@ -4,7 +4,8 @@ namespace lexring {
 
 Var swiglu(Tape& tape, const Var& gate_up) {
   const Tensor& input = gate_up.value();
-  require(input.shape().size() == 2 && input.dim(1) % 2 == 0, "swiglu: {} is not gate beside up", to_string(input.shape()));
+  require(input.shape().size() == 2 && input.dim(1) % 2 == 0, "swiglu: {} is not gate beside up",
+          to_string(input.shape()));
   const auto activate = [&backend = tape.backend(), input] {
     Tensor a(backend.runtime(), {input.dim(0), input.dim(1) / 2}, input.dtype());
     backend.swiglu(input, a);

@@ -3,12 +3,15 @@
 namespace lexring {
 
 void check(const AdamWHyper& hyper) {
-  require_usage(hyper.beta1 >= 0 && hyper.beta1 < 1, "optimizer.beta1 = {} is not in [0, 1); choose e.g. 0.9", hyper.beta1);
-  require_usage(hyper.beta2 >= 0 && hyper.beta2 < 1, "optimizer.beta2 = {} is not in [0, 1); choose e.g. 0.95", hyper.beta2);
-  require_usage(static_cast<float>(hyper.eps) > 0, "optimizer.eps = {} is 0 or less in f32: a gradient of 0 would divide by 0; choose e.g. 1e-8",
+  require_usage(hyper.beta1 >= 0 && hyper.beta1 < 1, "optimizer.beta1 = {} is not in [0, 1); choose e.g. 0.9",
+                hyper.beta1);
+  require_usage(hyper.beta2 >= 0 && hyper.beta2 < 1, "optimizer.beta2 = {} is not in [0, 1); choose e.g. 0.95",
+                hyper.beta2);
+  require_usage(static_cast<float>(hyper.eps) > 0,
+                "optimizer.eps = {} is 0 or less in f32: a gradient of 0 would divide by 0; choose e.g. 1e-8",
                 hyper.eps);
-  require_usage(hyper.weight_decay >= 0, "optimizer.weight_decay = {} is negative: weights would grow; choose 0 or more",
-                hyper.weight_decay);
+  require_usage(hyper.weight_decay >= 0,
+                "optimizer.weight_decay = {} is negative: weights would grow; choose 0 or more", hyper.weight_decay);
 }
 
 AdamWOptimizer::AdamWOptimizer(Backend& backend, std::vector<Parameter> parameters, const AdamWHyper& hyper)
@@ -17,7 +20,8 @@ AdamWOptimizer::AdamWOptimizer(Backend& backend, std::vector<Parameter> paramete
   const MemoryPurpose purpose("optimizer");
   for (const Parameter& parameter : parameters_) {
     const Tensor& value = parameter.value;
-    Moments moments{Tensor(backend.runtime(), value.shape(), value.dtype()), Tensor(backend.runtime(), value.shape(), value.dtype())};
+    Moments moments{Tensor(backend.runtime(), value.shape(), value.dtype()),
+                    Tensor(backend.runtime(), value.shape(), value.dtype())};
     backend.fill(moments.first, 0.0);
     backend.fill(moments.second, 0.0);
     moments_.push_back(std::move(moments));
@@ -38,7 +42,13 @@ void AdamWOptimizer::step(double lr, double gradient_scale) {
                      .compute = copies ? parameter.compute : Tensor(),
                      .weight_decay = parameter.decays() ? hyper_.weight_decay : 0.0});
   }
-  backend_->adamw({.lr = lr, .beta1 = hyper_.beta1, .beta2 = hyper_.beta2, .eps = hyper_.eps, .step = steps_, .gradient_scale = gradient_scale}, calls);
+  backend_->adamw({.lr = lr,
+                   .beta1 = hyper_.beta1,
+                   .beta2 = hyper_.beta2,
+                   .eps = hyper_.eps,
+                   .step = steps_,
+                   .gradient_scale = gradient_scale},
+                  calls);
 }
 
 }  // namespace lexring

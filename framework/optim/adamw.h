@@ -1,4 +1,5 @@
-/// AdamW with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2; decay multiplied by the learning rate, as in PyTorch).
+/// AdamW with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2; decay multiplied by the learning rate,
+/// as in PyTorch).
 ///
 /// Matrices decay (two dimensions or more, embeddings included); vectors (biases, norm weights) do not.
 #pragma once
@@ -33,7 +34,8 @@ class AdamWOptimizer {
   /// Moments start at 0. Storage of `parameters` is shared. `backend` must outlive it.
   AdamWOptimizer(Backend& backend, std::vector<Parameter> parameters, const AdamWHyper& hyper);
 
-  /// One step: gradients are multiplied by `gradient_scale` first (clipping); compute copies are rewritten in the same pass.
+  /// One step: gradients are multiplied by `gradient_scale` first (clipping); compute copies are rewritten in the same
+  /// pass.
   void step(double lr, double gradient_scale = 1.0);
 
   /// Steps taken; set when resuming (bias correction depends on it).

@@ -10,11 +10,13 @@ namespace lexring {
 
 void check(const LrSchedule& schedule) {
   require_usage(schedule.lr > 0, "optimizer.lr = {} is not positive; choose e.g. 3e-4", schedule.lr);
-  require_usage(schedule.warmup >= 0, "optimizer.warmup = {} is negative; choose a number of steps, 0 for none", schedule.warmup);
+  require_usage(schedule.warmup >= 0, "optimizer.warmup = {} is negative; choose a number of steps, 0 for none",
+                schedule.warmup);
   require_usage(schedule.power > 0, "optimizer.power = {} is not positive; choose e.g. 1", schedule.power);
-  require_usage(schedule.final_fraction >= 0 && schedule.final_fraction <= 1,
-                "optimizer.final_fraction = {} is not in [0, 1]: it is the part of the learning rate that the decay ends at",
-                schedule.final_fraction);
+  require_usage(
+      schedule.final_fraction >= 0 && schedule.final_fraction <= 1,
+      "optimizer.final_fraction = {} is not in [0, 1]: it is the part of the learning rate that the decay ends at",
+      schedule.final_fraction);
   const std::string& decay = schedule.decay;
   require_usage(decay == "constant" || decay == "cosine" || decay == "linear" || decay == "polynomial",
                 "optimizer.schedule = {} is not known; choose constant, cosine, linear or polynomial", decay);

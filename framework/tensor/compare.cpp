@@ -19,8 +19,8 @@ double relative_error(std::span<const double> actual, std::span<const double> ex
 }
 
 double relative_error(const Tensor& actual, const Tensor& expected) {
-  require(actual.shape() == expected.shape(), "a tensor of shape {} cannot be compared with one of shape {}", to_string(actual.shape()),
-          to_string(expected.shape()));
+  require(actual.shape() == expected.shape(), "a tensor of shape {} cannot be compared with one of shape {}",
+          to_string(actual.shape()), to_string(expected.shape()));
   return relative_error(to_doubles(actual), to_doubles(expected));
 }
 

@@ -11,9 +11,7 @@ namespace lexring {
 /// f64 exists in the reference backend only.
 enum class Dtype : std::uint8_t { f32, bf16, i32, f64 };
 
-constexpr std::size_t size_of(Dtype dtype) {
-  return dtype == Dtype::bf16 ? 2 : dtype == Dtype::f64 ? 8 : 4;
-}
+constexpr std::size_t size_of(Dtype dtype) { return dtype == Dtype::bf16 ? 2 : dtype == Dtype::f64 ? 8 : 4; }
 
 constexpr std::string_view name_of(Dtype dtype) {
   constexpr std::string_view names[] = {"f32", "bf16", "i32", "f64"};
@@ -36,7 +34,10 @@ struct bfloat16 {
 };
 
 template <class T>
-inline constexpr Dtype dtype_of = [] { static_assert(sizeof(T) == 0, "no tensor holds this type"); return Dtype::f32; }();
+inline constexpr Dtype dtype_of = [] {
+  static_assert(sizeof(T) == 0, "no tensor holds this type");
+  return Dtype::f32;
+}();
 template <>
 inline constexpr Dtype dtype_of<float> = Dtype::f32;
 template <>

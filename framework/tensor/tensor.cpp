@@ -12,7 +12,8 @@ std::string to_string(const Shape& shape) { return fmt::format("[{}]", fmt::join
 std::int64_t element_count(const Shape& shape) {
   std::int64_t count = 1;
   for (const std::int64_t size : shape) {
-    require(!__builtin_mul_overflow(count, size, &count), "a tensor of shape {} has more elements than can be counted", to_string(shape));
+    require(!__builtin_mul_overflow(count, size, &count), "a tensor of shape {} has more elements than can be counted",
+            to_string(shape));
   }
   return count;
 }
@@ -28,8 +29,8 @@ std::int64_t Tensor::row_elements() const {
 }
 
 Tensor Tensor::slice(std::int64_t first, std::int64_t count) const {
-  require(!shape_.empty() && first >= 0 && count >= 0 && first + count <= shape_[0], "rows [{}, {}) are not in a tensor of shape {}", first,
-          first + count, to_string(shape_));
+  require(!shape_.empty() && first >= 0 && count >= 0 && first + count <= shape_[0],
+          "rows [{}, {}) are not in a tensor of shape {}", first, first + count, to_string(shape_));
   Tensor view = *this;
   view.shape_[0] = count;
   view.elements_ = count * row_elements();
@@ -39,15 +40,17 @@ Tensor Tensor::slice(std::int64_t first, std::int64_t count) const {
 }
 
 Tensor Tensor::reshape(Shape shape) const {
-  require(element_count(shape) == elements_, "a tensor of shape {} cannot be seen as {}", to_string(shape_), to_string(shape));
+  require(element_count(shape) == elements_, "a tensor of shape {} cannot be seen as {}", to_string(shape_),
+          to_string(shape));
   Tensor view = *this;
   view.shape_ = std::move(shape);
   return view;
 }
 
 void require_same_columns(const Columns& x, const Columns& y) {
-  require(x.rows() == y.rows() && x.width == y.width && x.dtype() == y.dtype(), "columns [{}, {}] {} do not fit columns [{}, {}] {}", x.rows(), x.width,
-          name_of(x.dtype()), y.rows(), y.width, name_of(y.dtype()));
+  require(x.rows() == y.rows() && x.width == y.width && x.dtype() == y.dtype(),
+          "columns [{}, {}] {} do not fit columns [{}, {}] {}", x.rows(), x.width, name_of(x.dtype()), y.rows(),
+          y.width, name_of(y.dtype()));
 }
 
 }  // namespace lexring

@@ -16,11 +16,11 @@ namespace lexring {
 
 using Shape = std::vector<std::int64_t>;
 
-std::string to_string(const Shape& shape);            ///< "[8, 1024]"
-std::int64_t element_count(const Shape& shape);       ///< product of the sizes; 1 for a scalar []
+std::string to_string(const Shape& shape);       ///< "[8, 1024]"
+std::int64_t element_count(const Shape& shape);  ///< product of the sizes; 1 for a scalar []
 
-/// Copies share storage (shallow, also through const). A default-constructed tensor is undefined: it holds nothing and means "absent"
-/// wherever a header says a tensor may be.
+/// Copies share storage (shallow, also through const). A default-constructed tensor is undefined: it holds nothing and
+/// means "absent" wherever a header says a tensor may be.
 class Tensor {
  public:
   Tensor() = default;
@@ -55,15 +55,16 @@ class Tensor {
   template <class T>
   static Tensor from(Runtime& runtime, Shape shape, const std::vector<T>& values) {
     Tensor t(runtime, std::move(shape), dtype_of<T>);
-    require(static_cast<std::int64_t>(values.size()) == t.elements(), "{} values do not fill a tensor of shape {}", values.size(),
-            to_string(t.shape()));
+    require(static_cast<std::int64_t>(values.size()) == t.elements(), "{} values do not fill a tensor of shape {}",
+            values.size(), to_string(t.shape()));
     runtime.copy_from_host(t.raw(), reinterpret_cast<const std::byte*>(values.data()), t.bytes());
     return t;
   }
   template <class T>
   std::vector<T> to_host() const {
     std::vector<T> values(static_cast<std::size_t>(elements_));
-    runtime_->copy_to_host(reinterpret_cast<std::byte*>(values.data()), reinterpret_cast<const std::byte*>(data<T>()), bytes());
+    runtime_->copy_to_host(reinterpret_cast<std::byte*>(values.data()), reinterpret_cast<const std::byte*>(data<T>()),
+                           bytes());
     return values;
   }
 
@@ -75,7 +76,8 @@ class Tensor {
   Dtype dtype_ = Dtype::f32;
 };
 
-/// Columns [first, first + width) of a matrix [N, W]: a row-strided view, so that query, key and value may be parts of one product.
+/// Columns [first, first + width) of a matrix [N, W]: a row-strided view, so that query, key and value may be parts of
+/// one product.
 struct Columns {
   Tensor matrix;
   std::int64_t first = 0;
@@ -83,14 +85,18 @@ struct Columns {
 
   Columns() = default;
   /// All columns of a tensor, seen as [rows, row_elements].
-  Columns(const Tensor& whole) : matrix(whole), width(whole.defined() ? whole.row_elements() : 0) {}  // NOLINT(google-explicit-constructor)
-  Columns(Tensor of, std::int64_t first_column, std::int64_t columns) : matrix(std::move(of)), first(first_column), width(columns) {}
+  Columns(const Tensor& whole)
+      : matrix(whole), width(whole.defined() ? whole.row_elements() : 0) {}  // NOLINT(google-explicit-constructor)
+  Columns(Tensor of, std::int64_t first_column, std::int64_t columns)
+      : matrix(std::move(of)), first(first_column), width(columns) {}
 
   std::int64_t rows() const { return matrix.rows(); }
   std::int64_t stride() const { return matrix.row_elements(); }
   Dtype dtype() const { return matrix.dtype(); }
   template <class T>
-  T* data() const { return matrix.data<T>() + first; }
+  T* data() const {
+    return matrix.data<T>() + first;
+  }
 };
 
 /// Throws Error unless both have the same rows, width and dtype.

@@ -34,12 +34,14 @@ const char* const usage = R"(lexring bench: time training steps on random tokens
   lexring bench --config configs/bench_cpu.ini --train.precision fp32
   mpirun -n 4 lexring bench --config configs/bench_cpu.ini --mesh.cp 2 --mesh.tp 2 --profile
 
-tokens_per_second and seconds_per_step are of the median step, over all ranks; gflops counts matrices 6 x parameters per token and attention
-12 x width per visible pair and layer; peak_mib is the process's largest resident memory, start_mib what it held before the model was built,
-both of rank 0. Per step, means over ranks: seconds_communicating with transfers under way, seconds_exposed waited for them, seconds_computing
-the rest; under "communication", for each purpose, bytes sent by a rank (and by the busiest), beside what the formula says (jobs/traffic.h). Under
-"memory", MiB of rank 0: what tensors were for when they held most (tensors_peak_mib: all of them; of a GPU, in its memory), and what peak_mib has
-beside them. mfu: gflops, in this convention, over --ceiling times the ranks.
+tokens_per_second and seconds_per_step are of the median step, over all ranks; gflops counts matrices 6 x
+parameters per token and attention 12 x width per visible pair and layer; peak_mib is the process's largest
+resident memory, start_mib what it held before the model was built, both of rank 0. Per step, means over
+ranks: seconds_communicating with transfers under way, seconds_exposed waited for them, seconds_computing the
+rest; under "communication", for each purpose, bytes sent by a rank (and by the busiest), beside what the
+formula says (jobs/traffic.h). Under "memory", MiB of rank 0: what tensors were for when they held most
+(tensors_peak_mib: all of them; of a GPU, in its memory), and what peak_mib has beside them. mfu: gflops, in
+this convention, over --ceiling times the ranks.
 )";
 
 /// Samples of a step: the same on every rank of a replica, and on every mesh.
@@ -55,7 +57,8 @@ ModelBatch random_batch(const Options& o, const SampleRange& samples, std::int64
     }
     return ids;
   };
-  return make_batch(samples.count, o.train.length, draw("bench.ids"), draw("bench.targets"), {}, o.model.attention.sinks);
+  return make_batch(samples.count, o.train.length, draw("bench.ids"), draw("bench.targets"), {},
+                    o.model.attention.sinks);
 }
 
 /// Time per part of a step, the largest first, with the kernels of each.
@@ -72,7 +75,7 @@ void print_profile(const std::vector<KernelTime>& times, double total, double st
     for (const KernelTime& time : times) {
       if (time.part != part) continue;
       say("  {:<26}{:>12.2f}{:>8.1f}%{:>10.0f}\n", time.kernel, 1e3 * time.seconds / steps, 100 * time.seconds / total,
-                 static_cast<double>(time.calls) / steps);
+          static_cast<double>(time.calls) / steps);
     }
   }
 }
@@ -86,7 +89,8 @@ struct Line {
 };
 
 /// Collective.
-std::vector<Line> communication(const TrafficMeter& meter, Communicator& world, const StepBytes& formula, double steps) {
+std::vector<Line> communication(const TrafficMeter& meter, Communicator& world, const StepBytes& formula,
+                                double steps) {
   const std::map<std::string, double> expected = {
       {"ring", formula.ring}, {"ulysses", formula.ulysses}, {"tp", formula.tp}, {"gradients", formula.gradients}};
   std::vector<Line> lines;
@@ -99,7 +103,8 @@ std::vector<Line> communication(const TrafficMeter& meter, Communicator& world, 
     const auto known = expected.find(own.name);
     const double by_formula = known == expected.end() ? std::nan("") : known->second;
     if (sums[1] > 0)
-      lines.push_back({own.name, sums[0] / parts, sums[1] / parts, most[0] / steps, by_formula, sums[2] / parts, sums[3] / parts});
+      lines.push_back(
+          {own.name, sums[0] / parts, sums[1] / parts, most[0] / steps, by_formula, sums[2] / parts, sums[3] / parts});
   }
   return lines;
 }
@@ -125,13 +130,14 @@ void print_memory(const std::vector<std::pair<std::string, double>>& shares) {
 void print_communication(const std::vector<Line>& lines) {
   if (lines.empty()) return;
   say("{:<16}{:>12}{:>12}{:>9}{:>12}{:>9}{:>12}{:>12}\n", "communication", "MiB/step", "formula", "ratio", "busiest",
-             "calls", "busy ms", "waited ms");
+      "calls", "busy ms", "waited ms");
   const double mib = 1 << 20;
   for (const Line& line : lines) {
     const bool known = std::isfinite(line.formula);
     say("{:<16}{:>12.3f}{:>12}{:>9}{:>12.3f}{:>9.0f}{:>12.2f}{:>12.2f}\n", line.name, line.bytes / mib,
-               known ? fmt::format("{:.3f}", line.formula / mib) : "-", known ? fmt::format("{:.4f}", line.bytes / line.formula) : "-",
-               line.busiest / mib, line.calls, 1e3 * line.busy, 1e3 * line.waited);
+        known ? fmt::format("{:.3f}", line.formula / mib) : "-",
+        known ? fmt::format("{:.4f}", line.bytes / line.formula) : "-", line.busiest / mib, line.calls, 1e3 * line.busy,
+        1e3 * line.waited);
   }
 }
 
@@ -144,10 +150,12 @@ Json to_json(const std::vector<std::pair<std::string, double>>& shares) {
 Json to_json(const std::vector<Line>& lines) {
   Json json = Json::object();
   for (const Line& line : lines) {
-    json[line.name] = {
-        {"bytes", std::round(line.bytes)},          {"formula", std::isfinite(line.formula) ? Json(std::round(line.formula)) : Json()},
-        {"busiest", std::round(line.busiest)},      {"calls", round_to(line.calls, 10)},
-        {"seconds_busy", round_to(line.busy, 1e5)}, {"seconds_waited", round_to(line.waited, 1e5)}};
+    json[line.name] = {{"bytes", std::round(line.bytes)},
+                       {"formula", std::isfinite(line.formula) ? Json(std::round(line.formula)) : Json()},
+                       {"busiest", std::round(line.busiest)},
+                       {"calls", round_to(line.calls, 10)},
+                       {"seconds_busy", round_to(line.busy, 1e5)},
+                       {"seconds_waited", round_to(line.waited, 1e5)}};
   }
   return json;
 }
@@ -159,8 +167,8 @@ class Steps {
       : options_(options),
         context_(context),
         model_(options.model, training_runtime(options, context), context, backend),
-        data_(context, backend, model_.parameters(), model_.gradients(), model_.gradient_sections(), adamw_hyper(options),
-              shard_of(options)),
+        data_(context, backend, model_.parameters(), model_.gradients(), model_.gradient_sections(),
+              adamw_hyper(options), shard_of(options)),
         ranges_(micro_batches(0, options.train.batch, context.axis(Axis::dp).rank(), context.axis(Axis::dp).size(),
                               options.train.micro_batch)) {
     const auto seed = static_cast<std::uint64_t>(options.train.seed);
@@ -175,7 +183,8 @@ class Steps {
     data_.begin_step();
     for (const SampleRange& range : ranges_) {
       const ModelBatch batch = random_batch(options_, range, step);
-      const auto which = &range == &ranges_.back() ? DataParallel::MicroBatch::last : DataParallel::MicroBatch::more_to_come;
+      const auto which =
+          &range == &ranges_.back() ? DataParallel::MicroBatch::last : DataParallel::MicroBatch::more_to_come;
       losses.push_back(model_.train_step(batch, scale, data_.reached(which)));
       flops_ += model_.step_flops(batch);
     }
@@ -219,10 +228,11 @@ int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   std::int64_t steps = 8, warmup = 2;
   double ceiling = 0;
   bool profile = false;
-  const std::vector<Key> extra = {{"steps", &steps, "measured steps", "steps"},
-                                  {"warmup", &warmup, "steps before them, which allocate and compile kernels", "steps"},
-                                  {"ceiling", &ceiling, "> 0: what a large matrix product reaches on one such device; adds mfu", "TFLOP/s"},
-                                  {"profile", &profile, "print a table of the time per part and kernel", "", "", {}, true}};
+  const std::vector<Key> extra = {
+      {"steps", &steps, "measured steps", "steps"},
+      {"warmup", &warmup, "steps before them, which allocate and compile kernels", "steps"},
+      {"ceiling", &ceiling, "> 0: what a large matrix product reaches on one such device; adds mfu", "TFLOP/s"},
+      {"profile", &profile, "print a table of the time per part and kernel", "", "", {}, true}};
   Options defaults;
   defaults.train.precision = "auto";
   const bool first = world->rank() == 0;
@@ -254,7 +264,8 @@ int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Co
     if (step == warmup) meter.emplace(run.context);
     const auto start = std::chrono::steady_clock::now();
     training.run(step);
-    if (step >= warmup) seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    if (step >= warmup)
+      seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   }
   const double total = std::accumulate(seconds.begin(), seconds.end(), 0.0), count = static_cast<double>(steps);
   std::nth_element(seconds.begin(), seconds.begin() + steps / 2, seconds.end());
@@ -262,7 +273,8 @@ int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   ModelRuntime exact = runtime_of(o);
   exact.partition = run.partition;
   exact.exchange = run.exchange;
-  const std::vector<Line> lines = communication(*meter, *world, step_bytes(training.shape(exact), training.model().parameters()), count);
+  const std::vector<Line> lines =
+      communication(*meter, *world, step_bytes(training.shape(exact), training.model().parameters()), count);
   const double flops = training.flops(), loss = training.loss();
   if (!first) return 0;
   if (profile) print_profile(profiling.times(), total, count);
@@ -272,25 +284,25 @@ int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   double busy = 0, waited = 0;
   for (const Line& line : lines) busy += line.busy, waited += line.waited;
   Json line = {{"tokens_per_second", round_to(static_cast<double>(o.train.batch * o.train.length) / median, 10)},
-                     {"gflops", round_to(flops / median / 1e9, 10)},
-                     {"peak_mib", round_to(peak_memory_mib(), 10)},
-                     {"start_mib", round_to(start_mib, 10)},
-                     {"seconds_per_step", round_to(median, 1e4)},
-                     {"seconds_computing", round_to(total / count - waited, 1e4)},
-                     {"seconds_communicating", round_to(busy, 1e4)},
-                     {"seconds_exposed", round_to(waited, 1e4)},
-                     {"loss", round_to(loss, 1e4)},
-                     {"device", std::string(backend.name())},
-                     {"kernels", backend.describe()},
-                     {"precision", o.train.precision},
-                     {"ranks", world->size()},
-                     {"mesh", run.context.mesh().describe()},
-                     {"parameters", training.model().parameter_count()},
-                     {"length", o.train.length},
-                     {"batch", o.train.batch},
-                     {"communication", to_json(lines)},
-                     {"tensors_peak_mib", round_to(static_cast<double>(backend.runtime().memory().peak) / (1 << 20), 10)},
-                     {"memory", to_json(shares)}};
+               {"gflops", round_to(flops / median / 1e9, 10)},
+               {"peak_mib", round_to(peak_memory_mib(), 10)},
+               {"start_mib", round_to(start_mib, 10)},
+               {"seconds_per_step", round_to(median, 1e4)},
+               {"seconds_computing", round_to(total / count - waited, 1e4)},
+               {"seconds_communicating", round_to(busy, 1e4)},
+               {"seconds_exposed", round_to(waited, 1e4)},
+               {"loss", round_to(loss, 1e4)},
+               {"device", std::string(backend.name())},
+               {"kernels", backend.describe()},
+               {"precision", o.train.precision},
+               {"ranks", world->size()},
+               {"mesh", run.context.mesh().describe()},
+               {"parameters", training.model().parameter_count()},
+               {"length", o.train.length},
+               {"batch", o.train.batch},
+               {"communication", to_json(lines)},
+               {"tensors_peak_mib", round_to(static_cast<double>(backend.runtime().memory().peak) / (1 << 20), 10)},
+               {"memory", to_json(shares)}};
   if (ceiling > 0) line["mfu"] = round_to(flops / median / (ceiling * 1e12 * world->size()), 1e4);
   print_result("{}\n", line.dump());
   return 0;

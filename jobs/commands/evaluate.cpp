@@ -28,12 +28,16 @@ namespace {
 
 const char* const usage = R"(lexring evaluate: loss and perplexity by length, pattern and position
 
-  lexring evaluate --checkpoint runs/quickstart --data valid.h5 --lengths 256,512,1024 --patterns causal,blockwise --output results/quickstart
-  lexring evaluate --checkpoint runs/rope runs/xpos --data valid.h5 --patterns causal --position.scaling none,linear,ntk,yarn
-  lexring evaluate --checkpoint runs/lex --data valid.h5 --patterns blockwise,window --attention.block 64,128 --attention.window 256
+  lexring evaluate --checkpoint runs/quickstart --data valid.h5 --lengths 256,512,1024 \
+    --patterns causal,blockwise --output results/quickstart
+  lexring evaluate --checkpoint runs/rope runs/xpos --data valid.h5 --patterns causal \
+    --position.scaling none,linear,ntk,yarn
+  lexring evaluate --checkpoint runs/lex --data valid.h5 --patterns blockwise,window --attention.block 64,128 \
+    --attention.window 256
 
-Prints a table, and with --output writes results.json, results.csv, report.html and loss_by_length.svg. One series for every checkpoint,
-rescaling of positions, and pattern with its size. Every length of every series is measured over the same tokens.
+Prints a table, and with --output writes results.json, results.csv, report.html and loss_by_length.svg. One
+series for every checkpoint, rescaling of positions, and pattern with its size. Every length of every series
+is measured over the same tokens.
 )";
 
 const char* const files[] = {"results.json", "results.csv", "loss_by_length.svg", "report.html"};
@@ -58,11 +62,23 @@ struct Arguments {
          {"lengths", &lengths, "lengths of windows", "tokens", "1, 2, 4, 8 and 16 times train.length"},
          {"output", &output, "where results and report go; empty: they are only printed", "directory"},
          Key{"overwrite", &overwrite, "replace the evaluation that --output holds", "", "", {}, true},
-         {"tokens", &tokens, "tokens to score, from the first of the data", "tokens", "262144, or the longest length if that is more"},
-         {"data.documents", &documents, "mask hides other documents of a window, ignore does not", "", "that of the training", {"mask", "ignore"}},
-         {"resolution", &resolution, "lengths at which attention resolution is measured; 0: none", "tokens", "the lengths up to 2048"},
+         {"tokens", &tokens, "tokens to score, from the first of the data", "tokens",
+          "262144, or the longest length if that is more"},
+         {"data.documents",
+          &documents,
+          "mask hides other documents of a window, ignore does not",
+          "",
+          "that of the training",
+          {"mask", "ignore"}},
+         {"resolution", &resolution, "lengths at which attention resolution is measured; 0: none", "tokens",
+          "the lengths up to 2048"},
          {"chunk", &chunk, "tokens of one forward pass; longer windows are streamed, or shared by mesh.cp", "tokens"},
-         {"train.precision", &precision, "working precision", "", "that of the training", {"bf16", "tf32", "fp32", "fp64"}}});
+         {"train.precision",
+          &precision,
+          "working precision",
+          "",
+          "that of the training",
+          {"bf16", "tf32", "fp32", "fp64"}}});
     table.add(device_keys(device));
     table.add(series_keys(series));
     table.add({"watchdog.seconds", &watchdog_seconds,
@@ -88,8 +104,10 @@ std::string now() {
 std::string command_line(const std::vector<std::string>& words) {
   std::string line = "lexring evaluate";
   for (const std::string& word : words) {
-    const bool plain = !word.empty() && word.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./,=:+@%") ==
-                                            std::string::npos;
+    const bool plain =
+        !word.empty() &&
+        word.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./,=:+@%") ==
+            std::string::npos;
     std::string quoted;
     for (const char c : word) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
     line += plain ? " " + word : " '" + quoted + "'";
@@ -98,10 +116,13 @@ std::string command_line(const std::vector<std::string>& words) {
 }
 
 void check(const Arguments& args) {
-  require_usage(!args.checkpoints.empty(), "checkpoint is missing; give --checkpoint with a run's directory, or several");
+  require_usage(!args.checkpoints.empty(),
+                "checkpoint is missing; give --checkpoint with a run's directory, or several");
   require_usage(!args.data.empty(), "data is missing; give --data with a file that `lexring prepare` made");
-  require_usage(!args.overwrite || !args.output.empty(), "--overwrite has no effect without --output; leave it out, or give --output");
-  for (const auto& [key, value] : {std::pair("tokens", args.tokens), std::pair("watchdog.seconds", args.watchdog_seconds)}) {
+  require_usage(!args.overwrite || !args.output.empty(),
+                "--overwrite has no effect without --output; leave it out, or give --output");
+  for (const auto& [key, value] :
+       {std::pair("tokens", args.tokens), std::pair("watchdog.seconds", args.watchdog_seconds)}) {
     require_usage(value >= 0, "--{} {} is impossible; give 1 or more, or leave it out", key, value);
   }
   require_usage(args.chunk >= 1, "--chunk {} is impossible; give 1 token or more, e.g. 4096", args.chunk);
@@ -123,14 +144,15 @@ void fill_defaults(Arguments& args, const std::vector<Subject>& subjects) {
 }
 
 /// What is known before anything is measured.
-EvaluationResults begin(const Arguments& args, const std::vector<CheckpointReader>& readers, const std::vector<Subject>& subjects,
-                        const Dataset& dataset) {
+EvaluationResults begin(const Arguments& args, const std::vector<CheckpointReader>& readers,
+                        const std::vector<Subject>& subjects, const Dataset& dataset) {
   EvaluationResults results;
   results.lengths = args.lengths;
   results.tokens = tokens_to_score(dataset, args.lengths, args.tokens);
   for (const std::int64_t length : args.resolution) {
     require_usage(length >= 2 && length <= results.tokens,
-                  "attention resolution at {} tokens is impossible; choose --resolution from 2 to {}", length, results.tokens);
+                  "attention resolution at {} tokens is impossible; choose --resolution from 2 to {}", length,
+                  results.tokens);
   }
   for (std::size_t i = 0; i < subjects.size(); ++i) results.models.push_back(describe(readers[i], subjects[i]));
   results.series = plan_series(args.series, subjects);
@@ -144,7 +166,8 @@ EvaluationResults begin(const Arguments& args, const std::vector<CheckpointReade
   return results;
 }
 
-void write_all(const EvaluationResults& results, const std::vector<CheckpointReader>& readers, OutputDirectory* output) {
+void write_all(const EvaluationResults& results, const std::vector<CheckpointReader>& readers,
+               OutputDirectory* output) {
   const StopSignal stop;  // a wish to stop finds it done
   if (output != nullptr) {
     std::vector<TrainingCurve> curves;
@@ -152,14 +175,13 @@ void write_all(const EvaluationResults& results, const std::vector<CheckpointRea
       const auto run = std::filesystem::canonical(readers[i].path()).parent_path();
       curves.push_back({results.models[i].name, read_training_curve(run / "metrics.jsonl", results.models[i].step)});
     }
-    const std::string texts[] = {to_json(results), to_csv(results), loss_by_length_svg(results), to_html(results, curves)};
+    const std::string texts[] = {to_json(results), to_csv(results), loss_by_length_svg(results),
+                                 to_html(results, curves)};
     for (std::size_t i = 0; i < std::size(files); ++i) output->write(files[i], texts[i]);
   }
   print_result("{}", to_table(results));
-  if (output != nullptr)
-    print_result("\nreport: {}\n", (output->path() / "report.html").string());
-  else
-    print_result("\nnothing was written; --output DIRECTORY keeps these numbers, with a report\n");
+  if (output != nullptr) print_result("\nreport: {}\n", (output->path() / "report.html").string());
+  else print_result("\nnothing was written; --output DIRECTORY keeps these numbers, with a report\n");
 }
 
 }  // namespace
@@ -177,7 +199,8 @@ int evaluate_command(const std::vector<std::string>& words, const std::shared_pt
   // All that can be known to be wrong comes before anything that takes time.
   const std::vector<CheckpointReader> readers = open_checkpoints(args.checkpoints, *world);
   const Dataset dataset = Dataset::open(args.data);
-  const std::vector<Subject> subjects = read_subjects(readers, {args.precision, args.documents, args.sequence}, dataset);
+  const std::vector<Subject> subjects =
+      read_subjects(readers, {args.precision, args.documents, args.sequence}, dataset);
   fill_defaults(args, subjects);
   EvaluationResults results = begin(args, readers, subjects, dataset);
   results.command = command_line(words);
@@ -185,7 +208,8 @@ int evaluate_command(const std::vector<std::string>& words, const std::shared_pt
   results.ranks = world->size();
   std::optional<OutputDirectory> output;
   if (first_rank && !args.output.empty()) {
-    output.emplace(args.output, std::vector<std::string>(std::begin(files), std::end(files)), args.overwrite ? Existing::replace : Existing::refuse);
+    output.emplace(args.output, std::vector<std::string>(std::begin(files), std::end(files)),
+                   args.overwrite ? Existing::replace : Existing::refuse);
   }
   world->set_patience(static_cast<double>(args.watchdog_seconds));
   for (const CheckpointReader& reader : readers) reader.verify(*world);
@@ -200,7 +224,8 @@ int evaluate_command(const std::vector<std::string>& words, const std::shared_pt
       device.emplace(open_device(args.device, precision, world));
     }
     if (!progress) progress.emplace(results, first_rank);
-    measure(results, i, subjects[i], readers[i], dataset, {args.mesh, args.sequence, args.chunk, args.resolution}, *device, *progress);
+    measure(results, i, subjects[i], readers[i], dataset, {args.mesh, args.sequence, args.chunk, args.resolution},
+            *device, *progress);
   }
   progress->finish();
   results.device = device->backend->describe();

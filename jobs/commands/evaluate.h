@@ -1,4 +1,5 @@
-/// `lexring evaluate`: loss by length, pattern and position; tables, JSON, CSV and an HTML report; on every rank of mpirun or srun.
+/// `lexring evaluate`: loss by length, pattern and position; tables, JSON, CSV and an HTML report; on every rank of
+/// mpirun or srun.
 #pragma once
 
 #include <memory>

@@ -31,8 +31,8 @@ const char* const usage = R"(lexring generate: continue a prompt from a checkpoi
   lexring generate --checkpoint runs/quickstart --prompt-file book.txt --attention.pattern blockwise
   zcat book.txt.gz | mpirun -n 2 lexring generate --checkpoint runs/quickstart --prompt-file - --mesh.tp 2
 
-A prompt or a continuation may be longer than the sequences of the training: blockwise attention goes on where causal attention loses its
-way. Prompt and continuation go to standard output.
+A prompt or a continuation may be longer than the sequences of the training: blockwise attention goes on where
+causal attention loses its way. Prompt and continuation go to standard output.
 )";
 
 struct Arguments {
@@ -45,15 +45,16 @@ struct Arguments {
 
   KeyTable keys() {
     KeyTable table;
-    table.add({{"checkpoint", &checkpoint, "a run's directory or a step-* directory in it", "directory"},
-               {"prompt", &prompt, "text to continue"},
-               {"prompt-file", &prompt_file, "text to continue, as it stands in a file; -: from standard input", "file"},
-               {"tokens", &tokens, "tokens to add; an end of document ends earlier", "tokens"},
-               {"temperature", &temperature, "scores are divided by it; 0: always the likeliest token"},
-               {"top-k", &top_k, "draw among this many likeliest tokens; 0, or more than there are: all", "tokens"},
-               {"seed", &seed, "of the draws"},
-               {"chunk", &chunk, "tokens of one forward pass; a longer prompt is read chunk by chunk", "tokens"},
-               {"precision", &precision, "working precision", "", "that of the training", {"bf16", "tf32", "fp32", "fp64"}}});
+    table.add(
+        {{"checkpoint", &checkpoint, "a run's directory or a step-* directory in it", "directory"},
+         {"prompt", &prompt, "text to continue"},
+         {"prompt-file", &prompt_file, "text to continue, as it stands in a file; -: from standard input", "file"},
+         {"tokens", &tokens, "tokens to add; an end of document ends earlier", "tokens"},
+         {"temperature", &temperature, "scores are divided by it; 0: always the likeliest token"},
+         {"top-k", &top_k, "draw among this many likeliest tokens; 0, or more than there are: all", "tokens"},
+         {"seed", &seed, "of the draws"},
+         {"chunk", &chunk, "tokens of one forward pass; a longer prompt is read chunk by chunk", "tokens"},
+         {"precision", &precision, "working precision", "", "that of the training", {"bf16", "tf32", "fp32", "fp64"}}});
     table.add(device_keys(device));
     table.add(mesh_keys(mesh));
     table.add(model_use_keys(use));
@@ -63,24 +64,29 @@ struct Arguments {
 
 void check(const Arguments& args, const std::set<std::string>& given) {
   require_usage(!args.checkpoint.empty(), "checkpoint is missing; give --checkpoint with a run's directory");
-  require_usage(given.count("prompt") == 0 || given.count("prompt-file") == 0, "--prompt and --prompt-file are both given; keep one");
+  require_usage(given.count("prompt") == 0 || given.count("prompt-file") == 0,
+                "--prompt and --prompt-file are both given; keep one");
   require_usage(!args.prompt.empty() || !args.prompt_file.empty(),
-                "prompt is empty; a model continues text, so give at least one character with --prompt, or a file with --prompt-file");
+                "prompt is empty; a model continues text, so give at least one character with --prompt, or a file with "
+                "--prompt-file");
   require_usage(args.tokens >= 1, "--tokens {} adds nothing; give 1 or more", args.tokens);
   require_usage(args.top_k >= 0, "--top-k {} is impossible; give 1 or more, or 0 for all tokens", args.top_k);
-  require_usage(args.temperature >= 0, "--temperature {} is impossible; give 0 (always the likeliest token) or more", args.temperature);
+  require_usage(args.temperature >= 0, "--temperature {} is impossible; give 0 (always the likeliest token) or more",
+                args.temperature);
   require_usage(args.chunk >= 1, "--chunk {} is impossible; give 1 token or more, e.g. 4096", args.chunk);
 }
 
 /// One token at a time has nothing for replicas or ring to share.
 void check_mesh(const MeshKeys& mesh, int ranks) {
-  require_usage(mesh.cp == 1, "mesh.cp = {}: generation goes token by token, which ranks cannot share along the sequence; use mesh.tp",
-                mesh.cp);
   require_usage(
-      mesh.dp <= 1 && mesh.tp == ranks,
-      "generation continues one text, which replicas cannot share, but {} processes were started with mesh.tp = {}; use --mesh.tp {} "
-      "where it divides the heads, or start {}",
-      ranks, mesh.tp, ranks, mesh.tp);
+      mesh.cp == 1,
+      "mesh.cp = {}: generation goes token by token, which ranks cannot share along the sequence; use mesh.tp",
+      mesh.cp);
+  require_usage(mesh.dp <= 1 && mesh.tp == ranks,
+                "generation continues one text, which replicas cannot share, but {} processes were started with "
+                "mesh.tp = {}; use --mesh.tp {} "
+                "where it divides the heads, or start {}",
+                ranks, mesh.tp, ranks, mesh.tp);
 }
 
 /// The whole of a file or of standard input, or its first bytes: more than `most` are too many anyway.
@@ -88,9 +94,11 @@ std::string read_text(const std::string& path, std::int64_t most) {
   const bool standard_input = path == "-";
   const std::string name = standard_input ? "standard input" : path;
   const auto why = [] { return std::strerror(errno); };
-  require_usage(standard_input || !std::filesystem::is_directory(path), "--prompt-file {} is a directory; give a file with text", path);
-  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> own(standard_input ? nullptr : std::fopen(path.c_str(), "rb"),
-                                                            [](std::FILE* file) { return file == nullptr ? 0 : std::fclose(file); });
+  require_usage(standard_input || !std::filesystem::is_directory(path),
+                "--prompt-file {} is a directory; give a file with text", path);
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> own(
+      standard_input ? nullptr : std::fopen(path.c_str(), "rb"),
+      [](std::FILE* file) { return file == nullptr ? 0 : std::fclose(file); });
   require_usage(standard_input || own != nullptr, "--prompt-file {} cannot be opened: {}", path, why());
   std::FILE* const file = standard_input ? stdin : own.get();
   std::string text;
@@ -128,15 +136,16 @@ std::int64_t most_positions(const ModelConfig& model) {
 void check_length(std::int64_t prompt, std::int64_t tokens, const ModelConfig& model) {
   const std::int64_t most = most_positions(model);
   require_usage(prompt <= most,
-                "the prompt has more than the {0} tokens for which the checkpoint has learned positions (model.max_length = {0}); give a "
+                "the prompt has more than the {0} tokens for which the checkpoint has learned positions "
+                "(model.max_length = {0}); give a "
                 "prompt of at most {0}",
                 most);
-  require_usage(
-      tokens - 1 <= most - prompt,
-      "--tokens {0} after a prompt of {1} needs {2} positions, but the checkpoint's are learned, and end at model.max_length = {3}; "
-      "give --tokens {4} or less{5}",
-      tokens, prompt, static_cast<double>(prompt) + static_cast<double>(tokens) - 1, most, most - prompt + 1,
-      prompt > 1 ? ", or a shorter prompt" : "");
+  require_usage(tokens - 1 <= most - prompt,
+                "--tokens {0} after a prompt of {1} needs {2} positions, but the checkpoint's are learned, and end at "
+                "model.max_length = {3}; "
+                "give --tokens {4} or less{5}",
+                tokens, prompt, static_cast<double>(prompt) + static_cast<double>(tokens) - 1, most, most - prompt + 1,
+                prompt > 1 ? ", or a shorter prompt" : "");
 }
 
 }  // namespace
@@ -161,8 +170,8 @@ int generate_command(const std::vector<std::string>& words, const std::shared_pt
   }
   const ByteTokenizer tokenizer;
   require(options.model.vocab == tokenizer.vocab(),
-          "{} has a vocabulary of {}, but the byte tokenizer's is {}; only models of bytes can write text yet", reader.path().string(),
-          options.model.vocab, tokenizer.vocab());
+          "{} has a vocabulary of {}, but the byte tokenizer's is {}; only models of bytes can write text yet",
+          reader.path().string(), options.model.vocab, tokenizer.vocab());
   use_model(options, args.use, given);
   check(options.model);
   const std::string prompt = read_prompt(args, most_positions(options.model), *world);
@@ -182,7 +191,8 @@ int generate_command(const std::vector<std::string>& words, const std::shared_pt
   TextStream text(model, args.chunk);
   ProgressBar progress("reading", ids.size());
   if (!first || static_cast<std::int64_t>(ids.size()) <= args.chunk) progress.silence();
-  std::vector<float> scores = text.read(ids, [&](std::int64_t) { progress.update(static_cast<std::uint64_t>(text.length())); });
+  std::vector<float> scores =
+      text.read(ids, [&](std::int64_t) { progress.update(static_cast<std::uint64_t>(text.length())); });
   progress.finish();
   if (first) print_result_text(prompt);
   std::mt19937_64 random(static_cast<std::uint64_t>(args.seed));

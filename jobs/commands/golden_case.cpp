@@ -77,7 +77,8 @@ void fill_documents(ModelBatch& batch, const std::vector<std::int64_t>& document
       const auto id = [&](std::int64_t row) { return documents.at(static_cast<std::size_t>(row)); };
       if (id(n) != id(begin)) begin = n;
       std::int64_t last_sink = begin;
-      while (last_sink + 1 < std::min(begin + sinks, sequence.first + sequence.count) && id(last_sink + 1) == id(begin)) ++last_sink;
+      while (last_sink + 1 < std::min(begin + sinks, sequence.first + sequence.count) && id(last_sink + 1) == id(begin))
+        ++last_sink;
       batch.document_start.push_back(batch.tokens.position[static_cast<std::size_t>(begin)]);
       batch.sink_end.push_back(batch.tokens.position[static_cast<std::size_t>(last_sink)] + 1);
     }
@@ -86,16 +87,19 @@ void fill_documents(ModelBatch& batch, const std::vector<std::int64_t>& document
 
 ModelBatch read_batch(const Hdf5File& file, const std::string& name, const ModelConfig& config) {
   const std::vector<std::int64_t> shape = file.shape(name + "/tokens");
-  require(shape.size() == 2, "{}: {}/tokens is not [batch, length]; is this a golden file?", file.path().string(), name);
+  require(shape.size() == 2, "{}: {}/tokens is not [batch, length]; is this a golden file?", file.path().string(),
+          name);
   ModelBatch batch;
   batch.tokens = dense_tokens(shape[0], shape[1]);
   batch.ids = file.read_all<std::int32_t>(name + "/tokens");
   batch.targets = file.read_all<std::int32_t>(name + "/targets");
   if (file.exists(name + "/positions")) {
     const auto positions = file.read_all<std::int64_t>(name + "/positions");
-    for (std::size_t n = 0; n < batch.ids.size(); ++n) batch.tokens.position[n] = positions.at(n % static_cast<std::size_t>(shape[1]));
+    for (std::size_t n = 0; n < batch.ids.size(); ++n)
+      batch.tokens.position[n] = positions.at(n % static_cast<std::size_t>(shape[1]));
   }
-  if (file.exists(name + "/documents")) fill_documents(batch, file.read_all<std::int64_t>(name + "/documents"), config.attention.sinks);
+  if (file.exists(name + "/documents"))
+    fill_documents(batch, file.read_all<std::int64_t>(name + "/documents"), config.attention.sinks);
   return batch;
 }
 
@@ -129,7 +133,8 @@ class Comparison {
     if (!within) result_.verdict = GoldenResult::Verdict::failed;
     if (!result_.worst.empty() && within && error / tolerance <= result_.error / result_.tolerance) return;
     if (!result_.worst.empty() && std::isnan(result_.error)) return;
-    if (!within && !result_.worst.empty() && result_.error > result_.tolerance && error / tolerance < result_.error / result_.tolerance)
+    if (!within && !result_.worst.empty() && result_.error > result_.tolerance &&
+        error / tolerance < result_.error / result_.tolerance)
       return;
     result_.worst = what;
     result_.error = error;
@@ -140,15 +145,16 @@ class Comparison {
   GoldenResult& result_;
 };
 
-void compare_gradients(Comparison& comparison, const Hdf5File& file, const std::string& name, Transformer& model, const Context& context,
-                       double tolerance) {
+void compare_gradients(Comparison& comparison, const Hdf5File& file, const std::string& name, Transformer& model,
+                       const Context& context, double tolerance) {
   std::vector<std::vector<double>> references;
   double whole = 0;
   for (const Parameter& parameter : model.parameters()) {
     references.push_back(file.read_all<double>(name + "/gradients/" + parameter.name));
     whole = std::hypot(whole, norm(references.back()));
   }
-  // A gradient that is 0 in mathematics (a key bias under a shift-invariant softmax) has only rounding noise to compare with.
+  // A gradient that is 0 in mathematics (a key bias under a shift-invariant softmax) has only rounding noise to compare
+  // with.
   constexpr double vanishing = 1e-12;
   for (std::size_t i = 0; i < references.size(); ++i) {
     const Parameter& parameter = model.parameters()[i];
@@ -163,25 +169,27 @@ std::int64_t count_targets(const ModelBatch& batch) {
   return std::count_if(batch.targets.begin(), batch.targets.end(), [](std::int32_t target) { return target >= 0; });
 }
 
-/// Each rank's gradients are of its own part of the sequences, and of what it computes with parameters that others hold too.
+/// Each rank's gradients are of its own part of the sequences, and of what it computes with parameters that others hold
+/// too.
 void sum_gradients(Transformer& model, const Context& context) {
   model.reduce_replicated_gradients();
   const Tensor gradients = model.gradients();
   context.replicas().start_all_reduce({gradients.raw(), gradients.bytes()}, gradients.dtype()).wait();
 }
 
-void run(GoldenResult& result, const Hdf5File& file, const std::string& name, const ModelRuntime& runtime, const Context& context,
-         Backend& backend) {
+void run(GoldenResult& result, const Hdf5File& file, const std::string& name, const ModelRuntime& runtime,
+         const Context& context, Backend& backend) {
   const ModelConfig config = parse_config(file.string_attribute(name, "config"));
   const std::int64_t tp = context.mesh().size(Axis::tp);
   if (!heads_fit(config.heads, config.kv_heads, tp) ||
       !heads_fit(config.heads / tp, std::max<std::int64_t>(config.kv_heads / tp, 1), context.mesh().ulysses))
-    throw UnsupportedError(fmt::format("{} heads with {} key and value heads do not fit this mesh", config.heads, config.kv_heads));
+    throw UnsupportedError(
+        fmt::format("{} heads with {} key and value heads do not fit this mesh", config.heads, config.kv_heads));
   Transformer model(config, runtime, context, backend);
   for (const Parameter& parameter : model.parameters()) {
     const std::string weight = name + "/weights/" + parameter.name;
-    require(file.shape(weight) == parameter.full_shape, "{}: {} has shape {}, the model's is {}", file.path().string(), weight,
-            to_string(file.shape(weight)), to_string(parameter.full_shape));
+    require(file.shape(weight) == parameter.full_shape, "{}: {} has shape {}, the model's is {}", file.path().string(),
+            weight, to_string(file.shape(weight)), to_string(parameter.full_shape));
     set_values(parameter, own_part(parameter, file.read_all<double>(weight)));
   }
   model.refresh_compute();
@@ -190,12 +198,14 @@ void run(GoldenResult& result, const Hdf5File& file, const std::string& name, co
   Comparison comparison(result);
   const ModelBatch batch = read_batch(file, name, config);
   const auto logits = file.read_all<double>(name + "/logits");
-  comparison.add("logits", distance(to_host(model.logits(batch, Transformer::Rows::all)), logits), norm(logits), tolerance.logits);
+  comparison.add("logits", distance(to_host(model.logits(batch, Transformer::Rows::all)), logits), norm(logits),
+                 tolerance.logits);
 
   const double scale = 1.0 / static_cast<double>(count_targets(batch));
   const std::vector<double> losses = file.doubles_attribute(name + "/adamw", "losses");
   require(losses.size() == 4, "{}: {}/adamw has {} losses instead of 4", file.path().string(), name, losses.size());
-  AdamWOptimizer optimizer(backend, model.parameters(), AdamWHyper{.beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1});
+  AdamWOptimizer optimizer(backend, model.parameters(),
+                           AdamWHyper{.beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1});
   for (std::size_t step = 0; step < losses.size(); ++step) {
     model.zero_gradients();
     std::array<double, 1> nll = {model.train_step(batch, scale).nll_sum()};
@@ -207,14 +217,17 @@ void run(GoldenResult& result, const Hdf5File& file, const std::string& name, co
       comparison.add("loss", std::abs(loss - reference), std::abs(reference), tolerance.loss);
       compare_gradients(comparison, file, name, model, context, tolerance.gradient);
     }
-    // The loss of each of the three steps; the one after the last, and the parameters, where AdamW does not amplify rounding (see below).
+    // The loss of each of the three steps; the one after the last, and the parameters, where AdamW does not amplify
+    // rounding (see below).
     const double allowed = step < 3 ? tolerance.step_losses : tolerance.parameters;
-    comparison.add(fmt::format("loss after {} steps", step), std::abs(loss - losses[step]), std::abs(losses[step]), allowed);
+    comparison.add(fmt::format("loss after {} steps", step), std::abs(loss - losses[step]), std::abs(losses[step]),
+                   allowed);
     if (step < 3) optimizer.step(1e-2);
   }
   for (const Parameter& parameter : model.parameters()) {
     const auto reference = file.read_all<double>(name + "/adamw/" + parameter.name);
-    comparison.add("adamw/" + parameter.name, distance(whole_tensor(parameter, parameter.value, context.axis(Axis::tp)), reference),
+    comparison.add("adamw/" + parameter.name,
+                   distance(whole_tensor(parameter, parameter.value, context.axis(Axis::tp)), reference),
                    norm(reference), tolerance.parameters);
   }
 }
@@ -225,8 +238,8 @@ GoldenTolerance golden_tolerance(Precision precision) {
   switch (precision) {
     case Precision::fp64:
       return {.loss = 1e-9, .logits = 1e-9, .gradient = 1e-9, .step_losses = 1e-9, .parameters = 1e-9};
-    // AdamW divides a gradient by its own size, so rounding noise in a gradient near 0 moves a parameter by a whole step: only losses
-    // compare.
+    // AdamW divides a gradient by its own size, so rounding noise in a gradient near 0 moves a parameter by a whole
+    // step: only losses compare.
     case Precision::fp32:
       return {.loss = 1e-5, .logits = 1e-5, .gradient = 3e-5, .step_losses = 1e-4, .parameters = 0};
     case Precision::bf16:
@@ -235,18 +248,20 @@ GoldenTolerance golden_tolerance(Precision precision) {
   fail("an unknown precision");
 }
 
-GoldenResult run_golden_case(const Hdf5File& file, const std::string& name, const ModelRuntime& runtime, const Context& context,
-                             Backend& backend) {
+GoldenResult run_golden_case(const Hdf5File& file, const std::string& name, const ModelRuntime& runtime,
+                             const Context& context, Backend& backend) {
   GoldenResult result;
-  require(file.has_attribute(name, "config"), "{}: group {} is no golden case: it has no attribute config; is this a golden file?",
-          file.path().string(), name);
+  require(file.has_attribute(name, "config"),
+          "{}: group {} is no golden case: it has no attribute config; is this a golden file?", file.path().string(),
+          name);
   try {
     run(result, file, name, runtime, context, backend);
   } catch (const UnsupportedError& error) {
     result.verdict = GoldenResult::Verdict::not_supported;
     result.reason = error.what();
   } catch (const Json::exception& error) {
-    fail("{}: case {} has a configuration that cannot be read ({}); is this a golden file?", file.path().string(), name, error.what());
+    fail("{}: case {} has a configuration that cannot be read ({}); is this a golden file?", file.path().string(), name,
+         error.what());
   }
   return result;
 }

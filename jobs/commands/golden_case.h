@@ -27,10 +27,10 @@ struct GoldenResult {
   double tolerance = 0;  ///< of that tensor
 };
 
-/// Builds the model of case `name` with its weights, and compares: the whole of what the ranks of `context` (dp = 1) computed together, so
-/// that all of them come to the same verdict. Collective. Throws Error when the file is not a golden file, UsageError when device
-/// and precision do not fit.
-GoldenResult run_golden_case(const Hdf5File& file, const std::string& name, const ModelRuntime& runtime, const Context& context,
-                             Backend& backend);
+/// Builds the model of case `name` with its weights, and compares: the whole of what the ranks of `context` (dp = 1)
+/// computed together, so that all of them come to the same verdict. Collective. Throws Error when the file is not a
+/// golden file, UsageError when device and precision do not fit.
+GoldenResult run_golden_case(const Hdf5File& file, const std::string& name, const ModelRuntime& runtime,
+                             const Context& context, Backend& backend);
 
 }  // namespace lexring

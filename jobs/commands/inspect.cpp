@@ -25,16 +25,17 @@ const char* const usage = R"(lexring inspect: what is in a data set or a checkpo
   lexring inspect runs/quickstart
   lexring inspect runs/quickstart --export model.h5
 
---export writes one HDF5 file that needs no other: every tensor under its name, the configuration as an attribute. (A checkpoint's own
-checkpoint.h5 only shows the shards beside it: copied alone, it reads as NaN.)
+--export writes one HDF5 file that needs no other: every tensor under its name, the configuration as an
+attribute. (A checkpoint's own checkpoint.h5 only shows the shards beside it: copied alone, it reads as NaN.)
 )";
 
 /// Into a partial file that gets its name when it is whole.
 void export_to(const std::string& output, const std::string& checkpoint) {
   const auto status = std::filesystem::status(output);
-  require_usage(!std::filesystem::is_directory(status), "--export {} is a directory; name a file in it, e.g. {}", output,
-                (std::filesystem::path(output) / "model.h5").string());
-  require_usage(!std::filesystem::exists(status), "--export {} exists; choose another name, or delete it first", output);
+  require_usage(!std::filesystem::is_directory(status), "--export {} is a directory; name a file in it, e.g. {}",
+                output, (std::filesystem::path(output) / "model.h5").string());
+  require_usage(!std::filesystem::exists(status), "--export {} exists; choose another name, or delete it first",
+                output);
   OutputTarget target(output, Existing::refuse);
   const CheckpointReader reader(checkpoint);
   const std::string name = reader.path().string();
@@ -47,7 +48,8 @@ void export_to(const std::string& output, const std::string& checkpoint) {
   export_checkpoint(reader.path(), partial.path(), attributes);
   partial.finish(target.path());
   target.keep();
-  print_result("{}: step {}, {} tensors, from {}\n", target.path().string(), reader.state().step, reader.tensors().size(), name);
+  print_result("{}: step {}, {} tensors, from {}\n", target.path().string(), reader.state().step,
+               reader.tensors().size(), name);
 }
 
 }  // namespace
@@ -67,14 +69,17 @@ int inspect_command(const std::vector<std::string>& args) {
   if (!keyed.empty() && !keyed[0].starts_with("--")) keyed.insert(keyed.begin(), "--path");
   table.parse_arguments(keyed);
   require_usage(!path.empty(), "path is missing: lexring inspect PATH [--verify]");
-  require_usage(std::filesystem::exists(path), "{} does not exist; give a data set or the directory of a checkpoint", path);
+  require_usage(std::filesystem::exists(path), "{} does not exist; give a data set or the directory of a checkpoint",
+                path);
   const bool directory = std::filesystem::is_directory(path);
   if (std::filesystem::path(path).filename() == "checkpoint.h5") {
     throw UsageError(fmt::format("{} only shows the shards beside it; give the directory that it is in", path));
   }
   if (!output.empty()) {
-    require_usage(directory, "{} is no directory of a checkpoint, and only checkpoints are exported; give a run's or a step-* directory",
-                  path);
+    require_usage(
+        directory,
+        "{} is no directory of a checkpoint, and only checkpoints are exported; give a run's or a step-* directory",
+        path);
     export_to(output, path);
     return 0;
   }

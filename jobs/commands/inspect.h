@@ -1,4 +1,5 @@
-/// `lexring inspect PATH`: what is in a data set or a checkpoint; with --verify, whether it is whole; with --export, a checkpoint as one file.
+/// `lexring inspect PATH`: what is in a data set or a checkpoint; with --verify, whether it is whole; with --export, a
+/// checkpoint as one file.
 #pragma once
 
 #include <string>

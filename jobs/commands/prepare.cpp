@@ -26,19 +26,26 @@ struct Arguments {
 
 KeyTable prepare_keys(Arguments& arguments) {
   KeyTable keys;
-  keys.add(
-      {.name = "input", .target = &arguments.inputs, .meaning = "files (.txt .md .pod .jsonl, each also .zst) and directories of them"});
+  keys.add({.name = "input",
+            .target = &arguments.inputs,
+            .meaning = "files (.txt .md .pod .jsonl, each also .zst) and directories of them"});
   keys.add({.name = "output", .target = &arguments.output, .meaning = "the HDF5 file to write"});
   keys.add({.name = "overwrite",
             .target = &arguments.overwrite,
             .meaning = "replace an output that exists, once the new one is whole",
             .flag = true});
-  keys.add({.name = "tokenizer", .target = &arguments.tokenizer, .meaning = "how text becomes tokens", .choices = {"bytes"}});
+  keys.add({.name = "tokenizer",
+            .target = &arguments.tokenizer,
+            .meaning = "how text becomes tokens",
+            .choices = {"bytes"}});
   keys.add({.name = "skip-bad",
             .target = &arguments.skip_bad,
             .meaning = "leave out lines of broken JSON and texts that are not UTF-8, and count them",
             .flag = true});
-  keys.add({.name = "threads", .target = &arguments.threads, .meaning = "parse and tokenise on this many", .default_text = "all cores"});
+  keys.add({.name = "threads",
+            .target = &arguments.threads,
+            .meaning = "parse and tokenise on this many",
+            .default_text = "all cores"});
   return keys;
 }
 
@@ -55,11 +62,12 @@ void print_list(const std::vector<std::string>& examples, std::int64_t all) {
 }
 
 void print_report(const PrepareReport& report, const std::string& output, double seconds) {
-  print_result("{}: {}, {}, from {} bytes of text in {}, {:.1f} MB/s\n", output, documents(report.documents), tokens(report.tokens),
-             report.text_bytes, count(report.files, "file", "files"), static_cast<double>(report.text_bytes) / 1e6 / seconds);
+  print_result("{}: {}, {}, from {} bytes of text in {}, {:.1f} MB/s\n", output, documents(report.documents),
+               tokens(report.tokens), report.text_bytes, count(report.files, "file", "files"),
+               static_cast<double>(report.text_bytes) / 1e6 / seconds);
   if (report.replaced_surrogates > 0) {
     print_result("replaced by U+FFFD: {} (half a character in JSON, like \\ud800)\n",
-               count(report.replaced_surrogates, "lone surrogate", "lone surrogates"));
+                 count(report.replaced_surrogates, "lone surrogate", "lone surrogates"));
   }
   if (report.empty > 0) print_result("left out: {} without text\n", documents(report.empty));
   if (report.left_out.count > 0) {
@@ -82,8 +90,8 @@ int prepare_command(const std::vector<std::string>& args) {
     return 0;
   }
   keys.parse_arguments(args);
-  require_usage(arguments.threads >= 0 && arguments.threads <= 1024, "--threads {}; choose 1 to 1024, or 0 for all cores",
-                arguments.threads);
+  require_usage(arguments.threads >= 0 && arguments.threads <= 1024,
+                "--threads {}; choose 1 to 1024, or 0 for all cores", arguments.threads);
 
   const StopSignal stop;
   PrepareOptions options;
@@ -99,8 +107,8 @@ int prepare_command(const std::vector<std::string>& args) {
   std::optional<ProgressBar> bar;
   const auto report = prepare(options, [&](const PrepareProgress& progress) {
     if (!bar) bar.emplace("prepare", progress.total_bytes);
-    bar->update(progress.bytes,
-                fmt::format("{}, {} tokens", documents(progress.documents), format_count(static_cast<double>(progress.tokens))));
+    bar->update(progress.bytes, fmt::format("{}, {} tokens", documents(progress.documents),
+                                            format_count(static_cast<double>(progress.tokens))));
   });
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
   if (bar) bar->finish(documents(report.documents) + ", " + tokens(report.tokens));

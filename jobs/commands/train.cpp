@@ -21,10 +21,11 @@ const char* const usage = R"(lexring train: pretrain a model; run it under mpiru
   lexring train --config configs/quickstart.ini --data.train corpus.h5 --checkpoint.directory runs/first
   mpirun -n 2 lexring train --config configs/quickstart.ini --config configs/quickstart_rope.ini --data.train corpus.h5
 
-The same command goes on where it was stopped. --init runs/first begins a new run with the weights of that one, for another length, other data or
-another rescaling of positions:
+The same command goes on where it was stopped. --init runs/first begins a new run with the weights of that
+one, for another length, other data or another rescaling of positions:
 
-  lexring train --init runs/first --train.length 1024 --position.scaling linear --position.scaling_factor 4 --data.train corpus.h5
+  lexring train --init runs/first --train.length 1024 --position.scaling linear --position.scaling_factor 4 \
+    --data.train corpus.h5
     --checkpoint.directory runs/longer
 
 Keys, on the command line or as INI sections:
@@ -33,11 +34,12 @@ Keys, on the command line or as INI sections:
 /// The vocabulary comes from the data; a key may only confirm it.
 void take_vocabulary(Options& o, const Dataset& data) {
   require_usage(o.init.empty() || o.model.vocab == data.vocab(),
-                "the weights of {} are of a vocabulary of {}, but {} has one of {} ({} tokens); prepare it with the tokenizer of that training",
+                "the weights of {} are of a vocabulary of {}, but {} has one of {} ({} tokens); prepare it with the "
+                "tokenizer of that training",
                 o.init, o.model.vocab, data.path().string(), data.vocab(), data.tokenizer());
   require_usage(o.model.vocab == 0 || o.model.vocab == data.vocab(),
-                "model.vocab = {} but {} has a vocabulary of {} ({} tokens); leave model.vocab out to take the data's", o.model.vocab,
-                data.path().string(), data.vocab(), data.tokenizer());
+                "model.vocab = {} but {} has a vocabulary of {} ({} tokens); leave model.vocab out to take the data's",
+                o.model.vocab, data.path().string(), data.vocab(), data.tokenizer());
   o.model.vocab = data.vocab();
 }
 
@@ -48,8 +50,8 @@ int train_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   if (asks_help(args)) {
     Options defaults;
     if (first)
-      print_result("{}{}\n  --config FILE.ini              read keys from a file; may be given again, later ones win\n", usage,
-                 option_keys(defaults).help());
+      print_result("{}{}\n  --config FILE.ini              read keys from a file; may be given again, later ones win\n",
+                   usage, option_keys(defaults).help());
     return 0;
   }
   const StopSignal stop;  // one that comes before the first step is honoured after it
@@ -59,13 +61,15 @@ int train_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   Backend& backend = *device.backend;
   const RunMesh run = make_run_mesh(device.world, o.mesh, o.sequence, o.model, work_shape(o, world->size()));
   const Context& context = run.context;
-  micro_batches(0, o.train.batch, 0, context.mesh().size(Axis::dp), o.train.micro_batch);  // throws where the batch does not divide
+  micro_batches(0, o.train.batch, 0, context.mesh().size(Axis::dp),
+                o.train.micro_batch);  // throws where the batch does not divide
   require_usage(!o.data.train.empty(),
                 "data.train is missing: there is nothing to train on; make a data set with `lexring prepare --input "
                 "TEXT... --output corpus.h5` and give --data.train corpus.h5");
-  require_usage(o.train.minutes == 0 || o.optimizer.warmup >= 25,
-                "train.minutes chooses the number of steps during the warm-up, so optimizer.warmup = {} must be at least 25",
-                o.optimizer.warmup);
+  require_usage(
+      o.train.minutes == 0 || o.optimizer.warmup >= 25,
+      "train.minutes chooses the number of steps during the warm-up, so optimizer.warmup = {} must be at least 25",
+      o.optimizer.warmup);
   const Dataset train = Dataset::open(o.data.train);
   std::optional<Dataset> valid;
   if (!o.data.valid.empty()) valid.emplace(Dataset::open(o.data.valid));
@@ -73,7 +77,8 @@ int train_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   if (valid) take_vocabulary(o, *valid);
   check(o.model);
   require_usage(o.model.position.kind != "learned" || o.train.length <= o.model.max_length,
-                "train.length = {}, but there are learned positions for {} tokens only (model.max_length), and they do not extrapolate; choose "
+                "train.length = {}, but there are learned positions for {} tokens only (model.max_length), and they do "
+                "not extrapolate; choose "
                 "train.length up to that",
                 o.train.length, o.model.max_length);
   require_same(*world, fmt::format("{}\n{}", train.content_hash(), to_ini(o)),
@@ -88,14 +93,12 @@ int train_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   Trainer trainer(o, context, backend, train, valid ? &*valid : nullptr);
   std::optional<CheckpointReader> reader;
   if (checkpoint || !o.init.empty()) reader.emplace(checkpoint ? *checkpoint : std::filesystem::path(o.init));
-  if (checkpoint)
-    trainer.resume(*reader);
-  else if (reader)
-    trainer.begin_with(*reader);
+  if (checkpoint) trainer.resume(*reader);
+  else if (reader) trainer.begin_with(*reader);
   if (first) {
     say("{}\n{:.1f} M parameters, {} tokens, {} {}, {}; results in {}\n", run.description,
-               static_cast<double>(trainer.model().parameter_count()) / 1e6, train.tokens(), backend.describe(), o.train.precision,
-               describe_start(o, checkpoint), o.checkpoint.directory);
+        static_cast<double>(trainer.model().parameter_count()) / 1e6, train.tokens(), backend.describe(),
+        o.train.precision, describe_start(o, checkpoint), o.checkpoint.directory);
     if (reader && !checkpoint) say("{}", describe_init(o, *reader));
   }
   if (trainer.options().train.minutes == 0 && trainer.step() >= trainer.options().train.steps) {

@@ -21,12 +21,13 @@ const char* const usage = R"(lexring verify: run golden cases of the reference o
   lexring verify --device cpu --precision bf16 --only position
   mpirun -n 4 lexring verify --golden tests/models/golden/lex_everything.h5 --mesh.cp 2 --mesh.tp 2
 
-The cases that come with lexring are in tests/models/golden: every_kind.h5 has every position method and rescaling and more on small
-models, lex_everything.h5 all switches of LEX together, with heads for 6 ranks. Without --golden both run.
+The cases that come with lexring are in tests/models/golden: every_kind.h5 has every position method and
+rescaling and more on small models, lex_everything.h5 all switches of LEX together, with heads for 6 ranks.
+Without --golden both run.
 )";
 
-/// The files of `golden`, a file or a directory of them; without it, the files that come with this binary: in the checkout that it was built
-/// in (build/PRESET), under the prefix that it was installed to, or in its bundle.
+/// The files of `golden`, a file or a directory of them; without it, the files that come with this binary: in the
+/// checkout that it was built in (build/PRESET), under the prefix that it was installed to, or in its bundle.
 std::vector<std::filesystem::path> golden_files(const std::string& golden) {
   namespace fs = std::filesystem;
   std::error_code error;
@@ -51,13 +52,14 @@ std::vector<std::filesystem::path> golden_files(const std::string& golden) {
       "tests/models/golden/*.h5 of the source");
 }
 
-
 std::string describe(const GoldenResult& result) {
   switch (result.verdict) {
     case GoldenResult::Verdict::passed:
-      return fmt::format("passed         (nearest to its tolerance: {} {:.1e} of {:.0e})", result.worst, result.error, result.tolerance);
+      return fmt::format("passed         (nearest to its tolerance: {} {:.1e} of {:.0e})", result.worst, result.error,
+                         result.tolerance);
     case GoldenResult::Verdict::failed:
-      return fmt::format("failed         ({} has an error of {:.3e}, allowed is {:.0e})", result.worst, result.error, result.tolerance);
+      return fmt::format("failed         ({} has an error of {:.3e}, allowed is {:.0e})", result.worst, result.error,
+                         result.tolerance);
     case GoldenResult::Verdict::not_supported:
       return fmt::format("not supported  ({})", result.reason);
   }
@@ -68,7 +70,8 @@ std::string describe(const GoldenResult& result) {
 Mesh verification_mesh(const MeshKeys& keys, int ranks) {
   const Mesh mesh = make_mesh(ranks, 0, keys.cp, keys.tp, std::max<std::int64_t>(keys.ulysses, 1));
   require_usage(keys.dp <= 1 && mesh.size(Axis::dp) == 1,
-                "verify computes one batch at a time (mesh.dp = 1): mesh.cp = {} times mesh.tp = {} must be the number of processes, {}; use e.g. "
+                "verify computes one batch at a time (mesh.dp = 1): mesh.cp = {} times mesh.tp = {} must be the number "
+                "of processes, {}; use e.g. "
                 "--mesh.cp {}, or start {}",
                 keys.cp, keys.tp, ranks, ranks / keys.tp, keys.cp * keys.tp);
   return mesh;
@@ -86,7 +89,12 @@ int verify_command(const std::vector<std::string>& args, const std::shared_ptr<C
   table.add(
       {{"golden", &golden, "a file of golden cases, or a directory of them", "file", "those that come with lexring"},
        {"only", &only, "run the cases whose name contains this"},
-       {"precision", &precision, "working precision; auto: fp64 on reference, fp32 elsewhere", "", "", {"auto", "fp64", "fp32", "bf16"}},
+       {"precision",
+        &precision,
+        "working precision; auto: fp64 on reference, fp32 elsewhere",
+        "",
+        "",
+        {"auto", "fp64", "fp32", "bf16"}},
        {"strict", &strict, "a case that is not supported is a failure", "", "", {}, true}});
   table.add(device_keys(device));
   table.add(mesh_keys(mesh));
@@ -121,9 +129,11 @@ int verify_command(const std::vector<std::string>& args, const std::shared_ptr<C
     }
   }
   const bool any = counts[0] + counts[1] + counts[2] > 0;
-  require_usage(any || !only.empty(), "{} has no golden cases; give a file of tests/models/golden, or one that golden.py wrote",
+  require_usage(any || !only.empty(),
+                "{} has no golden cases; give a file of tests/models/golden, or one that golden.py wrote",
                 files.front().path().string());
-  require_usage(any, "no case in {} has a name with '{}' in it; choose another --only or --golden", files.front().path().string(), only);
+  require_usage(any, "no case in {} has a name with '{}' in it; choose another --only or --golden",
+                files.front().path().string(), only);
   if (speaks) print_result("{} passed, {} failed, {} not supported\n", counts[0], counts[1], counts[2]);
   return counts[1] > 0 || (strict && counts[2] > 0) ? 1 : 0;
 }

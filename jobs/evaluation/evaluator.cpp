@@ -41,10 +41,12 @@ struct Sums {
         bucket_tokens(buckets.size()) {}
 
   /// Rows of one window from `position` on; the first is token `token` of the stream.
-  void add(std::int64_t token, std::int64_t position, const double* row_nll, const std::int32_t* targets, std::int64_t rows) {
-    auto bucket = static_cast<std::size_t>(
-        std::upper_bound(buckets.begin(), buckets.end(), position, [](std::int64_t p, const auto& b) { return p < b.second; }) -
-        buckets.begin());
+  void add(std::int64_t token, std::int64_t position, const double* row_nll, const std::int32_t* targets,
+           std::int64_t rows) {
+    auto bucket =
+        static_cast<std::size_t>(std::upper_bound(buckets.begin(), buckets.end(), position,
+                                                  [](std::int64_t p, const auto& b) { return p < b.second; }) -
+                                 buckets.begin());
     auto segment = static_cast<std::size_t>(std::upper_bound(ends.begin(), ends.end(), token) - ends.begin());
     for (std::int64_t i = 0; i < rows; ++i) {
       if (token + i >= ends[segment]) ++segment;
@@ -89,8 +91,8 @@ class Windows {
   void together(std::int64_t first, std::int64_t count, Sums& sums, const AttentionProbe& probe = nullptr) {
     TokenBatch read = read_windows(dataset_, first * length_, count, length_, stream_.documents);
     const std::vector<std::int32_t> targets = read.targets;
-    const ModelBatch batch = make_batch(count, length_, std::move(read.tokens), std::move(read.targets), std::move(read.document_start),
-                                        model_.config().attention.sinks);
+    const ModelBatch batch = make_batch(count, length_, std::move(read.tokens), std::move(read.targets),
+                                        std::move(read.document_start), model_.config().attention.sinks);
     const std::vector<double> nll = losses(model_.evaluate(batch, nullptr, probe).nll);
     for (std::int64_t w = 0; w < count; ++w) {
       sums.add((first + w) * length_, 0, nll.data() + w * length_, targets.data() + w * length_, length_);
@@ -140,27 +142,29 @@ std::int64_t tokens_to_score(const Dataset& dataset, const std::vector<std::int6
   std::int64_t step = 1;
   for (const std::int64_t length : lengths) {
     require_usage(length >= 1, "a window of {} tokens is impossible; --lengths must be 1 or more", length);
-    require_usage(length <= held, "{} holds {} tokens, less than one window of {}; choose --lengths up to {}, or prepare a longer corpus",
-                  dataset.path().string(), held, length, held);
-    step = std::lcm(step, length);
     require_usage(
-        step <= held,
-        "no stretch of the {} tokens in {} is cut exactly by all of the lengths, so that columns would not compare; choose --lengths that "
-        "divide the longest ({}), as powers of two do",
-        held, dataset.path().string(), longest);
+        length <= held,
+        "{} holds {} tokens, less than one window of {}; choose --lengths up to {}, or prepare a longer corpus",
+        dataset.path().string(), held, length, held);
+    step = std::lcm(step, length);
+    require_usage(step <= held,
+                  "no stretch of the {} tokens in {} is cut exactly by all of the lengths, so that columns would not "
+                  "compare; choose --lengths that "
+                  "divide the longest ({}), as powers of two do",
+                  held, dataset.path().string(), longest);
   }
   require_usage(wanted >= 0, "--tokens {} is impossible; give how many tokens to score, or leave it out", wanted);
-  require_usage(wanted == 0 || wanted >= step, "--tokens {} is less than the {} that every length cuts exactly; give at least {}", wanted,
-                step, step);
-  require_usage(wanted <= held, "{} holds {} tokens, less than --tokens {}; choose at most {}", dataset.path().string(), held, wanted,
-                held);
+  require_usage(wanted == 0 || wanted >= step,
+                "--tokens {} is less than the {} that every length cuts exactly; give at least {}", wanted, step, step);
+  require_usage(wanted <= held, "{} holds {} tokens, less than --tokens {}; choose at most {}", dataset.path().string(),
+                held, wanted, held);
   constexpr std::int64_t usual = 262144;  // 64 segments: an error bar known to a tenth, and minutes on two cores
   const std::int64_t about = wanted > 0 ? wanted : std::min(std::max(usual, step), held);
   return about / step * step;
 }
 
-Cell measure(Transformer& model, const Context& context, const Dataset& dataset, const TokenStream& stream, std::int64_t length,
-             const std::function<void(std::int64_t)>& progress) {
+Cell measure(Transformer& model, const Context& context, const Dataset& dataset, const TokenStream& stream,
+             std::int64_t length, const std::function<void(std::int64_t)>& progress) {
   require_usage(stream.chunk >= 1, "--chunk {} is impossible; give 1 token or more, e.g. 4096", stream.chunk);
   Communicator& ranks = context.axis(Axis::dp);
   Runtime& runtime = model.backend().runtime();
@@ -170,10 +174,11 @@ Cell measure(Transformer& model, const Context& context, const Dataset& dataset,
   ranks.barrier();
   runtime.reset_peak();
   const auto start = std::chrono::steady_clock::now();
-  // A window of exactly a chunk is streamed too: its time and memory are those of every longer one. Ranks that share sequences hold a part
-  // of a long window each instead.
+  // A window of exactly a chunk is streamed too: its time and memory are those of every longer one. Ranks that share
+  // sequences hold a part of a long window each instead.
   const std::int64_t shared = context.axis(Axis::cp).size();
-  const std::int64_t at_once = length < stream.chunk || shared > 1 ? std::max<std::int64_t>(stream.chunk * shared / length, 1) : 0;
+  const std::int64_t at_once =
+      length < stream.chunk || shared > 1 ? std::max<std::int64_t>(stream.chunk * shared / length, 1) : 0;
   for (std::int64_t window = first; window < last;) {
     if (at_once == 0) {
       windows.streamed(window++, sums, progress);
@@ -194,8 +199,8 @@ Cell measure(Transformer& model, const Context& context, const Dataset& dataset,
   cell.segments = {std::move(sums.segment_nll), std::move(sums.segment_tokens_)};
   cell.tokens = std::accumulate(cell.segments.tokens.begin(), cell.segments.tokens.end(), std::int64_t{0});
   cell.not_finite = sums.not_finite;
-  cell.bits_per_byte =
-      sums.bytes > 0 ? sums.nll / std::numbers::ln2 / static_cast<double>(sums.bytes) : std::numeric_limits<double>::quiet_NaN();
+  cell.bits_per_byte = sums.bytes > 0 ? sums.nll / std::numbers::ln2 / static_cast<double>(sums.bytes)
+                                      : std::numeric_limits<double>::quiet_NaN();
   for (std::size_t i = 0; i < sums.buckets.size(); ++i) {
     if (sums.bucket_tokens[i] == 0) continue;
     cell.by_position.push_back({sums.buckets[i].first, sums.buckets[i].second, sums.bucket_tokens[i],
@@ -207,16 +212,16 @@ Cell measure(Transformer& model, const Context& context, const Dataset& dataset,
   return cell;
 }
 
-Resolution measure_resolution(Transformer& model, const Context& context, const Dataset& dataset, const TokenStream& stream, std::int64_t length,
-                              std::int64_t texts) {
+Resolution measure_resolution(Transformer& model, const Context& context, const Dataset& dataset,
+                              const TokenStream& stream, std::int64_t length, std::int64_t texts) {
   Communicator& ranks = context.axis(Axis::dp);
   const std::int64_t windows = stream.tokens / length;
   texts = std::min(texts, windows);
   const auto layers = static_cast<std::size_t>(model.config().layers), distances = static_cast<std::size_t>(length);
   std::vector<std::vector<double>> sums(layers, std::vector<double>(distances));
   std::vector<std::vector<std::int64_t>> counts(layers, std::vector<std::int64_t>(distances));
-  const AttentionProbe probe = [&](std::int64_t layer, const AttentionSpec& spec, const TokenTable& tokens, const RotaryTable& rotary,
-                                   Columns q, Columns k) {
+  const AttentionProbe probe = [&](std::int64_t layer, const AttentionSpec& spec, const TokenTable& tokens,
+                                   const RotaryTable& rotary, Columns q, Columns k) {
     const auto n = static_cast<std::size_t>(layer);
     model.backend().attention_score_sums({spec, tokens, rotary, std::move(q), std::move(k), sums[n], counts[n]});
   };
@@ -231,7 +236,8 @@ Resolution measure_resolution(Transformer& model, const Context& context, const 
       context.axis(axis).all_reduce(std::span<double>(sums[n]), Reduce::sum);
       context.axis(axis).all_reduce(std::span<std::int64_t>(counts[n]), Reduce::sum);
     }
-    for (std::size_t d = 0; d < distances; ++d) sums[n][d] /= static_cast<double>(std::max<std::int64_t>(counts[n][d], 1));
+    for (std::size_t d = 0; d < distances; ++d)
+      sums[n][d] /= static_cast<double>(std::max<std::int64_t>(counts[n][d], 1));
     resolution.by_layer.push_back(attention_resolution(sums[n]));
     resolution.value += resolution.by_layer.back() / static_cast<double>(layers);
   }

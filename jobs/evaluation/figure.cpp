@@ -15,7 +15,9 @@ constexpr double left = 62, top = 26, bottom = 58, label_gap = 17, legend_gap = 
 constexpr double sample = 30;  // the piece of a line in front of its name
 
 /// What a name takes, with its sample; text is not measured, so the widths are those of a wide font.
-double width_of(const std::string& name) { return name.empty() ? 0 : sample + 18 + 7.6 * static_cast<double>(name.size()); }
+double width_of(const std::string& name) {
+  return name.empty() ? 0 : sample + 18 + 7.6 * static_cast<double>(name.size());
+}
 
 double widest_name(const Figure& figure) {
   double most = 0;
@@ -55,7 +57,10 @@ double finite_error(const FigurePoint& p) { return std::isfinite(p.error) ? p.er
 /// From data to places on the page.
 class Axes {
  public:
-  explicit Axes(const Figure& figure) : figure_(figure), right_(figure.width - (has_legend(figure) ? 14 : std::max(14.0, widest_name(figure)))), base_(figure.height - bottom) {
+  explicit Axes(const Figure& figure)
+      : figure_(figure),
+        right_(figure.width - (has_legend(figure) ? 14 : std::max(14.0, widest_name(figure)))),
+        base_(figure.height - bottom) {
     for (const FigureLine& line : figure.lines) {
       for (const FigurePoint& p : line.points) {
         x_.add(scaled(p.x));
@@ -125,11 +130,13 @@ class Axes {
 };
 
 std::string text_at(double x, double y, const char* css, const char* anchor, const std::string& text) {
-  return fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" class=\"{}\" text-anchor=\"{}\">{}</text>\n", x, y, css, anchor, escape(text));
+  return fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" class=\"{}\" text-anchor=\"{}\">{}</text>\n", x, y, css, anchor,
+                     escape(text));
 }
 
 std::string line_at(double x1, double y1, double x2, double y2, const std::string& css) {
-  return fmt::format("<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" class=\"{}\"/>\n", x1, y1, x2, y2, css);
+  return fmt::format("<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" class=\"{}\"/>\n", x1, y1, x2, y2,
+                     css);
 }
 
 std::string draw_axes(const Figure& figure, const Axes& axes) {
@@ -137,10 +144,12 @@ std::string draw_axes(const Figure& figure, const Axes& axes) {
   const auto& ticks = axes.y_ticks();
   const double step = ticks.size() > 1 ? ticks[1] - ticks[0] : 1;
   int digits = 0;
-  for (double scaled = step; digits < 8 && std::abs(scaled - std::round(scaled)) > 1e-6 * scaled; scaled *= 10) ++digits;
+  for (double scaled = step; digits < 8 && std::abs(scaled - std::round(scaled)) > 1e-6 * scaled; scaled *= 10)
+    ++digits;
   for (const double tick : ticks) {
     svg += line_at(left, axes.y(tick), axes.right(), axes.y(tick), tick == 0 ? "f-axis" : "f-grid");
-    const std::string label = figure.y_scale == Scale::symlog ? fmt::format("{:+g}", tick) : format_number(tick + 0.0, digits);
+    const std::string label =
+        figure.y_scale == Scale::symlog ? fmt::format("{:+g}", tick) : format_number(tick + 0.0, digits);
     svg += text_at(left - 9, axes.y(tick) + 4, "f-tick", "end", tick == 0 ? "0" : label);
   }
   svg += line_at(left, axes.base(), axes.right(), axes.base(), "f-axis");
@@ -192,7 +201,8 @@ std::string draw_line(const FigureLine& line, const Axes& axes) {
     if (!std::isfinite(p.y)) {
       pen_down = false;
       over += fmt::format(
-          "<g class=\"f-dot\"><title>{}</title><text x=\"{:.1f}\" y=\"{:.1f}\" class=\"f-broken\" text-anchor=\"middle\">×</text></g>\n",
+          "<g class=\"f-dot\"><title>{}</title><text x=\"{:.1f}\" y=\"{:.1f}\" class=\"f-broken\" "
+          "text-anchor=\"middle\">×</text></g>\n",
           escape(p.title), x, top + 4);
       continue;
     }
@@ -201,10 +211,12 @@ std::string draw_line(const FigureLine& line, const Axes& axes) {
     pen_down = true;
     const double e = finite_error(p);
     if (e > 0) {
-      over += fmt::format("<path class=\"f-error\" d=\"M{0:.1f} {1:.1f}V{2:.1f}M{3:.1f} {1:.1f}h7M{3:.1f} {2:.1f}h7\"/>\n", x,
-                          axes.y(p.y + e), axes.y(p.y - e), x - 3.5);
+      over +=
+          fmt::format("<path class=\"f-error\" d=\"M{0:.1f} {1:.1f}V{2:.1f}M{3:.1f} {1:.1f}h7M{3:.1f} {2:.1f}h7\"/>\n",
+                      x, axes.y(p.y + e), axes.y(p.y - e), x - 3.5);
     }
-    if (!p.title.empty()) over += fmt::format("<g class=\"f-dot\"><title>{}</title>{}</g>\n", escape(p.title), marker(line.colour, x, y));
+    if (!p.title.empty())
+      over += fmt::format("<g class=\"f-dot\"><title>{}</title>{}</g>\n", escape(p.title), marker(line.colour, x, y));
   }
   return fmt::format("<g class=\"c{}\">\n<path class=\"f-line {} d{}\" d=\"{}\"/>\n{}</g>\n", line.colour % 6,
                      strokes[static_cast<int>(line.stroke)], line.dash % 4, path, over);
@@ -212,10 +224,11 @@ std::string draw_line(const FigureLine& line, const Axes& axes) {
 
 /// A piece of the line as it is drawn, and its name.
 std::string draw_name(const FigureLine& line, double x, double y) {
-  return fmt::format("<g class=\"c{0}\"><path class=\"f-line f-bold d{1}\" d=\"M{2:.1f} {3:.1f}h{4:.0f}\"/><g class=\"f-dot\">{5}</g>"
-                     "<text x=\"{6:.1f}\" y=\"{7:.1f}\" class=\"f-name\">{8}</text></g>\n",
-                     line.colour % 6, line.dash % 4, x, y, sample - 6, marker(line.colour, x + (sample - 6) / 2, y), x + sample, y + 4,
-                     escape(line.name));
+  return fmt::format(
+      "<g class=\"c{0}\"><path class=\"f-line f-bold d{1}\" d=\"M{2:.1f} {3:.1f}h{4:.0f}\"/><g class=\"f-dot\">{5}</g>"
+      "<text x=\"{6:.1f}\" y=\"{7:.1f}\" class=\"f-name\">{8}</text></g>\n",
+      line.colour % 6, line.dash % 4, x, y, sample - 6, marker(line.colour, x + (sample - 6) / 2, y), x + sample, y + 4,
+      escape(line.name));
 }
 
 /// Names at the right ends of their lines, moved apart where lines end together.
@@ -250,7 +263,8 @@ std::string draw_legend(const Figure& figure) {
   const auto places = legend_places(figure);
   std::string svg;
   for (std::size_t i = 0; i < places.size(); ++i) {
-    if (!figure.lines[i].name.empty()) svg += draw_name(figure.lines[i], left + places[i].first, figure.height + 6 + places[i].second);
+    if (!figure.lines[i].name.empty())
+      svg += draw_name(figure.lines[i], left + places[i].first, figure.height + 6 + places[i].second);
   }
   return svg;
 }
@@ -262,35 +276,43 @@ std::string drawing(const Figure& figure) {
   return svg + (has_legend(figure) ? draw_legend(figure) : draw_names(figure, axes));
 }
 
-std::string label(const Figure& figure) { return fmt::format("role=\"img\" aria-label=\"{}\"", escape(figure.description)); }
+std::string label(const Figure& figure) {
+  return fmt::format("role=\"img\" aria-label=\"{}\"", escape(figure.description));
+}
 
 }  // namespace
 
 std::string to_svg(const Figure& figure) {
-  return fmt::format("<svg class=\"figure\" viewBox=\"0 0 {:.0f} {:.0f}\" {}>\n{}</svg>\n", figure.width, height_of(figure), label(figure),
-                     drawing(figure));
+  return fmt::format("<svg class=\"figure\" viewBox=\"0 0 {:.0f} {:.0f}\" {}>\n{}</svg>\n", figure.width,
+                     height_of(figure), label(figure), drawing(figure));
 }
 
 std::string to_svg_file(const Figure& figure) {
   constexpr double margin = 16;
   const double width = figure.width + 2 * margin, height = height_of(figure) + 2 * margin;
   return fmt::format(
-      "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"figure\" width=\"{0:.0f}\" height=\"{1:.0f}\" viewBox=\"{2:.0f} {2:.0f} {0:.0f} "
+      "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"figure\" width=\"{0:.0f}\" height=\"{1:.0f}\" "
+      "viewBox=\"{2:.0f} {2:.0f} {0:.0f} "
       "{1:.0f}\" {3}>\n"
-      "<style>\n{4}</style>\n<rect class=\"f-paper\" x=\"{5}\" y=\"{5}\" width=\"{6:.0f}\" height=\"{7:.0f}\" rx=\"8\"/>\n{8}</svg>\n",
+      "<style>\n{4}</style>\n<rect class=\"f-paper\" x=\"{5}\" y=\"{5}\" width=\"{6:.0f}\" height=\"{7:.0f}\" "
+      "rx=\"8\"/>\n{8}</svg>\n",
       width, height, -margin, label(figure), figure_style(), 0.5 - margin, width - 1, height - 1, drawing(figure));
 }
 
-// Okabe and Ito's colours, told apart with every kind of colour vision, darkened or lightened to contrast 4.5 with the paper.
+// Okabe and Ito's colours, told apart with every kind of colour vision, darkened or lightened to contrast 4.5 with the
+// paper.
 std::string figure_style() {
   return R"(:root, svg { --paper: #ffffff; --ink: #1c2430; --soft: #5b6675; --rule: #e6e9ee; --axis: #9aa4b1;
   --c0: #0067a5; --c1: #c2490a; --c2: #007a5a; --c3: #a23b78; --c4: #8a5f00; --c5: #4a4fb5; }
-@media (prefers-color-scheme: dark) { :root, svg { --paper: #161b22; --ink: #e8edf3; --soft: #9fabb9; --rule: #2a323c; --axis: #5c6875;
+@media (prefers-color-scheme: dark) { :root, svg { --paper: #161b22; --ink: #e8edf3; --soft: #9fabb9; --rule: #2a323c;
+  --axis: #5c6875;
   --c0: #5cb6f5; --c1: #ff935c; --c2: #41cfa3; --c3: #eb9ccb; --c4: #efbf52; --c5: #aab0ff; } }
 @media print { :root, svg { --paper: #ffffff; --ink: #000000; --soft: #444444; --rule: #dddddd; --axis: #888888;
   --c0: #0067a5; --c1: #c2490a; --c2: #007a5a; --c3: #a23b78; --c4: #8a5f00; --c5: #4a4fb5; } }
-.c0 { --c: var(--c0); } .c1 { --c: var(--c1); } .c2 { --c: var(--c2); } .c3 { --c: var(--c3); } .c4 { --c: var(--c4); } .c5 { --c: var(--c5); }
-.figure text { font-family: system-ui, -apple-system, "Segoe UI", "Helvetica Neue", "DejaVu Sans", sans-serif; fill: var(--ink); }
+.c0 { --c: var(--c0); } .c1 { --c: var(--c1); } .c2 { --c: var(--c2); } .c3 { --c: var(--c3); } .c4 { --c: var(--c4); }
+  .c5 { --c: var(--c5); }
+.figure text { font-family: system-ui, -apple-system, "Segoe UI", "Helvetica Neue", "DejaVu Sans", sans-serif;
+  fill: var(--ink); }
 .figure .f-paper { fill: var(--paper); stroke: var(--rule); }
 .figure .f-grid { stroke: var(--rule); } .figure .f-axis { stroke: var(--axis); }
 .figure .f-mark { stroke: var(--soft); stroke-dasharray: 3 4; }
@@ -298,8 +320,10 @@ std::string figure_style() {
 .figure .f-small { font-size: 11px; fill: var(--soft); } .figure .f-label { font-size: 12px; fill: var(--soft); }
 .figure .f-name { font-size: 13px; font-weight: 600; fill: var(--c); }
 .figure .f-line { fill: none; stroke: var(--c); stroke-linejoin: round; stroke-linecap: round; }
-.figure .f-bold { stroke-width: 2.5; } .figure .f-plain { stroke-width: 1.5; } .figure .f-faint { stroke-width: 1; opacity: 0.35; }
-.figure .d1 { stroke-dasharray: 9 6; } .figure .d2 { stroke-dasharray: 2 5; } .figure .d3 { stroke-dasharray: 12 5 2 5; }
+.figure .f-bold { stroke-width: 2.5; } .figure .f-plain { stroke-width: 1.5; } .figure .f-faint { stroke-width: 1;
+  opacity: 0.35; }
+.figure .d1 { stroke-dasharray: 9 6; } .figure .d2 { stroke-dasharray: 2 5; } .figure .d3 { stroke-dasharray: 12 5 2 5;
+  }
 .figure .f-error { fill: none; stroke: var(--c); stroke-width: 1.25; opacity: 0.8; }
 .figure .f-dot { fill: var(--c); stroke: var(--paper); stroke-width: 1.5; } .figure .f-dot:hover { stroke: var(--ink); }
 .figure .f-broken { font-size: 16px; font-weight: 700; fill: var(--c); stroke: none; }
@@ -323,7 +347,8 @@ std::string escape(const std::string& text) {
         safe += "&quot;";
         break;
       default:
-        if (static_cast<unsigned char>(c) >= 0x20 || c == '\n' || c == '\t') safe += c;  // other control characters are not XML
+        if (static_cast<unsigned char>(c) >= 0x20 || c == '\n' || c == '\t')
+          safe += c;  // other control characters are not XML
     }
   }
   return safe;

@@ -22,7 +22,8 @@ struct FigureLine {
   Stroke stroke = Stroke::bold;
   int dash = 0;      ///< 0 .. 3; a line shows through the gaps of one that lies on it
   double shift = 0;  ///< to the right, so that points and error bars that coincide stand side by side
-  std::vector<FigurePoint> points;  ///< by x; a point that is not finite breaks the line and is marked at the upper edge
+  std::vector<FigurePoint>
+      points;  ///< by x; a point that is not finite breaks the line and is marked at the upper edge
 };
 
 struct FigureTick {
@@ -37,7 +38,7 @@ struct Figure {
   std::string description;  ///< for screen readers
   std::string x_label, y_label;
   Scale x_scale = Scale::linear, y_scale = Scale::linear;
-  double linear_to = 1;  ///< of symlog; a power of ten
+  double linear_to = 1;             ///< of symlog; a power of ten
   std::vector<FigureTick> x_ticks;  ///< empty: chosen from the data
   std::optional<double> mark_x;     ///< a dashed vertical line
   std::string mark_label;

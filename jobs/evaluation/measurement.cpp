@@ -31,7 +31,8 @@ class Measurement {
         reader_(reader),
         index_(index),
         dataset_(dataset),
-        stream_{results.tokens, options_.data.documents == "mask" ? Documents::mask : Documents::ignore, keys.chunk, results.segment_ends} {}
+        stream_{results.tokens, options_.data.documents == "mask" ? Documents::mask : Documents::ignore, keys.chunk,
+                results.segment_ends} {}
 
   /// Fills the cells of the checkpoint's series and its resolutions. Collective.
   void run(const RunDevice& device, EvaluationProgress& progress) {
@@ -50,7 +51,8 @@ class Measurement {
   /// The mesh, for the longest windows and the pattern that sees most.
   RunMesh mesh_for(const RunDevice& device) const {
     ModelConfig model = options_.model;
-    const auto mine = std::find_if(results_.series.begin(), results_.series.end(), [&](const Series& s) { return s.model == index_; });
+    const auto mine = std::find_if(results_.series.begin(), results_.series.end(),
+                                   [&](const Series& s) { return s.model == index_; });
     model.attention = mine->attention;
     for (const Series& series : results_.series) {
       if (series.model == index_ && series.attention.pattern == "causal") model.attention = series.attention;
@@ -70,7 +72,8 @@ class Measurement {
         const std::int64_t ranks = context.axis(Axis::dp).size();
         const PositionConfig position = position_at(series, length);
         model.set_position(position);
-        cell = measure(model, context, dataset_, stream_, length, [&](std::int64_t tokens) { progress.add(tokens * ranks, note); });
+        cell = measure(model, context, dataset_, stream_, length,
+                       [&](std::int64_t tokens) { progress.add(tokens * ranks, note); });
         cell.scaling_factor = position.scaling == "none" ? 1 : position.scaling_factor;
       }
       series.cells.push_back(std::move(cell));
@@ -78,8 +81,8 @@ class Measurement {
     }
   }
 
-  /// Attention resolution compares all tokens of a text, so ranks that share sequences elsewhere take texts of their own here. It does not
-  /// depend on the pattern.
+  /// Attention resolution compares all tokens of a text, so ranks that share sequences elsewhere take texts of their
+  /// own here. It does not depend on the pattern.
   void measure_resolutions(const RunDevice& device, int tp) {
     if (keys_.resolution.empty()) return;
     const Context context(device.world, make_mesh(device.world->size(), 0, 1, tp));
@@ -110,8 +113,9 @@ class Measurement {
 
 }  // namespace
 
-void measure(EvaluationResults& results, std::size_t index, const Subject& subject, const CheckpointReader& reader, const Dataset& dataset,
-             const MeasurementKeys& keys, const RunDevice& device, EvaluationProgress& progress) {
+void measure(EvaluationResults& results, std::size_t index, const Subject& subject, const CheckpointReader& reader,
+             const Dataset& dataset, const MeasurementKeys& keys, const RunDevice& device,
+             EvaluationProgress& progress) {
   Measurement(results, index, subject, reader, dataset, keys).run(device, progress);
 }
 

@@ -1,4 +1,5 @@
-/// The measurement of one checkpoint: its model on its mesh, all its series at all lengths, and its attention resolution.
+/// The measurement of one checkpoint: its model on its mesh, all its series at all lengths, and its attention
+/// resolution.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +25,8 @@ struct MeasurementKeys {
 class EvaluationProgress {
  public:
   EvaluationProgress(const EvaluationResults& results, bool shown)
-      : tokens_(results.tokens), bar_("evaluate", static_cast<std::uint64_t>(results.tokens) * results.lengths.size() * results.series.size()) {
+      : tokens_(results.tokens),
+        bar_("evaluate", static_cast<std::uint64_t>(results.tokens) * results.lengths.size() * results.series.size()) {
     if (!shown) bar_.silence();
     bar_.update(0);  // the clock starts before the first cell
   }
@@ -41,7 +43,8 @@ class EvaluationProgress {
 };
 
 /// Fills the cells of the series of model `index`, its resolutions and its number of parameters. Collective.
-void measure(EvaluationResults& results, std::size_t index, const Subject& subject, const CheckpointReader& reader, const Dataset& dataset,
-             const MeasurementKeys& keys, const RunDevice& device, EvaluationProgress& progress);
+void measure(EvaluationResults& results, std::size_t index, const Subject& subject, const CheckpointReader& reader,
+             const Dataset& dataset, const MeasurementKeys& keys, const RunDevice& device,
+             EvaluationProgress& progress);
 
 }  // namespace lexring

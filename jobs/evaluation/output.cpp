@@ -27,14 +27,17 @@ OutputDirectory::OutputDirectory(std::filesystem::path path, const std::vector<s
   std::error_code error;
   for (const std::string& name : names) {
     require_usage(existing == Existing::replace || !std::filesystem::exists(path_ / name, error),
-                  "{} holds an evaluation already ({}); choose another --output, or replace it with --overwrite", path_.string(), name);
+                  "{} holds an evaluation already ({}); choose another --output, or replace it with --overwrite",
+                  path_.string(), name);
   }
   made_ = std::filesystem::create_directories(path_, error);
-  require(std::filesystem::is_directory(path_, error), "the output directory {} cannot be made: {}; choose another --output",
-          path_.string(), error ? error.message() : "a file of that name exists");
+  require(std::filesystem::is_directory(path_, error),
+          "the output directory {} cannot be made: {}; choose another --output", path_.string(),
+          error ? error.message() : "a file of that name exists");
   const auto probe = path_ / (".probe-" + std::to_string(getpid()));
   const std::string reason = write_file(probe, "");
-  require(reason.empty(), "nothing can be written to the output directory {}: {}; check its permissions or choose another --output",
+  require(reason.empty(),
+          "nothing can be written to the output directory {}: {}; check its permissions or choose another --output",
           path_.string(), reason);
   std::filesystem::remove(probe, error);
 }

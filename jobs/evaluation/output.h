@@ -11,8 +11,9 @@ namespace lexring {
 
 class OutputDirectory {
  public:
-  /// Makes the directory where it is missing and sees that `names` can be written there: what an evaluation took minutes to find must not be
-  /// lost for a directory. Throws UsageError or Error naming it, also where one of `names` is there already and is not to be replaced.
+  /// Makes the directory where it is missing and sees that `names` can be written there: what an evaluation took
+  /// minutes to find must not be lost for a directory. Throws UsageError or Error naming it, also where one of `names`
+  /// is there already and is not to be replaced.
   OutputDirectory(std::filesystem::path path, const std::vector<std::string>& names, Existing existing);
   OutputDirectory(const OutputDirectory&) = delete;
   OutputDirectory& operator=(const OutputDirectory&) = delete;

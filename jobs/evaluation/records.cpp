@@ -36,7 +36,8 @@ Json to_json(const Cell& cell) {
   json["tokens_per_second"] = cell.tokens_per_second;
   json["peak_mib"] = cell.peak_mib;
   for (const PositionLoss& p : cell.by_position) {
-    json["by_position"].push_back({{"first", p.first}, {"last", p.last}, {"tokens", p.tokens}, {"loss", number(p.loss)}});
+    json["by_position"].push_back(
+        {{"first", p.first}, {"last", p.last}, {"tokens", p.tokens}, {"loss", number(p.loss)}});
   }
   Json segments = Json::array();
   for (const double nll : cell.segments.nll) segments.push_back(number(nll));
@@ -85,17 +86,19 @@ std::vector<std::string> measured_fields(const Cell& c) {
   if (!c.measured()) return std::vector<std::string>(13);
   const Estimate none{NAN, NAN, 0};
   const Estimate& difference = c.difference ? *c.difference : none;
-  return {field(c.tokens),        field(c.loss.mean),    field(c.loss.error), field(difference.mean),      field(difference.error),
-          field(c.loss.clusters), field(c.perplexity),   field(c.bits_per_byte), field(c.not_finite),      field(c.seconds),
-          field(c.tokens_per_second), field(c.peak_mib), field(c.scaling_factor)};
+  return {field(c.tokens),         field(c.loss.mean),     field(c.loss.error),        field(difference.mean),
+          field(difference.error), field(c.loss.clusters), field(c.perplexity),        field(c.bits_per_byte),
+          field(c.not_finite),     field(c.seconds),       field(c.tokens_per_second), field(c.peak_mib),
+          field(c.scaling_factor)};
 }
 
 }  // namespace
 
 std::string to_json(const EvaluationResults& r) {
-  Json json = {{"version", r.version},     {"command", r.command},     {"date", r.date},           {"data", r.data},
-               {"data_source", r.data_source}, {"data_hash", r.data_hash}, {"documents", r.documents}, {"tokens", r.tokens},
-               {"segment_ends", r.segment_ends}, {"lengths", r.lengths}, {"device", r.device},       {"ranks", r.ranks},
+  Json json = {{"version", r.version},     {"command", r.command},         {"date", r.date},
+               {"data", r.data},           {"data_source", r.data_source}, {"data_hash", r.data_hash},
+               {"documents", r.documents}, {"tokens", r.tokens},           {"segment_ends", r.segment_ends},
+               {"lengths", r.lengths},     {"device", r.device},           {"ranks", r.ranks},
                {"machine", r.machine}};
   json["models"] = Json::array();
   for (const MeasuredModel& model : r.models) json["models"].push_back(to_json(model));
@@ -111,24 +114,30 @@ std::string to_json(const EvaluationResults& r) {
   for (const Resolution& resolution : r.resolution) {
     Json layers = Json::array();
     for (const double value : resolution.by_layer) layers.push_back(number(value));
-    json["resolution"].push_back(
-        {{"name", resolution.name}, {"length", resolution.length}, {"value", number(resolution.value)}, {"by_layer", layers}});
+    json["resolution"].push_back({{"name", resolution.name},
+                                  {"length", resolution.length},
+                                  {"value", number(resolution.value)},
+                                  {"by_layer", layers}});
   }
   return json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
 std::string to_csv(const EvaluationResults& r) {
   std::string text =
-      "series,checkpoint,step,position,scaling,pattern,block,window,sinks,train_length,base_length,length,tokens,loss,loss_error,difference,"
-      "difference_error,clusters,perplexity,bits_per_byte,not_finite,seconds,tokens_per_second,peak_mib,scaling_factor,not_measured\n";
+      "series,checkpoint,step,position,scaling,pattern,block,window,sinks,train_length,base_length,length,tokens,loss,"
+      "loss_error,difference,"
+      "difference_error,clusters,perplexity,bits_per_byte,not_finite,seconds,tokens_per_second,peak_mib,scaling_factor,"
+      "not_measured\n";
   for (const Series& series : r.series) {
     const MeasuredModel& model = r.model_of(series);
     const Json how = method(series);
     std::vector<std::string> same = {field(series.name), field(model.checkpoint), field(model.step)};
-    for (const char* key : {"position", "scaling", "pattern", "block", "window", "sinks"}) same.push_back(field(how, key));
+    for (const char* key : {"position", "scaling", "pattern", "block", "window", "sinks"})
+      same.push_back(field(how, key));
     for (const std::int64_t length : {model.train_length, model.base_length}) same.push_back(field(length));
     for (const Cell& cell : series.cells) {
-      text += fmt::format("{},{},{},{}\n", fmt::join(same, ","), cell.length, fmt::join(measured_fields(cell), ","), field(cell.not_measured));
+      text += fmt::format("{},{},{},{}\n", fmt::join(same, ","), cell.length, fmt::join(measured_fields(cell), ","),
+                          field(cell.not_measured));
     }
   }
   return text;

@@ -9,8 +9,8 @@ namespace lexring {
 
 /// Everything that was measured, sums of segments included. Numbers that are not finite, or cannot be known, are null.
 std::string to_json(const EvaluationResults& results);
-/// One line per series and length, with a header line. What is not finite, cannot be known, or does not belong to the method is empty; a
-/// cell that was not measured has the reason in the last column.
+/// One line per series and length, with a header line. What is not finite, cannot be known, or does not belong to the
+/// method is empty; a cell that was not measured has the reason in the last column.
 std::string to_csv(const EvaluationResults& results);
 
 }  // namespace lexring

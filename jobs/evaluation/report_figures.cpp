@@ -37,7 +37,8 @@ Figure over_lengths(const EvaluationResults& r, const std::vector<std::int64_t>&
   figure.x_label = "length of the window, tokens";
   figure.x_scale = Scale::log2;
   for (const std::int64_t length : lengths) {
-    figure.x_ticks.push_back({static_cast<double>(length), short_length(length), multiple_of(length, r.train_length())});
+    figure.x_ticks.push_back(
+        {static_cast<double>(length), short_length(length), multiple_of(length, r.train_length())});
   }
   if (r.train_length() > 0) {
     figure.mark_x = static_cast<double>(r.train_length());
@@ -47,9 +48,11 @@ Figure over_lengths(const EvaluationResults& r, const std::vector<std::int64_t>&
 }
 
 std::string title_of(const Series& series, const Cell& cell, const EvaluationResults& r) {
-  std::string title = fmt::format("{} at {}: {}", series.name, format_length(cell.length, r.train_length()), with_error(cell.loss));
+  std::string title =
+      fmt::format("{} at {}: {}", series.name, format_length(cell.length, r.train_length()), with_error(cell.loss));
   if (cell.difference) {
-    title += fmt::format("\n{} against {}", with_error(*cell.difference, Sign::always), with_commas(r.model_of(series).base_length));
+    title += fmt::format("\n{} against {}", with_error(*cell.difference, Sign::always),
+                         with_commas(r.model_of(series).base_length));
   }
   return title;
 }
@@ -86,7 +89,9 @@ Figure loss_by_length_figure(const EvaluationResults& r) {
   for (std::size_t i = 0; i < r.series.size(); ++i) {
     FigureLine line = line_of(r, i);
     for (const Cell& cell : r.series[i].cells) {
-      if (cell.measured()) line.points.push_back({static_cast<double>(cell.length), cell.loss.mean, cell.loss.error, title_of(r.series[i], cell, r)});
+      if (cell.measured())
+        line.points.push_back(
+            {static_cast<double>(cell.length), cell.loss.mean, cell.loss.error, title_of(r.series[i], cell, r)});
     }
     figure.lines.push_back(std::move(line));
   }
@@ -140,9 +145,10 @@ Figure loss_by_position_figure(const EvaluationResults& r) {
     for (const PositionLoss& p : cell->by_position) {
       if (p.first < first_shown_position && cell->length > 4 * first_shown_position) continue;
       const double middle = std::sqrt(static_cast<double>(p.first + 1) * static_cast<double>(p.last));
-      line.points.push_back({middle, p.loss, 0,
-                             fmt::format("{}, positions {} to {}: {} over {}", r.series[i].name, with_commas(p.first),
-                                         with_commas(p.last - 1), format_number(p.loss, 4), counted(p.tokens, "token"))});
+      line.points.push_back(
+          {middle, p.loss, 0,
+           fmt::format("{}, positions {} to {}: {} over {}", r.series[i].name, with_commas(p.first),
+                       with_commas(p.last - 1), format_number(p.loss, 4), counted(p.tokens, "token"))});
     }
     figure.lines.push_back(std::move(line));
   }
@@ -191,11 +197,13 @@ Figure resolution_figure(const EvaluationResults& r) {
   figure.y_label = "resolution R";
   for (std::size_t layer = 0; names.size() == 1 && layer < r.resolution.front().by_layer.size(); ++layer) {
     FigureLine line{"", 5, Stroke::faint, 0, 0, {}};
-    for (const Resolution& one : r.resolution) line.points.push_back({static_cast<double>(one.length), one.by_layer[layer], 0, ""});
+    for (const Resolution& one : r.resolution)
+      line.points.push_back({static_cast<double>(one.length), one.by_layer[layer], 0, ""});
     figure.lines.push_back(std::move(line));
   }
   for (std::size_t n = 0; n < names.size(); ++n) {
-    FigureLine mean{names.size() == 1 ? "mean" : names[n], static_cast<int>(n), Stroke::bold, static_cast<int>(n), 0, {}};
+    FigureLine mean{
+        names.size() == 1 ? "mean" : names[n], static_cast<int>(n), Stroke::bold, static_cast<int>(n), 0, {}};
     for (const Resolution& one : r.resolution) {
       if (one.name != names[n]) continue;
       mean.points.push_back({static_cast<double>(one.length), one.value, 0,

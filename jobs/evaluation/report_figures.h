@@ -23,15 +23,16 @@ struct TrainingCurve {
   std::vector<TrainingPoint> points;
 };
 
-/// What a model says of a text's first words tells nothing about length, and would squeeze everything else: the figure begins here.
+/// What a model says of a text's first words tells nothing about length, and would squeeze everything else: the figure
+/// begins here.
 inline constexpr std::int64_t first_shown_position = 16;
 
 Figure loss_by_length_figure(const EvaluationResults& results);
 /// Differences to the base length, with their own error bars; logarithmic on both sides of 0 where they differ in size.
 Figure difference_figure(const EvaluationResults& results);
-Figure loss_by_position_figure(const EvaluationResults& results);     ///< at each series' longest measured length
-Figure training_figure(const std::vector<TrainingCurve>& curves);     ///< at least one point
-Figure resolution_figure(const EvaluationResults& results);           ///< needs a resolution
+Figure loss_by_position_figure(const EvaluationResults& results);  ///< at each series' longest measured length
+Figure training_figure(const std::vector<TrainingCurve>& curves);  ///< at least one point
+Figure resolution_figure(const EvaluationResults& results);        ///< needs a resolution
 
 /// The cell of the longest length that could be measured, or null.
 const Cell* longest_measured(const Series& series);

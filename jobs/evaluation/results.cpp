@@ -6,7 +6,7 @@
 namespace lexring {
 namespace {
 
-std::int64_t common(const std::vector<MeasuredModel>& models, std::int64_t MeasuredModel::* field) {
+std::int64_t common(const std::vector<MeasuredModel>& models, std::int64_t MeasuredModel::*field) {
   const auto same = [&](const MeasuredModel& model) { return model.*field == models.front().*field; };
   return !models.empty() && std::all_of(models.begin(), models.end(), same) ? models.front().*field : 0;
 }

@@ -27,8 +27,9 @@ struct Cell {
   std::int64_t not_finite = 0;  ///< of them, those whose loss is NaN or infinite; their sum is shown as it is
   Estimate loss;                ///< nats per token
   double perplexity = 0;
-  double bits_per_byte = 0;            ///< NaN where the tokens stand for no text
-  std::optional<Estimate> difference;  ///< to the base length of the same series, paired by cluster; none for the base itself
+  double bits_per_byte = 0;  ///< NaN where the tokens stand for no text
+  std::optional<Estimate>
+      difference;  ///< to the base length of the same series, paired by cluster; none for the base itself
   std::vector<PositionLoss> by_position;
   double seconds = 0;
   double tokens_per_second = 0;
@@ -38,14 +39,15 @@ struct Cell {
 
 /// A checkpoint that was measured.
 struct MeasuredModel {
-  std::string name;                            ///< tells it from the others
-  std::string checkpoint, run;                 ///< path; name of the run's directory
-  std::string model, positions;                ///< "4 layers, width 256, ..."; "rope"
-  std::string training;                        ///< "1,234 steps of 16 sequences, learning rate 0.002, ..."
-  std::string precision;                       ///< of the evaluation
+  std::string name;              ///< tells it from the others
+  std::string checkpoint, run;   ///< path; name of the run's directory
+  std::string model, positions;  ///< "4 layers, width 256, ..."; "rope"
+  std::string training;          ///< "1,234 steps of 16 sequences, learning rate 0.002, ..."
+  std::string precision;         ///< of the evaluation
   std::int64_t step = 0, parameters = 0;
   std::int64_t train_length = 0;  ///< 1x
-  std::int64_t base_length = 0;   ///< differences are to this one: the training length, or the evaluated length nearest below it
+  std::int64_t base_length =
+      0;  ///< differences are to this one: the training length, or the evaluated length nearest below it
 };
 
 /// One model under one rescaling of its positions and one attention pattern, at every length.

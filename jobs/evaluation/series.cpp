@@ -30,7 +30,9 @@ std::vector<T> without_repeats(const std::vector<T>& values) {
   return once;
 }
 
-Names patterns_of(const SeriesKeys& keys) { return keys.patterns.empty() ? Names{"causal", "blockwise"} : without_repeats(keys.patterns); }
+Names patterns_of(const SeriesKeys& keys) {
+  return keys.patterns.empty() ? Names{"causal", "blockwise"} : without_repeats(keys.patterns);
+}
 
 /// The pattern at each of its sizes: those that were given, else the checkpoint's.
 std::vector<AttentionConfig> attentions(const std::string& pattern, const SeriesKeys& keys, const Options& options) {
@@ -98,21 +100,25 @@ void check_effects(const SeriesKeys& keys, const std::vector<Series>& series, co
     const bool used = keys.given.count(key) == 0 || std::any_of(series.begin(), series.end(), uses);
     require_usage(used, "--{} has no effect: {}; leave it out", key, needed);
   };
-  require_any("attention.block", "no pattern of --patterns is blockwise", [](const Series& s) { return s.attention.pattern == "blockwise"; });
+  require_any("attention.block", "no pattern of --patterns is blockwise",
+              [](const Series& s) { return s.attention.pattern == "blockwise"; });
   require_any("attention.window", "no pattern of --patterns is window or sink_window",
               [](const Series& s) { return s.attention.pattern == "window" || s.attention.pattern == "sink_window"; });
   require_any("attention.sinks", "no pattern of --patterns is sink_window",
               [](const Series& s) { return s.attention.pattern == "sink_window"; });
   Names kinds;
   for (const Subject& subject : subjects) kinds.push_back(subject.options.model.position.kind);
-  const std::string no_angles = fmt::format("{} positions have no rotary angles", fmt::join(without_repeats(kinds), " and "));
+  const std::string no_angles =
+      fmt::format("{} positions have no rotary angles", fmt::join(without_repeats(kinds), " and "));
   const bool rotary = std::any_of(series.begin(), series.end(), [](const Series& s) { return is_rotary(s.position); });
-  for (const char* key : {"position.scaling", "position.scaling_factor", "position.original_length", "position.beta_fast", "position.beta_slow"}) {
+  for (const char* key : {"position.scaling", "position.scaling_factor", "position.original_length",
+                          "position.beta_fast", "position.beta_slow"}) {
     require_usage(rotary || keys.given.count(key) == 0, "--{} has no effect: {}; leave it out", key, no_angles);
   }
   require_any("position.scaling_factor", "no position.scaling is linear, ntk, yarn or repeat",
               [](const Series& s) { return has_factor(s.position.scaling); });
-  require_any("position.original_length", "no position.scaling is yarn or modulo, or has a factor that follows the length",
+  require_any("position.original_length",
+              "no position.scaling is yarn or modulo, or has a factor that follows the length",
               [](const Series& s) { return has_original_length(s.position.scaling) || s.factor_follows_length; });
   for (const char* key : {"position.beta_fast", "position.beta_slow"}) {
     require_any(key, "no position.scaling is yarn", [](const Series& s) { return s.position.scaling == "yarn"; });
@@ -124,14 +130,16 @@ std::string pattern_name(const AttentionConfig& a, const SeriesKeys& keys) {
   std::string name = a.pattern;
   std::replace(name.begin(), name.end(), '_', ' ');
   if (a.pattern == "blockwise" && keys.blocks.size() > 1) name += fmt::format(" {}", a.block);
-  if (a.pattern != "blockwise" && a.pattern != "causal" && keys.windows.size() > 1) name += fmt::format(" {}", a.window);
+  if (a.pattern != "blockwise" && a.pattern != "causal" && keys.windows.size() > 1)
+    name += fmt::format(" {}", a.window);
   if (a.pattern == "sink_window" && keys.sinks.size() > 1) name += fmt::format(" + {}", a.sinks);
   return name;
 }
 
 void name_all(std::vector<Series>& series, const SeriesKeys& keys, const std::vector<Subject>& subjects) {
   const auto differ = [&](const auto& text_of) {
-    return std::any_of(series.begin(), series.end(), [&](const Series& s) { return text_of(s) != text_of(series.front()); });
+    return std::any_of(series.begin(), series.end(),
+                       [&](const Series& s) { return text_of(s) != text_of(series.front()); });
   };
   const bool by_position = differ([](const Series& s) { return position_name(s.position); });
   const bool by_pattern = differ([&](const Series& s) { return pattern_name(s.attention, keys); });
@@ -153,18 +161,31 @@ void name_all(std::vector<Series>& series, const SeriesKeys& keys, const std::ve
 std::vector<Key> series_keys(SeriesKeys& keys) {
   PositionConfig& p = keys.position;
   p.scaling_factor = 0;
-  return {{"patterns", &keys.patterns, "attention patterns", "", "causal,blockwise", {"causal", "blockwise", "window", "sink_window"}},
-          {"attention.block", &keys.blocks, "of the blockwise pattern; several are measured one by one", "tokens", "the checkpoint's"},
-          {"attention.window", &keys.windows, "of the window patterns, likewise", "tokens", "the checkpoint's, or train.length"},
-          {"attention.sinks", &keys.sinks, "of the sink_window pattern, likewise", "tokens", "the checkpoint's, or 4"},
-          {"position.scaling", &keys.scalings, "rescaling of rotary angles; several are measured one by one", "", "the checkpoint's",
-           {"none", "linear", "ntk", "yarn", "modulo", "repeat"}},
-          {"position.scaling_factor", &p.scaling_factor, "of linear, ntk, yarn and repeat", "",
-           "length / original_length, at least 1; the checkpoint's for its own scaling"},
-          {"position.original_length", &p.original_length, "what the factor is counted from, yarn's ramp, modulo's period", "tokens",
-           "the checkpoint's: its train.length"},
-          {"position.beta_fast", &p.beta_fast, "yarn: rotations above which angles are kept", "", "the checkpoint's"},
-          {"position.beta_slow", &p.beta_slow, "yarn: rotations below which angles are interpolated", "", "the checkpoint's"}};
+  return {
+      {"patterns",
+       &keys.patterns,
+       "attention patterns",
+       "",
+       "causal,blockwise",
+       {"causal", "blockwise", "window", "sink_window"}},
+      {"attention.block", &keys.blocks, "of the blockwise pattern; several are measured one by one", "tokens",
+       "the checkpoint's"},
+      {"attention.window", &keys.windows, "of the window patterns, likewise", "tokens",
+       "the checkpoint's, or train.length"},
+      {"attention.sinks", &keys.sinks, "of the sink_window pattern, likewise", "tokens", "the checkpoint's, or 4"},
+      {"position.scaling",
+       &keys.scalings,
+       "rescaling of rotary angles; several are measured one by one",
+       "",
+       "the checkpoint's",
+       {"none", "linear", "ntk", "yarn", "modulo", "repeat"}},
+      {"position.scaling_factor", &p.scaling_factor, "of linear, ntk, yarn and repeat", "",
+       "length / original_length, at least 1; the checkpoint's for its own scaling"},
+      {"position.original_length", &p.original_length, "what the factor is counted from, yarn's ramp, modulo's period",
+       "tokens", "the checkpoint's: its train.length"},
+      {"position.beta_fast", &p.beta_fast, "yarn: rotations above which angles are kept", "", "the checkpoint's"},
+      {"position.beta_slow", &p.beta_slow, "yarn: rotations below which angles are interpolated", "",
+       "the checkpoint's"}};
 }
 
 std::vector<std::string> checkpoint_names(const std::vector<std::string>& paths) {
@@ -175,7 +196,9 @@ std::vector<std::string> checkpoint_names(const std::vector<std::string>& paths)
   Names names;
   for (const std::string& path : paths) {
     int detail = 0;
-    const auto alike = [&](const std::string& other) { return other != path && name(other, detail) == name(path, detail); };
+    const auto alike = [&](const std::string& other) {
+      return other != path && name(other, detail) == name(path, detail);
+    };
     while (detail < 2 && std::any_of(paths.begin(), paths.end(), alike)) ++detail;
     names.push_back(name(path, detail));
   }
@@ -211,7 +234,8 @@ std::vector<Series> plan_series(const SeriesKeys& keys, const std::vector<Subjec
 PositionConfig position_at(const Series& series, std::int64_t length) {
   PositionConfig position = series.position;
   if (series.factor_follows_length) {
-    position.scaling_factor = std::max(1.0, static_cast<double>(length) / static_cast<double>(position.original_length));
+    position.scaling_factor =
+        std::max(1.0, static_cast<double>(length) / static_cast<double>(position.original_length));
   }
   return position;
 }

@@ -1,5 +1,6 @@
-/// What an evaluation measures: a list of series, one for every checkpoint, rescaling of its rotary angles, and attention pattern with its
-/// size. Each is measured at every length, and has a name that tells only what differs between them.
+/// What an evaluation measures: a list of series, one for every checkpoint, rescaling of its rotary angles, and
+/// attention pattern with its size. Each is measured at every length, and has a name that tells only what differs
+/// between them.
 #pragma once
 
 #include <cstdint>
@@ -14,11 +15,11 @@
 namespace lexring {
 
 struct SeriesKeys {
-  std::vector<std::string> patterns;                ///< empty: causal and blockwise
+  std::vector<std::string> patterns;                 ///< empty: causal and blockwise
   std::vector<std::int64_t> blocks, windows, sinks;  ///< empty: the checkpoint's
-  std::vector<std::string> scalings;                ///< empty: the checkpoint's
-  PositionConfig position;                          ///< of it, what `given` names
-  std::set<std::string> given;                      ///< keys that were given
+  std::vector<std::string> scalings;                 ///< empty: the checkpoint's
+  PositionConfig position;                           ///< of it, what `given` names
+  std::set<std::string> given;                       ///< keys that were given
 };
 std::vector<Key> series_keys(SeriesKeys& keys);
 
@@ -28,14 +29,16 @@ struct Subject {
   Options options;   ///< its training's, with what the command line changed
 };
 
-/// Short names that tell step directories from each other: the run's, with the step, or the whole path, as far as is needed.
+/// Short names that tell step directories from each other: the run's, with the step, or the whole path, as far as is
+/// needed.
 std::vector<std::string> checkpoint_names(const std::vector<std::string>& paths);
 
 /// The series of all `subjects`, in their order, without cells.
 ///
-/// A rescaling that the checkpoint was not trained with has the factor that was given, else one that follows the evaluated length:
-/// max(1, length / original_length), as "dynamic" rescaling is defined in the literature. original_length is the checkpoint's (its training
-/// length). Checkpoints without rotary angles are measured as they are.
+/// A rescaling that the checkpoint was not trained with has the factor that was given, else one that follows the
+/// evaluated length: max(1, length / original_length), as "dynamic" rescaling is defined in the literature.
+/// original_length is the checkpoint's (its training length). Checkpoints without rotary angles are measured as they
+/// are.
 ///
 /// Throws UsageError for values out of range, and for keys that have no effect on any of the series, by name.
 std::vector<Series> plan_series(const SeriesKeys& keys, const std::vector<Subject>& subjects);

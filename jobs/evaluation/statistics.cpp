@@ -29,7 +29,8 @@ std::vector<std::int64_t> segment_ends(std::int64_t tokens, const std::vector<st
 }
 
 SegmentSums clustered(const SegmentSums& s, const std::vector<std::int64_t>& ends, std::int64_t cluster) {
-  require(s.nll.size() == ends.size() && s.tokens.size() == ends.size(), "{} sums of segments came with {} ends", s.nll.size(), ends.size());
+  require(s.nll.size() == ends.size() && s.tokens.size() == ends.size(), "{} sums of segments came with {} ends",
+          s.nll.size(), ends.size());
   SegmentSums clusters;
   for (std::size_t i = 0; i < ends.size(); ++i) {
     const auto at = static_cast<std::size_t>((ends[i] - 1) / cluster);

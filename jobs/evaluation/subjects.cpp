@@ -23,7 +23,8 @@ std::vector<CheckpointReader> open_checkpoints(const std::vector<std::string>& g
   return readers;
 }
 
-std::vector<Subject> read_subjects(const std::vector<CheckpointReader>& readers, const Overrides& changes, const Dataset& dataset) {
+std::vector<Subject> read_subjects(const std::vector<CheckpointReader>& readers, const Overrides& changes,
+                                   const Dataset& dataset) {
   std::vector<std::string> paths;
   for (const CheckpointReader& reader : readers) paths.push_back(std::filesystem::canonical(reader.path()).string());
   const std::vector<std::string> names = checkpoint_names(paths);
@@ -38,10 +39,12 @@ std::vector<Subject> read_subjects(const std::vector<CheckpointReader>& readers,
     if (!changes.documents.empty()) options.data.documents = changes.documents;
     options.sequence = changes.sequence;
     require(dataset.vocab() == options.model.vocab,
-            "{} has a vocabulary of {} and the model of {} one of {}; evaluate on data prepared with the tokenizer of the training",
+            "{} has a vocabulary of {} and the model of {} one of {}; evaluate on data prepared with the tokenizer of "
+            "the training",
             dataset.path().string(), dataset.vocab(), path, options.model.vocab);
     require_usage(i == 0 || options.data.documents == subjects[0].options.data.documents,
-                  "{} was trained with data.documents = {} and {} with {}, so that they would score different tokens; choose one for both with "
+                  "{} was trained with data.documents = {} and {} with {}, so that they would score different tokens; "
+                  "choose one for both with "
                   "--data.documents",
                   readers[0].path().string(), subjects[0].options.data.documents, path, options.data.documents);
     subjects.push_back({names[i], options});
@@ -56,12 +59,14 @@ MeasuredModel describe(const CheckpointReader& reader, const Subject& subject) {
   model.name = subject.name;
   model.checkpoint = reader.path().string();
   model.run = std::filesystem::canonical(reader.path()).parent_path().filename().string();
-  model.model = fmt::format("{}, width {}, {}, vocabulary {}", counted(m.layers, "layer"), m.width, counted(m.heads, "head"), m.vocab);
+  model.model = fmt::format("{}, width {}, {}, vocabulary {}", counted(m.layers, "layer"), m.width,
+                            counted(m.heads, "head"), m.vocab);
   model.positions = position_name(m.position);
-  const std::string decay = o.optimizer.schedule == "constant" ? "" : fmt::format(" to {:g} %", 100 * o.optimizer.final_fraction);
+  const std::string decay =
+      o.optimizer.schedule == "constant" ? "" : fmt::format(" to {:g} %", 100 * o.optimizer.final_fraction);
   model.training = fmt::format("{} of {} of {}, learning rate {:g} ({}{}), seed {}", counted(o.train.steps, "step"),
-                               counted(o.train.batch, "sequence"), counted(o.train.length, "token"), o.optimizer.lr, o.optimizer.schedule,
-                               decay, o.train.seed);
+                               counted(o.train.batch, "sequence"), counted(o.train.length, "token"), o.optimizer.lr,
+                               o.optimizer.schedule, decay, o.train.seed);
   model.precision = o.train.precision;
   model.step = reader.state().step;
   model.train_length = o.train.length;

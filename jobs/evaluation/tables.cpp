@@ -33,8 +33,10 @@ std::vector<Line> lines_of(const Series& series) {
   for (std::size_t i = 0; i < series.cells.size(); ++i) {
     if (!series.cells[i].measured()) lines[0].texts[i] = "n/a";
   }
-  add("  difference", [](const Cell& cell) { return cell.difference ? with_error(*cell.difference, Sign::always) : std::string(); });
-  if (series.factor_follows_length) add("  factor", [](const Cell& cell) { return fmt::format("{:g}", cell.scaling_factor); });
+  add("  difference",
+      [](const Cell& cell) { return cell.difference ? with_error(*cell.difference, Sign::always) : std::string(); });
+  if (series.factor_follows_length)
+    add("  factor", [](const Cell& cell) { return fmt::format("{:g}", cell.scaling_factor); });
   add("  bits/byte", [](const Cell& cell) { return format_number(cell.bits_per_byte, 4); });
   add("  perplexity", [](const Cell& cell) { return format_number(cell.perplexity, 3); });
   add("  tokens/s", [](const Cell& cell) { return with_commas(static_cast<std::int64_t>(cell.tokens_per_second)); });
@@ -69,16 +71,19 @@ std::string heading(const EvaluationResults& r) {
   std::string text;
   for (const MeasuredModel& m : r.models) {
     if (r.models.size() > 1) text += m.name + ": ";
-    text += fmt::format("{} at step {} ({}, {} positions, trained at {} tokens), computed in {}\n", m.checkpoint, with_commas(m.step),
-                        counted(m.parameters, "parameter"), m.positions, with_commas(m.train_length), m.precision);
+    text += fmt::format("{} at step {} ({}, {} positions, trained at {} tokens), computed in {}\n", m.checkpoint,
+                        with_commas(m.step), counted(m.parameters, "parameter"), m.positions,
+                        with_commas(m.train_length), m.precision);
   }
   text += fmt::format("{} of {}, {}\n", counted(r.tokens, "token"), r.data, describe_documents(r));
   for (const Series& series : r.series) {
     if (describe(series) != series.name) text += fmt::format("{}: {}\n", series.name, describe(series));
   }
-  const std::string base = r.base_length() > 0 ? with_commas(r.base_length()) + " tokens" : "each model's training length";
+  const std::string base =
+      r.base_length() > 0 ? with_commas(r.base_length()) + " tokens" : "each model's training length";
   return text + fmt::format(
-                    "loss in nats per token ± standard error over clusters of whole windows, {} tokens or more; below it the difference to "
+                    "loss in nats per token ± standard error over clusters of whole windows, {} tokens or more; below "
+                    "it the difference to "
                     "{}, paired by cluster\n",
                     with_commas(segment_tokens), base);
 }
@@ -88,15 +93,17 @@ std::string notes(const EvaluationResults& r) {
   bool unknown = false;
   for (const Series& series : r.series) {
     for (const Cell& cell : series.cells) {
-      if (!cell.measured()) text += fmt::format("n/a: {} at {}: {}\n", series.name, with_commas(cell.length), cell.not_measured);
+      if (!cell.measured())
+        text += fmt::format("n/a: {} at {}: {}\n", series.name, with_commas(cell.length), cell.not_measured);
       if (cell.not_finite > 0) {
-        text += fmt::format("{} at {}: {} of {} not finite\n", series.name, with_commas(cell.length), with_commas(cell.not_finite),
-                            counted(cell.tokens, "loss"));
+        text += fmt::format("{} at {}: {} of {} not finite\n", series.name, with_commas(cell.length),
+                            with_commas(cell.not_finite), counted(cell.tokens, "loss"));
       }
       unknown = unknown || (cell.measured() && cell.loss.clusters < 2);
     }
   }
-  if (unknown) text += "± –: one window holds all tokens, so there is nothing to estimate an error from; score more --tokens\n";
+  if (unknown)
+    text += "± –: one window holds all tokens, so there is nothing to estimate an error from; score more --tokens\n";
   return text;
 }
 
@@ -117,7 +124,8 @@ std::string with_error(const Estimate& e, Sign sign) {
 
 std::string with_commas(std::int64_t value) {
   std::string digits = std::to_string(value);
-  for (auto at = static_cast<std::ptrdiff_t>(digits.size()) - 3; at > (value < 0 ? 1 : 0); at -= 3) digits.insert(static_cast<std::size_t>(at), 1, ',');
+  for (auto at = static_cast<std::ptrdiff_t>(digits.size()) - 3; at > (value < 0 ? 1 : 0); at -= 3)
+    digits.insert(static_cast<std::size_t>(at), 1, ',');
   return digits;
 }
 
@@ -129,7 +137,8 @@ std::string counted(std::int64_t count, const std::string& thing) {
 std::string multiple_of(std::int64_t length, std::int64_t train_length) {
   if (train_length <= 0) return "";
   if (length % train_length == 0) return fmt::format("{}x", length / train_length);
-  if (4 * length % train_length == 0) return fmt::format("{:g}x", static_cast<double>(length) / static_cast<double>(train_length));
+  if (4 * length % train_length == 0)
+    return fmt::format("{:g}x", static_cast<double>(length) / static_cast<double>(train_length));
   return "";
 }
 

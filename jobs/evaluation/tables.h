@@ -8,8 +8,8 @@
 
 namespace lexring {
 
-/// Lengths as columns, series as rows: loss with its standard error, below it the paired difference to the base length; then bits per
-/// byte, perplexity, speed.
+/// Lengths as columns, series as rows: loss with its standard error, below it the paired difference to the base length;
+/// then bits per byte, perplexity, speed.
 std::string to_table(const EvaluationResults& results);
 
 /// "documents masked from each other".
@@ -20,7 +20,8 @@ std::string describe(const Series& series);
 /// "1.2345", or "nan" and "inf" as they are; `plus` writes the sign of positive values too.
 enum class Sign { minus_only, always };
 std::string format_number(double value, int digits, Sign sign = Sign::minus_only);
-/// "+0.0012 ± 0.0004"; at least four digits, and as many as show the error; "1.2345 ± –" where the error cannot be known.
+/// "+0.0012 ± 0.0004"; at least four digits, and as many as show the error; "1.2345 ± –" where the error cannot be
+/// known.
 std::string with_error(const Estimate& estimate, Sign sign = Sign::minus_only);
 /// "256 (1x)", "4,096 (16x)"; without the multiple where it is not a round one.
 std::string format_length(std::int64_t length, std::int64_t train_length);

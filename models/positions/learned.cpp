@@ -1,4 +1,5 @@
-/// A learned row per position, added to the token embedding (GPT-2; Radford et al. 2019): x += table[n]. There is nothing beyond the table.
+/// A learned row per position, added to the token embedding (GPT-2; Radford et al. 2019): x += table[n]. There is
+/// nothing beyond the table.
 #include "models/positions/position.h"
 
 namespace lexring {
@@ -13,9 +14,10 @@ class Learned : public PositionEncoding {
 }  // namespace
 
 std::unique_ptr<PositionEncoding> make_learned(const ModelConfig& config) {
-  require_usage(config.max_length > 0,
-                "model.max_length = {} gives learned positions no table; set it to the longest length this model will ever see",
-                config.max_length);
+  require_usage(
+      config.max_length > 0,
+      "model.max_length = {} gives learned positions no table; set it to the longest length this model will ever see",
+      config.max_length);
   return std::make_unique<Learned>();
 }
 

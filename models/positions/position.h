@@ -32,7 +32,9 @@ class PositionEncoding {
   /// Angles, for methods that set spec.rotary; nullptr otherwise.
   virtual const RotaryAngles* rotary() const { return nullptr; }
   /// A constant added to the token embeddings, row-major [N, D]; empty: none.
-  virtual std::vector<double> added(const std::vector<std::int64_t>& /*positions*/, std::int64_t /*width*/) const { return {}; }
+  virtual std::vector<double> added(const std::vector<std::int64_t>& /*positions*/, std::int64_t /*width*/) const {
+    return {};
+  }
   /// True when the learned table position.learned [max_length, D] is added to the token embeddings.
   virtual bool learned_table() const { return false; }
 };

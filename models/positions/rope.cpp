@@ -1,5 +1,5 @@
-/// Rotary position embedding (Su et al. 2021): channel pairs (2i, 2i + 1) of query and key are turned by n theta^(-2i/E), so that their
-/// product depends on n - m alone.
+/// Rotary position embedding (Su et al. 2021): channel pairs (2i, 2i + 1) of query and key are turned by n
+/// theta^(-2i/E), so that their product depends on n - m alone.
 #include "models/positions/rotary.h"
 
 namespace lexring {
@@ -9,7 +9,8 @@ namespace {
 class Rope : public PositionEncoding {
  public:
   explicit Rope(const ModelConfig& config)
-      : angles_(make_rotary_angles(config.position, config.width / config.heads)), score_scale_(rotary_score_scale(config.position)) {}
+      : angles_(make_rotary_angles(config.position, config.width / config.heads)),
+        score_scale_(rotary_score_scale(config.position)) {}
   void specify(AttentionSpec& spec) const override {
     spec.rotary = true;
     spec.scale *= score_scale_;

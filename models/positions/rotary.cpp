@@ -26,7 +26,8 @@ struct Turn {
 class TurnedRows {
  public:
   explicit TurnedRows(const RotaryAngles& angles) : angles_(angles), base_(angles, 0.0) {
-    for (std::int64_t offset = 0; offset < block; ++offset) offsets_.emplace_back(angles, static_cast<double>(offset) * angles.unit);
+    for (std::int64_t offset = 0; offset < block; ++offset)
+      offsets_.emplace_back(angles, static_cast<double>(offset) * angles.unit);
   }
   void write(std::int64_t position, float* cosine, float* sine) {
     const auto units = static_cast<std::int64_t>(std::nearbyint(angles_.position(position) / angles_.unit));
@@ -92,18 +93,18 @@ std::vector<double> yarn_frequencies(const PositionConfig& config, std::vector<d
 
 void check_scaling(const PositionConfig& config, std::int64_t head_width) {
   const std::string& scaling = config.scaling;
-  require_usage(
-      scaling == "none" || scaling == "linear" || scaling == "ntk" || scaling == "yarn" || scaling == "modulo" || scaling == "repeat",
-      "position.scaling = {} is not known; choose none, linear, ntk, yarn, modulo or repeat", scaling);
+  require_usage(scaling == "none" || scaling == "linear" || scaling == "ntk" || scaling == "yarn" ||
+                    scaling == "modulo" || scaling == "repeat",
+                "position.scaling = {} is not known; choose none, linear, ntk, yarn, modulo or repeat", scaling);
   require_usage(config.theta > 0, "position.theta = {} is not positive; choose e.g. 10000", config.theta);
   require_usage(scaling == "none" || scaling == "modulo" || config.scaling_factor > 0,
                 "position.scaling_factor = {} is not positive: it is the new length over the old one; choose e.g. 4",
                 config.scaling_factor);
   require_usage((scaling != "yarn" && scaling != "modulo") || config.original_length > 0,
-                "position.original_length = {} but position.scaling = {} needs the training length; set it", config.original_length,
-                scaling);
-  require_usage(scaling != "ntk" || head_width > 2, "position.scaling = ntk needs a head width above 2, but it is {}; choose fewer heads",
-                head_width);
+                "position.original_length = {} but position.scaling = {} needs the training length; set it",
+                config.original_length, scaling);
+  require_usage(scaling != "ntk" || head_width > 2,
+                "position.scaling = ntk needs a head width above 2, but it is {}; choose fewer heads", head_width);
   require_usage(scaling != "yarn" || (config.theta > 1 && config.beta_fast > 0 && config.beta_slow > 0),
                 "position.scaling = yarn needs theta above 1 and beta_fast and beta_slow above 0");
 }
@@ -116,7 +117,8 @@ RotaryAngles make_rotary_angles(const PositionConfig& config, std::int64_t head_
   double theta = config.theta;
   if (config.scaling == "ntk") theta *= std::pow(config.scaling_factor, width / (width - 2));
   RotaryAngles angles;
-  for (std::int64_t i = 0; i < head_width / 2; ++i) angles.frequency.push_back(std::pow(theta, -2.0 * static_cast<double>(i) / width));
+  for (std::int64_t i = 0; i < head_width / 2; ++i)
+    angles.frequency.push_back(std::pow(theta, -2.0 * static_cast<double>(i) / width));
   if (config.scaling == "yarn") angles.frequency = yarn_frequencies(config, std::move(angles.frequency), width);
   const double factor = config.scaling_factor;
   if (config.scaling == "linear") {

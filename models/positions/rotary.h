@@ -18,12 +18,13 @@ RotaryAngles make_rotary_angles(const PositionConfig& config, std::int64_t head_
 /// What YaRN multiplies scores by: (0.1 ln s + 1)^2, since it multiplies query and key each; 1 for other scalings.
 double rotary_score_scale(const PositionConfig& config);
 
-/// Tables cos, sin [N, E/2] of any rows, computed in f64 and rounded once. In f32 cheap enough to make anew for keys that pass by: exact
-/// angles every 64 units, turned by one of 64 offsets (in f64 too: off by some 1e-16, far below what f32 shows).
+/// Tables cos, sin [N, E/2] of any rows, computed in f64 and rounded once. In f32 cheap enough to make anew for keys
+/// that pass by: exact angles every 64 units, turned by one of 64 offsets (in f64 too: off by some 1e-16, far below
+/// what f32 shows).
 RotaryTable make_rotary_table(Runtime& runtime, const RotaryAngles& angles, const TokenTable& tokens, Dtype dtype);
 
-/// Tables of this rank's rows: a call with the positions of the last one returns its tables. The usual case, since all steps of a training
-/// have the same positions.
+/// Tables of this rank's rows: a call with the positions of the last one returns its tables. The usual case, since all
+/// steps of a training have the same positions.
 class RotaryTables {
  public:
   RotaryTable make(Runtime& runtime, const RotaryAngles& angles, const TokenTable& tokens, Dtype dtype);

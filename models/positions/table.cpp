@@ -16,8 +16,8 @@ struct Entry {
 };
 
 constexpr std::array table = {
-    Entry{"none", make_none}, Entry{"sinusoidal", make_sinusoidal}, Entry{"learned", make_learned}, Entry{"rope", make_rope, true},
-    Entry{"xpos", make_xpos, true}, Entry{"alibi", make_alibi},
+    Entry{"none", make_none},       Entry{"sinusoidal", make_sinusoidal}, Entry{"learned", make_learned},
+    Entry{"rope", make_rope, true}, Entry{"xpos", make_xpos, true},       Entry{"alibi", make_alibi},
 };
 constexpr std::array later = {"t5", "sandwich", "kerple_log", "kerple_power"};
 
@@ -38,7 +38,8 @@ std::vector<std::string> rotary_position_kinds() {
 }
 
 bool is_rotary(const PositionConfig& position) {
-  return std::any_of(table.begin(), table.end(), [&](const Entry& entry) { return entry.rotary && position.kind == entry.name; });
+  return std::any_of(table.begin(), table.end(),
+                     [&](const Entry& entry) { return entry.rotary && position.kind == entry.name; });
 }
 
 std::unique_ptr<PositionEncoding> make_position(const ModelConfig& config) {
@@ -47,7 +48,8 @@ std::unique_ptr<PositionEncoding> make_position(const ModelConfig& config) {
     if (kind == entry.name) return entry.make(config);
   }
   if (std::find(later.begin(), later.end(), kind) != later.end()) {
-    throw UnsupportedError(fmt::format("position.kind = {} is not supported yet; choose {}", kind, fmt::join(position_kinds(), ", ")));
+    throw UnsupportedError(
+        fmt::format("position.kind = {} is not supported yet; choose {}", kind, fmt::join(position_kinds(), ", ")));
   }
   throw UsageError(fmt::format("position.kind = {} is not known; choose {}", kind, fmt::join(position_kinds(), ", ")));
 }

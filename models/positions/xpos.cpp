@@ -1,6 +1,6 @@
-/// Extrapolatable position embedding (Sun et al. 2022, section 2): RoPE, with channel pair i of the score multiplied by zeta_i^((n - m) /
-/// S), zeta_i = (i / (E/2) + gamma) / (1 + gamma). Only the distance n - m enters: see framework/attention/block.h for how kernels keep it
-/// exact.
+/// Extrapolatable position embedding (Sun et al. 2022, section 2): RoPE, with channel pair i of the score multiplied by
+/// zeta_i^((n - m) / S), zeta_i = (i / (E/2) + gamma) / (1 + gamma). Only the distance n - m enters: see
+/// framework/attention/block.h for how kernels keep it exact.
 #include <cmath>
 
 #include "models/positions/rotary.h"
@@ -39,7 +39,8 @@ std::unique_ptr<PositionEncoding> make_xpos(const ModelConfig& config) {
   require_usage(config.position.gamma > 0,
                 "position.gamma = {} is not positive: the first channel would vanish at any distance; choose e.g. 0.4",
                 config.position.gamma);
-  require_usage(config.position.scale_base > 0, "position.scale_base = {} is not positive; choose e.g. 512", config.position.scale_base);
+  require_usage(config.position.scale_base > 0, "position.scale_base = {} is not positive; choose e.g. 512",
+                config.position.scale_base);
   return std::make_unique<Xpos>(config);
 }
 

@@ -8,8 +8,8 @@
 
 namespace lexring {
 
-/// Runs `work` here, then compares notes: when it threw on any rank, every rank throws Error with the first such rank's message.
-/// Collective.
+/// Runs `work` here, then compares notes: when it threw on any rank, every rank throws Error with the first such rank's
+/// message. Collective.
 void agree(Communicator& world, const std::function<void()>& work);
 
 /// Throws Error on every rank, "rank 3 has another {what}", unless all ranks give the same text. Collective.

@@ -25,26 +25,29 @@ struct LogicalTensor {
 /// What a run must know besides its tensors to go on as if it had not stopped.
 struct TrainingState {
   std::int64_t step = 0;
-  std::int64_t samples = 0;        ///< sequences consumed
+  std::int64_t samples = 0;  ///< sequences consumed
   std::int64_t skipped_steps = 0;
   std::string dataset_hash;
-  std::string configuration;       ///< the whole configuration, as INI text
+  std::string configuration;          ///< the whole configuration, as INI text
   std::int64_t skipped_in_a_row = 0;  ///< of skipped_steps, those just before this state
 };
 
-/// Saves in the background. A save copies this rank's tensors to host memory and returns; a writer thread writes and fsyncs its shard. The
-/// thread is the only user of HDF5 meanwhile and never calls a communicator.
+/// Saves in the background. A save copies this rank's tensors to host memory and returns; a writer thread writes and
+/// fsyncs its shard. The thread is the only user of HDF5 meanwhile and never calls a communicator.
 class CheckpointWriter {
  public:
   /// `keep`: how many of the newest checkpoints stay (delete_old_steps); 0 keeps all.
   CheckpointWriter(std::filesystem::path directory, Communicator& world, std::int64_t keep);
   ~CheckpointWriter();  ///< waits for the writer; an unfinished checkpoint stays under its temporary name
 
-  /// Begins a save; every rank calls it with what it alone is to write (no part twice over all ranks). Waits for an earlier one.
+  /// Begins a save; every rank calls it with what it alone is to write (no part twice over all ranks). Waits for an
+  /// earlier one.
   void save(const TrainingState& state, const std::vector<LogicalTensor>& tensors);
-  /// This rank's flag for the step's all-reduce (min): 1 when nothing is in flight here or my shard is safely on disk. Throws what the writer thread threw.
+  /// This rank's flag for the step's all-reduce (min): 1 when nothing is in flight here or my shard is safely on disk.
+  /// Throws what the writer thread threw.
   bool shard_done();
-  /// Every rank calls it once all shards are done: rank 0 writes manifest and checkpoint.h5, renames into place, replaces `latest`, deletes old ones.
+  /// Every rank calls it once all shards are done: rank 0 writes manifest and checkpoint.h5, renames into place,
+  /// replaces `latest`, deletes old ones.
   void publish();
   bool in_flight() const;
   /// shard_done on all ranks, then publish. For the end of a run. Collective.
@@ -55,7 +58,8 @@ class CheckpointWriter {
   std::unique_ptr<Impl> impl_;
 };
 
-/// Reads a checkpoint by its manifest. Anything that cannot be opened, read or verified is an Error that names the file.
+/// Reads a checkpoint by its manifest. Anything that cannot be opened, read or verified is an Error that names the
+/// file.
 class CheckpointReader {
  public:
   /// `path` is a step directory, or a directory of them (its `latest` is taken).
@@ -74,10 +78,11 @@ class CheckpointReader {
   };
   std::vector<Entry> tensors() const;
   bool has(const std::string& name) const;
-  /// Size and XXH3 of every file (rank i of `world` hashes every P-th), and that all ranks read the same checkpoint; collective, throws on
-  /// all ranks.
+  /// Size and XXH3 of every file (rank i of `world` hashes every P-th), and that all ranks read the same checkpoint;
+  /// collective, throws on all ranks.
   void verify(Communicator& world) const;
-  /// Fills `part.data` (converting between f32, f64 and bf16) from wherever its elements lie. Throws when name or full shape differ.
+  /// Fills `part.data` (converting between f32, f64 and bf16) from wherever its elements lie. Throws when name or full
+  /// shape differ.
   void read(const LogicalTensor& part) const;
 
  private:
@@ -85,8 +90,8 @@ class CheckpointReader {
   std::unique_ptr<Impl> impl_;
 };
 
-/// The step directory that `path` means (itself, or what its `latest` names, or the newest complete one), as a canonical path; nullopt when
-/// there is none. Throws Error naming a directory that cannot be read.
+/// The step directory that `path` means (itself, or what its `latest` names, or the newest complete one), as a
+/// canonical path; nullopt when there is none. Throws Error naming a directory that cannot be read.
 std::optional<std::filesystem::path> find_checkpoint(const std::filesystem::path& path);
 /// What rank 0 finds, on every rank: while a run goes on, one may find another than the next. Collective.
 std::optional<std::filesystem::path> find_checkpoint(Communicator& world, const std::filesystem::path& path);

@@ -11,7 +11,8 @@ namespace {
 
 constexpr std::int64_t block_bytes = 8 << 20;
 
-void write_tensor(const CheckpointReader& reader, const CheckpointReader::Entry& tensor, Runtime& runtime, Hdf5File& file) {
+void write_tensor(const CheckpointReader& reader, const CheckpointReader::Entry& tensor, Runtime& runtime,
+                  Hdf5File& file) {
   const H5Type type = h5_type(tensor.dtype);
   const auto read = [&](const Shape& offset, const Shape& shape) {
     const LogicalTensor part{tensor.name, tensor.shape, offset, Tensor(runtime, shape, tensor.dtype)};
@@ -57,10 +58,11 @@ void export_checkpoint(const std::filesystem::path& checkpoint, const std::files
 std::string describe_export(const std::filesystem::path& path) {
   const Hdf5File file(path, Hdf5File::Mode::read);
   if (!file.has_attribute("/", "format") || file.string_attribute("/", "format") != export_format) return "";
-  std::string text = fmt::format("exported checkpoint {}\n  step {}, dataset {}\n", path.string(), file.int_attribute("/", "step"),
-                                 file.string_attribute("/", "dataset_hash"));
+  std::string text = fmt::format("exported checkpoint {}\n  step {}, dataset {}\n", path.string(),
+                                 file.int_attribute("/", "step"), file.string_attribute("/", "dataset_hash"));
   text += "configuration\n" + file.string_attribute("/", "configuration") + "tensors\n";
-  for (const std::string& name : file.members("/")) text += fmt::format("  {}  {}\n", name, to_string(file.shape(name)));
+  for (const std::string& name : file.members("/"))
+    text += fmt::format("  {}  {}\n", name, to_string(file.shape(name)));
   return text;
 }
 

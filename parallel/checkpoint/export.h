@@ -7,10 +7,11 @@
 
 namespace lexring {
 
-/// Checks the checksums of all files of a checkpoint, then writes every tensor under its name and in its dtype (bf16 is a 16-bit HDF5 float,
-/// which h5py reads as float32) into the new HDF5 file `file`, and syncs it. The root group has the state as attributes, as checkpoint.h5
-/// has, "format" (export_format), and `attributes`. Holds a few MiB at a time. Throws Error when the checkpoint is not whole or the file
-/// cannot be written; what is there then is no use to anybody.
+/// Checks the checksums of all files of a checkpoint, then writes every tensor under its name and in its dtype (bf16 is
+/// a 16-bit HDF5 float, which h5py reads as float32) into the new HDF5 file `file`, and syncs it. The root group has
+/// the state as attributes, as checkpoint.h5 has, "format" (export_format), and `attributes`. Holds a few MiB at a
+/// time. Throws Error when the checkpoint is not whole or the file cannot be written; what is there then is no use to
+/// anybody.
 void export_checkpoint(const std::filesystem::path& checkpoint, const std::filesystem::path& file,
                        const std::map<std::string, std::string>& attributes);
 

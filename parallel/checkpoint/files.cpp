@@ -18,15 +18,17 @@ namespace lexring {
 namespace {
 
 [[noreturn]] void fail_on(const std::filesystem::path& path, const char* verb, int error) {
-  const char* advice = error == ENOSPC || error == EDQUOT                    ? "; free some space or choose another directory"
-                       : error == EACCES || error == EROFS || error == EPERM ? "; choose a directory that may be written and read"
-                                                                             : "";
+  const char* advice = error == ENOSPC || error == EDQUOT ? "; free some space or choose another directory"
+                       : error == EACCES || error == EROFS || error == EPERM
+                           ? "; choose a directory that may be written and read"
+                           : "";
   fail("{}: cannot {}: {}{}", path.string(), verb, std::strerror(error), advice);
 }
 
 class Descriptor {
  public:
-  Descriptor(const std::filesystem::path& path, int flags, const char* verb) : fd_(::open(path.c_str(), flags | O_CLOEXEC, 0666)) {
+  Descriptor(const std::filesystem::path& path, int flags, const char* verb)
+      : fd_(::open(path.c_str(), flags | O_CLOEXEC, 0666)) {
     if (fd_ < 0) fail_on(path, verb, errno);
   }
   Descriptor(const Descriptor&) = delete;
@@ -65,7 +67,8 @@ std::string hash_text(std::string_view text) { return fmt::format("{:016x}", XXH
 
 std::string hash_file(const std::filesystem::path& path) {
   const std::unique_ptr<XXH3_state_t, HashState> state(XXH3_createState());
-  require(state != nullptr && XXH3_64bits_reset(state.get()) == XXH_OK, "{}: no memory for its checksum", path.string());
+  require(state != nullptr && XXH3_64bits_reset(state.get()) == XXH_OK, "{}: no memory for its checksum",
+          path.string());
   read_file(path, [&](const char* bytes, std::size_t count) { XXH3_64bits_update(state.get(), bytes, count); });
   return fmt::format("{:016x}", XXH3_64bits_digest(state.get()));
 }

@@ -1,4 +1,5 @@
-/// Files that survive a power cut: fsync, atomic replacement, checksums. Every error names the path and the system's reason.
+/// Files that survive a power cut: fsync, atomic replacement, checksums. Every error names the path and the system's
+/// reason.
 #pragma once
 
 #include <cstdint>

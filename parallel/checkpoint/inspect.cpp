@@ -25,7 +25,8 @@ std::string describe_tensors(const Manifest& manifest) {
     widest = std::max(widest, tensor.name.size());
     if (!tensor.name.starts_with("optimizer.")) elements += element_count(tensor.shape);
   }
-  std::string text = fmt::format("tensors: {}, of which the model's hold {} elements\n", manifest.tensors.size(), elements);
+  std::string text =
+      fmt::format("tensors: {}, of which the model's hold {} elements\n", manifest.tensors.size(), elements);
   for (const ManifestTensor& tensor : manifest.tensors) {
     text += fmt::format("  {:{}}  {:4}  {}{}\n", tensor.name, widest, name_of(tensor.dtype), to_string(tensor.shape),
                         tensor.pieces.size() > 1 ? fmt::format("  in {} pieces", tensor.pieces.size()) : "");
@@ -38,15 +39,18 @@ std::string describe_tensors(const Manifest& manifest) {
 std::string describe_checkpoint(const std::filesystem::path& path, bool verify) {
   const CheckpointReader reader(path);  // checks sizes
   const Manifest manifest = read_manifest(reader.path());
-  std::string text = fmt::format("checkpoint {}\n  step {}, {} samples, {} skipped steps, dataset {}\n", reader.path().string(),
-                                 manifest.state.step, manifest.state.samples, manifest.state.skipped_steps, manifest.state.dataset_hash);
+  std::string text = fmt::format("checkpoint {}\n  step {}, {} samples, {} skipped steps, dataset {}\n",
+                                 reader.path().string(), manifest.state.step, manifest.state.samples,
+                                 manifest.state.skipped_steps, manifest.state.dataset_hash);
   text += "configuration\n" + indent(manifest.state.configuration) + describe_tensors(manifest) + "files\n";
   for (const ManifestFile& file : manifest.files) {
     if (verify) check_file(reader.path(), file, true);
     text += fmt::format("  {}  {} bytes  xxh3 {}{}\n", file.name, file.bytes, file.hash, verify ? "  verified" : "");
   }
-  text += fmt::format("{} shows the shards beside it; copied alone, it reads as NaN: --export FILE.h5 writes one file that stands alone\n",
-                      whole_name);
+  text += fmt::format(
+      "{} shows the shards beside it; copied alone, it reads as NaN: --export FILE.h5 writes one file that stands "
+      "alone\n",
+      whole_name);
   if (!verify) text += "contents not verified; --verify reads and hashes every file\n";
   return text;
 }

@@ -22,9 +22,13 @@ std::string dump(const json& value) { return value.dump(-1, ' ', false, json::er
 json to_json(const ManifestTensor& tensor) {
   json pieces = json::array();
   for (const ManifestPiece& piece : tensor.pieces) {
-    pieces.push_back({{"file", piece.file}, {"dataset", piece.dataset}, {"offset", piece.offset}, {"shape", piece.shape}});
+    pieces.push_back(
+        {{"file", piece.file}, {"dataset", piece.dataset}, {"offset", piece.offset}, {"shape", piece.shape}});
   }
-  return {{"name", tensor.name}, {"dtype", std::string(name_of(tensor.dtype))}, {"shape", tensor.shape}, {"pieces", pieces}};
+  return {{"name", tensor.name},
+          {"dtype", std::string(name_of(tensor.dtype))},
+          {"shape", tensor.shape},
+          {"pieces", pieces}};
 }
 
 Dtype dtype_from(const std::string& name) {
@@ -37,7 +41,8 @@ Dtype dtype_from(const std::string& name) {
 ManifestTensor tensor_from(const json& value) {
   ManifestTensor tensor{value.at("name"), dtype_from(value.at("dtype")), value.at("shape").get<Shape>(), {}};
   for (const json& piece : value.at("pieces")) {
-    tensor.pieces.push_back({piece.at("file"), piece.at("dataset"), piece.at("offset").get<Shape>(), piece.at("shape").get<Shape>()});
+    tensor.pieces.push_back(
+        {piece.at("file"), piece.at("dataset"), piece.at("offset").get<Shape>(), piece.at("shape").get<Shape>()});
   }
   return tensor;
 }
@@ -56,8 +61,8 @@ json to_json(const TrainingState& state) {
 }
 
 TrainingState state_from(const json& value) {
-  return {value.at("step"), value.at("samples"), value.at("skipped_steps"), value.at("dataset_hash"),
-          value.at("configuration"), value.value("skipped_in_a_row", std::int64_t{0})};
+  return {value.at("step"),         value.at("samples"),       value.at("skipped_steps"),
+          value.at("dataset_hash"), value.at("configuration"), value.value("skipped_in_a_row", std::int64_t{0})};
 }
 
 template <class Items>
@@ -94,7 +99,8 @@ Manifest parse(std::string text) {
 void check_references(const Manifest& manifest) {
   std::set<std::string> files;
   for (const ManifestFile& file : manifest.files) {
-    require(!file.name.empty() && file.name.find('/') == std::string::npos, "it names a file outside its directory: {}", file.name);
+    require(!file.name.empty() && file.name.find('/') == std::string::npos, "it names a file outside its directory: {}",
+            file.name);
     files.insert(file.name);
   }
   for (const ManifestTensor& tensor : manifest.tensors) {
@@ -119,16 +125,18 @@ void check_tiling(const ManifestTensor& tensor) {
     for (std::size_t i = 0; inside && i < tensor.shape.size(); ++i) {
       inside = piece.offset[i] >= 0 && piece.shape[i] >= 0 && piece.shape[i] <= tensor.shape[i] - piece.offset[i];
     }
-    require(inside, "tensor {} of shape {}: its piece of shape {} at {} lies outside", tensor.name, to_string(tensor.shape),
-            to_string(piece.shape), to_string(piece.offset));
+    require(inside, "tensor {} of shape {}: its piece of shape {} at {} lies outside", tensor.name,
+            to_string(tensor.shape), to_string(piece.shape), to_string(piece.offset));
     count += element_count(piece.shape);
     for (std::size_t q = 0; q < p; ++q) {
-      require(!overlap(piece, tensor.pieces[q]), "tensor {}: its pieces at {} ({}) and {} ({}) overlap; every element must have one owner",
-              tensor.name, to_string(tensor.pieces[q].offset), tensor.pieces[q].file, to_string(piece.offset), piece.file);
+      require(!overlap(piece, tensor.pieces[q]),
+              "tensor {}: its pieces at {} ({}) and {} ({}) overlap; every element must have one owner", tensor.name,
+              to_string(tensor.pieces[q].offset), tensor.pieces[q].file, to_string(piece.offset), piece.file);
     }
   }
-  require(count == element_count(tensor.shape), "tensor {} of shape {}: its pieces hold {} of {} elements; some part has no owner",
-          tensor.name, to_string(tensor.shape), count, element_count(tensor.shape));
+  require(count == element_count(tensor.shape),
+          "tensor {} of shape {}: its pieces hold {} of {} elements; some part has no owner", tensor.name,
+          to_string(tensor.shape), count, element_count(tensor.shape));
 }
 
 }  // namespace
@@ -151,10 +159,10 @@ void check_tiling(const std::vector<ManifestTensor>& tensors) {
 }
 
 std::string to_text(const Manifest& manifest) {
-  std::string text = fmt::format("{{\n\"format\": \"{}\",\n\"version\": {},\n{}{}\",\n", format_name, format_version, checksum_key,
-                                 std::string(checksum_digits, '0'));
-  text += fmt::format("\"state\": {},\n\"files\": [{}],\n\"tensors\": [{}]\n}}\n", dump(to_json(manifest.state)), lines(manifest.files),
-                      lines(manifest.tensors));
+  std::string text = fmt::format("{{\n\"format\": \"{}\",\n\"version\": {},\n{}{}\",\n", format_name, format_version,
+                                 checksum_key, std::string(checksum_digits, '0'));
+  text += fmt::format("\"state\": {},\n\"files\": [{}],\n\"tensors\": [{}]\n}}\n", dump(to_json(manifest.state)),
+                      lines(manifest.files), lines(manifest.tensors));
   return text.replace(checksum_place(text), checksum_digits, hash_text(text));
 }
 
@@ -190,14 +198,15 @@ ManifestFile file_from_text(const std::string& text) { return file_from(json::pa
 
 void check_file(const std::filesystem::path& directory, const ManifestFile& file, bool hash) {
   const auto path = directory / file.name;
-  require(std::filesystem::is_regular_file(path), "{} is missing, but the checkpoint's manifest lists it; take another checkpoint",
-          path.string());
+  require(std::filesystem::is_regular_file(path),
+          "{} is missing, but the checkpoint's manifest lists it; take another checkpoint", path.string());
   const auto bytes = size_of_file(path);
-  require(bytes == file.bytes, "{} is damaged: it has {} bytes, its manifest says {}; take another checkpoint", path.string(), bytes,
-          file.bytes);
+  require(bytes == file.bytes, "{} is damaged: it has {} bytes, its manifest says {}; take another checkpoint",
+          path.string(), bytes, file.bytes);
   if (!hash) return;
   const std::string found = hash_file(path);
-  require(found == file.hash, "{} is damaged: its contents have checksum {}, its manifest says {}; take another checkpoint", path.string(),
+  require(found == file.hash,
+          "{} is damaged: its contents have checksum {}, its manifest says {}; take another checkpoint", path.string(),
           found, file.hash);
 }
 

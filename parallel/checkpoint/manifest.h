@@ -51,7 +51,8 @@ void write_state(Hdf5File& file, const TrainingState& state);
 void check_tiling(const std::vector<ManifestTensor>& tensors);
 
 std::string to_text(const Manifest& manifest);
-/// Throws Error naming the file when it is missing, damaged (its own checksum), of a newer format, or contradicts itself.
+/// Throws Error naming the file when it is missing, damaged (its own checksum), of a newer format, or contradicts
+/// itself.
 Manifest read_manifest(const std::filesystem::path& directory);
 
 /// What a rank tells the others of its pieces and of its file.

@@ -72,8 +72,8 @@ void convert(const std::byte* from, Dtype source, std::byte* to, Dtype target, s
 }
 
 /// Copies a dense block to its place inside a dense array of shape `whole`, run by run of the last dim.
-void place_block(const std::vector<std::byte>& block, Dtype source, const Shape& at, const Shape& shape, std::vector<std::byte>& into,
-                 Dtype target, const Shape& whole) {
+void place_block(const std::vector<std::byte>& block, Dtype source, const Shape& at, const Shape& shape,
+                 std::vector<std::byte>& into, Dtype target, const Shape& whole) {
   const std::int64_t run = shape.empty() ? 1 : shape.back();
   const std::int64_t runs = element_count(shape) / run;
   for (std::int64_t r = 0; r < runs; ++r) {
@@ -93,7 +93,8 @@ void place_block(const std::vector<std::byte>& block, Dtype source, const Shape&
 }
 
 std::filesystem::path or_fail(const std::optional<std::filesystem::path>& found, const std::filesystem::path& path) {
-  require(found.has_value(), "{}: there is no complete checkpoint; give a step-* directory that has a {}, or a directory of them",
+  require(found.has_value(),
+          "{}: there is no complete checkpoint; give a step-* directory that has a {}, or a directory of them",
           path.string(), manifest_name);
   return *found;
 }
@@ -129,17 +130,21 @@ bool CheckpointReader::has(const std::string& name) const { return impl_->index.
 
 std::vector<CheckpointReader::Entry> CheckpointReader::tensors() const {
   std::vector<Entry> entries;
-  for (const ManifestTensor& tensor : impl_->manifest.tensors) entries.push_back({tensor.name, tensor.dtype, tensor.shape});
+  for (const ManifestTensor& tensor : impl_->manifest.tensors)
+    entries.push_back({tensor.name, tensor.dtype, tensor.shape});
   return entries;
 }
 
 void CheckpointReader::verify(Communicator& world) const {
-  require_same(world, impl_->path.filename().string() + "\n" + to_text(impl_->manifest),
-               fmt::format("checkpoint than rank 0, which reads {}; is the directory shared by all nodes, and is nobody writing to it?",
-                           impl_->path.string()));
+  require_same(
+      world, impl_->path.filename().string() + "\n" + to_text(impl_->manifest),
+      fmt::format(
+          "checkpoint than rank 0, which reads {}; is the directory shared by all nodes, and is nobody writing to it?",
+          impl_->path.string()));
   agree(world, [&] {
     const auto& files = impl_->manifest.files;
-    for (std::size_t i = static_cast<std::size_t>(world.rank()); i < files.size(); i += static_cast<std::size_t>(world.size())) {
+    for (std::size_t i = static_cast<std::size_t>(world.rank()); i < files.size();
+         i += static_cast<std::size_t>(world.size())) {
       check_file(impl_->path, files[i], true);
     }
   });
@@ -156,9 +161,10 @@ const Hdf5File& CheckpointReader::Impl::open(const std::string& file) const {
 std::vector<std::byte> CheckpointReader::Impl::read_block(const ManifestTensor& tensor, const ManifestPiece& piece,
                                                           const Block& block) const {
   const Hdf5File& file = open(piece.file);
-  require(file.exists(piece.dataset) && file.shape(piece.dataset) == piece.shape && file.type(piece.dataset) == h5_type(tensor.dtype),
-          "{}: {} is not the {} of shape {} that its manifest says; the file is damaged: take another checkpoint", file.path().string(),
-          piece.dataset, name_of(tensor.dtype), to_string(piece.shape));
+  require(file.exists(piece.dataset) && file.shape(piece.dataset) == piece.shape &&
+              file.type(piece.dataset) == h5_type(tensor.dtype),
+          "{}: {} is not the {} of shape {} that its manifest says; the file is damaged: take another checkpoint",
+          file.path().string(), piece.dataset, name_of(tensor.dtype), to_string(piece.shape));
   std::vector<std::byte> bytes(static_cast<std::size_t>(element_count(block.shape)) * size_of(tensor.dtype));
   file.read(piece.dataset, h5_type(tensor.dtype), difference(block.offset, piece.offset), block.shape, bytes);
   return bytes;
@@ -166,16 +172,19 @@ std::vector<std::byte> CheckpointReader::Impl::read_block(const ManifestTensor& 
 
 void CheckpointReader::read(const LogicalTensor& part) const {
   const auto at = impl_->index.find(part.name);
-  require(at != impl_->index.end(), "{}: there is no tensor {}; the checkpoint is of another model", impl_->path.string(), part.name);
+  require(at != impl_->index.end(), "{}: there is no tensor {}; the checkpoint is of another model",
+          impl_->path.string(), part.name);
   const ManifestTensor& tensor = impl_->manifest.tensors[at->second];
-  require(tensor.shape == part.full_shape, "{}: tensor {} has shape {}, but {} is needed; the checkpoint is of another model",
-          impl_->path.string(), part.name, to_string(tensor.shape), to_string(part.full_shape));
+  require(tensor.shape == part.full_shape,
+          "{}: tensor {} has shape {}, but {} is needed; the checkpoint is of another model", impl_->path.string(),
+          part.name, to_string(tensor.shape), to_string(part.full_shape));
   const Dtype target = part.data.dtype();
-  require(target == tensor.dtype || (target != Dtype::i32 && tensor.dtype != Dtype::i32), "{}: tensor {} is {}, but {} is needed",
-          impl_->path.string(), part.name, name_of(tensor.dtype), name_of(target));
+  require(target == tensor.dtype || (target != Dtype::i32 && tensor.dtype != Dtype::i32),
+          "{}: tensor {} is {}, but {} is needed", impl_->path.string(), part.name, name_of(tensor.dtype),
+          name_of(target));
   require(part.offset.size() == tensor.shape.size() && part.data.shape().size() == tensor.shape.size(),
-          "{}: tensor {}: a part of shape {} at {} does not fit shape {}", impl_->path.string(), part.name, to_string(part.data.shape()),
-          to_string(part.offset), to_string(tensor.shape));
+          "{}: tensor {}: a part of shape {} at {} does not fit shape {}", impl_->path.string(), part.name,
+          to_string(part.data.shape()), to_string(part.offset), to_string(tensor.shape));
 
   std::vector<std::byte> host(part.data.bytes());
   std::int64_t filled = 0;
@@ -183,11 +192,13 @@ void CheckpointReader::read(const LogicalTensor& part) const {
     const auto block = common_block(piece, part);
     if (!block) continue;
     const auto bytes = impl_->read_block(tensor, piece, *block);
-    place_block(bytes, tensor.dtype, difference(block->offset, part.offset), block->shape, host, target, part.data.shape());
+    place_block(bytes, tensor.dtype, difference(block->offset, part.offset), block->shape, host, target,
+                part.data.shape());
     filled += element_count(block->shape);
   }
-  require(filled == part.data.elements(), "{}: tensor {}: a part of shape {} at {} is not inside shape {}", impl_->path.string(), part.name,
-          to_string(part.data.shape()), to_string(part.offset), to_string(tensor.shape));
+  require(filled == part.data.elements(), "{}: tensor {}: a part of shape {} at {} is not inside shape {}",
+          impl_->path.string(), part.name, to_string(part.data.shape()), to_string(part.offset),
+          to_string(tensor.shape));
   part.data.runtime().copy_from_host(part.data.raw(), host.data(), host.size());
   part.data.runtime().synchronise();
 }

@@ -41,7 +41,8 @@ bool has_manifest(const std::filesystem::path& path) {
   std::error_code error;
   const auto status = std::filesystem::status(path / manifest_name, error);
   const bool known = std::filesystem::status_known(status);
-  require(known, "{}: cannot be read: {}; see to its permissions, or name another checkpoint", path.string(), error.message());
+  require(known, "{}: cannot be read: {}; see to its permissions, or name another checkpoint", path.string(),
+          error.message());
   return std::filesystem::is_regular_file(status);
 }
 
@@ -61,7 +62,8 @@ std::vector<std::filesystem::path> entries(const std::filesystem::path& director
 std::optional<std::int64_t> fork_of(const StepName& name) {
   if (!name.suffix.starts_with(abandoned)) return std::nullopt;
   std::int64_t fork = 0;
-  const auto [rest, error] = std::from_chars(name.suffix.data() + abandoned.size(), name.suffix.data() + name.suffix.size(), fork);
+  const auto [rest, error] =
+      std::from_chars(name.suffix.data() + abandoned.size(), name.suffix.data() + name.suffix.size(), fork);
   return error == std::errc() ? std::optional(fork) : std::nullopt;
 }
 
@@ -121,7 +123,8 @@ void put_into_place(const std::filesystem::path& directory, std::int64_t step) {
 void delete_step(const std::filesystem::path& step_directory) {
   auto rest = step_directory;
   if (std::filesystem::exists(step_directory / manifest_name)) {
-    if (!rest.string().ends_with(deleted)) rest += deleted;  // should we end while the files go, the name says what they are
+    if (!rest.string().ends_with(deleted))
+      rest += deleted;  // should we end while the files go, the name says what they are
     if (rest != step_directory) {
       remove_tree(rest);
       rename_path(step_directory, rest);
@@ -174,9 +177,11 @@ Branch go_on_from(const std::filesystem::path& checkpoint) {
 std::optional<std::filesystem::path> find_checkpoint(const std::filesystem::path& given) {
   std::error_code error;
   const auto status = std::filesystem::status(given, error);
-  require(std::filesystem::status_known(status), "{}: cannot be read: {}; see to its permissions", given.string(), error.message());
+  require(std::filesystem::status_known(status), "{}: cannot be read: {}; see to its permissions", given.string(),
+          error.message());
   if (!std::filesystem::is_directory(status)) return std::nullopt;
-  const auto path = std::filesystem::canonical(given);  // "." and "run/step-00000004/" have a last name, and a link the one it means
+  const auto path =
+      std::filesystem::canonical(given);  // "." and "run/step-00000004/" have a last name, and a link the one it means
   if (is_complete(path)) return path;
   if (std::filesystem::is_regular_file(path / latest_name, error)) {
     std::string name = read_text_file(path / latest_name);

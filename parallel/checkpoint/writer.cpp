@@ -23,7 +23,8 @@ struct HostPart {
 };
 
 void check_part(const LogicalTensor& part) {
-  require(!part.name.empty() && part.data.defined(), "checkpoint: a tensor without a name or without data: \"{}\"", part.name);
+  require(!part.name.empty() && part.data.defined(), "checkpoint: a tensor without a name or without data: \"{}\"",
+          part.name);
   require(part.offset.size() == part.full_shape.size() && part.data.shape().size() == part.full_shape.size(),
           "checkpoint: tensor {} has shape {}, but its part has shape {} at {}", part.name, to_string(part.full_shape),
           to_string(part.data.shape()), to_string(part.offset));
@@ -31,7 +32,8 @@ void check_part(const LogicalTensor& part) {
 
 HostPart copy_to_host(const LogicalTensor& part, const std::string& dataset) {
   const Tensor& data = part.data;
-  HostPart host{dataset, data.dtype(), data.shape(), std::make_unique_for_overwrite<std::byte[]>(data.bytes()), data.bytes()};
+  HostPart host{dataset, data.dtype(), data.shape(), std::make_unique_for_overwrite<std::byte[]>(data.bytes()),
+                data.bytes()};
   data.runtime().copy_to_host(host.bytes.get(), data.raw(), data.bytes());
   data.runtime().synchronise();
   return host;
@@ -40,7 +42,8 @@ HostPart copy_to_host(const LogicalTensor& part, const std::string& dataset) {
 /// The only work of the writer thread.
 ManifestFile write_shard(const std::filesystem::path& path, const std::vector<HostPart>& parts) {
   Hdf5File file(path, Hdf5File::Mode::create);
-  for (const HostPart& part : parts) file.write(part.dataset, h5_type(part.dtype), part.shape, {part.bytes.get(), part.size});
+  for (const HostPart& part : parts)
+    file.write(part.dataset, h5_type(part.dtype), part.shape, {part.bytes.get(), part.size});
   file.close();
   sync_path(path);
   sync_path(path.parent_path());
@@ -71,14 +74,17 @@ ManifestFile write_whole(const std::filesystem::path& path, const Manifest& mani
   Hdf5File file(path, Hdf5File::Mode::create);
   for (const ManifestTensor& tensor : manifest.tensors) {
     std::vector<Hdf5File::VirtualPiece> pieces;
-    for (const ManifestPiece& piece : tensor.pieces) pieces.push_back({piece.file, piece.dataset, piece.offset, piece.shape});
+    for (const ManifestPiece& piece : tensor.pieces)
+      pieces.push_back({piece.file, piece.dataset, piece.offset, piece.shape});
     file.write_virtual(tensor.name, h5_type(tensor.dtype), tensor.shape, pieces);
   }
   write_state(file, manifest.state);
-  file.write_attribute("/", "warning",
-                       std::string("The values lie in the shard-*.h5 files of this directory. Where one of them is missing, as beside a copy of this "
-                                   "file, HDF5 reads NaN without an error. `lexring inspect DIRECTORY --export FILE.h5` writes one file "
-                                   "that stands alone."));
+  file.write_attribute(
+      "/", "warning",
+      std::string("The values lie in the shard-*.h5 files of this directory. Where one of them is missing, as beside a "
+                  "copy of this "
+                  "file, HDF5 reads NaN without an error. `lexring inspect DIRECTORY --export FILE.h5` writes one file "
+                  "that stands alone."));
   file.close();
   sync_path(path);
   return {path.filename().string(), size_of_file(path), hash_file(path)};
@@ -119,7 +125,8 @@ CheckpointWriter::~CheckpointWriter() = default;
 
 bool CheckpointWriter::in_flight() const { return impl_->flight != nullptr; }
 
-std::vector<ManifestTensor> CheckpointWriter::Impl::copy_parts(const std::vector<LogicalTensor>& tensors, Flight& to) const {
+std::vector<ManifestTensor> CheckpointWriter::Impl::copy_parts(const std::vector<LogicalTensor>& tensors,
+                                                               Flight& to) const {
   const std::string file = fmt::format("shard-{:04}.h5", world->rank());
   std::map<std::string, int> seen;
   std::vector<ManifestTensor> mine;

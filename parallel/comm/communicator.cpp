@@ -13,7 +13,8 @@ std::vector<std::int64_t> even_borders(std::int64_t count, int parts) {
   return borders;
 }
 
-void copy_to_oneself(const std::vector<Outgoing>& outgoing, const std::vector<Incoming>& incoming, int rank, Runtime* device) {
+void copy_to_oneself(const std::vector<Outgoing>& outgoing, const std::vector<Incoming>& incoming, int rank,
+                     Runtime* device) {
   auto to = incoming.begin();
   for (const Outgoing& part : outgoing) {
     if (part.to != rank) continue;
@@ -70,7 +71,8 @@ void Communicator::all_reduce(std::span<std::int64_t> values, Reduce op) {
 }
 
 void Communicator::broadcast(std::span<std::byte> values, int root) {
-  require(root >= 0 && root < size_, "broadcast from rank {} in group {}, which has ranks 0 to {}", root, name_, size_ - 1);
+  require(root >= 0 && root < size_, "broadcast from rank {} in group {}, which has ranks 0 to {}", root, name_,
+          size_ - 1);
   const HeldUp held = begin("broadcast");
   do_broadcast(values, root);
 }
@@ -91,9 +93,12 @@ std::unique_ptr<Communicator> Communicator::split(const std::string& name, int c
   return do_split(name, color);
 }
 
-std::unique_ptr<Communicator> Communicator::do_alone(const std::string& name) const { return make_self_communicator(name); }
+std::unique_ptr<Communicator> Communicator::do_alone(const std::string& name) const {
+  return make_self_communicator(name);
+}
 
-Pending Communicator::start_reduce_scatter(std::span<std::byte> values, Dtype dtype, std::vector<std::int64_t> borders) {
+Pending Communicator::start_reduce_scatter(std::span<std::byte> values, Dtype dtype,
+                                           std::vector<std::int64_t> borders) {
   check_slices(values, dtype, borders);
   const HeldUp held = begin("reduce_scatter");
   return charged(do_reduce_scatter(values, dtype, std::move(borders)));
@@ -113,12 +118,12 @@ Pending Communicator::start_all_reduce(std::span<std::byte> values, Dtype dtype)
 
 Pending Communicator::start_exchange(std::vector<Outgoing> outgoing, std::vector<Incoming> incoming) {
   for (const Outgoing& part : outgoing) {
-    require(part.to >= 0 && part.to < size_, "an exchange sends to rank {} of group {}, which has ranks 0 to {}", part.to, name_,
-            size_ - 1);
+    require(part.to >= 0 && part.to < size_, "an exchange sends to rank {} of group {}, which has ranks 0 to {}",
+            part.to, name_, size_ - 1);
   }
   for (const Incoming& part : incoming) {
-    require(part.from >= 0 && part.from < size_, "an exchange receives from rank {} of group {}, which has ranks 0 to {}", part.from, name_,
-            size_ - 1);
+    require(part.from >= 0 && part.from < size_,
+            "an exchange receives from rank {} of group {}, which has ranks 0 to {}", part.from, name_, size_ - 1);
   }
   const HeldUp held = begin("exchange");
   return charged(do_exchange(std::move(outgoing), std::move(incoming)));
@@ -128,12 +133,13 @@ Pending Communicator::start_ring_shift(std::span<const std::byte> outgoing, std:
   return start_exchange({{(rank_ + 1) % size_, outgoing}}, {{(rank_ + size_ - 1) % size_, incoming}});
 }
 
-void Communicator::check_slices(std::span<const std::byte> values, Dtype dtype, const std::vector<std::int64_t>& borders) const {
+void Communicator::check_slices(std::span<const std::byte> values, Dtype dtype,
+                                const std::vector<std::int64_t>& borders) const {
   const bool fits = borders.size() == static_cast<std::size_t>(size_) + 1 && borders.front() == 0 &&
                     std::is_sorted(borders.begin(), borders.end()) &&
                     static_cast<std::size_t>(borders.back()) * size_of(dtype) == values.size();
-  require(fits, "{} borders for {} bytes of {} do not cut them into a slice for each of the {} ranks of group {}", borders.size(),
-          values.size(), name_of(dtype), size_, name_);
+  require(fits, "{} borders for {} bytes of {} do not cut them into a slice for each of the {} ranks of group {}",
+          borders.size(), values.size(), name_of(dtype), size_, name_);
 }
 
 HeldUp Communicator::begin(const char* operation) {

@@ -1,13 +1,15 @@
 /// A group of processes and its collectives. Public functions check and record; a private virtual does.
 ///
-/// Every rank of the group calls the same functions in the same order. Blocking calls are about numbers of the host; asynchronous ones
-/// about tensors: memory of the device that the group was made for (comm/device.h; the host's where it was made for none). A group of one
-/// returns at once. Errors: a mismatch or a failure of the library throws Error naming operation, group and sequence number.
+/// Every rank of the group calls the same functions in the same order. Blocking calls are about numbers of the host;
+/// asynchronous ones about tensors: memory of the device that the group was made for (comm/device.h; the host's where
+/// it was made for none). A group of one returns at once. Errors: a mismatch or a failure of the library throws Error
+/// naming operation, group and sequence number.
 ///
-/// start_X begins X and returns; X advances by itself, all of its stages, while the caller computes, and is done when Pending::wait
-/// returned (on a device: for all work of its runtime that is asked for after that, as it begins after what was asked for before; nobody waits
-/// for the device). Any number may be under way, and be waited for in any order; buffers given must live, and stay untouched, until then. Ranks
-/// that disagree about the bytes of a message get an Error that names group, call, ranks and both sizes (of one that is too long, that more came).
+/// start_X begins X and returns; X advances by itself, all of its stages, while the caller computes, and is done when
+/// Pending::wait returned (on a device: for all work of its runtime that is asked for after that, as it begins after
+/// what was asked for before; nobody waits for the device). Any number may be under way, and be waited for in any
+/// order; buffers given must live, and stay untouched, until then. Ranks that disagree about the bytes of a message get
+/// an Error that names group, call, ranks and both sizes (of one that is too long, that more came).
 #pragma once
 
 #include <cstddef>
@@ -25,7 +27,8 @@ namespace lexring {
 
 enum class Reduce { sum, max, min };
 
-/// Something under way. Default-constructed: nothing, done. Destroying one that was not waited for waits, and drops its error.
+/// Something under way. Default-constructed: nothing, done. Destroying one that was not waited for waits, and drops its
+/// error.
 class Pending {
  public:
   class Work {
@@ -75,8 +78,8 @@ class Communicator {
 
   // ---- blocking
 
-  /// In place. Deterministic: values are added in the order of the ranks, so the same group and inputs give the same bits on every rank,
-  /// in every run and with every MPI library. A max or min over NaN is NaN.
+  /// In place. Deterministic: values are added in the order of the ranks, so the same group and inputs give the same
+  /// bits on every rank, in every run and with every MPI library. A max or min over NaN is NaN.
   void all_reduce(std::span<float> values, Reduce op);
   void all_reduce(std::span<double> values, Reduce op);
   void all_reduce(std::span<std::int64_t> values, Reduce op);
@@ -92,22 +95,25 @@ class Communicator {
 
   // ---- asynchronous
 
-  /// `values` are elements of a floating dtype, cut into a slice per rank: rank r's is [borders[r], borders[r + 1]), borders [size + 1]
-  /// ascending from 0. Afterwards this rank's slice is the sum over ranks, added in the order of the ranks (bf16: in f32, rounded once);
-  /// the rest of `values` is scratch.
-  [[nodiscard]] Pending start_reduce_scatter(std::span<std::byte> values, Dtype dtype, std::vector<std::int64_t> borders);
+  /// `values` are elements of a floating dtype, cut into a slice per rank: rank r's is [borders[r], borders[r + 1]),
+  /// borders [size + 1] ascending from 0. Afterwards this rank's slice is the sum over ranks, added in the order of the
+  /// ranks (bf16: in f32, rounded once); the rest of `values` is scratch.
+  [[nodiscard]] Pending start_reduce_scatter(std::span<std::byte> values, Dtype dtype,
+                                             std::vector<std::int64_t> borders);
   /// This rank's slice of `values` (borders as above) reaches everybody, everybody's arrives.
   [[nodiscard]] Pending start_all_gather(std::span<std::byte> values, Dtype dtype, std::vector<std::int64_t> borders);
   /// reduce_scatter, then all_gather of equal slices: the sum on every rank, deterministic as above.
   [[nodiscard]] Pending start_all_reduce(std::span<std::byte> values, Dtype dtype);
-  /// Point-to-point messages, all under way at once. Ranks call it together, with whatever they have to send and to receive, also nothing.
-  /// Between two ranks, the i-th outgoing part meets the i-th incoming one; sizes must agree. All-to-all and ring shifts are exchanges.
+  /// Point-to-point messages, all under way at once. Ranks call it together, with whatever they have to send and to
+  /// receive, also nothing. Between two ranks, the i-th outgoing part meets the i-th incoming one; sizes must agree.
+  /// All-to-all and ring shifts are exchanges.
   [[nodiscard]] Pending start_exchange(std::vector<Outgoing> outgoing, std::vector<Incoming> incoming);
   /// To the next rank (rank + 1, around), from the one before.
   [[nodiscard]] Pending start_ring_shift(std::span<const std::byte> outgoing, std::span<std::byte> incoming);
 
-  /// How long a call of any group of this process's MPI session may be held up without any movement, before the watchdog ends the run
-  /// (comm/watchdog.h), in seconds; 0: for ever. The same on every rank. Nothing for a group of one.
+  /// How long a call of any group of this process's MPI session may be held up without any movement, before the
+  /// watchdog ends the run (comm/watchdog.h), in seconds; 0: for ever. The same on every rank. Nothing for a group of
+  /// one.
   void set_patience(double seconds) { do_set_patience(seconds); }
 
   // ---- what it cost
@@ -115,12 +121,14 @@ class Communicator {
   /// Calls so far: the number of the call that failed, in error messages.
   std::uint64_t sequence() const { return call_.number; }
 
-  /// Calls, bytes and held-up time by operation ("start_" left out), since the last reset. Bytes of a call are complete when it is done.
+  /// Calls, bytes and held-up time by operation ("start_" left out), since the last reset. Bytes of a call are complete
+  /// when it is done.
   std::vector<CommRecord> records() const {
     do_settle();
     return ledger_->records();
   }
-  /// Seconds during which at least one transfer of this group was under way: communicating, whether or not anybody waited.
+  /// Seconds during which at least one transfer of this group was under way: communicating, whether or not anybody
+  /// waited.
   double busy() const {
     do_settle();
     return ledger_->busy();
@@ -168,9 +176,10 @@ class Communicator {
 /// Cuts `count` into `parts` nearly equal slices: border r is count * r / parts. [parts + 1]
 std::vector<std::int64_t> even_borders(std::int64_t count, int parts);
 
-/// The parts of an exchange that `rank` sends to itself: the i-th outgoing one into the i-th incoming one. `device`: whose memory; nullptr:
-/// the host's.
-void copy_to_oneself(const std::vector<Outgoing>& outgoing, const std::vector<Incoming>& incoming, int rank, Runtime* device = nullptr);
+/// The parts of an exchange that `rank` sends to itself: the i-th outgoing one into the i-th incoming one. `device`:
+/// whose memory; nullptr: the host's.
+void copy_to_oneself(const std::vector<Outgoing>& outgoing, const std::vector<Incoming>& incoming, int rank,
+                     Runtime* device = nullptr);
 
 /// A group of one process, without any library.
 std::unique_ptr<Communicator> make_self_communicator(std::string name = "self", Runtime* device = nullptr);

@@ -50,7 +50,8 @@ class CudaCopies final : public SideCopies {
 
  private:
   static std::unique_ptr<Event> copy(std::span<const Part> parts, cudaMemcpyKind kind, const CudaStream& stream) {
-    for (const Part& part : parts) LEXRING_CUDA_CALL(cudaMemcpyAsync(part.to, part.from, part.bytes, kind, stream.get()));
+    for (const Part& part : parts)
+      LEXRING_CUDA_CALL(cudaMemcpyAsync(part.to, part.from, part.bytes, kind, stream.get()));
     auto done = std::make_unique<EventOfCopies>();
     done->event.record(stream.get());
     return done;

@@ -5,8 +5,8 @@
 
 namespace lexring {
 
-/// The device that was the thread's when this was made. Helper threads end and ask what others have made: theirs would be device 0, where CUDA would
-/// make a second context for them.
+/// The device that was the thread's when this was made. Helper threads end and ask what others have made: theirs would
+/// be device 0, where CUDA would make a second context for them.
 class HomeDevice {
  public:
   HomeDevice() { LEXRING_CUDA_CALL(cudaGetDevice(&index_)); }
@@ -23,7 +23,8 @@ class CudaEvent {
   enum class Timing { without, with };
 
   explicit CudaEvent(Timing timing = Timing::without) {
-    LEXRING_CUDA_CALL(cudaEventCreateWithFlags(&event_, timing == Timing::with ? cudaEventDefault : cudaEventDisableTiming));
+    LEXRING_CUDA_CALL(
+        cudaEventCreateWithFlags(&event_, timing == Timing::with ? cudaEventDefault : cudaEventDisableTiming));
   }
   CudaEvent(const CudaEvent&) = delete;
   CudaEvent& operator=(const CudaEvent&) = delete;
@@ -62,7 +63,8 @@ class CudaStream {
   explicit CudaStream(Priority priority = Priority::usual) {
     int least = 0, greatest = 0;
     LEXRING_CUDA_CALL(cudaDeviceGetStreamPriorityRange(&least, &greatest));
-    LEXRING_CUDA_CALL(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, priority == Priority::highest ? greatest : least));
+    LEXRING_CUDA_CALL(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking,
+                                                   priority == Priority::highest ? greatest : least));
   }
   CudaStream(const CudaStream&) = delete;
   CudaStream& operator=(const CudaStream&) = delete;

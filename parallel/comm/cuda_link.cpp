@@ -16,6 +16,8 @@ std::string bus_of(const Runtime& runtime) {
   return bus.data();
 }
 
-std::unique_ptr<SideCopies> make_side_copies(Runtime& runtime) { return make_cuda_copies(stream_of(runtime), runtime.device().index); }
+std::unique_ptr<SideCopies> make_side_copies(Runtime& runtime) {
+  return make_cuda_copies(stream_of(runtime), runtime.device().index);
+}
 
 }  // namespace lexring

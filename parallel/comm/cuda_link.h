@@ -1,4 +1,5 @@
-/// What communication must know of a CUDA runtime, in a program that may have been built without CUDA (no_cuda_link.cpp: then there is none).
+/// What communication must know of a CUDA runtime, in a program that may have been built without CUDA
+/// (no_cuda_link.cpp: then there is none).
 #pragma once
 
 #include <memory>

@@ -46,7 +46,8 @@ std::string shared_gpus(const std::vector<std::string>& names) {
   }
   if (first == nullptr) return "";
   const std::size_t shown = first->size() - 1;
-  return fmt::format("ranks {} and {} share a GPU", fmt::join(first->begin(), first->begin() + static_cast<std::ptrdiff_t>(shown), ", "),
+  return fmt::format("ranks {} and {} share a GPU",
+                     fmt::join(first->begin(), first->begin() + static_cast<std::ptrdiff_t>(shown), ", "),
                      first->back());
 }
 
@@ -59,9 +60,11 @@ DeviceWorld make_device_world(const std::shared_ptr<Communicator>& world, Runtim
   world->all_reduce(std::span(&built, 1), Reduce::min);
   auto own = world->split(world->name(), 0);
   if (shared.empty() && built == 1)
-    return {make_nccl_communicator(std::move(own), runtime, stream_of(runtime)), fmt::format("messages between GPUs: NCCL {}", nccl_version())};
+    return {make_nccl_communicator(std::move(own), runtime, stream_of(runtime)),
+            fmt::format("messages between GPUs: NCCL {}", nccl_version())};
   auto staging = std::make_shared<DeviceStaging>(runtime, make_side_copies(runtime));
-  const std::string why = shared.empty() ? "this lexring was built without NCCL" : shared + ", and NCCL takes no two ranks on one";
+  const std::string why =
+      shared.empty() ? "this lexring was built without NCCL" : shared + ", and NCCL takes no two ranks on one";
   return {make_staged_communicator(std::move(own), std::move(staging)),
           fmt::format("messages between GPUs: MPI through host memory, because {}", why)};
 }

@@ -1,7 +1,7 @@
 /// The group of all ranks for tensors of a device, and how its messages travel.
 ///
-/// NCCL where it was built in and every rank has a GPU of its own (it takes no two ranks on one), else MPI through host memory; nothing
-/// changes for tensors of the host. Groups split from it are of the same kind.
+/// NCCL where it was built in and every rank has a GPU of its own (it takes no two ranks on one), else MPI through host
+/// memory; nothing changes for tensors of the host. Groups split from it are of the same kind.
 #pragma once
 
 #include <memory>
@@ -14,7 +14,7 @@ namespace lexring {
 
 struct DeviceWorld {
   std::shared_ptr<Communicator> world;
-  std::string description;  ///< for the log of rank 0: "messages between GPUs: NCCL 2.28.9"; empty where there is nothing to say
+  std::string description;  ///< for the log of rank 0: "messages between GPUs: NCCL 2.28.9"; empty: nothing to say
 };
 
 /// `world` is MPI's, or of one process; it stays usable. `runtime` outlives what is returned. Collective.

@@ -39,7 +39,8 @@ __device__ void add_one(T* own, const T* others, std::int64_t stride, int rank, 
 }
 
 template <class T>
-__global__ void __launch_bounds__(threads) fold_kernel(T* own, const T* others, std::int64_t stride, std::int64_t count, int rank, int ranks, bool vectors) {
+__global__ void __launch_bounds__(threads)
+    fold_kernel(T* own, const T* others, std::int64_t stride, std::int64_t count, int rank, int ranks, bool vectors) {
   const std::int64_t first = (static_cast<std::int64_t>(blockIdx.x) * threads + threadIdx.x) * width;
   if constexpr (sizeof(T) < sizeof(double)) {
     if (vectors && first + width <= count) return add_many(own, others, stride, rank, ranks, first);
@@ -48,23 +49,28 @@ __global__ void __launch_bounds__(threads) fold_kernel(T* own, const T* others, 
 }
 
 template <class T>
-void start(CUstream_st* stream, std::byte* own, const std::byte* others, std::int64_t stride, std::int64_t count, int rank, int ranks) {
+void start(CUstream_st* stream, std::byte* own, const std::byte* others, std::int64_t stride, std::int64_t count,
+           int rank, int ranks) {
   auto* const to = reinterpret_cast<T*>(own);
   const auto* const from = reinterpret_cast<const T*>(others);
   const bool vectors = aligned(to) && aligned(from) && stride * static_cast<std::int64_t>(sizeof(T)) % 16 == 0;
-  launch(stream, dim3(static_cast<unsigned>(ceil_div<std::int64_t>(count, threads * width))), threads, 0, fold_kernel<T>, to, from, stride, count, rank,
-         ranks, vectors);
+  launch(stream, dim3(static_cast<unsigned>(ceil_div<std::int64_t>(count, threads * width))), threads, 0,
+         fold_kernel<T>, to, from, stride, count, rank, ranks, vectors);
 }
 
 }  // namespace
 
-void fold_on_device(CUstream_st* stream, Dtype dtype, std::byte* own, const std::byte* others, std::int64_t stride, std::int64_t count, int rank,
-                    int ranks) {
+void fold_on_device(CUstream_st* stream, Dtype dtype, std::byte* own, const std::byte* others, std::int64_t stride,
+                    std::int64_t count, int rank, int ranks) {
   switch (dtype) {
-    case Dtype::f32: return start<float>(stream, own, others, stride, count, rank, ranks);
-    case Dtype::bf16: return start<bfloat16>(stream, own, others, stride, count, rank, ranks);
-    case Dtype::f64: return start<double>(stream, own, others, stride, count, rank, ranks);
-    case Dtype::i32: break;
+    case Dtype::f32:
+      return start<float>(stream, own, others, stride, count, rank, ranks);
+    case Dtype::bf16:
+      return start<bfloat16>(stream, own, others, stride, count, rank, ranks);
+    case Dtype::f64:
+      return start<double>(stream, own, others, stride, count, rank, ranks);
+    case Dtype::i32:
+      break;
   }
   fail("a reduction of {} was asked for; reduce floating values", name_of(dtype));
 }

@@ -12,7 +12,8 @@ namespace {
 constexpr std::size_t most_named = 8;
 
 std::string name_ranks(const std::vector<int>& ranks) {
-  const std::vector<int> first(ranks.begin(), ranks.begin() + static_cast<std::ptrdiff_t>(std::min(ranks.size(), most_named)));
+  const std::vector<int> first(ranks.begin(),
+                               ranks.begin() + static_cast<std::ptrdiff_t>(std::min(ranks.size(), most_named)));
   const std::string more = ranks.size() > most_named ? fmt::format(" and {} more", ranks.size() - most_named) : "";
   return fmt::format("{} {}{}", ranks.size() == 1 ? "rank" : "ranks", fmt::join(first, ", "), more);
 }
@@ -31,11 +32,13 @@ std::string last_call_of(const RankState& state) {
 }  // namespace
 
 std::string describe_call(const RankState& state) {
-  return fmt::format("{} (call {} of group {}, {})", state.operation, state.number, state.group, name_bytes(state.bytes));
+  return fmt::format("{} (call {} of group {}, {})", state.operation, state.number, state.group,
+                     name_bytes(state.bytes));
 }
 
 Diagnosis diagnose(int rank, const RankState& own, const AskRanks& ask) {
-  const std::string begin = fmt::format("waits since {:.1f} s for {} in {}", own.seconds, name_ranks(own.peers), describe_call(own));
+  const std::string begin =
+      fmt::format("waits since {:.1f} s for {} in {}", own.seconds, name_ranks(own.peers), describe_call(own));
   std::set<int> asked = {rank};
   std::vector<int> chain, front = own.peers;  // chain: one rank of every step, to show the way
   for (int distance = 1; !front.empty(); ++distance) {
@@ -49,7 +52,8 @@ Diagnosis diagnose(int rank, const RankState& own, const AskRanks& ask) {
         silent.push_back(peer);
       } else if (!state->second.waits && at_work.empty()) {
         at_work = fmt::format(
-            "Rank {} is alive and not waiting for anybody, so it computes, reads or writes, or is in another call than the "
+            "Rank {} is alive and not waiting for anybody, so it computes, reads or writes, or is in another call than "
+            "the "
             "others; {}",
             peer, last_call_of(state->second));
       } else {
@@ -72,9 +76,10 @@ Diagnosis diagnose(int rank, const RankState& own, const AskRanks& ask) {
     std::erase_if(next, [&](int r) { return asked.count(r) > 0; });
     front = next;
   }
-  return {
-      begin + ". They all wait for each other: the ranks are not in the same calls. This is a bug; please report it with the command line",
-      static_cast<int>(chain.size())};
+  return {begin +
+              ". They all wait for each other: the ranks are not in the same calls. This is a bug; please report it "
+              "with the command line",
+          static_cast<int>(chain.size())};
 }
 
 }  // namespace lexring

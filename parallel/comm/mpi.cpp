@@ -12,8 +12,8 @@
 namespace lexring {
 namespace {
 
-/// How many processes the launcher meant to start, by the nearest launcher that says so: mpirun inside a Slurm job may start fewer than it
-/// has tasks.
+/// How many processes the launcher meant to start, by the nearest launcher that says so: mpirun inside a Slurm job may
+/// start fewer than it has tasks.
 int launched_processes() {
   for (const char* variable : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"}) {
     if (const char* text = std::getenv(variable)) return std::atoi(text);
@@ -51,9 +51,11 @@ MpiSession::MpiSession(int argc, char** argv) : state_(std::make_unique<SessionS
   if (world_->size() == 1 && launched > 1) {
     end();
     fail(
-        "{} processes were started, but MPI sees each of them alone: the launcher and the MPI library do not speak the same protocol. "
+        "{} processes were started, but MPI sees each of them alone: the launcher and the MPI library do not speak the "
+        "same protocol. "
         "Start with "
-        "`mpirun` of the MPI that lexring was built with, or with `srun --mpi=pmix` (see `srun --mpi=list`); for one process inside a "
+        "`mpirun` of the MPI that lexring was built with, or with `srun --mpi=pmix` (see `srun --mpi=list`); for one "
+        "process inside a "
         "Slurm job use `srun -n 1` or `mpirun -n 1`",
         launched);
   }

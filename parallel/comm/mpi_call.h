@@ -1,5 +1,5 @@
-/// MPI's C interface, and its errors as exceptions. With transfer.h, progress.h, side_channel.h and mpi_communicator.h one of the headers
-/// that show MPI; none of them is seen outside parallel/comm.
+/// MPI's C interface, and its errors as exceptions. With transfer.h, progress.h, side_channel.h and mpi_communicator.h
+/// one of the headers that show MPI; none of them is seen outside parallel/comm.
 #pragma once
 
 #define OMPI_SKIP_MPICXX 1  // the C++ bindings that MPI 3 took out

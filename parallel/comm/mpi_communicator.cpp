@@ -49,7 +49,8 @@ std::unique_ptr<Communicator> make_mpi_communicator(const std::string& name, MPI
     LEXRING_MPI_CALL(MPI_Comm_free(&comm));
     return make_self_communicator(name);
   }
-  auto group = std::make_shared<MpiGroup>(MpiGroup{name, comm, rank, size, world_ranks_of(comm, size, parent), nullptr});
+  auto group =
+      std::make_shared<MpiGroup>(MpiGroup{name, comm, rank, size, world_ranks_of(comm, size, parent), nullptr});
   return std::make_unique<MpiCommunicator>(std::move(group), std::move(progress));
 }
 
@@ -96,7 +97,8 @@ void MpiCommunicator::run(const std::shared_ptr<Transfer>& transfer) const {
   progress_->wait(*transfer);
 }
 
-const std::vector<Announcement>& MpiCommunicator::announce(std::size_t bytes, std::span<const std::byte> payload, Sizes sizes) {
+const std::vector<Announcement>& MpiCommunicator::announce(std::size_t bytes, std::span<const std::byte> payload,
+                                                           Sizes sizes) {
   Announcement& own = announcements_[static_cast<std::size_t>(rank())];
   own = {};
   std::strncpy(own.operation, call().operation, sizeof(own.operation) - 1);
@@ -118,10 +120,11 @@ const std::vector<Announcement>& MpiCommunicator::announce(std::size_t bytes, st
   run(announcement);
   for (std::size_t r = 0; r < announcements_.size(); ++r) {
     const Announcement& a = announcements_[r];
-    const bool agrees =
-        a.number == own.number && std::strcmp(a.operation, own.operation) == 0 && (sizes == Sizes::may_differ || a.bytes == own.bytes);
+    const bool agrees = a.number == own.number && std::strcmp(a.operation, own.operation) == 0 &&
+                        (sizes == Sizes::may_differ || a.bytes == own.bytes);
     require(agrees,
-            "ranks of group {} are not in the same call: rank {} is in {} of {} bytes (call {}), rank {} in {} of {} bytes (call {}). "
+            "ranks of group {} are not in the same call: rank {} is in {} of {} bytes (call {}), rank {} in {} of {} "
+            "bytes (call {}). "
             "This is a bug; please report it with the command line",
             name(), rank(), own.operation, own.bytes, own.number, r, a.operation, a.bytes, a.number);
   }
@@ -152,7 +155,8 @@ void MpiCommunicator::reduce(std::span<std::byte> values, std::size_t element, F
   run(transfer(reduction_stage(values, element, borders, fold), gather_stage(*group_, values, element, borders)));
 }
 
-/// Large values: the root gives every rank a slice, and the slices are gathered; no rank sends more than twice the whole.
+/// Large values: the root gives every rank a slice, and the slices are gathered; no rank sends more than twice the
+/// whole.
 void MpiCommunicator::do_broadcast(std::span<std::byte> values, int root) {
   const bool mine = rank() == root;
   const auto& all = announce(values.size(), mine ? values : std::span<std::byte>{});
@@ -165,7 +169,8 @@ void MpiCommunicator::do_broadcast(std::span<std::byte> values, int root) {
   std::vector<Incoming> incoming;
   for (int r = 0; mine && r < size(); ++r) outgoing.push_back({r, slice(values, 1, borders, r)});
   if (!mine) incoming.push_back({root, slice(values, 1, borders, rank())});
-  run(transfer(std::make_unique<ExchangeStage>(std::move(outgoing), std::move(incoming)), gather_stage(*group_, values, 1, borders)));
+  run(transfer(std::make_unique<ExchangeStage>(std::move(outgoing), std::move(incoming)),
+               gather_stage(*group_, values, 1, borders)));
 }
 
 std::vector<std::vector<std::byte>> MpiCommunicator::do_all_gather(std::span<const std::byte> mine) {
@@ -208,7 +213,8 @@ std::unique_ptr<Stage> MpiCommunicator::reduction_stage(std::span<std::byte> val
   return std::make_unique<ReductionStage>(std::move(parts), fold, progress_->staging());
 }
 
-Pending MpiCommunicator::do_reduce_scatter(std::span<std::byte> values, Dtype dtype, std::vector<std::int64_t> borders) {
+Pending MpiCommunicator::do_reduce_scatter(std::span<std::byte> values, Dtype dtype,
+                                           std::vector<std::int64_t> borders) {
   return start(transfer(reduction_stage(values, size_of(dtype), borders, sum_of(dtype))));
 }
 
@@ -218,8 +224,8 @@ Pending MpiCommunicator::do_gather_slices(std::span<std::byte> values, Dtype dty
 
 Pending MpiCommunicator::do_start_all_reduce(std::span<std::byte> values, Dtype dtype) {
   const auto borders = even_borders(static_cast<std::int64_t>(values.size() / size_of(dtype)), size());
-  return start(
-      transfer(reduction_stage(values, size_of(dtype), borders, sum_of(dtype)), gather_stage(*group_, values, size_of(dtype), borders)));
+  return start(transfer(reduction_stage(values, size_of(dtype), borders, sum_of(dtype)),
+                        gather_stage(*group_, values, size_of(dtype), borders)));
 }
 
 Pending MpiCommunicator::do_exchange(std::vector<Outgoing> outgoing, std::vector<Incoming> incoming) {

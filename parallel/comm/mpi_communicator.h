@@ -12,12 +12,14 @@
 
 namespace lexring {
 
-/// Takes `comm` over; a group of one needs no MPI and gives its handle back. `parent`: what it was split from; null for all ranks.
+/// Takes `comm` over; a group of one needs no MPI and gives its handle back. `parent`: what it was split from; null for
+/// all ranks.
 std::unique_ptr<Communicator> make_mpi_communicator(const std::string& name, MPI_Comm comm, const MpiGroup* parent,
                                                     std::shared_ptr<Progress> progress);
 
-/// What every blocking call begins with: each rank tells all others which call it is in. A mismatch becomes an error on every rank instead
-/// of a hang or wrong numbers, and a payload that fits travels with it, so small collectives are one message.
+/// What every blocking call begins with: each rank tells all others which call it is in. A mismatch becomes an error on
+/// every rank instead of a hang or wrong numbers, and a payload that fits travels with it, so small collectives are one
+/// message.
 struct Announcement {
   static constexpr std::size_t room = 224;
   char operation[16] = {};
@@ -54,13 +56,14 @@ class MpiCommunicator : public Communicator {
   /// At most Transfer::most_stages.
   std::shared_ptr<Transfer> transfer(std::vector<std::unique_ptr<Stage>> stages) const;
   std::shared_ptr<Transfer> transfer(std::unique_ptr<Stage> first, std::unique_ptr<Stage> second = nullptr) const;
-  std::unique_ptr<Stage> reduction_stage(std::span<std::byte> values, std::size_t element, const std::vector<std::int64_t>& borders,
-                                         Fold fold) const;
+  std::unique_ptr<Stage> reduction_stage(std::span<std::byte> values, std::size_t element,
+                                         const std::vector<std::int64_t>& borders, Fold fold) const;
 
  private:
   enum class Sizes { equal, may_differ };
   /// Everybody's, by rank, until the next one.
-  const std::vector<Announcement>& announce(std::size_t bytes, std::span<const std::byte> payload, Sizes sizes = Sizes::equal);
+  const std::vector<Announcement>& announce(std::size_t bytes, std::span<const std::byte> payload,
+                                            Sizes sizes = Sizes::equal);
   void reduce(std::span<std::byte> values, std::size_t element, Fold fold);
 
   Pending start(std::shared_ptr<Transfer> transfer) const;

@@ -26,7 +26,8 @@ std::size_t largest_slice(const std::vector<std::int64_t>& borders) {
   return static_cast<std::size_t>(largest);
 }
 
-/// NCCL's calls during its life are handed over together. Whatever happens between them: it ends, and the thread's later calls are not part of it.
+/// NCCL's calls during its life are handed over together. Whatever happens between them: it ends, and the thread's
+/// later calls are not part of it.
 class CallsAtOnce {
  public:
   CallsAtOnce() { LEXRING_NCCL_CALL(ncclGroupStart()); }
@@ -52,7 +53,8 @@ std::string nccl_version() {
   return fmt::format("{}.{}.{}", version / 10000, version / 100 % 100, version % 100);
 }
 
-std::unique_ptr<Communicator> make_nccl_communicator(std::unique_ptr<Communicator> host, Runtime& runtime, CUstream_st* stream) {
+std::unique_ptr<Communicator> make_nccl_communicator(std::unique_ptr<Communicator> host, Runtime& runtime,
+                                                     CUstream_st* stream) {
   auto* const mpi = dynamic_cast<MpiCommunicator*>(host.get());
   if (mpi == nullptr) return make_self_communicator(host->name(), &runtime);
   return std::make_unique<NcclCommunicator>(*mpi, std::make_shared<NcclDevice>(NcclDevice{runtime, stream}));
@@ -69,7 +71,9 @@ ncclUniqueId NcclCommunicator::agree_on_id(Communicator& host) {
   return id;
 }
 
-void NcclCommunicator::connect(const ncclUniqueId& id, std::uint64_t number) { nccl_->connect({"connect", number, 0}, id); }
+void NcclCommunicator::connect(const ncclUniqueId& id, std::uint64_t number) {
+  nccl_->connect({"connect", number, 0}, id);
+}
 
 std::unique_ptr<Communicator> NcclCommunicator::do_split(const std::string& name, int color) {
   const auto part = MpiCommunicator::do_split(name, color);
@@ -85,14 +89,16 @@ std::unique_ptr<Communicator> NcclCommunicator::do_alone(const std::string& name
   return make_self_communicator(name, &device_->runtime);
 }
 
-Pending NcclCommunicator::do_reduce_scatter(std::span<std::byte> values, Dtype dtype, std::vector<std::int64_t> borders) {
+Pending NcclCommunicator::do_reduce_scatter(std::span<std::byte> values, Dtype dtype,
+                                            std::vector<std::int64_t> borders) {
   static_cast<void>(sum_of(dtype));  // refuses what cannot be added
   const Tensor scratch = scratch_for(dtype, borders);
   return start(values.size() - slice(values, size_of(dtype), borders, rank()).size(), everybody_else(), scratch,
                [&] { reduce(values, dtype, borders, scratch); });
 }
 
-Pending NcclCommunicator::do_gather_slices(std::span<std::byte> values, Dtype dtype, std::vector<std::int64_t> borders) {
+Pending NcclCommunicator::do_gather_slices(std::span<std::byte> values, Dtype dtype,
+                                           std::vector<std::int64_t> borders) {
   const std::size_t others = static_cast<std::size_t>(size()) - 1;
   return start(slice(values, size_of(dtype), borders, rank()).size() * others, everybody_else(), {},
                [&] { gather(values, size_of(dtype), borders); });
@@ -102,7 +108,8 @@ Pending NcclCommunicator::do_start_all_reduce(std::span<std::byte> values, Dtype
   static_cast<void>(sum_of(dtype));
   const auto borders = even_borders(static_cast<std::int64_t>(values.size() / size_of(dtype)), size());
   const Tensor scratch = scratch_for(dtype, borders);
-  const std::size_t own = slice(values, size_of(dtype), borders, rank()).size(), others = static_cast<std::size_t>(size()) - 1;
+  const std::size_t own = slice(values, size_of(dtype), borders, rank()).size(),
+                    others = static_cast<std::size_t>(size()) - 1;
   return start(values.size() - own + own * others, everybody_else(), scratch, [&] {
     reduce(values, dtype, borders, scratch);
     gather(values, size_of(dtype), borders);
@@ -128,7 +135,8 @@ std::vector<int> NcclCommunicator::everybody_else() const {
   return ranks;
 }
 
-Pending NcclCommunicator::start(std::size_t bytes, std::vector<int> peers, Tensor scratch, const std::function<void()>& enqueue) {
+Pending NcclCommunicator::start(std::size_t bytes, std::vector<int> peers, Tensor scratch,
+                                const std::function<void()>& enqueue) {
   if (!nccl_->connected()) {
     ncclUniqueId id = rank() == 0 ? new_id() : ncclUniqueId{};
     do_broadcast(bytes_of(id), 0);
@@ -153,7 +161,8 @@ Tensor NcclCommunicator::scratch_for(Dtype dtype, const std::vector<std::int64_t
   return {device_->runtime, {elements}, dtype};
 }
 
-void NcclCommunicator::reduce(std::span<std::byte> values, Dtype dtype, const std::vector<std::int64_t>& borders, const Tensor& scratch) {
+void NcclCommunicator::reduce(std::span<std::byte> values, Dtype dtype, const std::vector<std::int64_t>& borders,
+                              const Tensor& scratch) {
   const std::size_t element = size_of(dtype), block = static_cast<std::size_t>(block_of(dtype, borders)) * element;
   const auto part = [&](int r, std::size_t first) {
     const auto whole = slice(values, element, borders, r);
@@ -176,7 +185,8 @@ void NcclCommunicator::reduce(std::span<std::byte> values, Dtype dtype, const st
   }
 }
 
-void NcclCommunicator::gather(std::span<std::byte> values, std::size_t element, const std::vector<std::int64_t>& borders) {
+void NcclCommunicator::gather(std::span<std::byte> values, std::size_t element,
+                              const std::vector<std::int64_t>& borders) {
   const auto own = slice(values, element, borders, rank());
   bool equal = true;
   for (int r = 0; r < size(); ++r) equal = equal && slice(values, element, borders, r).size() == own.size();
@@ -195,14 +205,17 @@ void NcclCommunicator::gather(std::span<std::byte> values, std::size_t element, 
   exchange(outgoing, incoming);
 }
 
-/// Sending and receiving are one group: else two ranks that send to each other wait for ever. Nothing to or from oneself, nothing empty.
+/// Sending and receiving are one group: else two ranks that send to each other wait for ever. Nothing to or from
+/// oneself, nothing empty.
 void NcclCommunicator::exchange(const std::vector<Outgoing>& outgoing, const std::vector<Incoming>& incoming) {
   if (outgoing.empty() && incoming.empty()) return;
   CallsAtOnce calls;
   for (const Outgoing& part : outgoing)
-    LEXRING_NCCL_CALL(ncclSend(part.bytes.data(), part.bytes.size(), ncclInt8, part.to, nccl_->handle(), nccl_->stream()));
+    LEXRING_NCCL_CALL(
+        ncclSend(part.bytes.data(), part.bytes.size(), ncclInt8, part.to, nccl_->handle(), nccl_->stream()));
   for (const Incoming& part : incoming)
-    LEXRING_NCCL_CALL(ncclRecv(part.bytes.data(), part.bytes.size(), ncclInt8, part.from, nccl_->handle(), nccl_->stream()));
+    LEXRING_NCCL_CALL(
+        ncclRecv(part.bytes.data(), part.bytes.size(), ncclInt8, part.from, nccl_->handle(), nccl_->stream()));
   calls.hand_over();
   nccl_->complete();
 }

@@ -15,17 +15,16 @@ constexpr auto others_first = 5s;          // longer than the watchdog's
 class Pause {
  public:
   void operator()() {
-    if (++looks_ < 200)
-      std::this_thread::yield();
-    else
-      std::this_thread::sleep_for(20us);
+    if (++looks_ < 200) std::this_thread::yield();
+    else std::this_thread::sleep_for(20us);
   }
 
  private:
   int looks_ = 0;
 };
 
-/// Before an error that may come of another rank's end: that rank knows why it ended, and speaks first; then the watchdog.
+/// Before an error that may come of another rank's end: that rank knows why it ended, and speaks first; then the
+/// watchdog.
 void let_others_speak() {
   if (std::uncaught_exceptions() == 0) std::this_thread::sleep_for(others_first);
 }
@@ -45,7 +44,8 @@ struct NcclGroup::Call {
 
 class NcclGroup::Work final : public Pending::Work {
  public:
-  Work(std::shared_ptr<NcclGroup> group, std::shared_ptr<Call> call) : group_(std::move(group)), call_(std::move(call)) {}
+  Work(std::shared_ptr<NcclGroup> group, std::shared_ptr<Call> call)
+      : group_(std::move(group)), call_(std::move(call)) {}
   void wait() override { group_->wait(*call_); }
 
  private:
@@ -72,8 +72,8 @@ class NcclGroup::HostCall {
   NcclGroup* group_;
 };
 
-NcclGroup::NcclGroup(std::shared_ptr<NcclDevice> device, std::string name, std::vector<int> world_ranks, int rank, std::shared_ptr<CommLedger> ledger,
-                     std::shared_ptr<Progress> progress)
+NcclGroup::NcclGroup(std::shared_ptr<NcclDevice> device, std::string name, std::vector<int> world_ranks, int rank,
+                     std::shared_ptr<CommLedger> ledger, std::shared_ptr<Progress> progress)
     : device_(std::move(device)),
       name_(std::move(name)),
       world_ranks_(std::move(world_ranks)),
@@ -93,18 +93,17 @@ NcclGroup::~NcclGroup() {
     for (Pause pause; status == ncclInProgress && Clock::now() < until; pause()) {
       if (ncclCommGetAsyncError(handle_, &status) != ncclSuccess) status = ncclInternalError;
     }
-    if (status == ncclSuccess)
-      static_cast<void>(ncclCommDestroy(handle_));
+    if (status == ncclSuccess) static_cast<void>(ncclCommDestroy(handle_));
     else if (status == ncclInProgress)
       static_cast<void>(ncclCommAbort(handle_));  // the others may only be late, and need the other groups
-    else
-      break_off();
+    else break_off();
   }
   std::erase(device_->groups, this);
 }
 
-/// What the device still does for any group ends; nothing may be asked of them any more. All at once, for the end of one group's work may be behind
-/// another's that never ends; and under no lock, for it may take long, and the watchdog looks on.
+/// What the device still does for any group ends; nothing may be asked of them any more. All at once, for the end of
+/// one group's work may be behind another's that never ends; and under no lock, for it may take long, and the watchdog
+/// looks on.
 void NcclGroup::break_off() {
   std::vector<ncclComm_t> handles;
   for (NcclGroup* group : device_->groups) {
@@ -251,10 +250,13 @@ std::string NcclGroup::failure() {
   // Not beside calls: NCCL ends its background work in whoever asks. The host asks there itself.
   if (handle_ == nullptr || host_in_ != nullptr) return "";
   ncclResult_t status = ncclSuccess;
-  if (ncclCommGetAsyncError(handle_, &status) != ncclSuccess || status == ncclSuccess || status == ncclInProgress) return "";
-  const std::string last = reached_ ? fmt::format("the last call that its GPU began was {} {}", reached_->operation, reached_->number)
-                                    : "its GPU has begun none of its calls";
-  return fmt::format("lost its GPU's connection in group {} (NCCL: {}: {}); {}", name_, ncclGetErrorString(status), ncclGetLastError(handle_), last);
+  if (ncclCommGetAsyncError(handle_, &status) != ncclSuccess || status == ncclSuccess || status == ncclInProgress)
+    return "";
+  const std::string last =
+      reached_ ? fmt::format("the last call that its GPU began was {} {}", reached_->operation, reached_->number)
+               : "its GPU has begun none of its calls";
+  return fmt::format("lost its GPU's connection in group {} (NCCL: {}: {}); {}", name_, ncclGetErrorString(status),
+                     ncclGetLastError(handle_), last);
 }
 
 }  // namespace lexring

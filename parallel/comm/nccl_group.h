@@ -1,7 +1,8 @@
 /// NCCL's group of processes, its stream, and the calls under way on it: what the watchdog and the books see of them.
 ///
-/// A call begins, in a stream of the group's own, when the runtime's stream has come to where it was when the call was made; Pending::wait
-/// lets the runtime's stream wait for it. The host waits only while NCCL connects ranks or hands a call to the device in the background.
+/// A call begins, in a stream of the group's own, when the runtime's stream has come to where it was when the call was
+/// made; Pending::wait lets the runtime's stream wait for it. The host waits only while NCCL connects ranks or hands a
+/// call to the device in the background.
 #pragma once
 
 #include <chrono>
@@ -33,11 +34,12 @@ struct NcclDevice {
 /// An error of one breaks all of its device off.
 class NcclGroup final : public WatchedCalls, public std::enable_shared_from_this<NcclGroup> {
  public:
-  NcclGroup(std::shared_ptr<NcclDevice> device, std::string name, std::vector<int> world_ranks, int rank, std::shared_ptr<CommLedger> ledger,
-            std::shared_ptr<Progress> progress);
+  NcclGroup(std::shared_ptr<NcclDevice> device, std::string name, std::vector<int> world_ranks, int rank,
+            std::shared_ptr<CommLedger> ledger, std::shared_ptr<Progress> progress);
   NcclGroup(const NcclGroup&) = delete;
   NcclGroup& operator=(const NcclGroup&) = delete;
-  /// Waits, some seconds, for the ranks to come to their ends too; NCCL's group is broken off where they do not, and all are after an error.
+  /// Waits, some seconds, for the ranks to come to their ends too; NCCL's group is broken off where they do not, and
+  /// all are after an error.
   ~NcclGroup() override;
 
   /// Or was, until an error.
@@ -45,7 +47,8 @@ class NcclGroup final : public WatchedCalls, public std::enable_shared_from_this
   /// Collective.
   void connect(const CommCall& call, const ncclUniqueId& id);
 
-  /// Everything that one call asks of the device. `peers`: ranks of this group it depends on. `scratch` lives until it is waited for.
+  /// Everything that one call asks of the device. `peers`: ranks of this group it depends on. `scratch` lives until it
+  /// is waited for.
   struct Request {
     CommCall call;
     std::size_t bytes;  ///< of its messages
@@ -84,12 +87,14 @@ class NcclGroup final : public WatchedCalls, public std::enable_shared_from_this
   int rank_;
   std::shared_ptr<CommLedger> ledger_;
   std::shared_ptr<Progress> progress_;
-  CudaStream stream_{CudaStream::Priority::highest};  ///< above computing, so that a small message does not wait for a large product's end
+  CudaStream stream_{
+      CudaStream::Priority::
+          highest};  ///< above computing, so that a small message does not wait for a large product's end
   CudaEvent asked_;
   ncclComm_t handle_ = nullptr;
   bool broken_ = false;
 
-  std::mutex mutex_;  ///< of what follows, and of the handle's end
+  std::mutex mutex_;                         ///< of what follows, and of the handle's end
   std::deque<std::shared_ptr<Call>> calls_;  ///< not known to have ended, or not charged yet
   std::optional<LastCall> reached_;          ///< the last one known to have begun on the device
   std::string device_error_;                 ///< of CUDA, that the watchdog met

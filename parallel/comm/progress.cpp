@@ -12,7 +12,7 @@ using Clock = std::chrono::steady_clock;
 using Nanoseconds = std::chrono::nanoseconds;
 
 constexpr Nanoseconds patience_of_callers = 50us;  // before they sleep: a small message takes less
-constexpr Nanoseconds patience_with_failed = 2s;    // for their messages: others may take those at once, or never
+constexpr Nanoseconds patience_with_failed = 2s;   // for their messages: others may take those at once, or never
 
 /// How long to leave the processor before the next look.
 class Pace {
@@ -145,10 +145,8 @@ bool Progress::look_at_gates() {
     gates_.pop_front();
     --transfer->outstanding_;
     transfer->moved_ = Clock::now();
-    if (error)
-      break_off(*transfer, error);
-    else
-      advance(*transfer);
+    if (error) break_off(*transfer, error);
+    else advance(*transfer);
     any = true;
   }
   return any;
@@ -162,12 +160,14 @@ bool Progress::look() {
   statuses_.resize(requests_.size());
   int count = 0;
   const auto before = Clock::now();
-  const int status = MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &count, indices_.data(), statuses_.data());
+  const int status =
+      MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &count, indices_.data(), statuses_.data());
   const bool copied = Clock::now() - before > 10us;  // parts of messages, even where it completed none
   if (status == MPI_SUCCESS || status == MPI_ERR_IN_STATUS) {
     for (int i = 0; i < count; ++i) {  // more may be posted meanwhile, behind these
       const MPI_Status& its = statuses_[static_cast<std::size_t>(i)];
-      completed(static_cast<std::size_t>(indices_[static_cast<std::size_t>(i)]), its, status == MPI_SUCCESS ? MPI_SUCCESS : its.MPI_ERROR);
+      completed(static_cast<std::size_t>(indices_[static_cast<std::size_t>(i)]), its,
+                status == MPI_SUCCESS ? MPI_SUCCESS : its.MPI_ERROR);
     }
   } else {
     const auto failed = messages_;
@@ -197,10 +197,8 @@ void Progress::completed(std::size_t at, const MPI_Status& status, int error) {
   try {
     check(message, status, error);
     Stage& stage = *transfer.stages_[transfer.next_stage_ - 1];
-    if (message.direction == Direction::receive)
-      stage.arrived(transfer, message.id);
-    else
-      stage.sent(transfer, message.peer);
+    if (message.direction == Direction::receive) stage.arrived(transfer, message.id);
+    else stage.sent(transfer, message.peer);
     advance(transfer);
   } catch (...) {
     break_off(transfer, std::current_exception());
@@ -212,15 +210,18 @@ void Progress::check(const Message& message, const MPI_Status& status, int error
   const MpiGroup& group = transfer.group();
   int bytes = 0;
   if (message.direction == Direction::receive) MPI_Get_count(&status, MPI_BYTE, &bytes);
-  const bool differs = message.direction == Direction::receive && (truncated(error) || static_cast<std::size_t>(bytes) != message.bytes);
+  const bool differs =
+      message.direction == Direction::receive && (truncated(error) || static_cast<std::size_t>(bytes) != message.bytes);
   if (differs) {
     fail(
-        "group {}, call {} ({}): rank {} sends {} bytes where rank {} expects {}. The ranks disagree on what they exchange; this is a bug, "
+        "group {}, call {} ({}): rank {} sends {} bytes where rank {} expects {}. The ranks disagree on what they "
+        "exchange; this is a bug, "
         "please report it with the command line",
         group.name, transfer.call().number, transfer.call().operation, message.peer,
         static_cast<std::size_t>(bytes) == message.bytes ? "more" : std::to_string(bytes), group.rank, message.bytes);
   }
-  if (error != MPI_SUCCESS) mpi_failed("a message", error, transfer.call().operation, static_cast<int>(transfer.call().number));
+  if (error != MPI_SUCCESS)
+    mpi_failed("a message", error, transfer.call().operation, static_cast<int>(transfer.call().number));
 }
 
 /// Begins the next stage where one has ended. Throws nothing: what fails is kept for who waits.
@@ -324,9 +325,12 @@ std::optional<HeldUpCall> Progress::waiter_held_up() const {
   const Waiter& waiter = waiters_.front();
   const Transfer& transfer = *waiter.transfer;
   // Who waits for its own device is held up by nobody.
-  if (std::any_of(gates_.begin(), gates_.end(), [&](const Gate& gate) { return gate.transfer.get() == &transfer; })) return std::nullopt;
+  if (std::any_of(gates_.begin(), gates_.end(), [&](const Gate& gate) { return gate.transfer.get() == &transfer; }))
+    return std::nullopt;
   const double seconds = std::chrono::duration<double>(Clock::now() - std::max(waiter.since, transfer.moved_)).count();
-  HeldUpCall call{&transfer, transfer.group().name, transfer.call().operation, transfer.call().number, transfer.bytes_, seconds, {}};
+  HeldUpCall call{
+      &transfer, transfer.group().name, transfer.call().operation, transfer.call().number, transfer.bytes_, seconds,
+      {}};
   for (const Direction direction : {Direction::receive, Direction::send}) {
     if (!call.peers.empty()) break;
     for (const Message& message : messages_) {

@@ -1,8 +1,9 @@
 /// Moves messages while the program computes: one thread per MPI session drives every call under way.
 ///
-/// One thread at a time is inside MPI, the progress thread or a caller; callers go first. The thread looks again at once while bytes move,
-/// naps between looks while nothing does (the longer nothing moved, the longer), and sleeps when nothing is under way. Whoever waits looks
-/// for some tens of microseconds, then sleeps until woken: ranks that wait leave the processors to those that compute.
+/// One thread at a time is inside MPI, the progress thread or a caller; callers go first. The thread looks again at
+/// once while bytes move, naps between looks while nothing does (the longer nothing moved, the longer), and sleeps when
+/// nothing is under way. Whoever waits looks for some tens of microseconds, then sleeps until woken: ranks that wait
+/// leave the processors to those that compute.
 #pragma once
 
 #include <atomic>

@@ -6,7 +6,8 @@ namespace lexring {
 
 CommCall CommLedger::begin(const char* operation) {
   const std::scoped_lock lock(mutex_);
-  auto record = std::find_if(records_.begin(), records_.end(), [&](const CommRecord& r) { return r.operation == operation; });
+  auto record =
+      std::find_if(records_.begin(), records_.end(), [&](const CommRecord& r) { return r.operation == operation; });
   if (record == records_.end()) record = records_.insert(records_.end(), CommRecord{operation, 0, 0, 0});
   ++record->calls;
   return {operation, ++number_, static_cast<std::size_t>(record - records_.begin())};
@@ -40,7 +41,8 @@ void CommLedger::was_busy(double seconds) {
 std::vector<CommRecord> CommLedger::records() const {
   const std::scoped_lock lock(mutex_);
   std::vector<CommRecord> used;
-  std::copy_if(records_.begin(), records_.end(), std::back_inserter(used), [](const CommRecord& r) { return r.calls > 0; });
+  std::copy_if(records_.begin(), records_.end(), std::back_inserter(used),
+               [](const CommRecord& r) { return r.calls > 0; });
   return used;
 }
 
@@ -51,7 +53,8 @@ double CommLedger::busy() const {
 
 void CommLedger::reset() {
   const std::scoped_lock lock(mutex_);
-  for (CommRecord& record : records_) record = {record.operation, 0, 0, 0};  // they keep their places: calls under way know them
+  for (CommRecord& record : records_)
+    record = {record.operation, 0, 0, 0};  // they keep their places: calls under way know them
   busy_ = 0;
   busy_since_ = Clock::now();
 }

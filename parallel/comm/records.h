@@ -56,10 +56,13 @@ class CommLedger {
 /// Charges its life to a call, as time that the caller was held up.
 class HeldUp {
  public:
-  HeldUp(CommLedger& ledger, const CommCall& call) : ledger_(&ledger), call_(call), since_(std::chrono::steady_clock::now()) {}
+  HeldUp(CommLedger& ledger, const CommCall& call)
+      : ledger_(&ledger), call_(call), since_(std::chrono::steady_clock::now()) {}
   HeldUp(const HeldUp&) = delete;
   HeldUp& operator=(const HeldUp&) = delete;
-  ~HeldUp() { ledger_->held_up(call_, std::chrono::duration<double>(std::chrono::steady_clock::now() - since_).count()); }
+  ~HeldUp() {
+    ledger_->held_up(call_, std::chrono::duration<double>(std::chrono::steady_clock::now() - since_).count());
+  }
 
  private:
   CommLedger* ledger_;

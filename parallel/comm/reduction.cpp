@@ -9,7 +9,8 @@ constexpr std::size_t block_bytes = std::size_t{256} << 10;  // folded while it 
 constexpr std::size_t staging_bytes = std::size_t{16} << 20;
 constexpr std::size_t longest_window = 8;
 
-/// The last block is shorter than the others, perhaps empty, so that ranks that disagree about a slice disagree about a message.
+/// The last block is shorter than the others, perhaps empty, so that ranks that disagree about a slice disagree about a
+/// message.
 std::size_t blocks_of(std::span<const std::byte> part) { return part.size() / block_bytes + 1; }
 
 std::span<std::byte> block_of(std::span<std::byte> part, std::size_t block) {
@@ -48,7 +49,8 @@ void ReductionStage::send_block(Transfer& transfer, int to) {
 }
 
 /// Where a rank's part of a block arrives: blocks a window apart share the place.
-std::span<std::byte> ReductionStage::staged(const MpiGroup& group, int from, std::size_t block, std::size_t bytes) const {
+std::span<std::byte> ReductionStage::staged(const MpiGroup& group, int from, std::size_t block,
+                                            std::size_t bytes) const {
   const auto other = static_cast<std::size_t>(from < group.rank ? from : from - 1);
   return {staging_.bytes.get() + ((block % window_) * (parts_.size() - 1) + other) * stride_, bytes};
 }
@@ -78,7 +80,8 @@ void ReductionStage::arrived(Transfer& transfer, std::size_t block) {
 void ReductionStage::fold_block(const MpiGroup& group, std::size_t block) {
   const auto own = block_of(parts_[static_cast<std::size_t>(group.rank)], block);
   std::vector<const std::byte*> parts;
-  for (int r = 0; r < group.size; ++r) parts.push_back(r == group.rank ? own.data() : staged(group, r, block, own.size()).data());
+  for (int r = 0; r < group.size; ++r)
+    parts.push_back(r == group.rank ? own.data() : staged(group, r, block, own.size()).data());
   fold_(own, parts);
 }
 

@@ -7,7 +7,8 @@
 
 namespace lexring {
 
-/// Every rank sends each other rank its slice, block by block; a block of one's own slice is folded in place when all have come.
+/// Every rank sends each other rank its slice, block by block; a block of one's own slice is folded in place when all
+/// have come.
 class ReductionStage final : public Stage {
  public:
   /// `parts` [size]: this rank's contribution to each rank's slice. Its own part receives the result.

@@ -13,7 +13,9 @@ class SelfCommunicator final : public Communicator {
   void do_all_reduce(std::span<double>, Reduce) override {}
   void do_all_reduce(std::span<std::int64_t>, Reduce) override {}
   void do_broadcast(std::span<std::byte>, int) override {}
-  std::vector<std::vector<std::byte>> do_all_gather(std::span<const std::byte> mine) override { return {{mine.begin(), mine.end()}}; }
+  std::vector<std::vector<std::byte>> do_all_gather(std::span<const std::byte> mine) override {
+    return {{mine.begin(), mine.end()}};
+  }
   void do_barrier() override {}
   Pending do_reduce_scatter(std::span<std::byte>, Dtype, std::vector<std::int64_t>) override { return {}; }
   Pending do_gather_slices(std::span<std::byte>, Dtype, std::vector<std::int64_t>) override { return {}; }
@@ -23,7 +25,9 @@ class SelfCommunicator final : public Communicator {
     return {};
   }
   std::unique_ptr<Communicator> do_split(const std::string& name, int) override { return do_alone(name); }
-  std::unique_ptr<Communicator> do_alone(const std::string& name) const override { return make_self_communicator(name, device_); }
+  std::unique_ptr<Communicator> do_alone(const std::string& name) const override {
+    return make_self_communicator(name, device_);
+  }
 
   Runtime* device_;
 };

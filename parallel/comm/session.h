@@ -12,8 +12,8 @@ namespace lexring {
 struct SessionState {
   std::shared_ptr<Progress> progress;
   std::atomic<bool> ending = false;  ///< MPI_Abort has been called
-  bool threads = false;           ///< whether threads of our own may call MPI
-  MPI_Comm side = MPI_COMM_NULL;  ///< all ranks, for what watchdogs say to each other
+  bool threads = false;              ///< whether threads of our own may call MPI
+  MPI_Comm side = MPI_COMM_NULL;     ///< all ranks, for what watchdogs say to each other
 };
 
 }  // namespace lexring

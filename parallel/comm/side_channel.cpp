@@ -29,13 +29,23 @@ struct SideChannel::Letter {
 
   Letter() = default;
   explicit Letter(const RankState& s)
-      : waits(s.waits), peer_count(static_cast<int>(std::min(s.peers.size(), room))), number(s.number), bytes(s.bytes), seconds(s.seconds) {
+      : waits(s.waits),
+        peer_count(static_cast<int>(std::min(s.peers.size(), room))),
+        number(s.number),
+        bytes(s.bytes),
+        seconds(s.seconds) {
     write_text(group, s.group);
     write_text(operation, s.operation);
     std::copy_n(s.peers.begin(), peer_count, peers.begin());
   }
   RankState state() const {
-    return {waits != 0, group.data(), operation.data(), number, bytes, seconds, {peers.begin(), peers.begin() + peer_count}};
+    return {waits != 0,
+            group.data(),
+            operation.data(),
+            number,
+            bytes,
+            seconds,
+            {peers.begin(), peers.begin() + peer_count}};
   }
 };
 
@@ -44,7 +54,8 @@ struct SideChannel::Sent {
   MPI_Request request = MPI_REQUEST_NULL;
 };
 
-SideChannel::SideChannel(SessionState& session, std::function<RankState()> state) : session_(&session), state_(std::move(state)) {}
+SideChannel::SideChannel(SessionState& session, std::function<RankState()> state)
+    : session_(&session), state_(std::move(state)) {}
 
 SideChannel::~SideChannel() {
   session_->progress->alone([&] {
@@ -76,7 +87,8 @@ void SideChannel::receive_all() {
     LEXRING_MPI_CALL(MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, session_->side, &there, &status));
     if (!there) break;
     Letter letter;
-    LEXRING_MPI_CALL(MPI_Recv(&letter, sizeof(Letter), MPI_BYTE, status.MPI_SOURCE, status.MPI_TAG, session_->side, MPI_STATUS_IGNORE));
+    LEXRING_MPI_CALL(MPI_Recv(&letter, sizeof(Letter), MPI_BYTE, status.MPI_SOURCE, status.MPI_TAG, session_->side,
+                              MPI_STATUS_IGNORE));
     if (status.MPI_TAG == question) post(status.MPI_SOURCE, answer, Letter(state_()));
     if (status.MPI_TAG == answer) answers_[status.MPI_SOURCE] = letter.state();
     if (status.MPI_TAG == claim_to_speak) claimed_ = true;

@@ -1,4 +1,5 @@
-/// Copies between a device and host memory, beside the runtime's own work: nobody waits for them. What staging needs of a device.
+/// Copies between a device and host memory, beside the runtime's own work: nobody waits for them. What staging needs of
+/// a device.
 #pragma once
 
 #include <cstddef>
@@ -27,7 +28,8 @@ class SideCopies {
 
   /// Host memory that copies reach without a detour; at least one byte.
   virtual std::shared_ptr<std::byte> pinned(std::size_t bytes) = 0;
-  /// To the host, after all that the runtime was asked for before, beside what it is asked for later. The event: when they are done.
+  /// To the host, after all that the runtime was asked for before, beside what it is asked for later. The event: when
+  /// they are done.
   virtual std::unique_ptr<Event> out(std::span<const Part> parts) = 0;
   /// To the device, after `before`, beside everything else.
   virtual std::unique_ptr<Event> in(std::span<const Part> parts, const Event& before) = 0;

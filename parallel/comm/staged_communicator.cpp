@@ -12,15 +12,17 @@ DeviceStaging::Memory DeviceStaging::take(std::size_t size) {
     const std::scoped_lock lock(mutex_);
     // The smallest that is large enough and no longer read from.
     std::sort(free_.begin(), free_.end(), [](const Free& a, const Free& b) { return a.memory.size < b.memory.size; });
-    const auto fits =
-        std::find_if(free_.begin(), free_.end(), [&](const Free& f) { return f.memory.size >= size && (!f.last || f.last->passed()); });
+    const auto fits = std::find_if(free_.begin(), free_.end(), [&](const Free& f) {
+      return f.memory.size >= size && (!f.last || f.last->passed());
+    });
     if (fits != free_.end()) {
       Memory memory = std::move(fits->memory);
       free_.erase(fits);
       return memory;
     }
     // Else the largest gives way to a larger one.
-    const auto idle = std::find_if(free_.rbegin(), free_.rend(), [](const Free& f) { return !f.last || f.last->passed(); });
+    const auto idle =
+        std::find_if(free_.rbegin(), free_.rend(), [](const Free& f) { return !f.last || f.last->passed(); });
     if (idle != free_.rend()) free_.erase(std::next(idle).base());
   }
   return {copies->pinned(size), size};
@@ -34,7 +36,8 @@ void DeviceStaging::give_back(Memory memory, std::unique_ptr<SideCopies::Event> 
 /// What one call keeps while it is under way.
 class StagedCommunicator::Call {
  public:
-  Call(std::shared_ptr<DeviceStaging> device, std::size_t bytes) : device_(std::move(device)), memory_(device_->take(bytes)) {}
+  Call(std::shared_ptr<DeviceStaging> device, std::size_t bytes)
+      : device_(std::move(device)), memory_(device_->take(bytes)) {}
   Call(const Call&) = delete;
   Call& operator=(const Call&) = delete;
   ~Call() { device_->give_back(std::move(memory_), std::move(in_ ? in_ : out_)); }
@@ -94,17 +97,23 @@ class StagedWork final : public Pending::Work {
 
 }  // namespace
 
-std::unique_ptr<Communicator> make_staged_communicator(std::unique_ptr<Communicator> host, std::shared_ptr<DeviceStaging> device) {
-  if (auto* const mpi = dynamic_cast<MpiCommunicator*>(host.get())) return std::make_unique<StagedCommunicator>(*mpi, std::move(device));
+std::unique_ptr<Communicator> make_staged_communicator(std::unique_ptr<Communicator> host,
+                                                       std::shared_ptr<DeviceStaging> device) {
+  if (auto* const mpi = dynamic_cast<MpiCommunicator*>(host.get()))
+    return std::make_unique<StagedCommunicator>(*mpi, std::move(device));
   return make_self_communicator(host->name(), &device->runtime);
 }
 
-std::shared_ptr<StagedCommunicator::Call> StagedCommunicator::begin(std::size_t bytes) const { return std::make_shared<Call>(device_, bytes); }
+std::shared_ptr<StagedCommunicator::Call> StagedCommunicator::begin(std::size_t bytes) const {
+  return std::make_shared<Call>(device_, bytes);
+}
 
-Pending StagedCommunicator::start(const std::shared_ptr<Call>& staged, std::unique_ptr<Stage> first, std::unique_ptr<Stage> second) const {
+Pending StagedCommunicator::start(const std::shared_ptr<Call>& staged, std::unique_ptr<Stage> first,
+                                  std::unique_ptr<Stage> second) const {
   staged->begin_out();
   std::vector<std::unique_ptr<Stage>> stages;
-  stages.push_back(std::make_unique<StepStage>([staged](Transfer& transfer) { transfer.until([staged] { return staged->out_passed(); }); }));
+  stages.push_back(std::make_unique<StepStage>(
+      [staged](Transfer& transfer) { transfer.until([staged] { return staged->out_passed(); }); }));
   stages.push_back(std::move(first));
   if (second) stages.push_back(std::move(second));
   stages.push_back(std::make_unique<StepStage>([staged](Transfer&) { staged->begin_in(); }));
@@ -113,7 +122,8 @@ Pending StagedCommunicator::start(const std::shared_ptr<Call>& staged, std::uniq
   return Pending(std::make_unique<StagedWork>(std::move(moving), progress(), [staged] { staged->let_runtime_wait(); }));
 }
 
-Pending StagedCommunicator::do_reduce_scatter(std::span<std::byte> values, Dtype dtype, std::vector<std::int64_t> borders) {
+Pending StagedCommunicator::do_reduce_scatter(std::span<std::byte> values, Dtype dtype,
+                                              std::vector<std::int64_t> borders) {
   const Fold sum = sum_of(dtype);
   const auto staged = begin(values.size());
   const auto host = staged->next(values.size());
@@ -122,7 +132,8 @@ Pending StagedCommunicator::do_reduce_scatter(std::span<std::byte> values, Dtype
   return start(staged, reduction_stage(host, size_of(dtype), borders, sum));
 }
 
-Pending StagedCommunicator::do_gather_slices(std::span<std::byte> values, Dtype dtype, std::vector<std::int64_t> borders) {
+Pending StagedCommunicator::do_gather_slices(std::span<std::byte> values, Dtype dtype,
+                                             std::vector<std::int64_t> borders) {
   const std::size_t element = size_of(dtype);
   const auto staged = begin(values.size());
   const auto host = staged->next(values.size());
@@ -141,7 +152,8 @@ Pending StagedCommunicator::do_start_all_reduce(std::span<std::byte> values, Dty
   const auto host = staged->next(values.size());
   staged->copy_out(values, host);
   staged->copy_in(host, values);
-  return start(staged, reduction_stage(host, size_of(dtype), borders, sum), gather_stage(group(), host, size_of(dtype), borders));
+  return start(staged, reduction_stage(host, size_of(dtype), borders, sum),
+               gather_stage(group(), host, size_of(dtype), borders));
 }
 
 Pending StagedCommunicator::do_exchange(std::vector<Outgoing> outgoing, std::vector<Incoming> incoming) {

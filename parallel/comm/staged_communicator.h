@@ -1,7 +1,8 @@
 /// A group of MPI processes whose tensors are on a device: messages go through pinned host memory.
 ///
-/// A call copies out what it sends (beside the runtime's work), sends when that has arrived, copies in what came, and Pending::wait lets the
-/// runtime's later work wait for that. The host waits for messages in Pending::wait, never for the device. Several ranks may share a device.
+/// A call copies out what it sends (beside the runtime's work), sends when that has arrived, copies in what came, and
+/// Pending::wait lets the runtime's later work wait for that. The host waits for messages in Pending::wait, never for
+/// the device. Several ranks may share a device.
 #pragma once
 
 #include <mutex>
@@ -43,7 +44,8 @@ class DeviceStaging {
 };
 
 /// Takes `host` over, a group of MPI or of one, for tensors on the device.
-std::unique_ptr<Communicator> make_staged_communicator(std::unique_ptr<Communicator> host, std::shared_ptr<DeviceStaging> device);
+std::unique_ptr<Communicator> make_staged_communicator(std::unique_ptr<Communicator> host,
+                                                       std::shared_ptr<DeviceStaging> device);
 
 class StagedCommunicator : public MpiCommunicator {
  public:
@@ -61,7 +63,8 @@ class StagedCommunicator : public MpiCommunicator {
  private:
   class Call;
   std::shared_ptr<Call> begin(std::size_t bytes) const;
-  Pending start(const std::shared_ptr<Call>& staged, std::unique_ptr<Stage> first, std::unique_ptr<Stage> second = nullptr) const;
+  Pending start(const std::shared_ptr<Call>& staged, std::unique_ptr<Stage> first,
+                std::unique_ptr<Stage> second = nullptr) const;
 
   std::shared_ptr<DeviceStaging> device_;
 };

@@ -7,8 +7,8 @@
 namespace lexring {
 namespace {
 
-// A part goes in messages of this size and one that is shorter, perhaps empty. So ranks that disagree about a part's size disagree about
-// the size of a message that both of them know of, and counts fit an int.
+// A part goes in messages of this size and one that is shorter, perhaps empty. So ranks that disagree about a part's
+// size disagree about the size of a message that both of them know of, and counts fit an int.
 constexpr std::size_t longest_message = std::size_t{1} << 30;
 
 constexpr int announcement_tag = 0;
@@ -27,7 +27,8 @@ void Transfer::send(int to, std::span<const std::byte> bytes) {
   for (std::size_t first = 0; first <= bytes.size(); first += longest_message) {
     const auto message = bytes.subspan(first, std::min(longest_message, bytes.size() - first));
     MPI_Request request = MPI_REQUEST_NULL;
-    LEXRING_MPI_CALL(MPI_Isend(message.data(), static_cast<int>(message.size()), MPI_BYTE, to, tag(), group_->comm, &request));
+    LEXRING_MPI_CALL(
+        MPI_Isend(message.data(), static_cast<int>(message.size()), MPI_BYTE, to, tag(), group_->comm, &request));
     progress_->posted(request, {shared_from_this(), Progress::Direction::send, to, message.size(), 0});
   }
 }
@@ -36,7 +37,8 @@ void Transfer::receive(int from, std::span<std::byte> bytes, std::size_t id) {
   for (std::size_t first = 0; first <= bytes.size(); first += longest_message) {
     const auto message = bytes.subspan(first, std::min(longest_message, bytes.size() - first));
     MPI_Request request = MPI_REQUEST_NULL;
-    LEXRING_MPI_CALL(MPI_Irecv(message.data(), static_cast<int>(message.size()), MPI_BYTE, from, tag(), group_->comm, &request));
+    LEXRING_MPI_CALL(
+        MPI_Irecv(message.data(), static_cast<int>(message.size()), MPI_BYTE, from, tag(), group_->comm, &request));
     progress_->posted(request, {shared_from_this(), Progress::Direction::receive, from, message.size(), id});
   }
 }
@@ -53,9 +55,11 @@ void ExchangeStage::begin(Transfer& transfer) {
   }
 }
 
-std::span<std::byte> slice(std::span<std::byte> values, std::size_t element, const std::vector<std::int64_t>& borders, int rank) {
+std::span<std::byte> slice(std::span<std::byte> values, std::size_t element, const std::vector<std::int64_t>& borders,
+                           int rank) {
   const auto r = static_cast<std::size_t>(rank);
-  return values.subspan(static_cast<std::size_t>(borders[r]) * element, static_cast<std::size_t>(borders[r + 1] - borders[r]) * element);
+  return values.subspan(static_cast<std::size_t>(borders[r]) * element,
+                        static_cast<std::size_t>(borders[r + 1] - borders[r]) * element);
 }
 
 std::unique_ptr<Stage> gather_stage(const MpiGroup& group, std::span<std::byte> values, std::size_t element,

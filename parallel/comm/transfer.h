@@ -47,7 +47,8 @@ class Transfer : public std::enable_shared_from_this<Transfer> {
 
   static constexpr int most_stages = 4;
 
-  Transfer(std::shared_ptr<const MpiGroup> group, CommCall call, Kind kind) : group_(std::move(group)), call_(call), kind_(kind) {}
+  Transfer(std::shared_ptr<const MpiGroup> group, CommCall call, Kind kind)
+      : group_(std::move(group)), call_(call), kind_(kind) {}
   void add(std::unique_ptr<Stage> stage) { stages_.push_back(std::move(stage)); }
 
   // ---- for stages
@@ -56,8 +57,9 @@ class Transfer : public std::enable_shared_from_this<Transfer> {
   void send(int to, std::span<const std::byte> bytes);
   /// Anything but exactly bytes.size() bytes from `from` is an error.
   void receive(int from, std::span<std::byte> bytes, std::size_t id = 0);
-  /// The stage does not end before `passed`, which is asked again and again once all that was waited for so before, by any transfer, has passed. For
-  /// what this process waits for beside messages, which comes about in its order: work of one stream.
+  /// The stage does not end before `passed`, which is asked again and again once all that was waited for so before, by
+  /// any transfer, has passed. For what this process waits for beside messages, which comes about in its order: work of
+  /// one stream.
   void until(std::function<bool()> passed);
 
   // ---- for everybody
@@ -100,7 +102,8 @@ class ExchangeStage final : public Stage {
 };
 
 /// Rank r's slice of `values`, which are elements of so many bytes.
-std::span<std::byte> slice(std::span<std::byte> values, std::size_t element, const std::vector<std::int64_t>& borders, int rank);
+std::span<std::byte> slice(std::span<std::byte> values, std::size_t element, const std::vector<std::int64_t>& borders,
+                           int rank);
 
 /// This rank's slice reaches everybody, everybody's arrives.
 std::unique_ptr<Stage> gather_stage(const MpiGroup& group, std::span<std::byte> values, std::size_t element,

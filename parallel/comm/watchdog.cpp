@@ -75,8 +75,9 @@ class Watchdog::Thread {
       if (channel_.serve()) {
         unreachable_since_ = Clock::now();
       } else if (seconds_ > 0 && Seconds(Clock::now() - unreachable_since_).count() > seconds_) {
-        speak(fmt::format("a call of this rank into MPI has not returned for {:.1f} s; its last one was {} {} of group {}", seconds_,
-                          last_.operation, last_.number, last_.group));
+        speak(fmt::format(
+            "a call of this rank into MPI has not returned for {:.1f} s; its last one was {} {} of group {}", seconds_,
+            last_.operation, last_.number, last_.group));
       }
       std::string failure;
       session_->state().progress->alone_within(1ms, [&] {
@@ -94,15 +95,18 @@ class Watchdog::Thread {
     const int rank = session_->world()->rank();
     const RankState own{true, call.group, call.operation, call.number, call.bytes, seconds_, call.peers};
     const auto patience = std::chrono::duration_cast<std::chrono::milliseconds>(Seconds(answer_time_));
-    const Diagnosis diagnosis = diagnose(rank, own, [&](const std::vector<int>& ranks) { return channel_.ask(ranks, patience); });
-    // Who waits directly for the culprit speaks first, of several the lowest rank; the others hear of it and are silent.
+    const Diagnosis diagnosis =
+        diagnose(rank, own, [&](const std::vector<int>& ranks) { return channel_.ask(ranks, patience); });
+    // Who waits directly for the culprit speaks first, of several the lowest rank; the others hear of it and are
+    // silent.
     const double turn = seconds_ + 0.3 * std::min(diagnosis.distance - 1, 5) + place_of(rank);
     for (double waited = 0; waited < turn;) {
       if (!rest(20ms)) return;
       channel_.serve();
       if (channel_.claimed()) return;
       const auto now = stuck(0);
-      if (!now || now->identity != call.identity || now->number != call.number || now->seconds < waited) return;  // it moved
+      if (!now || now->identity != call.identity || now->number != call.number || now->seconds < waited)
+        return;  // it moved
       waited = now->seconds;
     }
     channel_.claim();

@@ -20,8 +20,8 @@ class AllReduction final : public GradientReduction {
 
   void finish() override {
     while (!under_way_.empty()) wait_for_oldest();
-    require(next_ == stretches_.size(), "gradients of {} of {} messages were not final when the step ended", stretches_.size() - next_,
-            stretches_.size());
+    require(next_ == stretches_.size(), "gradients of {} of {} messages were not final when the step ended",
+            stretches_.size() - next_, stretches_.size());
     next_ = 0;
   }
 

@@ -4,8 +4,8 @@
 
 namespace lexring {
 
-std::vector<Stretch> cut_gradients(const Tensor& gradients, const std::vector<Parameter>& parameters, const Sections& sections,
-                                   std::size_t bytes) {
+std::vector<Stretch> cut_gradients(const Tensor& gradients, const std::vector<Parameter>& parameters,
+                                   const Sections& sections, std::size_t bytes) {
   const auto unit = static_cast<std::ptrdiff_t>(size_of(gradients.dtype()));
   const std::int64_t longest = std::max<std::int64_t>(static_cast<std::int64_t>(bytes) / unit, 1);
   std::vector<Stretch> stretches;
@@ -15,8 +15,8 @@ std::vector<Stretch> cut_gradients(const Tensor& gradients, const std::vector<Pa
     for (const std::size_t i : sections[s]) {
       const Tensor& gradient = parameters.at(i).gradient;
       const std::int64_t at = (gradient.raw() - gradients.raw()) / unit;
-      require(at >= 0 && at + gradient.elements() <= begin, "the gradient of {} does not lie before those that are final earlier",
-              parameters[i].name);
+      require(at >= 0 && at + gradient.elements() <= begin,
+              "the gradient of {} does not lie before those that are final earlier", parameters[i].name);
       lowest = std::min(lowest, at);
     }
     begin = lowest;
@@ -38,7 +38,8 @@ std::vector<Bucket> make_buckets(const std::vector<Parameter>& parameters, const
   std::size_t filled = 0;
   const auto close = [&] {
     if (open.rows.empty()) return;
-    std::stable_sort(open.rows.begin(), open.rows.end(), [](const auto& a, const auto& b) { return a.owner < b.owner; });
+    std::stable_sort(open.rows.begin(), open.rows.end(),
+                     [](const auto& a, const auto& b) { return a.owner < b.owner; });
     buckets.push_back(std::exchange(open, {}));
     filled = 0;
   };
@@ -72,9 +73,11 @@ Message make_message(Runtime& runtime, const Bucket& bucket, int ranks, Dtype dt
     at.push_back(at.back() + static_cast<std::int64_t>(bytes_of(rows.share) / size_of(dtype)));
     message.borders[static_cast<std::size_t>(rows.owner) + 1] = at.back();
   }
-  for (std::size_t r = 1; r < message.borders.size(); ++r) message.borders[r] = std::max(message.borders[r], message.borders[r - 1]);
+  for (std::size_t r = 1; r < message.borders.size(); ++r)
+    message.borders[r] = std::max(message.borders[r], message.borders[r - 1]);
   message.memory = Tensor(runtime, {at.back()}, dtype);
-  for (std::size_t i = 0; i + 1 < at.size(); ++i) message.rows.push_back(message.memory.slice(at[i], at[i + 1] - at[i]));
+  for (std::size_t i = 0; i + 1 < at.size(); ++i)
+    message.rows.push_back(message.memory.slice(at[i], at[i + 1] - at[i]));
   return message;
 }
 

@@ -1,6 +1,8 @@
-/// Messages between replicas: stretches of the gradients on their way to their sum, rows of parameters on their way to or from their owner.
+/// Messages between replicas: stretches of the gradients on their way to their sum, rows of parameters on their way to
+/// or from their owner.
 ///
-/// A section is a list of parameters (their indices) whose gradients become final together in backward; sections come in that order.
+/// A section is a list of parameters (their indices) whose gradients become final together in backward; sections come
+/// in that order.
 #pragma once
 
 #include <cstddef>
@@ -15,10 +17,12 @@ namespace lexring {
 
 using Sections = std::vector<std::vector<std::size_t>>;
 
-/// A message is large enough to be carried at a link's bandwidth after it was cut into a slice per rank (from about 1 MiB on a 1 Gbit/s
-/// link, less where latency is lower), and small enough that the last one, which nothing hides, takes little of a step.
+/// A message is large enough to be carried at a link's bandwidth after it was cut into a slice per rank (from about 1
+/// MiB on a 1 Gbit/s link, less where latency is lower), and small enough that the last one, which nothing hides, takes
+/// little of a step.
 inline constexpr std::size_t bucket_bytes = std::size_t{8} << 20;
-/// Messages under way at one time. Each holds as much again to receive into, so this bounds the memory that reduction takes.
+/// Messages under way at one time. Each holds as much again to receive into, so this bounds the memory that reduction
+/// takes.
 inline constexpr std::size_t most_under_way = 4;
 
 /// A contiguous stretch of the flat buffer of gradients.
@@ -27,10 +31,10 @@ struct Stretch {
   std::int64_t first, count;
 };
 
-/// The flat buffer from its end to its beginning, as backward finishes it, in stretches of `bytes`. Throws Error where the sections do not
-/// lie in it in that order.
-std::vector<Stretch> cut_gradients(const Tensor& gradients, const std::vector<Parameter>& parameters, const Sections& sections,
-                                   std::size_t bytes = bucket_bytes);
+/// The flat buffer from its end to its beginning, as backward finishes it, in stretches of `bytes`. Throws Error where
+/// the sections do not lie in it in that order.
+std::vector<Stretch> cut_gradients(const Tensor& gradients, const std::vector<Parameter>& parameters,
+                                   const Sections& sections, std::size_t bytes = bucket_bytes);
 
 /// Rows of parameters, sorted by their owner, one after another in a message.
 struct Bucket {
@@ -43,8 +47,8 @@ struct Bucket {
   std::size_t section = 0;  ///< with which the last of it becomes final
 };
 
-/// All parameters in the order of their sections, in messages of about `bytes` of gradients. Where a parameter is longer than a message,
-/// each takes as much from every owner's rows.
+/// All parameters in the order of their sections, in messages of about `bytes` of gradients. Where a parameter is
+/// longer than a message, each takes as much from every owner's rows.
 std::vector<Bucket> make_buckets(const std::vector<Parameter>& parameters, const Sections& sections,
                                  const std::vector<std::vector<RowShare>>& shares, std::size_t bytes = bucket_bytes);
 

@@ -13,8 +13,8 @@ std::vector<RowShare> own_shares(const std::vector<Parameter>& parameters, const
 }
 
 /// What a sharded optimizer works on: storage of its own for what the model does not hold.
-std::vector<Parameter> own_rows(Backend& backend, const std::vector<Parameter>& parameters, const std::vector<RowShare>& shares,
-                                Shard shard) {
+std::vector<Parameter> own_rows(Backend& backend, const std::vector<Parameter>& parameters,
+                                const std::vector<RowShare>& shares, Shard shard) {
   const MemoryPurpose purpose("own rows of a sharded optimizer");
   std::vector<Parameter> all;
   for (const RowShare& share : shares) {
@@ -35,8 +35,9 @@ Held held_by_model(Shard shard, int replicas) {
   return shard == Shard::state ? Held::gradients : Held::section;
 }
 
-DataParallel::DataParallel(const Context& context, Backend& backend, const std::vector<Parameter>& parameters, const Tensor& gradients,
-                           const Sections& sections, const AdamWHyper& hyper, Shard shard, std::size_t message_bytes)
+DataParallel::DataParallel(const Context& context, Backend& backend, const std::vector<Parameter>& parameters,
+                           const Tensor& gradients, const Sections& sections, const AdamWHyper& hyper, Shard shard,
+                           std::size_t message_bytes)
     : context_(&context),
       backend_(&backend),
       parameters_(&parameters),
@@ -48,19 +49,22 @@ DataParallel::DataParallel(const Context& context, Backend& backend, const std::
   Communicator& replicas = context.replicas();
   if (replicas.size() == 1) return;
   if (shard_ == Shard::none) {
-    reduction_ = make_all_reduction(backend, replicas, gradients, cut_gradients(gradients, parameters, sections, message_bytes));
+    reduction_ =
+        make_all_reduction(backend, replicas, gradients, cut_gradients(gradients, parameters, sections, message_bytes));
     return;
   }
   buckets_ = make_buckets(parameters, sections, share_rows(parameters, replicas.size()), message_bytes);
   std::vector<OwnRows> own(parameters.size());
-  for (std::size_t i = 0; i < shares_.size(); ++i) own[shares_[i].parameter] = {shares_[i].first, optimizer_.parameters()[i].gradient};
+  for (std::size_t i = 0; i < shares_.size(); ++i)
+    own[shares_[i].parameter] = {shares_[i].first, optimizer_.parameters()[i].gradient};
   const AfterSending after = shard_ == Shard::gradients ? AfterSending::clear : AfterSending::keep;
   reduction_ = make_scattering_reduction(backend, replicas, parameters, buckets_, std::move(own), after);
 }
 
 /// Rows that this rank owns, with their values, gradients and compute copies wherever they are held.
 Parameter DataParallel::own(std::size_t share) const {
-  return shard_ == Shard::none ? rows_of((*parameters_)[shares_[share].parameter], shares_[share]) : optimizer_.parameters()[share];
+  return shard_ == Shard::none ? rows_of((*parameters_)[shares_[share].parameter], shares_[share])
+                               : optimizer_.parameters()[share];
 }
 
 std::vector<Parameter> DataParallel::masters() const {

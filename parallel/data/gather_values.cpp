@@ -16,7 +16,8 @@ struct UnderWay {
 
 }  // namespace
 
-void gather_values(Backend& backend, Communicator& replicas, const std::vector<Parameter>& parameters, const std::vector<Bucket>& buckets) {
+void gather_values(Backend& backend, Communicator& replicas, const std::vector<Parameter>& parameters,
+                   const std::vector<Bucket>& buckets) {
   Runtime& runtime = backend.runtime();
   const auto read = [&](const RowShare& share) {
     const Parameter& parameter = parameters[share.parameter];
@@ -40,7 +41,8 @@ void gather_values(Backend& backend, Communicator& replicas, const std::vector<P
     under_way.pop_front();
   };
   for (const Bucket& bucket : buckets) {
-    Message message = make_message(runtime, bucket, replicas.size(), moved, [&](const RowShare& share) { return read(share).bytes(); });
+    Message message = make_message(runtime, bucket, replicas.size(), moved,
+                                   [&](const RowShare& share) { return read(share).bytes(); });
     for (std::size_t i = 0; i < bucket.rows.size(); ++i) {
       if (bucket.rows[i].owner != replicas.rank()) continue;
       const Tensor from = read(bucket.rows[i].share);

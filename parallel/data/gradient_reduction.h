@@ -1,6 +1,7 @@
 /// Sums gradients over replicas while backward is still running.
 ///
-/// Calls come in the same order on all replicas. Sums are taken in master precision, in the order of the ranks: the same bits in every run.
+/// Calls come in the same order on all replicas. Sums are taken in master precision, in the order of the ranks: the
+/// same bits in every run.
 #pragma once
 
 #include <cstddef>
@@ -19,14 +20,16 @@ class GradientReduction {
   GradientReduction& operator=(const GradientReduction&) = delete;
   virtual ~GradientReduction() = default;
 
-  /// Backward adds nothing more to the gradients of this section; sections come in their order. Starts what is complete now. Where sums
-  /// are added up in places of their own, micro-batches may follow each other; else there is one pass between two calls of finish.
+  /// Backward adds nothing more to the gradients of this section; sections come in their order. Starts what is complete
+  /// now. Where sums are added up in places of their own, micro-batches may follow each other; else there is one pass
+  /// between two calls of finish.
   virtual void reached(std::size_t section) = 0;
   /// Returns when all sums are there.
   virtual void finish() = 0;
 };
 
-/// Every gradient is summed in place on every rank; `gradients` is the flat buffer that they lie in. Moves 2 n (P - 1) / P values per rank.
+/// Every gradient is summed in place on every rank; `gradients` is the flat buffer that they lie in. Moves 2 n (P - 1)
+/// / P values per rank.
 std::unique_ptr<GradientReduction> make_all_reduction(Backend& backend, Communicator& replicas, const Tensor& gradients,
                                                       const std::vector<Stretch>& stretches);
 
@@ -44,7 +47,8 @@ enum class AfterSending {
 
 /// Every gradient is summed by the owner of its rows; `own` is by parameter. Moves n (P - 1) / P values per rank.
 std::unique_ptr<GradientReduction> make_scattering_reduction(Backend& backend, Communicator& replicas,
-                                                             const std::vector<Parameter>& parameters, std::vector<Bucket> buckets,
-                                                             std::vector<OwnRows> own, AfterSending after);
+                                                             const std::vector<Parameter>& parameters,
+                                                             std::vector<Bucket> buckets, std::vector<OwnRows> own,
+                                                             AfterSending after);
 
 }  // namespace lexring

@@ -43,7 +43,9 @@ std::vector<std::vector<RowShare>> share_rows(const std::vector<Parameter>& para
 }
 
 Parameter rows_of(const Parameter& parameter, const RowShare& share) {
-  const auto cut = [&](const Tensor& whole) { return whole.defined() ? whole.slice(share.first, share.count) : Tensor(); };
+  const auto cut = [&](const Tensor& whole) {
+    return whole.defined() ? whole.slice(share.first, share.count) : Tensor();
+  };
   Parameter rows = parameter;
   rows.offset[0] += share.first;
   rows.value = cut(parameter.value);

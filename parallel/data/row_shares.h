@@ -1,4 +1,5 @@
-/// Who owns which rows of which parameter: what a rank writes to checkpoints, counts in the norm and, with a sharded optimizer, updates.
+/// Who owns which rows of which parameter: what a rank writes to checkpoints, counts in the norm and, with a sharded
+/// optimizer, updates.
 #pragma once
 
 #include <cstddef>
@@ -16,10 +17,10 @@ struct RowShare {
   std::int64_t count = 0;
 };
 
-/// The shares of each of `replicas` ranks that hold the same parts, in the order of parameters, none of them empty. Together they are
-/// everything, once. A parameter of 64k elements or more (of the whole array) is cut by rows, evenly; a smaller one belongs to one rank,
-/// largest first, to whoever has least of them. A function of names and shapes alone, so every rank computes the same; what several ranks
-/// of tp hold has the same owner in each of their groups.
+/// The shares of each of `replicas` ranks that hold the same parts, in the order of parameters, none of them empty.
+/// Together they are everything, once. A parameter of 64k elements or more (of the whole array) is cut by rows, evenly;
+/// a smaller one belongs to one rank, largest first, to whoever has least of them. A function of names and shapes
+/// alone, so every rank computes the same; what several ranks of tp hold has the same owner in each of their groups.
 std::vector<std::vector<RowShare>> share_rows(const std::vector<Parameter>& parameters, int replicas);
 
 /// Those rows as a parameter of their own: storage is shared, the offset is moved.

@@ -7,8 +7,8 @@ namespace {
 
 class ScatteringReduction final : public GradientReduction {
  public:
-  ScatteringReduction(Backend& backend, Communicator& replicas, const std::vector<Parameter>& parameters, std::vector<Bucket> buckets,
-                      std::vector<OwnRows> own, AfterSending after)
+  ScatteringReduction(Backend& backend, Communicator& replicas, const std::vector<Parameter>& parameters,
+                      std::vector<Bucket> buckets, std::vector<OwnRows> own, AfterSending after)
       : backend_(&backend), replicas_(&replicas), buckets_(std::move(buckets)), own_(std::move(own)), after_(after) {
     for (const Parameter& parameter : parameters) gradients_.push_back(parameter.gradient);
   }
@@ -27,8 +27,8 @@ class ScatteringReduction final : public GradientReduction {
 
   void finish() override {
     while (!under_way_.empty()) take_oldest();
-    require(next_ == buckets_.size(), "gradients of {} of {} messages were not final when the step ended", buckets_.size() - next_,
-            buckets_.size());
+    require(next_ == buckets_.size(), "gradients of {} of {} messages were not final when the step ended",
+            buckets_.size() - next_, buckets_.size());
     next_ = 0;
   }
 
@@ -39,7 +39,9 @@ class ScatteringReduction final : public GradientReduction {
     Pending sum;  // the last member: goes first, and waits for what is under way
   };
 
-  Tensor gradient_of(const RowShare& share) const { return gradients_[share.parameter].slice(share.first, share.count); }
+  Tensor gradient_of(const RowShare& share) const {
+    return gradients_[share.parameter].slice(share.first, share.count);
+  }
 
   /// Those rows of a bucket that this section made final.
   void pack(const Bucket& bucket, std::size_t section) {
@@ -87,9 +89,11 @@ class ScatteringReduction final : public GradientReduction {
 }  // namespace
 
 std::unique_ptr<GradientReduction> make_scattering_reduction(Backend& backend, Communicator& replicas,
-                                                             const std::vector<Parameter>& parameters, std::vector<Bucket> buckets,
-                                                             std::vector<OwnRows> own, AfterSending after) {
-  return std::make_unique<ScatteringReduction>(backend, replicas, parameters, std::move(buckets), std::move(own), after);
+                                                             const std::vector<Parameter>& parameters,
+                                                             std::vector<Bucket> buckets, std::vector<OwnRows> own,
+                                                             AfterSending after) {
+  return std::make_unique<ScatteringReduction>(backend, replicas, parameters, std::move(buckets), std::move(own),
+                                               after);
 }
 
 }  // namespace lexring

@@ -29,7 +29,10 @@ KeySide own_side(const SequenceTables& tables, const Tensor& qkv) {
 /// Rows of a place, with their keys and values [rows, 2 W].
 KeySide side_of(const SequenceTables& tables, int place, const RowSet& rows, const Tensor& keys) {
   const std::int64_t width = keys.row_elements() / 2;
-  KeySide side{tokens_at(tables.partition.whole(), tables.partition.place_chunks(place), rows), {}, {keys, 0, width}, {keys, width, width}};
+  KeySide side{tokens_at(tables.partition.whole(), tables.partition.place_chunks(place), rows),
+               {},
+               {keys, 0, width},
+               {keys, width, width}};
   if (tables.rotary) side.rotary = tables.rotary(side.tokens);
   return side;
 }
@@ -87,7 +90,9 @@ class ForwardPass {
     const int steps = schedule.steps();
     const Columns own = keys_and_values(tables_.own.spec, qkv_);
     std::vector<std::vector<Block>> held(static_cast<std::size_t>(schedule.lanes));  // of the last step of each lane
-    const auto lane = [&](int step) -> std::vector<Block>& { return held[static_cast<std::size_t>(step % schedule.lanes)]; };
+    const auto lane = [&](int step) -> std::vector<Block>& {
+      return held[static_cast<std::size_t>(step % schedule.lanes)];
+    };
     KeyStep keys;
     if (steps > 0) keys = start_keys(backend_, ring_, schedule, 0, own, {});
     attend(own_side(tables_, qkv_));
@@ -133,8 +138,8 @@ class ForwardPass {
 
 class BackwardPass {
  public:
-  BackwardPass(Backend& backend, Communicator& ring, const SequenceTables& tables, const Tensor& qkv, const Tensor& doutput,
-               const Tensor& lse, const Tensor& delta)
+  BackwardPass(Backend& backend, Communicator& ring, const SequenceTables& tables, const Tensor& qkv,
+               const Tensor& doutput, const Tensor& lse, const Tensor& delta)
       : backend_(backend),
         ring_(ring),
         tables_(tables),
@@ -144,7 +149,8 @@ class BackwardPass {
         delta_(delta),
         travels_(tables.schedule.steps() > 0),
         own_keys_(pieces_of(tables.partition.place_chunks(ring.rank()))),
-        blocks_((travels_ ? own_keys_.earlier.size() + own_keys_.later.size() : 1) + used_blocks(tables.schedule, ring.rank())),
+        blocks_((travels_ ? own_keys_.earlier.size() + own_keys_.later.size() : 1) +
+                used_blocks(tables.schedule, ring.rank())),
         stages_(blocks_),
         own_(gradients_of(qkv.rows())) {
     if (blocks_ > 1) dq_state_ = Tensor(backend.runtime(), doutput.shape(), statistics_dtype(qkv.dtype()));
@@ -181,7 +187,8 @@ class BackwardPass {
     const auto lane = [&](int step) { return static_cast<std::size_t>(step) % lanes; };
     backend_.fill(own_, 0.0);
     KeyStep keys = start_keys(backend_, ring_, schedule, 0, own, {});
-    for (const RowSet& rows : own_keys_.later) differentiate_own(own, rows);  // few queries see these; what most of them see is kept for the end
+    for (const RowSet& rows : own_keys_.later)
+      differentiate_own(own, rows);  // few queries see these; what most of them see is kept for the end
     for (int step = 0; step < steps; ++step) {
       keys.messages.wait();
       std::vector<Block>& here = held[lane(step)];
@@ -207,7 +214,9 @@ class BackwardPass {
 
   /// [rows, 2 W]: of keys, of values.
   Tensor gradients_of(std::int64_t rows) const {
-    return {backend_.runtime(), {rows, 2 * tables_.own.spec.kv_heads * tables_.own.spec.head_width}, statistics_dtype(qkv_.dtype())};
+    return {backend_.runtime(),
+            {rows, 2 * tables_.own.spec.kv_heads * tables_.own.spec.head_width},
+            statistics_dtype(qkv_.dtype())};
   }
 
   void differentiate(const KeySide& side, const Tensor& dkv) {
@@ -274,22 +283,23 @@ class BackwardPass {
   Pieces own_keys_;
   std::size_t blocks_;
   Stages stages_;
-  Tensor own_;             ///< [N, 2 W]: gradients of own keys and values
-  Tensor dq_state_;        ///< [N, H E]
-  Tensor dqkv_;            ///< from the last block on
+  Tensor own_;       ///< [N, 2 W]: gradients of own keys and values
+  Tensor dq_state_;  ///< [N, H E]
+  Tensor dqkv_;      ///< from the last block on
 };
 
 }  // namespace
 
-Var sequence_attention(Tape& tape, Communicator& ring, const std::shared_ptr<const SequenceTables>& tables, const Var& qkv) {
-  require(ring.size() == tables->partition.ring(), "a partition over a ring of {} was given to group {} of {}", tables->partition.ring(),
-          ring.name(), ring.size());
+Var sequence_attention(Tape& tape, Communicator& ring, const std::shared_ptr<const SequenceTables>& tables,
+                       const Var& qkv) {
+  require(ring.size() == tables->partition.ring(), "a partition over a ring of {} was given to group {} of {}",
+          tables->partition.ring(), ring.name(), ring.size());
   const MemoryPurpose purpose("attention: output, state, gradients");
   ForwardPass forward(tape.backend(), ring, *tables, qkv.value());
   forward.run();
   Var output(forward.output);
-  tape.record([&backend = tape.backend(), &ring, tables, input = qkv.value(), lse = forward.lse, o = output.value(), o_slot = output.slot(),
-               qkv_slot = qkv.slot()]() mutable {
+  tape.record([&backend = tape.backend(), &ring, tables, input = qkv.value(), lse = forward.lse, o = output.value(),
+               o_slot = output.slot(), qkv_slot = qkv.slot()]() mutable {
     Tensor doutput = o_slot.take();
     if (!doutput.defined()) {  // other places may need this one's keys: it takes part
       doutput = Tensor(backend.runtime(), o.shape(), o.dtype());

@@ -23,12 +23,13 @@ HeadRange heads_of(const AttentionSpec& whole, int rank, int ranks) {
 HeadExchange::HeadExchange(Communicator& group, const AttentionSpec& whole, std::vector<std::int64_t> borders)
     : group_(&group), spec_(whole), borders_(std::move(borders)) {
   const int ranks = group.size();
-  require_usage(
-      whole.heads % ranks == 0 && (whole.kv_heads % ranks == 0 || ranks % whole.kv_heads == 0),
-      "mesh.ulysses = {} does not fit {} heads with {} key and value heads: it must divide the former, and divide the latter or be "
-      "a multiple of them",
-      ranks, whole.heads, whole.kv_heads);
-  const std::int64_t width = whole.head_width, keys_at = whole.heads * width, values_at = keys_at + whole.kv_heads * width;
+  require_usage(whole.heads % ranks == 0 && (whole.kv_heads % ranks == 0 || ranks % whole.kv_heads == 0),
+                "mesh.ulysses = {} does not fit {} heads with {} key and value heads: it must divide the former, and "
+                "divide the latter or be "
+                "a multiple of them",
+                ranks, whole.heads, whole.kv_heads);
+  const std::int64_t width = whole.head_width, keys_at = whole.heads * width,
+                     values_at = keys_at + whole.kv_heads * width;
   for (int r = 0; r < ranks; ++r) {
     const HeadRange h = heads_of(whole, r, ranks);
     const ColumnSpan queries{h.query * width, h.queries * width};
@@ -40,7 +41,8 @@ HeadExchange::HeadExchange(Communicator& group, const AttentionSpec& whole, std:
   const HeadRange own = heads_of(whole, group.rank(), ranks);
   spec_.heads = own.queries;
   spec_.kv_heads = own.keys;
-  if (!whole.slopes.empty()) spec_.slopes.assign(whole.slopes.begin() + own.query, whole.slopes.begin() + own.query + own.queries);
+  if (!whole.slopes.empty())
+    spec_.slopes.assign(whole.slopes.begin() + own.query, whole.slopes.begin() + own.query + own.queries);
 }
 
 Tensor HeadExchange::gather_rows(Backend& backend, const Tensor& x, const Columns& columns) const {
@@ -64,7 +66,8 @@ Tensor HeadExchange::gather_rows(Backend& backend, const Tensor& x, const Column
   return all;
 }
 
-Tensor HeadExchange::gather_columns(Backend& backend, const Tensor& x, const Columns& columns, std::int64_t width) const {
+Tensor HeadExchange::gather_columns(Backend& backend, const Tensor& x, const Columns& columns,
+                                    std::int64_t width) const {
   const std::int64_t rows = border(group_->rank() + 1) - border(group_->rank());
   Messages messages;
   std::vector<Tensor> parts;
@@ -105,8 +108,8 @@ Tensor HeadExchange::gather_columns(Backend& backend, const Tensor& x, const Col
 
 Var HeadExchange::to_heads(Tape& tape, const Var& qkv) const {
   Var all(gather_rows(tape.backend(), qkv.value(), fused_));
-  tape.record([exchange = *this, &backend = tape.backend(), shape = all.value().shape(), dtype = all.value().dtype(), from = all.slot(),
-               to = qkv.slot()] {
+  tape.record([exchange = *this, &backend = tape.backend(), shape = all.value().shape(), dtype = all.value().dtype(),
+               from = all.slot(), to = qkv.slot()] {
     Tensor gradient = from.take();
     if (!gradient.defined()) {  // other ranks wait for this one's part
       gradient = Tensor(backend.runtime(), shape, dtype);
@@ -119,8 +122,8 @@ Var HeadExchange::to_heads(Tape& tape, const Var& qkv) const {
 
 Var HeadExchange::to_rows(Tape& tape, const Var& output) const {
   Var own(gather_columns(tape.backend(), output.value(), output_, output_width_));
-  tape.record([exchange = *this, &backend = tape.backend(), shape = own.value().shape(), dtype = own.value().dtype(), from = own.slot(),
-               to = output.slot()] {
+  tape.record([exchange = *this, &backend = tape.backend(), shape = own.value().shape(), dtype = own.value().dtype(),
+               from = own.slot(), to = output.slot()] {
     Tensor gradient = from.take();
     if (!gradient.defined()) {
       gradient = Tensor(backend.runtime(), shape, dtype);

@@ -1,6 +1,6 @@
-/// All-to-all attention (Jacobs et al. 2023, Ulysses): ranks that share the rows of a place exchange heads for rows, so that each has all
-/// rows of some heads, attend, and exchange back. Where ranks outnumber key heads, each has a copy of the key head that its query heads
-/// read.
+/// All-to-all attention (Jacobs et al. 2023, Ulysses): ranks that share the rows of a place exchange heads for rows, so
+/// that each has all rows of some heads, attend, and exchange back. Where ranks outnumber key heads, each has a copy of
+/// the key head that its query heads read.
 ///
 /// N rows of the place, n of them this rank's, u ranks, H query heads, K key heads, E head width.
 /// Bytes sent by a rank: n (u - 1) / u (2 H + 2 max(K, u)) E b forward, and as many backward; b of the working dtype.
@@ -19,13 +19,14 @@ struct ColumnSpan {
 
 class HeadExchange {
  public:
-  /// `borders` [u + 1] cut the place's rows over `group`, which must outlive it. Throws UsageError unless u divides H, and K and u divide
-  /// one the other.
+  /// `borders` [u + 1] cut the place's rows over `group`, which must outlive it. Throws UsageError unless u divides H,
+  /// and K and u divide one the other.
   HeadExchange(Communicator& group, const AttentionSpec& whole, std::vector<std::int64_t> borders);
 
   /// Of the heads that this rank attends with.
   const AttentionSpec& spec() const { return spec_; }
-  /// [n, (H + 2K) E] -> [N, (H + 2 max(K, u)) E / u]. Adjoint: the way back, where copies of a key head are summed (in f32, rounded once).
+  /// [n, (H + 2K) E] -> [N, (H + 2 max(K, u)) E / u]. Adjoint: the way back, where copies of a key head are summed (in
+  /// f32, rounded once).
   Var to_heads(Tape& tape, const Var& qkv) const;
   /// [N, H E / u] -> [n, H E]. Adjoint: the way back.
   Var to_rows(Tape& tape, const Var& output) const;

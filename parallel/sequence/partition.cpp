@@ -9,7 +9,8 @@ namespace lexring {
 namespace {
 
 /// Chunks of one sequence that a place holds.
-std::vector<Chunk> cut_sequence(const TokenTable::Sequence& rows, std::int64_t sequence, PartitionKind kind, int place, int ring) {
+std::vector<Chunk> cut_sequence(const TokenTable::Sequence& rows, std::int64_t sequence, PartitionKind kind, int place,
+                                int ring) {
   const auto even = [&](int part, int parts) {
     const std::int64_t begin = rows.count * part / parts, end = rows.count * (part + 1) / parts;
     return Chunk{sequence, rows.first + begin, end - begin, 1};
@@ -61,12 +62,15 @@ Partition::Partition(TokenTable whole, PartitionKind kind, int ring, int ulysses
 
 std::int64_t Partition::place_rows(int place) const { return row_count(place_chunks(place)); }
 
-std::vector<std::int64_t> Partition::ulysses_borders(int place) const { return even_borders(place_rows(place), ulysses_); }
+std::vector<std::int64_t> Partition::ulysses_borders(int place) const {
+  return even_borders(place_rows(place), ulysses_);
+}
 
 std::vector<Chunk> Partition::rank_chunks(int rank) const {
   const int place = rank / ulysses_, index = rank % ulysses_;
   const auto borders = ulysses_borders(place);
-  return cut_chunks(place_chunks(place), borders[static_cast<std::size_t>(index)], borders[static_cast<std::size_t>(index) + 1]);
+  return cut_chunks(place_chunks(place), borders[static_cast<std::size_t>(index)],
+                    borders[static_cast<std::size_t>(index) + 1]);
 }
 
 std::int64_t row_count(const std::vector<Chunk>& chunks) {
@@ -122,7 +126,8 @@ TokenTable tokens_at(const TokenTable& whole, const std::vector<Chunk>& chunks, 
   auto span = places.begin();
   for_each_chunk(chunks, [&](const Chunk& chunk, std::int64_t before) {
     while (span != places.end() && span->first < before + chunk.count) {
-      const std::int64_t begin = std::max(span->first - before, std::int64_t{0}), end = std::min(span->last - before, chunk.count);
+      const std::int64_t begin = std::max(span->first - before, std::int64_t{0}),
+                         end = std::min(span->last - before, chunk.count);
       if (begin < end) add({chunk.sequence, chunk.first + begin * chunk.stride, end - begin, chunk.stride});
       if (span->last > before + chunk.count) break;
       ++span;

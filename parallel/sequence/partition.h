@@ -1,10 +1,13 @@
 /// Which rows of a batch each rank of cp = ring x ulysses holds. Pure arithmetic, no communicator.
 ///
-/// Every sequence is cut over the places of the ring, whatever its length (chunks may be empty, places may stay without rows):
+/// Every sequence is cut over the places of the ring, whatever its length (chunks may be empty, places may stay without
+/// rows):
 ///   contiguous  place p holds chunk p of P
-///   zigzag      place p holds chunks p and 2P - 1 - p of 2P: equal work under a causal mask, at every hop (zhuzilin; Megatron-LM)
+///   zigzag      place p holds chunks p and 2P - 1 - p of 2P: equal work under a causal mask, at every hop (zhuzilin;
+///               Megatron-LM)
 ///   striped     place p holds rows p, p + P, p + 2P, ... (Brandon et al. 2023)
-/// The rows of a place are then cut evenly over its ulysses ranks; cp rank = place * ulysses + index, as in parallel/mesh.h.
+/// The rows of a place are then cut evenly over its ulysses ranks; cp rank = place * ulysses + index, as in
+/// parallel/mesh.h.
 #pragma once
 
 #include <array>
@@ -66,7 +69,8 @@ TokenTable tokens_at(const TokenTable& whole, const std::vector<Chunk>& chunks, 
 /// The table of all rows of the chunks.
 TokenTable tokens_of(const TokenTable& whole, const std::vector<Chunk>& chunks);
 
-/// The rows of the chunks, by their places, in two: the earlier and the later half of each sequence's (under zigzag, its two chunks).
+/// The rows of the chunks, by their places, in two: the earlier and the later half of each sequence's (under zigzag,
+/// its two chunks).
 std::array<RowSet, 2> halves(const std::vector<Chunk>& chunks);
 
 /// The elements of `whole` that stand in the rows; an empty vector stays empty.

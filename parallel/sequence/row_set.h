@@ -13,7 +13,8 @@ struct RowSpan {
 };
 using RowSet = std::vector<RowSpan>;
 
-/// Adds a span at the end, merged with the one it touches; empty spans vanish. `span` may not begin before the last one does.
+/// Adds a span at the end, merged with the one it touches; empty spans vanish. `span` may not begin before the last one
+/// does.
 void append(RowSet& rows, RowSpan span);
 /// Any spans, in any order, overlapping or not.
 RowSet row_set(std::vector<RowSpan> spans);
@@ -24,7 +25,8 @@ RowSet intersect(const RowSet& a, const RowSet& b);
 RowSet subtract(const RowSet& a, const RowSet& b);
 /// In sets of at most `most` rows, in order; at least one.
 std::vector<RowSet> cut(const RowSet& rows, std::int64_t most);
-/// Where the rows of `part` stand in a buffer that holds the rows of `whole`, one after the other. `part` must lie in `whole`.
+/// Where the rows of `part` stand in a buffer that holds the rows of `whole`, one after the other. `part` must lie in
+/// `whole`.
 RowSet places_within(const RowSet& whole, const RowSet& part);
 
 }  // namespace lexring

@@ -3,7 +3,8 @@
 namespace lexring {
 
 Tensor pack_rows(Backend& backend, const Columns& from, const RowSet& rows) {
-  if (rows.size() == 1 && from.width == from.stride()) return from.matrix.slice(rows[0].first, rows[0].last - rows[0].first);
+  if (rows.size() == 1 && from.width == from.stride())
+    return from.matrix.slice(rows[0].first, rows[0].last - rows[0].first);
   Tensor packed(backend.runtime(), {count(rows), from.width}, from.dtype());
   std::int64_t at = 0;
   for (const RowSpan& span : rows) {

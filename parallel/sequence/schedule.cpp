@@ -21,7 +21,8 @@ struct Sight {
 /// Rows of one sequence by position.
 class PositionIndex {
  public:
-  PositionIndex(const TokenTable& tokens, const TokenTable::Sequence& rows) : begin_(tokens.position.begin() + rows.first), rows_(rows) {
+  PositionIndex(const TokenTable& tokens, const TokenTable::Sequence& rows)
+      : begin_(tokens.position.begin() + rows.first), rows_(rows) {
     dense_ = rows.count > 0 && begin_[rows.count - 1] - begin_[0] == rows.count - 1;
   }
   /// The first row at `position` or later.
@@ -57,7 +58,8 @@ Sight sight_of(const Partition& partition, const Visibility& visible, int place)
       sight.pairs += static_cast<double>(row + 1 - first);
       append_last(sight.near, {first, row + 1});
       if (visible.sink_begin.empty()) continue;
-      const RowSpan sink = {index.lower(visible.sink_begin[size(row)]), std::min(index.lower(visible.sink_end[size(row)]), row + 1)};
+      const RowSpan sink = {index.lower(visible.sink_begin[size(row)]),
+                            std::min(index.lower(visible.sink_end[size(row)]), row + 1)};
       if (sink.first >= sink.last) continue;
       sight.pairs += static_cast<double>(std::max<std::int64_t>(std::min(sink.last, first) - sink.first, 0));
       if (sinks.empty() || sinks.back() != sink) sinks.push_back(sink);
@@ -147,7 +149,8 @@ double arrivals(const Schedule& schedule, const Partition& partition) {
 }
 
 std::string describe(const Schedule& s) {
-  return fmt::format("{} ({} from the busiest place in {})", name_of(s.exchange), counted(s.busiest().rows, "row"), counted(s.rounds(), "round"));
+  return fmt::format("{} ({} from the busiest place in {})", name_of(s.exchange), counted(s.busiest().rows, "row"),
+                     counted(s.rounds(), "round"));
 }
 
 }  // namespace
@@ -222,7 +225,8 @@ Schedule make_schedule(const Partition& partition, const Visibility& visible, Ex
   if (&chosen == &halo) {
     chosen.reason = describe(halo) + " rather than " + describe(ring);
   } else if (less) {
-    chosen.reason = describe(ring) + fmt::format(", as a halo would be {:.1f} times a place's own rows, all at once", needed);
+    chosen.reason =
+        describe(ring) + fmt::format(", as a halo would be {:.1f} times a place's own rows, all at once", needed);
   } else {
     chosen.reason = describe(ring) + ", as good as " + describe(halo);
   }

@@ -1,13 +1,13 @@
-/// Which key rows travel where, in which round: a pure function of the partition and of what the whole batch's rows see. Every rank
-/// computes the same schedule, so nobody asks anybody.
+/// Which key rows travel where, in which round: a pure function of the partition and of what the whole batch's rows
+/// see. Every rank computes the same schedule, so nobody asks anybody.
 ///
-/// A Route takes rows of one place from stop to stop; hop i happens in round i, all hops of a round at once. A stop gets the rows that it
-/// or a later stop needs, so a route narrows as it goes and ends where nobody needs anything. What gradients the rows collect travels
-/// behind them, and goes straight home from the last stop that had the row.
+/// A Route takes rows of one place from stop to stop; hop i happens in round i, all hops of a round at once. A stop
+/// gets the rows that it or a later stop needs, so a route narrows as it goes and ends where nobody needs anything.
+/// What gradients the rows collect travels behind them, and goes straight home from the last stop that had the row.
 ///
 ///   ring   one route per place, through its neighbours in one direction (the one that sends fewer rows)
-///   halo   one hop from whoever holds what a place needs; first keys of documents (sinks), which many need, go through a chain of those
-///          that need them, so no rank sends them more than once
+///   halo   one hop from whoever holds what a place needs; first keys of documents (sinks), which many need, go through
+///          a chain of those that need them, so no rank sends them more than once
 #pragma once
 
 #include <cstdint>
@@ -18,8 +18,8 @@
 
 namespace lexring {
 
-/// `automatic`: the halo where it sends less (and what arrives is at most twice a place's own rows), or as much in fewer rounds (and at
-/// most as many rows arrive); else the ring.
+/// `automatic`: the halo where it sends less (and what arrives is at most twice a place's own rows), or as much in
+/// fewer rounds (and at most as many rows arrive); else the ring.
 enum class Exchange { automatic, ring, halo };
 const char* name_of(Exchange exchange);
 
@@ -37,7 +37,8 @@ struct Route {
   int holder(std::size_t hop) const { return hop == 0 ? source : stops[hop - 1].place; }
 };
 
-/// Rows that a place sends in a forward pass, and gradients of rows in a backward pass (where keys and values travel once more).
+/// Rows that a place sends in a forward pass, and gradients of rows in a backward pass (where keys and values travel
+/// once more).
 struct Traffic {
   std::int64_t rows = 0, gradients = 0;
 };

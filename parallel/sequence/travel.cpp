@@ -31,7 +31,8 @@ void Messages::receive(int from, const Tensor& buffer) { incoming_.push_back({fr
 
 void Messages::start(Communicator& ring) { pending_ = ring.start_exchange(std::move(outgoing_), std::move(incoming_)); }
 
-KeyStep start_keys(Backend& backend, Communicator& ring, const Schedule& schedule, int step, const Columns& own, const std::vector<Block>& before) {
+KeyStep start_keys(Backend& backend, Communicator& ring, const Schedule& schedule, int step, const Columns& own,
+                   const std::vector<Block>& before) {
   const MemoryPurpose purpose("ring: keys");
   KeyStep keys;
   auto held = before.begin();
@@ -46,7 +47,8 @@ KeyStep start_keys(Backend& backend, Communicator& ring, const Schedule& schedul
       }
     }
     if (stop.place == ring.rank()) {
-      keys.arriving.push_back({&route, hop, Tensor(own.matrix.runtime(), {count(stop.rows), own.width}, own.dtype()), {}});
+      keys.arriving.push_back(
+          {&route, hop, Tensor(own.matrix.runtime(), {count(stop.rows), own.width}, own.dtype()), {}});
       keys.messages.receive(route.holder(hop), keys.arriving.back().keys);
     }
   });
@@ -54,7 +56,8 @@ KeyStep start_keys(Backend& backend, Communicator& ring, const Schedule& schedul
   return keys;
 }
 
-GradientStep start_gradients(Backend& backend, Communicator& ring, const Schedule& schedule, int step, const std::vector<Block>& done, const Tensor& own) {
+GradientStep start_gradients(Backend& backend, Communicator& ring, const Schedule& schedule, int step,
+                             const std::vector<Block>& done, const Tensor& own) {
   const MemoryPurpose purpose("ring: gradients of keys");
   GradientStep gradients;
   auto block = done.begin();
@@ -72,7 +75,8 @@ GradientStep start_gradients(Backend& backend, Communicator& ring, const Schedul
       gradients.messages.receive(stop.place, buffer);
       return buffer;
     };
-    if (onward != nullptr && onward->place == ring.rank()) gradients.passed_on.emplace_back(&route, expect(onward->rows));
+    if (onward != nullptr && onward->place == ring.rank())
+      gradients.passed_on.emplace_back(&route, expect(onward->rows));
     if (route.source == ring.rank() && !home.empty()) gradients.home.emplace_back(home, expect(home));
   });
   gradients.messages.start(ring);

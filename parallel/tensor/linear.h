@@ -1,9 +1,9 @@
-/// Linear layers whose weight is cut over a tensor-parallel group, between activations that are cut by rows (Shoeybi et al. 2019;
-/// Korthikanti et al. 2022: sequence parallelism). A column-parallel layer goes from row shards to columns of all rows, a row-parallel one
-/// back; what lies between (attention of some heads, an activation) needs nobody else.
+/// Linear layers whose weight is cut over a tensor-parallel group, between activations that are cut by rows (Shoeybi et
+/// al. 2019; Korthikanti et al. 2022: sequence parallelism). A column-parallel layer goes from row shards to columns of
+/// all rows, a row-parallel one back; what lies between (attention of some heads, an activation) needs nobody else.
 ///
-/// N rows, n of them this rank's, I inputs, O outputs, R ranks. Bytes are what a rank sends, B per element. Gathered activations are not
-/// kept for backward but gathered again. A group of one runs framework/ops/linear.
+/// N rows, n of them this rank's, I inputs, O outputs, R ranks. Bytes are what a rank sends, B per element. Gathered
+/// activations are not kept for backward but gathered again. A group of one runs framework/ops/linear.
 #pragma once
 
 #include "framework/nn/parameter.h"
@@ -11,15 +11,16 @@
 
 namespace lexring {
 
-/// y [N, O / R] = X W^T + b, where X [N, I] are all ranks' rows x [n, I], W [O / R, I] and b are this rank's rows of the weight and bias.
-/// Forward sends n I B (R - 1): X, which is multiplied row by row as it comes. Adjoint: dX = dY W summed over ranks, dW += dY^T X, db +=
-/// column sums of dY; as much again for X, while dX is computed, and (N - n) I B for dX, while dW is.
+/// y [N, O / R] = X W^T + b, where X [N, I] are all ranks' rows x [n, I], W [O / R, I] and b are this rank's rows of
+/// the weight and bias. Forward sends n I B (R - 1): X, which is multiplied row by row as it comes. Adjoint: dX = dY W
+/// summed over ranks, dW += dY^T X, db += column sums of dY; as much again for X, while dX is computed, and (N - n) I B
+/// for dX, while dW is.
 Var column_parallel_linear(Tape& tape, const Var& x, const Weight& weight, const Vector& bias, const RowShards& shards);
 
-/// y [n, O] = this rank's rows of the sum over ranks of x W^T, plus b once; x [N, I / R], W [O, I / R] these columns of the weight, b [O]
-/// held by all. Forward sends (N - n) O B, in up to four blocks of outputs, each while the next is computed. Adjoint: with dY [N, O] from
-/// everybody's rows, which sends n O B (R - 1), dx = dY W, dW += dY^T x; db += column sums of dY on the group's first rank: a part of the
-/// gradient, as ReplicatedGradients wants it.
+/// y [n, O] = this rank's rows of the sum over ranks of x W^T, plus b once; x [N, I / R], W [O, I / R] these columns of
+/// the weight, b [O] held by all. Forward sends (N - n) O B, in up to four blocks of outputs, each while the next is
+/// computed. Adjoint: with dY [N, O] from everybody's rows, which sends n O B (R - 1), dx = dY W, dW += dY^T x; db +=
+/// column sums of dY on the group's first rank: a part of the gradient, as ReplicatedGradients wants it.
 Var row_parallel_linear(Tape& tape, const Var& x, const Weight& weight, const Vector& bias, const RowShards& shards);
 
 }  // namespace lexring

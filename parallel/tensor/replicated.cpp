@@ -12,11 +12,15 @@ class Flat {
     buffer_ = Tensor(gradients_.front().runtime(), {elements}, gradients_.front().dtype());
   }
   const Tensor& gather() const {
-    each([](const Tensor& gradient, const Tensor& place) { place.runtime().copy(place.raw(), gradient.raw(), gradient.bytes()); });
+    each([](const Tensor& gradient, const Tensor& place) {
+      place.runtime().copy(place.raw(), gradient.raw(), gradient.bytes());
+    });
     return buffer_;
   }
   void scatter() const {
-    each([](const Tensor& gradient, const Tensor& place) { place.runtime().copy(gradient.raw(), place.raw(), gradient.bytes()); });
+    each([](const Tensor& gradient, const Tensor& place) {
+      place.runtime().copy(gradient.raw(), place.raw(), gradient.bytes());
+    });
   }
 
  private:
@@ -35,7 +39,8 @@ class Flat {
 
 }  // namespace
 
-ReplicatedGradients::ReplicatedGradients(Communicator& group, const std::vector<Parameter>& parameters) : group_(&group) {
+ReplicatedGradients::ReplicatedGradients(Communicator& group, const std::vector<Parameter>& parameters)
+    : group_(&group) {
   for (const Parameter& parameter : parameters) {
     const int copies = parameter.copies;
     if (copies == 1 || copies == group.size() || holders_.contains(copies)) continue;

@@ -1,8 +1,9 @@
-/// Gradients of parameters that several ranks of a tensor-parallel group hold: norm weights, biases of row-parallel layers, learned
-/// positions, key and value heads where there are fewer of them than ranks.
+/// Gradients of parameters that several ranks of a tensor-parallel group hold: norm weights, biases of row-parallel
+/// layers, learned positions, key and value heads where there are fewer of them than ranks.
 ///
-/// Each holder sees only a part of what depends on its copy (its rows, its query heads), so the parts are summed. It happens once per
-/// step, after the last backward pass: gradients are sums over micro-batches by then, and it commutes with sums over replicas.
+/// Each holder sees only a part of what depends on its copy (its rows, its query heads), so the parts are summed. It
+/// happens once per step, after the last backward pass: gradients are sums over micro-batches by then, and it commutes
+/// with sums over replicas.
 #pragma once
 
 #include <map>
@@ -17,11 +18,13 @@ namespace lexring {
 
 class ReplicatedGradients {
  public:
-  /// For parameters cut over `group` (part_of), which must outlive it. Collective: makes a group of the ranks that hold the same part.
+  /// For parameters cut over `group` (part_of), which must outlive it. Collective: makes a group of the ranks that hold
+  /// the same part.
   ReplicatedGradients(Communicator& group, const std::vector<Parameter>& parameters);
 
-  /// Gradients of those of `parameters` that have copies become their sum over the holders, the same bits on each. One all-reduce of one
-  /// flat buffer per number of copies, which are two at most. `parameters`: all, or some at a time, the same on all ranks of the group.
+  /// Gradients of those of `parameters` that have copies become their sum over the holders, the same bits on each. One
+  /// all-reduce of one flat buffer per number of copies, which are two at most. `parameters`: all, or some at a time,
+  /// the same on all ranks of the group.
   void sum(const std::vector<Parameter>& parameters) const;
 
  private:

@@ -4,8 +4,8 @@ namespace lexring {
 
 ParameterPart part_of(NamedShape whole, const Cut& cut, const Communicator& group) {
   require(cut.shares >= 1 && group.size() % cut.shares == 0 && cut.dim < whole.shape.size(),
-          "{} {} cannot be cut along dimension {} into {} parts for the {} ranks of group {}", whole.name, to_string(whole.shape), cut.dim,
-          cut.shares, group.size(), group.name());
+          "{} {} cannot be cut along dimension {} into {} parts for the {} ranks of group {}", whole.name,
+          to_string(whole.shape), cut.dim, cut.shares, group.size(), group.name());
   ParameterPart part(std::move(whole));
   part.copies = group.size() / cut.shares;
   part.copy = group.rank() % part.copies;

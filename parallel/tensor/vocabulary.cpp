@@ -21,7 +21,8 @@ Slice slice_of(std::int64_t vocab, const Communicator& group) {
 
 /// Starts to send slot `rank` of `slots` [R, ...] to everybody; the others' arrive.
 Pending start_gather_slots(const Tensor& slots, Communicator& group) {
-  return group.start_all_gather({slots.raw(), slots.bytes()}, slots.dtype(), even_borders(slots.elements(), group.size()));
+  return group.start_all_gather({slots.raw(), slots.bytes()}, slots.dtype(),
+                                even_borders(slots.elements(), group.size()));
 }
 
 /// Loss and gradients, a chunk of rows at a time, in two steps with a message between them.
@@ -52,7 +53,8 @@ class ChunkedLoss {
                 Tensor(runtime, {group_.size(), count, 2}, nll.dtype()),
                 {}};
     backend_.linear(h_.slice(first, count), weight_.compute, Tensor(), chunk.logits);
-    backend_.logits_statistics(chunk.logits, targets_.slice(first, count), chunk.statistics.slice(group_.rank(), 1).reshape({count, 2}));
+    backend_.logits_statistics(chunk.logits, targets_.slice(first, count),
+                               chunk.statistics.slice(group_.rank(), 1).reshape({count, 2}));
     chunk.coming = start_gather_slots(chunk.statistics, group_);
     return chunk;
   }
@@ -87,23 +89,27 @@ class ChunkedLoss {
 
 }  // namespace
 
-std::vector<std::int32_t> slice_ids(const std::vector<std::int32_t>& ids, std::int64_t vocab, const Communicator& group) {
+std::vector<std::int32_t> slice_ids(const std::vector<std::int32_t>& ids, std::int64_t vocab,
+                                    const Communicator& group) {
   const Slice slice = slice_of(vocab, group);
   std::vector<std::int32_t> here = ids;
   for (std::int32_t& id : here) id = slice.holds(id) ? id - static_cast<std::int32_t>(slice.first) : -1;
   return here;
 }
 
-std::vector<std::int32_t> slice_targets(const std::vector<std::int32_t>& targets, std::int64_t vocab, const Communicator& group) {
+std::vector<std::int32_t> slice_targets(const std::vector<std::int32_t>& targets, std::int64_t vocab,
+                                        const Communicator& group) {
   const Slice slice = slice_of(vocab, group);
   std::vector<std::int32_t> here = targets;
   for (std::int32_t& target : here) {
-    if (target >= 0) target = static_cast<std::int32_t>(slice.holds(target) ? target - slice.first : slice.end - slice.first);
+    if (target >= 0)
+      target = static_cast<std::int32_t>(slice.holds(target) ? target - slice.first : slice.end - slice.first);
   }
   return here;
 }
 
-Var vocabulary_embedding(Tape& tape, const Lookup& tokens, const PositionTerms& positions, Dtype residual, const RowShards& shards) {
+Var vocabulary_embedding(Tape& tape, const Lookup& tokens, const PositionTerms& positions, Dtype residual,
+                         const RowShards& shards) {
   if (shards.alone()) {
     std::vector<Lookup> lookups = {tokens};
     if (positions.lookup.table.value.defined()) lookups.push_back(positions.lookup);
@@ -129,15 +135,17 @@ Var vocabulary_embedding(Tape& tape, const Lookup& tokens, const PositionTerms& 
   return x;
 }
 
-Tensor vocabulary_cross_entropy(Tape& tape, const Var& h, const Weight& weight, const Tensor& targets, std::int64_t vocab, double scale,
-                                const RowShards& shards) {
+Tensor vocabulary_cross_entropy(Tape& tape, const Var& h, const Weight& weight, const Tensor& targets,
+                                std::int64_t vocab, double scale, const RowShards& shards) {
   if (shards.alone()) return linear_cross_entropy(tape, h, weight, targets, scale);
   const std::int64_t rows = shards.rows(), ranks = shards.group().size();
-  require(h.value().dim(1) == weight.compute.dim(1) && h.value().dtype() == weight.compute.dtype() && targets.elements() == rows,
-          "vocabulary_cross_entropy: h {} and targets {} do not fit W {}", to_string(h.value().shape()), to_string(targets.shape()),
-          to_string(weight.compute.shape()));
+  require(h.value().dim(1) == weight.compute.dim(1) && h.value().dtype() == weight.compute.dtype() &&
+              targets.elements() == rows,
+          "vocabulary_cross_entropy: h {} and targets {} do not fit W {}", to_string(h.value().shape()),
+          to_string(targets.shape()), to_string(weight.compute.shape()));
   ChunkedLoss loss(tape, start_gather_rows(h.value(), shards).wait(), weight, targets, scale, shards.group());
-  const std::int64_t largest = loss_chunk_rows((vocab + ranks - 1) / ranks, loss.nll.dtype(), tape.runtime().device().type);  // the same on all ranks
+  const std::int64_t largest = loss_chunk_rows((vocab + ranks - 1) / ranks, loss.nll.dtype(),
+                                               tape.runtime().device().type);  // the same on all ranks
   std::optional<ChunkedLoss::Chunk> before;
   for (std::int64_t first = 0; first < rows; first += largest) {
     ChunkedLoss::Chunk next = loss.begin(first, std::min(largest, rows - first));
@@ -147,12 +155,14 @@ Tensor vocabulary_cross_entropy(Tape& tape, const Var& h, const Weight& weight, 
   if (before) loss.finish(*std::exchange(before, std::nullopt));
   if (tape.recording()) {
     Tensor dh = start_reduce_scatter_rows(std::move(loss.dh), shards).wait();
-    tape.record([&backend = tape.backend(), dh_slot = h.slot(), dh]() mutable { dh_slot.accumulate(backend, std::move(dh)); });
+    tape.record(
+        [&backend = tape.backend(), dh_slot = h.slot(), dh]() mutable { dh_slot.accumulate(backend, std::move(dh)); });
   }
   return loss.nll;
 }
 
-Tensor vocabulary_logits(Backend& backend, const Tensor& h, const Weight& weight, std::int64_t vocab, Communicator& group) {
+Tensor vocabulary_logits(Backend& backend, const Tensor& h, const Weight& weight, std::int64_t vocab,
+                         Communicator& group) {
   const Dtype master = weight.gradient.dtype();
   const Tensor own(backend.runtime(), {h.rows(), weight.compute.dim(0)}, master);
   backend.linear(h, weight.compute, Tensor(), own);
@@ -160,7 +170,8 @@ Tensor vocabulary_logits(Backend& backend, const Tensor& h, const Weight& weight
   const auto borders = even_borders(vocab, group.size());
   std::vector<std::int64_t> elements = borders;
   for (std::int64_t& border : elements) border *= h.rows();
-  const Tensor slices(backend.runtime(), {h.rows() * vocab}, master), whole(backend.runtime(), {h.rows(), vocab}, master);
+  const Tensor slices(backend.runtime(), {h.rows() * vocab}, master),
+      whole(backend.runtime(), {h.rows(), vocab}, master);
   const auto place = [&](std::size_t r) { return slices.slice(elements[r], elements[r + 1] - elements[r]); };
   const auto rank = static_cast<std::size_t>(group.rank());
   backend.runtime().copy(place(rank).raw(), own.raw(), own.bytes());

@@ -46,8 +46,8 @@ TEST(KeyedPermutation, WorksForSizesBeyondMemory) {
 }
 
 TEST(KeyedPermutation, LooksRandom) {
-  // Pearson's correlation of index and place, 8 standard deviations wide; and few fixed points (1 expected) or neighbours that stay
-  // neighbours (2).
+  // Pearson's correlation of index and place, 8 standard deviations wide; and few fixed points (1 expected) or
+  // neighbours that stay neighbours (2).
   const std::uint64_t size = 10000;
   for (const std::uint64_t key : {1ull, 2ull, 3ull}) {
     const KeyedPermutation permutation(size, key);
@@ -56,7 +56,8 @@ TEST(KeyedPermutation, LooksRandom) {
     for (std::uint64_t i = 0; i < size; ++i) {
       sum += (static_cast<double>(i) - 4999.5) * (static_cast<double>(permutation(i)) - 4999.5);
       fixed += permutation(i) == i;
-      neighbours += i > 0 && std::max(permutation(i), permutation(i - 1)) - std::min(permutation(i), permutation(i - 1)) == 1;
+      neighbours +=
+          i > 0 && std::max(permutation(i), permutation(i - 1)) - std::min(permutation(i), permutation(i - 1)) == 1;
     }
     EXPECT_LT(std::abs(sum / (1e12 / 12)), 0.08);
     EXPECT_LT(fixed, 10);
@@ -115,7 +116,8 @@ TEST(Sampler, BatchesArePureAndReplicasTileTheGlobalBatch) {
         const auto part = again.batch(step * 12 + static_cast<std::uint64_t>(r * share), share);
         tiled.tokens.insert(tiled.tokens.begin(), part.tokens.begin(), part.tokens.end());
         tiled.targets.insert(tiled.targets.begin(), part.targets.begin(), part.targets.end());
-        tiled.document_start.insert(tiled.document_start.begin(), part.document_start.begin(), part.document_start.end());
+        tiled.document_start.insert(tiled.document_start.begin(), part.document_start.begin(),
+                                    part.document_start.end());
       }
       EXPECT_EQ(tiled.tokens, whole.tokens);
       EXPECT_EQ(tiled.targets, whole.targets);
@@ -126,7 +128,8 @@ TEST(Sampler, BatchesArePureAndReplicasTileTheGlobalBatch) {
 
 TEST(Sampler, DocumentsInAWindow) {
   TempDirectory directory;
-  const auto dataset = make_dataset(directory, {"abc", "d", "efghij"});  // a b c E d E e f g h i j E: documents at 0, 4, 6; 13 tokens
+  const auto dataset =
+      make_dataset(directory, {"abc", "d", "efghij"});  // a b c E d E e f g h i j E: documents at 0, 4, 6; 13 tokens
   const auto masked = read_windows(dataset, 1, 2, 6, Documents::mask);
   EXPECT_EQ(masked.tokens, (std::vector<std::int32_t>{'b', 'c', 256, 'd', 256, 'e', 'f', 'g', 'h', 'i', 'j', 256}));
   EXPECT_EQ(masked.targets, (std::vector<std::int32_t>{'c', 256, -1, 256, -1, 'f', 'g', 'h', 'i', 'j', 256, -1}));
@@ -142,7 +145,8 @@ TEST(Sampler, DocumentsInAWindow) {
     for (std::int64_t first = 0; first + length <= 13; ++first) {
       const auto window = read_windows(dataset, first, 1, length, Documents::mask);
       for (std::int64_t t = 0; t < length; ++t) {
-        EXPECT_EQ(window.document_start[static_cast<std::size_t>(t)], std::max<std::int64_t>(0, dataset.document_start(first + t) - first));
+        EXPECT_EQ(window.document_start[static_cast<std::size_t>(t)],
+                  std::max<std::int64_t>(0, dataset.document_start(first + t) - first));
         EXPECT_EQ(window.targets[static_cast<std::size_t>(t)] == -1, window.tokens[static_cast<std::size_t>(t)] == 256);
       }
     }
@@ -153,10 +157,11 @@ TEST(Sampler, CorpusShorterThanOneWindow) {
   TempDirectory directory;
   const auto dataset = make_dataset(directory, {letters(49, 'a')});  // 50 tokens
   EXPECT_EQ(Sampler(dataset, 49, 1, Documents::mask).windows(), 1);
-  expect_says(error_of([&] { Sampler(dataset, 50, 1, Documents::mask); }), "corpus.h5", "50 tokens", "train.length", "at most 49",
-              "longer corpus");
+  expect_says(error_of([&] { Sampler(dataset, 50, 1, Documents::mask); }), "corpus.h5", "50 tokens", "train.length",
+              "at most 49", "longer corpus");
   expect_says(error_of([&] { Sampler(dataset, 0, 1, Documents::mask); }), "train.length = 0");
-  expect_says(error_of([&] { read_windows(dataset, 10, 2, 21, Documents::mask); }), "corpus.h5", "50 tokens", "at most 40");
+  expect_says(error_of([&] { read_windows(dataset, 10, 2, 21, Documents::mask); }), "corpus.h5", "50 tokens",
+              "at most 40");
 }
 
 }  // namespace

@@ -70,7 +70,8 @@ TEST(Corpus, InputsThatCannotBe) {
   expect_says(error_of([] { find_corpus({"/dev/null"}); }), "/dev/null is neither a file nor a directory");
   expect_says(error_of([] { find_corpus({}); }), "no corpus", "--input", ".jsonl");
   expect_says(error_of([] { find_corpus({"nowhere.txt"}); }), "no corpus file nowhere.txt", "--input");
-  expect_says(error_of([&] { find_corpus({(directory / "sheet.xls").string()}); }), "sheet.xls", "no known kind", ".txt");
+  expect_says(error_of([&] { find_corpus({(directory / "sheet.xls").string()}); }), "sheet.xls", "no known kind",
+              ".txt");
   expect_says(error_of([&] { find_corpus({(directory / "empty").string()}); }), "no corpus file in directory", "empty");
 }
 
@@ -118,7 +119,8 @@ struct Parsed {
   std::vector<std::string> pieces, bad;
   std::int64_t replaced = 0;
 };
-Parsed parse(const TempDirectory& directory, const std::string& name, const std::string& content, std::size_t block_bytes) {
+Parsed parse(const TempDirectory& directory, const std::string& name, const std::string& content,
+             std::size_t block_bytes) {
   write_file(directory / name, content);
   const auto corpus = find_corpus({(directory / name).string()});
   CorpusReader reader(corpus.files, block_bytes);
@@ -150,13 +152,15 @@ TEST(DocumentParser, JsonLines) {
 TEST(DocumentParser, WhatPythonReadsIsRead) {
   TempDirectory directory;
   const std::string lines =
-      "{\"id\": 123456789012345678901234567890, \"text\": \"big\", \"size\": 1e400, \"sizes\": [-1E+999,-99999999999999999999.5]}\n"
+      "{\"id\": 123456789012345678901234567890, \"text\": \"big\", \"size\": 1e400, \"sizes\": "
+      "[-1E+999,-99999999999999999999.5]}\n"
       "{\"text\": \"twice\", \"text\": \"the last counts 1e400\"}\n"
       "{\"text\": \"\\ud800 \\uDC00 \\ud83d\\ude00 \\ud83d\\ud83d\\ude00\\\\ud800\"}\n";
   for (const std::size_t block : {1u, 100u, 1000u}) {
     const auto parsed = parse(directory, "python.jsonl", lines, block);
-    EXPECT_EQ(parsed.pieces, (std::vector<std::string>{"big", "the last counts 1e400",
-                                                       "\xef\xbf\xbd \xef\xbf\xbd \xf0\x9f\x98\x80 \xef\xbf\xbd\xf0\x9f\x98\x80\\ud800"}));
+    EXPECT_EQ(parsed.pieces, (std::vector<std::string>{
+                                 "big", "the last counts 1e400",
+                                 "\xef\xbf\xbd \xef\xbf\xbd \xf0\x9f\x98\x80 \xef\xbf\xbd\xf0\x9f\x98\x80\\ud800"}));
     EXPECT_TRUE(parsed.bad.empty()) << parsed.bad[0];
     EXPECT_EQ(parsed.replaced, 3);
   }
@@ -166,11 +170,13 @@ TEST(DocumentParser, ByteOrderMarksAreDropped) {
   TempDirectory directory;
   const std::string mark = "\xef\xbb\xbf";
   for (const std::size_t block : {1u, 20u, 1000u}) {
-    const auto lines = parse(directory, "marked.jsonl", mark + json_line("one") + mark + json_line(mark + "two") + mark + "\n", block);
+    const auto lines =
+        parse(directory, "marked.jsonl", mark + json_line("one") + mark + json_line(mark + "two") + mark + "\n", block);
     EXPECT_EQ(lines.pieces, (std::vector<std::string>{"one", mark + "two"}));
     EXPECT_TRUE(lines.bad.empty()) << lines.bad[0];
     std::string text;
-    for (const auto& piece : parse(directory, "marked.txt", mark + "some\n" + mark + "text", block).pieces) text += piece;
+    for (const auto& piece : parse(directory, "marked.txt", mark + "some\n" + mark + "text", block).pieces)
+      text += piece;
     EXPECT_EQ(text, "some\n" + mark + "text");
   }
   const auto wide = parse(directory, "wide.txt", std::string("\xff\xfeh\0i\0", 6), 1000);
@@ -199,7 +205,8 @@ TEST(DocumentParser, BadLinesAreNamed) {
   };
   for (const auto& [line, cause] : bad) {
     for (const std::size_t block : {1u, 60u, 1000u}) {
-      const auto parsed = parse(directory, "bad.jsonl", json_line("first") + "\n" + line + "\n" + json_line("last"), block);
+      const auto parsed =
+          parse(directory, "bad.jsonl", json_line("first") + "\n" + line + "\n" + json_line("last"), block);
       EXPECT_EQ(parsed.pieces, (std::vector<std::string>{"first", "last"})) << line;
       ASSERT_EQ(parsed.bad.size(), 1u) << line;
       expect_says(parsed.bad[0], "bad.jsonl, line 3: ", cause);

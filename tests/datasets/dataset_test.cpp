@@ -47,7 +47,8 @@ std::filesystem::path write_parts(const TempDirectory& directory, const Parts& p
   file.write_attribute("/", "format_version", parts.version);
   file.write_attribute("/", "vocab", parts.vocab);
   for (const auto* name : {"tokenizer", "tokenizer_files", "source", "content_hash"}) {
-    if (parts.leave_out != name) file.write_attribute("/", name, std::string(std::strcmp(name, "tokenizer") == 0 ? "bytes" : ""));
+    if (parts.leave_out != name)
+      file.write_attribute("/", name, std::string(std::strcmp(name, "tokenizer") == 0 ? "bytes" : ""));
   }
   file.close();
   return path;
@@ -91,7 +92,8 @@ TEST(Dataset, MissingEmptyAndForeignFiles) {
   expect_says(refusal(directory / "foreign.h5"), "no /tokens", "some other program");
 }
 
-/// A program that is killed leaves a mark in files of HDF5's newer formats, and h5clear takes it away: nothing is damaged.
+/// A program that is killed leaves a mark in files of HDF5's newer formats, and h5clear takes it away: nothing is
+/// damaged.
 TEST(Dataset, OpenForWritingElsewhere) {
   TempDirectory directory;
   const auto path = directory / "open.h5";
@@ -171,7 +173,8 @@ TEST(InspectDataset, SummaryAndVerification) {
   bytes[place] = '5';  // one token changed
   write_file(path, bytes);
   EXPECT_FALSE(inspect_dataset(path, Verify::no).verified);
-  expect_says(error_of([&] { inspect_dataset(path, Verify::yes); }), "damaged", summary.content_hash, "prepare it again");
+  expect_says(error_of([&] { inspect_dataset(path, Verify::yes); }), "damaged", summary.content_hash,
+              "prepare it again");
 }
 
 /// h5py sees what we wrote; and a chunked copy made by it is refused.

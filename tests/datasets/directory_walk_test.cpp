@@ -80,7 +80,8 @@ TEST(DirectoryWalk, AnUnreadableDirectoryIsNamed) {
   const auto child = ::fork();
   if (child == 0) {
     std::string message = "no error";
-    if (::geteuid() == 0 && ::setuid(65534) != 0) message = "cannot become another user";  // permissions do not bind root
+    if (::geteuid() == 0 && ::setuid(65534) != 0)
+      message = "cannot become another user";  // permissions do not bind root
     try {
       find_corpus({directory.path().string()});
     } catch (const std::exception& error) {

@@ -49,7 +49,8 @@ TEST(LongLines, DocumentsArePutTogetherAgain) {
   const std::string mark = "\xef\xbb\xbf";
   const std::vector<std::string> documents = {"short", line_breaks, mark + characters, "", "short too", characters};
   std::string lines = mark;
-  for (const auto& document : documents) lines += json_line(document) + std::string(300, ' ') + "\n";  // and long blank lines
+  for (const auto& document : documents)
+    lines += json_line(document) + std::string(300, ' ') + "\n";  // and long blank lines
   const auto whole = read(directory, lines, 1000000, 16);
   EXPECT_EQ(whole.pieces, 0u);
   for (const std::size_t piece : {4u, 16u, 100u, 1000u}) {
@@ -64,11 +65,11 @@ TEST(LongLines, DocumentsArePutTogetherAgain) {
 TEST(LongLines, WhatIsBadOrReplacedIsSaid) {
   TempDirectory directory;
   const std::string filling(500, 'x');
-  const auto out =
-      read(directory,
-           "{\"text\": \"" + filling + "\n{\"text\": \"\\ud800" + filling + "\", \"n\": 1e400}\n{\"text\": 1, \"filling\": \"" + filling +
-               "\"}\n{\"text\": \"\", \"filling\": \"" + filling + "\"}\n" + json_line("last"),
-           128, 64);
+  const auto out = read(directory,
+                        "{\"text\": \"" + filling + "\n{\"text\": \"\\ud800" + filling +
+                            "\", \"n\": 1e400}\n{\"text\": 1, \"filling\": \"" + filling +
+                            "\"}\n{\"text\": \"\", \"filling\": \"" + filling + "\"}\n" + json_line("last"),
+                        128, 64);
   EXPECT_EQ(out.documents, (std::vector<std::string>{"\xef\xbf\xbd" + filling, "", "last"}));
   EXPECT_EQ(out.replaced, 1);
   ASSERT_EQ(out.bad.size(), 2u);

@@ -59,7 +59,9 @@ TEST_F(OutputTargets, LinksAreFollowed) {
   fs::create_symlink(disk / "old.h5", directory / "second.h5");
   fs::create_symlink("second.h5", directory / "first.h5");
   options.output = directory / "first.h5";
-  prepare(options, [&](const PrepareProgress&) { EXPECT_TRUE(fs::exists(disk / "old.h5.tokens.partial")); });  // on the link's disk
+  prepare(options, [&](const PrepareProgress&) {
+    EXPECT_TRUE(fs::exists(disk / "old.h5.tokens.partial"));
+  });  // on the link's disk
   EXPECT_TRUE(fs::is_symlink(directory / "first.h5") && fs::is_symlink(directory / "second.h5"));
   EXPECT_EQ(Dataset::open(disk / "old.h5").tokens(), 10);
   EXPECT_EQ(disk.names(), std::vector<std::string>{"old.h5"});

@@ -1,5 +1,5 @@
-/// What prepare() meets in the world: full disks, directories that may not be written to, signals. Each in a process of its own where it
-/// must.
+/// What prepare() meets in the world: full disks, directories that may not be written to, signals. Each in a process of
+/// its own where it must.
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -58,7 +58,8 @@ class Child {
   std::string message() {
     std::string all;
     char buffer[4096];
-    for (ssize_t got; (got = ::read(pipe_[0], buffer, sizeof(buffer))) > 0;) all.append(buffer, static_cast<std::size_t>(got));
+    for (ssize_t got; (got = ::read(pipe_[0], buffer, sizeof(buffer))) > 0;)
+      all.append(buffer, static_cast<std::size_t>(got));
     return all;
   }
 
@@ -88,7 +89,8 @@ class PrepareFailures : public ::testing::Test {
 TEST_F(PrepareFailures, NoSpaceLeft) {
   // The device that is always full, in the place of the spool: the write fails as on a full disk.
   std::filesystem::create_symlink("/dev/full", directory / "out.h5.tokens.partial");
-  expect_says(error_of([&] { prepare(options); }), "out.h5.tokens.partial", "No space left on device", "free some space");
+  expect_says(error_of([&] { prepare(options); }), "out.h5.tokens.partial", "No space left on device",
+              "free some space");
   expect_nothing_left();
 }
 

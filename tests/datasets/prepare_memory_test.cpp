@@ -60,13 +60,14 @@ TEST(PrepareMemory, DoesNotGrowWithTheCorpus) {
     write_file(directory / "a.jsonl", lines);
     write_file(directory / "b.txt", text);
   }
-  // 80 and 64 MiB of text, twice that in tokens: whoever held either could not stay under the bound (some ten blocks in the making: 40
-  // MiB).
+  // 80 and 64 MiB of text, twice that in tokens: whoever held either could not stay under the bound (some ten blocks in
+  // the making: 40 MiB).
   EXPECT_LT(peak_mib([&] { prepare(options_for(directory, std::vector<std::string>(10, "a.jsonl"))); }), 64);
   EXPECT_LT(peak_mib([&] { prepare(options_for(directory, {"b.txt"})); }), 64);
 }
 
-/// What went wrong in a process that may take `mib` more than it inherits; with bad input to be skipped, which too little memory is not.
+/// What went wrong in a process that may take `mib` more than it inherits; with bad input to be skipped, which too
+/// little memory is not.
 std::string failure_with(int mib, PrepareOptions options) {
   options.bad_input = BadInput::skip;
   int pipe[2];
@@ -75,7 +76,8 @@ std::string failure_with(int mib, PrepareOptions options) {
   if (child == 0) {
     std::uint64_t pages = 0;
     std::ifstream("/proc/self/statm") >> pages;
-    const rlim_t bytes = pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)) + (static_cast<std::uint64_t>(mib) << 20);
+    const rlim_t bytes =
+        pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)) + (static_cast<std::uint64_t>(mib) << 20);
     const rlimit limit{bytes, bytes};
     ::setrlimit(RLIMIT_AS, &limit);
     std::string message = "no error";
@@ -112,7 +114,8 @@ class TooLittleMemory : public ::testing::Test {
 };
 
 TEST_F(TooLittleMemory, ForALongWindow) {
-  // A frame that asks for a window of 1 GiB: magic number, descriptor, window 2^(10 + 20), one raw block, the last, of 14 bytes.
+  // A frame that asks for a window of 1 GiB: magic number, descriptor, window 2^(10 + 20), one raw block, the last, of
+  // 14 bytes.
   const std::string text = json_line("x");
   std::string frame = std::string("\x28\xb5\x2f\xfd\x00\xa0", 6);
   const auto block = static_cast<unsigned>(text.size() << 3 | 1);
@@ -148,7 +151,10 @@ TEST(PrepareMemory, OfALongLineIsAtMostThreeTimesItsSize) {
   const auto one = peak_mib([&] { prepare(options_for(directory, {"line.jsonl"})); });
   EXPECT_LT(one, 3 * mib);
   // Many of them are held one at a time.
-  EXPECT_LT(peak_mib([&] { prepare(options_for(directory, {"line.jsonl", "line.jsonl", "line.jsonl", "line.jsonl"})); }), one + 32);
+  EXPECT_LT(peak_mib([&] {
+              prepare(options_for(directory, {"line.jsonl", "line.jsonl", "line.jsonl", "line.jsonl"}));
+            }),
+            one + 32);
 }
 
 }  // namespace

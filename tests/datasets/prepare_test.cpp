@@ -28,13 +28,14 @@ TEST(Prepare, EveryKindOfInputInItsOrder) {
   write_file(directory / "c.jsonl.zst", zstd(json_line("packed")));
   write_file(directory / "empty.txt", "");
   PrepareProgress last;
-  const auto report =
-      prepare(options_for(directory, {"b.txt", "pages", "a.jsonl", "empty.txt", "c.jsonl.zst"}), [&](const PrepareProgress& progress) {
-        EXPECT_GE(progress.bytes, last.bytes);
-        last = progress;
-      });
+  const auto report = prepare(options_for(directory, {"b.txt", "pages", "a.jsonl", "empty.txt", "c.jsonl.zst"}),
+                              [&](const PrepareProgress& progress) {
+                                EXPECT_GE(progress.bytes, last.bytes);
+                                last = progress;
+                              });
   const auto dataset = Dataset::open(directory / "out.h5");
-  EXPECT_EQ(texts_of(dataset), (std::vector<std::string>{"plain", "# one", "=head1 two", "first", "second\n", "packed"}));
+  EXPECT_EQ(texts_of(dataset),
+            (std::vector<std::string>{"plain", "# one", "=head1 two", "first", "second\n", "packed"}));
   EXPECT_EQ(report.documents, 6);
   EXPECT_EQ(report.files, 6);
   EXPECT_EQ(report.empty, 2);
@@ -55,7 +56,8 @@ TEST(Prepare, EveryKindOfInputInItsOrder) {
 TEST(Prepare, TheFileDoesNotDependOnThreads) {
   TempDirectory directory;
   std::string lines, text;
-  for (int i = 0; i < 4000; ++i) lines += json_line(std::string(static_cast<std::size_t>(i * 131 % 2003), static_cast<char>('a' + i % 26)));
+  for (int i = 0; i < 4000; ++i)
+    lines += json_line(std::string(static_cast<std::size_t>(i * 131 % 2003), static_cast<char>('a' + i % 26)));
   while (text.size() < 3'000'000)
     text += "one long document in several pieces, with \xe2\x82\xac and " + std::to_string(text.size()) + "\n";
   write_file(directory / "a.jsonl", lines);
@@ -79,7 +81,8 @@ TEST(Prepare, BadInputIsSkippedOnlyWhenAskedTo) {
   std::string long_bad;
   while (long_bad.size() < 2'500'000) long_bad += "good so far\n";
   write_file(directory / "a.txt", "kept");
-  write_file(directory / "b.txt", long_bad + "\xff\n" + long_bad + "\xfe");  // bad in its last pieces: the first are taken back
+  write_file(directory / "b.txt",
+             long_bad + "\xff\n" + long_bad + "\xfe");  // bad in its last pieces: the first are taken back
   write_file(directory / "c.txt", "kept too");
   write_file(directory / "d.jsonl", json_line("one") + "{broken\n" + json_line("two") + "{\"text\": 3}\n");
   auto options = options_for(directory, {"a.txt", "b.txt", "c.txt", "d.jsonl"});

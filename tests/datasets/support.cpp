@@ -56,7 +56,11 @@ Dataset make_dataset(const TempDirectory& directory, const std::vector<std::stri
   std::string lines;
   for (const auto& text : texts) lines += json_line(text);
   write_file(directory / "corpus.jsonl", lines);
-  prepare({.inputs = {(directory / "corpus.jsonl").string()}, .output = directory / "corpus.h5", .existing = Existing::replace, .threads = 2, .interrupted = {}});
+  prepare({.inputs = {(directory / "corpus.jsonl").string()},
+           .output = directory / "corpus.h5",
+           .existing = Existing::replace,
+           .threads = 2,
+           .interrupted = {}});
   return Dataset::open(directory / "corpus.h5");
 }
 

@@ -34,7 +34,8 @@ TEST_F(BadInput, KeysAndTypes) {
   expect_refusal(train("x", "--train.steps soon"), 2, "train.steps = 'soon' is not a whole number");
   expect_refusal(train("x", "--train.length 0"), 2, "train.length = 0");
   expect_refusal(train("x", "--config " + run("none.ini")), 2, "cannot be opened");
-  if (cuda_device_count() == 0) expect_refusal(train("x", "--device cuda"), 2, cuda_is_built_in() ? "no CUDA device" : "without CUDA");
+  if (cuda_device_count() == 0)
+    expect_refusal(train("x", "--device cuda"), 2, cuda_is_built_in() ? "no CUDA device" : "without CUDA");
 }
 
 TEST_F(BadInput, ConfigurationFiles) {
@@ -42,7 +43,8 @@ TEST_F(BadInput, ConfigurationFiles) {
   ASSERT_EQ(run_process("mkfifo " + pipe).exit_code, 0);
   expect_refusal(train("x", "--config " + pipe), 2, "nothing came from " + pipe);
   expect_refusal(train("x", "--config " + shared().string()), 2, "is a directory");
-  expect_refusal("bash -c '" + train("x", "--config <(echo [train]; echo steps = soon)") + "'", 2, "train.steps = 'soon'");
+  expect_refusal("bash -c '" + train("x", "--config <(echo [train]; echo steps = soon)") + "'", 2,
+                 "train.steps = 'soon'");
   expect_refusal(train("x", "--config /dev/zero"), 2, "is larger than 1 MiB");
 }
 
@@ -65,13 +67,15 @@ TEST_F(BadInput, Meshes) {
   expect_refusal(train("x", "--mesh.dp 3"), 2, "mesh.dp");
   for (const char* size : {"4294967296", "4294967297"}) {  // 0 and 1 where only 32 bits count
     expect_refusal(train("x", fmt::format("--mesh.cp {}", size)), 2, "does not divide the 1 process;");
-    expect_refusal(train("x", fmt::format("--mesh.cp {} --mesh.tp {}", size, size)), 2, "does not divide the 1 process;");
+    expect_refusal(train("x", fmt::format("--mesh.cp {} --mesh.tp {}", size, size)), 2,
+                   "does not divide the 1 process;");
     expect_refusal(train("x", fmt::format("--mesh.dp {}", size)), 2, "use mesh.dp = 1");
   }
   const std::string model = "--model.heads 4 --model.kv_heads 2 ";
   expect_refusal(mpirun(3) + train("x", model + "--mesh.tp 3"), 2, "choose 1, 2 or 4");
   expect_refusal(mpirun(3) + train("x", model + "--mesh.cp 3 --mesh.ulysses 3"), 2, "mesh.ulysses = 3 must divide");
-  expect_refusal(mpirun(3) + train("x", model + "--mesh.dp 2"), 2, "is not the 3 processes started; use mesh.dp = 3, or start 2");
+  expect_refusal(mpirun(3) + train("x", model + "--mesh.dp 2"), 2,
+                 "is not the 3 processes started; use mesh.dp = 3, or start 2");
   expect_refusal(mpirun(3) + train("x", "--train.batch 4"), 2, "multiple of 3, e.g. 6");
   expect_refusal(mpirun(2) + train("x", "--mesh.cp 2 --sequence.exchange halo"), 2, "choose ring");
 }
@@ -116,18 +120,20 @@ TEST_F(BadInput, RunsThatWouldDestroyOthers) {
   expect_refusal(train("two", "--train.steps 4 --data.documents ignore"), 2, "data.documents");
   EXPECT_EQ(metrics("two").size(), 2U);
   // Another process holds the directory.
-  expect_refusal("flock " + run("two") + "/.lock " + train("two", "--train.steps 4"), 2, "is being trained by another lexring");
+  expect_refusal("flock " + run("two") + "/.lock " + train("two", "--train.steps 4"), 2,
+                 "is being trained by another lexring");
   EXPECT_EQ(run_process(train("two", "--train.steps 4 --resume " + run("two"))).exit_code, 0);
 }
 
 TEST_F(BadInput, Evaluations) {
   ASSERT_EQ(run_process(train("run", "--train.steps 2")).exit_code, 0);
-  const std::string evaluate =
-      binary() + " evaluate --checkpoint " + run("run") + " --data " + data() + " --resolution 0 --output " + run("results") + " ";
+  const std::string evaluate = binary() + " evaluate --checkpoint " + run("run") + " --data " + data() +
+                               " --resolution 0 --output " + run("results") + " ";
   for (const char* key : {"attention.block", "attention.window", "attention.sinks", "tokens", "watchdog.seconds"}) {
     expect_refusal(evaluate + fmt::format("--{} -3", key), 2, fmt::format("--{} -3 is impossible", key));
   }
-  expect_refusal(mpirun(2) + evaluate + "--lengths 1000000000000 --mesh.cp 2", 2, "tokens");  // before anything of that size is made
+  expect_refusal(mpirun(2) + evaluate + "--lengths 1000000000000 --mesh.cp 2", 2,
+                 "tokens");  // before anything of that size is made
 }
 
 TEST_F(BadInput, OneMessageForTwoRanks) {
@@ -138,7 +144,8 @@ TEST_F(BadInput, OneMessageForTwoRanks) {
 }
 
 TEST_F(BadInput, NoSpaceForACheckpointLeavesNone) {
-  // A limit on the size of files stands for a full disk: the same call fails, and no mount is needed. It leaves room for MPI's own files.
+  // A limit on the size of files stands for a full disk: the same call fails, and no mount is needed. It leaves room
+  // for MPI's own files.
   const std::string limited = "trap '' XFSZ; ulimit -f 30000; ";
   const ProcessResult result = run_process(limited + train("full", "--train.steps 2 --model.width 512"));
   EXPECT_EQ(result.exit_code, 1) << result.output;
@@ -172,8 +179,12 @@ TEST_F(BadInput, DamagedCheckpointsAreRefused) {
   expect_refusal(train("x", "--model.layers 3 --resume " + checkpoint.string()), 2, "model.layers = 3");
   expect_refusal(train("x", "--train.seed 9 --resume " + checkpoint.string()), 2, "train.seed");
   write_text(shared() / "other.txt", 30000);
-  ASSERT_EQ(run_process(binary() + " prepare --input " + (shared() / "other.txt").string() + " --output " + run("other.h5")).exit_code, 0);
-  expect_refusal(train("x", "--data.train " + run("other.h5") + " --resume " + checkpoint.string()), 2, "another data set");
+  ASSERT_EQ(
+      run_process(binary() + " prepare --input " + (shared() / "other.txt").string() + " --output " + run("other.h5"))
+          .exit_code,
+      0);
+  expect_refusal(train("x", "--data.train " + run("other.h5") + " --resume " + checkpoint.string()), 2,
+                 "another data set");
   expect_refusal(train("good", "--resume none"), 2, "already holds");
 }
 

@@ -18,7 +18,9 @@ class Configs : public JobTest {
     std::sort(names.begin(), names.end());
     return names;
   }
-  static std::string file(const std::string& name) { return std::string(" --config ") + LEXRING_SOURCE + "/configs/" + name + ".ini"; }
+  static std::string file(const std::string& name) {
+    return std::string(" --config ") + LEXRING_SOURCE + "/configs/" + name + ".ini";
+  }
   /// The configuration that a run of it writes down.
   static std::string stored(const std::string& name) {
     std::ifstream stream(run(name) + "/config.ini");
@@ -33,7 +35,8 @@ TEST_F(Configs, EachTrainsTwoSteps) {
     const bool quickstart = name.rfind("quickstart", 0) == 0;
     std::string keys = quickstart && name != "quickstart" ? file("quickstart") + file(name) : file(name);
     keys += quickstart ? " --train.batch 2"
-                       : " --model.layers 1 --model.width 64 --model.heads 2 --model.ffn_width 96 --train.batch 2 --train.micro_batch 1 "
+                       : " --model.layers 1 --model.width 64 --model.heads 2 --model.ffn_width 96 --train.batch 2 "
+                         "--train.micro_batch 1 "
                          "--train.length 64";
     keys += " --model.vocab 0 --train.minutes 0 --train.steps 2 --checkpoint.every 0 --data.train " + data();
     const ProcessResult result = run_process(binary() + " train" + keys + " --checkpoint.directory " + run(name));

@@ -1,5 +1,5 @@
-// The whole program with --device cuda, on an emulated GPU (tests/support/emulated_gpu.cpp): training, checkpoints, evaluation and generation never
-// touch the device's memory from the host, and give what the CPU gives.
+// The whole program with --device cuda, on an emulated GPU (tests/support/emulated_gpu.cpp): training, checkpoints,
+// evaluation and generation never touch the device's memory from the host, and give what the CPU gives.
 #include <gtest/gtest.h>
 
 #include "tests/jobs/job_fixture.h"
@@ -23,7 +23,8 @@ class EmulatedGpu : public JobTest {
     ASSERT_EQ(y.size(), 3U);
     for (std::size_t i = 0; i < x.size(); ++i) {
       for (const char* key : {"loss", "gradient_norm"}) {
-        EXPECT_NEAR(x[i][key].get<double>(), y[i][key].get<double>(), tolerance * x[i][key].get<double>()) << b << ", step " << i + 1 << ": " << key;
+        EXPECT_NEAR(x[i][key].get<double>(), y[i][key].get<double>(), tolerance * x[i][key].get<double>())
+            << b << ", step " << i + 1 << ": " << key;
       }
     }
   }
@@ -34,7 +35,8 @@ TEST_F(EmulatedGpu, TrainsAsTheCpuDoesOnEveryMesh) {
   done(train_small("cuda", "--device cuda"));
   expect_close("cpu", "cuda", 1e-5);
   int number = 0;
-  for (const std::string mesh : {"--mesh.cp 2", "--mesh.cp 2 --sequence.partition striped", "--mesh.cp 2 --mesh.ulysses 2", "--mesh.tp 2", "--mesh.dp 2"}) {
+  for (const std::string mesh : {"--mesh.cp 2", "--mesh.cp 2 --sequence.partition striped",
+                                 "--mesh.cp 2 --mesh.ulysses 2", "--mesh.tp 2", "--mesh.dp 2"}) {
     const std::string name = "cuda" + std::to_string(number++);
     EXPECT_EQ(occurrences(done(mpirun(2) + train_small(name, "--device cuda " + mesh)), "MPI through host memory"), 1);
     expect_close("cpu", name, 1e-5);
@@ -52,14 +54,17 @@ TEST_F(EmulatedGpu, TrainsInBf16) {
 TEST_F(EmulatedGpu, ItsCheckpointsAreEveryones) {
   done(train_small("run", "--device cuda --optimizer.schedule constant"));
   const auto losses = [&](const std::string& name, int ranks, const std::string& keys) {
-    done((ranks > 1 ? mpirun(ranks) : "") + binary() + " evaluate --data " + data() + " --checkpoint " + run("run") + " --output " + run(name) +
-         " --lengths 48,200 --patterns causal,sink_window --tokens 1200 --resolution 64 " + keys);
+    done((ranks > 1 ? mpirun(ranks) : "") + binary() + " evaluate --data " + data() + " --checkpoint " + run("run") +
+         " --output " + run(name) + " --lengths 48,200 --patterns causal,sink_window --tokens 1200 --resolution 64 " +
+         keys);
     std::ifstream stream(run(name) + "/results.json");
     return nlohmann::json::parse(stream);
   };
   const auto cpu = losses("cpu", 1, "--device cpu");
   for (const auto& [name, ranks, keys] : std::vector<std::tuple<std::string, int, std::string>>{
-           {"whole", 1, "--device cuda"}, {"streamed", 1, "--device cuda --chunk 64"}, {"cp", 2, "--device cuda --mesh.cp 2 --sequence.partition striped"}}) {
+           {"whole", 1, "--device cuda"},
+           {"streamed", 1, "--device cuda --chunk 64"},
+           {"cp", 2, "--device cuda --mesh.cp 2 --sequence.partition striped"}}) {
     const auto cuda = losses(name, ranks, keys);
     for (std::size_t p = 0; p < 2; ++p) {
       for (std::size_t c = 0; c < 2; ++c) {
@@ -67,10 +72,12 @@ TEST_F(EmulatedGpu, ItsCheckpointsAreEveryones) {
         EXPECT_NEAR(a, b, 1e-5 * a) << name;
       }
     }
-    EXPECT_NEAR(cpu["resolution"][0]["value"].get<double>(), cuda["resolution"][0]["value"].get<double>(), 1e-4) << name;
+    EXPECT_NEAR(cpu["resolution"][0]["value"].get<double>(), cuda["resolution"][0]["value"].get<double>(), 1e-4)
+        << name;
   }
 
-  const std::string greedy = binary() + " generate --checkpoint " + run("run") + " --prompt 'the ring ' --tokens 8 --temperature 0 ";
+  const std::string greedy =
+      binary() + " generate --checkpoint " + run("run") + " --prompt 'the ring ' --tokens 8 --temperature 0 ";
   const std::string text = done(greedy + "--device cpu");
   EXPECT_EQ(done(greedy + "--device cuda"), text);
 

@@ -20,7 +20,8 @@ class EvaluateCommand : public JobTest {
 
 TEST_F(EvaluateCommand, WritesTableAndReport) {
   ASSERT_EQ(run_process(train("r", "--train.steps 3")).exit_code, 0);
-  const std::string keys = "--checkpoint " + run("r") + " --lengths 32,64,256 --patterns causal,blockwise,window,sink_window --tokens 8192";
+  const std::string keys =
+      "--checkpoint " + run("r") + " --lengths 32,64,256 --patterns causal,blockwise,window,sink_window --tokens 8192";
   const ProcessResult one = run_process(evaluate(keys, "o"));
   ASSERT_EQ(one.exit_code, 0) << one.output;
   EXPECT_GE(occurrences(one.output, "32 (1x)"), 1) << one.output;
@@ -36,7 +37,8 @@ TEST_F(EvaluateCommand, WritesTableAndReport) {
   EXPECT_EQ(json["models"][0]["precision"], "fp32");
 
   // Any mesh says the same.
-  for (const std::string mesh : {"--mesh.dp 3", "--mesh.cp 2", "--mesh.tp 2 --mesh.cp 2 --sequence.partition striped"}) {
+  for (const std::string mesh :
+       {"--mesh.dp 3", "--mesh.cp 2", "--mesh.tp 2 --mesh.cp 2 --sequence.partition striped"}) {
     const int ranks = mesh.find("dp") != std::string::npos ? 3 : mesh.find("tp") != std::string::npos ? 4 : 2;
     const ProcessResult several = run_process(mpirun(ranks) + evaluate(keys + " " + mesh, mesh));
     ASSERT_EQ(several.exit_code, 0) << several.output;
@@ -58,18 +60,25 @@ TEST_F(EvaluateCommand, DocumentsAreReadAsTheyWereTrained) {
   for (int i = 0; i < 2000; ++i) lines << "{\"text\": \"rank " << i << " passes its keys on\"}\n";
   lines.close();
   const std::string documents = run("d") + ".h5";
-  ASSERT_EQ(run_process(binary() + " prepare --input " + (shared() / "documents.jsonl").string() + " --output " + documents).exit_code, 0);
+  ASSERT_EQ(
+      run_process(binary() + " prepare --input " + (shared() / "documents.jsonl").string() + " --output " + documents)
+          .exit_code,
+      0);
   const auto loss = [&](const std::string& keys, const std::string& output) {
-    const std::string rest = " --lengths 256 --patterns causal --tokens 8192 --resolution 0 --output " + run(output) + keys;
+    const std::string rest =
+        " --lengths 256 --patterns causal --tokens 8192 --resolution 0 --output " + run(output) + keys;
     const ProcessResult done = run_process(binary() + " evaluate --data " + documents + rest);
     EXPECT_EQ(done.exit_code, 0) << done.output;
     const bool masked = results(output)["documents"] == "mask";
-    EXPECT_EQ(occurrences(done.output, masked ? "documents masked from each other" : "documents not masked"), 1) << done.output;
+    EXPECT_EQ(occurrences(done.output, masked ? "documents masked from each other" : "documents not masked"), 1)
+        << done.output;
     return results(output)["series"][0]["cells"][0]["loss"].get<double>();
   };
   for (const std::string trained : {"mask", "ignore"}) {
     const std::string other = trained == "mask" ? "ignore" : "mask", from = " --checkpoint " + run(trained);
-    ASSERT_EQ(run_process(train(trained, "--train.steps 30 --data.documents " + trained + " --data.train " + documents)).exit_code, 0);
+    ASSERT_EQ(run_process(train(trained, "--train.steps 30 --data.documents " + trained + " --data.train " + documents))
+                  .exit_code,
+              0);
     const double as_trained = loss(from, trained + "_default");
     EXPECT_EQ(results(trained + "_default")["documents"], trained);
     EXPECT_NE(as_trained, loss(from + " --data.documents " + other, trained + "_other"));
@@ -79,17 +88,22 @@ TEST_F(EvaluateCommand, DocumentsAreReadAsTheyWereTrained) {
 TEST_F(EvaluateCommand, CheckpointsRescalingsAndSizesStandBesideEachOther) {
   ASSERT_EQ(run_process(train("rope", "--train.steps 20 --position.kind rope")).exit_code, 0);
   ASSERT_EQ(run_process(train("alibi", "--train.steps 20 --position.kind alibi")).exit_code, 0);
-  const std::string rest = " --lengths 32,128 --tokens 8192 --resolution 32 --patterns causal,blockwise --attention.block 8,16 "
-                           "--position.scaling none,linear,ntk,yarn";
+  const std::string rest =
+      " --lengths 32,128 --tokens 8192 --resolution 32 --patterns causal,blockwise --attention.block 8,16 "
+      "--position.scaling none,linear,ntk,yarn";
   // The second is named by its step directory, as tab completion writes it.
-  const ProcessResult both = run_process(evaluate("--checkpoint " + run("rope") + " --checkpoint " + run("alibi") + "/step-00000020/" + rest, "o"));
+  const ProcessResult both = run_process(
+      evaluate("--checkpoint " + run("rope") + " --checkpoint " + run("alibi") + "/step-00000020/" + rest, "o"));
   ASSERT_EQ(both.exit_code, 0) << both.output;
   EXPECT_GE(occurrences(both.output, "rope, yarn by length / 32, at least 1; blockwise, block 16"), 1) << both.output;
   const auto json = results("o");
   ASSERT_EQ(json["models"].size(), 2u);
   ASSERT_EQ(json["series"].size(), 4u * 3 + 3);
-  const auto loss = [&](std::size_t series, std::size_t cell) { return json["series"][series]["cells"][cell]["loss"].get<double>(); };
-  for (std::size_t scaled = 3; scaled < 12; scaled += 3) {  // linear, ntk, yarn: at the training length they change nothing, beyond it they do
+  const auto loss = [&](std::size_t series, std::size_t cell) {
+    return json["series"][series]["cells"][cell]["loss"].get<double>();
+  };
+  for (std::size_t scaled = 3; scaled < 12;
+       scaled += 3) {  // linear, ntk, yarn: at the training length they change nothing, beyond it they do
     EXPECT_EQ(json["series"][scaled]["cells"][1]["scaling_factor"], 4.0);
     EXPECT_NEAR(loss(scaled, 0), loss(0, 0), 1e-6);
     EXPECT_GT(std::abs(loss(scaled, 1) - loss(0, 1)), 1e-5) << scaled;

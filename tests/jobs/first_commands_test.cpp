@@ -1,5 +1,5 @@
-// The README's two commands as a new user gives them: in any order, again, with and without a GPU. Configuring is real; building, testing
-// and training are stand-ins that write down how they were called.
+// The README's two commands as a new user gives them: in any order, again, with and without a GPU. Configuring is real;
+// building, testing and training are stand-ins that write down how they were called.
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -39,26 +39,29 @@ class FirstCommands : public ::testing::Test {
     std::string name = (fs::temp_directory_path() / "lexring_first_commandsXXXXXX").string();
     ASSERT_NE(mkdtemp(name.data()), nullptr);
     folder_ = name;
-    ASSERT_EQ(
-        run_process(fmt::format("mkdir {0}/clone && cd {0}/clone && for part in CMakeLists.txt CMakePresets.json LICENSE README.md configs "
-                                "datasets framework jobs models parallel tests; do cp -rs {1}/$part .; done; rm jobs/packages.sh",
-                                name, LEXRING_SOURCE))
-            .exit_code,
-        0);
+    ASSERT_EQ(run_process(
+                  fmt::format(
+                      "mkdir {0}/clone && cd {0}/clone && for part in CMakeLists.txt CMakePresets.json LICENSE "
+                      "README.md configs "
+                      "datasets framework jobs models parallel tests; do cp -rs {1}/$part .; done; rm jobs/packages.sh",
+                      name, LEXRING_SOURCE))
+                  .exit_code,
+              0);
     write_program(clone() / "jobs/packages.sh", "");
     // Only building is not done.
-    write_program(programs() / "cmake", fmt::format("if [ \"$1\" = --build ]; then ln -sf {0}/programs/lexring build/release/lexring\n"
-                                                    "else exec {1} \"$@\"; fi\n",
-                                                    name, LEXRING_CMAKE));
+    write_program(programs() / "cmake",
+                  fmt::format("if [ \"$1\" = --build ]; then ln -sf {0}/programs/lexring build/release/lexring\n"
+                              "else exec {1} \"$@\"; fi\n",
+                              name, LEXRING_CMAKE));
     write_program(programs() / "ctest", "");
     write_program(programs() / "nvidia-smi", "exit 9\n");
     write_program(programs() / "mpirun", "while [ \"${1##*/}\" != lexring ]; do shift; done; exec \"$@\"\n");
-    write_program(
-        programs() / "lexring",
-        "case $1 in\n"
-        "  prepare) while [ \"$1\" != --output ]; do shift; done; touch \"$2\" ;;\n"
-        "  train) while [ \"$1\" != --checkpoint.directory ]; do shift; done; printf '[train]\\nlength = 256\\n' >\"$2/config.ini\" ;;\n"
-        "esac\n");
+    write_program(programs() / "lexring",
+                  "case $1 in\n"
+                  "  prepare) while [ \"$1\" != --output ]; do shift; done; touch \"$2\" ;;\n"
+                  "  train) while [ \"$1\" != --checkpoint.directory ]; do shift; done; printf '[train]\\nlength = "
+                  "256\\n' >\"$2/config.ini\" ;;\n"
+                  "esac\n");
   }
   void TearDown() override { fs::remove_all(folder_); }
 
@@ -67,8 +70,9 @@ class FirstCommands : public ::testing::Test {
 
   /// In the clone, as somebody who has no settings of their own.
   ProcessResult in_clone(const std::string& command) const {
-    return run_process(
-        fmt::format("cd {} && unset CI CUDAARCHS && export PATH={}:$PATH && {}", clone().string(), programs().string(), command), 900);
+    return run_process(fmt::format("cd {} && unset CI CUDAARCHS && export PATH={}:$PATH && {}", clone().string(),
+                                   programs().string(), command),
+                       900);
   }
   void expect_success(const std::string& command) const {
     const ProcessResult result = in_clone(command);
@@ -84,7 +88,9 @@ class FirstCommands : public ::testing::Test {
   bool cuda_is_built() const {
     return read(clone() / "build/release/build.ninja").find("backend/cuda/nvidia/backend.cpp") != std::string::npos;
   }
-  bool tests_are_built() const { return read(clone() / "build/release/build.ninja").find("rules_test") != std::string::npos; }
+  bool tests_are_built() const {
+    return read(clone() / "build/release/build.ninja").find("rules_test") != std::string::npos;
+  }
 
   std::string text_ = "text.txt";
   fs::path folder_;
@@ -127,9 +133,12 @@ TEST_F(FirstCommands, AGpuComesAndGoes) {
 }
 
 TEST_F(FirstCommands, OptionsAreCheckedBeforeAnyWork) {
-  for (const char* option : {"--config", "--name", "--minutes", "--ranks"}) expect_refusal(option, std::string(option) + " needs a value");
-  for (const char* ranks : {"0", "-1", "two", "''"}) expect_refusal(fmt::format("--ranks {}", ranks), "how many processes");
-  for (const char* minutes : {"0", "0.0", "five", "-3"}) expect_refusal(fmt::format("--minutes {}", minutes), "a number above 0");
+  for (const char* option : {"--config", "--name", "--minutes", "--ranks"})
+    expect_refusal(option, std::string(option) + " needs a value");
+  for (const char* ranks : {"0", "-1", "two", "''"})
+    expect_refusal(fmt::format("--ranks {}", ranks), "how many processes");
+  for (const char* minutes : {"0", "0.0", "five", "-3"})
+    expect_refusal(fmt::format("--minutes {}", minutes), "a number above 0");
   expect_refusal("--name ../elsewhere", "results are in runs/NAME");
   expect_refusal("--config absent.ini", "there is no file absent.ini");
   expect_refusal("absent.txt", "absent.txt does not exist");
@@ -144,7 +153,8 @@ TEST_F(FirstCommands, OneLineOfTextIsDividedBetweenCharacters) {
   for (int i = 0; i < 101; ++i) text += "ä";  // nine tenths end inside a character
   write(clone() / text_, text);
   expect_success("cmake --preset release -DLEXRING_TESTS=OFF && ./jobs/quickstart.sh " + text_);
-  const std::string train = read(clone() / "runs/quickstart/text/train.txt"), valid = read(clone() / "runs/quickstart/text/valid.txt");
+  const std::string train = read(clone() / "runs/quickstart/text/train.txt"),
+                    valid = read(clone() / "runs/quickstart/text/valid.txt");
   EXPECT_EQ(train + valid, text);
   EXPECT_EQ(train.size(), 180U);
 }
@@ -153,11 +163,14 @@ TEST_F(FirstCommands, OneDocumentOfJsonIsDividedBetweenCharacters) {
   const std::string text = R"(nine tenths \"of\" it \\ ä € end here, before two halves of one: \ud83d\ude00\n)";
   write(clone() / "text.jsonl", R"({"meta": {"text": "short"}, "text" : ")" + text + "\"}\n");
   expect_success("cmake --preset release -DLEXRING_TESTS=OFF && ./jobs/quickstart.sh text.jsonl");
-  const std::string train = read(clone() / "runs/quickstart/text/train.jsonl"), valid = read(clone() / "runs/quickstart/text/valid.jsonl");
+  const std::string train = read(clone() / "runs/quickstart/text/train.jsonl"),
+                    valid = read(clone() / "runs/quickstart/text/valid.jsonl");
   const std::string begin = R"({"text":")", end = "\"}\n";
   ASSERT_GT(train.size(), begin.size() + end.size());
   ASSERT_GT(valid.size(), begin.size() + end.size());
-  const auto inside = [&](const std::string& line) { return line.substr(begin.size(), line.size() - begin.size() - end.size()); };
+  const auto inside = [&](const std::string& line) {
+    return line.substr(begin.size(), line.size() - begin.size() - end.size());
+  };
   EXPECT_EQ(train, begin + inside(train) + end);
   EXPECT_EQ(valid, begin + inside(valid) + end);
   EXPECT_EQ(inside(train) + inside(valid), text);

@@ -1,4 +1,5 @@
-// `lexring generate` as a person uses it: prompts from files and pipes, other patterns, and what is refused before the first token.
+// `lexring generate` as a person uses it: prompts from files and pipes, other patterns, and what is refused before the
+// first token.
 #include <algorithm>
 
 #include <gtest/gtest.h>
@@ -38,10 +39,12 @@ TEST_F(Generate, PromptsComeFromFilesAndPipesInChunks) {
   const std::string by_key = text_of(generate("run", "--tokens 12 --prompt \"$(cat " + file + ")\n\""));
   EXPECT_EQ(text_of(generate("run", "--tokens 12 --prompt-file " + file)), by_key);
   EXPECT_EQ(text_of(generate("run", "--tokens 12 --chunk 7 --prompt-file - < " + file)), by_key);
-  EXPECT_EQ(text_of("cat " + file + " | " + mpirun(2) + generate("run", "--tokens 12 --mesh.tp 2 --prompt-file -")), by_key);
+  EXPECT_EQ(text_of("cat " + file + " | " + mpirun(2) + generate("run", "--tokens 12 --mesh.tp 2 --prompt-file -")),
+            by_key);
   // Cut inside a character, and with a zero byte: bytes are bytes.
   std::ofstream(file, std::ios::binary) << std::string("ring \0 \xe2\x82", 9);
-  EXPECT_EQ(text_of(generate("run", "--tokens 1 --prompt-file " + file)).rfind(std::string("ring \0 \xe2\x82", 9), 0), 0U);
+  EXPECT_EQ(text_of(generate("run", "--tokens 1 --prompt-file " + file)).rfind(std::string("ring \0 \xe2\x82", 9), 0),
+            0U);
 }
 
 TEST_F(Generate, GoesOnBeyondTheTrainingLengthWithAnotherPattern) {
@@ -51,11 +54,15 @@ TEST_F(Generate, GoesOnBeyondTheTrainingLengthWithAnotherPattern) {
   std::vector<std::string> texts;
   for (const std::string use :
        {"", "--attention.pattern blockwise", "--attention.pattern blockwise --attention.block 3",
-        "--attention.pattern sink_window --attention.window 5", "--position.scaling linear --position.scaling_factor 8"}) {
+        "--attention.pattern sink_window --attention.window 5",
+        "--position.scaling linear --position.scaling_factor 8"}) {
     texts.push_back(text_of(generate("run", "--tokens 100 --prompt-file " + file + " " + use)));
-    EXPECT_EQ(text_of(generate("run", "--tokens 100 --chunk 5 --prompt-file " + file + " " + use)), texts.back()) << use;
+    EXPECT_EQ(text_of(generate("run", "--tokens 100 --chunk 5 --prompt-file " + file + " " + use)), texts.back())
+        << use;
   }
-  EXPECT_EQ(text_of(generate("run", "--tokens 100 --attention.pattern blockwise --attention.block 16 --prompt-file " + file)), texts[1])
+  EXPECT_EQ(
+      text_of(generate("run", "--tokens 100 --attention.pattern blockwise --attention.block 16 --prompt-file " + file)),
+      texts[1])
       << "blocks are half of train.length";
   EXPECT_EQ(text_of(generate("run", "--tokens 100 --attention.pattern causal --prompt-file " + file)), texts[0]);
   std::sort(texts.begin(), texts.end());
@@ -66,7 +73,8 @@ TEST_F(Generate, RefusesKeysThatChangeNothing) {
   train_lex();
   const std::string a = "--prompt a ";
   expect_refusal(generate("run", a + "--attention.block 8"), "only with attention.pattern = blockwise");
-  expect_refusal(generate("run", a + "--attention.pattern window --attention.sinks 2"), "attention.sinks has an effect only with attention.pattern = sink_window");
+  expect_refusal(generate("run", a + "--attention.pattern window --attention.sinks 2"),
+                 "attention.sinks has an effect only with attention.pattern = sink_window");
   expect_refusal(generate("run", a + "--attention.pattern window --attention.window 0"), "attention.window = 0");
   expect_refusal(generate("run", a + "--position.scaling ntk"), "give --position.scaling_factor");
   expect_refusal(generate("run", a + "--position.scaling_factor 4"), "only with position.scaling = linear, ntk");
@@ -74,13 +82,15 @@ TEST_F(Generate, RefusesKeysThatChangeNothing) {
 }
 
 TEST_F(Generate, LimitsAreKnownBeforeTheFirstToken) {
-  const ProcessResult trained = run_process(train("run", "--train.steps 2 --train.precision fp32 --position.kind learned"));
+  const ProcessResult trained =
+      run_process(train("run", "--train.steps 2 --train.precision fp32 --position.kind learned"));
   ASSERT_EQ(trained.exit_code, 0) << trained.output;
   expect_refusal(generate("run", "--prompt 0123456789 --tokens 24"), "give --tokens 23 or less, or a shorter prompt");
   expect_refusal(generate("run", "--prompt 0123456789 --tokens 9223372036854775807"), "give --tokens 23 or less");
   expect_refusal("yes | " + generate("run", "--prompt-file -"), "more than the 32 tokens");
   EXPECT_EQ(text_of(generate("run", "--prompt 0123456789 --tokens 23")).rfind("0123456789", 0), 0U);
-  expect_refusal(generate("run", "--prompt a --position.scaling ntk --position.scaling_factor 2"), "position.kind = learned has none");
+  expect_refusal(generate("run", "--prompt a --position.scaling ntk --position.scaling_factor 2"),
+                 "position.kind = learned has none");
 
   expect_refusal(generate("run", ""), "prompt is empty");
   expect_refusal(generate("run", "--prompt ''"), "prompt is empty");

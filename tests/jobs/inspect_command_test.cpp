@@ -8,7 +8,9 @@ namespace {
 
 class Inspect : public JobTest {
  protected:
-  static std::string inspect(const std::string& path, const std::string& keys = "") { return binary() + " inspect " + path + " " + keys; }
+  static std::string inspect(const std::string& path, const std::string& keys = "") {
+    return binary() + " inspect " + path + " " + keys;
+  }
   static void expect_refusal(const std::string& command, const std::string& message) {
     const ProcessResult result = run_process(command, 30);
     EXPECT_NE(result.exit_code, 0) << command << "\n" << result.output;
@@ -24,7 +26,8 @@ TEST_F(Inspect, ExportsACheckpointAsOneFile) {
   const ProcessResult made = run_process(inspect(run("run"), "--export " + file));
   ASSERT_EQ(made.exit_code, 0) << made.output;
   EXPECT_GE(occurrences(made.output, "step 2"), 1) << made.output;
-  EXPECT_GE(occurrences(run_process(inspect(file)).output, "embedding  [257, 32]"), 1) << run_process(inspect(file)).output;
+  EXPECT_GE(occurrences(run_process(inspect(file)).output, "embedding  [257, 32]"), 1)
+      << run_process(inspect(file)).output;
 
   expect_refusal(inspect(run("run"), "--export " + file), "exists; choose another name");
   expect_refusal(inspect(run("run"), "--export " + shared().string()), "is a directory; name a file in it");

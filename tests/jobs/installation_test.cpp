@@ -36,11 +36,13 @@ TEST(Version, NamesCommitBackendsLibrariesAndTheProcessorsLevel) {
 TEST(Installation, IsABinaryWithConfigurationsJobScriptsLicenceAndModule) {
   std::string prefix = (fs::temp_directory_path() / "lexring_installationXXXXXX").string();
   ASSERT_NE(mkdtemp(prefix.data()), nullptr);
-  const ProcessResult installed = run_process(fmt::format("{} --install {} --prefix {}", LEXRING_CMAKE, LEXRING_BUILD, prefix));
+  const ProcessResult installed =
+      run_process(fmt::format("{} --install {} --prefix {}", LEXRING_CMAKE, LEXRING_BUILD, prefix));
   EXPECT_EQ(installed.exit_code, 0) << installed.output;
   const ProcessResult said = run_process(fmt::format("{}/bin/lexring --version", prefix));
   EXPECT_EQ(said.exit_code, 0) << said.output;
-  for (const char* file : {"LICENSE", "README.md", "configs/quickstart.ini", "jobs/slurm/launch.sh", "jobs/slurm/pretrain.sbatch"})
+  for (const char* file :
+       {"LICENSE", "README.md", "configs/quickstart.ini", "jobs/slurm/launch.sh", "jobs/slurm/pretrain.sbatch"})
     EXPECT_TRUE(fs::exists(fs::path(prefix) / "share/lexring" / file)) << file;
   const auto version = said.output.substr(8, said.output.find('\n') - 8);
   std::ifstream module_file(fs::path(prefix) / "share/lexring/modulefiles/lexring" / version);

@@ -23,7 +23,8 @@ class JobTest : public testing::Test {
     shared() = std::filesystem::temp_directory_path() / ("lexring_jobs_" + std::to_string(getpid()));
     std::filesystem::create_directories(shared());
     write_text(shared() / "text.txt", 40000);
-    const auto made = run_process(binary() + " prepare --input " + (shared() / "text.txt").string() + " --output " + data());
+    const auto made =
+        run_process(binary() + " prepare --input " + (shared() / "text.txt").string() + " --output " + data());
     ASSERT_EQ(made.exit_code, 0) << made.output;
   }
   static void TearDownTestSuite() { std::filesystem::remove_all(shared()); }
@@ -36,19 +37,22 @@ class JobTest : public testing::Test {
   static std::string data() { return (shared() / "text.h5").string(); }
   /// A run's directory of this test.
   static std::string run(const std::string& name) {
-    return (shared() / (std::string(testing::UnitTest::GetInstance()->current_test_info()->name()) + "_" + name)).string();
+    return (shared() / (std::string(testing::UnitTest::GetInstance()->current_test_info()->name()) + "_" + name))
+        .string();
   }
   /// `lexring train` of a tiny model into a run's directory.
   static std::string train(const std::string& name, const std::string& keys) {
     return binary() +
-           " train --model.layers 2 --model.width 32 --model.heads 2 --train.length 32 --train.batch 6 --optimizer.warmup 3 --optimizer.lr "
+           " train --model.layers 2 --model.width 32 --model.heads 2 --train.length 32 --train.batch 6 "
+           "--optimizer.warmup 3 --optimizer.lr "
            "0.01"
            " --checkpoint.every 0 --data.train " +
            data() + " --checkpoint.directory " + run(name) + " " + keys;
   }
 
   static void write_text(const std::filesystem::path& path, int bytes) {
-    const std::vector<std::string> words = {"ring", "attention", "chunk", "halo", "rank", "the", "of", "a", "passes", "keys", "\n"};
+    const std::vector<std::string> words = {"ring", "attention", "chunk",  "halo", "rank", "the",
+                                            "of",   "a",         "passes", "keys", "\n"};
     std::mt19937 random(7);
     std::ofstream stream(path);
     for (int written = 0; written < bytes;) {
@@ -70,7 +74,8 @@ class JobTest : public testing::Test {
   static std::string trajectory(const std::string& name) {
     std::string text;
     for (const auto& line : metrics(name)) {
-      text += line["step"].dump() + " " + line["loss"].dump() + " " + line["gradient_norm"].dump() + " " + line["lr"].dump() + "\n";
+      text += line["step"].dump() + " " + line["loss"].dump() + " " + line["gradient_norm"].dump() + " " +
+              line["lr"].dump() + "\n";
     }
     return text;
   }

@@ -40,10 +40,12 @@ TEST(MeshSetup, SizesMustMultiplyToTheProcesses) {
 }
 
 TEST(MeshSetup, HeadsAreSplitOrReplicatedForTp) {
-  for (const std::int64_t tp : {1, 2, 4, 8}) EXPECT_EQ(refusal({.tp = tp}, model_with(8, 4)), "nothing was thrown") << tp;
+  for (const std::int64_t tp : {1, 2, 4, 8})
+    EXPECT_EQ(refusal({.tp = tp}, model_with(8, 4)), "nothing was thrown") << tp;
   EXPECT_HAS(refusal({.tp = 4}, model_with(6, 3)), "choose 1, 3 or 6");
   EXPECT_HAS(refusal({.tp = 8}, model_with(4, 4)), "mesh.tp = 8: 4 heads");
-  EXPECT_HAS(refusal({.tp = 2}, model_with(6, 3)), "neither split nor replicated");  // 2 divides 6, but 3 and 2 do not divide each other
+  EXPECT_HAS(refusal({.tp = 2}, model_with(6, 3)),
+             "neither split nor replicated");  // 2 divides 6, but 3 and 2 do not divide each other
 }
 
 TEST(MeshSetup, UlyssesDividesTheRanksOfASequenceAndTheHeads) {
@@ -73,8 +75,11 @@ TEST(MeshSetup, SaysWhatItChose) {
   EXPECT_EQ(causal.rfind("dp 1 x cp 8 x tp 1, zigzag partition, ring: a hop takes about ", 0), 0U) << causal;
   EXPECT_HAS(causal, "a hop takes about 54 ms, hidden behind 44 s of attention");
   EXPECT_HAS(causal, "ranks 0-3 on a, 4-7 on b");
-  const std::string blockwise = choose_mesh({.cp = 8}, {}, model_with(8, 8, "blockwise"), {1, 4096, 2}, two_nodes).description;
-  EXPECT_EQ(blockwise.rfind("dp 1 x cp 8 x tp 1, contiguous partition, ring (64 rows from the busiest place in 1 round)", 0), 0U)
+  const std::string blockwise =
+      choose_mesh({.cp = 8}, {}, model_with(8, 8, "blockwise"), {1, 4096, 2}, two_nodes).description;
+  EXPECT_EQ(
+      blockwise.rfind("dp 1 x cp 8 x tp 1, contiguous partition, ring (64 rows from the busiest place in 1 round)", 0),
+      0U)
       << blockwise;
   EXPECT_EQ(choose_mesh({}, {}, model_with(8, 8), {1, 4096, 2}, one_node).description, "dp 8 x cp 1 x tp 1");
 }
@@ -100,7 +105,8 @@ ExchangeShape llama(int cp, int inside_node, std::int64_t length) {
 constexpr ExchangeSpeeds h100 = {5e14, 4.5e11, 5e10, 1e-5};
 
 TEST(ExchangeChoice, LongSequencesGoAroundARing) {
-  // 16,384 tokens a rank: a hop over the network hides behind its block (facts: about 9,900 at full speed, fewer at this one).
+  // 16,384 tokens a rank: a hop over the network hides behind its block (facts: about 9,900 at full speed, fewer at
+  // this one).
   const ExchangeChoice choice = choose_exchange(llama(64, 8, 64 * 16384), h100);
   EXPECT_EQ(choice.ulysses, 1) << choice.reason;
   EXPECT_EQ(choice.name, "ring");

@@ -26,8 +26,8 @@ class OptionsTest : public testing::Test {
   }
 
   std::filesystem::path directory_ =
-      std::filesystem::temp_directory_path() /
-      ("lexring_options_" + std::to_string(getpid()) + "_" + testing::UnitTest::GetInstance()->current_test_info()->name());
+      std::filesystem::temp_directory_path() / ("lexring_options_" + std::to_string(getpid()) + "_" +
+                                                testing::UnitTest::GetInstance()->current_test_info()->name());
 };
 
 /// The message of the UsageError that a call throws.
@@ -58,21 +58,23 @@ TEST_F(OptionsTest, DefaultsFollowTheReference) {
 }
 
 TEST_F(OptionsTest, SomeDefaultsFollowOtherKeys) {
-  const Options o = parse_options({"--model.width", "64", "--model.heads", "8", "--train.length", "300", "--position.kind", "learned"});
+  const Options o = parse_options(
+      {"--model.width", "64", "--model.heads", "8", "--train.length", "300", "--position.kind", "learned"});
   EXPECT_EQ(o.model.kv_heads, 8);
   EXPECT_EQ(o.model.ffn_width, 256);
   EXPECT_EQ(o.model.attention.block, 150);
   EXPECT_EQ(o.model.max_length, 300);
   EXPECT_EQ(o.model.position.original_length, 300);
-  const Options given = parse_options({"--model.heads", "8", "--model.kv_heads", "2", "--attention.pattern", "blockwise",
-                                       "--attention.block", "0", "--model.ffn_width", "7"});
+  const Options given = parse_options({"--model.heads", "8", "--model.kv_heads", "2", "--attention.pattern",
+                                       "blockwise", "--attention.block", "0", "--model.ffn_width", "7"});
   EXPECT_EQ(given.model.kv_heads, 2);
   EXPECT_EQ(given.model.attention.block, 0) << "a wrong value that was given must reach the check, not be replaced";
   EXPECT_EQ(given.model.ffn_width, 7);
 }
 
 TEST_F(OptionsTest, CommandLineWinsOverFilesAndLaterFilesOverEarlier) {
-  const auto first = file("first.ini", "resume = none\n[model]\nlayers = 3\nwidth = 48\n[train]\nlength = 64 # tokens\n");
+  const auto first =
+      file("first.ini", "resume = none\n[model]\nlayers = 3\nwidth = 48\n[train]\nlength = 64 # tokens\n");
   const auto second = file("second.ini", "[model]\nlayers = 5\n");
   const Options o = parse_options({"--train.length", "32", "--config", first, "--config", second});
   EXPECT_EQ(o.resume, "none");
@@ -129,32 +131,43 @@ TEST_F(OptionsTest, ImpossibleValuesAreRefused) {
 
 TEST_F(OptionsTest, KeysWithoutEffectAreRefusedByName) {
   EXPECT_EQ(refusal({"--position.kind", "rope", "--position.gamma", "0.4"}),
-            "position.gamma has an effect only with position.kind = xpos, but position.kind = rope; leave it out, or change position.kind");
+            "position.gamma has an effect only with position.kind = xpos, but position.kind = rope; leave it out, or "
+            "change position.kind");
   EXPECT_HAS(refusal({"--position.kind", "alibi", "--position.scaling", "ntk", "--position.scaling_factor", "4"}),
              "position.scaling has an effect only with position.kind = rope or xpos, but position.kind = alibi");
-  EXPECT_HAS(refusal({"--position.kind", "none", "--position.theta", "500000"}), "position.theta has an effect only with");
+  EXPECT_HAS(refusal({"--position.kind", "none", "--position.theta", "500000"}),
+             "position.theta has an effect only with");
   EXPECT_HAS(refusal({"--position.scaling_factor", "4"}), "only with position.scaling = linear, ntk, yarn or repeat");
-  EXPECT_HAS(refusal({"--position.scaling", "ntk", "--position.scaling_factor", "2", "--position.beta_fast", "9"}), "position.beta_fast");
-  EXPECT_HAS(refusal({"--attention.window", "64"}), "attention.window has an effect only with attention.pattern = window or sink_window");
-  EXPECT_HAS(refusal({"--attention.pattern", "window", "--attention.window", "8", "--attention.sinks", "4"}), "attention.sinks");
+  EXPECT_HAS(refusal({"--position.scaling", "ntk", "--position.scaling_factor", "2", "--position.beta_fast", "9"}),
+             "position.beta_fast");
+  EXPECT_HAS(refusal({"--attention.window", "64"}),
+             "attention.window has an effect only with attention.pattern = window or sink_window");
+  EXPECT_HAS(refusal({"--attention.pattern", "window", "--attention.window", "8", "--attention.sinks", "4"}),
+             "attention.sinks");
   EXPECT_HAS(refusal({"--attention.block", "64"}), "attention.block");
   EXPECT_HAS(refusal({"--optimizer.power", "2"}), "but optimizer.schedule = cosine");
-  EXPECT_HAS(refusal({"--optimizer.schedule", "constant", "--optimizer.final_fraction", "0"}), "optimizer.final_fraction");
+  EXPECT_HAS(refusal({"--optimizer.schedule", "constant", "--optimizer.final_fraction", "0"}),
+             "optimizer.final_fraction");
   EXPECT_HAS(refusal({"--model.max_length", "64"}), "model.max_length");
   const auto path = file("gamma.ini", "# rope\n[position]\nkind = rope\ngamma = 0.4\n");
   EXPECT_HAS(refusal({"--config", path}), path + ":4: position.gamma has an effect only with position.kind = xpos");
-  EXPECT_HAS(refusal({"--config", file("rope.ini", "[position]\nkind = rope\n"), "--position.gamma", "0.4"}), "position.gamma");
+  EXPECT_HAS(refusal({"--config", file("rope.ini", "[position]\nkind = rope\n"), "--position.gamma", "0.4"}),
+             "position.gamma");
   // A scaling that scales by nothing.
-  EXPECT_HAS(refusal({"--position.scaling", "ntk"}), "position.scaling = ntk with position.scaling_factor = 1 changes nothing");
+  EXPECT_HAS(refusal({"--position.scaling", "ntk"}),
+             "position.scaling = ntk with position.scaling_factor = 1 changes nothing");
   EXPECT_EQ(parse_options({"--position.scaling", "modulo"}).model.position.scaling, "modulo");
 }
 
 TEST_F(OptionsTest, ALaterSourceMayTakeOrGiveAnEffect) {
   const auto xpos = file("xpos.ini", "[position]\nkind = xpos\ngamma = 0.7\nscaling = linear\nscaling_factor = 2\n");
   const Options alibi = parse_options({"--config", xpos, "--position.kind", "alibi"});
-  EXPECT_EQ(alibi.model.position.gamma, 0.4) << "what has no effect is at its default, as whoever reads config.ini will have it";
+  EXPECT_EQ(alibi.model.position.gamma, 0.4)
+      << "what has no effect is at its default, as whoever reads config.ini will have it";
   EXPECT_EQ(alibi.model.position.scaling, "none");
-  EXPECT_EQ(parse_options({"--config", xpos, "--config", file("rope.ini", "[position]\nkind = rope\n")}).model.position.scaling_factor, 2);
+  EXPECT_EQ(parse_options({"--config", xpos, "--config", file("rope.ini", "[position]\nkind = rope\n")})
+                .model.position.scaling_factor,
+            2);
   const auto window = file("window.ini", "[attention]\nwindow = 64\n");
   EXPECT_HAS(refusal({"--config", window}), "attention.window");
   EXPECT_EQ(parse_options({"--config", window, "--attention.pattern", "window"}).model.attention.window, 64);
@@ -173,7 +186,8 @@ TEST_F(OptionsTest, EachMethodsOwnConfigurationIsReadAgain) {
   for (const std::string& kind : position_kinds()) again({"--position.kind", kind});
   for (const std::string& pattern : pattern_names()) {
     again({"--attention.pattern", pattern});
-    again({"--config", file("all.ini", "[attention]\npattern = sink_window\nwindow = 9\nsinks = 3\n"), "--attention.pattern", pattern});
+    again({"--config", file("all.ini", "[attention]\npattern = sink_window\nwindow = 9\nsinks = 3\n"),
+           "--attention.pattern", pattern});
   }
   for (const char* schedule : {"constant", "cosine", "linear", "polynomial"}) again({"--optimizer.schedule", schedule});
   for (const char* scaling : {"linear", "ntk", "yarn", "repeat"}) {
@@ -196,10 +210,13 @@ TEST_F(OptionsTest, StepsAndMinutes) {
   const Options steps = parse_options({"--config", minutes, "--train.steps", "4"});
   EXPECT_EQ(steps.train.steps, 4);
   EXPECT_EQ(steps.train.minutes, 0) << "the command line wins over the file";
-  EXPECT_EQ(parse_options({"--config", minutes, "--config", file("steps.ini", "[train]\nsteps = 7\n")}).train.minutes, 0);
-  EXPECT_EQ(parse_options({"--config", file("steps.ini", "[train]\nsteps = 7\n"), "--train.minutes", "2"}).train.minutes, 2);
+  EXPECT_EQ(parse_options({"--config", minutes, "--config", file("steps.ini", "[train]\nsteps = 7\n")}).train.minutes,
+            0);
+  EXPECT_EQ(
+      parse_options({"--config", file("steps.ini", "[train]\nsteps = 7\n"), "--train.minutes", "2"}).train.minutes, 2);
   EXPECT_EQ(parse_options({"--config", minutes, "--train.minutes", "0", "--train.steps", "4"}).train.steps, 4);
-  EXPECT_HAS(refusal({"--train.minutes", "5", "--train.steps", "4"}), "train.steps has an effect only with train.minutes = 0, but");
+  EXPECT_HAS(refusal({"--train.minutes", "5", "--train.steps", "4"}),
+             "train.steps has an effect only with train.minutes = 0, but");
   const auto both = file("both.ini", "[train]\nminutes = 5\nsteps = 4\n");
   EXPECT_HAS(refusal({"--config", both}), both + ":3: train.steps has an effect only with train.minutes = 0");
   EXPECT_EQ(parse_options({"--config", both, "--train.minutes", "0"}).train.steps, 4);
@@ -213,17 +230,20 @@ TEST_F(OptionsTest, HelpOffersOnlyWhatWorks) {
       EXPECT_EQ(refusal({"--" + std::string(name), choice}), "nothing was thrown");
     }
   }
-  EXPECT_HAS(refusal({"--position.kind", "t5"}), "position.kind = 't5' is not known; choose none, sinusoidal, learned, rope, xpos, alibi");
+  EXPECT_HAS(refusal({"--position.kind", "t5"}),
+             "position.kind = 't5' is not known; choose none, sinusoidal, learned, rope, xpos, alibi");
   EXPECT_HAS(refusal({"--attention.normalizer", "relu"}), "there is no key 'attention.normalizer'");
   EXPECT_EQ(table.find("position.buckets"), nullptr);
 }
 
 TEST_F(OptionsTest, NumbersOutOfRangeSaySo) {
-  EXPECT_EQ(refusal({"--train.batch", "9223372036854775807"}), "train.batch = 9223372036854775807 is too large; give at most 1048576");
+  EXPECT_EQ(refusal({"--train.batch", "9223372036854775807"}),
+            "train.batch = 9223372036854775807 is too large; give at most 1048576");
   EXPECT_HAS(refusal({"--train.batch", "9223372036854775808"}), "is out of range: give at most 1048576");
   EXPECT_HAS(refusal({"--train.batch", "-99999999999999999999"}), "is out of range: give at least 1");
   EXPECT_HAS(refusal({"--train.seed", "99999999999999999999"}), "is out of range: give at most 9223372036854775807");
-  EXPECT_EQ(refusal({"--optimizer.lr", "1e400"}), "optimizer.lr = 1e400 is out of range: numbers go from about 1e-308 to 1e308");
+  EXPECT_EQ(refusal({"--optimizer.lr", "1e400"}),
+            "optimizer.lr = 1e400 is out of range: numbers go from about 1e-308 to 1e308");
   EXPECT_HAS(refusal({"--optimizer.eps", "1e-400"}), "is out of range");
   EXPECT_HAS(refusal({"--optimizer.lr", "inf"}), "is not a number");
   const auto path = file("wrong.ini", "[train]\nlength = 0\n");
@@ -247,15 +267,23 @@ TEST_F(OptionsTest, NoNumberOverflowsAnything) {
 }
 
 TEST_F(OptionsTest, IniFilesAsPeopleSaveThem) {
-  const Options o = parse_options({"--config", file("windows.ini", "\xef\xbb\xbf" "device = cpu  \r\n\r\n[train]\r\nlength = 64\t # tokens\r\n")});
+  const Options o = parse_options({"--config", file("windows.ini",
+                                                    "\xef\xbb\xbf"
+                                                    "device = cpu  \r\n\r\n[train]\r\nlength = 64\t # tokens\r\n")});
   EXPECT_EQ(o.device.name, "cpu");
   EXPECT_EQ(o.train.length, 64);
-  EXPECT_HAS(refusal({"--config", file("utf16.ini", std::string("\xff\xfe" "d\0", 4))}), "is UTF-16 text; save it as UTF-8");
+  EXPECT_HAS(refusal({"--config", file("utf16.ini", std::string("\xff\xfe"
+                                                                "d\0",
+                                                                4))}),
+             "is UTF-16 text; save it as UTF-8");
   EXPECT_HAS(refusal({"--config", file("binary.ini", std::string("\x89HDF\0\0", 6))}), "is not a text file");
   EXPECT_HAS(refusal({"--config", file("huge.ini", std::string(2 << 20, '\n'))}), "is larger than 1 MiB");
   EXPECT_HAS(refusal({"--config", "/dev/zero"}), "is larger than 1 MiB");
   EXPECT_HAS(refusal({"--config", directory_.string()}), "is a directory");
-  EXPECT_EQ(parse_options({"--config", file("parts.ini", "[train]\nlength = 8\n[model]\nlayers = 3\n[train]\nbatch = 4\n")}).train.batch, 4);
+  EXPECT_EQ(
+      parse_options({"--config", file("parts.ini", "[train]\nlength = 8\n[model]\nlayers = 3\n[train]\nbatch = 4\n")})
+          .train.batch,
+      4);
 }
 
 TEST_F(OptionsTest, IniRoundTrips) {
@@ -332,8 +360,8 @@ TEST_F(OptionsTest, ListsAndFlags) {
              {"input", &inputs, ""},
              {"patterns", &patterns, "", "", "", {"causal", "blockwise"}},
              {"strict", &strict, "", "", "", {}, true}});
-  table.parse_arguments(
-      {"--lengths", "256,512", "1024", "--input", "a", "b,c", "--input", "d", "--patterns", "causal,blockwise", "--strict"});
+  table.parse_arguments({"--lengths", "256,512", "1024", "--input", "a", "b,c", "--input", "d", "--patterns",
+                         "causal,blockwise", "--strict"});
   EXPECT_EQ(lengths, (std::vector<std::int64_t>{256, 512, 1024}));
   EXPECT_EQ(inputs, (std::vector<std::string>{"a", "b,c", "d"}));
   EXPECT_EQ(patterns, (std::vector<std::string>{"causal", "blockwise"}));

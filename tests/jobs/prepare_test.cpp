@@ -34,8 +34,8 @@ class PrepareCommand : public JobTest {
 };
 
 TEST_F(PrepareCommand, SaysWhatItDid) {
-  const auto result =
-      prepare("--input " + write("a.txt", "some text") + " " + write("b.jsonl", "{\"text\": \"more\"}\n{\"text\": \"\"}\n"));
+  const auto result = prepare("--input " + write("a.txt", "some text") + " " +
+                              write("b.jsonl", "{\"text\": \"more\"}\n{\"text\": \"\"}\n"));
   EXPECT_EQ(result.exit_code, 0) << result.output;
   EXPECT_NE(result.output.find("2 documents, 15 tokens"), std::string::npos) << result.output;
   EXPECT_NE(result.output.find("left out: 1 document without text"), std::string::npos) << result.output;
@@ -48,8 +48,8 @@ TEST_F(PrepareCommand, WhatIsLeftOutOrReplacedIsListed) {
   write("._a.txt", "not text");
   const auto result = prepare("--input " + run("d"));
   EXPECT_EQ(result.exit_code, 0) << result.output;
-  for (const char* words :
-       {"1 document, 4 tokens", "1 lone surrogate ", "left out: 13 entries", "._a.txt (hidden)\n", "picture0.png (of no", "and 3 more"}) {
+  for (const char* words : {"1 document, 4 tokens", "1 lone surrogate ", "left out: 13 entries", "._a.txt (hidden)\n",
+                            "picture0.png (of no", "and 3 more"}) {
     EXPECT_NE(result.output.find(words), std::string::npos) << words << " in " << result.output;
   }
 }
@@ -71,7 +71,8 @@ TEST_F(PrepareCommand, ALockedDataSetIsNotDamaged) {
   EXPECT_EQ(locked.exit_code, 1);
   EXPECT_NE(locked.output.find("another program holds it locked"), std::string::npos) << locked.output;
   EXPECT_EQ(locked.output.find("damaged"), std::string::npos) << locked.output;
-  EXPECT_EQ(run_process(binary() + " inspect " + path("out.h5")).exit_code, 0);  // we look at no locks of our own accord
+  EXPECT_EQ(run_process(binary() + " inspect " + path("out.h5")).exit_code,
+            0);  // we look at no locks of our own accord
   ::close(file);
 }
 
@@ -83,7 +84,8 @@ TEST_F(PrepareCommand, WrongArguments) {
 }
 
 TEST_F(PrepareCommand, BadLinesAreNamedAndSkippedOnlyWhenAskedTo) {
-  const auto broken = write("broken.jsonl", "{\"text\": \"good\"}\n{\"text\": \n"), latin = write("latin.txt", "one\ntwo \xe4\n");
+  const auto broken = write("broken.jsonl", "{\"text\": \"good\"}\n{\"text\": \n"),
+             latin = write("latin.txt", "one\ntwo \xe4\n");
   expect_refused("--input " + broken, 1, "broken.jsonl, line 2: broken JSON");
   expect_refused("--input " + latin, 1, "latin.txt, line 2 (byte 8)");
   const auto result = prepare("--skip-bad --input " + broken + " " + latin);
@@ -98,12 +100,13 @@ TEST_F(PrepareCommand, Interrupted) {
   for (int i = 0; i < 16000; ++i) content += line;
   const auto corpus = write("long.jsonl", content);
   for (int i = 0; i < 64; ++i) inputs += " " + corpus;
-  const auto result =
-      run_process(binary() + " prepare --output " + path("out.h5") + " --input" + inputs + " & worker=$!; until [ -s " +
-                  path("out.h5.tokens.partial") + " ] || ! kill -0 $worker; do sleep 0.05; done; kill -TERM $worker; wait $worker");
+  const auto result = run_process(binary() + " prepare --output " + path("out.h5") + " --input" + inputs +
+                                  " & worker=$!; until [ -s " + path("out.h5.tokens.partial") +
+                                  " ] || ! kill -0 $worker; do sleep 0.05; done; kill -TERM $worker; wait $worker");
   EXPECT_EQ(result.exit_code, 143) << result.output;
   EXPECT_NE(result.output.find("interrupted"), std::string::npos) << result.output;
-  for (const auto& entry : std::filesystem::directory_iterator(run("d"))) EXPECT_EQ(entry.path().filename(), "long.jsonl");
+  for (const auto& entry : std::filesystem::directory_iterator(run("d")))
+    EXPECT_EQ(entry.path().filename(), "long.jsonl");
 }
 
 }  // namespace

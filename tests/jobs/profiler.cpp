@@ -1,8 +1,8 @@
-/// Loaded before a program (LD_PRELOAD): interrupts it as profilers do, 200 times a second of the processor time that it takes, with a handler that
-/// asks for no stack of its own; SIGUSR2 has the same handler.
+/// Loaded before a program (LD_PRELOAD): interrupts it as profilers do, 200 times a second of the processor time that
+/// it takes, with a handler that asks for no stack of its own; SIGUSR2 has the same handler.
+#include <sys/time.h>
 #include <csignal>
 #include <cstddef>
-#include <sys/time.h>
 
 namespace {
 

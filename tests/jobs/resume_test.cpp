@@ -46,16 +46,21 @@ TEST_F(Resume, ARunThatGoesBackKeepsItsStartAndItsNewSteps) {
                         "step-*.abandoned-at-00000004\n"),
             1)
       << said;
-  EXPECT_EQ(steps("run"), (Names{"step-00000004", "step-00000005", "step-00000006", "step-00000008.abandoned-at-00000004",
-                                 "step-00000012.abandoned-at-00000004"}));
+  EXPECT_EQ(steps("run"), (Names{"step-00000004", "step-00000005", "step-00000006",
+                                 "step-00000008.abandoned-at-00000004", "step-00000012.abandoned-at-00000004"}));
   EXPECT_EQ(occurrences(done(train("run", "--train.steps 7")), "resumed from " + run("run") + "/step-00000006;"), 1);
-  const std::string back = done(train("run", "--train.steps 9 --resume " + run("run") + "/step-00000008.abandoned-at-00000004"));
-  EXPECT_EQ(occurrences(back, "the run goes back to step-00000008: step-00000007, step-00000006, step-00000005 are set aside"), 1) << back;
+  const std::string back =
+      done(train("run", "--train.steps 9 --resume " + run("run") + "/step-00000008.abandoned-at-00000004"));
+  EXPECT_EQ(occurrences(
+                back, "the run goes back to step-00000008: step-00000007, step-00000006, step-00000005 are set aside"),
+            1)
+      << back;
   EXPECT_EQ(occurrences(done(train("run", "--train.steps 9")), "already trained for 9 steps"), 1);
 }
 
 TEST_F(Resume, StepsThatWereSkippedDisplaceNoGoodCheckpoint) {
-  const std::string keys = "--checkpoint.every 1 --checkpoint.keep 3 --optimizer.schedule constant --optimizer.warmup 0 ";
+  const std::string keys =
+      "--checkpoint.every 1 --checkpoint.keep 3 --optimizer.schedule constant --optimizer.warmup 0 ";
   done(train("run", keys + "--train.steps 5"));
   const std::string diverging = train("run", keys + "--train.steps 100 --optimizer.lr 1e30");
   refused(diverging, "10 steps in a row");
@@ -66,7 +71,8 @@ TEST_F(Resume, StepsThatWereSkippedDisplaceNoGoodCheckpoint) {
   const auto lines = metrics("run");
   ASSERT_EQ(lines.size(), 8U);
   EXPECT_EQ(lines.back()["skipped"], false);
-  EXPECT_EQ(steps("run"), (Names{"step-00000006", "step-00000006.abandoned-at-00000005", "step-00000007", "step-00000008"}));
+  EXPECT_EQ(steps("run"),
+            (Names{"step-00000006", "step-00000006.abandoned-at-00000005", "step-00000007", "step-00000008"}));
 }
 
 TEST_F(Resume, WhatDeadWritersLeftGoesAndWhatALivingOneWritesStays) {
@@ -82,8 +88,8 @@ TEST_F(Resume, WhatDeadWritersLeftGoesAndWhatALivingOneWritesStays) {
 
 TEST_F(Resume, ARefusedRunLeavesNothing) {
   std::filesystem::create_directories(run("there"));
-  for (const std::string& keys : Names{"--train.length 100000", "--model.vocab 100", "--resume " + run("nowhere"), "--model.heads 3",
-                                       "--data.valid " + run("missing.h5")}) {
+  for (const std::string& keys : Names{"--train.length 100000", "--model.vocab 100", "--resume " + run("nowhere"),
+                                       "--model.heads 3", "--data.valid " + run("missing.h5")}) {
     EXPECT_NE(run_process(train("new", keys)).exit_code, 0) << keys;
     EXPECT_FALSE(std::filesystem::exists(run("new"))) << keys;
     EXPECT_NE(run_process(train("there", keys)).exit_code, 0) << keys;
@@ -99,21 +105,25 @@ TEST_F(Resume, ANameThatAnIniFileCannotHoldIsRefusedBeforeAnythingIsMade) {
     refused(train("x", "--checkpoint.directory '" + run(name) + "'"), "which an INI file cannot hold");
     EXPECT_FALSE(std::filesystem::exists(run(name)));
   }
-  refused("cd " + shared().string() + " && " + train("x", "--checkpoint.directory ' run'"), "begins or ends with a space");
+  refused("cd " + shared().string() + " && " + train("x", "--checkpoint.directory ' run'"),
+          "begins or ends with a space");
   EXPECT_FALSE(std::filesystem::exists(shared() / " run"));
 }
 
 TEST_F(Resume, AnyWayToWriteThePathOfACheckpointMeansTheSame) {
   done(train("run", "--train.steps 4"));
   const std::string step = run("run") + "/step-00000004";
-  const std::string generate = binary() + " generate --device cpu --temperature 0 --tokens 4 --prompt 'the ring' --checkpoint ";
+  const std::string generate =
+      binary() + " generate --device cpu --temperature 0 --tokens 4 --prompt 'the ring' --checkpoint ";
   const std::string expected = done(generate + run("run"));
   EXPECT_EQ(done(generate + step + "/"), expected);
   EXPECT_EQ(done("cd " + step + " && " + generate + "."), expected);
   EXPECT_EQ(done("cd " + run("run") + " && " + generate + "./step-00000004//"), expected);
   const std::string evaluate =
       binary() + " evaluate --device cpu --lengths 32 --tokens 256 --resolution 0 --data " + data() + " --checkpoint ";
-  const auto results = [&](const std::string& name) { return nlohmann::json::parse(text_of(run(name) + "/results.json")); };
+  const auto results = [&](const std::string& name) {
+    return nlohmann::json::parse(text_of(run(name) + "/results.json"));
+  };
   done(evaluate + run("run") + " --output " + run("a"));
   done(evaluate + step + "/ --output " + run("b"));
   done("cd " + step + " && " + evaluate + ". --output " + run("c"));
@@ -121,18 +131,20 @@ TEST_F(Resume, AnyWayToWriteThePathOfACheckpointMeansTheSame) {
     EXPECT_EQ(results(name)["checkpoint"], results("a")["checkpoint"]);
     EXPECT_EQ(text_of(run(name) + "/report.html").find("step-00000004</title>"), std::string::npos);
   }
-  EXPECT_EQ(occurrences(text_of(run("b") + "/report.html"), "<svg"), occurrences(text_of(run("a") + "/report.html"), "<svg"))
+  EXPECT_EQ(occurrences(text_of(run("b") + "/report.html"), "<svg"),
+            occurrences(text_of(run("a") + "/report.html"), "<svg"))
       << "the training figure is there";
 }
 
 TEST_F(Resume, WhatAnotherConfigurationChangesIsSaidAndTheOneBeforeKept) {
   done(train("run", "--train.steps 4 --optimizer.schedule constant"));
   const std::string first = text_of(run("run") + "/config.ini");
-  const std::string keys = "--train.steps 6 --optimizer.lr 0.02 --optimizer.beta1 0.8 --optimizer.schedule constant --train.batch 4 ";
+  const std::string keys =
+      "--train.steps 6 --optimizer.lr 0.02 --optimizer.beta1 0.8 --optimizer.schedule constant --train.batch 4 ";
   const std::string said = done(train("run", keys));
-  for (const char* line :
-       {"\ntrain.batch 6 -> 4 from step 5\n", "\ntrain.steps 4 -> 6 from step 5\n", "\noptimizer.lr 0.01 -> 0.02 from step 5\n",
-        "\noptimizer.beta1 0.9 -> 0.8 from step 5\n", "\nthe configuration before step 5 is kept in config.before-step-00000005.ini\n"}) {
+  for (const char* line : {"\ntrain.batch 6 -> 4 from step 5\n", "\ntrain.steps 4 -> 6 from step 5\n",
+                           "\noptimizer.lr 0.01 -> 0.02 from step 5\n", "\noptimizer.beta1 0.9 -> 0.8 from step 5\n",
+                           "\nthe configuration before step 5 is kept in config.before-step-00000005.ini\n"}) {
     EXPECT_EQ(occurrences(said, line), 1) << line << said;
   }
   EXPECT_EQ(occurrences(said, " from step 5"), 4) << said;
@@ -142,7 +154,8 @@ TEST_F(Resume, WhatAnotherConfigurationChangesIsSaidAndTheOneBeforeKept) {
   EXPECT_EQ(occurrences(again, " -> "), 1) << again;
   EXPECT_TRUE(std::filesystem::exists(run("run") + "/config.before-step-00000007.ini"));
   const std::string back = done(train("run", keys + "--train.steps 9 --resume " + run("run") + "/step-00000006"));
-  EXPECT_TRUE(std::filesystem::exists(run("run") + "/config.before-step-00000007-2.ini")) << "no earlier one is lost: " << back;
+  EXPECT_TRUE(std::filesystem::exists(run("run") + "/config.before-step-00000007-2.ini"))
+      << "no earlier one is lost: " << back;
 }
 
 TEST_F(Resume, ARunThatGoesOnUnchangedSaysNothing) {
@@ -158,19 +171,22 @@ TEST_F(Resume, MoreStepsChangeTheRateAtOnceAndThatIsSaid) {
   done(train("run", "--train.steps 20 --optimizer.schedule linear --optimizer.warmup 0"));
   EXPECT_DOUBLE_EQ(metrics("run").back()["lr"].get<double>(), 0.001) << "the final fraction at the last step";
   const std::string said = done(train("run", "--train.steps 40 --optimizer.schedule linear --optimizer.warmup 0"));
-  EXPECT_EQ(occurrences(said, "train.steps 20 -> 40 from step 21; the learning rate of that step is 0.00538, not 0.001\n"), 1) << said;
+  EXPECT_EQ(
+      occurrences(said, "train.steps 20 -> 40 from step 21; the learning rate of that step is 0.00538, not 0.001\n"), 1)
+      << said;
 }
 
 TEST_F(Resume, ANewRunBeginsWithTheWeightsOfAnother) {
   done(train("old", "--train.steps 40"));
-  const double begun = metrics("old").front()["loss"].get<double>(), ended = metrics("old").back()["loss"].get<double>();
+  const double begun = metrics("old").front()["loss"].get<double>(),
+               ended = metrics("old").back()["loss"].get<double>();
   ASSERT_LT(ended, 0.8 * begun);
   const std::string step = run("old") + "/step-00000040";
   // The model comes from the checkpoint; train() would name its keys.
   const auto longer = [&](const std::string& name, const std::string& keys) {
     return binary() + " train --init " + run("old") +
-           " --train.length 64 --train.batch 4 --train.steps 3 --optimizer.warmup 0 --data.train " + data() + " --checkpoint.directory " +
-           run(name) + " " + keys;
+           " --train.length 64 --train.batch 4 --train.steps 3 --optimizer.warmup 0 --data.train " + data() +
+           " --checkpoint.directory " + run(name) + " " + keys;
   };
   const std::string said = done(longer("new", "--position.scaling linear --position.scaling_factor 2"));
   EXPECT_EQ(occurrences(said, ", a new run with the weights of " + step + "; results in " + run("new")), 1) << said;
@@ -198,7 +214,8 @@ TEST_F(Resume, ANewRunBeginsWithTheWeightsOfAnother) {
   EXPECT_EQ(occurrences(more, "resumed from " + run("new") + "/step-00000003;"), 1) << more;
   EXPECT_EQ(metrics("new").size(), 5U);
   done(binary() + " train --config " + run("new") + "/config.ini --train.steps 6");
-  done(binary() + " train --config " + run("new") + "/config.ini --train.steps 6 --resume " + run("new") + "/step-00000003");
+  done(binary() + " train --config " + run("new") + "/config.ini --train.steps 6 --resume " + run("new") +
+       "/step-00000003");
   EXPECT_EQ(occurrences(text_of(run("new") + "/config.ini"), "\ninit = " + step + "\n"), 1);
 }
 
@@ -206,28 +223,31 @@ TEST_F(Resume, WeightsOfAnotherModelAreRefusedWithTheReason) {
   done(train("rope", "--train.steps 2 --position.kind rope"));
   done(train("learned", "--train.steps 2 --position.kind learned"));
   const auto init = [&](const std::string& from, const std::string& keys) {
-    return binary() + " train --init " + run(from) + " --train.steps 2 --data.train " + data() + " --checkpoint.directory " + run("new") +
-           " " + keys;
+    return binary() + " train --init " + run(from) + " --train.steps 2 --data.train " + data() +
+           " --checkpoint.directory " + run("new") + " " + keys;
   };
   refused(init("rope", "--model.width 64"), "are of another model: model.width 32 -> 64; leave model.width as it was");
   refused(init("rope", "--model.layers 3"), "model.layers 2 -> 3");
   refused(init("rope", "--model.heads 4"), "model.heads 2 -> 4");
   refused(init("rope", "--position.kind learned"), "position.kind = learned needs position.learned, which");
   refused(init("learned", "--train.length 32 --model.max_length 64"), "model.max_length 32 -> 64");
-  refused(init("learned", "--train.length 64"), "train.length = 64, but there are learned positions for 32 tokens only");
+  refused(init("learned", "--train.length 64"),
+          "train.length = 64, but there are learned positions for 32 tokens only");
   refused(init("nowhere", ""), "there is no checkpoint");
   std::filesystem::copy_file(data(), run("other.h5"));
   refused(init("rope", "--train.length 16 --model.vocab 300"), "of a vocabulary of 300, but");
   EXPECT_FALSE(std::filesystem::exists(run("new")));
   done(init("rope", "--train.length 64 --position.kind xpos --attention.pattern window --attention.window 16"));
-  refused(init("learned", "--train.length 32"), "the run of " + run("new") + "/step-00000002 began with the weights of " + run("rope"));
-  refused(train("rope", "--train.steps 4 --position.kind rope --init " + run("learned")), "did not begin with the weights of a checkpoint");
+  refused(init("learned", "--train.length 32"),
+          "the run of " + run("new") + "/step-00000002 began with the weights of " + run("rope"));
+  refused(train("rope", "--train.steps 4 --position.kind rope --init " + run("learned")),
+          "did not begin with the weights of a checkpoint");
 }
 
 TEST_F(Resume, AnotherLengthIsRefusedForWhatItIs) {
   done(train("run", "--train.steps 2 --position.kind rope"));
-  const std::string said =
-      refused(train("run", "--train.steps 4 --position.kind rope --train.length 64"), "train.length = 32, now they are");
+  const std::string said = refused(train("run", "--train.steps 4 --position.kind rope --train.length 64"),
+                                   "train.length = 32, now they are");
   EXPECT_EQ(occurrences(said, "original_length"), 0) << said;
   EXPECT_EQ(occurrences(said, "--init"), 1) << said;
 }

@@ -1,14 +1,16 @@
-/// Not a test of GoogleTest's: stops training runs at random moments, and compares each checkpoint with the undisturbed run's of that step, bit by bit.
+/// Not a test of GoogleTest's: stops training runs at random moments, and compares each checkpoint with the undisturbed
+/// run's of that step, bit by bit.
 ///
 ///   stops BINARY RANKS COUNT [PRELOAD.so]
 ///
-/// f32 of several widths, SIGTERM, SIGINT, SIGUSR1 and SIGHUP in turn. Every stop must end with exit code 0 (within two minutes) and a checkpoint of
-/// the last step in metrics.jsonl. PRELOAD: tests/jobs/profiler.cpp, which interrupts the run beside; so do we then, by SIGUSR2.
-#include <csignal>
+/// f32 of several widths, SIGTERM, SIGINT, SIGUSR1 and SIGHUP in turn. Every stop must end with exit code 0 (within two
+/// minutes) and a checkpoint of the last step in metrics.jsonl. PRELOAD: tests/jobs/profiler.cpp, which interrupts the
+/// run beside; so do we then, by SIGUSR2.
 #include <fcntl.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <csignal>
 
 #include <algorithm>
 #include <chrono>
@@ -49,7 +51,8 @@ struct Job {
 
   std::string train(int width, const Path& run, const std::string& keys) const {
     return fmt::format(
-        "{} train --device cpu --train.precision fp32 --model.layers 1 --model.width {} --model.heads 2 --train.length 64 --train.batch 4 --train.steps {} "
+        "{} train --device cpu --train.precision fp32 --model.layers 1 --model.width {} --model.heads 2 --train.length "
+        "64 --train.batch 4 --train.steps {} "
         "--optimizer.warmup 3 --data.train {} --checkpoint.directory {} {}",
         binary, width, steps, (directory / "text.h5").string(), run.string(), keys);
   }
@@ -117,7 +120,8 @@ pid_t start(const std::string& command, const Path& log) {
 /// Exit code, or 128 + signal; 124 when it hangs.
 int wait_for(pid_t process) {
   int status = 0;
-  for (const auto until = Clock::now() + 120s; waitpid(process, &status, WNOHANG) == 0; std::this_thread::sleep_for(2ms)) {
+  for (const auto until = Clock::now() + 120s; waitpid(process, &status, WNOHANG) == 0;
+       std::this_thread::sleep_for(2ms)) {
     if (Clock::now() < until) continue;
     kill(process, SIGKILL);
     waitpid(process, &status, 0);
@@ -149,32 +153,36 @@ class Stops {
     std::mt19937 random(7);
     for (int i = 0; i < 40000; ++i) text << static_cast<char>('a' + random() % 26);
     text.close();
-    require(run_process(fmt::format("{} prepare --input {} --output {}", job_.binary, (job_.directory / "text.txt").string(),
-                                    (job_.directory / "text.h5").string()))
+    require(run_process(fmt::format("{} prepare --input {} --output {}", job_.binary,
+                                    (job_.directory / "text.txt").string(), (job_.directory / "text.h5").string()))
                     .exit_code == 0,
             "no data set can be made");
     for (const int width : widths) {
       const Path run = undisturbed(width);
       const std::string launcher = job_.ranks > 1 ? mpirun(job_.ranks) : "";
       const auto result = run_process(launcher + job_.train(width, run, "--checkpoint.every 1 --checkpoint.keep 0"));
-      require(result.exit_code == 0, "the undisturbed run of width {} ended with {}: {}", width, result.exit_code, result.output);
+      require(result.exit_code == 0, "the undisturbed run of width {} ended with {}: {}", width, result.exit_code,
+              result.output);
     }
   }
 
   /// Why it was not as it should be; empty: it was.
   std::string stop(int index) {
-    const int width = widths[index % std::size(widths)], signal = stop_signals[(index / std::size(widths)) % std::size(stop_signals)];
+    const int width = widths[index % std::size(widths)],
+              signal = stop_signals[(index / std::size(widths)) % std::size(stop_signals)];
     const Path run = job_.directory / "stopped", log = job_.directory / "log";
     std::filesystem::remove_all(run);
     const std::string settings = job_.preload.empty() ? "" : "LD_PRELOAD=" + job_.preload + " ";
     const std::string launcher = job_.ranks > 1 ? mpirun(job_.ranks) : "";
-    const pid_t process = start(fmt::format("env {}{}{}", settings, launcher, job_.train(width, run, "--checkpoint.every 0")), log);
+    const pid_t process =
+        start(fmt::format("env {}{}{}", settings, launcher, job_.train(width, run, "--checkpoint.every 0")), log);
     int status = 0;
     // The moment is random in the steps that the run takes, wherever in a step.
     const double fraction = std::uniform_real_distribution<double>(0, 1)(random_);
     const auto wanted = static_cast<std::int64_t>(1 + fraction * (steps - 5));
     while (lines_of(run / "metrics.jsonl") < wanted) {
-      if (waitpid(process, &status, WNOHANG) != 0) return describe(index, width, signal, "ended before it was stopped: " + text_of(log));
+      if (waitpid(process, &status, WNOHANG) != 0)
+        return describe(index, width, signal, "ended before it was stopped: " + text_of(log));
       std::this_thread::sleep_for(1ms);
       if (!job_.preload.empty() && lines_of(run / "metrics.jsonl") > 0) kill(process, SIGUSR2);
     }
@@ -220,7 +228,8 @@ int run(int argc, char** argv) {
     fmt::print("{}\n", failure);
     std::fflush(stdout);
   }
-  fmt::print("{} stops of {} ranks, {} failed; {} runs had reached their last step\n", count, argv[2], failures, stops.late());
+  fmt::print("{} stops of {} ranks, {} failed; {} runs had reached their last step\n", count, argv[2], failures,
+             stops.late());
   std::filesystem::remove_all(directory);
   return failures == 0 ? 0 : 1;
 }

@@ -1,4 +1,5 @@
-/// What commands do when nobody takes what they say: full disks, closed streams, closed pipes, terminals of any width, and what MPI adds.
+/// What commands do when nobody takes what they say: full disks, closed streams, closed pipes, terminals of any width,
+/// and what MPI adds.
 #include <fcntl.h>
 #include <pty.h>
 #include <sys/ioctl.h>
@@ -30,16 +31,21 @@ TEST_F(Streams, WordsThatNobodyTakesEndNothing) {
 TEST_F(Streams, ALostResultIsAnError) {
   ASSERT_EQ(run_process(train("run", "--train.steps 1")).exit_code, 0);
   const std::string prepared = run("again.h5").string();
-  const std::vector<std::string> commands = {"--help", "train --help", "inspect " + data(), "generate --tokens 3 --prompt a --checkpoint " + run("run").string(),
-                                             "bench --device cpu --train.precision fp32 --model.layers 1 --model.width 32 --model.heads 2 --train.length 32 "
-                                             "--train.batch 2 --steps 1",
-                                             "prepare --input " + text() + " --output " + prepared};
+  const std::vector<std::string> commands = {
+      "--help",
+      "train --help",
+      "inspect " + data(),
+      "generate --tokens 3 --prompt a --checkpoint " + run("run").string(),
+      "bench --device cpu --train.precision fp32 --model.layers 1 --model.width 32 --model.heads 2 --train.length 32 "
+      "--train.batch 2 --steps 1",
+      "prepare --input " + text() + " --output " + prepared};
   for (const std::string& command : commands) {
     for (const char* lost : {" >/dev/full", " >&-"}) {
       std::filesystem::remove(prepared);  // an output that is there is refused
       const auto result = run_process(binary() + " " + command + lost);
       EXPECT_EQ(result.exit_code, 1) << command << lost << result.output;
-      EXPECT_EQ(occurrences(result.output, "cannot be written to standard output"), 1) << command << lost << result.output;
+      EXPECT_EQ(occurrences(result.output, "cannot be written to standard output"), 1)
+          << command << lost << result.output;
     }
   }
   EXPECT_TRUE(std::filesystem::exists(prepared)) << "the data set itself is whole";
@@ -47,7 +53,9 @@ TEST_F(Streams, ALostResultIsAnError) {
 
 TEST_F(Streams, AClosedPipeEndsACommandQuietly) {
   ASSERT_EQ(run_process(train("run", "--train.steps 1")).exit_code, 0);
-  const auto result = run_process("set -o pipefail\n" + binary() + " generate --tokens 100000 --prompt ab --checkpoint " + run("run").string() + " | head -c 2");
+  const auto result =
+      run_process("set -o pipefail\n" + binary() + " generate --tokens 100000 --prompt ab --checkpoint " +
+                  run("run").string() + " | head -c 2");
   EXPECT_EQ(result.exit_code, 141) << result.output;
   EXPECT_EQ(result.output, "ab");
 }
@@ -82,7 +90,8 @@ std::vector<long> widths_of_bars(const std::string& seen) {
   for (auto at = seen.find(redraw); at != std::string::npos; at = seen.find(redraw, at + 1)) {
     const auto begin = at + redraw.size(), end = seen.find_first_of("\r\n", begin);
     const std::string line = seen.substr(begin, end - begin);
-    widths.push_back(std::count_if(line.begin(), line.end(), [](char byte) { return (static_cast<unsigned char>(byte) & 0xc0) != 0x80; }));
+    widths.push_back(std::count_if(line.begin(), line.end(),
+                                   [](char byte) { return (static_cast<unsigned char>(byte) & 0xc0) != 0x80; }));
   }
   return widths;
 }

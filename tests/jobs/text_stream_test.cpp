@@ -1,4 +1,5 @@
-// A text that is read chunk by chunk and continued token by token gets the scores of one pass over all of it, in bounded memory.
+// A text that is read chunk by chunk and continued token by token gets the scores of one pass over all of it, in
+// bounded memory.
 #include "jobs/text_stream.h"
 
 #include <cmath>
@@ -46,7 +47,8 @@ TEST_P(TextStreamTest, EveryTokenGetsTheScoresOfTheWhole) {
   Fixture f(GetParam());
   const std::vector<std::int32_t> ids = random_ids(length);
   const std::span<const std::int32_t> all(ids);
-  const ModelBatch whole = make_batch(1, length, ids, {}, std::vector<std::int64_t>(length, 0), f.model->config().attention.sinks);
+  const ModelBatch whole =
+      make_batch(1, length, ids, {}, std::vector<std::int64_t>(length, 0), f.model->config().attention.sinks);
   const auto expected = f.model->logits(whole, Transformer::Rows::all).to_host<double>();
   const auto expect_row = [&](std::int64_t row, const std::vector<float>& scores) {
     ASSERT_EQ(scores.size(), static_cast<std::size_t>(vocab));
@@ -58,7 +60,8 @@ TEST_P(TextStreamTest, EveryTokenGetsTheScoresOfTheWhole) {
   for (const std::int64_t chunk : {1, 7, 12, 100}) {
     TextStream text(*f.model, chunk);
     expect_row(prompt - 1, text.read(all.first(prompt)));
-    for (std::int64_t n = prompt; n < length; ++n) expect_row(n, text.read(all.subspan(static_cast<std::size_t>(n), 1)));
+    for (std::int64_t n = prompt; n < length; ++n)
+      expect_row(n, text.read(all.subspan(static_cast<std::size_t>(n), 1)));
     EXPECT_EQ(text.length(), length);
     if (std::string(GetParam()) != "causal") {
       EXPECT_LT(text.cache().tokens().rows(), length) << "chunk " << chunk;

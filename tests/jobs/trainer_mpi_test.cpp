@@ -25,7 +25,8 @@ class SpoilingBackend : public ProfilingBackend {
   bool spoil_loss = false;
   bool spoil_gradient = false;
 
-  void cross_entropy(const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll, const Tensor& dlogits) override {
+  void cross_entropy(const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll,
+                     const Tensor& dlogits) override {
     ProfilingBackend::cross_entropy(logits, targets, scale, nll, dlogits);
     if (spoil_loss) fill(nll, std::numeric_limits<double>::quiet_NaN());
   }
@@ -103,9 +104,13 @@ class TrainerMpi : public ::testing::Test {
   Options options_;
 };
 
-TEST_F(TrainerMpi, ALossThatIsNotFiniteOnOneRankSkipsTheStepOnAll) { expect_skipped_everywhere(&SpoilingBackend::spoil_loss); }
+TEST_F(TrainerMpi, ALossThatIsNotFiniteOnOneRankSkipsTheStepOnAll) {
+  expect_skipped_everywhere(&SpoilingBackend::spoil_loss);
+}
 
-TEST_F(TrainerMpi, AGradientThatIsNotFiniteOnOneRankSkipsTheStepOnAll) { expect_skipped_everywhere(&SpoilingBackend::spoil_gradient); }
+TEST_F(TrainerMpi, AGradientThatIsNotFiniteOnOneRankSkipsTheStepOnAll) {
+  expect_skipped_everywhere(&SpoilingBackend::spoil_gradient);
+}
 
 TEST_F(TrainerMpi, AShardedOptimizerSkipsTheSameSteps) {
   for (const char* shard : {"state", "gradients"}) {

@@ -17,7 +17,8 @@ class Training : public JobTest {
     const auto x = metrics(a), y = metrics(b);
     ASSERT_EQ(x.size(), y.size());
     for (std::size_t i = 0; i < x.size(); ++i) {
-      EXPECT_NEAR(x[i]["loss"].get<double>(), y[i]["loss"].get<double>(), tolerance * x[i]["loss"].get<double>()) << "step " << i + 1;
+      EXPECT_NEAR(x[i]["loss"].get<double>(), y[i]["loss"].get<double>(), tolerance * x[i]["loss"].get<double>())
+          << "step " << i + 1;
     }
   }
 };
@@ -63,7 +64,8 @@ TEST_F(Training, AResumedRunIsBitIdentical) {
 }
 
 TEST_F(Training, AKilledRunGoesOnBitIdentically) {
-  const std::string keys = "--optimizer.schedule constant --checkpoint.every 5 --model.width 64 --train.length 128 --train.batch 8 ";
+  const std::string keys =
+      "--optimizer.schedule constant --checkpoint.every 5 --model.width 64 --train.length 128 --train.batch 8 ";
   expect_done(train("whole", keys + "--train.steps 60"));
   // Killed as soon as 23 steps are on disk, wherever it is then.
   const std::string metrics_file = run("killed") + "/metrics.jsonl";
@@ -94,7 +96,8 @@ TEST_F(Training, ASignalSavesAtTheStepBoundary) {
   const auto done = metrics("stopped").size();
   char name[32];
   std::snprintf(name, sizeof(name), "step-%08zu", done);
-  EXPECT_TRUE(std::filesystem::exists(run("stopped") + "/" + name + "/manifest.json")) << name << "\n" << stopped.output;
+  EXPECT_TRUE(std::filesystem::exists(run("stopped") + "/" + name + "/manifest.json")) << name << "\n"
+                                                                                       << stopped.output;
 }
 
 TEST_F(Training, MicroBatchesAddUpToTheBatch) {
@@ -120,7 +123,8 @@ TEST_F(Training, AnyMeshHasTheSameLosses) {
     const std::string name = "mesh" + std::to_string(i);
     const ProcessResult result = run_process(mpirun(ranks) + train(name, "--train.steps 6 " + keys));
     ASSERT_EQ(result.exit_code, 0) << keys << "\n" << result.output;
-    EXPECT_EQ(occurrences(result.output, "zigzag partition, "), 1) << "the first lines say how sequences are shared: " << result.output;
+    EXPECT_EQ(occurrences(result.output, "zigzag partition, "), 1)
+        << "the first lines say how sequences are shared: " << result.output;
     expect_close("alone", name, 1e-5);
   }
 }
@@ -135,7 +139,8 @@ TEST_F(Training, ACheckpointOfTwoRanksGoesOnWithOneOrThree) {
 }
 
 TEST_F(Training, TenStepsThatAreNotFiniteStopEveryRank) {
-  const ProcessResult result = run_process(mpirun(2) + train("run", "--train.steps 100 --optimizer.lr 1e30 --optimizer.warmup 0"));
+  const ProcessResult result =
+      run_process(mpirun(2) + train("run", "--train.steps 100 --optimizer.lr 1e30 --optimizer.warmup 0"));
   EXPECT_EQ(result.exit_code, 1) << result.output;
   EXPECT_EQ(occurrences(result.output, "10 steps in a row"), 1) << result.output;
   const auto lines = metrics("run");
@@ -148,7 +153,10 @@ TEST_F(Training, WeightsThatAreNotFiniteAreNotSaved) {
   const std::string keys = "--optimizer.lr 1e300 --optimizer.warmup 0 --checkpoint.every 1 --train.steps ";
   const ProcessResult result = run_process(mpirun(2) + train("run", keys + "3"));
   EXPECT_EQ(result.exit_code, 1) << result.output;
-  EXPECT_EQ(occurrences(result.output, "weights are not finite after step 1, so they are not saved; there is no checkpoint yet"), 1) << result.output;
+  EXPECT_EQ(occurrences(result.output,
+                        "weights are not finite after step 1, so they are not saved; there is no checkpoint yet"),
+            1)
+      << result.output;
   EXPECT_FALSE(std::filesystem::exists(run("run") + "/step-00000001"));
 }
 
@@ -172,7 +180,8 @@ TEST_F(Training, AStepWithoutTargetsHasNoLoss) {
   for (int i = 0; i < 40; ++i) stream << "{\"text\": \"" << static_cast<char>('a' + i % 20) << "\"}\n";
   stream.close();
   ASSERT_EQ(run_process(binary() + " prepare --input " + text + " --output " + letters).exit_code, 0);
-  const ProcessResult result = run_process(train("run", "--train.length 1 --train.batch 1 --train.steps 16 --data.train " + letters));
+  const ProcessResult result =
+      run_process(train("run", "--train.length 1 --train.batch 1 --train.steps 16 --data.train " + letters));
   ASSERT_EQ(result.exit_code, 0) << result.output;
   int without = 0;
   for (const auto& line : metrics("run")) {
@@ -190,13 +199,15 @@ TEST_F(Training, StepsOnTheCommandLineReplaceTheMinutesOfAFile) {
   expect_done(train("run", "--config " + file + " --train.steps 4"));
   EXPECT_EQ(metrics("run").size(), 4U);
   // What a run wrote down is a configuration, also where it says less than all keys.
-  expect_done(binary() + " train --config " + run("run") + "/config.ini --position.kind rope --checkpoint.directory " + run("again"));
+  expect_done(binary() + " train --config " + run("run") + "/config.ini --position.kind rope --checkpoint.directory " +
+              run("again"));
   EXPECT_EQ(metrics("again").size(), 4U);
 }
 
 TEST_F(Training, GeneratesFromACheckpoint) {
   expect_done(train("run", "--train.steps 60"));
-  const std::string command = binary() + " generate --device cpu --checkpoint " + run("run") + " --prompt 'the ring ' --tokens 40 --seed 3";
+  const std::string command =
+      binary() + " generate --device cpu --checkpoint " + run("run") + " --prompt 'the ring ' --tokens 40 --seed 3";
   const ProcessResult first = run_process(command), second = run_process(command);
   EXPECT_EQ(first.exit_code, 0) << first.output;
   EXPECT_EQ(first.output.rfind("the ring ", 0), 0U) << first.output;
@@ -222,20 +233,23 @@ TEST_F(Training, SaysHowOftenTheDataRepeats) {
 }
 
 TEST_F(Training, BenchPrintsOneLineOfJson) {
-  const ProcessResult result = run_process(binary() + " bench --device cpu --model.layers 1 --train.length 64 --train.batch 2 --steps 2 2>/dev/null");
+  const ProcessResult result = run_process(
+      binary() + " bench --device cpu --model.layers 1 --train.length 64 --train.batch 2 --steps 2 2>/dev/null");
   ASSERT_EQ(result.exit_code, 0) << result.output;
   const auto line = nlohmann::json::parse(result.output);
   EXPECT_EQ(occurrences(line["kernels"].get<std::string>(), "cpu ("), 1);
   for (const char* key : {"tokens_per_second", "gflops", "peak_mib", "start_mib", "seconds_per_step"})
     EXPECT_GT(line[key].get<double>(), 0) << key;
-  const ProcessResult profile = run_process(binary() + " bench --device cpu --model.layers 1 --train.length 64 --train.batch 2 --steps 2 --profile");
+  const ProcessResult profile = run_process(
+      binary() + " bench --device cpu --model.layers 1 --train.length 64 --train.batch 2 --steps 2 --profile");
   for (const char* part : {"matmul", "attention", "norm", "loss", "optimizer"})
     EXPECT_GE(occurrences(profile.output, part), 1) << profile.output;
 }
 
 /// What a step sends is what the formulas say, to the byte, on every axis.
 TEST_F(Training, BenchCountsTheBytesOfTheFormulas) {
-  const std::string bench = " bench --model.layers 2 --model.width 32 --model.heads 4 --train.length 64 --train.batch 4 --steps 1 ";
+  const std::string bench =
+      " bench --model.layers 2 --model.width 32 --model.heads 4 --train.length 64 --train.batch 4 --steps 1 ";
   const std::vector<std::pair<int, std::string>> cases = {
       {2, "--mesh.cp 2"},
       {3, "--mesh.cp 3 --train.length 48 --sequence.partition contiguous --train.recompute block"},

@@ -43,7 +43,8 @@ TEST_F(VerifyCommand, ABinaryOnItsOwnSaysWhatToGive) {
   std::filesystem::create_directories(shared() / "bundle/bin");
   std::filesystem::create_directories(shared() / "bundle/golden");
   std::filesystem::copy_file(binary(), shared() / "bundle/bin/lexring");
-  std::filesystem::copy_file(std::string(LEXRING_SOURCE) + "/tests/models/golden/lex_everything.h5", shared() / "bundle/golden/a.h5");
+  std::filesystem::copy_file(std::string(LEXRING_SOURCE) + "/tests/models/golden/lex_everything.h5",
+                             shared() / "bundle/golden/a.h5");
   const ProcessResult bundled = run_process((shared() / "bundle/bin/lexring").string() + " verify");
   EXPECT_EQ(bundled.exit_code, 0) << bundled.output;
   EXPECT_GE(occurrences(bundled.output, "1 passed, 0 failed"), 1) << bundled.output;

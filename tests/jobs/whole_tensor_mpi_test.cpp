@@ -39,8 +39,10 @@ TEST(WholeTensor, IsPutTogetherFromWhatItWasCutInto) {
     Parameter parameter = part_of(backend->runtime(), full, cut);
     const std::vector<double> mine = own_part(parameter, counted(full));
     ASSERT_EQ(static_cast<std::int64_t>(mine.size()), parameter.value.elements());
-    parameter.value = Tensor::from(backend->runtime(), parameter.value.shape(), std::vector<float>(mine.begin(), mine.end()));
-    EXPECT_EQ(whole_tensor(parameter, parameter.value, *testing::world()), counted(full)) << to_string(full) << " cut along " << cut;
+    parameter.value =
+        Tensor::from(backend->runtime(), parameter.value.shape(), std::vector<float>(mine.begin(), mine.end()));
+    EXPECT_EQ(whole_tensor(parameter, parameter.value, *testing::world()), counted(full))
+        << to_string(full) << " cut along " << cut;
   }
 }
 

@@ -16,7 +16,8 @@ struct Case {
 };
 
 std::vector<Case> cases() {
-  std::vector<Case> list = {{"lex", small_config("xpos", "blockwise"), true}, {"alibi", small_config("alibi", "sink_window"), true}};
+  std::vector<Case> list = {{"lex", small_config("xpos", "blockwise"), true},
+                            {"alibi", small_config("alibi", "sink_window"), true}};
   Case llama{"llama", small_config("rope", "causal"), false};
   llama.config.kv_heads = 2;
   llama.config.norm = "rmsnorm";
@@ -81,7 +82,8 @@ TEST_P(GradientTest, RecomputeGivesTheSameBits) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, GradientTest, ::testing::ValuesIn(cases()), [](const auto& given) { return given.param.name; });
+INSTANTIATE_TEST_SUITE_P(Models, GradientTest, ::testing::ValuesIn(cases()),
+                         [](const auto& given) { return given.param.name; });
 
 TEST(Gradients, AddUpOverMicroBatches) {
   const ModelConfig config = small_config();

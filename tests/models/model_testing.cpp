@@ -35,7 +35,8 @@ ModelConfig small_config(const std::string& position, const std::string& pattern
   return config;
 }
 
-ModelBatch small_batch(std::int64_t sequences, std::int64_t length, std::int64_t vocab, bool documents, std::int64_t sinks) {
+ModelBatch small_batch(std::int64_t sequences, std::int64_t length, std::int64_t vocab, bool documents,
+                       std::int64_t sinks) {
   std::vector<std::int32_t> ids;
   std::vector<std::int32_t> targets;
   std::vector<std::int64_t> starts;
@@ -60,7 +61,8 @@ SmallModel::SmallModel(const ModelConfig& config, const ModelRuntime& how, std::
   for (const Parameter& parameter : model.parameters()) {
     std::vector<double> values;
     const double middle = parameter.name.find("norm.weight") != std::string::npos ? 1.0 : 0.0;
-    for (std::int64_t i = 0; i < parameter.value.elements(); ++i) values.push_back(middle + 0.8 * (scramble(draw++) - 0.5));
+    for (std::int64_t i = 0; i < parameter.value.elements(); ++i)
+      values.push_back(middle + 0.8 * (scramble(draw++) - 0.5));
     set_values(parameter, values);
   }
   model.refresh_compute();

@@ -13,11 +13,14 @@ namespace lexring {
 ModelConfig small_config(const std::string& position = "xpos", const std::string& pattern = "causal");
 
 /// Tokens and targets without structure, some targets not counted. With `documents`, some begin inside the sequences.
-ModelBatch small_batch(std::int64_t sequences, std::int64_t length, std::int64_t vocab, bool documents, std::int64_t sinks = 0);
+ModelBatch small_batch(std::int64_t sequences, std::int64_t length, std::int64_t vocab, bool documents,
+                       std::int64_t sinks = 0);
 
-/// A model with the context and backend it lives on; weights larger than a real initialisation, so that everything matters.
+/// A model with the context and backend it lives on; weights larger than a real initialisation, so that everything
+/// matters.
 struct SmallModel {
-  SmallModel(const ModelConfig& config, const ModelRuntime& how, std::unique_ptr<Backend> device = make_reference_backend());
+  SmallModel(const ModelConfig& config, const ModelRuntime& how,
+             std::unique_ptr<Backend> device = make_reference_backend());
   Context context;
   std::unique_ptr<Backend> backend;
   Transformer model;

@@ -41,7 +41,8 @@ TEST_P(PrecisionTest, TheLossIsTheReferences) {
   SmallModel exact(config, {.precision = Precision::fp64});
   SmallModel small(config, GetParam().how, make_cpu_backend());
   const double expected = exact.model.evaluate(batch).nll_sum();
-  EXPECT_NEAR(small.model.evaluate(batch).nll_sum(), expected, (GetParam().how.precision == Precision::bf16 ? 1e-2 : 1e-5) * expected);
+  EXPECT_NEAR(small.model.evaluate(batch).nll_sum(), expected,
+              (GetParam().how.precision == Precision::bf16 ? 1e-2 : 1e-5) * expected);
 }
 
 TEST_P(PrecisionTest, TwoRunsAreBitIdentical) {
@@ -56,11 +57,12 @@ TEST_P(PrecisionTest, TwoRunsAreBitIdentical) {
   EXPECT_EQ(found[0], found[1]);
 }
 
-INSTANTIATE_TEST_SUITE_P(Cpu, PrecisionTest,
-                         ::testing::Values(Case{"fp32", {.precision = Precision::fp32}}, Case{"bf16", {.precision = Precision::bf16}},
-                                           Case{"bf16_residual", {.precision = Precision::bf16, .residual = Dtype::bf16}},
-                                           Case{"bf16_recompute", {.precision = Precision::bf16, .recompute = Recompute::block}}),
-                         [](const auto& given) { return given.param.name; });
+INSTANTIATE_TEST_SUITE_P(
+    Cpu, PrecisionTest,
+    ::testing::Values(Case{"fp32", {.precision = Precision::fp32}}, Case{"bf16", {.precision = Precision::bf16}},
+                      Case{"bf16_residual", {.precision = Precision::bf16, .residual = Dtype::bf16}},
+                      Case{"bf16_recompute", {.precision = Precision::bf16, .recompute = Recompute::block}}),
+    [](const auto& given) { return given.param.name; });
 
 TEST(Precision, Fp64NeedsTheReference) {
   const auto backend = make_cpu_backend();

@@ -1,4 +1,5 @@
-// One model on cp = ring x ulysses ranks equals itself on one: losses, every parameter's gradient, evaluation, logits, streams.
+// One model on cp = ring x ulysses ranks equals itself on one: losses, every parameter's gradient, evaluation, logits,
+// streams.
 #include <cmath>
 #include <numeric>
 
@@ -25,8 +26,10 @@ struct Layout {
 std::vector<Layout> layouts() {
   const int ranks = world()->size();
   std::vector<Layout> all;
-  for (const PartitionKind kind : {PartitionKind::automatic, PartitionKind::contiguous, PartitionKind::zigzag, PartitionKind::striped}) {
-    for (const Exchange exchange : {Exchange::automatic, Exchange::ring, Exchange::halo}) all.push_back({1, ranks, 1, kind, exchange});
+  for (const PartitionKind kind :
+       {PartitionKind::automatic, PartitionKind::contiguous, PartitionKind::zigzag, PartitionKind::striped}) {
+    for (const Exchange exchange : {Exchange::automatic, Exchange::ring, Exchange::halo})
+      all.push_back({1, ranks, 1, kind, exchange});
     if (ranks == 4) all.push_back({1, 4, 2, kind, Exchange::automatic});
   }
   if (4 % ranks == 0) all.push_back({1, ranks, ranks, PartitionKind::automatic, Exchange::automatic});
@@ -43,8 +46,11 @@ struct SharedModel {
   SharedModel(const Layout& layout, SmallModel& other, Recompute recompute = Recompute::none)
       : context(world(), make_mesh(world()->size(), layout.dp, layout.cp, 1, layout.ulysses)),
         model(other.model.config(),
-              {.precision = Precision::fp64, .recompute = recompute, .partition = layout.partition, .exchange = layout.exchange}, context,
-              *backend) {
+              {.precision = Precision::fp64,
+               .recompute = recompute,
+               .partition = layout.partition,
+               .exchange = layout.exchange},
+              context, *backend) {
     for (std::size_t i = 0; i < model.parameters().size(); ++i) {
       set_values(model.parameters()[i], host_values(other.model.parameters()[i].value));
     }
@@ -61,7 +67,8 @@ struct SharedModel {
 double largest_difference(const std::vector<double>& a, const std::vector<double>& b) {
   if (a.size() != b.size()) return INFINITY;
   double largest = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) largest = std::max(largest, std::isnan(a[i] - b[i]) ? INFINITY : std::abs(a[i] - b[i]));
+  for (std::size_t i = 0; i < a.size(); ++i)
+    largest = std::max(largest, std::isnan(a[i] - b[i]) ? INFINITY : std::abs(a[i] - b[i]));
   return largest;
 }
 
@@ -74,7 +81,8 @@ void expect_same(SmallModel& alone, SharedModel& shared, const ModelBatch& batch
     const Parameter& parameter = shared.model.parameters()[i];
     std::vector<double> gradient = parameter.gradient.to_host<double>();
     shared.cp().all_reduce(std::span<double>(gradient), Reduce::sum);
-    EXPECT_LT(largest_difference(gradient, alone.model.parameters()[i].gradient.to_host<double>()), 1e-10) << parameter.name;
+    EXPECT_LT(largest_difference(gradient, alone.model.parameters()[i].gradient.to_host<double>()), 1e-10)
+        << parameter.name;
   }
   const LossResult evaluated = shared.model.evaluate(batch);
   EXPECT_NEAR(shared.sum(evaluated.nll_sum()), expected.nll_sum(), 1e-10);
@@ -88,8 +96,8 @@ TEST(ModelOverRanks, EveryLayoutAndPatternEqualsOneRank) {
     config.kv_heads = 2;
     SmallModel alone(config, {.precision = Precision::fp64});
     for (const Layout& layout : layouts()) {
-      SCOPED_TRACE(fmt::format("{} cp {} ulysses {} {} {}", pattern, layout.cp, layout.ulysses, name_of(layout.partition),
-                               name_of(layout.exchange)));
+      SCOPED_TRACE(fmt::format("{} cp {} ulysses {} {} {}", pattern, layout.cp, layout.ulysses,
+                               name_of(layout.partition), name_of(layout.exchange)));
       for (const bool documents : {false, true}) {
         SharedModel shared(layout, alone, documents ? Recompute::block : Recompute::none);
         expect_same(alone, shared, small_batch(2, 29, config.vocab, documents, config.attention.sinks));
@@ -130,7 +138,8 @@ TEST(ModelOverRanks, LogitsAreOfTheWholeBatchOnEveryRank) {
   for (const Layout& layout : layouts()) {
     SharedModel shared(layout, alone);
     for (const auto rows : {Transformer::Rows::all, Transformer::Rows::last}) {
-      EXPECT_LT(largest_difference(shared.model.logits(batch, rows).to_host<double>(), alone.model.logits(batch, rows).to_host<double>()),
+      EXPECT_LT(largest_difference(shared.model.logits(batch, rows).to_host<double>(),
+                                   alone.model.logits(batch, rows).to_host<double>()),
                 1e-11);
     }
   }
@@ -147,7 +156,8 @@ TEST(ModelOverRanks, StreamsAreSharedAndEqualTheWhole) {
     SharedModel shared({1, world()->size(), 1, PartitionKind::automatic, Exchange::automatic}, alone);
     const auto cache = shared.model.make_cache();
     double sum = 0;
-    for (std::int64_t first = 0, rows = 1; first < length; first += rows, rows = std::min<std::int64_t>(9, length - first)) {
+    for (std::int64_t first = 0, rows = 1; first < length;
+         first += rows, rows = std::min<std::int64_t>(9, length - first)) {
       const auto cut = [&](const auto& v) { return std::vector(v.begin() + first, v.begin() + first + rows); };
       ModelBatch chunk = make_batch(1, rows, cut(whole.ids), cut(whole.targets), {}, 0);
       std::iota(chunk.tokens.position.begin(), chunk.tokens.position.end(), first);
@@ -168,8 +178,8 @@ TEST(ModelOverRanks, AProbeSeesTheRowsOfAllRanks) {
     std::vector<double> sums(length);
     std::vector<std::int64_t> counts(length);
     model.evaluate(batch, nullptr,
-                   [&](std::int64_t, const AttentionSpec& spec, const TokenTable& tokens, const RotaryTable& rotary, const Columns& q,
-                       const Columns& k) {
+                   [&](std::int64_t, const AttentionSpec& spec, const TokenTable& tokens, const RotaryTable& rotary,
+                       const Columns& q, const Columns& k) {
                      model.backend().attention_score_sums({spec, tokens, rotary, q, k, sums, counts});
                    });
     EXPECT_EQ(counts[0], config.layers * config.heads * 2 * length);

@@ -45,7 +45,8 @@ TEST_P(StreamingTest, ChunksHaveTheLossesOfTheWhole) {
   const auto cache = small.model.make_cache();
   std::vector<double> streamed;
   for (std::int64_t first = 0; first < length; first += c.chunk) {
-    const auto nll = small.model.evaluate(part(whole, first, std::min(c.chunk, length - first)), cache.get()).nll.to_host<double>();
+    const auto nll =
+        small.model.evaluate(part(whole, first, std::min(c.chunk, length - first)), cache.get()).nll.to_host<double>();
     streamed.insert(streamed.end(), nll.begin(), nll.end());
   }
   ASSERT_EQ(streamed.size(), expected.size());
@@ -82,8 +83,8 @@ TEST(Streaming, SinksAreFoundAtExplicitPositionsToo) {
   const auto expected = small.model.evaluate(whole).nll.to_host<double>();
   const auto cache = small.model.make_cache();
   for (std::int64_t n = 0; n < length; ++n) {
-    EXPECT_NEAR(small.model.evaluate(part(whole, n, 1), cache.get()).nll.to_host<double>()[0], expected[static_cast<std::size_t>(n)],
-                1e-11);
+    EXPECT_NEAR(small.model.evaluate(part(whole, n, 1), cache.get()).nll.to_host<double>()[0],
+                expected[static_cast<std::size_t>(n)], 1e-11);
   }
 }
 
@@ -96,7 +97,8 @@ TEST(Streaming, LastLogitsOfAChunkAreThoseOfTheWhole) {
   EXPECT_EQ(expected, std::vector<double>(all.end() - config.vocab, all.end()));
   const auto cache = small.model.make_cache();
   small.model.logits(part(whole, 0, 41), Transformer::Rows::last, cache.get());
-  const auto streamed = small.model.logits(part(whole, 41, length - 41), Transformer::Rows::last, cache.get()).to_host<double>();
+  const auto streamed =
+      small.model.logits(part(whole, 41, length - 41), Transformer::Rows::last, cache.get()).to_host<double>();
   for (std::size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(streamed[i], expected[i], 1e-11);
 }
 

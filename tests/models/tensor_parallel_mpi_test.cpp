@@ -1,5 +1,5 @@
-// A model over tensor-parallel ranks against the same model on one: loss, every parameter's gradient, logits, streaming, messages. Every
-// rank computes the whole as well, and compares its own part with it.
+// A model over tensor-parallel ranks against the same model on one: loss, every parameter's gradient, logits,
+// streaming, messages. Every rank computes the whole as well, and compares its own part with it.
 #include <cmath>
 
 #include <gtest/gtest.h>
@@ -51,7 +51,8 @@ struct Twins {
   Transformer part;
 
   using MakeBackend = std::unique_ptr<Backend> (*)();
-  Twins(const ModelConfig& config, const ModelRuntime& how, MakeBackend device = make_reference_backend, int tp = world()->size())
+  Twins(const ModelConfig& config, const ModelRuntime& how, MakeBackend device = make_reference_backend,
+        int tp = world()->size())
       : whole(config, how, device()),
         context(world(), make_mesh(world()->size(), 0, 1, tp)),
         backend(device()),
@@ -66,10 +67,12 @@ struct Twins {
   /// Each gradient against its part of the whole's; what is tiny beside all others is compared with them.
   void expect_same_gradients(double tolerance) {
     double greatest = 0;
-    for (const Parameter& parameter : whole.model.parameters()) greatest = std::max(greatest, largest(host_values(parameter.gradient)));
+    for (const Parameter& parameter : whole.model.parameters())
+      greatest = std::max(greatest, largest(host_values(parameter.gradient)));
     for (std::size_t i = 0; i < part.parameters().size(); ++i) {
       const Parameter& parameter = part.parameters()[i];
-      const std::vector<double> all = host_values(whole.model.parameters()[i].gradient), ours = host_values(parameter.gradient);
+      const std::vector<double> all = host_values(whole.model.parameters()[i].gradient),
+                                ours = host_values(parameter.gradient);
       std::vector<double> difference = part_of_values(parameter, all);
       for (std::size_t k = 0; k < ours.size(); ++k) difference[k] -= ours[k];
       EXPECT_LE(largest(difference), tolerance * (largest(all) + 1e-3 * greatest)) << parameter.name;
@@ -86,7 +89,8 @@ struct Case {
 /// Covers the options of the model; heads and widths that 2, 3, 4 and 8 ranks can share.
 std::vector<Case> cases() {
   const bool three = world()->size() == 3;
-  const auto base = [&](const std::string& position, const std::string& pattern, std::int64_t kv_heads, std::int64_t vocab) {
+  const auto base = [&](const std::string& position, const std::string& pattern, std::int64_t kv_heads,
+                        std::int64_t vocab) {
     ModelConfig config = small_config(position, pattern);
     config.heads = three ? 6 : 8;
     config.width = config.heads * 4;
@@ -215,7 +219,8 @@ TEST(TensorParallel, InitialValuesAreThoseOfOneRank) {
     EXPECT_EQ(twins.part.parameter_count(), twins.whole.model.parameter_count());
     for (std::size_t i = 0; i < twins.part.parameters().size(); ++i) {
       const Parameter& parameter = twins.part.parameters()[i];
-      EXPECT_EQ(host_values(parameter.value), part_of_values(parameter, host_values(twins.whole.model.parameters()[i].value)))
+      EXPECT_EQ(host_values(parameter.value),
+                part_of_values(parameter, host_values(twins.whole.model.parameters()[i].value)))
           << parameter.name;
     }
   }
@@ -240,8 +245,10 @@ TEST(TensorParallel, F32AndBf16OfTheCpuBackendAreAsGoodAsOnOneRank) {
       for (std::size_t i = 0; i < twins.part.parameters().size(); ++i) {
         const Parameter& parameter = twins.part.parameters()[i];
         for (const double g : host_values(parameter.gradient)) ours.push_back(g);
-        for (const double g : part_of_values(parameter, host_values(twins.whole.model.parameters()[i].gradient))) one_rank.push_back(g);
-        for (const double g : part_of_values(parameter, host_values(exact.model.parameters()[i].gradient))) expected.push_back(g);
+        for (const double g : part_of_values(parameter, host_values(twins.whole.model.parameters()[i].gradient)))
+          one_rank.push_back(g);
+        for (const double g : part_of_values(parameter, host_values(exact.model.parameters()[i].gradient)))
+          expected.push_back(g);
       }
       EXPECT_LE(error_of(ours, expected), 2 * error_of(one_rank, expected));
     }
@@ -282,7 +289,8 @@ TEST(TensorParallel, BytesAreThoseOfTheFormula) {
         if (what != Recompute::none) again += round(config.width);
         if (what == Recompute::block) again += round(config.ffn_width);
       }
-      // The embedding scatters, and its gradient is gathered; the loss the other way round, with two statistics per row.
+      // The embedding scatters, and its gradient is gathered; the loss the other way round, with two statistics per
+      // row.
       const std::int64_t ends = 2 * (gather + scatter) + 2 * rows * (ranks - 1);
       EXPECT_EQ(sent() - before, static_cast<std::uint64_t>(4 * (config.layers * (layer + again) + ends)));
     }

@@ -72,7 +72,8 @@ TEST(Transformer, InitialValuesDependOnNameAndIndexNotOnTheLayout) {
     }
     return std::vector<double>();
   };
-  for (const char* name : {"embedding", "layers.1.attention.query.weight", "layers.0.ffn.up.weight", "layers.1.ffn.down.weight"}) {
+  for (const char* name :
+       {"embedding", "layers.1.attention.query.weight", "layers.0.ffn.up.weight", "layers.1.ffn.down.weight"}) {
     EXPECT_EQ(values(one.model, name), values(two.model, name)) << name;
     EXPECT_FALSE(values(one.model, name).empty()) << name;
   }
@@ -118,7 +119,8 @@ TEST(Transformer, SetPositionRescalesAngles) {
       config.position.original_length = 8;
       SmallModel scaled(config, {.precision = Precision::fp64});
       model.model.set_position(config.position);
-      EXPECT_EQ(model.model.evaluate(batch).nll_sum(), scaled.model.evaluate(batch).nll_sum()) << kind << " " << scaling;
+      EXPECT_EQ(model.model.evaluate(batch).nll_sum(), scaled.model.evaluate(batch).nll_sum())
+          << kind << " " << scaling;
       EXPECT_NE(model.model.evaluate(batch).nll_sum(), plain) << kind << " " << scaling;
     }
     model.model.set_position(small_config(kind).position);
@@ -150,7 +152,8 @@ TEST(Transformer, RefusesPrecisionsTheDeviceLacks) {
   const Context context;
   const auto backend = make_reference_backend();
   EXPECT_THROW(Transformer(small_config(), {.precision = Precision::bf16}, context, *backend), UsageError);
-  EXPECT_THROW(Transformer(small_config(), {.precision = Precision::fp32, .residual = Dtype::bf16}, context, *backend), UsageError);
+  EXPECT_THROW(Transformer(small_config(), {.precision = Precision::fp32, .residual = Dtype::bf16}, context, *backend),
+               UsageError);
 }
 
 TEST(Transformer, FlopsAreCountedByWhatTheMaskLeaves) {
@@ -175,8 +178,8 @@ TEST(Transformer, TheProbeSeesEveryLayer) {
   SmallModel small(config, {});
   std::vector<std::int64_t> layers;
   small.model.evaluate(small_batch(1, 5, config.vocab, false), nullptr,
-                       [&](std::int64_t layer, const AttentionSpec& spec, const TokenTable& tokens, const RotaryTable& rotary,
-                           const Columns& q, const Columns& k) {
+                       [&](std::int64_t layer, const AttentionSpec& spec, const TokenTable& tokens,
+                           const RotaryTable& rotary, const Columns& q, const Columns& k) {
                          layers.push_back(layer);
                          EXPECT_EQ(spec.heads, 4);
                          EXPECT_EQ(tokens.rows(), 5);
@@ -201,7 +204,8 @@ TEST(TensorParallel, RanksThatCannotShareAModelAreRefusedWithWhatWould) {
   };
   EXPECT_EQ(refusal(16, 16, 48, 3), "mesh.tp = 3 does not divide model.heads = 16; choose one of 1, 2, 4, 8, 16");
   EXPECT_EQ(refusal(16, 16, 20, 8), "mesh.tp = 8 does not divide model.ffn_width = 20; choose one of 1, 2, 4");
-  EXPECT_EQ(refusal(12, 4, 48, 6), "mesh.tp = 6 neither divides model.kv_heads = 4 nor is a multiple of it; choose one of 1, 2, 4, 12");
+  EXPECT_EQ(refusal(12, 4, 48, 6),
+            "mesh.tp = 6 neither divides model.kv_heads = 4 nor is a multiple of it; choose one of 1, 2, 4, 12");
   EXPECT_EQ(refusal(8, 2, 24, 4), "");
   EXPECT_EQ(refusal(8, 8, 24, 8), "");
 }

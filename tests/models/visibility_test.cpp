@@ -1,4 +1,5 @@
-// What a model sees, by perturbation: changing one token changes exactly the outputs whose mask, over the layers, lets it in.
+// What a model sees, by perturbation: changing one token changes exactly the outputs whose mask, over the layers, lets
+// it in.
 #include <gtest/gtest.h>
 
 #include "tests/models/model_testing.h"
@@ -30,7 +31,8 @@ TEST_P(VisibilityTest, OneTokenChangesExactlyWhatTheMaskAllows) {
   config.layers = 1;  // one layer: what changes is the mask's column itself
   SmallModel small(config, {.precision = Precision::fp64});
   const ModelBatch batch = small_batch(1, length, config.vocab, GetParam().documents, config.attention.sinks);
-  const std::vector<std::int64_t> start = GetParam().documents ? batch.document_start : std::vector<std::int64_t>(length, 0);
+  const std::vector<std::int64_t> start =
+      GetParam().documents ? batch.document_start : std::vector<std::int64_t>(length, 0);
   const auto before = small.model.logits(batch, Transformer::Rows::all).to_host<double>();
   for (std::int64_t changed = 0; changed < length; ++changed) {
     ModelBatch other = batch;
@@ -49,10 +51,12 @@ TEST_P(VisibilityTest, OneTokenChangesExactlyWhatTheMaskAllows) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Patterns, VisibilityTest,
-                         ::testing::Values(Case{"causal", false}, Case{"causal", true}, Case{"window", false}, Case{"window", true},
-                                           Case{"blockwise", false}, Case{"blockwise", true}, Case{"sink_window", false},
-                                           Case{"sink_window", true}),
-                         [](const auto& given) { return given.param.pattern + (given.param.documents ? "_documents" : ""); });
+                         ::testing::Values(Case{"causal", false}, Case{"causal", true}, Case{"window", false},
+                                           Case{"window", true}, Case{"blockwise", false}, Case{"blockwise", true},
+                                           Case{"sink_window", false}, Case{"sink_window", true}),
+                         [](const auto& given) {
+                           return given.param.pattern + (given.param.documents ? "_documents" : "");
+                         });
 
 }  // namespace
 }  // namespace lexring

@@ -1,5 +1,5 @@
-// Collectives on the tape against explicit values, and against the definition of their adjoint: over all ranks, with values and cotangents
-// that differ from rank to rank, <y, dy> = <x, dx>.
+// Collectives on the tape against explicit values, and against the definition of their adjoint: over all ranks, with
+// values and cotangents that differ from rank to rank, <y, dy> = <x, dx>.
 #include <cmath>
 
 #include <gtest/gtest.h>
@@ -44,7 +44,8 @@ class TapedCollectives : public ::testing::Test {
     const Var x(x_value);
     const Tensor before = Tensor::from(backend_->runtime(), x_value.shape(), to_doubles(x_value));
     const Var y = op(tape, x);
-    EXPECT_EQ(world()->size() == 1, y.value().raw() == x_value.raw()) << "a group of one costs nothing, others write nothing over";
+    EXPECT_EQ(world()->size() == 1, y.value().raw() == x_value.raw())
+        << "a group of one costs nothing, others write nothing over";
     const Tensor dy = values(y.value().shape(), 2), kept = values(y.value().shape(), 2);
     y.accumulate(*backend_, dy);
     tape.backward();
@@ -63,7 +64,8 @@ constexpr std::int64_t row_counts[] = {0, 1, 2, 3, 7, 64, 301};
 TEST_F(TapedCollectives, GatherRowsBringsEverybodysRows) {
   for (const std::int64_t rows : row_counts) {
     const RowShards shards(*world(), rows);
-    const Tensor y = checked(values({shards.count(), 5}, 1), [&](Tape& t, const Var& x) { return gather_rows(t, x, shards); });
+    const Tensor y =
+        checked(values({shards.count(), 5}, 1), [&](Tape& t, const Var& x) { return gather_rows(t, x, shards); });
     ASSERT_EQ(y.shape(), (Shape{rows, 5}));
     for (int r = 0; r < world()->size(); ++r) {
       EXPECT_EQ(to_doubles(y.slice(shards.first(r), shards.count(r))), to_doubles(values({shards.count(r), 5}, 1, r)));
@@ -74,11 +76,13 @@ TEST_F(TapedCollectives, GatherRowsBringsEverybodysRows) {
 TEST_F(TapedCollectives, ReduceScatterRowsSumsThisRanksRows) {
   for (const std::int64_t rows : row_counts) {
     const RowShards shards(*world(), rows);
-    const Tensor y = checked(values({rows, 5}, 1), [&](Tape& t, const Var& x) { return reduce_scatter_rows(t, x, shards); });
+    const Tensor y =
+        checked(values({rows, 5}, 1), [&](Tape& t, const Var& x) { return reduce_scatter_rows(t, x, shards); });
     ASSERT_EQ(y.shape(), (Shape{shards.count(), 5}));
     std::vector<double> sum(static_cast<std::size_t>(y.elements()));
     for (int r = 0; r < world()->size(); ++r)
-      for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += draw(r, 1, shards.first() * 5 + static_cast<std::int64_t>(i));
+      for (std::size_t i = 0; i < sum.size(); ++i)
+        sum[i] += draw(r, 1, shards.first() * 5 + static_cast<std::int64_t>(i));
     EXPECT_EQ(to_doubles(y), sum);
   }
 }
@@ -108,7 +112,8 @@ TEST_F(TapedCollectives, ColumnsToRowsAndBackTransposeTheCut) {
         return Tensor::from(backend_->runtime(), {row_count, columns}, part);
       };
       const Tensor by_columns = cut(0, rows, first, own), by_rows = cut(shards.first(), shards.count(), 0, width);
-      const Tensor there = checked(by_columns, [&](Tape& t, const Var& x) { return columns_to_rows(t, x, shards, width); });
+      const Tensor there =
+          checked(by_columns, [&](Tape& t, const Var& x) { return columns_to_rows(t, x, shards, width); });
       EXPECT_EQ(there.shape(), by_rows.shape());
       EXPECT_EQ(to_doubles(there), to_doubles(by_rows));
       const Tensor back = checked(by_rows, [&](Tape& t, const Var& x) { return rows_to_columns(t, x, shards); });

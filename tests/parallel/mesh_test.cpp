@@ -48,7 +48,8 @@ TEST(Mesh, ErrorsNameKeysValuesAndWhatWouldWork) {
   EXPECT_NE(message_of(8, -1, 1, 1).find("mesh.dp = -1"), std::string::npos);
   EXPECT_NE(message_of(8, 0, 0, 1).find("mesh.cp = 0"), std::string::npos);
   EXPECT_NE(message_of(8, 0, 1, -4).find("mesh.tp = -4"), std::string::npos);
-  for (const std::int64_t size : {std::int64_t{1} << 30, std::int64_t{1} << 32, (std::int64_t{1} << 32) + 1}) {  // nor what wraps around
+  for (const std::int64_t size :
+       {std::int64_t{1} << 30, std::int64_t{1} << 32, (std::int64_t{1} << 32) + 1}) {  // nor what wraps around
     EXPECT_NE(message_of(8, 0, size, size).find("does not divide"), std::string::npos);
     EXPECT_NE(message_of(8, 0, size, 1).find("does not divide"), std::string::npos);
     EXPECT_NE(message_of(8, size, 1, 1).find("use mesh.dp = 8"), std::string::npos);

@@ -17,21 +17,22 @@ struct Model {
   std::vector<std::string> keys;
 };
 
-/// Positions that turn queries and keys, that bias scores by head, that lie in a table; every kind of norm, feed-forward block and
-/// projection. Where a key bias has a gradient of 0 in mathematics there are no biases: AdamW would divide its noise by itself.
-/// Sharded optimizers cut parameters from 65,536 elements on by rows: the last model has some.
+/// Positions that turn queries and keys, that bias scores by head, that lie in a table; every kind of norm,
+/// feed-forward block and projection. Where a key bias has a gradient of 0 in mathematics there are no biases: AdamW
+/// would divide its noise by itself. Sharded optimizers cut parameters from 65,536 elements on by rows: the last model
+/// has some.
 const std::vector<Model>& table() {
   static const std::vector<Model> models = {
       {"lex", 96, {"--position.kind", "xpos", "--position.scale_base", "64"}},
       {"everything",
        83,
-       {"--position.kind", "rope", "--model.norm", "rmsnorm", "--model.ffn", "swiglu", "--model.sub_norm", "true", "--model.tied", "false",
-        "--model.ffn_width", "176"}},
+       {"--position.kind", "rope", "--model.norm", "rmsnorm", "--model.ffn", "swiglu", "--model.sub_norm", "true",
+        "--model.tied", "false", "--model.ffn_width", "176"}},
       {"alibi", 64, {"--position.kind", "alibi", "--model.bias", "false", "--model.sub_norm", "true"}},
       {"learned",
        77,
-       {"--position.kind", "learned", "--model.bias", "false", "--model.tied", "false", "--model.max_length", "96", "--model.ffn_width",
-        "1040"}},
+       {"--position.kind", "learned", "--model.bias", "false", "--model.tied", "false", "--model.max_length", "96",
+        "--model.ffn_width", "1040"}},
   };
   return models;
 }
@@ -74,7 +75,8 @@ void add_mesh(Dealer& dealer, const Mesh& mesh) {
     const char* far;
   };
   std::vector<Way> ways = {{"causal", "ring"}, {"blockwise", "halo"}};
-  if (shared && mesh.ulysses == 1) ways.insert(ways.end(), {{"blockwise", "ring"}, {"window", "halo"}, {"sink_window", "halo"}});
+  if (shared && mesh.ulysses == 1)
+    ways.insert(ways.end(), {{"blockwise", "ring"}, {"window", "halo"}, {"sink_window", "halo"}});
   for (const std::string& partition : partitions) {
     for (const Way& way : ways) {
       for (const bool documents : {false, true}) {
@@ -136,9 +138,9 @@ std::string Case::reference() const {
 }
 
 std::string Case::describe() const {
-  return fmt::format("dp{} cp{} tp{} {} {} {} {} {} {} length {} micro {} recompute {}", mesh.size(Axis::dp), mesh.size(Axis::cp),
-                     mesh.size(Axis::tp), partition, pattern, exchange(), documents ? "packed" : "whole", shard, model, length, micro_batch,
-                     recompute);
+  return fmt::format("dp{} cp{} tp{} {} {} {} {} {} {} length {} micro {} recompute {}", mesh.size(Axis::dp),
+                     mesh.size(Axis::cp), mesh.size(Axis::tp), partition, pattern, exchange(),
+                     documents ? "packed" : "whole", shard, model, length, micro_batch, recompute);
 }
 
 std::vector<std::string> models() {
@@ -165,7 +167,9 @@ std::vector<Case> all_cases(int ranks) {
 
 std::vector<Case> quick_cases(int ranks) {
   // Sizes: dp, cp, tp, ulysses.
-  const auto mesh = [](int dp, int cp, int tp, int ulysses = 1) { return make_mesh(dp * cp * tp, dp, cp, tp, ulysses); };
+  const auto mesh = [](int dp, int cp, int tp, int ulysses = 1) {
+    return make_mesh(dp * cp * tp, dp, cp, tp, ulysses);
+  };
   const std::vector<Case> list = {
       {mesh(2, 1, 1), "-", "blockwise", "halo", true, "none", "lex", 96, 3, "none"},
       {mesh(4, 1, 1), "-", "causal", "ring", true, "none", "learned", 77, 1, "block"},
@@ -192,11 +196,15 @@ std::vector<Case> quick_cases(int ranks) {
   return fitting;
 }
 
-Options reference_options_of(const Case& which, const std::string& directory) { return parse_options(common_keys(which, directory)); }
+Options reference_options_of(const Case& which, const std::string& directory) {
+  return parse_options(common_keys(which, directory));
+}
 
 Options options_of(const Case& which, const std::string& directory) {
   std::vector<std::string> keys = common_keys(which, directory);
-  const auto add = [&](const char* key, std::string value) { keys.insert(keys.end(), {std::string("--") + key, std::move(value)}); };
+  const auto add = [&](const char* key, std::string value) {
+    keys.insert(keys.end(), {std::string("--") + key, std::move(value)});
+  };
   for (const Axis axis : axes)
     add(axis == Axis::dp ? "mesh.dp" : axis == Axis::cp ? "mesh.cp" : "mesh.tp", std::to_string(which.mesh.size(axis)));
   if (which.mesh.size(Axis::cp) > 1) add("mesh.ulysses", std::to_string(which.mesh.ulysses));

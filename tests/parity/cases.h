@@ -28,7 +28,8 @@ struct Case {
   std::int64_t batch() const;
   /// "ring", "halo", "ring 2 x ulysses 2", ...; "-" where a sequence is not shared.
   std::string exchange() const;
-  /// What one rank is to compute for comparison: the case without mesh, partition, sharding, micro-batches and recomputation.
+  /// What one rank is to compute for comparison: the case without mesh, partition, sharding, micro-batches and
+  /// recomputation.
   std::string reference() const;
   std::string describe() const;
 };

@@ -28,8 +28,8 @@ std::string find_drift(Transformer& model, Communicator& world) {
   for (const Parameter& parameter : model.parameters()) {
     const std::vector<float> values = parameter.value.to_host<float>();
     const std::string_view bits(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
-    mine += fmt::format("{} {} {}\n{:016x}\n", parameter.name, to_string(parameter.offset), to_string(parameter.value.shape()),
-                        std::hash<std::string_view>()(bits));
+    mine += fmt::format("{} {} {}\n{:016x}\n", parameter.name, to_string(parameter.offset),
+                        to_string(parameter.value.shape()), std::hash<std::string_view>()(bits));
   }
   std::map<std::string, std::string> bits_of;
   for (const std::vector<std::byte>& bytes : world.all_gather(std::as_bytes(std::span(mine)))) {
@@ -48,8 +48,10 @@ std::string find_drift(Transformer& model, Communicator& world) {
   return {};
 }
 
-std::vector<double> read_tensor(const CheckpointReader& checkpoint, const CheckpointReader::Entry& entry, Runtime& runtime) {
-  const LogicalTensor whole{entry.name, entry.shape, Shape(entry.shape.size(), 0), Tensor(runtime, entry.shape, Dtype::f64)};
+std::vector<double> read_tensor(const CheckpointReader& checkpoint, const CheckpointReader::Entry& entry,
+                                Runtime& runtime) {
+  const LogicalTensor whole{entry.name, entry.shape, Shape(entry.shape.size(), 0),
+                            Tensor(runtime, entry.shape, Dtype::f64)};
   checkpoint.read(whole);
   return whole.data.to_host<double>();
 }
@@ -71,7 +73,8 @@ double distance(const std::vector<double>& x, const std::vector<double>& y) {
 bool larger(double error, double worst) { return !(error <= worst) && !std::isnan(worst); }
 
 double largest_difference(const std::vector<double>& values, const std::vector<double>& expected) {
-  require(values.size() == expected.size() && !expected.empty(), "{} steps were compared with {}", values.size(), expected.size());
+  require(values.size() == expected.size() && !expected.empty(), "{} steps were compared with {}", values.size(),
+          expected.size());
   double worst = 0;
   for (std::size_t n = 0; n < values.size(); ++n) {
     const double error = std::abs(values[n] - expected[n]) / std::abs(expected[n]);
@@ -82,8 +85,10 @@ double largest_difference(const std::vector<double>& values, const std::vector<d
 
 using NamedTensors = std::map<std::string, std::vector<double>>;
 
-/// A tensor whose norm is below `vanishing` of the whole's holds rounding noise: its difference is taken against the whole.
-void compare(const NamedTensors& tensors, const NamedTensors& expected, double vanishing, double& worst, std::string& name) {
+/// A tensor whose norm is below `vanishing` of the whole's holds rounding noise: its difference is taken against the
+/// whole.
+void compare(const NamedTensors& tensors, const NamedTensors& expected, double vanishing, double& worst,
+             std::string& name) {
   require(tensors.size() == expected.size(), "{} tensors were compared with {}", tensors.size(), expected.size());
   double whole = 0;
   for (const auto& [key, values] : expected) whole = std::hypot(whole, norm(values));
@@ -126,7 +131,8 @@ Tensors read_tensors(const std::filesystem::path& directory, const Options& opti
   Tensors result;
   const CheckpointReader first(directory / "step-00000001"), last(directory / fmt::format("step-{:08}", steps));
   // The first step's moment is (1 - beta1) x gradient x clipping.
-  const double scale = (1 - options.optimizer.beta1) * clip_scale(outcome.gradient_norms.front(), options.optimizer.clip);
+  const double scale =
+      (1 - options.optimizer.beta1) * clip_scale(outcome.gradient_norms.front(), options.optimizer.clip);
   for (const auto& entry : first.tensors()) {
     if (entry.name.rfind(first_moment, 0) != 0) continue;
     std::vector<double> gradient = read_tensor(first, entry, *runtime);

@@ -12,7 +12,8 @@
 
 namespace lexring::parity {
 
-/// What a run leaves behind: numbers here, parameters and moments as checkpoints of step 1 and of the last step in `directory`.
+/// What a run leaves behind: numbers here, parameters and moments as checkpoints of step 1 and of the last step in
+/// `directory`.
 struct Outcome {
   std::vector<double> losses, gradient_norms;  ///< by step
   std::string drift;                           ///< a parameter whose copies on two ranks differ in a bit; empty: none
@@ -21,7 +22,8 @@ struct Outcome {
 /// Trains one step, saves, resumes from what was saved, trains the rest, saves. Collective over the context's world.
 Outcome train(const Options& options, const Context& context, const Dataset& data);
 
-/// Whole tensors of a run, f64, by name: gradients of step 1 (from the first moment, with clipping undone) and final parameters.
+/// Whole tensors of a run, f64, by name: gradients of step 1 (from the first moment, with clipping undone) and final
+/// parameters.
 struct Tensors {
   std::map<std::string, std::vector<double>> gradients, parameters;
 };

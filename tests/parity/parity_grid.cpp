@@ -1,6 +1,7 @@
 // The same numbers on every mesh: 20 steps on each, against one rank's.
 //
-// Ranks form groups of each mesh's size, which run cases side by side. What one rank computes is computed once per model, pattern and data.
+// Ranks form groups of each mesh's size, which run cases side by side. What one rank computes is computed once per
+// model, pattern and data.
 #include <algorithm>
 #include <cstdio>
 #include <map>
@@ -36,7 +37,8 @@ struct Arguments {
 
 class Grid {
  public:
-  Grid(const Arguments& arguments, std::shared_ptr<Communicator> world) : arguments_(arguments), world_(std::move(world)) {
+  Grid(const Arguments& arguments, std::shared_ptr<Communicator> world)
+      : arguments_(arguments), world_(std::move(world)) {
     cases_ = arguments.quick ? quick_cases(world_->size()) : all_cases(world_->size());
     const auto unwanted = [&](const Case& which) {
       return std::any_of(arguments.only.begin(), arguments.only.end(),
@@ -44,7 +46,8 @@ class Grid {
     };
     cases_.erase(std::remove_if(cases_.begin(), cases_.end(), unwanted), cases_.end());
     std::vector<Case> sample;
-    for (std::size_t n = 0; n < cases_.size(); n += static_cast<std::size_t>(arguments.every)) sample.push_back(cases_[n]);
+    for (std::size_t n = 0; n < cases_.size(); n += static_cast<std::size_t>(arguments.every))
+      sample.push_back(cases_[n]);
     cases_ = std::move(sample);
     if (!arguments.passed.empty()) passed_ = read_passed(arguments.passed, cases_);
     for (const Result& result : passed_) is_passed_.insert(result.index);
@@ -77,7 +80,8 @@ class Grid {
     std::vector<double> mine;
     for (std::size_t n = 0; n < wanted.size(); ++n) {
       if (n % static_cast<std::size_t>(world_->size()) != static_cast<std::size_t>(world_->rank())) continue;
-      const Outcome outcome = train(reference_options_of(*wanted[n], reference_directory(*wanted[n]).string()), alone, place_->data());
+      const Outcome outcome =
+          train(reference_options_of(*wanted[n], reference_directory(*wanted[n]).string()), alone, place_->data());
       mine.insert(mine.end(), outcome.losses.begin(), outcome.losses.end());
       mine.insert(mine.end(), outcome.gradient_norms.begin(), outcome.gradient_norms.end());
     }
@@ -125,13 +129,15 @@ class Grid {
     results_.push_back(result);
   }
 
-  void judge(const Case& which, const Outcome& outcome, const std::filesystem::path& directory, const Options& options, Result& result) {
+  void judge(const Case& which, const Outcome& outcome, const std::filesystem::path& directory, const Options& options,
+             Result& result) {
     const Outcome& reference = references_.at(which.reference());
     const auto [found, isNew] = expected_.try_emplace(which.reference());
     if (isNew) found->second = read_tensors(reference_directory(which), options, reference);
     result.errors = compare(outcome, read_tensors(directory, options, outcome), reference, found->second);
     if (!result.errors.within()) {
-      result.failure = fmt::format("gradient of {}, parameter {}", result.errors.worst_gradient, result.errors.worst_parameter);
+      result.failure =
+          fmt::format("gradient of {}, parameter {}", result.errors.worst_gradient, result.errors.worst_parameter);
     }
     if (!outcome.drift.empty()) result.failure += fmt::format(" copies of {} differ between ranks", outcome.drift);
   }
@@ -150,14 +156,15 @@ class Grid {
 int run(const std::vector<std::string>& given, const std::shared_ptr<Communicator>& world) {
   Arguments arguments;
   KeyTable keys;
-  keys.add({{"quick", &arguments.quick, "a covering selection", "", "", {}, true},
-            {"only", &arguments.only, "cases whose description contains each of these", "words"},
-            {"every", &arguments.every, "of those, only each so many", "cases"},
-            {"list", &arguments.list, "print the cases, run none", "", "", {}, true},
-            {"trace", &arguments.trace, "say which case begins", "", "", {}, true},
-            {"passed", &arguments.passed, "what an earlier run printed: cases that passed there are not run again", "file"},
-            {"table", &arguments.table, "write a table", "file"},
-            {"directory", &arguments.directory, "where runs lie meanwhile", "directory"}});
+  keys.add(
+      {{"quick", &arguments.quick, "a covering selection", "", "", {}, true},
+       {"only", &arguments.only, "cases whose description contains each of these", "words"},
+       {"every", &arguments.every, "of those, only each so many", "cases"},
+       {"list", &arguments.list, "print the cases, run none", "", "", {}, true},
+       {"trace", &arguments.trace, "say which case begins", "", "", {}, true},
+       {"passed", &arguments.passed, "what an earlier run printed: cases that passed there are not run again", "file"},
+       {"table", &arguments.table, "write a table", "file"},
+       {"directory", &arguments.directory, "where runs lie meanwhile", "directory"}});
   const bool first = world->rank() == 0;
   if (asks_help(given)) {
     if (first) fmt::print("{}{}", usage, keys.help());
@@ -172,9 +179,11 @@ int run(const std::vector<std::string>& given, const std::shared_ptr<Communicato
     }
     return 0;
   }
-  require_usage(!grid.cases().empty(), "no case on at most {} ranks contains all of --only; --list shows them", world->size());
+  require_usage(!grid.cases().empty(), "no case on at most {} ranks contains all of --only; --list shows them",
+                world->size());
   const std::vector<Result> results = grid.run();
-  const auto failed = std::count_if(results.begin(), results.end(), [](const Result& result) { return !result.failure.empty(); });
+  const auto failed =
+      std::count_if(results.begin(), results.end(), [](const Result& result) { return !result.failure.empty(); });
   if (first) fmt::print("{} cases, {} failed\n", results.size(), failed);
   if (first && !arguments.table.empty()) write_table(arguments.table, grid.cases(), results);
   return failed == 0 && results.size() == grid.cases().size() ? 0 : 1;

@@ -1,5 +1,5 @@
-// What a model sees, by perturbation, on meshes: changing one token changes exactly the outputs that the mask, over the layers, lets it
-// into, and no bit of any other.
+// What a model sees, by perturbation, on meshes: changing one token changes exactly the outputs that the mask, over the
+// layers, lets it into, and no bit of any other.
 #include <algorithm>
 
 #include <gtest/gtest.h>
@@ -17,8 +17,9 @@ struct Sight {
   const char* pattern;
   Exchange exchange;
 };
-constexpr Sight sights[] = {{"causal", Exchange::ring},     {"blockwise", Exchange::ring}, {"blockwise", Exchange::halo},
-                            {"window", Exchange::halo},     {"window", Exchange::ring},    {"sink_window", Exchange::halo},
+constexpr Sight sights[] = {{"causal", Exchange::ring},     {"blockwise", Exchange::ring},
+                            {"blockwise", Exchange::halo},  {"window", Exchange::halo},
+                            {"window", Exchange::ring},     {"sink_window", Exchange::halo},
                             {"sink_window", Exchange::ring}};
 constexpr PartitionKind partitions[] = {PartitionKind::zigzag, PartitionKind::striped, PartitionKind::contiguous};
 
@@ -51,20 +52,22 @@ bool sees(const AttentionConfig& a, const std::vector<std::int64_t>& start, std:
 /// Where each row's document begins: one of each length that chunks may cut, or one for all.
 std::vector<std::int64_t> document_starts(bool documents) {
   std::vector<std::int64_t> starts;
-  for (std::int64_t n = 0; n < length; ++n) starts.push_back(!documents || n < 1 ? 0 : n < 4 ? 1 : n < 17 ? 4 : n < 18 ? 17 : 18);
+  for (std::int64_t n = 0; n < length; ++n)
+    starts.push_back(!documents || n < 1 ? 0 : n < 4 ? 1 : n < 17 ? 4 : n < 18 ? 17 : 18);
   return starts;
 }
 
 enum class Tokens { as_they_are, perturbed };
 
-/// One sequence `length` times; perturbed, token n of the n-th is another. Outputs are compared with those of the same place in the other
-/// batch: where a row lies may decide, in its last bits, how a product sums it.
+/// One sequence `length` times; perturbed, token n of the n-th is another. Outputs are compared with those of the same
+/// place in the other batch: where a row lies may decide, in its last bits, how a product sums it.
 ModelBatch batch_of(Tokens tokens, const std::vector<std::int64_t>& starts, std::int64_t sinks) {
   std::vector<std::int32_t> ids;
   std::vector<std::int64_t> all_starts;
   for (std::int64_t sequence = 0; sequence < length; ++sequence) {
     for (std::int64_t n = 0; n < length; ++n) {
-      const auto id = static_cast<std::int64_t>(random_bits(5, stream_id("perturbation"), static_cast<std::uint64_t>(n)) % vocab);
+      const auto id =
+          static_cast<std::int64_t>(random_bits(5, stream_id("perturbation"), static_cast<std::uint64_t>(n)) % vocab);
       ids.push_back(static_cast<std::int32_t>(tokens == Tokens::perturbed && n == sequence ? (id + 1) % vocab : id));
     }
     all_starts.insert(all_starts.end(), starts.begin(), starts.end());
@@ -82,7 +85,8 @@ std::vector<std::vector<bool>> reach_of(const ModelConfig& config, const std::ve
     for (std::int64_t n = 0; n < length; ++n) {
       for (std::int64_t via = 0; via < length; ++via) {
         for (std::size_t j = 0; one(n, via) && j < length; ++j) {
-          next[static_cast<std::size_t>(n)][j] = next[static_cast<std::size_t>(n)][j] || reach[static_cast<std::size_t>(via)][j];
+          next[static_cast<std::size_t>(n)][j] =
+              next[static_cast<std::size_t>(n)][j] || reach[static_cast<std::size_t>(via)][j];
         }
       }
     }
@@ -92,7 +96,8 @@ std::vector<std::vector<bool>> reach_of(const ModelConfig& config, const std::ve
 }
 
 template <class T>
-void expect_exact(const std::vector<T>& before, const std::vector<T>& after, const std::vector<std::vector<bool>>& reach) {
+void expect_exact(const std::vector<T>& before, const std::vector<T>& after,
+                  const std::vector<std::vector<bool>>& reach) {
   std::string wrong;
   for (std::int64_t changed = 0; changed < length; ++changed) {
     for (std::int64_t n = 0; n < length; ++n) {
@@ -128,10 +133,8 @@ class Perturbation : public ::testing::TestWithParam<const char*> {
         };
         const Tensor before = logits(Tokens::as_they_are), after = logits(Tokens::perturbed);
         const auto reach = reach_of(config, starts);
-        if (before.dtype() == Dtype::f64)
-          expect_exact(before.to_host<double>(), after.to_host<double>(), reach);
-        else
-          expect_exact(before.to_host<float>(), after.to_host<float>(), reach);
+        if (before.dtype() == Dtype::f64) expect_exact(before.to_host<double>(), after.to_host<double>(), reach);
+        else expect_exact(before.to_host<float>(), after.to_host<float>(), reach);
       }
     }
   }
@@ -151,7 +154,8 @@ TEST_P(Perturbation, OneTokenChangesExactlyWhatTheMaskAllowsOnEveryMesh) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Devices, Perturbation, ::testing::Values("reference", "cpu"), [](const auto& given) { return given.param; });
+INSTANTIATE_TEST_SUITE_P(Devices, Perturbation, ::testing::Values("reference", "cpu"),
+                         [](const auto& given) { return given.param; });
 
 }  // namespace
 }  // namespace lexring

@@ -14,7 +14,16 @@ namespace {
 const std::vector<Case>& meshes() {
   // The model has matrices that a sharded optimizer cuts by rows.
   const auto on = [](int dp, int cp, int tp, int ulysses, const char* partition, const char* shard) {
-    return Case{make_mesh(dp * cp * tp, dp, cp, tp, ulysses), partition, "causal", "ring", true, shard, "learned", 77, 0, "none"};
+    return Case{make_mesh(dp * cp * tp, dp, cp, tp, ulysses),
+                partition,
+                "causal",
+                "ring",
+                true,
+                shard,
+                "learned",
+                77,
+                0,
+                "none"};
   };
   static const std::vector<Case> all = {
       on(1, 1, 1, 1, "-", "none"),       on(4, 1, 1, 1, "-", "gradients"),          on(1, 4, 1, 2, "zigzag", "state"),

@@ -34,7 +34,8 @@ struct Summary {
 
 using Row = std::function<std::string(const Case&)>;
 
-void write_rows(std::ostream& out, const char* head, const std::vector<Case>& cases, const std::vector<Result>& results, const Row& row) {
+void write_rows(std::ostream& out, const char* head, const std::vector<Case>& cases, const std::vector<Result>& results,
+                const Row& row) {
   std::vector<std::pair<std::string, Summary>> rows;
   for (const Result& result : results) {
     const std::string name = row(cases[result.index]);
@@ -42,12 +43,14 @@ void write_rows(std::ostream& out, const char* head, const std::vector<Case>& ca
     if (found == rows.end()) found = rows.insert(rows.end(), {name, {}});
     found->second.add(result);
   }
-  out << fmt::format("| {} | cases | passed | loss | gradient norm | gradients of step 1 | parameters after {} steps |\n", head, steps);
+  out << fmt::format(
+      "| {} | cases | passed | loss | gradient norm | gradients of step 1 | parameters after {} steps |\n", head,
+      steps);
   out << "|" << std::string(static_cast<std::size_t>(std::count(head, head + std::string(head).size(), '|')), '|')
       << "---|---|---|---|---|---|---|\n";
   for (const auto& [name, sum] : rows) {
-    out << fmt::format("| {} | {} | {} | {:.1e} | {:.1e} | {:.1e} | {:.1e} |\n", name, sum.cases, sum.passed, sum.worst.loss,
-                       sum.worst.gradient_norm, sum.worst.gradient, sum.worst.parameter);
+    out << fmt::format("| {} | {} | {} | {:.1e} | {:.1e} | {:.1e} | {:.1e} |\n", name, sum.cases, sum.passed,
+                       sum.worst.loss, sum.worst.gradient_norm, sum.worst.gradient, sum.worst.parameter);
   }
   out << "\n";
 }
@@ -56,8 +59,8 @@ void write_rows(std::ostream& out, const char* head, const std::vector<Case>& ca
 
 std::string describe(const Case& which, const Result& result) {
   const Errors& e = result.errors;
-  const std::string numbers =
-      fmt::format("loss {:.1e} norm {:.1e} gradient {:.1e} parameter {:.1e}", e.loss, e.gradient_norm, e.gradient, e.parameter);
+  const std::string numbers = fmt::format("loss {:.1e} norm {:.1e} gradient {:.1e} parameter {:.1e}", e.loss,
+                                          e.gradient_norm, e.gradient, e.parameter);
   return fmt::format("{:<4} {:<100} {}{}\n", result.failure.empty() ? "ok" : "FAIL", which.describe(), numbers,
                      result.failure.empty() ? "" : "\n     " + result.failure);
 }
@@ -112,16 +115,19 @@ std::vector<Result> gather(const std::vector<Result>& mine, Communicator& world)
   return all;
 }
 
-void write_table(const std::filesystem::path& path, const std::vector<Case>& cases, const std::vector<Result>& results) {
+void write_table(const std::filesystem::path& path, const std::vector<Case>& cases,
+                 const std::vector<Result>& results) {
   std::ofstream out(path);
   write_rows(out, "dp x cp x tp", cases, results, [](const Case& c) {
     return fmt::format("{} x {} x {}", c.mesh.size(Axis::dp), c.mesh.size(Axis::cp), c.mesh.size(Axis::tp));
   });
   write_rows(out, "sequence", cases, results, [](const Case& c) {
-    return c.partition == "-" ? fmt::format("not shared, {}", c.pattern) : fmt::format("{}, {}, {}", c.partition, c.pattern, c.exchange());
+    return c.partition == "-" ? fmt::format("not shared, {}", c.pattern)
+                              : fmt::format("{}, {}, {}", c.partition, c.pattern, c.exchange());
   });
-  write_rows(out, "documents, optimizer, model", cases, results,
-             [](const Case& c) { return fmt::format("{}, shard {}, {}", c.documents ? "packed" : "whole windows", c.shard, c.model); });
+  write_rows(out, "documents, optimizer, model", cases, results, [](const Case& c) {
+    return fmt::format("{}, shard {}, {}", c.documents ? "packed" : "whole windows", c.shard, c.model);
+  });
   out.close();
   require(out.good(), "cannot write {}", path.string());
 }

@@ -28,7 +28,8 @@ void write_corpus(const std::filesystem::path& path) {
 
 }  // namespace
 
-Workplace::Workplace(std::shared_ptr<Communicator> world, const std::filesystem::path& parent) : world_(std::move(world)) {
+Workplace::Workplace(std::shared_ptr<Communicator> world, const std::filesystem::path& parent)
+    : world_(std::move(world)) {
   const std::string name = fmt::format("lexring_parity_{:08x}", std::random_device{}());
   const auto names = world_->all_gather(std::as_bytes(std::span(name)));
   directory_ = parent / std::string(reinterpret_cast<const char*>(names[0].data()), names[0].size());

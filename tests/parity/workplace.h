@@ -12,8 +12,9 @@ namespace lexring::parity {
 
 class Workplace {
  public:
-  /// Rank 0 makes a directory in `parent`, and a corpus of documents of all lengths in it: some longer than a window, and stretches of
-  /// one-letter documents, in which every second token has no target when documents are masked. Collective.
+  /// Rank 0 makes a directory in `parent`, and a corpus of documents of all lengths in it: some longer than a window,
+  /// and stretches of one-letter documents, in which every second token has no target when documents are masked.
+  /// Collective.
   Workplace(std::shared_ptr<Communicator> world, const std::filesystem::path& parent);
   Workplace(const Workplace&) = delete;
   Workplace& operator=(const Workplace&) = delete;

@@ -1,9 +1,13 @@
-// The rules of the house that a machine can check. A rule that turns out wrong is changed here and in the README, in one commit.
+// The rules of the house that a machine can check. A rule that turns out wrong is changed here and in the README, in
+// one commit.
 #include <algorithm>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <regex>
 #include <set>
+#include <sstream>
+#include <string>
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -63,11 +67,16 @@ const std::vector<std::pair<std::string, std::vector<std::string>>> foreign = {
     {"parallel/comm/side_channel.h", {"parallel/comm/"}},
     {"parallel/comm/watchdog.h", {"parallel/comm/", "jobs/main.cpp", "tests/"}},
     {"<nccl.h>", {"parallel/comm/nccl", "tests/support/fake_nccl.cpp"}},
-    {"<cuda", {"framework/device/cuda/", "framework/backend/cuda/nvidia/", "parallel/comm/cuda_", "parallel/comm/nccl", "tests/support/fake_cuda.cpp"}},
+    {"<cuda",
+     {"framework/device/cuda/", "framework/backend/cuda/nvidia/", "parallel/comm/cuda_", "parallel/comm/nccl",
+      "tests/support/fake_cuda.cpp"}},
     {"<cublas", {"framework/backend/cuda/nvidia/"}},
-    {"framework/device/cuda/", {"framework/device/cuda/", "framework/backend/cuda/nvidia/", "parallel/comm/cuda_", "parallel/comm/nccl", "tests/"}},
+    {"framework/device/cuda/",
+     {"framework/device/cuda/", "framework/backend/cuda/nvidia/", "parallel/comm/cuda_", "parallel/comm/nccl",
+      "tests/"}},
     {"framework/backend/cuda/nvidia/", {"framework/backend/cuda/nvidia/", "framework/backend/cuda/gpu.h"}},
-    {"framework/backend/cuda/emulated/", {"framework/backend/cuda/emulated/", "framework/backend/cuda/gpu.h", "tests/"}},
+    {"framework/backend/cuda/emulated/",
+     {"framework/backend/cuda/emulated/", "framework/backend/cuda/gpu.h", "tests/"}},
     {"<boost/context", {"framework/backend/cuda/emulated/"}},
     {"parallel/comm/mpi.h", {"parallel/comm/", "jobs/main.cpp", "tests/"}},
     {"<hdf5", {"framework/io/", "tests/"}},
@@ -80,7 +89,8 @@ std::vector<std::string> matches(const std::string& pattern, const std::vector<s
   const std::regex expression(pattern);
   std::vector<std::string> result;
   for (const SourceFile& file : tree()) {
-    if (std::any_of(allowed.begin(), allowed.end(), [&](const std::string& prefix) { return file.is(prefix); })) continue;
+    if (std::any_of(allowed.begin(), allowed.end(), [&](const std::string& prefix) { return file.is(prefix); }))
+      continue;
     for (std::sregex_iterator it(file.code.begin(), file.code.end(), expression), end; it != end; ++it)
       result.push_back(file.path + ": " + it->str());
   }
@@ -118,12 +128,14 @@ TEST(Rules, FoldersIncludeOnlyWhatIsBelowThem) {
       if (include[0] == '<') continue;
       const std::string folder = include.substr(0, include.find('/'));
       if (folder != file.folder() && !rule->second.count(folder)) wrong.push_back(file.path + " includes " + include);
-      if (folder == "framework" && file.folder() == "framework" && framework_layer(include) > framework_layer(file.path))
+      if (folder == "framework" && file.folder() == "framework" &&
+          framework_layer(include) > framework_layer(file.path))
         wrong.push_back(file.path + " includes " + include + ", which comes after it");
       if (!std::filesystem::exists(std::filesystem::path(LEXRING_SOURCE_DIR) / include))
         wrong.push_back(file.path + " includes " + include + ", which is not a path from the root");
     }
-    if (file.folder() == "framework" && framework_layer(file.path) < 0) wrong.push_back(file.path + " is in no layer of framework");
+    if (file.folder() == "framework" && framework_layer(file.path) < 0)
+      wrong.push_back(file.path + " is in no layer of framework");
   }
   EXPECT_NONE(wrong, "framework <- parallel <- models <- jobs, framework <- datasets <- jobs");
 }
@@ -136,7 +148,8 @@ TEST(Rules, WordsAndResultsGoThroughTheConsole) {
 
 /// Two types of one name are one type to the linker, which takes either's destructor for both.
 TEST(Rules, TypesOfANamespaceHaveNamesOfTheirOwn) {
-  const std::regex form(R"((?:^|\n)(?:namespace ([\w:]+) \{|(?:class|struct|enum class) (\w+)(?: final)?(?: : [^;{]*)? *\{))");
+  const std::regex form(
+      R"((?:^|\n)(?:namespace ([\w:]+) \{|(?:class|struct|enum class) (\w+)(?: final)?(?: : [^;{]*)? *\{))");
   std::map<std::string, std::string> file_of;
   std::vector<std::string> wrong;
   for (const SourceFile& file : tree()) {
@@ -152,6 +165,21 @@ TEST(Rules, TypesOfANamespaceHaveNamesOfTheirOwn) {
   }
   EXPECT_GT(file_of.size(), 100U);
   EXPECT_NONE(wrong, "one definition of a type");
+}
+
+TEST(Rules, LinesOfCodeHaveAtMost120Columns) {
+  std::vector<std::string> wrong;
+  for (const SourceFile& file : tree()) {
+    if (!file.is_cpp()) continue;
+    std::istringstream text(file.text);
+    std::string line;
+    for (int number = 1; std::getline(text, line); ++number) {
+      const auto follows = [](char byte) { return (static_cast<unsigned char>(byte) & 0xC0U) == 0x80U; };  // in UTF-8
+      if (std::count_if(line.begin(), line.end(), std::not_fn(follows)) > 120)
+        wrong.push_back(fmt::format("{}:{}", file.path, number));
+    }
+  }
+  EXPECT_NONE(wrong, "lines have at most 120 columns; .clang-format does it, but for comments and strings");
 }
 
 TEST(Rules, ForeignLibrariesStayInTheirRooms) {
@@ -191,23 +219,28 @@ TEST(Rules, NothingButMainEndsTheProcess) {
 }
 
 TEST(Rules, NoEnvironmentVariableIsASwitch) {
-  EXPECT_NONE(matches(R"(\bgetenv\b)", {"jobs/main.cpp", "jobs/progress_bar.cpp", "jobs/wait_policy.cpp", "parallel/comm/mpi.cpp", "parallel/comm/open_mpi.cpp", "tests/"}),
+  EXPECT_NONE(matches(R"(\bgetenv\b)", {"jobs/main.cpp", "jobs/progress_bar.cpp", "jobs/wait_policy.cpp",
+                                        "parallel/comm/mpi.cpp", "parallel/comm/open_mpi.cpp", "tests/"}),
               "what a run does stands in its configuration");
 }
 
 TEST(Rules, MacrosAreOnePerLibrary) {
-  EXPECT_NONE(matches(R"(#define\s+(?!LEXRING_[A-Z0-9]+_CALL\b|LEXRING_UNROLL\w*|OMPI_SKIP_MPICXX\b)\w+)", {"tests/", "framework/backend/cuda/emulated/gpu.h"}),
+  EXPECT_NONE(matches(R"(#define\s+(?!LEXRING_[A-Z0-9]+_CALL\b|LEXRING_UNROLL\w*|OMPI_SKIP_MPICXX\b)\w+)",
+                      {"tests/", "framework/backend/cuda/emulated/gpu.h"}),
               "LEXRING_<LIBRARY>_CALL only, what a compiler's pragma needs, and what stands for CUDA's own words");
 }
 
 TEST(Rules, NamesAreSnakeCase) {
   const std::regex snake("[a-z0-9_]+(\\.[a-z0-9]+)?");
-  const std::set<std::string> given = {"CMakeLists.txt", "README.md", "CMakePresets.json", "LICENSE", "site.env.example"};
+  const std::set<std::string> given = {"CMakeLists.txt", "README.md", "CMakePresets.json", "LICENSE",
+                                       "site.env.example"};
   std::vector<std::string> wrong;
   for (const SourceFile& file : tree()) {
     if (file.is("docs/") || given.count(file.name())) continue;
     if (!std::regex_match(file.name(), snake)) wrong.push_back(file.path);
-    if (file.extension() == ".hpp" || file.extension() == ".cc" || file.extension() == ".hh" || file.extension() == ".cuh") wrong.push_back(file.path);
+    if (file.extension() == ".hpp" || file.extension() == ".cc" || file.extension() == ".hh" ||
+        file.extension() == ".cuh")
+      wrong.push_back(file.path);
   }
   EXPECT_NONE(wrong, "files are snake_case, .h, .cpp and .cu");
 }
@@ -216,7 +249,8 @@ TEST(Rules, EveryTopFolderHasAReadme) {
   std::vector<std::string> missing;
   for (const char* folder : {"", "framework/", "parallel/", "models/", "datasets/", "configs/", "jobs/", "tests/"}) {
     const std::string path = std::string(folder) + "README.md";
-    if (std::none_of(tree().begin(), tree().end(), [&](const SourceFile& file) { return file.path == path; })) missing.push_back(path);
+    if (std::none_of(tree().begin(), tree().end(), [&](const SourceFile& file) { return file.path == path; }))
+      missing.push_back(path);
   }
   EXPECT_NONE(missing, "what it owns, what it may include, what to touch to add something");
 }

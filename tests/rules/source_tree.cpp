@@ -24,7 +24,9 @@ std::vector<std::string> includes_of(const std::string& text) {
 
 }  // namespace
 
-std::string SourceFile::folder() const { return path.find('/') == std::string::npos ? "" : path.substr(0, path.find('/')); }
+std::string SourceFile::folder() const {
+  return path.find('/') == std::string::npos ? "" : path.substr(0, path.find('/'));
+}
 std::string SourceFile::name() const { return std::filesystem::path(path).filename().string(); }
 std::string SourceFile::extension() const { return std::filesystem::path(path).extension().string(); }
 

@@ -7,10 +7,11 @@
 namespace lexring::testing {
 
 struct SourceFile {
-  std::string path;                   ///< relative to the root: "parallel/mesh.h"
-  std::string text;                   ///< everything
-  std::string code;                   ///< C++ only: without comments and without the insides of string literals
-  std::vector<std::string> includes;  ///< C++ only: what is between quotes or angle brackets, "<mpi.h>" with its brackets
+  std::string path;  ///< relative to the root: "parallel/mesh.h"
+  std::string text;  ///< everything
+  std::string code;  ///< C++ only: without comments and without the insides of string literals
+  std::vector<std::string>
+      includes;  ///< C++ only: what is between quotes or angle brackets, "<mpi.h>" with its brackets
 
   std::string folder() const;     ///< the top folder: "parallel"
   std::string name() const;       ///< "mesh.h"

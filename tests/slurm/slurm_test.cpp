@@ -1,5 +1,5 @@
-// Jobs of jobs/slurm/ on a Slurm cluster of two hosts, n1 and n2: the same numbers as without Slurm, and launches that cannot be right are
-// refused. Started by cluster.sh.
+// Jobs of jobs/slurm/ on a Slurm cluster of two hosts, n1 and n2: the same numbers as without Slurm, and launches that
+// cannot be right are refused. Started by cluster.sh.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -30,8 +30,9 @@ class Slurm : public JobTest {
 
   static void SetUpTestSuite() {
     JobTest::SetUpTestSuite();
-    std::ofstream(config()) << "[model]\nlayers = 2\nwidth = 32\nheads = 4\nkv_heads = 2\n[attention]\npattern = blockwise\nblock = 16\n"
-                            << "[train]\nlength = 64\nbatch = 8\nsteps = " << steps << "\n[optimizer]\nwarmup = 20\nlr = 3e-4\n";
+    std::ofstream(config())
+        << "[model]\nlayers = 2\nwidth = 32\nheads = 4\nkv_heads = 2\n[attention]\npattern = blockwise\nblock = 16\n"
+        << "[train]\nlength = 64\nbatch = 8\nsteps = " << steps << "\n[optimizer]\nwarmup = 20\nlr = 3e-4\n";
     write_site("site.env", "");
     const auto train = [](const std::string& launcher, const std::string& name) {
       const auto made = run_process(fmt::format("{}{} train --config {} {}", launcher, binary(), config(), keys(name)));
@@ -44,7 +45,8 @@ class Slurm : public JobTest {
   static std::string config() { return (shared() / "tiny.ini").string(); }
   static std::string directory(const std::string& name) { return (shared() / name).string(); }
   static std::string keys(const std::string& name) {
-    return fmt::format("--data.train {} --checkpoint.directory {}{}", data(), directory(name), name == "one" ? "" : " " + mesh);
+    return fmt::format("--data.train {} --checkpoint.directory {}{}", data(), directory(name),
+                       name == "one" ? "" : " " + mesh);
   }
   static std::string site(const std::string& name) { return (shared() / name).string(); }
   static void write_site(const std::string& name, const std::string& settings) {
@@ -62,9 +64,11 @@ class Slurm : public JobTest {
   }
 
   /// As a person does from the root of the repository.
-  static std::string submit(const std::string& options, const std::string& script, const std::string& site_file = "site.env") {
-    const auto made = run_process(fmt::format("cd {} && LEXRING_SITE={} sbatch --parsable --output {} {} {}", LEXRING_SOURCE_DIR,
-                                              site(site_file), directory("job-%j.log"), options, script));
+  static std::string submit(const std::string& options, const std::string& script,
+                            const std::string& site_file = "site.env") {
+    const auto made =
+        run_process(fmt::format("cd {} && LEXRING_SITE={} sbatch --parsable --output {} {} {}", LEXRING_SOURCE_DIR,
+                                site(site_file), directory("job-%j.log"), options, script));
     EXPECT_EQ(made.exit_code, 0) << made.output;
     return made.output.substr(0, made.output.find_first_of(";\n"));
   }
@@ -86,13 +90,15 @@ class Slurm : public JobTest {
   }
   /// To a task of the job's step: the hosts' processes are seen from here.
   static void signal_rank(int rank, const std::string& signal) {
-    const auto sent =
-        run_process(fmt::format("for p in $(pgrep -f '^{} train'); do grep -qz '^SLURM_PROCID={}$' /proc/$p/environ && "
-                                "kill -{} $p && echo sent; done; true",
-                                std::filesystem::canonical(binary()).string(), rank, signal));  // as the job script finds it
+    const auto sent = run_process(
+        fmt::format("for p in $(pgrep -f '^{} train'); do grep -qz '^SLURM_PROCID={}$' /proc/$p/environ && "
+                    "kill -{} $p && echo sent; done; true",
+                    std::filesystem::canonical(binary()).string(), rank, signal));  // as the job script finds it
     EXPECT_EQ(sent.output, "sent\n");
   }
-  static std::string pretrain(const std::string& name) { return "jobs/slurm/pretrain.sbatch " + config() + " " + keys(name); }
+  static std::string pretrain(const std::string& name) {
+    return "jobs/slurm/pretrain.sbatch " + config() + " " + keys(name);
+  }
 
   static std::vector<json> steps_of(const std::string& name) {
     std::ifstream stream(directory(name) + "/metrics.jsonl");
@@ -106,7 +112,8 @@ class Slurm : public JobTest {
     ASSERT_EQ(theirs.size(), ours.size());
     for (std::size_t i = 0; i < ours.size(); ++i) {
       const double loss = ours[i]["loss"], expected = theirs[i]["loss"];
-      ASSERT_LE(std::abs(loss - expected), tolerance * std::abs(expected)) << "step " << i + 1 << ": " << loss << " against " << expected;
+      ASSERT_LE(std::abs(loss - expected), tolerance * std::abs(expected))
+          << "step " << i + 1 << ": " << loss << " against " << expected;
       const double norm = ours[i]["gradient_norm"], expected_norm = theirs[i]["gradient_norm"];
       ASSERT_LE(std::abs(norm - expected_norm), 10 * tolerance * expected_norm) << "step " << i + 1;
     }
@@ -132,13 +139,15 @@ TEST_F(Slurm, RanksAndThreadsComeFromTheSiteUnlessSbatchIsToldThem) {
 
 TEST_F(Slurm, EvaluatesOnTwoHostsAsWithoutSlurm) {
   const std::string evaluation = fmt::format("--data {} --lengths 64,256 --tokens 4096 --resolution 0", data());
-  const Job job = run_job(four_ranks, fmt::format("jobs/slurm/evaluate.sbatch {} {} {} --output {}", directory("four"), evaluation, mesh,
-                                                  directory("by_slurm")));
+  const Job job = run_job(four_ranks, fmt::format("jobs/slurm/evaluate.sbatch {} {} {} --output {}", directory("four"),
+                                                  evaluation, mesh, directory("by_slurm")));
   ASSERT_EQ(job.exit_code, 0) << job.log;
-  const auto alone =
-      run_process(fmt::format("{} evaluate --checkpoint {} {} --output {}", binary(), directory("four"), evaluation, directory("by_hand")));
+  const auto alone = run_process(fmt::format("{} evaluate --checkpoint {} {} --output {}", binary(), directory("four"),
+                                             evaluation, directory("by_hand")));
   ASSERT_EQ(alone.exit_code, 0) << alone.output;
-  const auto read = [](const std::string& name) { return json::parse(std::ifstream(directory(name) + "/results.json")); };
+  const auto read = [](const std::string& name) {
+    return json::parse(std::ifstream(directory(name) + "/results.json"));
+  };
   const json ours = read("by_slurm"), expected = read("by_hand");
   ASSERT_EQ(ours["ranks"], 4);
   ASSERT_EQ(ours["series"].size(), 2U);
@@ -200,8 +209,9 @@ TEST_F(Slurm, ARankThatIsStoppedEndsTheJobAndIsNamed) {
 }
 
 TEST_F(Slurm, TensorParallelRanksAcrossNodesAreRefused) {
-  const Job job = run_job(four_ranks, fmt::format("--wrap 'srun --mpi=pmix --distribution=cyclic {} train --config {} {}'", binary(),
-                                                  config(), keys("scattered")));
+  const Job job =
+      run_job(four_ranks, fmt::format("--wrap 'srun --mpi=pmix --distribution=cyclic {} train --config {} {}'",
+                                      binary(), config(), keys("scattered")));
   EXPECT_NE(job.exit_code, 0);
   EXPECT_NE(job.log.find("ranks of one group are on different nodes"), std::string::npos) << job.log;
   EXPECT_TRUE(steps_of("scattered").empty());
@@ -219,7 +229,8 @@ TEST_F(Slurm, ANumberOfRanksUnlikeSlurmsIsRefused) {
   const Job tasks = run_job("-N 2 -n 3", pretrain("unlike"));
   EXPECT_EQ(tasks.exit_code, 2);
   EXPECT_NE(tasks.log.find("the job has 3 tasks"), std::string::npos) << tasks.log;
-  const Job fewer = run_job(four_ranks, fmt::format("--wrap 'mpirun -n 2 {} train --config {} {}'", binary(), config(), keys("unlike")));
+  const Job fewer = run_job(
+      four_ranks, fmt::format("--wrap 'mpirun -n 2 {} train --config {} {}'", binary(), config(), keys("unlike")));
   EXPECT_NE(fewer.exit_code, 0);
   EXPECT_NE(fewer.log.find("SLURM_NTASKS"), std::string::npos) << fewer.log;
   EXPECT_TRUE(steps_of("unlike").empty());

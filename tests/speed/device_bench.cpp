@@ -1,11 +1,13 @@
-// Every kernel of a device beside that device's own ceilings, measured in the same run: a large copy, and a large bf16 product.
+// Every kernel of a device beside that device's own ceilings, measured in the same run: a large copy, and a large bf16
+// product.
 //
 //   device_bench cpu|cuda [seconds per kernel]
 //
-// Prints one JSON line per kernel, and a table on stderr. A kernel bound by memory is given the bytes that it must move at least (each input read
-// once, each output written once) and its share of the copy's rate; a product or attention the operations that the mask leaves visible (attention:
-// two products forward, five backward) and its share of the product's rate. Buffers are larger than the GPU's caches. Times are medians of groups of
-// calls that are waited for together.
+// Prints one JSON line per kernel, and a table on stderr. A kernel bound by memory is given the bytes that it must move
+// at least (each input read once, each output written once) and its share of the copy's rate; a product or attention
+// the operations that the mask leaves visible (attention: two products forward, five backward) and its share of the
+// product's rate. Buffers are larger than the GPU's caches. Times are medians of groups of calls that are waited for
+// together.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -34,7 +36,8 @@ struct Measurement {
 
 /// What sizes are multiplied by: a GPU's buffers are far larger than its caches, a CPU's only large enough to measure.
 struct Sizes {
-  std::int64_t rows, width, feed_forward, vocabulary, vocabulary_rows, product, attention_length, heads, head_width, copy_bytes;
+  std::int64_t rows, width, feed_forward, vocabulary, vocabulary_rows, product, attention_length, heads, head_width,
+      copy_bytes;
 };
 constexpr Sizes gpu_sizes{65536, 2048, 8192, 50304, 8192, 8192, 16384, 16, 128, std::int64_t{1} << 30};
 constexpr Sizes cpu_sizes{4096, 1024, 4096, 8192, 512, 1024, 1024, 4, 128, std::int64_t{1} << 27};
@@ -64,9 +67,11 @@ class Bench {
       state = state * 1664525U + 1013904223U;
       value = static_cast<float>(scale * (static_cast<double>(state >> 8) / (1 << 23) - 1));
     }
-    const Tensor one = Tensor::from(backend_.runtime(), {static_cast<std::int64_t>(pattern.size())}, pattern), same(backend_.runtime(), one.shape(), dtype);
+    const Tensor one = Tensor::from(backend_.runtime(), {static_cast<std::int64_t>(pattern.size())}, pattern),
+                 same(backend_.runtime(), one.shape(), dtype);
     backend_.cast(one, same);
-    for (std::size_t at = 0; at < x.bytes(); at += same.bytes()) backend_.runtime().copy(x.raw() + at, same.raw(), std::min(same.bytes(), x.bytes() - at));
+    for (std::size_t at = 0; at < x.bytes(); at += same.bytes())
+      backend_.runtime().copy(x.raw() + at, same.raw(), std::min(same.bytes(), x.bytes() - at));
     return x;
   }
 
@@ -91,7 +96,8 @@ class Bench {
     const Measurement& m = all_.back();
     nlohmann::json line{{"device", backend_.name()}, {"kernel", m.kernel}, {"seconds", m.seconds}};
     line[bound == Bound::memory ? "bytes" : "operations"] = m.amount;
-    line[bound == Bound::memory ? "gigabytes_per_second" : "teraflops"] = m.rate() / (bound == Bound::memory ? 1e9 : 1e12);
+    line[bound == Bound::memory ? "gigabytes_per_second" : "teraflops"] =
+        m.rate() / (bound == Bound::memory ? 1e9 : 1e12);
     line["of_ceiling"] = m.rate() / ceiling(bound);
     fmt::print("{}\n", line.dump());
     std::fflush(stdout);
@@ -103,7 +109,8 @@ class Bench {
 
   void ceilings() {
     const Tensor from = filled({sizes_.copy_bytes / 4}, Dtype::f32), to = empty(from.shape(), Dtype::f32);
-    measure("copy", Bound::memory, 2.0 * static_cast<double>(from.bytes()), [&] { backend_.runtime().copy(to.raw(), from.raw(), from.bytes()); });
+    measure("copy", Bound::memory, 2.0 * static_cast<double>(from.bytes()),
+            [&] { backend_.runtime().copy(to.raw(), from.raw(), from.bytes()); });
     for (const Dtype dtype : {Dtype::bf16, Dtype::f32}) {
       const std::int64_t n = sizes_.product;
       const Tensor x = filled({n, n}, dtype), w = filled({n, n}, dtype), y = empty({n, n}, dtype);
@@ -114,7 +121,8 @@ class Bench {
 
   void memory_bound(Dtype working) {
     const std::int64_t rows = sizes_.rows, width = sizes_.width, wide = sizes_.feed_forward;
-    const double count = static_cast<double>(rows) * static_cast<double>(width), w = static_cast<double>(size_of(working)), f = 4;
+    const double count = static_cast<double>(rows) * static_cast<double>(width),
+                 w = static_cast<double>(size_of(working)), f = 4;
     const auto named = [&](const char* kernel) { return fmt::format("{} {}", kernel, name_of(working)); };
     {
       const Tensor x = filled({rows, width}, working), y = empty({rows, width}, Dtype::f32);
@@ -126,45 +134,55 @@ class Bench {
     }
     {
       std::vector<std::int32_t> tokens(static_cast<std::size_t>(rows));
-      for (std::size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<std::int32_t>((i * 7919) % static_cast<std::size_t>(sizes_.vocabulary));
-      const Tensor index = Tensor::from(backend_.runtime(), {rows}, tokens), weights = filled({sizes_.vocabulary, width}, Dtype::f32),
-                   x = empty({rows, width}, working);
-      measure(named("embedding"), Bound::memory, count * (f + w), [&] { backend_.embedding(index, weights, x, Write::overwrite); });
-      measure(named("embedding_backward"), Bound::memory, count * (w + 2 * f), [&] { backend_.embedding_backward(index, x, weights); });
+      for (std::size_t i = 0; i < tokens.size(); ++i)
+        tokens[i] = static_cast<std::int32_t>((i * 7919) % static_cast<std::size_t>(sizes_.vocabulary));
+      const Tensor index = Tensor::from(backend_.runtime(), {rows}, tokens),
+                   weights = filled({sizes_.vocabulary, width}, Dtype::f32), x = empty({rows, width}, working);
+      measure(named("embedding"), Bound::memory, count * (f + w),
+              [&] { backend_.embedding(index, weights, x, Write::overwrite); });
+      measure(named("embedding_backward"), Bound::memory, count * (w + 2 * f),
+              [&] { backend_.embedding_backward(index, x, weights); });
     }
     for (const NormKind kind : {NormKind::layernorm, NormKind::rmsnorm}) {
       const bool centred = kind == NormKind::layernorm;
       const Shape matrix{rows, width};
-      const Tensor x = filled(matrix, Dtype::f32), delta = filled(matrix, working), weight = filled({width}, Dtype::f32),
-                   bias = centred ? filled({width}, Dtype::f32) : Tensor(), sum = empty(matrix, Dtype::f32), y = empty(matrix, working),
+      const Tensor x = filled(matrix, Dtype::f32), delta = filled(matrix, working),
+                   weight = filled({width}, Dtype::f32), bias = centred ? filled({width}, Dtype::f32) : Tensor(),
+                   sum = empty(matrix, Dtype::f32), y = empty(matrix, working),
                    mean = centred ? empty({rows}, Dtype::f32) : Tensor(), rstd = empty({rows}, Dtype::f32);
       const char* name = centred ? "layernorm" : "rmsnorm";
       const NormForward forward{kind, 1e-5, x, delta, weight, bias, sum, y, mean, rstd};
-      measure(named(fmt::format("{} + residual", name).c_str()), Bound::memory, count * (2 * f + 2 * w), [&] { backend_.norm(forward); });
+      measure(named(fmt::format("{} + residual", name).c_str()), Bound::memory, count * (2 * f + 2 * w),
+              [&] { backend_.norm(forward); });
       const Tensor dweight = filled({width}, Dtype::f32), dbias = centred ? filled({width}, Dtype::f32) : Tensor();
       const NormBackward backward{kind, delta, sum, weight, mean, rstd, x, x, y, dweight, dbias};
-      measure(named(fmt::format("{}_backward + residual", name).c_str()), Bound::memory, count * (3 * f + 2 * w), [&] { backend_.norm_backward(backward); });
+      measure(named(fmt::format("{}_backward + residual", name).c_str()), Bound::memory, count * (3 * f + 2 * w),
+              [&] { backend_.norm_backward(backward); });
     }
     {
       const double elements = static_cast<double>(rows) * static_cast<double>(wide);
-      const Tensor u = filled({rows, wide}, working, 3), da = filled({rows, wide}, working), a = empty({rows, wide}, working);
+      const Tensor u = filled({rows, wide}, working, 3), da = filled({rows, wide}, working),
+                   a = empty({rows, wide}, working);
       measure(named("gelu"), Bound::memory, elements * 2 * w, [&] { backend_.gelu(u, a); });
       measure(named("gelu_backward"), Bound::memory, elements * 3 * w, [&] { backend_.gelu_backward(u, da, a); });
       const Tensor half = empty({rows, wide / 2}, working);
       measure(named("swiglu"), Bound::memory, elements * 1.5 * w, [&] { backend_.swiglu(u, half); });
-      measure(named("swiglu_backward"), Bound::memory, elements * 2.5 * w, [&] { backend_.swiglu_backward(u, half, a); });
+      measure(named("swiglu_backward"), Bound::memory, elements * 2.5 * w,
+              [&] { backend_.swiglu_backward(u, half, a); });
     }
     {
       const std::int64_t n = sizes_.vocabulary_rows, v = sizes_.vocabulary;
       std::vector<std::int32_t> targets(static_cast<std::size_t>(n), 1);
-      const Tensor logits = filled({n, v}, Dtype::f32, 4), target = Tensor::from(backend_.runtime(), {n}, targets), nll = empty({n}, Dtype::f32),
-                   dlogits = empty({n, v}, working);
-      measure(named("cross_entropy and gradient"), Bound::memory, static_cast<double>(n) * static_cast<double>(v) * (f + w),
+      const Tensor logits = filled({n, v}, Dtype::f32, 4), target = Tensor::from(backend_.runtime(), {n}, targets),
+                   nll = empty({n}, Dtype::f32), dlogits = empty({n, v}, working);
+      measure(named("cross_entropy and gradient"), Bound::memory,
+              static_cast<double>(n) * static_cast<double>(v) * (f + w),
               [&] { backend_.cross_entropy(logits, target, 1e-3, nll, dlogits); });
     }
     {
-      const Tensor value = filled({rows * width}, Dtype::f32), gradient = filled({rows * width}, Dtype::f32), m = filled({rows * width}, Dtype::f32),
-                   v = empty({rows * width}, Dtype::f32), compute = working == Dtype::bf16 ? empty({rows * width}, working) : Tensor();
+      const Tensor value = filled({rows * width}, Dtype::f32), gradient = filled({rows * width}, Dtype::f32),
+                   m = filled({rows * width}, Dtype::f32), v = empty({rows * width}, Dtype::f32),
+                   compute = working == Dtype::bf16 ? empty({rows * width}, working) : Tensor();
       backend_.fill(v, 1.0);
       const AdamW hyper{1e-6, 0.9, 0.95, 1e-8, 10, 1.0};
       const AdamWParameter parameter{value, gradient, m, v, compute, 0.1};
@@ -182,27 +200,36 @@ class Bench {
       RotaryTable rotary;
       if (method == std::string("xpos")) {
         spec.rotary = true;
-        for (std::int64_t i = 0; i < e; i += 2) spec.log_decay.push_back(std::log((static_cast<double>(i) / static_cast<double>(e) + 0.4) / 1.4) / 512);
+        for (std::int64_t i = 0; i < e; i += 2)
+          spec.log_decay.push_back(std::log((static_cast<double>(i) / static_cast<double>(e) + 0.4) / 1.4) / 512);
         std::vector<float> cosine, sine;
         for (std::int64_t i = 0; i < length * e / 2; ++i) {
-          const double angle = static_cast<double>(i / (e / 2)) * std::pow(1e-4, static_cast<double>(i % (e / 2)) / static_cast<double>(e / 2));
+          const double angle = static_cast<double>(i / (e / 2)) *
+                               std::pow(1e-4, static_cast<double>(i % (e / 2)) / static_cast<double>(e / 2));
           cosine.push_back(static_cast<float>(std::cos(angle))), sine.push_back(static_cast<float>(std::sin(angle)));
         }
-        rotary = {Tensor::from(backend_.runtime(), {length, e / 2}, cosine), Tensor::from(backend_.runtime(), {length, e / 2}, sine)};
+        rotary = {Tensor::from(backend_.runtime(), {length, e / 2}, cosine),
+                  Tensor::from(backend_.runtime(), {length, e / 2}, sine)};
       }
       Visibility visible;
       visible.first.assign(static_cast<std::size_t>(length), 0);
       const Shape matrix{length, heads * e};
-      const Tensor q = filled(matrix, working), k = filled(matrix, working), v = filled(matrix, working), doutput = filled(matrix, working),
-                   output = empty(matrix, working), lse = empty({length, heads}, Dtype::f32), delta = empty({length, heads}, Dtype::f32),
+      const Tensor q = filled(matrix, working), k = filled(matrix, working), v = filled(matrix, working),
+                   doutput = filled(matrix, working), output = empty(matrix, working),
+                   lse = empty({length, heads}, Dtype::f32), delta = empty({length, heads}, Dtype::f32),
                    dq = empty(matrix, working), dk = empty(matrix, working), dv = empty(matrix, working);
-      const double pairs = static_cast<double>(length) * static_cast<double>(length + 1) / 2 * static_cast<double>(heads);
-      const auto named = [&](const char* kernel) { return fmt::format("{} {} {} width {} length {}", kernel, method, name_of(working), e, length); };
-      measure(named("attention"), Bound::products, pairs * 4 * static_cast<double>(e),
-              [&] { backend_.attention({spec, tokens, tokens, rotary, rotary, visible, q, k, v, {}, {}, output, lse}); });
+      const double pairs =
+          static_cast<double>(length) * static_cast<double>(length + 1) / 2 * static_cast<double>(heads);
+      const auto named = [&](const char* kernel) {
+        return fmt::format("{} {} {} width {} length {}", kernel, method, name_of(working), e, length);
+      };
+      measure(named("attention"), Bound::products, pairs * 4 * static_cast<double>(e), [&] {
+        backend_.attention({spec, tokens, tokens, rotary, rotary, visible, q, k, v, {}, {}, output, lse});
+      });
       measure(named("attention_backward"), Bound::products, pairs * 10 * static_cast<double>(e), [&] {
         backend_.attention_delta(output, doutput, delta);
-        backend_.attention_backward({spec, tokens, tokens, rotary, rotary, visible, q, k, v, doutput, lse, delta, {}, {}, {}, {}, {}, dq, dk, dv});
+        backend_.attention_backward({spec, tokens, tokens, rotary, rotary, visible, q,  k,  v,  doutput,
+                                     lse,  delta,  {},     {},     {},     {},      {}, dq, dk, dv});
       });
     }
   }
@@ -211,8 +238,9 @@ class Bench {
     fmt::print(stderr, "{:<58} {:>10} {:>10} {:>10}\n", "kernel", "ms", "rate", "of ceiling");
     for (const Measurement& m : all_) {
       const bool memory = m.bound == Bound::memory;
-      fmt::print(stderr, "{:<58} {:>10.3f} {:>5.{}f} {} {:>8.0f} %\n", m.kernel, 1e3 * m.seconds, m.rate() / (memory ? 1e9 : 1e12), memory ? 0 : 1,
-                 memory ? "GB/s" : "Tf/s", 100 * m.rate() / ceiling(m.bound));
+      fmt::print(stderr, "{:<58} {:>10.3f} {:>5.{}f} {} {:>8.0f} %\n", m.kernel, 1e3 * m.seconds,
+                 m.rate() / (memory ? 1e9 : 1e12), memory ? 0 : 1, memory ? "GB/s" : "Tf/s",
+                 100 * m.rate() / ceiling(m.bound));
     }
   }
 

@@ -1,6 +1,6 @@
-// The CPU backend's own kernels alone, at the sizes of configs/bench_cpu.ini: 6 heads of 64, xpos, causal. flops count visible pairs only,
-// forward two products a pair and backward five. Run with OMP_NUM_THREADS=1 (see README.md): times are CPU times, the smallest of all
-// repetitions counts.
+// The CPU backend's own kernels alone, at the sizes of configs/bench_cpu.ini: 6 heads of 64, xpos, causal. flops count
+// visible pairs only, forward two products a pair and backward five. Run with OMP_NUM_THREADS=1 (see README.md): times
+// are CPU times, the smallest of all repetitions counts.
 #include <algorithm>
 #include <cmath>
 
@@ -33,7 +33,8 @@ AttentionSpec xpos() {
   return spec;
 }
 
-/// Queries of `batch` sequences of `length` against all keys in `stages` blocks of adjacent keys, as a ring would bring them.
+/// Queries of `batch` sequences of `length` against all keys in `stages` blocks of adjacent keys, as a ring would bring
+/// them.
 struct Problem {
   std::unique_ptr<Backend> backend = make_cpu_backend();
   AttentionSpec spec = xpos();
@@ -53,15 +54,18 @@ struct Problem {
     visible.first.assign(static_cast<std::size_t>(rows), 0);
     const auto make = [&](std::int64_t count, Dtype of) { return Tensor(backend->runtime(), {count, width}, of); };
     const auto input = [&](std::int64_t count) { return filled(*backend, {count, width}, dtype, 1); };
-    q = input(rows), doutput = input(rows), output = make(rows, dtype), dq = make(rows, dtype), dq_state = make(rows, Dtype::f32);
-    lse = Tensor(backend->runtime(), {rows, heads}, Dtype::f32), delta = Tensor(backend->runtime(), {rows, heads}, Dtype::f32);
+    q = input(rows), doutput = input(rows), output = make(rows, dtype), dq = make(rows, dtype),
+    dq_state = make(rows, Dtype::f32);
+    lse = Tensor(backend->runtime(), {rows, heads}, Dtype::f32),
+    delta = Tensor(backend->runtime(), {rows, heads}, Dtype::f32);
     state = {make(rows, Dtype::f32), Tensor(backend->runtime(), {rows, heads}, Dtype::f32),
              Tensor(backend->runtime(), {rows, heads}, Dtype::f32)};
     for (std::int64_t s = 0; s < stages; ++s) {
       TokenTable table = dense_tokens(batch, length / stages);
       for (std::int64_t& p : table.position) p += s * (length / stages);
       rotary.push_back(turned(table)), keys.push_back(std::move(table));
-      k.push_back(input(block)), v.push_back(input(block)), dk.push_back(make(block, dtype)), dv.push_back(make(block, dtype));
+      k.push_back(input(block)), v.push_back(input(block)), dk.push_back(make(block, dtype)),
+          dv.push_back(make(block, dtype));
       dk_state.push_back(make(block, Dtype::f32)), dv_state.push_back(make(block, Dtype::f32));
     }
   }
@@ -81,16 +85,20 @@ struct Problem {
 
   void forward() {
     for (std::size_t s = 0; s < keys.size(); ++s)
-      backend->attention({spec, queries, keys[s], query_rotary, rotary[s], visible, q, k[s], v[s], stage(s), state, output, lse});
+      backend->attention(
+          {spec, queries, keys[s], query_rotary, rotary[s], visible, q, k[s], v[s], stage(s), state, output, lse});
   }
   void backward() {
     backend->attention_delta(output, doutput, delta);
     for (std::size_t s = 0; s < keys.size(); ++s)
-      backend->attention_backward({spec, queries, keys[s],  query_rotary, rotary[s], visible,     q,           k[s], v[s],  doutput,
-                                   lse,  delta,   stage(s), {},           dq_state,  dk_state[s], dv_state[s], dq,   dk[s], dv[s]});
+      backend->attention_backward({spec,     queries,     keys[s],     query_rotary, rotary[s], visible,  q,
+                                   k[s],     v[s],        doutput,     lse,          delta,     stage(s), {},
+                                   dq_state, dk_state[s], dv_state[s], dq,           dk[s],     dv[s]});
   }
   BlockStage stage(std::size_t s) const { return {s == 0, s + 1 == keys.size()}; }
-  double pairs(std::int64_t length) const { return static_cast<double>(rows) * static_cast<double>(length + 1) / 2 * heads; }
+  double pairs(std::int64_t length) const {
+    return static_cast<double>(rows) * static_cast<double>(length + 1) / 2 * heads;
+  }
 };
 
 void count(benchmark::State& state, double each) {

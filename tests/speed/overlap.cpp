@@ -1,9 +1,11 @@
-/// How well messages hide behind computing: ranks in a ring pass keys and values on while they multiply matrices, as ring attention does.
+/// How well messages hide behind computing: ranks in a ring pass keys and values on while they multiply matrices, as
+/// ring attention does.
 ///
-///   two_hosts.sh run 1 overlap [MIB [RATIO...]]     MIB passed on per step (default 8); RATIO: transfer / compute (default 0.5 0.65 0.8)
+///   two_hosts.sh run 1 overlap [MIB [RATIO...]]     MIB passed on per step (default 8); RATIO: transfer / compute
+///   (default 0.5 0.65 0.8)
 ///
-/// A line per ratio: seconds of a step that only computes, that only transfers, of both one after another, of both at once, and what the
-/// last is in units of the larger of the first two. 1 is perfect; no overlap is their sum.
+/// A line per ratio: seconds of a step that only computes, that only transfers, of both one after another, of both at
+/// once, and what the last is in units of the larger of the first two. 1 is perfect; no overlap is their sum.
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
@@ -29,7 +31,8 @@ double seconds_of(const std::function<void()>& work) {
 
 class Experiment {
  public:
-  Experiment(Communicator& ring, std::size_t bytes) : ring_(&ring), backend_(make_cpu_backend()), outgoing_(bytes), incoming_(bytes) {
+  Experiment(Communicator& ring, std::size_t bytes)
+      : ring_(&ring), backend_(make_cpu_backend()), outgoing_(bytes), incoming_(bytes) {
     for (Tensor* matrix : {&x_, &w_, &y_}) {
       *matrix = Tensor(backend_->runtime(), {256, 256}, Dtype::f32);
       backend_->fill(*matrix, 0.001);
@@ -51,10 +54,12 @@ class Experiment {
       pending.wait();
     });
     double exposed = 0;
-    for (const CommRecord& record : ring_->records()) exposed += record.operation == "exchange" ? record.exposed / repeats : 0;
+    for (const CommRecord& record : ring_->records())
+      exposed += record.operation == "exchange" ? record.exposed / repeats : 0;
     if (ring_->rank() == 0) {
       fmt::print(
-          "compute {:.4f} s, transfer {:.4f} s ({:.2f}), one after another {:.4f} s, at once {:.4f} s: {:.3f} x the larger, exposed {:.4f} "
+          "compute {:.4f} s, transfer {:.4f} s ({:.2f}), one after another {:.4f} s, at once {:.4f} s: {:.3f} x the "
+          "larger, exposed {:.4f} "
           "s\n",
           computing, transfer, transfer / computing, in_turn, step, step / std::max(computing, transfer), exposed);
       std::fflush(stdout);
@@ -68,7 +73,8 @@ class Experiment {
   void compute() {
     for (int i = 0; i < products_; ++i) backend_->linear(x_, w_, {}, y_);
   }
-  /// Seconds of a step of the slowest rank: all steps in a row, as a run has them, so that ranks may run ahead of each other by one.
+  /// Seconds of a step of the slowest rank: all steps in a row, as a run has them, so that ranks may run ahead of each
+  /// other by one.
   double slowest(const std::function<void()>& step) {
     step();
     ring_->barrier();

@@ -1,10 +1,13 @@
-/// How well ring attention hides its messages: forward and backward pass of one layer's attention on a ring, by itself and taken apart.
+/// How well ring attention hides its messages: forward and backward pass of one layer's attention on a ring, by itself
+/// and taken apart.
 ///
-///   two_hosts.sh run 1 ring_overlap [PRECISION [TOKENS...]]      fp32 or bf16; tokens of the whole sequence (default fp32 4096 6144 8192)
+///   two_hosts.sh run 1 ring_overlap [PRECISION [TOKENS...]]      fp32 or bf16; tokens of the whole sequence (default
+///   fp32 4096 6144 8192)
 ///
-/// XPOS, causal, zigzag, 8 heads of 64. A line per length, medians over turns that alternate: seconds of computing alone (messages are
-/// taken as they are sent, without leaving the rank), of the messages alone (the same ones, in the same order), of the real thing, and what
-/// that is in units of the larger of the two. 1 is perfect; no overlap is their sum.
+/// XPOS, causal, zigzag, 8 heads of 64. A line per length, medians over turns that alternate: seconds of computing
+/// alone (messages are taken as they are sent, without leaving the rank), of the messages alone (the same ones, in the
+/// same order), of the real thing, and what that is in units of the larger of the two. 1 is perfect; no overlap is
+/// their sum.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -85,7 +88,8 @@ class Experiment {
     };
     AttentionTables own{spec, tokens_of(table, chunks), {}, take_rows(visible, row_indices(chunks))};
     own.rotary = rotary(own.tokens);
-    tables_ = std::make_shared<const SequenceTables>(SequenceTables{std::move(partition), std::move(schedule), std::move(own), rotary});
+    tables_ = std::make_shared<const SequenceTables>(
+        SequenceTables{std::move(partition), std::move(schedule), std::move(own), rotary});
     const std::int64_t rows = tables_->own.tokens.rows();
     qkv_ = waves({rows, 3 * config.width}, working);
     doutput_ = waves({rows, config.width}, working);
@@ -102,7 +106,8 @@ class Experiment {
     const double c = median(computing), t = median(transfer), b = median(both);
     if (ring_->rank() != 0) return;
     fmt::print(
-        "{} tokens: compute {:.4f} s, transfer {:.4f} s ({:.2f} of it), their sum {:.4f} s, ring attention {:.4f} s: {:.3f} x the larger\n",
+        "{} tokens: compute {:.4f} s, transfer {:.4f} s ({:.2f} of it), their sum {:.4f} s, ring attention {:.4f} s: "
+        "{:.3f} x the larger\n",
         tokens_, c, t, t / c, c + t, b, b / std::max(c, t));
     std::fflush(stdout);
   }
@@ -179,11 +184,13 @@ int main(int argc, char** argv) {
   MpiSession session(argc, argv);
   try {
     const std::string precision = argc > 1 ? argv[1] : "fp32";
-    require_usage(precision == "fp32" || precision == "bf16", "the first argument is fp32 or bf16, not '{}'", precision);
+    require_usage(precision == "fp32" || precision == "bf16", "the first argument is fp32 or bf16, not '{}'",
+                  precision);
     std::vector<std::int64_t> lengths;
     for (int i = 2; i < argc; ++i) lengths.push_back(std::atoll(argv[i]));
     if (lengths.empty()) lengths = {4096, 6144, 8192};
-    for (const std::int64_t tokens : lengths) Experiment(*session.world(), precision == "bf16" ? Dtype::bf16 : Dtype::f32, tokens).run();
+    for (const std::int64_t tokens : lengths)
+      Experiment(*session.world(), precision == "bf16" ? Dtype::bf16 : Dtype::f32, tokens).run();
   } catch (const Error& error) {
     fmt::print(stderr, "rank {}: {}\n", session.world()->rank(), error.what());
     session.end_all(1);

@@ -1,5 +1,6 @@
-// A GPU for a whole program where there is none: --device cuda computes with the emulated kernels, in memory that the host cannot touch but through
-// them and the runtime. Linked in place of the CUDA runtime (cuda_backend.h, cuda_link.h); ranks share the one GPU.
+// A GPU for a whole program where there is none: --device cuda computes with the emulated kernels, in memory that the
+// host cannot touch but through them and the runtime. Linked in place of the CUDA runtime (cuda_backend.h,
+// cuda_link.h); ranks share the one GPU.
 #include <cstdlib>
 
 #include "framework/backend/cuda/emulated/backend.h"

@@ -1,4 +1,5 @@
-/// What tests ask of the fake CUDA. All is on device 1; a thread is on device 0 until it says otherwise, and its calls fail there.
+/// What tests ask of the fake CUDA. All is on device 1; a thread is on device 0 until it says otherwise, and its calls
+/// fail there.
 #pragma once
 
 namespace lexring::testing {

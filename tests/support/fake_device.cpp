@@ -31,7 +31,10 @@ class Arena {
     const std::size_t first = used_.fetch_add(bytes);
     return first + bytes <= size ? shown_ + first : nullptr;
   }
-  void show(bool shown) { require(mprotect(shown_, size, shown ? PROT_READ | PROT_WRITE : PROT_NONE) == 0, "no access to the device's memory"); }
+  void show(bool shown) {
+    require(mprotect(shown_, size, shown ? PROT_READ | PROT_WRITE : PROT_NONE) == 0,
+            "no access to the device's memory");
+  }
   std::byte* behind(std::byte* address) const {
     return address >= shown_ && address < shown_ + size ? real_ + (address - shown_) : address;
   }
@@ -72,7 +75,9 @@ class FakeCopies final : public SideCopies {
     in_.wait_for(static_cast<const FakeEvent&>(before).signal);
     return copy(parts, in_);
   }
-  void let_runtime_wait(const Event& event) override { runtime_->stream().wait_for(static_cast<const FakeEvent&>(event).signal); }
+  void let_runtime_wait(const Event& event) override {
+    runtime_->stream().wait_for(static_cast<const FakeEvent&>(event).signal);
+  }
 
  private:
   static std::unique_ptr<Event> copy(std::span<const Part> parts, FakeStream& stream) {
@@ -108,7 +113,8 @@ std::chrono::steady_clock::time_point Signal::when() {
   return when_;
 }
 
-FakeStream::FakeStream() : random_(static_cast<unsigned>(reinterpret_cast<std::uintptr_t>(this))), thread_([this] { run(); }) {}
+FakeStream::FakeStream()
+    : random_(static_cast<unsigned>(reinterpret_cast<std::uintptr_t>(this))), thread_([this] { run(); }) {}
 
 FakeStream::~FakeStream() {
   {
@@ -167,7 +173,8 @@ std::shared_ptr<std::byte> FakeRuntime::allocate(std::size_t bytes) {
 }
 
 void FakeRuntime::copy_from_host(std::byte* to, const std::byte* from, std::size_t bytes) {
-  stream_.add([to, kept = std::vector<std::byte>(from, from + bytes)] { std::copy(kept.begin(), kept.end(), behind(to)); });
+  stream_.add(
+      [to, kept = std::vector<std::byte>(from, from + bytes)] { std::copy(kept.begin(), kept.end(), behind(to)); });
 }
 
 void FakeRuntime::copy_to_host(std::byte* to, const std::byte* from, std::size_t bytes) {

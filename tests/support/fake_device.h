@@ -1,5 +1,5 @@
-/// A device without a device: memory whose addresses the host cannot read or write (whoever tries crashes), and streams that do their work
-/// later, each in its order, at times of their own.
+/// A device without a device: memory whose addresses the host cannot read or write (whoever tries crashes), and streams
+/// that do their work later, each in its order, at times of their own.
 #pragma once
 
 #include <atomic>

@@ -1,8 +1,10 @@
-// The few functions of NCCL that communicators call, between processes of one machine, on the fake device. Linked instead of the real library.
+// The few functions of NCCL that communicators call, between processes of one machine, on the fake device. Linked
+// instead of the real library.
 //
-// Like a group made with blocking = 0: a call is in progress for a while, and only then handed to its stream. Messages of a group of calls move
-// at once; messages of different groups of calls one after the other. Ranks that disagree hang, until they are aborted: an abort ends a group's
-// messages at once, and then waits for its stream, when the group of calls ends that it is in.
+// Like a group made with blocking = 0: a call is in progress for a while, and only then handed to its stream. Messages
+// of a group of calls move at once; messages of different groups of calls one after the other. Ranks that disagree
+// hang, until they are aborted: an abort ends a group's messages at once, and then waits for its stream, when the group
+// of calls ends that it is in.
 #include <fcntl.h>
 #include <nccl.h>
 #include <sys/mman.h>
@@ -127,7 +129,9 @@ void while_aborting(std::function<void()> what) { meanwhile = std::move(what); }
 
 extern "C" {
 
-const char* ncclGetErrorString(ncclResult_t status) { return status == ncclRemoteError ? "remote process exited" : "an error"; }
+const char* ncclGetErrorString(ncclResult_t status) {
+  return status == ncclRemoteError ? "remote process exited" : "an error";
+}
 const char* ncclGetLastError(ncclComm_t) { return "it was told to"; }
 ncclResult_t ncclGetVersion(int* version) {
   *version = 22809;
@@ -162,9 +166,8 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t group, ncclResult_t* status) {
     if (group->connected) shm_unlink(group->file.c_str());
   } else if (group->looks == 0 || --group->looks == 0) {
     if (!group->handing_over.empty()) {
-      group->stream->add([shared = group->shared, rank = group->rank, messages = std::exchange(group->handing_over, {}), aborted = group->aborted] {
-        move_messages(*shared, rank, messages, *aborted);
-      });
+      group->stream->add([shared = group->shared, rank = group->rank, messages = std::exchange(group->handing_over, {}),
+                          aborted = group->aborted] { move_messages(*shared, rank, messages, *aborted); });
     }
     *status = ncclSuccess;
   }
@@ -183,10 +186,8 @@ ncclResult_t ncclCommDestroy(ncclComm_t group) {
 ncclResult_t ncclCommAbort(ncclComm_t group) {
   *group->aborted = true;
   if (const auto what = std::exchange(meanwhile, nullptr)) what();
-  if (depth > 0)
-    aborting.push_back(group);
-  else
-    end(group);
+  if (depth > 0) aborting.push_back(group);
+  else end(group);
   return ncclSuccess;
 }
 
@@ -201,16 +202,23 @@ ncclResult_t ncclGroupEnd() {
   return ncclInProgress;
 }
 
-ncclResult_t ncclSend(const void* bytes, std::size_t count, ncclDataType_t type, int peer, ncclComm_t group, cudaStream_t stream) {
-  if (type != ncclInt8 || peer == group->rank || peer < 0 || peer >= group->size || depth == 0) return ncclInvalidArgument;
-  return ask(group, reinterpret_cast<FakeStream*>(stream), {true, peer, static_cast<std::byte*>(const_cast<void*>(bytes)), count});
+ncclResult_t ncclSend(const void* bytes, std::size_t count, ncclDataType_t type, int peer, ncclComm_t group,
+                      cudaStream_t stream) {
+  if (type != ncclInt8 || peer == group->rank || peer < 0 || peer >= group->size || depth == 0)
+    return ncclInvalidArgument;
+  return ask(group, reinterpret_cast<FakeStream*>(stream),
+             {true, peer, static_cast<std::byte*>(const_cast<void*>(bytes)), count});
 }
-ncclResult_t ncclRecv(void* bytes, std::size_t count, ncclDataType_t type, int peer, ncclComm_t group, cudaStream_t stream) {
-  if (type != ncclInt8 || peer == group->rank || peer < 0 || peer >= group->size || depth == 0) return ncclInvalidArgument;
+ncclResult_t ncclRecv(void* bytes, std::size_t count, ncclDataType_t type, int peer, ncclComm_t group,
+                      cudaStream_t stream) {
+  if (type != ncclInt8 || peer == group->rank || peer < 0 || peer >= group->size || depth == 0)
+    return ncclInvalidArgument;
   return ask(group, reinterpret_cast<FakeStream*>(stream), {false, peer, static_cast<std::byte*>(bytes), count});
 }
-ncclResult_t ncclAllGather(const void* own, void* all, std::size_t count, ncclDataType_t, ncclComm_t group, cudaStream_t stream) {
-  if (own != static_cast<std::byte*>(all) + count * static_cast<std::size_t>(group->rank)) return ncclInvalidArgument;  // in place only
+ncclResult_t ncclAllGather(const void* own, void* all, std::size_t count, ncclDataType_t, ncclComm_t group,
+                           cudaStream_t stream) {
+  if (own != static_cast<std::byte*>(all) + count * static_cast<std::size_t>(group->rank))
+    return ncclInvalidArgument;  // in place only
   ncclGroupStart();
   for (int r = 0; r < group->size; ++r) {
     if (r == group->rank) continue;
@@ -224,12 +232,14 @@ ncclResult_t ncclAllGather(const void* own, void* all, std::size_t count, ncclDa
 namespace lexring {
 
 /// The kernel, on the host; it has a test of its own.
-void fold_on_device(CUstream_st* stream, Dtype dtype, std::byte* own, const std::byte* others, std::int64_t stride, std::int64_t count, int rank,
-                    int ranks) {
-  const auto step = static_cast<std::size_t>(stride) * size_of(dtype), bytes = static_cast<std::size_t>(count) * size_of(dtype);
+void fold_on_device(CUstream_st* stream, Dtype dtype, std::byte* own, const std::byte* others, std::int64_t stride,
+                    std::int64_t count, int rank, int ranks) {
+  const auto step = static_cast<std::size_t>(stride) * size_of(dtype),
+             bytes = static_cast<std::size_t>(count) * size_of(dtype);
   reinterpret_cast<FakeStream*>(stream)->add([=] {
     std::vector<const std::byte*> parts;
-    for (int r = 0; r < ranks; ++r) parts.push_back(r == rank ? behind(own) : behind(others) + static_cast<std::size_t>(r < rank ? r : r - 1) * step);
+    for (int r = 0; r < ranks; ++r)
+      parts.push_back(r == rank ? behind(own) : behind(others) + static_cast<std::size_t>(r < rank ? r : r - 1) * step);
     sum_of(dtype)({behind(own), bytes}, parts);
   });
 }

@@ -1,4 +1,5 @@
-/// Tests of communicators are written for memory of the host: here it is taken to a device for every call, and back when it was waited for.
+/// Tests of communicators are written for memory of the host: here it is taken to a device for every call, and back
+/// when it was waited for.
 #pragma once
 
 #include <vector>
@@ -57,7 +58,8 @@ class HostFacing final : public Base {
   HostFacing(MpiCommunicator& host, std::shared_ptr<Device> device) : Base(host, device), device_(std::move(device)) {}
 
   /// `call`: of the group that it is split from.
-  static std::unique_ptr<Communicator> make(std::unique_ptr<Communicator> host, std::shared_ptr<Device> device, std::uint64_t call = 1) {
+  static std::unique_ptr<Communicator> make(std::unique_ptr<Communicator> host, std::shared_ptr<Device> device,
+                                            std::uint64_t call = 1) {
     auto* const mpi = dynamic_cast<MpiCommunicator*>(host.get());
     if (mpi == nullptr) return host;  // a group of one moves nothing
     if constexpr (requires { Base::agree_on_id(*host); }) {
@@ -72,10 +74,13 @@ class HostFacing final : public Base {
 
  protected:
   Pending do_reduce_scatter(std::span<std::byte> values, Dtype dtype, std::vector<std::int64_t> borders) override {
-    return on_device(values, [&](std::span<std::byte> device) { return Base::do_reduce_scatter(device, dtype, std::move(borders)); });
+    return on_device(values, [&](std::span<std::byte> device) {
+      return Base::do_reduce_scatter(device, dtype, std::move(borders));
+    });
   }
   Pending do_gather_slices(std::span<std::byte> values, Dtype dtype, std::vector<std::int64_t> borders) override {
-    return on_device(values, [&](std::span<std::byte> device) { return Base::do_gather_slices(device, dtype, std::move(borders)); });
+    return on_device(
+        values, [&](std::span<std::byte> device) { return Base::do_gather_slices(device, dtype, std::move(borders)); });
   }
   Pending do_start_all_reduce(std::span<std::byte> values, Dtype dtype) override {
     return on_device(values, [&](std::span<std::byte> device) { return Base::do_start_all_reduce(device, dtype); });

@@ -1,4 +1,5 @@
-/// main() of tests that run under mpirun. Every rank runs every test; rank 0 reports, another rank speaks only when it fails.
+/// main() of tests that run under mpirun. Every rank runs every test; rank 0 reports, another rank speaks only when it
+/// fails.
 #include <memory>
 #include <string>
 
@@ -21,8 +22,8 @@ class EndOnFailure final : public ::testing::EmptyTestEventListener {
  private:
   void OnTestPartResult(const ::testing::TestPartResult& result) override {
     if (result.failed() && session_->world()->rank() > 0)
-      fmt::print(stderr, "rank {}: {}:{}: {}\n", session_->world()->rank(), result.file_name() ? result.file_name() : "?",
-                 result.line_number(), result.message());
+      fmt::print(stderr, "rank {}: {}:{}: {}\n", session_->world()->rank(),
+                 result.file_name() ? result.file_name() : "?", result.line_number(), result.message());
   }
   void OnTestEnd(const ::testing::TestInfo& info) override {
     if (info.result()->Failed()) session_->end_all(1);

@@ -10,7 +10,8 @@ namespace lexring::testing {
 /// Valid while tests run. Its size is what the CTest entry says.
 std::shared_ptr<Communicator> world();
 
-/// The group that tests get, of the group of all ranks: it is itself (host_world.cpp), unless a test program says otherwise.
+/// The group that tests get, of the group of all ranks: it is itself (host_world.cpp), unless a test program says
+/// otherwise.
 std::shared_ptr<Communicator> make_world_under_test(std::shared_ptr<Communicator> all);
 
 }  // namespace lexring::testing

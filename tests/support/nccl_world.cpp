@@ -12,7 +12,8 @@ std::shared_ptr<Communicator> make_world_under_test(std::shared_ptr<Communicator
   LEXRING_CUDA_CALL(cudaSetDevice(fake_gpu));
   static FakeRuntime runtime(fake_gpu);
   return HostFacing<NcclCommunicator, NcclDevice>::make(
-      all->split(all->name(), 0), std::make_shared<NcclDevice>(NcclDevice{runtime, reinterpret_cast<cudaStream_t>(&runtime.stream())}));
+      all->split(all->name(), 0),
+      std::make_shared<NcclDevice>(NcclDevice{runtime, reinterpret_cast<cudaStream_t>(&runtime.stream())}));
 }
 
 }  // namespace lexring::testing

@@ -24,7 +24,8 @@ ProcessResult run_process(const std::string& command, int limit) {
   if (pipe == nullptr) throw std::runtime_error("no process can be started for: " + command);
   ProcessResult result;
   std::array<char, 4096> buffer;
-  for (std::size_t n = 0; (n = std::fread(buffer.data(), 1, buffer.size(), pipe)) > 0;) result.output.append(buffer.data(), n);
+  for (std::size_t n = 0; (n = std::fread(buffer.data(), 1, buffer.size(), pipe)) > 0;)
+    result.output.append(buffer.data(), n);
   const int status = pclose(pipe);
   unlink(name.data());
   result.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);

@@ -8,8 +8,8 @@ namespace lexring::testing {
 
 std::shared_ptr<Communicator> make_world_under_test(std::shared_ptr<Communicator> all) {
   static FakeRuntime runtime;
-  return HostFacing<StagedCommunicator, DeviceStaging>::make(all->split(all->name(), 0),
-                                                             std::make_shared<DeviceStaging>(runtime, make_fake_copies(runtime)));
+  return HostFacing<StagedCommunicator, DeviceStaging>::make(
+      all->split(all->name(), 0), std::make_shared<DeviceStaging>(runtime, make_fake_copies(runtime)));
 }
 
 }  // namespace lexring::testing

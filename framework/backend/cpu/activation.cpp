@@ -36,7 +36,8 @@ void gelu_backward(const Tensor& u, const Tensor& da, const Tensor& du) {
     parallel_for(0, u.elements(), grain, [&](std::int64_t first, std::int64_t last) {
       for_lanes(last - first, [&](std::int64_t i, std::int64_t n) {
         const f32v x = load(from + first + i, n);
-        const f32v density = inverse_sqrt_two_pi * exp2_below_127(-half_log2_e * x * x), slope = normal_cdf(x) + x * density;
+        const f32v density = inverse_sqrt_two_pi * exp2_below_127(-half_log2_e * x * x),
+                   slope = normal_cdf(x) + x * density;
         store(to + first + i, load(incoming + first + i, n) * slope, n);
       });
     });

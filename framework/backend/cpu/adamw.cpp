@@ -15,12 +15,15 @@ namespace {
 template <class T>
 void update(const AdamW& hyper, const AdamWParameter& parameter, T* copy) {
   const auto step = static_cast<double>(hyper.step);
-  const auto b1 = static_cast<float>(hyper.beta1), b2 = static_cast<float>(hyper.beta2), eps = static_cast<float>(hyper.eps);
+  const auto b1 = static_cast<float>(hyper.beta1), b2 = static_cast<float>(hyper.beta2),
+             eps = static_cast<float>(hyper.eps);
   const auto c1 = static_cast<float>(1 - hyper.beta1), c2 = static_cast<float>(1 - hyper.beta2);
   const auto rate = static_cast<float>(hyper.lr / (1 - std::pow(hyper.beta1, step)));
   const auto unbias = static_cast<float>(1 / std::sqrt(1 - std::pow(hyper.beta2, step)));
-  const auto keep = static_cast<float>(1 - hyper.lr * parameter.weight_decay), clip = static_cast<float>(hyper.gradient_scale);
-  float *w = parameter.value.data<float>(), *m = parameter.first_moment.data<float>(), *v = parameter.second_moment.data<float>();
+  const auto keep = static_cast<float>(1 - hyper.lr * parameter.weight_decay),
+             clip = static_cast<float>(hyper.gradient_scale);
+  float *w = parameter.value.data<float>(), *m = parameter.first_moment.data<float>(),
+        *v = parameter.second_moment.data<float>();
   const float* g = parameter.gradient.data<float>();
   parallel_for(0, parameter.value.elements(), 4096, [&](std::int64_t first, std::int64_t last) {
     for_lanes(last - first, [&](std::int64_t at, std::int64_t n) {

@@ -12,22 +12,33 @@ using namespace simd;
 
 constexpr std::int64_t backward_segment = 16;  // tiles of keys at a time: memory does not grow with them
 
-/// One sequence of queries and of keys (either may be missing), one key head, all query heads that read it. A segment of keys, whose dk and dv are
-/// accumulated, meets tile after tile of queries; between segments dq waits in `dq_state`.
+/// One sequence of queries and of keys (either may be missing), one key head, all query heads that read it. A segment
+/// of keys, whose dk and dv are accumulated, meets tile after tile of queries; between segments dq waits in `dq_state`.
 template <class T>
 class BackwardTask {
   using F = Factor<T>;
   static constexpr bool widens = !std::is_same_v<T, F>;
 
  public:
-  BackwardTask(const AttentionBackward& call, const Tensor& dq_state, const Side& queries, const Side& keys, const Ranges& ranges,
-               std::int64_t query_sequence, std::int64_t key_sequence, std::int64_t kv_head)
-      : call_(call), dq_state_(dq_state), queries_(queries), keys_(keys), ranges_(ranges), query_sequence_(query_sequence), kv_head_(kv_head),
-        width_(call.spec.head_width), stride_(padded_width(width_)), group_(call.spec.heads / call.spec.kv_heads),
+  BackwardTask(const AttentionBackward& call, const Tensor& dq_state, const Side& queries, const Side& keys,
+               const Ranges& ranges, std::int64_t query_sequence, std::int64_t key_sequence, std::int64_t kv_head)
+      : call_(call),
+        dq_state_(dq_state),
+        queries_(queries),
+        keys_(keys),
+        ranges_(ranges),
+        query_sequence_(query_sequence),
+        kv_head_(kv_head),
+        width_(call.spec.head_width),
+        stride_(padded_width(width_)),
+        group_(call.spec.heads / call.spec.kv_heads),
         runtime_(call.q.matrix.runtime()) {
-    if (key_sequence >= 0) take_keys(keys.first_tile[static_cast<std::size_t>(key_sequence)], keys.first_tile[static_cast<std::size_t>(key_sequence) + 1]);
+    if (key_sequence >= 0)
+      take_keys(keys.first_tile[static_cast<std::size_t>(key_sequence)],
+                keys.first_tile[static_cast<std::size_t>(key_sequence) + 1]);
     const std::int64_t pair = query_tile * key_tile;
-    query_ = floats(query_tile * stride_), based_ = floats(query_tile * stride_), dquery_ = floats(query_tile * stride_);
+    query_ = floats(query_tile * stride_), based_ = floats(query_tile * stride_),
+    dquery_ = floats(query_tile * stride_);
     part_ = floats(query_tile * stride_), staging_ = floats(key_tile * stride_);
     if constexpr (widens) widened_doutput_ = floats(query_tile * stride_);
     scores_ = floats(pair), dweights_ = floats(pair);
@@ -35,7 +46,8 @@ class BackwardTask {
     query_rows_ = take<Word<F>>(memory_, runtime_, packed_words<F>(query_tile, width_));
     doutput_rows_ = take<Word<F>>(memory_, runtime_, packed_words<F>(query_tile, width_));
     if constexpr (WordOf<F>::depth == 2) {
-      weight_pairs_ = take<Word<F>>(memory_, runtime_, pair / 2), dscore_pairs_ = take<Word<F>>(memory_, runtime_, pair / 2);
+      weight_pairs_ = take<Word<F>>(memory_, runtime_, pair / 2),
+      dscore_pairs_ = take<Word<F>>(memory_, runtime_, pair / 2);
       dscore_rows_ = reinterpret_cast<F*>(take<Word<F>>(memory_, runtime_, pair / 2));
     }
     factors_.resize(static_cast<std::size_t>(width_ / 2));
@@ -68,7 +80,8 @@ class BackwardTask {
   }
 
   void begin_keys() {
-    const TokenTile &first = keys_.tiles[static_cast<std::size_t>(first_tile_)], &last = keys_.tiles[static_cast<std::size_t>(last_tile_ - 1)];
+    const TokenTile &first = keys_.tiles[static_cast<std::size_t>(first_tile_)],
+                    &last = keys_.tiles[static_cast<std::size_t>(last_tile_ - 1)];
     first_key_ = first.first, key_count_ = last.first + last.count - first.first;
     packed_tiles_.assign(static_cast<std::size_t>(last_tile_ - first_tile_), false);
     load_state(call_.dk_state, call_.key_stage.first, first_key_, key_count_, call_.spec.kv_heads, kv_head_, dkey_);
@@ -91,13 +104,16 @@ class BackwardTask {
   template <class Out>
   void write_keys() {
     rotate_rows_back(dkey_, stride_, keys_.factors, first_key_, key_count_, width_, 1.0F,
-                     call_.dk.template data<Out>() + first_key_ * call_.dk.stride() + kv_head_ * width_, call_.dk.stride());
+                     call_.dk.template data<Out>() + first_key_ * call_.dk.stride() + kv_head_ * width_,
+                     call_.dk.stride());
     rotate_rows_back(dvalue_, stride_, RowFactors{}, first_key_, key_count_, width_, 1.0F,
-                     call_.dv.template data<Out>() + first_key_ * call_.dv.stride() + kv_head_ * width_, call_.dv.stride());
+                     call_.dv.template data<Out>() + first_key_ * call_.dv.stride() + kv_head_ * width_,
+                     call_.dv.stride());
   }
 
   void meet_queries() {
-    const std::int64_t begin = queries_.first_tile[static_cast<std::size_t>(query_sequence_)], end = queries_.first_tile[static_cast<std::size_t>(query_sequence_) + 1];
+    const std::int64_t begin = queries_.first_tile[static_cast<std::size_t>(query_sequence_)],
+                       end = queries_.first_tile[static_cast<std::size_t>(query_sequence_) + 1];
     for (std::int64_t t = begin; t < end; ++t) {
       for (std::int64_t g = 0; g < group_; ++g) query_rows(t, kv_head_ * group_ + g);
     }
@@ -109,7 +125,9 @@ class BackwardTask {
     const bool decays = !call_.spec.log_decay.empty();
     const bool opens = call_.query_stage.first && first_segment_, closes = call_.query_stage.last && last_segment_;
     const float scale = static_cast<float>(call_.spec.scale) * log2_e;
-    const auto take_up = [&] { load_state(dq_state_, opens, queries.first, queries.count, call_.spec.heads, head, dquery_); };
+    const auto take_up = [&] {
+      load_state(dq_state_, opens, queries.first, queries.count, call_.spec.heads, head, dquery_);
+    };
     bool prepared = false;
     for (std::int64_t k = first_tile_; k < last_tile_; ++k) {
       const TokenTile& keys = keys_.tiles[static_cast<std::size_t>(k)];
@@ -118,7 +136,8 @@ class BackwardTask {
       if (!prepared) take_up(), prepare(queries, head, scale);
       prepared = true;
       const std::int64_t slot = k - first_tile_;
-      if (!packed_tiles_[static_cast<std::size_t>(slot)]) packed_.pack(slot, keys, call_.k, call_.v, kv_head_, keys_.factors, staging_);
+      if (!packed_tiles_[static_cast<std::size_t>(slot)])
+        packed_.pack(slot, keys, call_.k, call_.v, kv_head_, keys_.factors, staging_);
       packed_tiles_[static_cast<std::size_t>(slot)] = true;
       if (decays) rebase(queries, queries_.base[static_cast<std::size_t>(t)], keys_.base[static_cast<std::size_t>(k)]);
       meet(queries, keys, mask, slot, head, decays ? part_ : dquery_);
@@ -133,15 +152,17 @@ class BackwardTask {
       return;
     }
     rotate_rows_back(dquery_, stride_, queries_.factors, queries.first, queries.count, width_, scale,
-                     call_.dq.template data<T>() + queries.first * call_.dq.stride() + head * width_, call_.dq.stride());
+                     call_.dq.template data<T>() + queries.first * call_.dq.stride() + head * width_,
+                     call_.dq.stride());
   }
 
   void prepare(const TokenTile& queries, std::int64_t head, float scale) {
-    rotate_rows(call_.q.template data<T>() + queries.first * call_.q.stride() + head * width_, call_.q.stride(), queries_.factors, queries.first,
-                queries.count, width_, scale, query_, stride_);
+    rotate_rows(call_.q.template data<T>() + queries.first * call_.q.stride() + head * width_, call_.q.stride(),
+                queries_.factors, queries.first, queries.count, width_, scale, query_, stride_);
     if (call_.spec.log_decay.empty()) pack_queries(query_, queries.count);
     float* const rows = widens ? widened_doutput_ : staging_;
-    rotate_rows(doutput(queries.first, head), call_.spec.heads * width_, RowFactors{}, 0, queries.count, width_, 1.0F, rows, stride_);
+    rotate_rows(doutput(queries.first, head), call_.spec.heads * width_, RowFactors{}, 0, queries.count, width_, 1.0F,
+                rows, stride_);
     pack_rows<F>(rows, stride_, queries.count, width_, doutput_rows_);
     distance_.slope = call_.spec.slopes.empty() ? 0.0F : call_.spec.slopes[static_cast<std::size_t>(head)] * log2_e;
   }
@@ -166,16 +187,19 @@ class BackwardTask {
   }
 
   /// dq, of this tile of queries, is added to `dquery`.
-  void meet(const TokenTile& queries, const TokenTile& keys, const TileMask& mask, std::int64_t slot, std::int64_t head, float* dquery) {
+  void meet(const TokenTile& queries, const TokenTile& keys, const TileMask& mask, std::int64_t slot, std::int64_t head,
+            float* dquery) {
     constexpr int together = WordOf<F>::depth;
     const std::int64_t depth = words<F>(width_), doutput_step = widens ? stride_ : call_.spec.heads * width_ / together;
-    const auto* doutputs = reinterpret_cast<const Word<F>*>(widens ? static_cast<const void*>(widened_doutput_) : doutput(queries.first, head));
+    const auto* doutputs = reinterpret_cast<const Word<F>*>(widens ? static_cast<const void*>(widened_doutput_)
+                                                                   : doutput(queries.first, head));
     for (const Strip& s : mask.strips()) {
       const std::int64_t count = s.last_row - s.first_row, at = s.first_row * key_tile;
-      tile_product<F>(count, {left_ + s.first_row * depth, depth, 1}, packed_.keys_transposed(slot, keys.count), 0, depth, s.first_column, s.last_column,
-                      scores_ + at, key_tile, false);
-      tile_product<F>(count, {doutputs + s.first_row * doutput_step, doutput_step, 1}, packed_.values_transposed(slot, keys.count), 0, depth,
-                      s.first_column, s.last_column, dweights_ + at, key_tile, false);
+      tile_product<F>(count, {left_ + s.first_row * depth, depth, 1}, packed_.keys_transposed(slot, keys.count), 0,
+                      depth, s.first_column, s.last_column, scores_ + at, key_tile, false);
+      tile_product<F>(count, {doutputs + s.first_row * doutput_step, doutput_step, 1},
+                      packed_.values_transposed(slot, keys.count), 0, depth, s.first_column, s.last_column,
+                      dweights_ + at, key_tile, false);
     }
     if (distance_.slope != 0) distance_.set(call_.keys, keys);
     const bool masked = !mask.all || keys.count % lanes != 0;
@@ -185,32 +209,42 @@ class BackwardTask {
     }
 
     // dv += P^T dO, dk += dS^T q; then dq += dS k.
-    const Right<F> doutput_rows{doutput_rows_, words<F>(queries.count), width_}, query_rows{query_rows_, words<F>(queries.count), width_};
+    const Right<F> doutput_rows{doutput_rows_, words<F>(queries.count), width_},
+        query_rows{query_rows_, words<F>(queries.count), width_};
     for (const Strip& s : mask.strips()) {
-      const std::int64_t first = s.first_row / together, last = words<F>(s.last_row), at = first * key_tile + s.first_column;
-      const std::int64_t seen = s.last_column - s.first_column, key = (keys.first - first_key_ + s.first_column) * stride_;
-      tile_product<F>(seen, {weights_transposed() + at, 1, key_tile}, doutput_rows, first, last, 0, width_, dvalue_ + key, stride_, true);
-      tile_product<F>(seen, {dscores_transposed() + at, 1, key_tile}, query_rows, first, last, 0, width_, dkey_ + key, stride_, true);
+      const std::int64_t first = s.first_row / together, last = words<F>(s.last_row),
+                         at = first * key_tile + s.first_column;
+      const std::int64_t seen = s.last_column - s.first_column,
+                         key = (keys.first - first_key_ + s.first_column) * stride_;
+      tile_product<F>(seen, {weights_transposed() + at, 1, key_tile}, doutput_rows, first, last, 0, width_,
+                      dvalue_ + key, stride_, true);
+      tile_product<F>(seen, {dscores_transposed() + at, 1, key_tile}, query_rows, first, last, 0, width_, dkey_ + key,
+                      stride_, true);
       const std::int64_t first_word = s.first_column / together, step = key_tile / together;
-      tile_product<F>(s.last_row - s.first_row, {dscores() + s.first_row * step + first_word, step, 1}, packed_.keys_rows(slot, keys.count), first_word,
-                      words<F>(s.last_column), 0, width_, dquery + s.first_row * stride_, stride_, true);
+      tile_product<F>(s.last_row - s.first_row, {dscores() + s.first_row * step + first_word, step, 1},
+                      packed_.keys_rows(slot, keys.count), first_word, words<F>(s.last_column), 0, width_,
+                      dquery + s.first_row * stride_, stride_, true);
     }
   }
 
-  /// Rows r (and r + 1, in bf16): P = exp2(S - lse), dS = P (dP - delta), 0 where masked, laid out for the three products.
-  void differentiate(const TokenTile& queries, const TokenTile& keys, std::int64_t first, std::int64_t last, bool masked, std::int64_t head,
-                     std::int64_t r) {
+  /// Rows r (and r + 1, in bf16): P = exp2(S - lse), dS = P (dP - delta), 0 where masked, laid out for the three
+  /// products.
+  void differentiate(const TokenTile& queries, const TokenTile& keys, std::int64_t first, std::int64_t last,
+                     bool masked, std::int64_t head, std::int64_t r) {
     constexpr int together = WordOf<F>::depth;
     float lse[2] = {}, delta[2] = {}, distance[2] = {};
     const int live = static_cast<int>(std::min<std::int64_t>(together, queries.count - r));
     const RowRange nothing = {0, 0, 0, 0};
-    const auto range = [&](int j) { return j < live ? ranges_.rows[static_cast<std::size_t>(queries.first + r + j)] : nothing; };
+    const auto range = [&](int j) {
+      return j < live ? ranges_.rows[static_cast<std::size_t>(queries.first + r + j)] : nothing;
+    };
     const RowMask mask[2] = {{range(0), keys.first, keys.count}, {range(1), keys.first, keys.count}};
     for (int j = 0; j < live; ++j) {
       const std::int64_t at = (queries.first + r + j) * call_.spec.heads + head;
       lse[j] = call_.lse.template data<float>()[at] * log2_e;
       delta[j] = call_.delta.template data<float>()[at] * ln_2;
-      if (distance_.slope != 0) distance[j] = distance_.query(call_.queries.position[static_cast<std::size_t>(queries.first + r + j)]);
+      if (distance_.slope != 0)
+        distance[j] = distance_.query(call_.queries.position[static_cast<std::size_t>(queries.first + r + j)]);
     }
     const bool select = masked || live < together;
     for (std::int64_t i = first; i < last; i += lanes) {
@@ -227,11 +261,13 @@ class BackwardTask {
         store(scores_ + r * key_tile + i, p[0]);
         store(dweights_ + r * key_tile + i, ds[0]);
       } else {
-        const u16v2 dscores = to_bf16(ds[0], ds[1]), weight_pairs = interleave(to_bf16(p[0], p[1])), dscore_pairs = interleave(dscores);
+        const u16v2 dscores = to_bf16(ds[0], ds[1]), weight_pairs = interleave(to_bf16(p[0], p[1])),
+                    dscore_pairs = interleave(dscores);
         std::memcpy(weight_pairs_ + r / 2 * key_tile + i, &weight_pairs, sizeof weight_pairs);
         std::memcpy(dscore_pairs_ + r / 2 * key_tile + i, &dscore_pairs, sizeof dscore_pairs);
         std::memcpy(dscore_rows_ + r * key_tile + i, &dscores, sizeof dscores / 2);
-        std::memcpy(dscore_rows_ + (r + 1) * key_tile + i, reinterpret_cast<const char*>(&dscores) + sizeof dscores / 2, sizeof dscores / 2);
+        std::memcpy(dscore_rows_ + (r + 1) * key_tile + i, reinterpret_cast<const char*>(&dscores) + sizeof dscores / 2,
+                    sizeof dscores / 2);
       }
     }
   }
@@ -252,13 +288,17 @@ class BackwardTask {
     else return reinterpret_cast<const Word<F>*>(dscore_rows_);
   }
 
-  void load_state(const Tensor& state, bool first, std::int64_t row, std::int64_t count, std::int64_t heads, std::int64_t head, float* to) const {
+  void load_state(const Tensor& state, bool first, std::int64_t row, std::int64_t count, std::int64_t heads,
+                  std::int64_t head, float* to) const {
     std::fill(to, to + count * stride_, 0.0F);
     if (first) return;
-    for (std::int64_t n = 0; n < count; ++n) std::copy_n(state.data<float>() + ((row + n) * heads + head) * width_, width_, to + n * stride_);
+    for (std::int64_t n = 0; n < count; ++n)
+      std::copy_n(state.data<float>() + ((row + n) * heads + head) * width_, width_, to + n * stride_);
   }
-  void store_state(const Tensor& state, std::int64_t row, std::int64_t count, std::int64_t heads, std::int64_t head, const float* from) const {
-    for (std::int64_t n = 0; n < count; ++n) std::copy_n(from + n * stride_, width_, state.data<float>() + ((row + n) * heads + head) * width_);
+  void store_state(const Tensor& state, std::int64_t row, std::int64_t count, std::int64_t heads, std::int64_t head,
+                   const float* from) const {
+    for (std::int64_t n = 0; n < count; ++n)
+      std::copy_n(from + n * stride_, width_, state.data<float>() + ((row + n) * heads + head) * width_);
   }
 
   const AttentionBackward& call_;
@@ -284,7 +324,8 @@ class BackwardTask {
 
 std::int64_t most_tiles(const Side& side) {
   std::int64_t most = 0;
-  for (std::size_t s = 1; s < side.first_tile.size(); ++s) most = std::max(most, side.first_tile[s] - side.first_tile[s - 1]);
+  for (std::size_t s = 1; s < side.first_tile.size(); ++s)
+    most = std::max(most, side.first_tile[s] - side.first_tile[s - 1]);
   return most;
 }
 
@@ -295,7 +336,8 @@ void attention_backward(const AttentionBackward& call) {
   const Side queries = make_side(call.spec, call.queries, call.query_rotary, AttentionRole::query, runtime);
   const Side keys = make_side(call.spec, call.keys, call.key_rotary, AttentionRole::key, runtime);
   const Ranges ranges = make_ranges(call.queries, call.keys, call.visible, queries);
-  std::vector<std::pair<std::int64_t, std::int64_t>> pairs;  // of sequences; -1 where the other side has none of that id
+  std::vector<std::pair<std::int64_t, std::int64_t>>
+      pairs;  // of sequences; -1 where the other side has none of that id
   std::vector<bool> met(call.keys.sequences.size());
   for (std::size_t s = 0; s < call.queries.sequences.size(); ++s) {
     pairs.emplace_back(static_cast<std::int64_t>(s), ranges.key_sequence[s]);
@@ -305,13 +347,15 @@ void attention_backward(const AttentionBackward& call) {
     if (!met[s]) pairs.emplace_back(-1, static_cast<std::int64_t>(s));
   }
   Tensor dq_state = call.dq_state;
-  if (!dq_state.defined() && most_tiles(keys) > backward_segment) dq_state = Tensor(runtime, call.doutput.shape(), Dtype::f32);
+  if (!dq_state.defined() && most_tiles(keys) > backward_segment)
+    dq_state = Tensor(runtime, call.doutput.shape(), Dtype::f32);
   with_type(call.q.dtype(), [&]<class T>(Type<T>) {
-    parallel_tasks(static_cast<std::int64_t>(pairs.size()) * call.spec.kv_heads, [&, purpose = MemoryPurpose::current()](std::int64_t task) {
-      const MemoryPurpose same(purpose);
-      const auto& [q, k] = pairs[static_cast<std::size_t>(task / call.spec.kv_heads)];
-      BackwardTask<T>(call, dq_state, queries, keys, ranges, q, k, task % call.spec.kv_heads).run();
-    });
+    parallel_tasks(static_cast<std::int64_t>(pairs.size()) * call.spec.kv_heads,
+                   [&, purpose = MemoryPurpose::current()](std::int64_t task) {
+                     const MemoryPurpose same(purpose);
+                     const auto& [q, k] = pairs[static_cast<std::size_t>(task / call.spec.kv_heads)];
+                     BackwardTask<T>(call, dq_state, queries, keys, ranges, q, k, task % call.spec.kv_heads).run();
+                   });
   });
 }
 

@@ -24,13 +24,22 @@ class ForwardTask {
   using F = Factor<T>;
 
  public:
-  ForwardTask(const AttentionForward& call, const Side& queries, const Side& keys, const Ranges& ranges, std::int64_t sequence, std::int64_t kv_head)
-      : call_(call), queries_(queries), keys_(keys), ranges_(ranges), sequence_(sequence), kv_head_(kv_head), rows_(call.queries.sequences[static_cast<std::size_t>(sequence)]),
-        width_(call.spec.head_width), stride_(padded_width(width_)), group_(call.spec.heads / call.spec.kv_heads) {
+  ForwardTask(const AttentionForward& call, const Side& queries, const Side& keys, const Ranges& ranges,
+              std::int64_t sequence, std::int64_t kv_head)
+      : call_(call),
+        queries_(queries),
+        keys_(keys),
+        ranges_(ranges),
+        sequence_(sequence),
+        kv_head_(kv_head),
+        rows_(call.queries.sequences[static_cast<std::size_t>(sequence)]),
+        width_(call.spec.head_width),
+        stride_(padded_width(width_)),
+        group_(call.spec.heads / call.spec.kv_heads) {
     Runtime& runtime = call.q.matrix.runtime();
     for (std::int64_t g = 0; g < group_; ++g) {
-      states_.push_back({take<float>(memory_, runtime, rows_.count * stride_), take<float>(memory_, runtime, rows_.count),
-                         take<float>(memory_, runtime, rows_.count)});
+      states_.push_back({take<float>(memory_, runtime, rows_.count * stride_),
+                         take<float>(memory_, runtime, rows_.count), take<float>(memory_, runtime, rows_.count)});
     }
     staging_ = take<float>(memory_, runtime, key_tile * stride_);
     query_ = take<float>(memory_, runtime, query_tile * stride_);
@@ -45,12 +54,14 @@ class ForwardTask {
     for (std::int64_t g = 0; g < group_; ++g) load_state(g);
     const std::int64_t key_sequence = ranges_.key_sequence[static_cast<std::size_t>(sequence_)];
     if (key_sequence >= 0) {
-      const std::int64_t begin = keys_.first_tile[static_cast<std::size_t>(key_sequence)], end = keys_.first_tile[static_cast<std::size_t>(key_sequence) + 1];
+      const std::int64_t begin = keys_.first_tile[static_cast<std::size_t>(key_sequence)],
+                         end = keys_.first_tile[static_cast<std::size_t>(key_sequence) + 1];
       const std::int64_t slots = std::min(forward_segment, end - begin);
       Runtime& runtime = call_.q.matrix.runtime();
-      packed_ = {width_, take<Word<F>>(memory_, runtime, slots * PackedKeys<T>::transposed_words(width_)), nullptr, nullptr,
-                 take<Word<F>>(memory_, runtime, slots * PackedKeys<T>::row_words(width_))};
-      for (std::int64_t first = begin; first < end; first += forward_segment) segment(first, std::min(first + forward_segment, end));
+      packed_ = {width_, take<Word<F>>(memory_, runtime, slots * PackedKeys<T>::transposed_words(width_)), nullptr,
+                 nullptr, take<Word<F>>(memory_, runtime, slots * PackedKeys<T>::row_words(width_))};
+      for (std::int64_t first = begin; first < end; first += forward_segment)
+        segment(first, std::min(first + forward_segment, end));
     }
     for (std::int64_t g = 0; g < group_; ++g) store_state(g);
   }
@@ -58,33 +69,39 @@ class ForwardTask {
  private:
   void segment(std::int64_t first, std::int64_t last) {
     std::vector<bool> packed(static_cast<std::size_t>(last - first));
-    const std::int64_t begin = queries_.first_tile[static_cast<std::size_t>(sequence_)], end = queries_.first_tile[static_cast<std::size_t>(sequence_) + 1];
+    const std::int64_t begin = queries_.first_tile[static_cast<std::size_t>(sequence_)],
+                       end = queries_.first_tile[static_cast<std::size_t>(sequence_) + 1];
     for (std::int64_t t = begin; t < end; ++t) {
       const TokenTile& queries = queries_.tiles[static_cast<std::size_t>(t)];
       masks_.clear();
       bool any = false;
       for (std::int64_t k = first; k < last; ++k) {
-        masks_.push_back(make_mask(ranges_.rows.data(), ranges_.tiles[static_cast<std::size_t>(t)], queries, keys_.tiles[static_cast<std::size_t>(k)]));
+        masks_.push_back(make_mask(ranges_.rows.data(), ranges_.tiles[static_cast<std::size_t>(t)], queries,
+                                   keys_.tiles[static_cast<std::size_t>(k)]));
         if (!masks_.back().any()) continue;
         any = true;
         if (!packed[static_cast<std::size_t>(k - first)]) {  // tiles that nobody sees are never touched
-          packed_.pack(k - first, keys_.tiles[static_cast<std::size_t>(k)], call_.k, call_.v, kv_head_, keys_.factors, staging_);
+          packed_.pack(k - first, keys_.tiles[static_cast<std::size_t>(k)], call_.k, call_.v, kv_head_, keys_.factors,
+                       staging_);
           packed[static_cast<std::size_t>(k - first)] = true;
         }
       }
       if (!any) continue;
       for (std::int64_t g = 0; g < group_; ++g) {
         const std::int64_t head = kv_head_ * group_ + g;
-        rotate_rows(call_.q.data<T>() + queries.first * call_.q.stride() + head * width_, call_.q.stride(), queries_.factors, queries.first,
-                    queries.count, width_, static_cast<float>(call_.spec.scale) * log2_e, query_, stride_);
+        rotate_rows(call_.q.data<T>() + queries.first * call_.q.stride() + head * width_, call_.q.stride(),
+                    queries_.factors, queries.first, queries.count, width_,
+                    static_cast<float>(call_.spec.scale) * log2_e, query_, stride_);
         if (call_.spec.log_decay.empty()) pack_left<F>(query_, stride_, queries.count, width_, left_);
         distance_.slope = call_.spec.slopes.empty() ? 0.0F : call_.spec.slopes[static_cast<std::size_t>(head)] * log2_e;
         key_base_ = -1;
         for (std::int64_t k = first; k < last; ++k) {
           const TileMask& mask = masks_[static_cast<std::size_t>(k - first)];
           if (!mask.any()) continue;
-          if (!call_.spec.log_decay.empty()) rebase(queries, queries_.base[static_cast<std::size_t>(t)], keys_.base[static_cast<std::size_t>(k)]);
-          meet(states_[static_cast<std::size_t>(g)], queries, keys_.tiles[static_cast<std::size_t>(k)], mask, k - first);
+          if (!call_.spec.log_decay.empty())
+            rebase(queries, queries_.base[static_cast<std::size_t>(t)], keys_.base[static_cast<std::size_t>(k)]);
+          meet(states_[static_cast<std::size_t>(g)], queries, keys_.tiles[static_cast<std::size_t>(k)], mask,
+               k - first);
         }
       }
     }
@@ -100,11 +117,13 @@ class ForwardTask {
   }
 
   /// One tile of queries against one of keys.
-  void meet(const HeadState& state, const TokenTile& queries, const TokenTile& keys, const TileMask& mask, std::int64_t slot) {
+  void meet(const HeadState& state, const TokenTile& queries, const TokenTile& keys, const TileMask& mask,
+            std::int64_t slot) {
     constexpr int depth = WordOf<F>::depth;
     for (const Strip& s : mask.strips()) {
-      tile_product<F>(s.last_row - s.first_row, {left_ + s.first_row * words<F>(width_), words<F>(width_), 1}, packed_.keys_transposed(slot, keys.count), 0,
-                      words<F>(width_), s.first_column, s.last_column, scores_ + s.first_row * key_tile, key_tile, false);
+      tile_product<F>(s.last_row - s.first_row, {left_ + s.first_row * words<F>(width_), words<F>(width_), 1},
+                      packed_.keys_transposed(slot, keys.count), 0, words<F>(width_), s.first_column, s.last_column,
+                      scores_ + s.first_row * key_tile, key_tile, false);
     }
     if (distance_.slope != 0) distance_.set(call_.keys, keys);
     const bool masked = !mask.all || keys.count % lanes != 0;
@@ -114,17 +133,20 @@ class ForwardTask {
     }
     for (const Strip& s : mask.strips()) {
       const Word<F>* weights = reinterpret_cast<const Word<F>*>(weights_ + s.first_row * key_tile + s.first_column);
-      tile_product<F>(s.last_row - s.first_row, {weights, key_tile / depth, 1}, packed_.values_rows(slot, keys.count), s.first_column / depth,
-                      words<F>(s.last_column), 0, width_, state.output + (queries.first - rows_.first + s.first_row) * stride_, stride_, true);
+      tile_product<F>(s.last_row - s.first_row, {weights, key_tile / depth, 1}, packed_.values_rows(slot, keys.count),
+                      s.first_column / depth, words<F>(s.last_column), 0, width_,
+                      state.output + (queries.first - rows_.first + s.first_row) * stride_, stride_, true);
     }
   }
 
   /// Columns [first, last) of a row of scores become weights: exp2(score - maximum), 0 where the row does not see.
-  void softmax_row(const HeadState& state, std::int64_t row, std::int64_t r, const TokenTile& keys, std::int64_t first, std::int64_t last, bool masked) {
+  void softmax_row(const HeadState& state, std::int64_t row, std::int64_t r, const TokenTile& keys, std::int64_t first,
+                   std::int64_t last, bool masked) {
     const RowMask mask(ranges_.rows[static_cast<std::size_t>(row)], keys.first, keys.count);
     float* scores = scores_ + r * key_tile;
     F* weights = weights_ + r * key_tile;
-    const float distance = distance_.slope != 0 ? distance_.query(call_.queries.position[static_cast<std::size_t>(row)]) : 0.0F;
+    const float distance =
+        distance_.slope != 0 ? distance_.query(call_.queries.position[static_cast<std::size_t>(row)]) : 0.0F;
     f32v top = broadcast(minus_infinity);
     for (std::int64_t i = first; i < last; i += lanes) {
       f32v s = load(scores + i);
@@ -234,7 +256,9 @@ void attention_merge(const AttentionState& from, const AttentionState& into) {
       const float now = std::max(a, b), mine = std::exp(a - now), theirs = std::exp(b - now);
       const float* source = from.output.data<float>() + n * width;
       float* target = into.output.data<float>() + n * width;
-      for_lanes(width, [&](std::int64_t i, std::int64_t m) { store(target + i, theirs * load(target + i, m) + mine * load(source + i, m), m); });
+      for_lanes(width, [&](std::int64_t i, std::int64_t m) {
+        store(target + i, theirs * load(target + i, m) + mine * load(source + i, m), m);
+      });
       float& l = into.sum.data<float>()[n];
       l = theirs * l + mine * from.sum.data<float>()[n];
       b = now;

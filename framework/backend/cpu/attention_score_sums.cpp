@@ -8,11 +8,12 @@ namespace {
 
 /// Scores of one query head over one sequence, added up by distance.
 template <class T>
-void add_head(const AttentionScoreSums& call, const Side& queries, const Side& keys, std::int64_t sequence, std::int64_t head,
-              std::vector<double>& sums, std::vector<std::int64_t>& counts) {
+void add_head(const AttentionScoreSums& call, const Side& queries, const Side& keys, std::int64_t sequence,
+              std::int64_t head, std::vector<double>& sums, std::vector<std::int64_t>& counts) {
   using F = Factor<T>;
   Runtime& runtime = call.q.matrix.runtime();
-  const std::int64_t width = call.spec.head_width, stride = padded_width(width), kv_head = head / (call.spec.heads / call.spec.kv_heads);
+  const std::int64_t width = call.spec.head_width, stride = padded_width(width),
+                     kv_head = head / (call.spec.heads / call.spec.kv_heads);
   std::vector<Tensor> memory;
   float* staging = take<float>(memory, runtime, key_tile * stride);
   float* query = take<float>(memory, runtime, query_tile * stride);
@@ -25,25 +26,28 @@ void add_head(const AttentionScoreSums& call, const Side& queries, const Side& k
   const auto s = static_cast<std::size_t>(sequence);
   for (std::int64_t k = keys.first_tile[s]; k < keys.first_tile[s + 1]; ++k) {
     const TokenTile& key = keys.tiles[static_cast<std::size_t>(k)];
-    rotate_rows(call.k.data<T>() + key.first * call.k.stride() + kv_head * width, call.k.stride(), keys.factors, key.first, key.count, width,
-                1.0F, staging, stride);
+    rotate_rows(call.k.data<T>() + key.first * call.k.stride() + kv_head * width, call.k.stride(), keys.factors,
+                key.first, key.count, width, 1.0F, staging, stride);
     pack_transposed<F>(staging, stride, width, key.count, packed);
     for (std::int64_t t = queries.first_tile[s]; t < queries.first_tile[s + 1]; ++t) {
       const TokenTile& tile = queries.tiles[static_cast<std::size_t>(t)];
       if (at(tile.first + tile.count - 1) < at(key.first)) continue;
-      rotate_rows(call.q.data<T>() + tile.first * call.q.stride() + head * width, call.q.stride(), queries.factors, tile.first, tile.count, width,
-                  static_cast<float>(call.spec.scale) * log2_e, query, stride);
+      rotate_rows(call.q.data<T>() + tile.first * call.q.stride() + head * width, call.q.stride(), queries.factors,
+                  tile.first, tile.count, width, static_cast<float>(call.spec.scale) * log2_e, query, stride);
       if (!call.spec.log_decay.empty()) {
-        pair_factors(call.spec, queries.base[static_cast<std::size_t>(t)] - keys.base[static_cast<std::size_t>(k)], factors.data());
+        pair_factors(call.spec, queries.base[static_cast<std::size_t>(t)] - keys.base[static_cast<std::size_t>(k)],
+                     factors.data());
         scale_pairs(query, stride, tile.count, width, factors.data(), query, stride);
       }
       pack_left<F>(query, stride, tile.count, width, left);
-      tile_product<F>(tile.count, {left, words<F>(width), 1}, {packed, words<F>(width), key.count}, scores, key_tile, false);
+      tile_product<F>(tile.count, {left, words<F>(width), 1}, {packed, words<F>(width), key.count}, scores, key_tile,
+                      false);
       for (std::int64_t r = 0; r < tile.count; ++r) {
         for (std::int64_t c = 0; c < key.count; ++c) {
           const std::int64_t distance = at(tile.first + r) - at(key.first + c);
           if (distance < 0 || distance >= static_cast<std::int64_t>(sums.size())) continue;
-          sums[static_cast<std::size_t>(distance)] += static_cast<double>(scores[r * key_tile + c] * ln_2) - slope * static_cast<double>(distance);
+          sums[static_cast<std::size_t>(distance)] +=
+              static_cast<double>(scores[r * key_tile + c] * ln_2) - slope * static_cast<double>(distance);
           ++counts[static_cast<std::size_t>(distance)];
         }
       }
@@ -58,8 +62,10 @@ void attention_score_sums(const AttentionScoreSums& call) {
   const Side queries = make_side(call.spec, call.tokens, call.rotary, AttentionRole::query, runtime);
   const Side keys = make_side(call.spec, call.tokens, call.rotary, AttentionRole::key, runtime);
   const auto sequences = static_cast<std::int64_t>(call.tokens.sequences.size());
-  std::vector<std::vector<double>> sums(static_cast<std::size_t>(call.spec.heads), std::vector<double>(call.sums.size()));
-  std::vector<std::vector<std::int64_t>> counts(static_cast<std::size_t>(call.spec.heads), std::vector<std::int64_t>(call.counts.size()));
+  std::vector<std::vector<double>> sums(static_cast<std::size_t>(call.spec.heads),
+                                        std::vector<double>(call.sums.size()));
+  std::vector<std::vector<std::int64_t>> counts(static_cast<std::size_t>(call.spec.heads),
+                                                std::vector<std::int64_t>(call.counts.size()));
   with_type(call.q.dtype(), [&]<class T>(Type<T>) {
     parallel_tasks(call.spec.heads, [&, purpose = MemoryPurpose::current()](std::int64_t head) {
       const MemoryPurpose same(purpose);

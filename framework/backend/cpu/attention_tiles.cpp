@@ -9,12 +9,14 @@ namespace lexring::cpu {
 
 using namespace simd;
 
-Side make_side(const AttentionSpec& spec, const TokenTable& tokens, const RotaryTable& rotary, AttentionRole role, Runtime& runtime) {
+Side make_side(const AttentionSpec& spec, const TokenTable& tokens, const RotaryTable& rotary, AttentionRole role,
+               Runtime& runtime) {
   Side side{make_tiling(spec, tokens, role, role == AttentionRole::query ? query_tile : key_tile), {}};
   if (!spec.rotary) return side;
 
   const std::int64_t pairs = spec.head_width / 2;
-  side.factors = {Tensor(runtime, {tokens.rows(), pairs}, Dtype::f32), Tensor(runtime, {tokens.rows(), pairs}, Dtype::f32)};
+  side.factors = {Tensor(runtime, {tokens.rows(), pairs}, Dtype::f32),
+                  Tensor(runtime, {tokens.rows(), pairs}, Dtype::f32)};
   const float scale = role == AttentionRole::query ? static_cast<float>(spec.scale) * log2_e : 1.0F;
   const float *cosine = rotary.cosine.data<float>(), *sine = rotary.sine.data<float>();
   float *c = side.factors.cosine.data<float>(), *s = side.factors.sine.data<float>();
@@ -40,7 +42,8 @@ Side make_side(const AttentionSpec& spec, const TokenTable& tokens, const Rotary
 TileMask make_mask(const RowRange* rows, const RowRange& reach, const TokenTile& queries, const TokenTile& keys) {
   const auto begin = static_cast<std::int32_t>(keys.first), end = static_cast<std::int32_t>(keys.first + keys.count);
   TileMask mask;
-  const bool met = std::max(reach.first, begin) < std::min(reach.last, end) || std::max(reach.sink_first, begin) < std::min(reach.sink_last, end);
+  const bool met = std::max(reach.first, begin) < std::min(reach.last, end) ||
+                   std::max(reach.sink_first, begin) < std::min(reach.sink_last, end);
   if (!met) return mask;
 
   std::array<Strip, key_tile / strip_width> seen;
@@ -67,12 +70,13 @@ TileMask make_mask(const RowRange* rows, const RowRange& reach, const TokenTile&
     Strip strip = seen[s];
     if (strip.first_row >= strip.last_row) continue;
     strip.first_column = static_cast<std::int64_t>(s) * strip_width;
-    strip.first_row -= strip.first_row % 2, strip.last_row = std::min(queries.count, strip.last_row + strip.last_row % 2);  // bf16 has rows in pairs
+    strip.first_row -= strip.first_row % 2,
+        strip.last_row = std::min(queries.count, strip.last_row + strip.last_row % 2);  // bf16 has rows in pairs
     Strip* const before = mask.count > 0 ? &mask.storage[static_cast<std::size_t>(mask.count) - 1] : nullptr;
-    if (before && before->last_column == strip.first_column && before->first_row == strip.first_row && before->last_row == strip.last_row)
+    if (before && before->last_column == strip.first_column && before->first_row == strip.first_row &&
+        before->last_row == strip.last_row)
       before->last_column = strip.last_column;
-    else
-      mask.storage[static_cast<std::size_t>(mask.count++)] = strip;
+    else mask.storage[static_cast<std::size_t>(mask.count++)] = strip;
   }
   return mask;
 }
@@ -94,7 +98,8 @@ void pair_factors(const AttentionSpec& spec, std::int64_t distance, float* facto
     f32v fraction = {};
     i32v whole = {};
     for (std::int64_t j = 0; j < m; ++j) {
-      const double power = std::max(spec.log_decay[static_cast<std::size_t>(i + j)] * scale, -127.0), nearest = std::nearbyint(power);
+      const double power = std::max(spec.log_decay[static_cast<std::size_t>(i + j)] * scale, -127.0),
+                   nearest = std::nearbyint(power);
       whole[j] = static_cast<std::int32_t>(nearest);
       fraction[j] = static_cast<float>(power - nearest);
     }
@@ -110,8 +115,8 @@ f32v turn(f32v x, f32v cosine, f32v sine) {
   return x * cosine + swap_pairs(x) * as_f32(as_u32(sine) ^ even);
 }
 
-/// Rows of one head lie a whole layer's width apart, a pattern that hardware does not foresee: without this, reading them is one cache miss
-/// after the other.
+/// Rows of one head lie a whole layer's width apart, a pattern that hardware does not foresee: without this, reading
+/// them is one cache miss after the other.
 template <class T>
 void prefetch_row(const T* row, std::int64_t width) {
   for (std::int64_t i = 0; i < width; i += 64 / static_cast<std::int64_t>(sizeof(T))) __builtin_prefetch(row + i);
@@ -121,8 +126,8 @@ constexpr std::int64_t rows_ahead = 16;
 }  // namespace
 
 template <class T>
-void rotate_rows(const T* x, std::int64_t x_stride, const RowFactors& factors, std::int64_t row, std::int64_t count, std::int64_t width,
-                 float scale, float* out, std::int64_t out_stride) {
+void rotate_rows(const T* x, std::int64_t x_stride, const RowFactors& factors, std::int64_t row, std::int64_t count,
+                 std::int64_t width, float scale, float* out, std::int64_t out_stride) {
   const std::int64_t pairs = width / 2;
   for (std::int64_t n = 0; n < count; ++n) {
     const T* from = x + n * x_stride;
@@ -132,7 +137,8 @@ void rotate_rows(const T* x, std::int64_t x_stride, const RowFactors& factors, s
       for_lanes(width, [&](std::int64_t i, std::int64_t m) { store(to + i, load(from + i, m) * scale, m); });
       continue;
     }
-    const float *c = factors.cosine.data<float>() + (row + n) * pairs, *s = factors.sine.data<float>() + (row + n) * pairs;
+    const float *c = factors.cosine.data<float>() + (row + n) * pairs,
+                *s = factors.sine.data<float>() + (row + n) * pairs;
     for_lanes(width, [&](std::int64_t i, std::int64_t m) {
       store(to + i, turn(load(from + i, m), load_for_pairs(c + i / 2, m), load_for_pairs(s + i / 2, m)), m);
     });
@@ -140,8 +146,8 @@ void rotate_rows(const T* x, std::int64_t x_stride, const RowFactors& factors, s
 }
 
 template <class T>
-void rotate_rows_back(const float* g, std::int64_t g_stride, const RowFactors& factors, std::int64_t row, std::int64_t count,
-                      std::int64_t width, float scale, T* out, std::int64_t out_stride) {
+void rotate_rows_back(const float* g, std::int64_t g_stride, const RowFactors& factors, std::int64_t row,
+                      std::int64_t count, std::int64_t width, float scale, T* out, std::int64_t out_stride) {
   const std::int64_t pairs = width / 2;
   for (std::int64_t n = 0; n < count; ++n) {
     const float* from = g + n * g_stride;
@@ -150,20 +156,25 @@ void rotate_rows_back(const float* g, std::int64_t g_stride, const RowFactors& f
       for_lanes(width, [&](std::int64_t i, std::int64_t m) { store(to + i, load(from + i, m) * scale, m); });
       continue;
     }
-    const float *c = factors.cosine.data<float>() + (row + n) * pairs, *s = factors.sine.data<float>() + (row + n) * pairs;
+    const float *c = factors.cosine.data<float>() + (row + n) * pairs,
+                *s = factors.sine.data<float>() + (row + n) * pairs;
     for_lanes(width, [&](std::int64_t i, std::int64_t m) {
       store(to + i, turn(load(from + i, m), load_for_pairs(c + i / 2, m), -load_for_pairs(s + i / 2, m)), m);
     });
   }
 }
 
-template void rotate_rows(const float*, std::int64_t, const RowFactors&, std::int64_t, std::int64_t, std::int64_t, float, float*, std::int64_t);
-template void rotate_rows(const bfloat16*, std::int64_t, const RowFactors&, std::int64_t, std::int64_t, std::int64_t, float, float*, std::int64_t);
-template void rotate_rows_back(const float*, std::int64_t, const RowFactors&, std::int64_t, std::int64_t, std::int64_t, float, float*, std::int64_t);
-template void rotate_rows_back(const float*, std::int64_t, const RowFactors&, std::int64_t, std::int64_t, std::int64_t, float, bfloat16*, std::int64_t);
+template void rotate_rows(const float*, std::int64_t, const RowFactors&, std::int64_t, std::int64_t, std::int64_t,
+                          float, float*, std::int64_t);
+template void rotate_rows(const bfloat16*, std::int64_t, const RowFactors&, std::int64_t, std::int64_t, std::int64_t,
+                          float, float*, std::int64_t);
+template void rotate_rows_back(const float*, std::int64_t, const RowFactors&, std::int64_t, std::int64_t, std::int64_t,
+                               float, float*, std::int64_t);
+template void rotate_rows_back(const float*, std::int64_t, const RowFactors&, std::int64_t, std::int64_t, std::int64_t,
+                               float, bfloat16*, std::int64_t);
 
-void scale_pairs(const float* rows, std::int64_t stride, std::int64_t count, std::int64_t width, const float* factors, float* out,
-                 std::int64_t out_stride, bool accumulate) {
+void scale_pairs(const float* rows, std::int64_t stride, std::int64_t count, std::int64_t width, const float* factors,
+                 float* out, std::int64_t out_stride, bool accumulate) {
   for_lanes(width, [&](std::int64_t i, std::int64_t m) {
     const f32v f = load_for_pairs(factors + i / 2, m);
     for (std::int64_t n = 0; n < count; ++n) {

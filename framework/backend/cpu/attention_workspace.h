@@ -13,12 +13,12 @@ W* take(std::vector<Tensor>& owner, Runtime& runtime, std::int64_t count) {
   return reinterpret_cast<W*>(owner.back().raw());
 }
 
-/// Keys and values (of dtype T) of some tiles of one sequence and head, packed as right operands. `transposed` [E, keys] makes scores; `rows` [keys, E] carry
-/// weights (values) or gradients (keys).
+/// Keys and values (of dtype T) of some tiles of one sequence and head, packed as right operands. `transposed` [E,
+/// keys] makes scores; `rows` [keys, E] carry weights (values) or gradients (keys).
 template <class T>
 struct PackedKeys {
   using F = Factor<T>;
-  std::int64_t width;                                  ///< E
+  std::int64_t width;                                                 ///< E
   Word<F>*key_transposed, *key_rows, *value_transposed, *value_rows;  ///< null: not wanted
 
   static std::int64_t transposed_words(std::int64_t width) { return packed_words<F>(width, key_tile); }
@@ -29,18 +29,25 @@ struct PackedKeys {
   Right<F> values_transposed(std::int64_t slot, std::int64_t count) const {
     return {value_transposed + slot * transposed_words(width), words<F>(width), count};
   }
-  Right<F> keys_rows(std::int64_t slot, std::int64_t count) const { return {key_rows + slot * row_words(width), words<F>(count), width}; }
-  Right<F> values_rows(std::int64_t slot, std::int64_t count) const { return {value_rows + slot * row_words(width), words<F>(count), width}; }
+  Right<F> keys_rows(std::int64_t slot, std::int64_t count) const {
+    return {key_rows + slot * row_words(width), words<F>(count), width};
+  }
+  Right<F> values_rows(std::int64_t slot, std::int64_t count) const {
+    return {value_rows + slot * row_words(width), words<F>(count), width};
+  }
 
   /// Packs one tile into `slot`; `staging` holds key_tile * padded_width(E) floats.
-  void pack(std::int64_t slot, const TokenTile& tile, const Columns& k, const Columns& v, std::int64_t head, const RowFactors& factors,
-            float* staging) const {
+  void pack(std::int64_t slot, const TokenTile& tile, const Columns& k, const Columns& v, std::int64_t head,
+            const RowFactors& factors, float* staging) const {
     const std::int64_t stride = padded_width(width);
-    rotate_rows(k.data<T>() + tile.first * k.stride() + head * width, k.stride(), factors, tile.first, tile.count, width, 1.0F, staging, stride);
+    rotate_rows(k.data<T>() + tile.first * k.stride() + head * width, k.stride(), factors, tile.first, tile.count,
+                width, 1.0F, staging, stride);
     pack_transposed<F>(staging, stride, width, tile.count, key_transposed + slot * transposed_words(width));
     if (key_rows) pack_rows<F>(staging, stride, tile.count, width, key_rows + slot * row_words(width));
-    rotate_rows(v.data<T>() + tile.first * v.stride() + head * width, v.stride(), RowFactors{}, tile.first, tile.count, width, 1.0F, staging, stride);
-    if (value_transposed) pack_transposed<F>(staging, stride, width, tile.count, value_transposed + slot * transposed_words(width));
+    rotate_rows(v.data<T>() + tile.first * v.stride() + head * width, v.stride(), RowFactors{}, tile.first, tile.count,
+                width, 1.0F, staging, stride);
+    if (value_transposed)
+      pack_transposed<F>(staging, stride, width, tile.count, value_transposed + slot * transposed_words(width));
     if (value_rows) pack_rows<F>(staging, stride, tile.count, width, value_rows + slot * row_words(width));
   }
 };
@@ -50,7 +57,9 @@ struct RowMask {
   std::int32_t first, last, sink_first, sink_last;
 
   RowMask(const RowRange& row, std::int64_t begin, std::int64_t count)
-      : first(clip(row.first, begin, count)), last(clip(row.last, begin, count)), sink_first(clip(row.sink_first, begin, count)),
+      : first(clip(row.first, begin, count)),
+        last(clip(row.last, begin, count)),
+        sink_first(clip(row.sink_first, begin, count)),
         sink_last(clip(row.sink_last, begin, count)) {}
 
   /// x where the column is seen, `other` where not.
@@ -68,7 +77,7 @@ struct RowMask {
 
 /// What a tile of keys means to ALiBi: distances in f32, exact up to 2^24 from the tile's first position.
 struct TileDistance {
-  float slope = 0;                  ///< times log2(e); 0: no bias
+  float slope = 0;  ///< times log2(e); 0: no bias
   const std::int64_t* key_position = nullptr;
   float key[key_tile] = {};
 
@@ -77,7 +86,9 @@ struct TileDistance {
     for (std::int64_t i = 0; i < tile.count; ++i) key[i] = static_cast<float>(key_position[i] - key_position[0]);
   }
   float query(std::int64_t position) const { return static_cast<float>(position - key_position[0]); }
-  f32v bias(std::int64_t column, float query_distance) const { return slope * (query_distance - simd::load(key + column)); }
+  f32v bias(std::int64_t column, float query_distance) const {
+    return slope * (query_distance - simd::load(key + column));
+  }
 };
 
 }  // namespace lexring::cpu

@@ -1,5 +1,5 @@
-/// Kernels and products put together. Compiled once per level: LEXRING_CPU_LEVEL is its name, LEXRING_CPU_FACTORY the one function that the
-/// rest of the program sees of it.
+/// Kernels and products put together. Compiled once per level: LEXRING_CPU_LEVEL is its name, LEXRING_CPU_FACTORY the
+/// one function that the rest of the program sees of it.
 #include "framework/backend/cpu/kernels.h"
 #include "framework/backend/cpu/matmul.h"
 #include "framework/backend/cpu/packed_products.h"
@@ -8,7 +8,8 @@
 namespace lexring::cpu {
 namespace {
 
-/// Whether oneDNN's f32 products are made for this processor: they are a few per cent faster than ours then (docs/results).
+/// Whether oneDNN's f32 products are made for this processor: they are a few per cent faster than ours then
+/// (docs/results).
 #if defined(__x86_64__)
 constexpr bool onednn_knows_processor = true;
 #else
@@ -17,7 +18,10 @@ constexpr bool onednn_knows_processor = false;
 
 class CpuBackend final : public Backend {
  public:
-  CpuBackend() : runtime_(make_cpu_runtime()), products_(*runtime_), multiplies_bf16_(simd::has_bf16_dot && products_.has_bf16()) {}
+  CpuBackend()
+      : runtime_(make_cpu_runtime()),
+        products_(*runtime_),
+        multiplies_bf16_(simd::has_bf16_dot && products_.has_bf16()) {}
 
   std::string_view name() const override { return "cpu"; }
   std::string describe() const override { return "cpu (" LEXRING_CPU_LEVEL ")"; }
@@ -61,16 +65,19 @@ class CpuBackend final : public Backend {
     cpu::swiglu_backward(gate_up, da, dgate_up);
   }
 
-  void cross_entropy(const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll, const Tensor& dlogits) override {
+  void cross_entropy(const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll,
+                     const Tensor& dlogits) override {
     cpu::cross_entropy(logits, targets, scale, nll, dlogits);
   }
   void logits_statistics(const Tensor& logits, const Tensor& targets, const Tensor& statistics) override {
     cpu::logits_statistics(logits, targets, statistics);
   }
-  void merge_logits_statistics(const Tensor& statistics, const Tensor& targets, const Tensor& lse, const Tensor& nll) override {
+  void merge_logits_statistics(const Tensor& statistics, const Tensor& targets, const Tensor& lse,
+                               const Tensor& nll) override {
     cpu::merge_logits_statistics(statistics, targets, lse, nll);
   }
-  void logits_gradient(const Tensor& logits, const Tensor& targets, const Tensor& lse, double scale, const Tensor& dlogits) override {
+  void logits_gradient(const Tensor& logits, const Tensor& targets, const Tensor& lse, double scale,
+                       const Tensor& dlogits) override {
     cpu::logits_gradient(logits, targets, lse, scale, dlogits);
   }
 
@@ -79,17 +86,19 @@ class CpuBackend final : public Backend {
     cpu::attention_delta(output, doutput, delta);
   }
   void attention_backward(const AttentionBackward& call) override { cpu::attention_backward(call); }
-  void attention_merge(const AttentionState& from, const AttentionState& into) override { cpu::attention_merge(from, into); }
+  void attention_merge(const AttentionState& from, const AttentionState& into) override {
+    cpu::attention_merge(from, into);
+  }
   void attention_score_sums(const AttentionScoreSums& call) override { cpu::attention_score_sums(call); }
 
   void adamw(const AdamW& hyper, std::span<const AdamWParameter> parameters) override { cpu::adamw(hyper, parameters); }
 
  private:
-  void product(const Tensor& a, Layout a_layout, const Tensor& b, Layout b_layout, const Tensor& bias, const Tensor& c, bool accumulate) {
+  void product(const Tensor& a, Layout a_layout, const Tensor& b, Layout b_layout, const Tensor& bias, const Tensor& c,
+               bool accumulate) {
     if (a.dtype() == Dtype::bf16 ? !multiplies_bf16_ : !onednn_knows_processor)
       packed_product(a, a_layout, b, b_layout, bias, c, accumulate);
-    else
-      products_.product(a, a_layout, b, b_layout, bias, c, accumulate);
+    else products_.product(a, a_layout, b, b_layout, bias, c, accumulate);
   }
 
   std::unique_ptr<Runtime> runtime_;

@@ -1,4 +1,5 @@
-/// The CPU backend's vectorised kernels, by family; backend.h says what each computes. Compiled for this machine's vector instructions.
+/// The CPU backend's vectorised kernels, by family; backend.h says what each computes. Compiled for this machine's
+/// vector instructions.
 #pragma once
 
 #include "framework/backend/backend.h"
@@ -26,7 +27,8 @@ void swiglu_backward(const Tensor& gate_up, const Tensor& da, const Tensor& dgat
 void cross_entropy(const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll, const Tensor& dlogits);
 void logits_statistics(const Tensor& logits, const Tensor& targets, const Tensor& statistics);
 void merge_logits_statistics(const Tensor& statistics, const Tensor& targets, const Tensor& lse, const Tensor& nll);
-void logits_gradient(const Tensor& logits, const Tensor& targets, const Tensor& lse, double scale, const Tensor& dlogits);
+void logits_gradient(const Tensor& logits, const Tensor& targets, const Tensor& lse, double scale,
+                     const Tensor& dlogits);
 void adamw(const AdamW& hyper, std::span<const AdamWParameter> parameters);
 
 void attention(const AttentionForward& call);

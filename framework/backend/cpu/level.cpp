@@ -24,8 +24,10 @@ std::string name_of(CpuLevel level) {
 
 CpuLevel cpu_level_named(const std::string& name) {
   const auto levels = cpu::built_levels();
-  const auto found = std::find_if(levels.begin(), levels.end(), [&](const cpu::Level& level) { return name == level.name; });
-  require_usage(found != levels.end(), "this binary has no CPU kernels '{}'; choose auto, {}", name, fmt::join(names(levels), ", "));
+  const auto found =
+      std::find_if(levels.begin(), levels.end(), [&](const cpu::Level& level) { return name == level.name; });
+  require_usage(found != levels.end(), "this binary has no CPU kernels '{}'; choose auto, {}", name,
+                fmt::join(names(levels), ", "));
   return found->level;
 }
 
@@ -34,19 +36,21 @@ std::vector<CpuLevel> cpu_levels() {
   for (const cpu::Level& level : cpu::built_levels()) {
     if (level.here()) here.push_back(level.level);
   }
-  require_usage(!here.empty(),
-                "this processor is older than the CPU kernels of this binary ({}); --device reference computes on it, slowly",
-                fmt::join(names(cpu::built_levels()), ", "));
+  require_usage(
+      !here.empty(),
+      "this processor is older than the CPU kernels of this binary ({}); --device reference computes on it, slowly",
+      fmt::join(names(cpu::built_levels()), ", "));
   return here;
 }
 
 std::unique_ptr<Backend> make_cpu_backend(CpuLevel level) {
   const std::vector<CpuLevel> here = cpu_levels();
   const auto levels = cpu::built_levels();
-  const auto found = std::find_if(levels.begin(), levels.end(), [&](const cpu::Level& each) { return each.level == level; });
+  const auto found =
+      std::find_if(levels.begin(), levels.end(), [&](const cpu::Level& each) { return each.level == level; });
   require_usage(found != levels.end() && std::find(here.begin(), here.end(), level) != here.end(),
-                "this machine has no {} instructions, only {}; choose cpu.isa = auto or {}", name_of(level), name_of(here.back()),
-                name_of(here.back()));
+                "this machine has no {} instructions, only {}; choose cpu.isa = auto or {}", name_of(level),
+                name_of(here.back()), name_of(here.back()));
   if (level != here.back()) cpu::limit_matrix_products(level);
   return found->make();
 }

@@ -28,13 +28,15 @@ float log_sum_exp(const float* x, std::int64_t count) {
 /// gradient [count] = scale * (exp(x - lse) - onehot); a target outside [0, count) has no place in it.
 template <class T>
 void gradient_row(const float* x, std::int64_t count, std::int32_t target, float lse, float scale, T* gradient) {
-  for_lanes(count, [&](std::int64_t i, std::int64_t m) { store(gradient + i, scale * simd::exp(load(x + i, m) - lse), m); });
+  for_lanes(count,
+            [&](std::int64_t i, std::int64_t m) { store(gradient + i, scale * simd::exp(load(x + i, m) - lse), m); });
   if (target < count) gradient[target] = T(scale * (std::exp(x[target] - lse) - 1.0F));
 }
 
 }  // namespace
 
-void cross_entropy(const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll, const Tensor& dlogits) {
+void cross_entropy(const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll,
+                   const Tensor& dlogits) {
   const std::int64_t vocab = logits.row_elements();
   const std::int32_t* target = targets.data<std::int32_t>();
   const auto row = [&]<class T>(std::int64_t n, T* gradient) {
@@ -89,7 +91,8 @@ void merge_logits_statistics(const Tensor& statistics, const Tensor& targets, co
   });
 }
 
-void logits_gradient(const Tensor& logits, const Tensor& targets, const Tensor& lse, double scale, const Tensor& dlogits) {
+void logits_gradient(const Tensor& logits, const Tensor& targets, const Tensor& lse, double scale,
+                     const Tensor& dlogits) {
   const std::int64_t width = logits.row_elements();
   const std::int32_t* target = targets.data<std::int32_t>();
   with_type(dlogits.dtype(), [&]<class T>(Type<T>) {
@@ -99,7 +102,8 @@ void logits_gradient(const Tensor& logits, const Tensor& targets, const Tensor& 
         if (target[n] < 0) {
           std::fill(gradient, gradient + width, T(0.0F));
         } else {
-          gradient_row(logits.data<float>() + n * width, width, target[n], lse.data<float>()[n], static_cast<float>(scale), gradient);
+          gradient_row(logits.data<float>() + n * width, width, target[n], lse.data<float>()[n],
+                       static_cast<float>(scale), gradient);
         }
       }
     });

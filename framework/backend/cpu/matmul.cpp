@@ -5,13 +5,14 @@
 
 #include <oneapi/dnnl/dnnl.hpp>
 
-#define LEXRING_DNNL_CALL(call)                                                                                               \
-  [&]() -> decltype(auto) {                                                                                                   \
-    try {                                                                                                                     \
-      return call;                                                                                                            \
-    } catch (const dnnl::error& error) {                                                                                      \
-      fail("oneDNN: {} (status {}) in {} at {}:{}", error.what(), static_cast<int>(error.status), #call, __FILE__, __LINE__); \
-    }                                                                                                                         \
+#define LEXRING_DNNL_CALL(call)                                                                                    \
+  [&]() -> decltype(auto) {                                                                                        \
+    try {                                                                                                          \
+      return call;                                                                                                 \
+    } catch (const dnnl::error& error) {                                                                           \
+      fail("oneDNN: {} (status {}) in {} at {}:{}", error.what(), static_cast<int>(error.status), #call, __FILE__, \
+           __LINE__);                                                                                              \
+    }                                                                                                              \
   }()
 
 namespace lexring::cpu {
@@ -39,8 +40,8 @@ struct MatrixProducts::Impl {
 
   explicit Impl(Runtime& r) : runtime(r) {}
 
-  Primitive make(std::int64_t m, std::int64_t n, std::int64_t k, const Tensor& a, Layout a_layout, const Tensor& b, Layout b_layout,
-                 bool bias, const Tensor& c, bool accumulate) const {
+  Primitive make(std::int64_t m, std::int64_t n, std::int64_t k, const Tensor& a, Layout a_layout, const Tensor& b,
+                 Layout b_layout, bool bias, const Tensor& c, bool accumulate) const {
     Primitive p;
     p.a = describe(m, k, a.dtype(), a_layout);
     p.b = describe(k, n, b.dtype(), b_layout);
@@ -80,12 +81,12 @@ void limit_matrix_products(CpuLevel level) {
   constexpr Isa limits[] = {Isa::sse41, Isa::avx2, Isa::avx512_core, Isa::avx512_core_bf16};
   const Isa limit = limits[static_cast<std::size_t>(level)];
   if (dnnl::set_max_cpu_isa(limit) == dnnl::status::success) return;
-  require(dnnl::get_effective_cpu_isa() == limit, "oneDNN computes with other instructions than {} already; a process has one level",
-          name_of(level));
+  require(dnnl::get_effective_cpu_isa() == limit,
+          "oneDNN computes with other instructions than {} already; a process has one level", name_of(level));
 }
 
-void MatrixProducts::product(const Tensor& a, Layout a_layout, const Tensor& b, Layout b_layout, const Tensor& bias, const Tensor& c,
-                             bool accumulate) {
+void MatrixProducts::product(const Tensor& a, Layout a_layout, const Tensor& b, Layout b_layout, const Tensor& bias,
+                             const Tensor& c, bool accumulate) {
   const std::int64_t m = c.rows(), n = c.row_elements(), k = a_layout == Layout::rows ? a.row_elements() : a.rows();
   if (m == 0 || n == 0 || k == 0) return;
   const Impl::Key key = {m,
@@ -99,8 +100,11 @@ void MatrixProducts::product(const Tensor& a, Layout a_layout, const Tensor& b, 
                          accumulate};
   auto found = impl_->primitives.find(key);
   if (found == impl_->primitives.end()) {
-    found = impl_->primitives.emplace(key, LEXRING_DNNL_CALL(impl_->make(m, n, k, a, a_layout, b, b_layout, bias.defined(), c, accumulate)))
-                .first;
+    found =
+        impl_->primitives
+            .emplace(key,
+                     LEXRING_DNNL_CALL(impl_->make(m, n, k, a, a_layout, b, b_layout, bias.defined(), c, accumulate)))
+            .first;
   }
   const Impl::Primitive& p = found->second;
   const auto scratch = impl_->runtime.allocate(p.scratch.get_size());

@@ -24,7 +24,8 @@ void norm_rows(const NormForward& call, std::int64_t first, std::int64_t last) {
     if (call.delta.defined()) {
       const Y* delta = call.delta.data<Y>() + n * width;
       X* written = call.sum.data<X>() + n * width;
-      for_lanes(width, [&](std::int64_t i, std::int64_t m) { store(written + i, load(s + i, m) + load(delta + i, m), m); });
+      for_lanes(width,
+                [&](std::int64_t i, std::int64_t m) { store(written + i, load(s + i, m) + load(delta + i, m), m); });
       s = written;
     }
     float mean = 0;
@@ -66,7 +67,8 @@ void norm_backward_rows(const NormBackward& call, std::int64_t first, std::int64
       store(dweight + i, load(dweight + i, m) + g * normalised, m);
       if (layer) store(dbias + i, load(dbias + i, m) + g, m);
     });
-    const float dot = sum(dot_v) / static_cast<float>(width), average = layer ? sum(sum_v) / static_cast<float>(width) : 0.0F;
+    const float dot = sum(dot_v) / static_cast<float>(width),
+                average = layer ? sum(sum_v) / static_cast<float>(width) : 0.0F;
     X* ds = call.ds.data<X>() + n * width;
     const X* dsum = call.dsum.defined() ? call.dsum.data<X>() + n * width : nullptr;
     Y* ddelta = call.ddelta.defined() ? call.ddelta.data<Y>() + n * width : nullptr;
@@ -84,13 +86,15 @@ void norm_backward_rows(const NormBackward& call, std::int64_t first, std::int64
 
 void norm(const NormForward& call) {
   with_types(call.x.dtype(), call.y.dtype(), [&]<class X, class Y>(Type<X>, Type<Y>) {
-    parallel_for(0, call.x.rows(), 16, [&](std::int64_t first, std::int64_t last) { norm_rows<X, Y>(call, first, last); });
+    parallel_for(0, call.x.rows(), 16,
+                 [&](std::int64_t first, std::int64_t last) { norm_rows<X, Y>(call, first, last); });
   });
 }
 
 void norm_backward(const NormBackward& call) {
   const std::int64_t rows = call.s.rows(), width = call.s.row_elements();
-  const std::int64_t blocks = std::clamp<std::int64_t>(rows / 64, 1, 64);  // of rows; fixed by the shape, so sums do not depend on threads
+  const std::int64_t blocks =
+      std::clamp<std::int64_t>(rows / 64, 1, 64);  // of rows; fixed by the shape, so sums do not depend on threads
   const Tensor partial(call.s.runtime(), {blocks, 2 * width}, Dtype::f32);
   fill(partial, 0);
   with_types(call.s.dtype(), call.dy.dtype(), [&]<class X, class Y>(Type<X>, Type<Y>) {

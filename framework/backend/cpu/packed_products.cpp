@@ -1,5 +1,6 @@
-/// The order of loops is that of Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008): a wide stretch of B is
-/// packed once for all rows, a block of A per task and depth, and tiles of registers run over both from the inner caches.
+/// The order of loops is that of Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008): a
+/// wide stretch of B is packed once for all rows, a block of A per task and depth, and tiles of registers run over both
+/// from the inner caches.
 #include "framework/backend/cpu/packed_products.h"
 
 #include <algorithm>
@@ -22,7 +23,8 @@ constexpr std::int64_t tasks_per_thread = 4;
 
 constexpr std::int64_t parts(std::int64_t whole, std::int64_t part) { return (whole + part - 1) / part; }
 
-/// A stored matrix as an operand X [rows, depth] of a product: X(i, w) is at data[i * row_step + w * depth_step]; one of the steps is 1.
+/// A stored matrix as an operand X [rows, depth] of a product: X(i, w) is at data[i * row_step + w * depth_step]; one
+/// of the steps is 1.
 template <class T>
 struct Operand {
   const T* data;
@@ -36,7 +38,8 @@ struct Operand {
 
 /// to[w * Width + i] = X(first_row + i, first + w) for `count` rows, zeros for the others of Width.
 template <std::int64_t Width, class T>
-void pack(const Operand<T>& x, std::int64_t first_row, std::int64_t count, std::int64_t first, std::int64_t depth, float* to) {
+void pack(const Operand<T>& x, std::int64_t first_row, std::int64_t count, std::int64_t first, std::int64_t depth,
+          float* to) {
   const T* from = x.data + first_row * x.row_step + first * x.depth_step;
   if (count < Width) std::fill(to, to + Width * depth, 0.0F);
   constexpr std::int64_t together = 16;  // so many lines of `to` stay in the first cache while every row adds to them
@@ -49,7 +52,8 @@ void pack(const Operand<T>& x, std::int64_t first_row, std::int64_t count, std::
       continue;
     }
     for (std::int64_t i = 0; i < count; ++i) {
-      for (std::int64_t w = first_w; w < last_w; ++w) to[w * Width + i] = static_cast<float>(from[i * x.row_step + w * x.depth_step]);
+      for (std::int64_t w = first_w; w < last_w; ++w)
+        to[w * Width + i] = static_cast<float>(from[i * x.row_step + w * x.depth_step]);
     }
   }
 }
@@ -80,7 +84,8 @@ struct Result {
     return {first, c.row_elements(), accumulate || bias.defined()};
   }
   /// Rows and columns of c from sums [.., stride].
-  void write(std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t columns, const float* sums, std::int64_t stride) const {
+  void write(std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t columns, const float* sums,
+             std::int64_t stride) const {
     with_type(c.dtype(), [&]<class T>(Type<T>) {
       const float* added = bias.defined() ? bias.data<float>() + column : nullptr;
       for (std::int64_t r = 0; r < rows; ++r) {
@@ -96,14 +101,18 @@ struct Result {
   }
 };
 
-/// Some rows of A, at some depth, as tiles read them: where they are, if they are f32 and lie along the depth, else packed.
+/// Some rows of A, at some depth, as tiles read them: where they are, if they are f32 and lie along the depth, else
+/// packed.
 template <class T>
 class LeftBlock {
  public:
-  LeftBlock(const Operand<T>& a, std::int64_t row, std::int64_t rows, std::int64_t first, std::int64_t depth, float* memory) : rows_(rows) {
+  LeftBlock(const Operand<T>& a, std::int64_t row, std::int64_t rows, std::int64_t first, std::int64_t depth,
+            float* memory)
+      : rows_(rows) {
     if constexpr (std::is_same_v<T, float>) {
       if (a.depth_step == 1) {
-        at_ = a.data + row * a.row_step + first, row_step_ = a.row_step, word_step_ = 1, tile_step_ = row_block * a.row_step;
+        at_ = a.data + row * a.row_step + first, row_step_ = a.row_step, word_step_ = 1,
+        tile_step_ = row_block * a.row_step;
         return;
       }
     }
@@ -117,8 +126,8 @@ class LeftBlock {
   void times(const float* panel, std::int64_t depth, float* sums, std::int64_t stride, bool accumulate) const {
     Left<float> left{at_, row_step_, word_step_};
     for (std::int64_t r = 0; r < rows_; r += row_block, left.data += tile_step_) {
-      panel_product<float, panel_vectors>(std::min<std::int64_t>(row_block, rows_ - r), left, panel, sums + r * stride, stride, depth,
-                                          accumulate);
+      panel_product<float, panel_vectors>(std::min<std::int64_t>(row_block, rows_ - r), left, panel, sums + r * stride,
+                                          stride, depth, accumulate);
     }
   }
 
@@ -129,8 +138,9 @@ class LeftBlock {
 
 /// Rows of A against columns of B that are packed in panels [panel_width columns][depth].
 template <class T>
-void block_product(const Operand<T>& a, std::int64_t row, std::int64_t rows, const float* panels, std::int64_t first_panel,
-                   std::int64_t last_panel, std::int64_t first_depth, std::int64_t depth, float* packed_a, const Sums& sums) {
+void block_product(const Operand<T>& a, std::int64_t row, std::int64_t rows, const float* panels,
+                   std::int64_t first_panel, std::int64_t last_panel, std::int64_t first_depth, std::int64_t depth,
+                   float* packed_a, const Sums& sums) {
   const std::int64_t blocks = parts(depth, depth_block);
   for (std::int64_t block = 0; block < blocks; ++block) {
     const std::int64_t w = depth * block / blocks, deep = depth * (block + 1) / blocks - w;
@@ -144,10 +154,12 @@ void block_product(const Operand<T>& a, std::int64_t row, std::int64_t rows, con
 
 /// The product over the depth [first_depth, first_depth + depth).
 template <class T>
-void product_of_depth(const Operand<T>& a, const Operand<T>& b, std::int64_t first_depth, std::int64_t depth, const Result& result) {
+void product_of_depth(const Operand<T>& a, const Operand<T>& b, std::int64_t first_depth, std::int64_t depth,
+                      const Result& result) {
   Runtime& runtime = result.c.runtime();
   const std::int64_t m = result.c.rows(), n = result.c.row_elements();
-  const std::int64_t widest = std::clamp(stretch_elements / depth, panel_width, stretch_columns), stretches = parts(n, widest);
+  const std::int64_t widest = std::clamp(stretch_elements / depth, panel_width, stretch_columns),
+                     stretches = parts(n, widest);
   const std::int64_t width = parts(parts(n, stretches), panel_width) * panel_width, row_blocks = parts(m, task_rows);
   const Tensor packed(runtime, {width * depth}, Dtype::f32);
   float* panels = packed.data<float>();
@@ -155,11 +167,12 @@ void product_of_depth(const Operand<T>& a, const Operand<T>& b, std::int64_t fir
     const std::int64_t columns = std::min(width, n - column), panel_count = parts(columns, panel_width);
     parallel_for(0, panel_count, 1, [&](std::int64_t first, std::int64_t last) {
       for (std::int64_t p = first; p < last; ++p) {
-        pack<panel_width>(b, column + p * panel_width, std::min(panel_width, columns - p * panel_width), first_depth, depth,
-                          panels + p * depth * panel_width);
+        pack<panel_width>(b, column + p * panel_width, std::min(panel_width, columns - p * panel_width), first_depth,
+                          depth, panels + p * depth * panel_width);
       }
     });
-    const std::int64_t groups = std::clamp<std::int64_t>(parts(tasks_per_thread * parallel_threads(), row_blocks), 1, panel_count);
+    const std::int64_t groups =
+        std::clamp<std::int64_t>(parts(tasks_per_thread * parallel_threads(), row_blocks), 1, panel_count);
     parallel_tasks(row_blocks * groups, [&, purpose = MemoryPurpose::current()](std::int64_t task) {
       const MemoryPurpose same(purpose);
       const std::int64_t row = task / groups * task_rows, rows = std::min(task_rows, m - row), group = task % groups;
@@ -174,15 +187,16 @@ void product_of_depth(const Operand<T>& a, const Operand<T>& b, std::int64_t fir
       };
       product(first, direct, result.place(row, rows, column + first * panel_width, (direct - first) * panel_width));
       product(direct, last, {sums, stride, false});
-      result.write(row, rows, column + direct * panel_width, std::min(stride, columns - direct * panel_width), sums, stride);
+      result.write(row, rows, column + direct * panel_width, std::min(stride, columns - direct * panel_width), sums,
+                   stride);
     });
   }
 }
 
 }  // namespace
 
-void packed_product(const Tensor& a, Layout a_layout, const Tensor& b, Layout b_layout, const Tensor& bias, const Tensor& c,
-                    bool accumulate) {
+void packed_product(const Tensor& a, Layout a_layout, const Tensor& b, Layout b_layout, const Tensor& bias,
+                    const Tensor& c, bool accumulate) {
   const std::int64_t k = a_layout == Layout::rows ? a.row_elements() : a.rows();
   if (c.elements() == 0 || k == 0) return;
   const std::int64_t deepest = c.dtype() == Dtype::f32 ? longest_depth : k;
@@ -190,7 +204,8 @@ void packed_product(const Tensor& a, Layout a_layout, const Tensor& b, Layout b_
     const Operand<T> left(a, a_layout == Layout::rows);
     const Operand<T> right(b, b_layout == Layout::columns);
     for (std::int64_t first = 0; first < k; first += deepest) {
-      product_of_depth(left, right, first, std::min(deepest, k - first), {c, first == 0 ? bias : Tensor(), accumulate || first > 0});
+      product_of_depth(left, right, first, std::min(deepest, k - first),
+                       {c, first == 0 ? bias : Tensor(), accumulate || first > 0});
     }
   });
 }

@@ -14,7 +14,9 @@ constexpr std::int64_t elements_of_a_thread = 16384;  // elements a thread must 
 void fill(const Tensor& x, double value) {
   with_type(x.dtype(), [&]<class T>(Type<T>) {
     T* p = x.data<T>();
-    parallel_for(0, x.elements(), elements_of_a_thread, [&](std::int64_t first, std::int64_t last) { std::fill(p + first, p + last, T(static_cast<float>(value))); });
+    parallel_for(0, x.elements(), elements_of_a_thread, [&](std::int64_t first, std::int64_t last) {
+      std::fill(p + first, p + last, T(static_cast<float>(value)));
+    });
   });
 }
 
@@ -23,7 +25,8 @@ void cast(const Tensor& x, const Tensor& y) {
     const T* from = x.data<T>();
     U* to = y.data<U>();
     parallel_for(0, x.elements(), elements_of_a_thread, [&](std::int64_t first, std::int64_t last) {
-      for_lanes(last - first, [&](std::int64_t i, std::int64_t n) { store(to + first + i, load(from + first + i, n), n); });
+      for_lanes(last - first,
+                [&](std::int64_t i, std::int64_t n) { store(to + first + i, load(from + first + i, n), n); });
     });
   });
 }
@@ -82,7 +85,8 @@ void copy(const Columns& x, const Columns& y) {
   const std::size_t size = size_of(x.dtype()), row = static_cast<std::size_t>(x.width) * size;
   const std::byte* const from = x.matrix.raw() + static_cast<std::size_t>(x.first) * size;
   std::byte* const to = y.matrix.raw() + static_cast<std::size_t>(y.first) * size;
-  const std::size_t from_stride = static_cast<std::size_t>(x.stride()) * size, to_stride = static_cast<std::size_t>(y.stride()) * size;
+  const std::size_t from_stride = static_cast<std::size_t>(x.stride()) * size,
+                    to_stride = static_cast<std::size_t>(y.stride()) * size;
   parallel_for(0, x.rows(), 64, [&](std::int64_t first, std::int64_t last) {
     for (auto n = static_cast<std::size_t>(first); n < static_cast<std::size_t>(last); ++n) {
       std::memcpy(to + n * to_stride, from + n * from_stride, row);
@@ -114,7 +118,8 @@ void embedding(const Tensor& index, const Tensor& table, const Tensor& x, Write 
 }
 
 void embedding_backward(const Tensor& index, const Tensor& dx, const Tensor& dtable) {
-  // Each thread owns columns, not tokens: a row of the table is added to in token order, whatever the number of threads.
+  // Each thread owns columns, not tokens: a row of the table is added to in token order, whatever the number of
+  // threads.
   const std::int64_t width = dx.row_elements();
   const std::int32_t* rows = index.data<std::int32_t>();
   float* to = dtable.data<float>();
@@ -126,7 +131,9 @@ void embedding_backward(const Tensor& index, const Tensor& dx, const Tensor& dta
         if (rows[n] < 0) continue;
         float* target = to + rows[n] * width + begin;
         const T* source = from + n * width + begin;
-        for_lanes(count, [&](std::int64_t i, std::int64_t m) { store(target + i, load(target + i, m) + load(source + i, m), m); });
+        for_lanes(count, [&](std::int64_t i, std::int64_t m) {
+          store(target + i, load(target + i, m) + load(source + i, m), m);
+        });
       }
     });
   });
@@ -139,13 +146,16 @@ void column_sums(const Tensor& x, const Tensor& sums) {
     const T* from = x.data<T>();
     parallel_for(0, (width + lanes - 1) / lanes, 1, [&](std::int64_t first, std::int64_t last) {
       for (std::int64_t v = first; v < last;) {  // as many columns at once as registers hold
-        const std::int64_t vectors = std::min<std::int64_t>(last - v, 8), begin = v * lanes, count = std::min(vectors * lanes, width - begin);
+        const std::int64_t vectors = std::min<std::int64_t>(last - v, 8), begin = v * lanes,
+                           count = std::min(vectors * lanes, width - begin);
         f32v total[8] = {};
         for (std::int64_t n = 0; n < x.rows(); ++n) {
           const T* row = from + n * width + begin;
           for_lanes(count, [&](std::int64_t i, std::int64_t m) { total[i / lanes] += load(row + i, m); });
         }
-        for_lanes(count, [&](std::int64_t i, std::int64_t m) { store(to + begin + i, load(to + begin + i, m) + total[i / lanes], m); });
+        for_lanes(count, [&](std::int64_t i, std::int64_t m) {
+          store(to + begin + i, load(to + begin + i, m) + total[i / lanes], m);
+        });
         v += vectors;
       }
     });

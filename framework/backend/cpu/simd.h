@@ -1,4 +1,5 @@
-/// f32 vectors of the machine's width, on GCC's vector extensions: the same source is AVX-512, AVX2 or NEON. For the CPU kernels only.
+/// f32 vectors of the machine's width, on GCC's vector extensions: the same source is AVX-512, AVX2 or NEON. For the
+/// CPU kernels only.
 #pragma once
 
 #include <cmath>
@@ -165,7 +166,7 @@ inline u16v2 interleave(u16v2 both) {
 /// 2^x to 2e-7 relative for x <= 127 (above it, any number); 0 below -127.
 inline f32v exp2_below_127(f32v x) {
   const f32v clamped = maximum(broadcast(-127.0F), x);  // in this order NaN stays NaN
-  const float magic = 12582912.0F;  // 1.5 * 2^23: adding it rounds to an integer
+  const float magic = 12582912.0F;                      // 1.5 * 2^23: adding it rounds to an integer
   const f32v rounded = clamped + magic;
   const f32v r = clamped - (rounded - magic);
   f32v p = broadcast(0.0013264727F);  // minimax fit of 2^r on [-1/2, 1/2], exact at 0
@@ -190,12 +191,13 @@ inline f32v exp(f32v x) {
   return x < -87.3F ? f32v{} : (x == x ? scaled : x);
 }
 
-/// The normal distribution function to 1e-7 absolute: 2 to a polynomial (minimax fit, weighted by the tail itself) on the side below 1/2.
+/// The normal distribution function to 1e-7 absolute: 2 to a polynomial (minimax fit, weighted by the tail itself) on
+/// the side below 1/2.
 inline f32v normal_cdf(f32v x) {
   const f32v z = minimum(broadcast(8.0F), as_f32(as_u32(x) & 0x7fffffffU));
   f32v power = broadcast(9.84366864e-08F);
-  for (float c : {-2.81112261e-06F, 3.0580537e-05F, -0.000133050344F, -0.000272412028F, 0.00723706605F, -0.0526090637F, -0.459174097F,
-                  -1.15110898F, -0.99999994F})
+  for (float c : {-2.81112261e-06F, 3.0580537e-05F, -0.000133050344F, -0.000272412028F, 0.00723706605F, -0.0526090637F,
+                  -0.459174097F, -1.15110898F, -0.99999994F})
     power = power * z + c;
   const f32v tail = exp2_below_127(power);
   return x > 0.0F ? 1.0F - tail : tail;

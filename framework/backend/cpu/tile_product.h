@@ -1,8 +1,9 @@
 /// Small matrix products on registers: C [rows, n] = (or +=) A [rows, k] B [k, n], the inside of block attention.
 ///
-/// Both kinds of factor go through one kernel by counting k in 32-bit words: a word is one f32, or two neighbouring bf16 along k. A is read by
-/// broadcasting words at (row * row_step + word * word_step), so transposes cost nothing. B is packed in panels of up to 4 vectors:
-/// panel p holds [words][panel width] words, with n padded to whole vectors by zeros. C is f32 with at least the padded width per row.
+/// Both kinds of factor go through one kernel by counting k in 32-bit words: a word is one f32, or two neighbouring
+/// bf16 along k. A is read by broadcasting words at (row * row_step + word * word_step), so transposes cost nothing. B
+/// is packed in panels of up to 4 vectors: panel p holds [words][panel width] words, with n padded to whole vectors by
+/// zeros. C is f32 with at least the padded width per row.
 #pragma once
 
 #include <algorithm>
@@ -17,7 +18,8 @@ namespace lexring::cpu {
 using simd::f32v;
 using simd::lanes;
 
-/// What products inside a kernel are made of: bf16 tensors are widened where bf16 has no dot product, which costs less than taking words apart.
+/// What products inside a kernel are made of: bf16 tensors are widened where bf16 has no dot product, which costs less
+/// than taking words apart.
 template <class T>
 using Factor = std::conditional_t<simd::has_bf16_dot, T, float>;
 
@@ -36,7 +38,8 @@ struct WordOf<bfloat16> {
   using type = std::uint32_t;
   static constexpr int depth = 2;
   static f32v multiply_add(f32v c, std::uint32_t a, const std::uint32_t* b) {
-    return reinterpret_cast<f32v>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(c), reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(a))),
+    return reinterpret_cast<f32v>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(c),
+                                                   reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(a))),
                                                    reinterpret_cast<__m512bh>(_mm512_loadu_si512(b))));
   }
 };
@@ -44,8 +47,9 @@ struct WordOf<bfloat16> {
 template <class T>
 using Word = typename WordOf<T>::type;
 
-// Constants of these headers are not inline: objcopy cannot hide the unique symbols that g++ makes of such (CMakeLists.txt).
-// Accumulators, one row of B and a broadcast fill the registers: 32 of AVX-512 and NEON, 16 of AVX2 and SSE.
+// Constants of these headers are not inline: objcopy cannot hide the unique symbols that g++ makes of such
+// (CMakeLists.txt). Accumulators, one row of B and a broadcast fill the registers: 32 of AVX-512 and NEON, 16 of AVX2
+// and SSE.
 #if defined(__AVX512F__) || defined(__aarch64__)
 constexpr std::int64_t panel_vectors = 4;
 #else
@@ -56,7 +60,9 @@ constexpr int row_block = 6;
 
 constexpr std::int64_t padded_width(std::int64_t n) { return (n + lanes - 1) / lanes * lanes; }
 template <class T>
-constexpr std::int64_t words(std::int64_t k) { return (k + WordOf<T>::depth - 1) / WordOf<T>::depth; }
+constexpr std::int64_t words(std::int64_t k) {
+  return (k + WordOf<T>::depth - 1) / WordOf<T>::depth;
+}
 
 /// A strided view of the left operand, in words.
 template <class T>
@@ -67,8 +73,10 @@ struct Left {
 
 /// Not inlined: a caller's own variables would push the accumulators out of the registers.
 template <class T, int Rows, int Vectors>
-[[gnu::noinline]] void register_tile(const Left<T>& a, const Word<T>* b, float* c, std::int64_t c_stride, std::int64_t depth, bool accumulate) {
-  // Every loop over `sums` is unrolled: an array that is indexed by a variable anywhere lives on the stack, not in registers.
+[[gnu::noinline]] void register_tile(const Left<T>& a, const Word<T>* b, float* c, std::int64_t c_stride,
+                                     std::int64_t depth, bool accumulate) {
+  // Every loop over `sums` is unrolled: an array that is indexed by a variable anywhere lives on the stack, not in
+  // registers.
   f32v sums[Rows][Vectors];
 #pragma GCC unroll 8
   for (int r = 0; r < Rows; ++r) {
@@ -93,7 +101,8 @@ template <class T, int Rows, int Vectors>
 
 /// Blocks of `Rows` rows, then what is left in halves.
 template <class T, int Vectors, int Rows = row_block>
-inline void panel_product(std::int64_t rows, Left<T> a, const Word<T>* b, float* c, std::int64_t c_stride, std::int64_t depth, bool accumulate) {
+inline void panel_product(std::int64_t rows, Left<T> a, const Word<T>* b, float* c, std::int64_t c_stride,
+                          std::int64_t depth, bool accumulate) {
   for (; rows >= Rows; rows -= Rows, a.data += Rows * a.row_step, c += Rows * c_stride) {
     register_tile<T, Rows, Vectors>(a, b, c, c_stride, depth, accumulate);
   }
@@ -102,8 +111,8 @@ inline void panel_product(std::int64_t rows, Left<T> a, const Word<T>* b, float*
 
 /// The panel product of as many vectors as a panel has.
 template <class T, int Vectors>
-inline void some_vectors(std::int64_t vectors, std::int64_t rows, Left<T> a, const Word<T>* b, float* c, std::int64_t c_stride, std::int64_t depth,
-                         bool accumulate) {
+inline void some_vectors(std::int64_t vectors, std::int64_t rows, Left<T> a, const Word<T>* b, float* c,
+                         std::int64_t c_stride, std::int64_t depth, bool accumulate) {
   if constexpr (Vectors > 1) {
     if (vectors < Vectors) return some_vectors<T, Vectors - 1>(vectors, rows, a, b, c, c_stride, depth, accumulate);
   }
@@ -117,11 +126,12 @@ struct Right {
   std::int64_t words, n;
 };
 
-/// C [rows, columns of B] = (or +=) A B over words [first_word, last_word) of k; columns [first_column, last_column) only, where the first
-/// is a multiple of panel_width. `a` begins at first_word.
+/// C [rows, columns of B] = (or +=) A B over words [first_word, last_word) of k; columns [first_column, last_column)
+/// only, where the first is a multiple of panel_width. `a` begins at first_word.
 template <class T>
-void tile_product(std::int64_t rows, Left<T> a, Right<T> b, std::int64_t first_word, std::int64_t last_word, std::int64_t first_column,
-                  std::int64_t last_column, float* c, std::int64_t c_stride, bool accumulate) {
+void tile_product(std::int64_t rows, Left<T> a, Right<T> b, std::int64_t first_word, std::int64_t last_word,
+                  std::int64_t first_column, std::int64_t last_column, float* c, std::int64_t c_stride,
+                  bool accumulate) {
   const std::int64_t width = padded_width(b.n), depth = last_word - first_word;
   for (std::int64_t column = first_column; column < last_column; column += panel_width) {
     const std::int64_t live = width - column < panel_width ? width - column : panel_width;
@@ -139,7 +149,9 @@ void tile_product(std::int64_t rows, Left<T> a, Right<T> b, float* c, std::int64
 
 /// Number of words that pack_* writes for B [k, n].
 template <class T>
-constexpr std::int64_t packed_words(std::int64_t k, std::int64_t n) { return padded_width(n) * words<T>(k); }
+constexpr std::int64_t packed_words(std::int64_t k, std::int64_t n) {
+  return padded_width(n) * words<T>(k);
+}
 
 /// Packs B [k, n] from f32 rows (stride in elements); rows beyond k and columns beyond n are zeros.
 template <class T>
@@ -157,7 +169,8 @@ void pack_rows(const float* from, std::int64_t stride, std::int64_t k, std::int6
         if constexpr (WordOf<T>::depth == 1) {
           simd::store(out + i, a);
         } else {
-          const f32v b = live > 0 && row + 1 < k ? simd::load(first + stride + i, std::min<std::int64_t>(live, lanes)) : f32v{};
+          const f32v b =
+              live > 0 && row + 1 < k ? simd::load(first + stride + i, std::min<std::int64_t>(live, lanes)) : f32v{};
           const simd::u16v2 both = simd::interleave(simd::to_bf16(a, b));
           std::memcpy(out + i, &both, sizeof both);
         }
@@ -184,7 +197,8 @@ void pack_transposed(const float* from, std::int64_t stride, std::int64_t k, std
         if constexpr (WordOf<T>::depth == 1) {
           out[w * panel + j] = row[i];
         } else {
-          out[w * panel + j] = bfloat16(row[i]).bits | static_cast<std::uint32_t>(bfloat16(i + 1 < k ? row[i + 1] : 0.0F).bits) << 16;
+          out[w * panel + j] =
+              bfloat16(row[i]).bits | static_cast<std::uint32_t>(bfloat16(i + 1 < k ? row[i + 1] : 0.0F).bits) << 16;
         }
       }
     }
@@ -197,7 +211,8 @@ void pack_left(const float* from, std::int64_t stride, std::int64_t rows, std::i
   const std::int64_t depth = words<T>(k);
   for (std::int64_t r = 0; r < rows; ++r) {
     T* out = reinterpret_cast<T*>(to + r * depth);
-    simd::for_lanes(k, [&](std::int64_t i, std::int64_t m) { simd::store(out + i, simd::load(from + r * stride + i, m), m); });
+    simd::for_lanes(
+        k, [&](std::int64_t i, std::int64_t m) { simd::store(out + i, simd::load(from + r * stride + i, m), m); });
     if (k % WordOf<T>::depth != 0) out[k] = T(0.0F);
   }
 }

@@ -14,9 +14,11 @@ constexpr float inverse_sqrt_two_pi = 0.39894228F;
 template <class T>
 constexpr int vector = 16 / static_cast<int>(sizeof(T));
 
-// At 4 bytes an element a GPU of 4.8 TB/s has some 25 instructions for each; hence polynomials and 2^x rather than erff and expf.
+// At 4 bytes an element a GPU of 4.8 TB/s has some 25 instructions for each; hence polynomials and 2^x rather than erff
+// and expf.
 
-/// The normal distribution function to 1e-7 absolute: 2 to a polynomial (the cpu backend's minimax fit) on the side below 1/2.
+/// The normal distribution function to 1e-7 absolute: 2 to a polynomial (the cpu backend's minimax fit) on the side
+/// below 1/2.
 __device__ inline float normal_cdf(float x) {
   const float z = fminf(fabsf(x), 8.0F);
   float power = 9.84366864e-08F;
@@ -88,9 +90,12 @@ __global__ void __launch_bounds__(threads) map(const T* a, const T* b, T* to, st
   }
 }
 
-dim3 blocks_for(std::int64_t count, int of_block) { return {static_cast<unsigned>(ceil_div<std::int64_t>(count, of_block))}; }
+dim3 blocks_for(std::int64_t count, int of_block) {
+  return {static_cast<unsigned>(ceil_div<std::int64_t>(count, of_block))};
+}
 
-/// Where a thread's n columns of [N, width] are, counted in elements: `single` of the matrix, `pair` of one twice as wide.
+/// Where a thread's n columns of [N, width] are, counted in elements: `single` of the matrix, `pair` of one twice as
+/// wide.
 struct Place {
   std::int64_t single, pair;
   bool inside;
@@ -100,7 +105,8 @@ __device__ Place place_of_thread(std::int64_t rows, int width) {
   const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * threads + threadIdx.x;
   const int in_row = width / n;
   const std::int64_t all = rows * in_row;  // a division of 64 bits costs as much as the rest, so not where 32 do
-  const std::int64_t row = all >> 32 ? i / in_row : static_cast<std::int64_t>(static_cast<unsigned>(i) / static_cast<unsigned>(in_row));
+  const std::int64_t row =
+      all >> 32 ? i / in_row : static_cast<std::int64_t>(static_cast<unsigned>(i) / static_cast<unsigned>(in_row));
   return {i * n, (i + row * in_row) * n, i < all};
 }
 
@@ -116,7 +122,8 @@ __global__ void __launch_bounds__(threads) swiglu_forward(const T* gate_up, T* a
 }
 /// n divides width. Bytes: three read, two written.
 template <int n, class T>
-__global__ void __launch_bounds__(threads) swiglu_gradient(const T* gate_up, const T* da, T* dgate_up, std::int64_t rows, int width) {
+__global__ void __launch_bounds__(threads)
+    swiglu_gradient(const T* gate_up, const T* da, T* dgate_up, std::int64_t rows, int width) {
   const Place at = place_of_thread<n>(rows, width);
   if (!at.inside) return;
   Floats<n> gate = load<n>(gate_up + at.pair), up = load<n>(gate_up + at.pair + width);
@@ -149,7 +156,8 @@ void gelu_backward(const Gpu& gpu, const Tensor& u, const Tensor& da, const Tens
     const T *from = u.data<T>(), *incoming = da.data<T>();
     T* to = du.data<T>();
     const auto with = [&](int n, void (*kernel)(const T*, const T*, T*, std::int64_t)) {
-      launch(gpu.stream, blocks_for(u.elements(), threads * unroll * n), threads, 0, kernel, from, incoming, to, u.elements());
+      launch(gpu.stream, blocks_for(u.elements(), threads * unroll * n), threads, 0, kernel, from, incoming, to,
+             u.elements());
     };
     if (aligned(from) && aligned(incoming) && aligned(to)) with(vector<T>, map<GeluBackward, vector<T>, T>);
     else with(1, map<GeluBackward, 1, T>);
@@ -175,9 +183,11 @@ void swiglu_backward(const Gpu& gpu, const Tensor& gate_up, const Tensor& da, co
     const T *from = gate_up.data<T>(), *incoming = da.data<T>();
     T* to = dgate_up.data<T>();
     const auto with = [&](int n, auto* kernel) {
-      launch(gpu.stream, blocks_for(da.elements(), threads * n), threads, 0, kernel, from, incoming, to, da.rows(), width);
+      launch(gpu.stream, blocks_for(da.elements(), threads * n), threads, 0, kernel, from, incoming, to, da.rows(),
+             width);
     };
-    if (width % vector<T> == 0 && aligned(from) && aligned(incoming) && aligned(to)) with(vector<T>, swiglu_gradient<vector<T>, T>);
+    if (width % vector<T> == 0 && aligned(from) && aligned(incoming) && aligned(to))
+      with(vector<T>, swiglu_gradient<vector<T>, T>);
     else with(1, swiglu_gradient<1, T>);
   });
 }

@@ -27,7 +27,8 @@ struct Parameter : ArrayItem {
 template <int n, class T>
 __device__ void update(const Step& step, const Parameter<T>& p, std::int64_t at) {
   const Floats<n> g = load<n>(p.gradient + at);
-  Floats<n> w = load<n>(static_cast<const float*>(p.value + at)), m = load<n>(static_cast<const float*>(p.first_moment + at)),
+  Floats<n> w = load<n>(static_cast<const float*>(p.value + at)),
+            m = load<n>(static_cast<const float*>(p.first_moment + at)),
             v = load<n>(static_cast<const float*>(p.second_moment + at));
   LEXRING_UNROLL for (int j = 0; j < n; ++j) {
     const float clipped = g[j] * step.clip;
@@ -75,13 +76,14 @@ void start(const Gpu& gpu, const AdamW& hyper, std::span<const AdamWParameter> p
     p.first_moment = parameter.first_moment.data<float>(), p.second_moment = parameter.second_moment.data<float>();
     p.copy = parameter.compute.defined() ? parameter.compute.data<T>() : nullptr;
     p.keep = static_cast<float>(1 - hyper.lr * parameter.weight_decay);
-    p.vectors = aligned(p.value) && aligned(p.gradient) && aligned(p.first_moment) && aligned(p.second_moment) && aligned(p.copy);
+    p.vectors = aligned(p.value) && aligned(p.gradient) && aligned(p.first_moment) && aligned(p.second_moment) &&
+                aligned(p.copy);
     list.add(p);
   }
   if (list.empty()) return;
   const auto uploaded = list.upload(gpu.runtime);
-  launch(gpu.stream, list.blocks(), threads, sizeof(Found), adamw_parameters<T>, step, reinterpret_cast<const Parameter<T>*>(uploaded.get()),
-         list.size());
+  launch(gpu.stream, list.blocks(), threads, sizeof(Found), adamw_parameters<T>, step,
+         reinterpret_cast<const Parameter<T>*>(uploaded.get()), list.size());
 }
 
 }  // namespace

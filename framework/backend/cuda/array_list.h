@@ -46,7 +46,8 @@ class ArrayList {
   std::int64_t block_count() const { return blocks_; }
   std::shared_ptr<std::byte> upload(Runtime& runtime) const {
     auto memory = runtime.allocate(items_.size() * sizeof(Item));
-    runtime.copy_from_host(memory.get(), reinterpret_cast<const std::byte*>(items_.data()), items_.size() * sizeof(Item));
+    runtime.copy_from_host(memory.get(), reinterpret_cast<const std::byte*>(items_.data()),
+                           items_.size() * sizeof(Item));
     return memory;
   }
 

@@ -1,7 +1,7 @@
 /// Attention on tensor cores: bf16 operands, f32 scores, sums and state. Scores never leave the multiprocessor.
 ///
-/// Heads are padded to 32, 64, 96 or 128 channels. Everything else that a specification may ask for is supported: rotation, decay, slopes, any
-/// visibility, grouped heads, states between blocks. The same inputs give the same bits.
+/// Heads are padded to 32, 64, 96 or 128 channels. Everything else that a specification may ask for is supported:
+/// rotation, decay, slopes, any visibility, grouped heads, states between blocks. The same inputs give the same bits.
 #pragma once
 
 #include "framework/attention/block.h"

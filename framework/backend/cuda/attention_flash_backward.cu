@@ -1,23 +1,25 @@
 #include "framework/backend/cuda/attention_flash.h"
 #include "framework/backend/cuda/attention_flash_tiles.h"
 
-// Two kernels, without atomics: gradients of queries by tile of queries (3 products), of keys and values by tile of keys (4 products). One kernel
-// that adds its part of dq to memory in a fixed order of key tiles would need 5: it saves the second q k^T and dO v^T, 2 of 7, for f32 dq traffic of
-// 8 bytes per query channel and key tile and the waiting that the order needs. To be judged on a device.
+// Two kernels, without atomics: gradients of queries by tile of queries (3 products), of keys and values by tile of
+// keys (4 products). One kernel that adds its part of dq to memory in a fixed order of key tiles would need 5: it saves
+// the second q k^T and dO v^T, 2 of 7, for f32 dq traffic of 8 bytes per query channel and key tile and the waiting
+// that the order needs. To be judged on a device.
 
 namespace lexring::cuda {
 namespace {
 
 using namespace flash;
 
-constexpr int tile_rows = 128;  ///< of both sides: one tiling for both kernels, so that rows turned to their tile's base serve both
+constexpr int tile_rows =
+    128;  ///< of both sides: one tiling for both kernels, so that rows turned to their tile's base serve both
 
 struct BackwardArguments {
   HeadView q, k, v, doutput;
   const QueryTile* query_tiles;
   const KeyTile* key_tiles;
   const RowRange* ranges;
-  const LogDecay* decay;                             ///< null: none
+  const LogDecay* decay;                              ///< null: none
   const std::int32_t *query_position, *key_position;  ///< with slopes
   const float* slopes;
   int query_tiles_count, key_tiles_count, heads, group, width;
@@ -30,10 +32,11 @@ struct BackwardArguments {
 /// log2 of the sum of a row's weights, such that a row that sees nothing, or is none, has weights 0.
 __device__ float binary_lse(float lse) { return lse == -infinity ? infinity : lse * log2_e; }
 
-/// Writes rows of a gradient, in the units and the base of the turned rows: sums * scale * 2^(decay * distance), added to what is there unless `first`.
+/// Writes rows of a gradient, in the units and the base of the turned rows: sums * scale * 2^(decay * distance), added
+/// to what is there unless `first`.
 template <int width>
-__device__ void write_gradient(const float (&sums)[2][width / 8][4], int count, float scale, const LogDecay* decay, int distance, bool first, int own,
-                               std::int64_t stride, float* to) {
+__device__ void write_gradient(const float (&sums)[2][width / 8][4], int count, float scale, const LogDecay* decay,
+                               int distance, bool first, int own, std::int64_t stride, float* to) {
   const int lane = this_lane();
   LEXRING_UNROLL for (int j = 0; j < width / 8; ++j) {
     const int channel = 8 * j + lane % 4 * 2;
@@ -60,9 +63,7 @@ __device__ void decay_sums(float (&sums)[2][width / 8][4], const LogDecay* decay
   LEXRING_UNROLL for (int j = 0; j < width / 8; ++j) {
     const int channel = 8 * j + first;
     const float factor = channel < own ? decay_over(decay[channel / 2], distance) : 1.0F;
-    LEXRING_UNROLL for (int i = 0; i < 2; ++i) {
-      LEXRING_UNROLL for (int e = 0; e < 4; ++e) sums[i][j][e] *= factor;
-    }
+    LEXRING_UNROLL for (int i = 0; i < 2; ++i) { LEXRING_UNROLL for (int e = 0; e < 4; ++e) sums[i][j][e] *= factor; }
   }
 }
 
@@ -70,7 +71,8 @@ __device__ void decay_sums(float (&sums)[2][width / 8][4], const LogDecay* decay
 
 namespace queries {
 
-constexpr int threads = 128, key_rows = 32;  // keys at a time: so few because scores, their gradients and dq share the registers
+constexpr int threads = 128,
+              key_rows = 32;  // keys at a time: so few because scores, their gradients and dq share the registers
 constexpr int parts = tile_rows / key_rows;  // of a tile of keys; those beyond its rows are empty
 
 template <int width>
@@ -78,20 +80,23 @@ struct Shared {
   alignas(128) bfloat16 q[tile_rows * width];
   bfloat16 doutput[tile_rows * width];
   bfloat16 k[2][key_rows * width], v[2][key_rows * width];
-  alignas(16) QueryTile tile;   ///< what the loop over keys needs to know of the block lies here: it would take registers
+  alignas(
+      16) QueryTile tile;  ///< what the loop over keys needs to know of the block lies here: it would take registers
   alignas(16) KeyTile keys[4];  ///< tile i of the walk: keys[i % 4], from one tile before it to one after
   float lse[tile_rows], delta[tile_rows];
 };
 
-/// One tile of 128 queries of one head, 32 rows per warp, against all keys that they see, 32 at a time: s = q k^T, p = 2^(s - lse), dp = dO v^T,
-/// ds = p (dp - delta), dq += ds k.
+/// One tile of 128 queries of one head, 32 rows per warp, against all keys that they see, 32 at a time: s = q k^T, p =
+/// 2^(s - lse), dp = dO v^T, ds = p (dp - delta), dq += ds k.
 ///
-/// Floor: 6 * 128 * 32 * width operations per step over the tensor peak. Shared memory: per warp 4 ldmatrix (512 bytes) for 8 mma in the first two
-/// products, 2 for 8 in the third: 213 bytes per mma, 1.7 cycles of a multiprocessor.
+/// Floor: 6 * 128 * 32 * width operations per step over the tensor peak. Shared memory: per warp 4 ldmatrix (512 bytes)
+/// for 8 mma in the first two products, 2 for 8 in the third: 213 bytes per mma, 1.7 cycles of a multiprocessor.
 template <int width, bool sloped>
 __global__ void __launch_bounds__(threads, width <= 64 ? 3 : 2) flash_backward_queries(const BackwardArguments c) {
   auto& shared = shared_memory<Shared<width>>();
-  const auto this_tile = [&]() -> const QueryTile& { return c.query_tiles[c.query_tiles_count - 1 - anew(static_cast<int>(blockIdx.x))]; };
+  const auto this_tile = [&]() -> const QueryTile& {
+    return c.query_tiles[c.query_tiles_count - 1 - anew(static_cast<int>(blockIdx.x))];
+  };
   const auto this_key_head = [] { return anew(static_cast<int>(blockIdx.z)); };
   const auto this_head = [&] { return this_key_head() * c.group + anew(static_cast<int>(blockIdx.y)); };
   const auto first_row = [] { return this_thread() / warp_size * warp_rows; };  // of this warp
@@ -108,8 +113,10 @@ __global__ void __launch_bounds__(threads, width <= 64 ? 3 : 2) flash_backward_q
     const KeyWalk walk(tile);
     more = walk.count > 0;
     if (more) {
-      if (c.decay == nullptr) load_tile<width, tile_rows, threads>(shared.q, c.q.at(this_head(), tile.first), c.q.row_stride, tile.count);
-      load_tile<width, tile_rows, threads>(shared.doutput, c.doutput.at(this_head(), tile.first), c.doutput.row_stride, tile.count);
+      if (c.decay == nullptr)
+        load_tile<width, tile_rows, threads>(shared.q, c.q.at(this_head(), tile.first), c.q.row_stride, tile.count);
+      load_tile<width, tile_rows, threads>(shared.doutput, c.doutput.at(this_head(), tile.first), c.doutput.row_stride,
+                                           tile.count);
       load_keys(c.key_tiles[walk[0]], 0);
       copy_record(shared.tile, tile);
       copy_record(shared.keys[0], c.key_tiles[walk[0]]);
@@ -128,7 +135,8 @@ __global__ void __launch_bounds__(threads, width <= 64 ? 3 : 2) flash_backward_q
     more = step + 1 < walk.count * parts;
     if (more) {
       const int next_tile = step / parts + 1;
-      if (step % parts == 0 && next_tile < walk.count) copy_record(shared.keys[next_tile % 4], c.key_tiles[walk[next_tile]]);
+      if (step % parts == 0 && next_tile < walk.count)
+        copy_record(shared.keys[next_tile % 4], c.key_tiles[walk[next_tile]]);
       load_keys(shared.keys[(step + 1) / parts % 4], step + 1);
       cp_async_commit();
     }
@@ -137,32 +145,37 @@ __global__ void __launch_bounds__(threads, width <= 64 ? 3 : 2) flash_backward_q
       if (step == 0 || base != before) {
         if (step > 0) decay_sums<width>(sums, c.decay, c.width, base - before);
         const QueryTile& tile = shared.tile;
-        load_decayed_tile<width, tile_rows, threads>(shared.q, c.q.at(this_head(), tile.first), c.q.row_stride, tile.count, c.decay, c.width / 2,
-                                                     tile.base - base);
+        load_decayed_tile<width, tile_rows, threads>(shared.q, c.q.at(this_head(), tile.first), c.q.row_stride,
+                                                     tile.count, c.decay, c.width / 2, tile.base - base);
         __syncthreads();
       }
     }
     const KeyTile& keys = shared.keys[step / parts % 4];
     const int first = keys.first + step % parts * key_rows, count = keys.count - step % parts * key_rows;
-    const bool whole = count >= key_rows && first >= shared.tile.whole_first && first + key_rows <= shared.tile.whole_last;
+    const bool whole =
+        count >= key_rows && first >= shared.tile.whole_first && first + key_rows <= shared.tile.whole_last;
     unsigned seen = 0;  // by row this_thread() of the tile
     if (!whole) {
-      if (this_thread() < shared.tile.count) seen = seen_keys(c.ranges[shared.tile.first + this_thread()], first, count);
+      if (this_thread() < shared.tile.count)
+        seen = seen_keys(c.ranges[shared.tile.first + this_thread()], first, count);
       if (!__any_sync(whole_warp, seen != 0)) continue;
     }
 
     float scores[2][key_rows / 8][4] = {}, dscores[2][key_rows / 8][4] = {};
     if constexpr (sloped) {  // products add to the slopes: before them there are registers for it
       const int origin = c.key_position[first];
-      const float query_positions = position_from(origin, c.query_position + shared.tile.first, this_thread(), shared.tile.count);
+      const float query_positions =
+          position_from(origin, c.query_position + shared.tile.first, this_thread(), shared.tile.count);
       const float key_positions = position_from(origin, c.key_position + first, this_lane(), count);
       const float slope = c.slopes[this_head()] * c.inverse_scale;
       float position[4];
-      LEXRING_UNROLL for (int i = 0; i < 4; ++i) position[i] = __shfl_sync(whole_warp, query_positions, this_lane() / 4 + 8 * i);
+      LEXRING_UNROLL for (int i = 0; i < 4; ++i) position[i] =
+          __shfl_sync(whole_warp, query_positions, this_lane() / 4 + 8 * i);
       LEXRING_UNROLL for (int j = 0; j < key_rows / 8; ++j) {
         LEXRING_UNROLL for (int e = 0; e < 2; ++e) {
           const float key_position = __shfl_sync(whole_warp, key_positions, 8 * j + this_lane() % 4 * 2 + e);
-          LEXRING_UNROLL for (int i = 0; i < 4; ++i) scores[i / 2][j][i % 2 * 2 + e] = slope * (key_position - position[i]);
+          LEXRING_UNROLL for (int i = 0; i < 4; ++i) scores[i / 2][j][i % 2 * 2 + e] =
+              slope * (key_position - position[i]);
         }
       }
     }
@@ -180,7 +193,8 @@ __global__ void __launch_bounds__(threads, width <= 64 ? 3 : 2) flash_backward_q
     }
     const int first_sum = first_row() + this_lane() / 4;
     const WeightedRows<width> rows(shared.k[step % 2]);
-    LEXRING_UNROLL for (int k = 0; k < key_rows / 16; ++k) {  // 16 keys at a time, so that the next weights are made while these are multiplied
+    LEXRING_UNROLL for (int k = 0; k < key_rows / 16;
+                        ++k) {  // 16 keys at a time, so that the next weights are made while these are multiplied
       unsigned weights[2][4];
       LEXRING_UNROLL for (int i = 0; i < 4; ++i) {
         const float lse = shared.lse[first_sum + 8 * i], delta = shared.delta[first_sum + 8 * i];
@@ -209,18 +223,19 @@ namespace keys {
 
 constexpr int threads = 256, query_rows = 64, half_block = threads / 2;
 
-/// The next queries to meet: a part of a tile, of one head. Tiles descend, so that decay from one to the next never grows; the heads of a group meet
-/// a tile one after the other.
+/// The next queries to meet: a part of a tile, of one head. Tiles descend, so that decay from one to the next never
+/// grows; the heads of a group meet a tile one after the other.
 struct Queries {
-  std::int32_t tile, member;  ///< index of the tile (-1: no more), head within the group
-  std::int32_t first, rest;   ///< first row, rows from there to the tile's end
+  std::int32_t tile, member;                            ///< index of the tile (-1: no more), head within the group
+  std::int32_t first, rest;                             ///< first row, rows from there to the tile's end
   std::int32_t whole_first, whole_last, base, padding;  ///< the tile's
 
   __device__ void enter(const QueryTile* tiles, const KeyTile& keys, int key_index, int at) {
     tile = at;
     while (tile >= keys.tiles_begin) {  // tiles in between may not meet these keys
       const QueryTile& q = tiles[tile];
-      if ((key_index >= q.tiles_begin && key_index < q.tiles_end) || (key_index >= q.sink_tiles_begin && key_index < q.sink_tiles_end)) {
+      if ((key_index >= q.tiles_begin && key_index < q.tiles_end) ||
+          (key_index >= q.sink_tiles_begin && key_index < q.sink_tiles_end)) {
         return begin(q, 0);
       }
       --tile;
@@ -245,20 +260,25 @@ struct Statistics {
 template <int width>
 struct Shared {
   alignas(128) bfloat16 resident[2][tile_rows * width];  ///< k and v
-  bfloat16 q[2][query_rows * width], doutput[2][query_rows * width];  ///< of step i: q[i % 2], until the weights of the next are there
-  alignas(16) unsigned weights[2 * query_rows / 16][half_block][4];  ///< p from the warps that make it to those that need it, as registers
+  bfloat16 q[2][query_rows * width],
+      doutput[2][query_rows * width];  ///< of step i: q[i % 2], until the weights of the next are there
+  alignas(16) unsigned weights[2 * query_rows / 16][half_block]
+                              [4];  ///< p from the warps that make it to those that need it, as registers
   Statistics statistics[2];
-  alignas(16) KeyTile tile;        ///< what the loop over queries needs to know of the block lies here: it would take registers
+  alignas(
+      16) KeyTile tile;  ///< what the loop over queries needs to know of the block lies here: it would take registers
   alignas(16) Queries queries[4];  ///< of step i: queries[i % 4], from two steps before it to one after
 };
 
-/// One tile of 128 keys of one key head against all queries that see one of them, 64 at a time, of all heads of its group. Two warps share 32 keys: the
-/// first makes s^T = k q^T, p = 2^(s - lse) and dv += p^T dO, the second dp^T = v dO^T, ds = p (dp - delta) and dk += ds^T q. Each has one product of
-/// rows and one of weights, and 32 rows of one gradient in registers; p passes from the first to the second in shared memory, in bf16. The second
-/// adds a step's part of dk in the next step: tensor cores have that while the first makes exponentials.
+/// One tile of 128 keys of one key head against all queries that see one of them, 64 at a time, of all heads of its
+/// group. Two warps share 32 keys: the first makes s^T = k q^T, p = 2^(s - lse) and dv += p^T dO, the second dp^T = v
+/// dO^T, ds = p (dp - delta) and dk += ds^T q. Each has one product of rows and one of weights, and 32 rows of one
+/// gradient in registers; p passes from the first to the second in shared memory, in bf16. The second adds a step's
+/// part of dk in the next step: tensor cores have that while the first makes exponentials.
 ///
-/// Floor: 8 * 128 * 64 * width operations per step over the tensor peak. Shared memory: per warp 6 ldmatrix (512 bytes) for 16 mma in the first product,
-/// 2 for 8 in the second, and 16 KiB of p written and read: 160 bytes per mma and 16 at width 128, 1.4 cycles of a multiprocessor.
+/// Floor: 8 * 128 * 64 * width operations per step over the tensor peak. Shared memory: per warp 6 ldmatrix (512 bytes)
+/// for 16 mma in the first product, 2 for 8 in the second, and 16 KiB of p written and read: 160 bytes per mma and 16
+/// at width 128, 1.4 cycles of a multiprocessor.
 template <int width, bool sloped>
 __global__ void __launch_bounds__(threads, width <= 32 ? 2 : 1) flash_backward_keys(const BackwardArguments c) {
   constexpr bool delayed = width > 32;  // else two blocks fill each other's gaps, and have registers for no more
@@ -271,21 +291,25 @@ __global__ void __launch_bounds__(threads, width <= 32 ? 2 : 1) flash_backward_k
 
   const auto load_q = [&](const Queries& queries, int step) {
     const int head = this_key_head() * c.group + queries.member;
-    load_tile<width, query_rows, threads>(shared.q[step % 2], c.q.at(head, queries.first), c.q.row_stride, queries.rest);
+    load_tile<width, query_rows, threads>(shared.q[step % 2], c.q.at(head, queries.first), c.q.row_stride,
+                                          queries.rest);
     cp_async_commit();
   };
   const auto load_doutput = [&](const Queries& queries, int step) {
     const int head = this_key_head() * c.group + queries.member;
-    load_tile<width, query_rows, threads>(shared.doutput[step % 2], c.doutput.at(head, queries.first), c.doutput.row_stride, queries.rest);
+    load_tile<width, query_rows, threads>(shared.doutput[step % 2], c.doutput.at(head, queries.first),
+                                          c.doutput.row_stride, queries.rest);
     cp_async_commit();
   };
-  const auto statistic = [&](const Queries& queries) {  // lse of the first 64 threads' rows, delta of the next 64 threads'
-    const int thread = this_thread(), r = thread % query_rows;
-    const bool inside = r < queries.rest;
-    const std::int64_t at = static_cast<std::int64_t>(queries.first + r) * c.heads + this_key_head() * c.group + queries.member;
-    if (thread < query_rows) return inside ? binary_lse(c.lse[at]) : infinity;
-    return inside && thread < 2 * query_rows ? c.delta[at] : 0.0F;
-  };
+  const auto statistic =
+      [&](const Queries& queries) {  // lse of the first 64 threads' rows, delta of the next 64 threads'
+        const int thread = this_thread(), r = thread % query_rows;
+        const bool inside = r < queries.rest;
+        const std::int64_t at =
+            static_cast<std::int64_t>(queries.first + r) * c.heads + this_key_head() * c.group + queries.member;
+        if (thread < query_rows) return inside ? binary_lse(c.lse[at]) : infinity;
+        return inside && thread < 2 * query_rows ? c.delta[at] : 0.0F;
+      };
   const auto store_statistic = [&](float value, int stage) {
     const int thread = this_thread();
     if (thread < query_rows) shared.statistics[stage].lse[thread] = value;
@@ -299,7 +323,8 @@ __global__ void __launch_bounds__(threads, width <= 32 ? 2 : 1) flash_backward_k
     more = queries.tile >= 0;
     if (more) {
       const int head = this_key_head();
-      if (c.decay == nullptr) load_tile<width, tile_rows, threads>(shared.resident[0], c.k.at(head, tile.first), c.k.row_stride, tile.count);
+      if (c.decay == nullptr)
+        load_tile<width, tile_rows, threads>(shared.resident[0], c.k.at(head, tile.first), c.k.row_stride, tile.count);
       load_tile<width, tile_rows, threads>(shared.resident[1], c.v.at(head, tile.first), c.v.row_stride, tile.count);
       copy_record(shared.tile, tile);
       load_q(queries, 0);
@@ -321,7 +346,8 @@ __global__ void __launch_bounds__(threads, width <= 32 ? 2 : 1) flash_backward_k
       LEXRING_UNROLL for (int k = 0; k < query_rows / 16; ++k) rows.add(sums, dscores[k], k);
     }
     pending = false;
-    LEXRING_UNROLL for (int i = 0; i < query_rows / 2; ++i) dscores[i / 8][i / 4 % 2][i % 4] = 0;  // known, so that they take no registers meanwhile
+    LEXRING_UNROLL for (int i = 0; i < query_rows / 2; ++i) dscores[i / 8][i / 4 % 2][i % 4] =
+        0;  // known, so that they take no registers meanwhile
   };
   int step = 0;
   LEXRING_UNROLL_ONCE for (; more; ++step) {
@@ -341,18 +367,21 @@ __global__ void __launch_bounds__(threads, width <= 32 ? 2 : 1) flash_backward_k
       if (step == 0 || base != before) {
         if (step > 0 && side == 1) decay_sums<width>(sums, c.decay, c.width, before - base);
         const KeyTile& tile = shared.tile;
-        load_decayed_tile<width, tile_rows, threads>(shared.resident[0], c.k.at(this_key_head(), tile.first), c.k.row_stride, tile.count, c.decay,
-                                                     c.width / 2, base - tile.base);
+        load_decayed_tile<width, tile_rows, threads>(shared.resident[0], c.k.at(this_key_head(), tile.first),
+                                                     c.k.row_stride, tile.count, c.decay, c.width / 2,
+                                                     base - tile.base);
         __syncthreads();
       }
     }
-    const bool whole = shared.tile.first >= queries.whole_first && shared.tile.first + shared.tile.count <= queries.whole_last;
+    const bool whole =
+        shared.tile.first >= queries.whole_first && shared.tile.first + shared.tile.count <= queries.whole_last;
     bool meets = whole;
     unsigned seen[query_rows / warp_size] = {};  // of this warp's keys, by queries this_lane() + 32 w
     if (!whole) {
       LEXRING_UNROLL for (int w = 0; w < query_rows / warp_size; ++w) {
         const int query = this_lane() + w * warp_size;
-        if (query < queries.rest) seen[w] = seen_keys(c.ranges[queries.first + query], shared.tile.first + first_row(), warp_rows);
+        if (query < queries.rest)
+          seen[w] = seen_keys(c.ranges[queries.first + query], shared.tile.first + first_row(), warp_rows);
       }
       meets = __any_sync(whole_warp, (seen[0] | seen[1]) != 0);
     }
@@ -362,27 +391,34 @@ __global__ void __launch_bounds__(threads, width <= 32 ? 2 : 1) flash_backward_k
       if constexpr (sloped) {  // products add to the slopes: before them there are registers for it
         if (side == 0) {
           const int origin = c.key_position[shared.tile.first];
-          const float key_positions = position_from(origin, c.key_position + shared.tile.first, this_row(), shared.tile.count);
+          const float key_positions =
+              position_from(origin, c.key_position + shared.tile.first, this_row(), shared.tile.count);
           const float slope = c.slopes[this_key_head() * c.group + queries.member] * c.inverse_scale;
           float position[4];
-          LEXRING_UNROLL for (int i = 0; i < 4; ++i) position[i] = __shfl_sync(whole_warp, key_positions, this_lane() / 4 + 8 * i);
+          LEXRING_UNROLL for (int i = 0; i < 4; ++i) position[i] =
+              __shfl_sync(whole_warp, key_positions, this_lane() / 4 + 8 * i);
           LEXRING_UNROLL for (int w = 0; w < query_rows / warp_size; ++w) {
-            const float query_positions = position_from(origin, c.query_position + queries.first, this_lane() + w * warp_size, queries.rest);
+            const float query_positions =
+                position_from(origin, c.query_position + queries.first, this_lane() + w * warp_size, queries.rest);
             LEXRING_UNROLL for (int j = 4 * w; j < 4 * w + 4; ++j) {
               LEXRING_UNROLL for (int e = 0; e < 2; ++e) {
-                const float query_position = __shfl_sync(whole_warp, query_positions, 8 * (j % 4) + this_lane() % 4 * 2 + e);
-                LEXRING_UNROLL for (int i = 0; i < 4; ++i) scores[i / 2][j][i % 2 * 2 + e] = slope * (position[i] - query_position);
+                const float query_position =
+                    __shfl_sync(whole_warp, query_positions, 8 * (j % 4) + this_lane() % 4 * 2 + e);
+                LEXRING_UNROLL for (int i = 0; i < 4; ++i) scores[i / 2][j][i % 2 * 2 + e] =
+                    slope * (position[i] - query_position);
               }
             }
           }
         }
       }
-      add_row_products<width>(scores, shared.resident[side] + first_row() * width, side == 0 ? shared.q[stage] : shared.doutput[stage]);
+      add_row_products<width>(scores, shared.resident[side] + first_row() * width,
+                              side == 0 ? shared.q[stage] : shared.doutput[stage]);
       if (side == 0) {
         if (!whole) {
           LEXRING_UNROLL for (int j = 0; j < query_rows / 8; ++j) {
             LEXRING_UNROLL for (int e = 0; e < 2; ++e) {
-              const unsigned bits = __shfl_sync(whole_warp, seen[j / 4], 8 * (j % 4) + this_lane() % 4 * 2 + e) >> this_lane() / 4;
+              const unsigned bits =
+                  __shfl_sync(whole_warp, seen[j / 4], 8 * (j % 4) + this_lane() % 4 * 2 + e) >> this_lane() / 4;
               LEXRING_UNROLL for (int i = 0; i < 4; ++i) {
                 if ((bits >> 8 * i & 1) == 0) scores[i / 2][j][i % 2 * 2 + e] = -infinity;
               }
@@ -393,7 +429,8 @@ __global__ void __launch_bounds__(threads, width <= 32 ? 2 : 1) flash_backward_k
           LEXRING_UNROLL for (int j = 2 * k; j < 2 * k + 2; ++j) {
             const Floats<2> lse = load<2>(shared.statistics[stage].lse + 8 * j + this_lane() % 4 * 2);
             LEXRING_UNROLL for (int i = 0; i < 2; ++i) {
-              LEXRING_UNROLL for (int e = 0; e < 4; ++e) scores[i][j][e] = exp2_fast(fmaf(scores[i][j][e], c.binary_scale, -lse[e % 2]));
+              LEXRING_UNROLL for (int e = 0; e < 4; ++e) scores[i][j][e] =
+                  exp2_fast(fmaf(scores[i][j][e], c.binary_scale, -lse[e % 2]));
             }
           }
           LEXRING_UNROLL for (int i = 0; i < 2; ++i) {
@@ -424,7 +461,8 @@ __global__ void __launch_bounds__(threads, width <= 32 ? 2 : 1) flash_backward_k
       pending = true;
       LEXRING_UNROLL for (int k = 0; k < query_rows / 16; ++k) {
         Floats<2> delta[2];
-        LEXRING_UNROLL for (int j = 0; j < 2; ++j) delta[j] = load<2>(shared.statistics[stage].delta + 16 * k + 8 * j + this_lane() % 4 * 2);
+        LEXRING_UNROLL for (int j = 0; j < 2; ++j) delta[j] =
+            load<2>(shared.statistics[stage].delta + 16 * k + 8 * j + this_lane() % 4 * 2);
         LEXRING_UNROLL for (int i = 0; i < 2; ++i) {
           unsigned weights[4];
           load_registers(shared.weights[i * query_rows / 16 + k][this_row()], weights);
@@ -458,7 +496,8 @@ void start(const Gpu& gpu, const BackwardArguments& arguments) {
   const auto group = static_cast<unsigned>(arguments.group), key_heads = static_cast<unsigned>(arguments.heads) / group;
   const dim3 query_blocks(static_cast<unsigned>(arguments.query_tiles_count), group, key_heads);
   launch(gpu.stream, query_blocks, queries::threads, sizeof(queries::Shared<width>),
-         sloped ? queries::flash_backward_queries<width, true> : queries::flash_backward_queries<width, false>, arguments);
+         sloped ? queries::flash_backward_queries<width, true> : queries::flash_backward_queries<width, false>,
+         arguments);
   const dim3 key_blocks(static_cast<unsigned>(arguments.key_tiles_count), key_heads);
   launch(gpu.stream, key_blocks, keys::threads, sizeof(keys::Shared<width>),
          sloped ? keys::flash_backward_keys<width, true> : keys::flash_backward_keys<width, false>, arguments);
@@ -475,7 +514,8 @@ void flash_attention_backward(const Gpu& gpu, const AttentionBackward& call) {
   const AttentionSpec& spec = call.spec;
   const AttentionTables& tables = gpu.attention_tables.of(gpu, call, tile_rows, tile_rows);
   const std::int64_t width = ceil_div<std::int64_t>(spec.head_width, 32) * 32;
-  const HeadRows q = turned_rows(gpu, call.q, spec.heads, width, call.query_rotary, tables.query_distance, tables.decay);
+  const HeadRows q =
+      turned_rows(gpu, call.q, spec.heads, width, call.query_rotary, tables.query_distance, tables.decay);
   const HeadRows k = turned_rows(gpu, call.k, spec.kv_heads, width, call.key_rotary, tables.key_distance, tables.decay);
   const HeadRows v = turned_rows(gpu, call.v, spec.kv_heads, width, {}, {}, {});
   const HeadRows doutput = turned_rows(gpu, call.doutput, spec.heads, width, {}, {}, {});
@@ -510,16 +550,25 @@ void flash_attention_backward(const Gpu& gpu, const AttentionBackward& call) {
                               .dv = dv.data<float>()};
   if (tables.decay.defined()) arguments.decay = reinterpret_cast<const LogDecay*>(tables.decay.data<float>());
   if (tables.slopes.defined()) {
-    arguments.query_position = tables.query_position.data<std::int32_t>(), arguments.key_position = tables.key_position.data<std::int32_t>();
+    arguments.query_position = tables.query_position.data<std::int32_t>(),
+    arguments.key_position = tables.key_position.data<std::int32_t>();
     arguments.slopes = tables.slopes.data<float>();
   }
   switch (width) {
-    case 32: start<32>(gpu, arguments); break;
-    case 64: start<64>(gpu, arguments); break;
-    case 96: start<96>(gpu, arguments); break;
-    default: start<128>(gpu, arguments);
+    case 32:
+      start<32>(gpu, arguments);
+      break;
+    case 64:
+      start<64>(gpu, arguments);
+      break;
+    case 96:
+      start<96>(gpu, arguments);
+      break;
+    default:
+      start<128>(gpu, arguments);
   }
-  if (call.query_stage.last) turn_back(gpu, dq, spec.heads, call.query_rotary, tables.query_distance, tables.decay, call.dq);
+  if (call.query_stage.last)
+    turn_back(gpu, dq, spec.heads, call.query_rotary, tables.query_distance, tables.decay, call.dq);
   if (call.key_stage.last) {
     turn_back(gpu, dk, spec.kv_heads, call.key_rotary, tables.key_distance, tables.decay, call.dk);
     turn_back(gpu, dv, spec.kv_heads, {}, {}, {}, call.dv);

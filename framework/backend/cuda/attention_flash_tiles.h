@@ -1,10 +1,11 @@
 /// What the flash kernels share: tiles of rows in shared memory, products of tiles on tensor cores, masks.
 ///
-/// Shared memory: a tile is rows of `width` channels without padding. The 16-byte chunks of a row are permuted by XOR with a few bits of the row,
-/// so that any 8 rows at one chunk (what ldmatrix reads at once) and any 8 chunks of a row (what a copy writes at once) lie in different banks.
+/// Shared memory: a tile is rows of `width` channels without padding. The 16-byte chunks of a row are permuted by XOR
+/// with a few bits of the row, so that any 8 rows at one chunk (what ldmatrix reads at once) and any 8 chunks of a row
+/// (what a copy writes at once) lie in different banks.
 ///
-/// Registers: lane l holds of a 16 x 8 tile of sums rows l / 4 and l / 4 + 8 at columns 2 (l % 4) and the next (gpu.h). A warp has 2 such tiles
-/// below each other: 32 rows, which halves what it reads of the other operand.
+/// Registers: lane l holds of a 16 x 8 tile of sums rows l / 4 and l / 4 + 8 at columns 2 (l % 4) and the next (gpu.h).
+/// A warp has 2 such tiles below each other: 32 rows, which halves what it reads of the other operand.
 #pragma once
 
 #include "framework/attention/tiling.h"
@@ -27,10 +28,14 @@ struct HeadView {
   std::int64_t head_stride;
   int row_stride;  ///< tiles are short: offsets within one fit 32 bits
 
-  explicit HeadView(const HeadRows& rows) : data(rows.data<bfloat16>()), head_stride(rows.head_stride), row_stride(static_cast<int>(rows.row_stride)) {
-    require(rows.row_stride < 1 << 23, "attention on the cuda backend takes rows of less than {} elements, not {}", 1 << 23, rows.row_stride);
+  explicit HeadView(const HeadRows& rows)
+      : data(rows.data<bfloat16>()), head_stride(rows.head_stride), row_stride(static_cast<int>(rows.row_stride)) {
+    require(rows.row_stride < 1 << 23, "attention on the cuda backend takes rows of less than {} elements, not {}",
+            1 << 23, rows.row_stride);
   }
-  __device__ const bfloat16* at(int head, int row) const { return data + head * head_stride + static_cast<std::int64_t>(row) * row_stride; }
+  __device__ const bfloat16* at(int head, int row) const {
+    return data + head * head_stride + static_cast<std::int64_t>(row) * row_stride;
+  }
 };
 
 /// Where a chunk of 8 channels begins in a tile, in elements. Rows 8 apart have the same permutation.
@@ -40,8 +45,8 @@ __device__ int swizzled(int row, int chunk) {
   return row * width + (chunk ^ turn) * 8;
 }
 
-/// What ldmatrix reads of a tile: `mine` is where this lane's row and chunk 0 or 1 begin, by swizzled(); returns where the k-th next pair of chunks
-/// begins. Few of these need a register: the rest is a constant.
+/// What ldmatrix reads of a tile: `mine` is where this lane's row and chunk 0 or 1 begin, by swizzled(); returns where
+/// the k-th next pair of chunks begins. Few of these need a register: the rest is a constant.
 template <int width>
 __device__ int next_pair(int mine, int k) {
   constexpr int permuted = width % 64 == 0 ? 4 : 2;  // pairs among which rows permute
@@ -66,13 +71,15 @@ __device__ void load_tile(bfloat16* tile, const bfloat16* from, int stride, int 
   LEXRING_UNROLL for (int i = 0; i < ceil_div(rows, Mine::pass); ++i) {
     const int down = i * Mine::pass;
     if (rows % Mine::pass != 0 && mine.row + down >= rows) break;
-    cp_async(tile + swizzled<width>(mine.row + down, mine.chunk), at + static_cast<std::int64_t>(stride) * down, down < left);
+    cp_async(tile + swizzled<width>(mine.row + down, mine.chunk), at + static_cast<std::int64_t>(stride) * down,
+             down < left);
   }
 }
 
 /// The same at once, channel pair i times 2^(decay[i] * distance). There are `pairs` of them; the others are padding.
 template <int width, int rows, int threads>
-__device__ void load_decayed_tile(bfloat16* tile, const bfloat16* from, int stride, int count, const LogDecay* decay, int pairs, int distance) {
+__device__ void load_decayed_tile(bfloat16* tile, const bfloat16* from, int stride, int count, const LogDecay* decay,
+                                  int pairs, int distance) {
   using Mine = Chunks<width, threads>;
   const Mine mine;
   if (mine.row >= Mine::pass) return;
@@ -89,14 +96,17 @@ __device__ void load_decayed_tile(bfloat16* tile, const bfloat16* from, int stri
   }
 }
 
-/// sums [16 m, 8 n] += left [16 m, width] right [8 n, width]^T, both tiles of rows in shared memory (from a row that is a multiple of 8).
+/// sums [16 m, 8 n] += left [16 m, width] right [8 n, width]^T, both tiles of rows in shared memory (from a row that is
+/// a multiple of 8).
 template <int width, int m, int n>
 __device__ void add_row_products(float (&sums)[m][n][4], const bfloat16* left, const bfloat16* right) {
   const int lane = this_lane(), row = lane % 8, matrix = lane / 8;
-  const int left_mine = swizzled<width>(matrix % 2 * 8 + row, matrix / 2), right_mine = swizzled<width>(matrix / 2 * 8 + row, matrix % 2);
+  const int left_mine = swizzled<width>(matrix % 2 * 8 + row, matrix / 2),
+            right_mine = swizzled<width>(matrix / 2 * 8 + row, matrix % 2);
   LEXRING_UNROLL for (int k = 0; k < width / 16; ++k) {
     unsigned a[m][4];
-    LEXRING_UNROLL for (int i = 0; i < m; ++i) ldmatrix_x4(a[i], left + next_pair<width>(left_mine, k) + 16 * i * width);
+    LEXRING_UNROLL for (int i = 0; i < m; ++i)
+        ldmatrix_x4(a[i], left + next_pair<width>(left_mine, k) + 16 * i * width);
     LEXRING_UNROLL for (int j = 0; j < n / 2; ++j) {
       unsigned b[4];
       ldmatrix_x4(b, right + next_pair<width>(right_mine, k) + 16 * j * width);
@@ -154,8 +164,8 @@ __device__ inline void load_registers(const unsigned (&from)[4], unsigned (&x)[4
   LEXRING_UNROLL for (int i = 0; i < 4; ++i) x[i] = loaded.value[i];
 }
 
-/// Which of up to 32 keys from row `first` on a query sees, one bit each. A lane makes those of one query; who needs them gets them by a shuffle:
-/// four ranges per thread would not fit beside the sums.
+/// Which of up to 32 keys from row `first` on a query sees, one bit each. A lane makes those of one query; who needs
+/// them gets them by a shuffle: four ranges per thread would not fit beside the sums.
 __device__ inline unsigned seen_keys(const RowRange& range, int first, int count) {
   const auto between = [&](int begin, int end) {
     begin = begin < first ? 0 : begin - first, end = (end - first < count ? end - first : count) - begin;
@@ -175,7 +185,8 @@ template <class Record>
 __device__ void copy_record(Record& to, const Record& from) {
   static_assert(sizeof(Record) % 16 == 0);
   const int i = this_thread() * 16;
-  if (i < static_cast<int>(sizeof(Record))) cp_async(reinterpret_cast<unsigned char*>(&to) + i, reinterpret_cast<const unsigned char*>(&from) + i);
+  if (i < static_cast<int>(sizeof(Record)))
+    cp_async(reinterpret_cast<unsigned char*>(&to) + i, reinterpret_cast<const unsigned char*>(&from) + i);
 }
 
 /// The key tiles that a tile of queries meets, in ascending order (so that decay from one to the next never grows).
@@ -189,7 +200,9 @@ struct KeyWalk {
     second_begin = sinks_first ? q.tiles_begin : q.sink_tiles_begin;
     count = q.tiles_end - q.tiles_begin + (q.sink_tiles_end - q.sink_tiles_begin);
   }
-  __device__ int operator[](int i) const { return i < first_count ? first_begin + i : second_begin + (i - first_count); }
+  __device__ int operator[](int i) const {
+    return i < first_count ? first_begin + i : second_begin + (i - first_count);
+  }
 };
 
 }  // namespace lexring::cuda::flash

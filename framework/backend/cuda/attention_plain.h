@@ -1,4 +1,5 @@
-/// Attention for every even head width up to 256 and every alignment, in f32 on ordinary cores: the path of f32, and of what the flash kernels leave.
+/// Attention for every even head width up to 256 and every alignment, in f32 on ordinary cores: the path of f32, and of
+/// what the flash kernels leave.
 #pragma once
 
 #include "framework/backend/cuda/kernels.h"

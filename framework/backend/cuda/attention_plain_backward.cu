@@ -1,8 +1,9 @@
 #include "framework/backend/cuda/attention_plain_tiles.h"
 #include "framework/backend/cuda/dispatch.h"
 
-// Two kernels, so that every sum has one owner and one order: dq by tiles of queries, dk and dv by tiles of keys. Either keeps its own side in
-// shared memory, and the other comes by in parts of 32 rows. Both compute the weights anew.
+// Two kernels, so that every sum has one owner and one order: dq by tiles of queries, dk and dv by tiles of keys.
+// Either keeps its own side in shared memory, and the other comes by in parts of 32 rows. Both compute the weights
+// anew.
 
 namespace lexring::cuda {
 namespace {
@@ -24,9 +25,9 @@ struct Backward {
   int query_tiles, heads, kv_heads, width;
   float scale;  ///< natural
   bool query_first, key_first, key_last;
-  float *dq, *dk;         ///< [N, H * E], [M, K * E], in the tiles' base
-  float* dv_state;        ///< [M, K * E]; null with key_first and key_last
-  float* dv_float;        ///< with key_last: one of these two
+  float *dq, *dk;   ///< [N, H * E], [M, K * E], in the tiles' base
+  float* dv_state;  ///< [M, K * E]; null with key_first and key_last
+  float* dv_float;  ///< with key_last: one of these two
   T* dv;
   std::int64_t dv_stride;
 };
@@ -114,9 +115,11 @@ __global__ void __launch_bounds__(plain_threads, width <= 128 ? 2 : 1) backward_
         LEXRING_UNROLL for (int j = 0; j < part_columns; ++j) {
           const int column = place.column + j * square;
           float score = pairs.weight[i][j] * rule.scale;
-          if (rule.slopes != nullptr) score = biased(score, slope, shared.query_rows.position[row], shared.key_rows.position[column]);
+          if (rule.slopes != nullptr)
+            score = biased(score, slope, shared.query_rows.position[row], shared.key_rows.position[column]);
           pairs.gradient[i][j] = exp2_fast(score - lse[i]) * (pairs.gradient[i][j] - delta[i]) * call.scale;
-          if (masked && !(column < count && sees(shared.query_rows.range[row], first + column))) pairs.gradient[i][j] = 0.0F;
+          if (masked && !(column < count && sees(shared.query_rows.range[row], first + column)))
+            pairs.gradient[i][j] = 0.0F;
         }
       }
       put_weights(shared.gradients, place, pairs.gradient);
@@ -150,7 +153,8 @@ struct KeyShared {
   float lse[part_rows], delta[part_rows];
 };
 
-/// dk and dv of a tile of keys of one key head, over all query heads that read it. Bytes: k and v once, q and dO once per tile of keys.
+/// dk and dv of a tile of keys of one key head, over all query heads that read it. Bytes: k and v once, q and dO once
+/// per tile of keys.
 template <int width, class T>
 __global__ void __launch_bounds__(plain_threads, width <= 128 ? 2 : 1) backward_keys(const Backward<T> call) {
   using Tiles = KeyShared<width>;
@@ -159,7 +163,8 @@ __global__ void __launch_bounds__(plain_threads, width <= 128 ? 2 : 1) backward_
   const ScoreRule& rule = call.rule;
   const Place place;
   const int key_head = static_cast<int>(blockIdx.x) % call.kv_heads, group = call.heads / call.kv_heads;
-  const int own = static_cast<int>(blockIdx.x) / call.kv_heads;  // early tiles first: under a causal mask they take longest
+  const int own =
+      static_cast<int>(blockIdx.x) / call.kv_heads;  // early tiles first: under a causal mask they take longest
   const KeyTile tile = call.keys[own];
   float dk[m][width / square] = {}, dv[m][width / square] = {};
   const auto for_rows = [&](const auto& body) {
@@ -171,7 +176,9 @@ __global__ void __launch_bounds__(plain_threads, width <= 128 ? 2 : 1) backward_
   if (!call.key_first) {
     for_rows([&](int i, std::int64_t row) {
       const std::int64_t at = (row * call.kv_heads + key_head) * call.width;
-      for_channels<width>(place.column, call.width, [&](int c, int channel) { dk[i][c] = call.dk[at + channel], dv[i][c] = call.dv_state[at + channel]; });
+      for_channels<width>(place.column, call.width, [&](int c, int channel) {
+        dk[i][c] = call.dk[at + channel], dv[i][c] = call.dv_state[at + channel];
+      });
     });
   }
   load_tile(shared.key, call.k, key_head, tile.first, tile.count);
@@ -191,7 +198,8 @@ __global__ void __launch_bounds__(plain_threads, width <= 128 ? 2 : 1) backward_
       const int head = key_head * group + g;
       const float slope = rule.slopes != nullptr ? rule.slopes[head] : 0.0F;
       for (int begin = 0; begin < queries.count; begin += part_rows) {
-        const int first = queries.first + begin, count = queries.count - begin < part_rows ? queries.count - begin : part_rows;
+        const int first = queries.first + begin,
+                  count = queries.count - begin < part_rows ? queries.count - begin : part_rows;
         __syncthreads();  // the part before has been read, and the factors written
         load_tile(shared.query, call.q, head, first, count, rule.decay != nullptr ? shared.factors : nullptr);
         load_tile(shared.doutput, call.doutput, head, first, count);
@@ -213,7 +221,8 @@ __global__ void __launch_bounds__(plain_threads, width <= 128 ? 2 : 1) backward_
           LEXRING_UNROLL for (int i = 0; i < m; ++i) {
             const int row = place.row + i * square;
             float score = pairs.weight[i][j] * rule.scale;
-            if (rule.slopes != nullptr) score = biased(score, slope, shared.query_rows.position[column], shared.key_rows.position[row]);
+            if (rule.slopes != nullptr)
+              score = biased(score, slope, shared.query_rows.position[column], shared.key_rows.position[row]);
             const bool seen = !masked || sees(shared.query_rows.range[column], tile.first + row);
             const float weight = exp2_fast(score - lse);
             pairs.weight[i][j] = seen ? weight : 0.0F;
@@ -232,7 +241,8 @@ __global__ void __launch_bounds__(plain_threads, width <= 128 ? 2 : 1) backward_
   }
 
   for_rows([&](int i, std::int64_t row) {
-    const std::int64_t at = (row * call.kv_heads + key_head) * call.width, out = row * call.dv_stride + key_head * call.width;
+    const std::int64_t at = (row * call.kv_heads + key_head) * call.width,
+                       out = row * call.dv_stride + key_head * call.width;
     for_channels<width>(place.column, call.width, [&](int c, int channel) {
       call.dk[at + channel] = dk[i][c];
       if (!call.key_last) call.dv_state[at + channel] = dv[i][c];
@@ -253,18 +263,39 @@ void plain_attention_backward(const Gpu& gpu, const AttentionBackward& call) {
   const AttentionSpec& spec = call.spec;
   const std::int64_t rows = rows_of_tiles(spec.head_width), width = vector_width(spec.head_width);
   const AttentionTables& tables = gpu.attention_tables.of(gpu, call, rows, rows);
-  const RotaryTable none, query_rotary = spec.rotary ? call.query_rotary : none, key_rotary = spec.rotary ? call.key_rotary : none;
+  const RotaryTable none, query_rotary = spec.rotary ? call.query_rotary : none,
+                          key_rotary = spec.rotary ? call.key_rotary : none;
   const Tensor dq = gradient(gpu, call.dq_state, call.query_stage, call.queries.rows(), spec.heads * spec.head_width);
   const Tensor dk = gradient(gpu, call.dk_state, call.key_stage, call.keys.rows(), spec.kv_heads * spec.head_width);
   with_type(call.q.dtype(), [&]<class T>(Type<T>) {
     const HeadRows q = turned_rows(gpu, call.q, spec.heads, width, query_rotary, tables.query_distance, tables.decay);
     const HeadRows k = turned_rows(gpu, call.k, spec.kv_heads, width, key_rotary, tables.key_distance, tables.decay);
     const HeadRows v = turned_rows(gpu, call.v, spec.kv_heads, width, none, {}, {});
-    const HeadRows doutput = turned_rows(gpu, Columns(call.doutput, 0, spec.heads * spec.head_width), spec.heads, width, none, {}, {});
-    Backward<T> task{operand<T>(q), operand<T>(k), operand<T>(v), operand<T>(doutput), score_rule(spec, tables), call.lse.data<float>(),
-                     call.delta.data<float>(), tables.queries(), tables.keys(), tables.query_tiles_count, static_cast<int>(spec.heads),
-                     static_cast<int>(spec.kv_heads), static_cast<int>(spec.head_width), static_cast<float>(spec.scale), call.query_stage.first,
-                     call.key_stage.first, call.key_stage.last, dq.data<float>(), dk.data<float>(), nullptr, nullptr, nullptr, 0};
+    const HeadRows doutput =
+        turned_rows(gpu, Columns(call.doutput, 0, spec.heads * spec.head_width), spec.heads, width, none, {}, {});
+    Backward<T> task{operand<T>(q),
+                     operand<T>(k),
+                     operand<T>(v),
+                     operand<T>(doutput),
+                     score_rule(spec, tables),
+                     call.lse.data<float>(),
+                     call.delta.data<float>(),
+                     tables.queries(),
+                     tables.keys(),
+                     tables.query_tiles_count,
+                     static_cast<int>(spec.heads),
+                     static_cast<int>(spec.kv_heads),
+                     static_cast<int>(spec.head_width),
+                     static_cast<float>(spec.scale),
+                     call.query_stage.first,
+                     call.key_stage.first,
+                     call.key_stage.last,
+                     dq.data<float>(),
+                     dk.data<float>(),
+                     nullptr,
+                     nullptr,
+                     nullptr,
+                     0};
     if (!call.key_stage.first || !call.key_stage.last) task.dv_state = call.dv_state.data<float>();
     if (call.key_stage.last) {
       task.dv_stride = call.dv.stride();
@@ -272,10 +303,10 @@ void plain_attention_backward(const Gpu& gpu, const AttentionBackward& call) {
       else task.dv = call.dv.data<T>();
     }
     with_head_width(spec.head_width, [&]<int padded>(HeadWidth<padded>) {
-      launch(gpu.stream, dim3(static_cast<unsigned>(tables.query_tiles_count * spec.heads)), plain_threads, sizeof(QueryShared<padded>),
-             backward_queries<padded, T>, task);
-      launch(gpu.stream, dim3(static_cast<unsigned>(tables.key_tiles_count * spec.kv_heads)), plain_threads, sizeof(KeyShared<padded>),
-             backward_keys<padded, T>, task);
+      launch(gpu.stream, dim3(static_cast<unsigned>(tables.query_tiles_count * spec.heads)), plain_threads,
+             sizeof(QueryShared<padded>), backward_queries<padded, T>, task);
+      launch(gpu.stream, dim3(static_cast<unsigned>(tables.key_tiles_count * spec.kv_heads)), plain_threads,
+             sizeof(KeyShared<padded>), backward_keys<padded, T>, task);
     });
   });
   if (call.query_stage.last) turn_back(gpu, dq, spec.heads, query_rotary, tables.query_distance, tables.decay, call.dq);

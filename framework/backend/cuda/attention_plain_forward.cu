@@ -44,7 +44,8 @@ struct State {
       const std::int64_t at = static_cast<std::int64_t>(tile.first + row) * call.heads + head;
       maximum[i] = call.state_maximum[at] * log2_e;
       if (place.column == 0) sum[i] = call.state_sum[at];
-      for_channels<width>(place.column, call.width, [&](int c, int channel) { output[i][c] = call.state_output[at * call.width + channel]; });
+      for_channels<width>(place.column, call.width,
+                          [&](int c, int channel) { output[i][c] = call.state_output[at * call.width + channel]; });
     }
   }
 
@@ -73,19 +74,22 @@ struct State {
       const std::int64_t at = static_cast<std::int64_t>(tile.first + row) * call.heads + head;
       if (!call.last) {
         if (place.column == 0) call.state_maximum[at] = maximum[i] * ln_2, call.state_sum[at] = total;
-        for_channels<width>(place.column, call.width, [&](int c, int channel) { call.state_output[at * call.width + channel] = output[i][c]; });
+        for_channels<width>(place.column, call.width,
+                            [&](int c, int channel) { call.state_output[at * call.width + channel] = output[i][c]; });
         continue;
       }
       const bool seen = total > 0.0F;
       const float inverse = seen ? 1.0F / total : 0.0F;
       if (place.column == 0) call.lse[at] = seen ? maximum[i] * ln_2 + logf(total) : minus_infinity;
-      for_channels<width>(place.column, call.width,
-                          [&](int c, int channel) { call.output[at * call.width + channel] = from_float<T>(output[i][c] * inverse); });
+      for_channels<width>(place.column, call.width, [&](int c, int channel) {
+        call.output[at * call.width + channel] = from_float<T>(output[i][c] * inverse);
+      });
     }
   }
 };
 
-/// A tile of queries of one head against the keys it sees. Bytes: q once, k and v once per tile of queries; all else is small.
+/// A tile of queries of one head against the keys it sees. Bytes: q once, k and v once per tile of queries; all else is
+/// small.
 template <int width, class T>
 __global__ void __launch_bounds__(plain_threads, width <= 128 ? 2 : 1) forward(const Forward<T> call) {
   auto& shared = shared_memory<Shared<width>>();
@@ -121,8 +125,10 @@ __global__ void __launch_bounds__(plain_threads, width <= 128 ? 2 : 1) forward(c
       LEXRING_UNROLL for (int j = 0; j < per_thread; ++j) {
         const int column = place.column + j * square;
         scores[i][j] *= rule.scale;
-        if (rule.slopes != nullptr) scores[i][j] = biased(scores[i][j], slope, shared.query_rows.position[row], shared.key_rows.position[column]);
-        if (masked && !(column < keys.count && sees(shared.query_rows.range[row], keys.first + column))) scores[i][j] = minus_infinity;
+        if (rule.slopes != nullptr)
+          scores[i][j] = biased(scores[i][j], slope, shared.query_rows.position[row], shared.key_rows.position[column]);
+        if (masked && !(column < keys.count && sees(shared.query_rows.range[row], keys.first + column)))
+          scores[i][j] = minus_infinity;
       }
       state.meet(i, scores[i]);
     }
@@ -143,12 +149,28 @@ void plain_attention(const Gpu& gpu, const AttentionForward& call) {
   const std::int64_t width = vector_width(spec.head_width);
   const RotaryTable none;
   with_type(call.q.dtype(), [&]<class T>(Type<T>) {
-    const HeadRows q = turned_rows(gpu, call.q, spec.heads, width, spec.rotary ? call.query_rotary : none, tables.query_distance, tables.decay);
-    const HeadRows k = turned_rows(gpu, call.k, spec.kv_heads, width, spec.rotary ? call.key_rotary : none, tables.key_distance, tables.decay);
+    const HeadRows q = turned_rows(gpu, call.q, spec.heads, width, spec.rotary ? call.query_rotary : none,
+                                   tables.query_distance, tables.decay);
+    const HeadRows k = turned_rows(gpu, call.k, spec.kv_heads, width, spec.rotary ? call.key_rotary : none,
+                                   tables.key_distance, tables.decay);
     const HeadRows v = turned_rows(gpu, call.v, spec.kv_heads, width, none, {}, {});
-    Forward<T> task{operand<T>(q), operand<T>(k), operand<T>(v), score_rule(spec, tables), tables.queries(), tables.keys(), tables.query_tiles_count,
-                    static_cast<int>(spec.heads), static_cast<int>(spec.heads / spec.kv_heads), static_cast<int>(spec.head_width), call.stage.first,
-                    call.stage.last, nullptr, nullptr, nullptr, nullptr, nullptr};
+    Forward<T> task{operand<T>(q),
+                    operand<T>(k),
+                    operand<T>(v),
+                    score_rule(spec, tables),
+                    tables.queries(),
+                    tables.keys(),
+                    tables.query_tiles_count,
+                    static_cast<int>(spec.heads),
+                    static_cast<int>(spec.heads / spec.kv_heads),
+                    static_cast<int>(spec.head_width),
+                    call.stage.first,
+                    call.stage.last,
+                    nullptr,
+                    nullptr,
+                    nullptr,
+                    nullptr,
+                    nullptr};
     if (!call.stage.first || !call.stage.last) {
       task.state_output = call.state.output.data<float>();
       task.state_maximum = call.state.maximum.data<float>(), task.state_sum = call.state.sum.data<float>();

@@ -1,7 +1,9 @@
-/// Tiles of rows in shared memory, and their products in f32 on ordinary cores: what the plain attention kernels are made of.
+/// Tiles of rows in shared memory, and their products in f32 on ordinary cores: what the plain attention kernels are
+/// made of.
 ///
-/// A block's 256 threads are a square of 16 x 16: thread (r, c) has rows r, r + 16, ... of a product, and columns c, c + 16, ... of scores or
-/// channels 4c .. 4c + 3, 4c + 64, ... of rows. The 16 threads that share a row belong to one warp.
+/// A block's 256 threads are a square of 16 x 16: thread (r, c) has rows r, r + 16, ... of a product, and columns c, c
+/// + 16, ... of scores or channels 4c .. 4c + 3, 4c + 64, ... of rows. The 16 threads that share a row belong to one
+/// warp.
 #pragma once
 
 #include <limits>
@@ -21,7 +23,8 @@ template <int n>
 struct HeadWidth {};
 template <class Body>
 void with_head_width(std::int64_t width, const Body& body) {
-  require(width <= widest_plain_head, "attention heads of width {}: the cuda backend has kernels for at most {}", width, widest_plain_head);
+  require(width <= widest_plain_head, "attention heads of width {}: the cuda backend has kernels for at most {}", width,
+          widest_plain_head);
   if (width <= 32) return body(HeadWidth<32>{});
   if (width <= 64) return body(HeadWidth<64>{});
   if (width <= 128) return body(HeadWidth<128>{});
@@ -46,7 +49,8 @@ Operand<T> operand(const HeadRows& rows) {
 
 // ---- Shared memory
 
-/// Row strides in floats: 4 more, so that 16 bytes of 8 rows come from different banks; 8 more, so that two rows are written at once.
+/// Row strides in floats: 4 more, so that 16 bytes of 8 rows come from different banks; 8 more, so that two rows are
+/// written at once.
 template <int width>
 inline constexpr int row_stride = width + 4;
 template <int columns>
@@ -73,14 +77,17 @@ struct Channels {
   __device__ static int first(int column, int c) { return (c / group * square + column) * group; }
 };
 
-/// Rows [first, first + count) of a head, zeros beyond, times `factors` per channel pair (null: 1). Bytes: what is read.
+/// Rows [first, first + count) of a head, zeros beyond, times `factors` per channel pair (null: 1). Bytes: what is
+/// read.
 template <int rows, int width, class T>
-__device__ void load_tile(RowTile<rows, width>& tile, const Operand<T>& x, int head, int first, int count, const float* factors = nullptr) {
+__device__ void load_tile(RowTile<rows, width>& tile, const Operand<T>& x, int head, int first, int count,
+                          const float* factors = nullptr) {
   constexpr int per_row = width / 4, rows_at_once = plain_threads / per_row;
   static_assert(plain_threads % per_row == 0 && rows % rows_at_once == 0);
   const int own = static_cast<int>(threadIdx.x) / per_row, channel = static_cast<int>(threadIdx.x) % per_row * 4;
   const bool inside = channel < x.channels;
-  const float even = factors != nullptr ? factors[channel / 2] : 1.0F, odd = factors != nullptr ? factors[channel / 2 + 1] : 1.0F;
+  const float even = factors != nullptr ? factors[channel / 2] : 1.0F,
+              odd = factors != nullptr ? factors[channel / 2 + 1] : 1.0F;
   const T* from = x.row(head, first + own) + channel;
   LEXRING_UNROLL_FOUR_TIMES for (int i = 0; i < rows / rows_at_once; ++i) {
     const int row = own + i * rows_at_once;
@@ -103,11 +110,10 @@ __device__ void put_factors(float (&factors)[width / 2], const LogDecay* decay, 
 
 /// sums[i][j] = row i of a times row j of b.
 template <int width, int m, int n, int a_rows, int b_rows>
-__device__ void multiply(const RowTile<a_rows, width>& a, const RowTile<b_rows, width>& b, Place place, float (&sums)[m][n]) {
+__device__ void multiply(const RowTile<a_rows, width>& a, const RowTile<b_rows, width>& b, Place place,
+                         float (&sums)[m][n]) {
   static_assert(m * square == a_rows && n * square == b_rows);
-  LEXRING_UNROLL for (int i = 0; i < m; ++i) {
-    LEXRING_UNROLL for (int j = 0; j < n; ++j) sums[i][j] = 0.0F;
-  }
+  LEXRING_UNROLL for (int i = 0; i < m; ++i) { LEXRING_UNROLL for (int j = 0; j < n; ++j) sums[i][j] = 0.0F; }
   LEXRING_UNROLL_ONCE for (int e = 0; e < width; e += 4) {
     Floats<4> left[m], right[n];
     LEXRING_UNROLL for (int i = 0; i < m; ++i) left[i] = load<4>(&a.at[place.row + i * square][e]);
@@ -120,17 +126,20 @@ __device__ void multiply(const RowTile<a_rows, width>& a, const RowTile<b_rows, 
   }
 }
 
-/// Puts this thread's weights where `carry` reads them. What others of its warp read needs __syncwarp before and after, not more.
+/// Puts this thread's weights where `carry` reads them. What others of its warp read needs __syncwarp before and after,
+/// not more.
 template <int m, int n, int rows, int columns>
 __device__ void put_weights(WeightTile<rows, columns>& weights, Place place, const float (&values)[m][n]) {
   LEXRING_UNROLL for (int i = 0; i < m; ++i) {
-    LEXRING_UNROLL for (int j = 0; j < n; ++j) weights.at[place.row + i * square][place.column + j * square] = values[i][j];
+    LEXRING_UNROLL for (int j = 0; j < n; ++j) weights.at[place.row + i * square][place.column + j * square] =
+        values[i][j];
   }
 }
 
 /// sums[i][c] += weights of row i times channel c of `rows`.
 template <int width, int m, int w_rows, int inner>
-__device__ void carry(const WeightTile<w_rows, inner>& weights, const RowTile<inner, width>& rows, Place place, float (&sums)[m][width / square]) {
+__device__ void carry(const WeightTile<w_rows, inner>& weights, const RowTile<inner, width>& rows, Place place,
+                      float (&sums)[m][width / square]) {
   using Own = Channels<width>;
   static_assert(m * square == w_rows);
   LEXRING_UNROLL_ONCE for (int k = 0; k < inner; k += 4) {
@@ -140,7 +149,8 @@ __device__ void carry(const WeightTile<w_rows, inner>& weights, const RowTile<in
       LEXRING_UNROLL for (int c = 0; c < Own::count; c += Own::group) {
         const Floats<Own::group> right = load<Own::group>(&rows.at[k + x][Own::first(place.column, c)]);
         LEXRING_UNROLL for (int i = 0; i < m; ++i) {
-          LEXRING_UNROLL for (int e = 0; e < Own::group; ++e) sums[i][c + e] = fmaf(left[i][x], right[e], sums[i][c + e]);
+          LEXRING_UNROLL for (int e = 0; e < Own::group; ++e) sums[i][c + e] =
+              fmaf(left[i][x], right[e], sums[i][c + e]);
         }
       }
     }
@@ -149,11 +159,13 @@ __device__ void carry(const WeightTile<w_rows, inner>& weights, const RowTile<in
 
 /// Sum (maximum) over the threads of a row.
 __device__ inline float row_sum(float x) {
-  LEXRING_UNROLL for (int distance = square / 2; distance > 0; distance /= 2) x += __shfl_xor_sync(whole_warp, x, distance);
+  LEXRING_UNROLL for (int distance = square / 2; distance > 0; distance /= 2) x +=
+      __shfl_xor_sync(whole_warp, x, distance);
   return x;
 }
 __device__ inline float row_max(float x) {
-  LEXRING_UNROLL for (int distance = square / 2; distance > 0; distance /= 2) x = fmaxf(x, __shfl_xor_sync(whole_warp, x, distance));
+  LEXRING_UNROLL for (int distance = square / 2; distance > 0; distance /= 2) x =
+      fmaxf(x, __shfl_xor_sync(whole_warp, x, distance));
   return x;
 }
 
@@ -204,7 +216,8 @@ inline ScoreRule score_rule(const AttentionSpec& spec, const AttentionTables& ta
   ScoreRule rule{};
   rule.ranges = tables.rows();
   if (tables.slopes.defined()) {
-    rule.query_position = tables.query_position.data<std::int32_t>(), rule.key_position = tables.key_position.data<std::int32_t>();
+    rule.query_position = tables.query_position.data<std::int32_t>(),
+    rule.key_position = tables.key_position.data<std::int32_t>();
     rule.slopes = tables.slopes.data<float>();
   }
   if (tables.decay.defined()) rule.decay = reinterpret_cast<const LogDecay*>(tables.decay.data<float>());
@@ -232,7 +245,8 @@ struct KeyRows {
 
   __device__ void put(const ScoreRule& rule, int first, int count) {
     if (rule.slopes == nullptr) return;
-    for (int row = static_cast<int>(threadIdx.x); row < rows; row += plain_threads) position[row] = row < count ? rule.key_position[first + row] : 0;
+    for (int row = static_cast<int>(threadIdx.x); row < rows; row += plain_threads)
+      position[row] = row < count ? rule.key_position[first + row] : 0;
   }
 };
 

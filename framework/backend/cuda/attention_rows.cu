@@ -9,11 +9,11 @@ constexpr int threads = 128;
 constexpr int channels = 8;  ///< of a thread
 
 struct Turn {
-  const float *cosine, *sine;       ///< [N, E / 2]; null: none
-  const std::int32_t* distance;     ///< [N]; null: no decay
-  const LogDecay* decay;            ///< [E / 2]
+  const float *cosine, *sine;    ///< [N, E / 2]; null: none
+  const std::int32_t* distance;  ///< [N]; null: no decay
+  const LogDecay* decay;         ///< [E / 2]
   std::int64_t rows;
-  int heads, width, padded;         ///< channels of a head, and with padding
+  int heads, width, padded;  ///< channels of a head, and with padding
 };
 
 /// cos and sin of four channel pairs of a row, times their decay.
@@ -33,8 +33,9 @@ struct Factors {
   }
 };
 
-/// One row of all heads per `per_row` threads: a thread has 8 channels, whose factors it computes once. Bytes per element: x and out once, tables once
-/// per row (8 bytes per channel pair, and again 1 / heads of that per head from the cache).
+/// One row of all heads per `per_row` threads: a thread has 8 channels, whose factors it computes once. Bytes per
+/// element: x and out once, tables once per row (8 bytes per channel pair, and again 1 / heads of that per head from
+/// the cache).
 template <class T>
 __global__ void __launch_bounds__(threads) turn_rows(const T* x, std::int64_t stride, bool vectors, Turn turn, T* out) {
   const int per_row = turn.padded / channels;
@@ -60,7 +61,8 @@ __global__ void __launch_bounds__(threads) turn_rows(const T* x, std::int64_t st
 
 /// The transpose. Bytes per element: 4 read, x written.
 template <class T>
-__global__ void __launch_bounds__(threads) turn_rows_back(const float* gradient, bool vectors, Turn turn, T* x, std::int64_t stride) {
+__global__ void __launch_bounds__(threads)
+    turn_rows_back(const float* gradient, bool vectors, Turn turn, T* x, std::int64_t stride) {
   const int per_row = ceil_div(turn.width, channels);
   const std::int64_t task = static_cast<std::int64_t>(blockIdx.x) * threads + threadIdx.x, row = task / per_row;
   if (row >= turn.rows) return;
@@ -83,17 +85,17 @@ __global__ void __launch_bounds__(threads) turn_rows_back(const float* gradient,
     if (whole) {
       store<channels>(to, turned);
     } else {
-      LEXRING_UNROLL for (int i = 0; i < channels; ++i)
-        if (channel + i < turn.width) to[i] = from_float<T>(turned[i]);
+      LEXRING_UNROLL for (int i = 0; i < channels; ++i) if (channel + i < turn.width) to[i] = from_float<T>(turned[i]);
     }
   }
 }
 
-Turn make_turn(std::int64_t rows, std::int64_t heads, std::int64_t width, std::int64_t padded, const RotaryTable& rotary, const Tensor& distance,
-               const Tensor& decay) {
+Turn make_turn(std::int64_t rows, std::int64_t heads, std::int64_t width, std::int64_t padded,
+               const RotaryTable& rotary, const Tensor& distance, const Tensor& decay) {
   Turn turn{};
   if (rotary.cosine.defined()) turn.cosine = rotary.cosine.data<float>(), turn.sine = rotary.sine.data<float>();
-  if (distance.defined()) turn.distance = distance.data<std::int32_t>(), turn.decay = reinterpret_cast<const LogDecay*>(decay.data<float>());
+  if (distance.defined())
+    turn.distance = distance.data<std::int32_t>(), turn.decay = reinterpret_cast<const LogDecay*>(decay.data<float>());
   turn.rows = rows;
   turn.heads = static_cast<int>(heads), turn.width = static_cast<int>(width), turn.padded = static_cast<int>(padded);
   return turn;
@@ -106,38 +108,41 @@ bool vectors(const T* first, std::int64_t stride, std::int64_t width) {
   return aligned(first) && stride % once == 0 && width % once == 0;
 }
 
-unsigned blocks(std::int64_t rows, std::int64_t per_row) { return static_cast<unsigned>(ceil_div<std::int64_t>(rows * per_row, threads)); }
+unsigned blocks(std::int64_t rows, std::int64_t per_row) {
+  return static_cast<unsigned>(ceil_div<std::int64_t>(rows * per_row, threads));
+}
 
 }  // namespace
 
 bool HeadRows::vectors() const {
   const std::int64_t once = 16 / static_cast<std::int64_t>(size_of(storage.dtype()));
-  return reinterpret_cast<std::uintptr_t>(storage.raw()) % 16 == 0 && first % once == 0 && row_stride % once == 0 && head_stride % once == 0 &&
-         width % once == 0;
+  return reinterpret_cast<std::uintptr_t>(storage.raw()) % 16 == 0 && first % once == 0 && row_stride % once == 0 &&
+         head_stride % once == 0 && width % once == 0;
 }
 
-HeadRows turned_rows(const Gpu& gpu, const Columns& x, std::int64_t heads, std::int64_t width, const RotaryTable& rotary, const Tensor& distance,
-                     const Tensor& decay) {
+HeadRows turned_rows(const Gpu& gpu, const Columns& x, std::int64_t heads, std::int64_t width,
+                     const RotaryTable& rotary, const Tensor& distance, const Tensor& decay) {
   const std::int64_t own = heads > 0 ? x.width / heads : 0, rows = x.rows();
   const HeadRows as_is{x.matrix, x.first, x.stride(), own, own};
   if (!rotary.cosine.defined() && own == width && as_is.vectors()) return as_is;
   const HeadRows turned{Tensor(gpu.runtime, {heads * rows, width}, x.dtype()), 0, width, rows * width, width};
   with_type(x.dtype(), [&]<class T>(Type<T>) {
     const Turn turn = make_turn(rows, heads, own, width, rotary, distance, decay);
-    launch(gpu.stream, dim3(blocks(rows, width / channels)), threads, 0, turn_rows<T>, x.data<T>(), x.stride(), vectors(x.data<T>(), x.stride(), own), turn,
-           turned.data<T>());
+    launch(gpu.stream, dim3(blocks(rows, width / channels)), threads, 0, turn_rows<T>, x.data<T>(), x.stride(),
+           vectors(x.data<T>(), x.stride(), own), turn, turned.data<T>());
   });
   return turned;
 }
 
-void turn_back(const Gpu& gpu, const Tensor& gradient, std::int64_t heads, const RotaryTable& rotary, const Tensor& distance, const Tensor& decay,
-               const Columns& x) {
+void turn_back(const Gpu& gpu, const Tensor& gradient, std::int64_t heads, const RotaryTable& rotary,
+               const Tensor& distance, const Tensor& decay, const Columns& x) {
   const std::int64_t width = x.width / heads, rows = x.rows();
   with_type(x.dtype(), [&]<class T>(Type<T>) {
     const Turn turn = make_turn(rows, heads, width, width, rotary, distance, decay);
-    const bool whole = vectors(x.data<T>(), x.stride(), width) && vectors(gradient.data<float>(), gradient.row_elements(), width);
-    launch(gpu.stream, dim3(blocks(rows, ceil_div<std::int64_t>(width, channels))), threads, 0, turn_rows_back<T>, gradient.data<float>(), whole, turn,
-           x.data<T>(), x.stride());
+    const bool whole =
+        vectors(x.data<T>(), x.stride(), width) && vectors(gradient.data<float>(), gradient.row_elements(), width);
+    launch(gpu.stream, dim3(blocks(rows, ceil_div<std::int64_t>(width, channels))), threads, 0, turn_rows_back<T>,
+           gradient.data<float>(), whole, turn, x.data<T>(), x.stride());
   });
 }
 

@@ -35,8 +35,8 @@ struct Shared {
   float factors[width / 2];
 };
 
-/// Sums of one head over every `parts`th tile of queries. A warp adds its own rows to sums of its own, row after row: the keys of one row all have
-/// different distances.
+/// Sums of one head over every `parts`th tile of queries. A warp adds its own rows to sums of its own, row after row:
+/// the keys of one row all have different distances.
 template <int width, class T>
 __global__ void __launch_bounds__(plain_threads) sum_by_distance(const Scores<T> call) {
   auto& shared = shared_memory<Shared<width>>();
@@ -82,7 +82,8 @@ __global__ void __launch_bounds__(plain_threads) sum_by_distance(const Scores<T>
 constexpr int threads = 128;
 
 /// total[d] = sum over `count` rows of [count, distances]. Bytes: what is read.
-__global__ void __launch_bounds__(threads) add_up(const Sum* sums, std::int64_t count, std::int64_t distances, Sum* total) {
+__global__ void __launch_bounds__(threads)
+    add_up(const Sum* sums, std::int64_t count, std::int64_t distances, Sum* total) {
   const std::int64_t d = static_cast<std::int64_t>(blockIdx.x) * threads + threadIdx.x;
   if (d >= distances) return;
   Sum sum{0.0, 0.0};
@@ -106,9 +107,12 @@ void attention_score_sums(const Gpu& gpu, const AttentionScoreSums& call) {
   const AttentionSpec& spec = call.spec;
   const auto distances = static_cast<std::int64_t>(call.sums.size());
   if (distances == 0 || call.tokens.rows() == 0) return;
-  const Everything everything{spec, call.tokens, call.tokens, {std::vector<std::int64_t>(call.tokens.position.size(), 0), {}, {}}};
+  const Everything everything{
+      spec, call.tokens, call.tokens, {std::vector<std::int64_t>(call.tokens.position.size(), 0), {}, {}}};
   const AttentionTables& tables = gpu.attention_tables.of(gpu, everything, tile_rows, tile_rows);
-  const Tensor position = Tensor::from(gpu.runtime, {call.tokens.rows()}, std::vector<std::int32_t>(call.tokens.position.begin(), call.tokens.position.end()));
+  const Tensor position =
+      Tensor::from(gpu.runtime, {call.tokens.rows()},
+                   std::vector<std::int32_t>(call.tokens.position.begin(), call.tokens.position.end()));
 
   const std::int64_t of_part = spec.heads * warps * distances * static_cast<std::int64_t>(sizeof(Sum));
   const auto parts = std::clamp<std::int64_t>(workspace_bytes / of_part, 1, tables.query_tiles_count);
@@ -120,15 +124,27 @@ void attention_score_sums(const Gpu& gpu, const AttentionScoreSums& call) {
   with_type(call.q.dtype(), [&]<class T>(Type<T>) {
     const HeadRows q = turned_rows(gpu, call.q, spec.heads, width, rotary, tables.query_distance, tables.decay);
     const HeadRows k = turned_rows(gpu, call.k, spec.kv_heads, width, rotary, tables.key_distance, tables.decay);
-    const Scores<T> task{operand<T>(q), operand<T>(k), tables.queries(), tables.keys(), position.data<std::int32_t>(), score_rule(spec, tables).decay,
-                         tables.query_tiles_count, static_cast<int>(spec.heads), static_cast<int>(spec.heads / spec.kv_heads),
-                         static_cast<int>(spec.head_width / 2), static_cast<int>(parts), distances, spec.scale, records(sums)};
+    const Scores<T> task{operand<T>(q),
+                         operand<T>(k),
+                         tables.queries(),
+                         tables.keys(),
+                         position.data<std::int32_t>(),
+                         score_rule(spec, tables).decay,
+                         tables.query_tiles_count,
+                         static_cast<int>(spec.heads),
+                         static_cast<int>(spec.heads / spec.kv_heads),
+                         static_cast<int>(spec.head_width / 2),
+                         static_cast<int>(parts),
+                         distances,
+                         spec.scale,
+                         records(sums)};
     with_head_width(spec.head_width, [&]<int padded>(HeadWidth<padded>) {
-      launch(gpu.stream, dim3(static_cast<unsigned>(parts * spec.heads)), plain_threads, sizeof(Shared<padded>), sum_by_distance<padded, T>, task);
+      launch(gpu.stream, dim3(static_cast<unsigned>(parts * spec.heads)), plain_threads, sizeof(Shared<padded>),
+             sum_by_distance<padded, T>, task);
     });
   });
-  launch(gpu.stream, dim3(static_cast<unsigned>(ceil_div<std::int64_t>(distances, threads))), threads, 0, add_up, records(sums), count, distances,
-         records(total));
+  launch(gpu.stream, dim3(static_cast<unsigned>(ceil_div<std::int64_t>(distances, threads))), threads, 0, add_up,
+         records(sums), count, distances, records(total));
 
   double slopes = 0;  // of all heads; they depend on the distance alone
   for (const float slope : spec.slopes) slopes += slope;

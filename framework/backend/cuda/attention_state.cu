@@ -25,14 +25,17 @@ struct HeadRow {
 
 /// As many lanes as have n numbers each to read, at most a warp.
 unsigned lanes_for(std::int64_t width, std::int64_t n) {
-  return std::bit_ceil(static_cast<unsigned>(std::min<std::int64_t>(std::max<std::int64_t>(ceil_div(width, n), 1), warp_size)));
+  return std::bit_ceil(
+      static_cast<unsigned>(std::min<std::int64_t>(std::max<std::int64_t>(ceil_div(width, n), 1), warp_size)));
 }
-dim3 blocks_for(std::int64_t rows, unsigned lanes) { return dim3(static_cast<unsigned>(ceil_div<std::int64_t>(rows * lanes, threads))); }
+dim3 blocks_for(std::int64_t rows, unsigned lanes) {
+  return dim3(static_cast<unsigned>(ceil_div<std::int64_t>(rows * lanes, threads)));
+}
 
 /// Bytes per element: output and doutput read.
 template <class T>
-__global__ void __launch_bounds__(threads) delta_of_rows(const T* output, const T* doutput, float* delta, std::int64_t rows, int width, int lanes,
-                                                         bool vectors) {
+__global__ void __launch_bounds__(threads) delta_of_rows(const T* output, const T* doutput, float* delta,
+                                                         std::int64_t rows, int width, int lanes, bool vectors) {
   constexpr int n = 16 / static_cast<int>(sizeof(T));
   const HeadRow place(lanes);
   float sum = 0.0F;
@@ -56,11 +59,14 @@ struct StateRows {
 };
 
 /// Bytes per element: 8 read, 4 written.
-__global__ void __launch_bounds__(threads) merge_rows(StateRows from, StateRows into, std::int64_t rows, int width, int lanes, bool vectors) {
+__global__ void __launch_bounds__(threads)
+    merge_rows(StateRows from, StateRows into, std::int64_t rows, int width, int lanes, bool vectors) {
   const HeadRow place(lanes);
   const bool here = place.row < rows;
-  const float theirs = here ? from.maximum[place.row] : 0.0F, ours = here ? into.maximum[place.row] : 0.0F, now = fmaxf(ours, theirs);
-  const bool empty = !here || from.sum[place.row] == 0.0F;  // then nothing changes; a sum that is not a number is not lost
+  const float theirs = here ? from.maximum[place.row] : 0.0F, ours = here ? into.maximum[place.row] : 0.0F,
+              now = fmaxf(ours, theirs);
+  const bool empty =
+      !here || from.sum[place.row] == 0.0F;  // then nothing changes; a sum that is not a number is not lost
   const float keep = empty ? 1.0F : expf(ours - now), take = empty ? 0.0F : expf(theirs - now);
   __syncwarp();  // every lane has read the maximum
   if (empty) return;
@@ -89,8 +95,8 @@ void attention_delta(const Gpu& gpu, const Tensor& output, const Tensor& doutput
     constexpr std::int64_t n = 16 / sizeof(T);
     const bool vectors = width % n == 0 && aligned(output.data<T>()) && aligned(doutput.data<T>());
     const unsigned lanes = lanes_for(width, vectors ? n : 1);
-    launch(gpu.stream, blocks_for(rows, lanes), threads, 0, delta_of_rows<T>, output.data<T>(), doutput.data<T>(), delta.data<float>(), rows,
-           static_cast<int>(width), static_cast<int>(lanes), vectors);
+    launch(gpu.stream, blocks_for(rows, lanes), threads, 0, delta_of_rows<T>, output.data<T>(), doutput.data<T>(),
+           delta.data<float>(), rows, static_cast<int>(width), static_cast<int>(lanes), vectors);
   });
 }
 
@@ -102,7 +108,8 @@ void attention_merge(const Gpu& gpu, const AttentionState& from, const Attention
   const StateRows x = pointers(from), y = pointers(into);
   const bool vectors = width % 4 == 0 && aligned(x.output) && aligned(y.output);
   const unsigned lanes = lanes_for(width, vectors ? 4 : 1);
-  launch(gpu.stream, blocks_for(rows, lanes), threads, 0, merge_rows, x, y, rows, static_cast<int>(width), static_cast<int>(lanes), vectors);
+  launch(gpu.stream, blocks_for(rows, lanes), threads, 0, merge_rows, x, y, rows, static_cast<int>(width),
+         static_cast<int>(lanes), vectors);
 }
 
 }  // namespace lexring::cuda

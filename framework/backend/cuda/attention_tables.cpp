@@ -20,11 +20,15 @@ Tensor upload(const Gpu& gpu, const std::vector<Record>& records) {
 }
 
 /// Tiles [begin, end) of a sequence that hold rows [first, last).
-std::pair<std::int32_t, std::int32_t> tiles_of(const Tiling& tiling, std::int64_t sequence, std::int32_t first, std::int32_t last) {
+std::pair<std::int32_t, std::int32_t> tiles_of(const Tiling& tiling, std::int64_t sequence, std::int32_t first,
+                                               std::int32_t last) {
   if (sequence < 0 || first >= last) return {0, 0};
-  const auto begin = tiling.tiles.begin() + tiling.first_tile[size(sequence)], end = tiling.tiles.begin() + tiling.first_tile[size(sequence) + 1];
-  const auto holds_first = std::upper_bound(begin, end, first, [](std::int32_t row, const TokenTile& tile) { return row < tile.first + tile.count; });
-  const auto after_last = std::lower_bound(holds_first, end, last, [](const TokenTile& tile, std::int32_t row) { return tile.first < row; });
+  const auto begin = tiling.tiles.begin() + tiling.first_tile[size(sequence)],
+             end = tiling.tiles.begin() + tiling.first_tile[size(sequence) + 1];
+  const auto holds_first = std::upper_bound(
+      begin, end, first, [](std::int32_t row, const TokenTile& tile) { return row < tile.first + tile.count; });
+  const auto after_last = std::lower_bound(holds_first, end, last,
+                                           [](const TokenTile& tile, std::int32_t row) { return tile.first < row; });
   return {narrow(holds_first - tiling.tiles.begin()), narrow(after_last - tiling.tiles.begin())};
 }
 
@@ -40,7 +44,8 @@ std::vector<QueryTile> query_tiles(const Tiling& queries, const Tiling& keys, co
     std::tie(q.sink_tiles_begin, q.sink_tiles_end) = tiles_of(keys, sequence, hull.sink_first, hull.sink_last);
     if (q.tiles_begin < q.tiles_end) {  // what both intervals reach is met once
       if (q.sink_tiles_begin >= q.tiles_begin) q.sink_tiles_begin = std::max(q.sink_tiles_begin, q.tiles_end);
-      else if (q.sink_tiles_end > q.tiles_end) q.tiles_begin = q.sink_tiles_begin, q.tiles_end = q.sink_tiles_end, q.sink_tiles_begin = q.sink_tiles_end;
+      else if (q.sink_tiles_end > q.tiles_end)
+        q.tiles_begin = q.sink_tiles_begin, q.tiles_end = q.sink_tiles_end, q.sink_tiles_begin = q.sink_tiles_end;
       else q.sink_tiles_end = std::min(q.sink_tiles_end, q.tiles_begin);
       q.sink_tiles_end = std::max(q.sink_tiles_begin, q.sink_tiles_end);
     }
@@ -57,7 +62,12 @@ std::vector<QueryTile> query_tiles(const Tiling& queries, const Tiling& keys, co
 std::vector<KeyTile> key_tiles(const Tiling& keys, const std::vector<QueryTile>& queries) {
   std::vector<KeyTile> tiles;
   for (std::size_t t = 0; t < keys.tiles.size(); ++t) {
-    tiles.push_back({narrow(keys.tiles[t].first), narrow(keys.tiles[t].count), std::numeric_limits<std::int32_t>::max(), 0, narrow(keys.base[t]), {}});
+    tiles.push_back({narrow(keys.tiles[t].first),
+                     narrow(keys.tiles[t].count),
+                     std::numeric_limits<std::int32_t>::max(),
+                     0,
+                     narrow(keys.base[t]),
+                     {}});
   }
   for (std::size_t q = 0; q < queries.size(); ++q) {
     const auto meet = [&](std::int32_t begin, std::int32_t end) {
@@ -78,7 +88,8 @@ Tensor distances(const Gpu& gpu, const TokenTable& tokens, const Tiling& tiling)
   std::vector<std::int32_t> distance(tokens.position.size());
   for (std::size_t t = 0; t < tiling.tiles.size(); ++t) {
     const TokenTile& tile = tiling.tiles[t];
-    for (std::int64_t n = tile.first; n < tile.first + tile.count; ++n) distance[size(n)] = narrow(std::abs(tokens.position[size(n)] - tiling.base[t]));
+    for (std::int64_t n = tile.first; n < tile.first + tile.count; ++n)
+      distance[size(n)] = narrow(std::abs(tokens.position[size(n)] - tiling.base[t]));
   }
   return upload(gpu, distance);
 }
@@ -91,20 +102,25 @@ void require_narrow(const TokenTable& tokens) {
   for (const auto& s : tokens.sequences) {
     if (s.count == 0) continue;
     const std::int64_t last = tokens.position[size(s.first + s.count - 1)];
-    require(last <= std::numeric_limits<std::int32_t>::max(), "position {} is beyond {}, the last that the cuda backend's attention can count", last,
+    require(last <= std::numeric_limits<std::int32_t>::max(),
+            "position {} is beyond {}, the last that the cuda backend's attention can count", last,
             std::numeric_limits<std::int32_t>::max());
   }
 }
 
 bool equal(const TokenTable& a, const TokenTable& b) { return a.sequences == b.sequences && a.position == b.position; }
-bool equal(const Visibility& a, const Visibility& b) { return a.first == b.first && a.sink_begin == b.sink_begin && a.sink_end == b.sink_end; }
+bool equal(const Visibility& a, const Visibility& b) {
+  return a.first == b.first && a.sink_begin == b.sink_begin && a.sink_end == b.sink_end;
+}
 
-AttentionTables make_tables(const Gpu& gpu, const AttentionSpec& spec, const TokenTable& queries, const TokenTable& keys, const Visibility& visible,
-                            std::int64_t query_tile, std::int64_t key_tile) {
+AttentionTables make_tables(const Gpu& gpu, const AttentionSpec& spec, const TokenTable& queries,
+                            const TokenTable& keys, const Visibility& visible, std::int64_t query_tile,
+                            std::int64_t key_tile) {
   require_narrow(queries);
   require_narrow(keys);
   const MemoryPurpose purpose("attention tables");
-  const Tiling query_tiling = make_tiling(spec, queries, AttentionRole::query, query_tile), key_tiling = make_tiling(spec, keys, AttentionRole::key, key_tile);
+  const Tiling query_tiling = make_tiling(spec, queries, AttentionRole::query, query_tile),
+               key_tiling = make_tiling(spec, keys, AttentionRole::key, key_tile);
   const Ranges ranges = make_ranges(queries, keys, visible, query_tiling);
   const std::vector<QueryTile> query_records = query_tiles(query_tiling, key_tiling, ranges);
   const std::vector<KeyTile> key_records = key_tiles(key_tiling, query_records);
@@ -138,11 +154,13 @@ AttentionTables make_tables(const Gpu& gpu, const AttentionSpec& spec, const Tok
 
 }  // namespace
 
-const AttentionTables& AttentionTableCache::find(const Gpu& gpu, const AttentionSpec& spec, const TokenTable& queries, const TokenTable& keys,
-                                                 const Visibility& visible, std::int64_t query_tile, std::int64_t key_tile) {
+const AttentionTables& AttentionTableCache::find(const Gpu& gpu, const AttentionSpec& spec, const TokenTable& queries,
+                                                 const TokenTable& keys, const Visibility& visible,
+                                                 std::int64_t query_tile, std::int64_t key_tile) {
   const auto found = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& entry) {
-    return entry.query_tile == query_tile && entry.key_tile == key_tile && entry.log_decay == spec.log_decay && entry.slopes == spec.slopes &&
-           equal(entry.queries, queries) && equal(entry.keys, keys) && equal(entry.visible, visible);
+    return entry.query_tile == query_tile && entry.key_tile == key_tile && entry.log_decay == spec.log_decay &&
+           entry.slopes == spec.slopes && equal(entry.queries, queries) && equal(entry.keys, keys) &&
+           equal(entry.visible, visible);
   });
   if (found != entries_.end()) {
     std::rotate(found, found + 1, entries_.end());

@@ -17,14 +17,16 @@ inline constexpr float ln_2 = 0.69314718F;
 /// Rows [first, first + count) of the queries, and what they meet.
 struct QueryTile {
   std::int32_t first, count;
-  std::int32_t tiles_begin, tiles_end;              ///< key tiles that some row sees by its first interval
-  std::int32_t sink_tiles_begin, sink_tiles_end;    ///< by its second; tiles of both are in the first only
-  std::int32_t whole_first, whole_last;             ///< keys [whole_first, whole_last) are seen by every row: no mask is needed there
-  std::int32_t base;                                ///< position that decay is counted from
+  std::int32_t tiles_begin, tiles_end;            ///< key tiles that some row sees by its first interval
+  std::int32_t sink_tiles_begin, sink_tiles_end;  ///< by its second; tiles of both are in the first only
+  std::int32_t whole_first,
+      whole_last;     ///< keys [whole_first, whole_last) are seen by every row: no mask is needed there
+  std::int32_t base;  ///< position that decay is counted from
   std::int32_t padding[3];
 };
 
-/// Rows [first, first + count) of the keys, and the query tiles among which all lie that see one of them (some in between may not).
+/// Rows [first, first + count) of the keys, and the query tiles among which all lie that see one of them (some in
+/// between may not).
 struct KeyTile {
   std::int32_t first, count;
   std::int32_t tiles_begin, tiles_end;
@@ -36,13 +38,14 @@ struct KeyTile {
 struct AttentionTables {
   std::int32_t query_tiles_count = 0, key_tiles_count = 0;
   bool sinks = false;
-  Tensor query_tiles;                       ///< [tiles, 12] i32: QueryTile; those with most keys to meet are not first
-  Tensor key_tiles;                         ///< [tiles, 8] i32: KeyTile
-  Tensor ranges;                            ///< [N, 4] i32: RowRange
-  Tensor query_distance, key_distance;      ///< [N], [M] i32 >= 0: positions between a row and its tile's base; undefined without decay
-  Tensor query_position, key_position;      ///< [N], [M] i32; undefined without slopes
-  Tensor decay;                             ///< [E / 2, 2] f32: LogDecay of attention_decay.h per channel pair; undefined without decay
-  Tensor slopes;                            ///< [H] f32: times log2(e); undefined without
+  Tensor query_tiles;  ///< [tiles, 12] i32: QueryTile; those with most keys to meet are not first
+  Tensor key_tiles;    ///< [tiles, 8] i32: KeyTile
+  Tensor ranges;       ///< [N, 4] i32: RowRange
+  Tensor query_distance,
+      key_distance;  ///< [N], [M] i32 >= 0: positions between a row and its tile's base; undefined without decay
+  Tensor query_position, key_position;  ///< [N], [M] i32; undefined without slopes
+  Tensor decay;   ///< [E / 2, 2] f32: LogDecay of attention_decay.h per channel pair; undefined without decay
+  Tensor slopes;  ///< [H] f32: times log2(e); undefined without
 
   const QueryTile* queries() const { return reinterpret_cast<const QueryTile*>(query_tiles.raw()); }
   const KeyTile* keys() const { return reinterpret_cast<const KeyTile*>(key_tiles.raw()); }
@@ -52,7 +55,8 @@ struct AttentionTables {
 /// The tables made last, kept: the layers of a model and both passes share theirs.
 class AttentionTableCache {
  public:
-  /// `call` is an AttentionForward or AttentionBackward. Valid until the next call. Throws Error for positions of 2^31 and more.
+  /// `call` is an AttentionForward or AttentionBackward. Valid until the next call. Throws Error for positions of 2^31
+  /// and more.
   template <class Call>
   const AttentionTables& of(const Gpu& gpu, const Call& call, std::int64_t query_tile, std::int64_t key_tile) {
     return find(gpu, call.spec, call.queries, call.keys, call.visible, query_tile, key_tile);
@@ -67,11 +71,12 @@ class AttentionTableCache {
     Visibility visible;
     AttentionTables tables;
   };
-  static constexpr std::size_t kept = 64;                        // ring attention meets one block of keys after the other, forward and back
+  static constexpr std::size_t kept = 64;  // ring attention meets one block of keys after the other, forward and back
   static constexpr std::int64_t kept_rows = std::int64_t{1} << 24;  // of all entries together
 
-  const AttentionTables& find(const Gpu& gpu, const AttentionSpec& spec, const TokenTable& queries, const TokenTable& keys, const Visibility& visible,
-                              std::int64_t query_tile, std::int64_t key_tile);
+  const AttentionTables& find(const Gpu& gpu, const AttentionSpec& spec, const TokenTable& queries,
+                              const TokenTable& keys, const Visibility& visible, std::int64_t query_tile,
+                              std::int64_t key_tile);
 
   std::vector<Entry> entries_;  ///< the one used last at the end
 };
@@ -91,13 +96,14 @@ struct HeadRows {
   bool vectors() const;
 };
 
-/// x [N, heads * E] as kernels want it: turned by the rotary tables (undefined: not), times the decay over `distance` [N] i32 (with `decay`; both
-/// undefined: 1), heads padded to `width` channels with zeros. x itself where nothing is to be done. Bytes: x and the tables read, as much written.
-HeadRows turned_rows(const Gpu& gpu, const Columns& x, std::int64_t heads, std::int64_t width, const RotaryTable& rotary, const Tensor& distance,
-                     const Tensor& decay);
+/// x [N, heads * E] as kernels want it: turned by the rotary tables (undefined: not), times the decay over `distance`
+/// [N] i32 (with `decay`; both undefined: 1), heads padded to `width` channels with zeros. x itself where nothing is to
+/// be done. Bytes: x and the tables read, as much written.
+HeadRows turned_rows(const Gpu& gpu, const Columns& x, std::int64_t heads, std::int64_t width,
+                     const RotaryTable& rotary, const Tensor& distance, const Tensor& decay);
 
 /// The adjoint: gradient [N, heads * E] f32, of turned rows, back to the frame of x (f32 or bf16).
-void turn_back(const Gpu& gpu, const Tensor& gradient, std::int64_t heads, const RotaryTable& rotary, const Tensor& distance, const Tensor& decay,
-               const Columns& x);
+void turn_back(const Gpu& gpu, const Tensor& gradient, std::int64_t heads, const RotaryTable& rotary,
+               const Tensor& distance, const Tensor& decay, const Columns& x);
 
 }  // namespace lexring::cuda

@@ -9,7 +9,9 @@ namespace {
 class CudaBackend final : public Backend {
  public:
   CudaBackend(std::unique_ptr<Runtime> runtime, CUstream_st* stream, int multiprocessors, F32Products f32)
-      : runtime_(std::move(runtime)), gpu_{stream, *runtime_, multiprocessors, attention_tables_}, products_(gpu_, f32) {}
+      : runtime_(std::move(runtime)),
+        gpu_{stream, *runtime_, multiprocessors, attention_tables_},
+        products_(gpu_, f32) {}
 
   std::string_view name() const override { return "cuda"; }
   std::string describe() const override { return "cuda"; }
@@ -25,8 +27,12 @@ class CudaBackend final : public Backend {
     cuda::copy(gpu_, x, y);
   }
 
-  void embedding(const Tensor& index, const Tensor& table, const Tensor& x, Write write) override { cuda::embedding(gpu_, index, table, x, write); }
-  void embedding_backward(const Tensor& index, const Tensor& dx, const Tensor& dtable) override { cuda::embedding_backward(gpu_, index, dx, dtable); }
+  void embedding(const Tensor& index, const Tensor& table, const Tensor& x, Write write) override {
+    cuda::embedding(gpu_, index, table, x, write);
+  }
+  void embedding_backward(const Tensor& index, const Tensor& dx, const Tensor& dtable) override {
+    cuda::embedding_backward(gpu_, index, dx, dtable);
+  }
 
   void linear(const Tensor& x, const Tensor& w, const Tensor& b, const Tensor& y) override {
     products_.product(x, Layout::rows, w, Layout::columns, b, y, false);
@@ -43,22 +49,27 @@ class CudaBackend final : public Backend {
   void norm_backward(const NormBackward& call) override { cuda::norm_backward(gpu_, call); }
 
   void gelu(const Tensor& u, const Tensor& a) override { cuda::gelu(gpu_, u, a); }
-  void gelu_backward(const Tensor& u, const Tensor& da, const Tensor& du) override { cuda::gelu_backward(gpu_, u, da, du); }
+  void gelu_backward(const Tensor& u, const Tensor& da, const Tensor& du) override {
+    cuda::gelu_backward(gpu_, u, da, du);
+  }
   void swiglu(const Tensor& gate_up, const Tensor& a) override { cuda::swiglu(gpu_, gate_up, a); }
   void swiglu_backward(const Tensor& gate_up, const Tensor& da, const Tensor& dgate_up) override {
     cuda::swiglu_backward(gpu_, gate_up, da, dgate_up);
   }
 
-  void cross_entropy(const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll, const Tensor& dlogits) override {
+  void cross_entropy(const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll,
+                     const Tensor& dlogits) override {
     cuda::cross_entropy(gpu_, logits, targets, scale, nll, dlogits);
   }
   void logits_statistics(const Tensor& logits, const Tensor& targets, const Tensor& statistics) override {
     cuda::logits_statistics(gpu_, logits, targets, statistics);
   }
-  void merge_logits_statistics(const Tensor& statistics, const Tensor& targets, const Tensor& lse, const Tensor& nll) override {
+  void merge_logits_statistics(const Tensor& statistics, const Tensor& targets, const Tensor& lse,
+                               const Tensor& nll) override {
     cuda::merge_logits_statistics(gpu_, statistics, targets, lse, nll);
   }
-  void logits_gradient(const Tensor& logits, const Tensor& targets, const Tensor& lse, double scale, const Tensor& dlogits) override {
+  void logits_gradient(const Tensor& logits, const Tensor& targets, const Tensor& lse, double scale,
+                       const Tensor& dlogits) override {
     cuda::logits_gradient(gpu_, logits, targets, lse, scale, dlogits);
   }
 
@@ -67,10 +78,14 @@ class CudaBackend final : public Backend {
     cuda::attention_delta(gpu_, output, doutput, delta);
   }
   void attention_backward(const AttentionBackward& call) override { cuda::attention_backward(gpu_, call); }
-  void attention_merge(const AttentionState& from, const AttentionState& into) override { cuda::attention_merge(gpu_, from, into); }
+  void attention_merge(const AttentionState& from, const AttentionState& into) override {
+    cuda::attention_merge(gpu_, from, into);
+  }
   void attention_score_sums(const AttentionScoreSums& call) override { cuda::attention_score_sums(gpu_, call); }
 
-  void adamw(const AdamW& hyper, std::span<const AdamWParameter> parameters) override { cuda::adamw(gpu_, hyper, parameters); }
+  void adamw(const AdamW& hyper, std::span<const AdamWParameter> parameters) override {
+    cuda::adamw(gpu_, hyper, parameters);
+  }
 
  private:
   std::unique_ptr<Runtime> runtime_;
@@ -81,7 +96,8 @@ class CudaBackend final : public Backend {
 
 }  // namespace
 
-std::unique_ptr<Backend> make_backend(std::unique_ptr<Runtime> runtime, CUstream_st* stream, int multiprocessors, F32Products f32) {
+std::unique_ptr<Backend> make_backend(std::unique_ptr<Runtime> runtime, CUstream_st* stream, int multiprocessors,
+                                      F32Products f32) {
   return std::make_unique<CudaBackend>(std::move(runtime), stream, multiprocessors, f32);
 }
 

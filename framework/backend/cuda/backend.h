@@ -11,6 +11,7 @@ struct CUstream_st;
 namespace lexring::cuda {
 
 /// `stream` is the runtime's (nullptr where kernels are emulated).
-std::unique_ptr<Backend> make_backend(std::unique_ptr<Runtime> runtime, CUstream_st* stream, int multiprocessors, F32Products f32);
+std::unique_ptr<Backend> make_backend(std::unique_ptr<Runtime> runtime, CUstream_st* stream, int multiprocessors,
+                                      F32Products f32);
 
 }  // namespace lexring::cuda

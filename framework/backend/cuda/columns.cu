@@ -21,8 +21,9 @@ struct Unit<2> {
 
 /// `lanes` threads to a row, `width` units of each row; strides in units. Bytes: all read and written once.
 template <class U>
-__global__ void __launch_bounds__(threads) copy_rows(const U* from, std::int64_t from_stride, U* to, std::int64_t to_stride, std::int64_t rows,
-                                                     std::int64_t width, int lanes) {
+__global__ void __launch_bounds__(threads)
+    copy_rows(const U* from, std::int64_t from_stride, U* to, std::int64_t to_stride, std::int64_t rows,
+              std::int64_t width, int lanes) {
   const int me = static_cast<int>(threadIdx.x), lane = me % lanes;
   const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * (threads / lanes) + me / lanes;
   const std::int64_t first = static_cast<std::int64_t>(blockIdx.y) * lanes * units_of_thread + lane;
@@ -46,7 +47,9 @@ struct Rows {
   explicit Rows(const Columns& columns)
       : begin(columns.matrix.raw() + columns.first * size(columns)), stride(columns.stride() * size(columns)) {}
   static std::int64_t size(const Columns& columns) { return static_cast<std::int64_t>(size_of(columns.dtype())); }
-  std::uintptr_t misalignment() const { return reinterpret_cast<std::uintptr_t>(begin) | static_cast<std::uintptr_t>(stride); }
+  std::uintptr_t misalignment() const {
+    return reinterpret_cast<std::uintptr_t>(begin) | static_cast<std::uintptr_t>(stride);
+  }
 };
 
 template <int bytes>
@@ -57,8 +60,8 @@ void start(const Gpu& gpu, const Rows& from, const Rows& to, std::int64_t rows, 
   while (lanes < threads && lanes * units_of_thread < units) lanes *= 2;
   const dim3 blocks(static_cast<unsigned>(ceil_div<std::int64_t>(rows, threads / lanes)),
                     static_cast<unsigned>(ceil_div<std::int64_t>(units, lanes * units_of_thread)));
-  launch(gpu.stream, blocks, threads, 0, copy_rows<U>, reinterpret_cast<const U*>(from.begin), from.stride / bytes, reinterpret_cast<U*>(to.begin),
-         to.stride / bytes, rows, units, lanes);
+  launch(gpu.stream, blocks, threads, 0, copy_rows<U>, reinterpret_cast<const U*>(from.begin), from.stride / bytes,
+         reinterpret_cast<U*>(to.begin), to.stride / bytes, rows, units, lanes);
 }
 
 }  // namespace

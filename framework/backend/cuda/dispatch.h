@@ -14,9 +14,12 @@ struct Type {
 template <class Body>
 void with_type(Dtype dtype, const Body& body) {
   switch (dtype) {
-    case Dtype::f32: return body(Type<float>{});
-    case Dtype::bf16: return body(Type<bfloat16>{});
-    default: fail("the cuda backend computes in f32 and bf16, not in {}; use --device reference for f64", name_of(dtype));
+    case Dtype::f32:
+      return body(Type<float>{});
+    case Dtype::bf16:
+      return body(Type<bfloat16>{});
+    default:
+      fail("the cuda backend computes in f32 and bf16, not in {}; use --device reference for f64", name_of(dtype));
   }
 }
 

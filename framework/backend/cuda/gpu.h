@@ -1,10 +1,10 @@
-/// What kernels are written in: CUDA C++ and the few functions below. The same kernel source is compiled twice: by nvcc for a GPU, and as
-/// plain C++ for tests, where a block's threads are fibers on the host (emulated/gpu.h).
+/// What kernels are written in: CUDA C++ and the few functions below. The same kernel source is compiled twice: by nvcc
+/// for a GPU, and as plain C++ for tests, where a block's threads are fibers on the host (emulated/gpu.h).
 ///
 /// `Gpu` is what a kernel starts on. Rules that make both possible:
-/// - shared memory comes from `shared_memory<T>()` alone, one struct per kernel; its size is a launch argument;
-/// - a block has a multiple of 32 threads, and all 32 of a warp reach every warp-wide function (shuffles, mma, ldmatrix);
-/// - kernels start by `launch(stream, blocks, threads, shared_bytes, kernel, arguments...)`.
+/// - shared memory comes from `shared_memory<T>()` alone, one struct per kernel; its size is a launch argument; - a
+/// block has a multiple of 32 threads, and all 32 of a warp reach every warp-wide function (shuffles, mma, ldmatrix); -
+/// kernels start by `launch(stream, blocks, threads, shared_bytes, kernel, arguments...)`.
 #pragma once
 
 #include <cstdint>
@@ -15,8 +15,8 @@
 #include "framework/backend/cuda/emulated/gpu.h"
 #endif
 
-/// Unrolls the loop that follows; registers may be indexed only where the compiler does. Or so many times and not more: what is loaded ahead must
-/// fit into registers.
+/// Unrolls the loop that follows; registers may be indexed only where the compiler does. Or so many times and not more:
+/// what is loaded ahead must fit into registers.
 #ifdef __CUDACC__
 #define LEXRING_UNROLL _Pragma("unroll")
 #define LEXRING_UNROLL_ONCE _Pragma("unroll 1")
@@ -58,7 +58,8 @@ struct Floats {
   __device__ float operator[](int i) const { return value[i]; }
 };
 
-/// n elements of T as one or more accesses of at most 16 bytes; n * sizeof(T) is a power of two and `from` is aligned to it, or to 16.
+/// n elements of T as one or more accesses of at most 16 bytes; n * sizeof(T) is a power of two and `from` is aligned
+/// to it, or to 16.
 template <int n, class T>
 __device__ Floats<n> load(const T* from) {
   constexpr int bytes = n * static_cast<int>(sizeof(T)), once = bytes < 16 ? n : 16 / static_cast<int>(sizeof(T));
@@ -115,11 +116,13 @@ __host__ __device__ bool aligned(const T* address) {
 // ---- Reductions. Every thread gets the result; the order of additions is fixed.
 
 __device__ inline float warp_sum(float x) {
-  LEXRING_UNROLL for (int distance = warp_size / 2; distance > 0; distance /= 2) x += __shfl_xor_sync(whole_warp, x, distance);
+  LEXRING_UNROLL for (int distance = warp_size / 2; distance > 0; distance /= 2) x +=
+      __shfl_xor_sync(whole_warp, x, distance);
   return x;
 }
 __device__ inline float warp_max(float x) {
-  LEXRING_UNROLL for (int distance = warp_size / 2; distance > 0; distance /= 2) x = fmaxf(x, __shfl_xor_sync(whole_warp, x, distance));
+  LEXRING_UNROLL for (int distance = warp_size / 2; distance > 0; distance /= 2) x =
+      fmaxf(x, __shfl_xor_sync(whole_warp, x, distance));
   return x;
 }
 

@@ -1,7 +1,8 @@
-/// The CUDA backend's kernels, by family, one file per op; backend.h says what each computes. Floating dtypes are f32 and bf16.
+/// The CUDA backend's kernels, by family, one file per op; backend.h says what each computes. Floating dtypes are f32
+/// and bf16.
 ///
-/// Nothing here waits for the device, but `sum_of_squares`. Sums have a fixed order: the same inputs give the same bits. Working memory comes
-/// from the runtime, in stream order.
+/// Nothing here waits for the device, but `sum_of_squares`. Sums have a fixed order: the same inputs give the same
+/// bits. Working memory comes from the runtime, in stream order.
 #pragma once
 
 #include "framework/backend/backend.h"
@@ -41,10 +42,13 @@ void gelu_backward(const Gpu& gpu, const Tensor& u, const Tensor& da, const Tens
 void swiglu(const Gpu& gpu, const Tensor& gate_up, const Tensor& a);
 void swiglu_backward(const Gpu& gpu, const Tensor& gate_up, const Tensor& da, const Tensor& dgate_up);
 
-void cross_entropy(const Gpu& gpu, const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll, const Tensor& dlogits);
+void cross_entropy(const Gpu& gpu, const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll,
+                   const Tensor& dlogits);
 void logits_statistics(const Gpu& gpu, const Tensor& logits, const Tensor& targets, const Tensor& statistics);
-void merge_logits_statistics(const Gpu& gpu, const Tensor& statistics, const Tensor& targets, const Tensor& lse, const Tensor& nll);
-void logits_gradient(const Gpu& gpu, const Tensor& logits, const Tensor& targets, const Tensor& lse, double scale, const Tensor& dlogits);
+void merge_logits_statistics(const Gpu& gpu, const Tensor& statistics, const Tensor& targets, const Tensor& lse,
+                             const Tensor& nll);
+void logits_gradient(const Gpu& gpu, const Tensor& logits, const Tensor& targets, const Tensor& lse, double scale,
+                     const Tensor& dlogits);
 
 void attention(const Gpu& gpu, const AttentionForward& call);
 void attention_delta(const Gpu& gpu, const Tensor& output, const Tensor& doutput, const Tensor& delta);

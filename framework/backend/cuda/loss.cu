@@ -9,8 +9,8 @@
 namespace lexring::cuda {
 namespace {
 
-// One block to a row. Rows of an odd vocabulary start anywhere, so a row is read as quads, four numbers at a multiple of 16 bytes, and edges,
-// the up to three numbers before its first and after its last quad.
+// One block to a row. Rows of an odd vocabulary start anywhere, so a row is read as quads, four numbers at a multiple
+// of 16 bytes, and edges, the up to three numbers before its first and after its last quad.
 
 constexpr int quad = 4;
 constexpr int largest_block = 1024;
@@ -22,9 +22,9 @@ __device__ float exponential(float x) { return exp2_fast(x * 1.44269504F); }
 struct Row {
   const float* logits;
   int width;
-  int head;   ///< edges before the first quad
+  int head;  ///< edges before the first quad
   int quads;
-  int edge;   ///< this thread's edge, or -1; the block's first warp has them all
+  int edge;  ///< this thread's edge, or -1; the block's first warp has them all
 
   __device__ Row(const float* row, int row_width) : logits(row), width(row_width) {
     const int before = static_cast<int>((16 - reinterpret_cast<std::uintptr_t>(row) % 16) % 16 / sizeof(float));
@@ -101,7 +101,10 @@ struct GradientRow {
   float scale;
 
   __device__ GradientRow(T* to, const Row& row, int target_column, float target_scale)
-      : gradient(to), target(target_column), target_quad(target_column < row.head ? -1 : (target_column - row.head) / quad), scale(target_scale) {}
+      : gradient(to),
+        target(target_column),
+        target_quad(target_column < row.head ? -1 : (target_column - row.head) / quad),
+        scale(target_scale) {}
 
   __device__ void write_edge(const Row& row, float p) {
     if (row.edge >= 0) gradient[row.edge] = from_float<T>(row.edge == target ? p - scale : p);
@@ -139,19 +142,23 @@ __device__ void write_zeros(T* row, int width) {
 }
 
 /// The loss of a target's logit, more exact than log-sum-exp minus logit where both are large.
-__device__ float loss(const ExponentialSum& all, float target_logit) { return (all.base() - target_logit) + logf(all.sum); }
+__device__ float loss(const ExponentialSum& all, float target_logit) {
+  return (all.base() - target_logit) + logf(all.sum);
+}
 
 // ---- Loss and gradient, the row kept in registers: up to 32768 logits. Bytes: 4 read, a gradient's written.
 
 constexpr int quads_in_registers = 8;
 
 template <class T, bool vectors>
-__global__ void __launch_bounds__(largest_block) cross_entropy_of_kept_rows(const float* logits, const std::int32_t* targets, float scale, float* nll,
-                                                                             T* dlogits, int width) {
+__global__ void __launch_bounds__(largest_block)
+    cross_entropy_of_kept_rows(const float* logits, const std::int32_t* targets, float scale, float* nll, T* dlogits,
+                               int width) {
   const std::int64_t n = blockIdx.x;
   const int target = targets[n];
   const Row row(logits + n * width, width);
-  Floats<quad* quads_in_registers> x = row.read<quads_in_registers>(0);  // before the branch: the target is on its way meanwhile
+  Floats<quad* quads_in_registers> x =
+      row.read<quads_in_registers>(0);  // before the branch: the target is on its way meanwhile
   Floats<1> edge = row.read_edge();
   if (target < 0) {
     write_zeros(dlogits + n * width, width);
@@ -174,10 +181,11 @@ __global__ void __launch_bounds__(largest_block) cross_entropy_of_kept_rows(cons
   gradient.write_edge(row, edge[0] * factor);
 }
 
-// ---- Longer rows: registers and shared memory keep 53248 logits; the rest of a row is read again, from the L2 cache as far as that keeps it.
-// Bytes: 4 read, and 4 again beyond 53248 where the cache is too small, a gradient's written.
+// ---- Longer rows: registers and shared memory keep 53248 logits; the rest of a row is read again, from the L2 cache
+// as far as that keeps it. Bytes: 4 read, and 4 again beyond 53248 where the cache is too small, a gradient's written.
 
-constexpr int registers_of_long = 4, chunk = 3, shared_chunks = 3;  ///< quads of a thread; as much shared memory as an A100 has
+constexpr int registers_of_long = 4, chunk = 3,
+              shared_chunks = 3;  ///< quads of a thread; as much shared memory as an A100 has
 constexpr int kept_of_long = registers_of_long + chunk * shared_chunks;
 
 struct LongRow {
@@ -188,7 +196,8 @@ struct LongRow {
   __device__ void fetch(const Row& row, int c) {
     LEXRING_UNROLL for (int i = 0; i < chunk; ++i) {
       const int at = index(c, i);
-      cp_async(kept[c][i][threadIdx.x], row.logits + row.head + (at < row.quads ? static_cast<std::int64_t>(at) * quad : 0), at < row.quads);
+      cp_async(kept[c][i][threadIdx.x],
+               row.logits + row.head + (at < row.quads ? static_cast<std::int64_t>(at) * quad : 0), at < row.quads);
     }
     cp_async_commit();
   }
@@ -205,8 +214,9 @@ struct LongRow {
 };
 
 template <class T, bool vectors>
-__global__ void __launch_bounds__(largest_block) cross_entropy_of_long_rows(const float* logits, const std::int32_t* targets, float scale, float* nll,
-                                                                             T* dlogits, int width) {
+__global__ void __launch_bounds__(largest_block)
+    cross_entropy_of_long_rows(const float* logits, const std::int32_t* targets, float scale, float* nll, T* dlogits,
+                               int width) {
   auto& shared = shared_memory<LongRow>();
   const std::int64_t n = blockIdx.x;
   const int target = targets[n];
@@ -257,7 +267,8 @@ constexpr int quads_at_once = 4, summing_block = 512;
 enum class Output { loss, statistics };
 
 template <Output output>
-__global__ void __launch_bounds__(summing_block) sums_of_rows(const float* logits, const std::int32_t* targets, float* to, int width) {
+__global__ void __launch_bounds__(summing_block)
+    sums_of_rows(const float* logits, const std::int32_t* targets, float* to, int width) {
   const std::int64_t n = blockIdx.x;
   const int target = targets[n];
   if (target < 0) {
@@ -282,8 +293,8 @@ __global__ void __launch_bounds__(summing_block) sums_of_rows(const float* logit
 }
 
 /// One thread to a row. Bytes: 8 read per slice.
-__global__ void __launch_bounds__(256) merge(const float* statistics, const std::int32_t* targets, float* lse, float* nll, std::int64_t slices,
-                                             std::int64_t rows) {
+__global__ void __launch_bounds__(256) merge(const float* statistics, const std::int32_t* targets, float* lse,
+                                             float* nll, std::int64_t slices, std::int64_t rows) {
   const std::int64_t n = static_cast<std::int64_t>(blockIdx.x) * 256 + threadIdx.x;
   if (n >= rows) return;
   ExponentialSum all;
@@ -305,8 +316,9 @@ __global__ void __launch_bounds__(256) merge(const float* statistics, const std:
 constexpr int gradient_block = 256;
 
 template <class T, bool vectors>
-__global__ void __launch_bounds__(gradient_block) gradient_of_rows(const float* logits, const std::int32_t* targets, const float* lse, float scale,
-                                                                   T* dlogits, int width) {
+__global__ void __launch_bounds__(gradient_block)
+    gradient_of_rows(const float* logits, const std::int32_t* targets, const float* lse, float scale, T* dlogits,
+                     int width) {
   const std::int64_t n = blockIdx.x;
   const int first = static_cast<int>(blockIdx.y) * quads_at_once, target = targets[n];
   const Row row(logits + n * width, width);
@@ -314,7 +326,8 @@ __global__ void __launch_bounds__(gradient_block) gradient_of_rows(const float* 
   Floats<quad* quads_at_once> x = row.read<quads_at_once>(first);
   Floats<1> edge = row.read_edge();
   const bool counted = target >= 0;
-  LEXRING_UNROLL for (int i = 0; i < quad * quads_at_once; ++i) x[i] = counted ? scale * exponential(x[i] - base) : 0.0F;
+  LEXRING_UNROLL for (int i = 0; i < quad * quads_at_once; ++i) x[i] =
+      counted ? scale * exponential(x[i] - base) : 0.0F;
   edge[0] = counted ? scale * exponential(edge[0] - base) : 0.0F;
   GradientRow<T, vectors> gradient(dlogits + n * width, row, counted ? target : width, scale);
   gradient.template write<quads_at_once>(row, first, x);
@@ -330,39 +343,45 @@ unsigned threads_for(int width, int quads, unsigned most) {
 /// Whether quads of dlogits are aligned where those of logits are: in every row, or in none.
 template <class T>
 bool same_alignment(const Tensor& logits, const Tensor& dlogits) {
-  const auto elements = [](const auto* begin) { return reinterpret_cast<std::uintptr_t>(begin) / sizeof(*begin) % quad; };
+  const auto elements = [](const auto* begin) {
+    return reinterpret_cast<std::uintptr_t>(begin) / sizeof(*begin) % quad;
+  };
   return elements(logits.data<float>()) == elements(dlogits.data<T>());
 }
 
 int width_of(const Tensor& logits) {
-  require(logits.row_elements() < std::numeric_limits<int>::max() / 2, "{} logits are too many for a row", logits.row_elements());
+  require(logits.row_elements() < std::numeric_limits<int>::max() / 2, "{} logits are too many for a row",
+          logits.row_elements());
   return static_cast<int>(logits.row_elements());
 }
 
 template <Output output>
 void sums(const Gpu& gpu, const Tensor& logits, const Tensor& targets, const Tensor& to) {
   const int width = width_of(logits);
-  launch(gpu.stream, dim3(static_cast<unsigned>(logits.rows())), threads_for(width, quads_at_once, summing_block), sizeof(Scratch),
-         sums_of_rows<output>, logits.data<float>(), targets.data<std::int32_t>(), to.data<float>(), width);
+  launch(gpu.stream, dim3(static_cast<unsigned>(logits.rows())), threads_for(width, quads_at_once, summing_block),
+         sizeof(Scratch), sums_of_rows<output>, logits.data<float>(), targets.data<std::int32_t>(), to.data<float>(),
+         width);
 }
 
 }  // namespace
 
-void cross_entropy(const Gpu& gpu, const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll, const Tensor& dlogits) {
+void cross_entropy(const Gpu& gpu, const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll,
+                   const Tensor& dlogits) {
   if (!dlogits.defined()) return sums<Output::loss>(gpu, logits, targets, nll);
   const int width = width_of(logits);
   const dim3 rows(static_cast<unsigned>(logits.rows()));
   with_type(dlogits.dtype(), [&]<class T>(Type<T>) {
     const auto start = [&](auto kernel, unsigned threads, std::size_t shared_bytes) {
-      launch(gpu.stream, rows, threads, shared_bytes, kernel, logits.data<float>(), targets.data<std::int32_t>(), static_cast<float>(scale),
-             nll.data<float>(), dlogits.data<T>(), width);
+      launch(gpu.stream, rows, threads, shared_bytes, kernel, logits.data<float>(), targets.data<std::int32_t>(),
+             static_cast<float>(scale), nll.data<float>(), dlogits.data<T>(), width);
     };
     const bool vectors = same_alignment<T>(logits, dlogits);
     if (width <= quad * quads_in_registers * largest_block) {
       start(vectors ? cross_entropy_of_kept_rows<T, true> : cross_entropy_of_kept_rows<T, false>,
             threads_for(width, quads_in_registers, largest_block), sizeof(Scratch));
     } else {
-      start(vectors ? cross_entropy_of_long_rows<T, true> : cross_entropy_of_long_rows<T, false>, largest_block, sizeof(LongRow));
+      start(vectors ? cross_entropy_of_long_rows<T, true> : cross_entropy_of_long_rows<T, false>, largest_block,
+            sizeof(LongRow));
     }
   });
 }
@@ -371,20 +390,24 @@ void logits_statistics(const Gpu& gpu, const Tensor& logits, const Tensor& targe
   sums<Output::statistics>(gpu, logits, targets, statistics);
 }
 
-void merge_logits_statistics(const Gpu& gpu, const Tensor& statistics, const Tensor& targets, const Tensor& lse, const Tensor& nll) {
+void merge_logits_statistics(const Gpu& gpu, const Tensor& statistics, const Tensor& targets, const Tensor& lse,
+                             const Tensor& nll) {
   const std::int64_t rows = lse.elements();
-  launch(gpu.stream, dim3(static_cast<unsigned>(ceil_div<std::int64_t>(rows, 256))), 256, 0, merge, statistics.data<float>(),
-         targets.data<std::int32_t>(), lse.data<float>(), nll.data<float>(), statistics.rows(), rows);
+  launch(gpu.stream, dim3(static_cast<unsigned>(ceil_div<std::int64_t>(rows, 256))), 256, 0, merge,
+         statistics.data<float>(), targets.data<std::int32_t>(), lse.data<float>(), nll.data<float>(),
+         statistics.rows(), rows);
 }
 
-void logits_gradient(const Gpu& gpu, const Tensor& logits, const Tensor& targets, const Tensor& lse, double scale, const Tensor& dlogits) {
+void logits_gradient(const Gpu& gpu, const Tensor& logits, const Tensor& targets, const Tensor& lse, double scale,
+                     const Tensor& dlogits) {
   const int width = width_of(logits);
   const unsigned threads = threads_for(width, quads_at_once, gradient_block);
   const unsigned pieces = static_cast<unsigned>(ceil_div(width, quad * quads_at_once * static_cast<int>(threads)));
   with_type(dlogits.dtype(), [&]<class T>(Type<T>) {
     launch(gpu.stream, dim3(static_cast<unsigned>(logits.rows()), pieces), threads, 0,
-           same_alignment<T>(logits, dlogits) ? gradient_of_rows<T, true> : gradient_of_rows<T, false>, logits.data<float>(),
-           targets.data<std::int32_t>(), lse.data<float>(), static_cast<float>(scale), dlogits.data<T>(), width);
+           same_alignment<T>(logits, dlogits) ? gradient_of_rows<T, true> : gradient_of_rows<T, false>,
+           logits.data<float>(), targets.data<std::int32_t>(), lse.data<float>(), static_cast<float>(scale),
+           dlogits.data<T>(), width);
   });
 }
 

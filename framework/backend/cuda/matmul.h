@@ -1,4 +1,5 @@
-/// Matrix products of the CUDA backend: cuBLASLt on a GPU (nvidia/matmul.cpp), plain loops in tests (emulated/matmul.cpp).
+/// Matrix products of the CUDA backend: cuBLASLt on a GPU (nvidia/matmul.cpp), plain loops in tests
+/// (emulated/matmul.cpp).
 #pragma once
 
 #include <memory>
@@ -19,9 +20,11 @@ class MatrixProducts {
   MatrixProducts& operator=(const MatrixProducts&) = delete;
   ~MatrixProducts();
 
-  /// a is [N, I], or [I, N] where its layout is `columns`; b is [I, O], or [O, I] where its layout is `columns`. f32 or bf16, both the same;
-  /// y f32 or that. bias [O] f32, or undefined; it is rounded to y's dtype first. Any of N, I, O may be 0: an empty sum is 0.
-  void product(const Tensor& a, Layout a_layout, const Tensor& b, Layout b_layout, const Tensor& bias, const Tensor& y, bool accumulate);
+  /// a is [N, I], or [I, N] where its layout is `columns`; b is [I, O], or [O, I] where its layout is `columns`. f32 or
+  /// bf16, both the same; y f32 or that. bias [O] f32, or undefined; it is rounded to y's dtype first. Any of N, I, O
+  /// may be 0: an empty sum is 0.
+  void product(const Tensor& a, Layout a_layout, const Tensor& b, Layout b_layout, const Tensor& bias, const Tensor& y,
+               bool accumulate);
 
  private:
   struct Implementation;

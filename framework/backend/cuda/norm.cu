@@ -7,8 +7,8 @@
 namespace lexring::cuda {
 namespace {
 
-// A row belongs to a warp or to a block and stays in its registers between the passes over it, so it is read once. Only a row that no block
-// can hold is read again (`norm_wide_rows`, `norm_backward_wide_rows`).
+// A row belongs to a warp or to a block and stays in its registers between the passes over it, so it is read once. Only
+// a row that no block can hold is read again (`norm_wide_rows`, `norm_backward_wide_rows`).
 
 /// Threads of a block whose rows have so many threads each.
 template <int row_threads>
@@ -18,12 +18,13 @@ constexpr int row_warps = row_threads / warp_size;
 /// Of the kernels for rows that no block can hold.
 constexpr int wide_threads = 512;
 
-/// Elements of an access where a row consists of whole ones: 16 bytes of the larger type, so that a warp touches every sector once.
+/// Elements of an access where a row consists of whole ones: 16 bytes of the larger type, so that a warp touches every
+/// sector once.
 template <class X, class Y>
 constexpr int vector = 16 / static_cast<int>(sizeof(X) > sizeof(Y) ? sizeof(X) : sizeof(Y));
 
-/// Sums over the threads of a row, each thread of which gets them. `between` (of a block's row): what its warps tell each other; not to be
-/// used again before another barrier.
+/// Sums over the threads of a row, each thread of which gets them. `between` (of a block's row): what its warps tell
+/// each other; not to be used again before another barrier.
 template <int row_threads, int n>
 __device__ Floats<n> row_sums(Floats<n> x, Floats<n>* between) {
   LEXRING_UNROLL for (int j = 0; j < n; ++j) x[j] = warp_sum(x[j]);
@@ -44,7 +45,7 @@ __device__ Floats<n> row_sums(Floats<n> x, Floats<n>* between) {
 template <class X, class Y>
 struct Forward {
   const X* x;
-  const Y* delta;  ///< or null
+  const Y* delta;              ///< or null
   const float *weight, *bias;  ///< bias or null
   X* sum;
   Y* y;
@@ -73,7 +74,8 @@ template <int n, int row_threads, int kept, class X, class Y>
 __global__ void __launch_bounds__(block_threads<row_threads>) norm_rows(Forward<X, Y> a) {
   constexpr int chunks = kept / n;
   auto& shared = shared_memory<ForwardShared<row_threads>>();
-  const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * (block_threads<row_threads> / row_threads) + threadIdx.x / row_threads;
+  const std::int64_t row =
+      static_cast<std::int64_t>(blockIdx.x) * (block_threads<row_threads> / row_threads) + threadIdx.x / row_threads;
   if (row >= a.rows) return;  // a whole warp, and never one of a block that shares a row
   const int first = static_cast<int>(threadIdx.x % row_threads) * n, width = a.width;
   const std::int64_t begin = row * width;
@@ -87,7 +89,8 @@ __global__ void __launch_bounds__(block_threads<row_threads>) norm_rows(Forward<
       const int column = first + c * row_threads * n;
       if (column >= width) continue;
       const Floats<n> delta = load<n>(a.delta + begin + column);
-      LEXRING_UNROLL for (int j = 0; j < n; ++j) s[c][j] = to_float(from_float<X>(s[c][j] + delta[j]));  // what is stored is normalised
+      LEXRING_UNROLL for (int j = 0; j < n; ++j) s[c][j] =
+          to_float(from_float<X>(s[c][j] + delta[j]));  // what is stored is normalised
     }
     LEXRING_UNROLL for (int c = 0; c < chunks; ++c) {
       const int column = first + c * row_threads * n;
@@ -97,9 +100,7 @@ __global__ void __launch_bounds__(block_threads<row_threads>) norm_rows(Forward<
   float mean = 0;
   if (a.mean) {
     Floats<1> total = {};
-    LEXRING_UNROLL for (int c = 0; c < chunks; ++c) {
-      LEXRING_UNROLL for (int j = 0; j < n; ++j) total[0] += s[c][j];
-    }
+    LEXRING_UNROLL for (int c = 0; c < chunks; ++c) { LEXRING_UNROLL for (int j = 0; j < n; ++j) total[0] += s[c][j]; }
     mean = row_sums<row_threads>(total, shared.sums[0])[0] / static_cast<float>(width);
   }
   Floats<1> square = {};
@@ -110,7 +111,8 @@ __global__ void __launch_bounds__(block_threads<row_threads>) norm_rows(Forward<
   const float rstd = 1.0F / sqrtf(row_sums<row_threads>(square, shared.sums[1])[0] / static_cast<float>(width) + a.eps);
   LEXRING_UNROLL for (int c = 0; c < chunks; ++c) {
     const int column = first + c * row_threads * n;
-    if (column < width) store_normed<n>(a.y + begin + column, a.weight + column, a.bias ? a.bias + column : nullptr, s[c], mean, rstd);
+    if (column < width)
+      store_normed<n>(a.y + begin + column, a.weight + column, a.bias ? a.bias + column : nullptr, s[c], mean, rstd);
   }
   if (first == 0) {
     if (a.mean) a.mean[row] = mean;
@@ -148,9 +150,11 @@ __global__ void __launch_bounds__(wide_threads) norm_wide_rows(Forward<X, Y> a) 
     const Floats<n> x = load<n>(s + column);
     LEXRING_UNROLL for (int j = 0; j < n; ++j) square[0] += (x[j] - mean) * (x[j] - mean);
   }
-  const float rstd = 1.0F / sqrtf(row_sums<wide_threads>(square, shared.sums[1])[0] / static_cast<float>(width) + a.eps);
+  const float rstd =
+      1.0F / sqrtf(row_sums<wide_threads>(square, shared.sums[1])[0] / static_cast<float>(width) + a.eps);
   for (int column = first; column < width; column += step)
-    store_normed<n>(a.y + begin + column, a.weight + column, a.bias ? a.bias + column : nullptr, load<n>(s + column), mean, rstd);
+    store_normed<n>(a.y + begin + column, a.weight + column, a.bias ? a.bias + column : nullptr, load<n>(s + column),
+                    mean, rstd);
   if (first == 0) {
     if (a.mean) a.mean[row] = mean;
     a.rstd[row] = rstd;
@@ -167,14 +171,16 @@ void start_forward(const Gpu& gpu, const Forward<X, Y>& call) {
   if (call.width <= 32 * 32) return with.template operator()<32, 32>();
   if (call.width <= 128 * 32) return with.template operator()<128, 32>();
   if (call.width <= 512 * 32) return with.template operator()<512, 32>();
-  launch(gpu.stream, dim3(static_cast<unsigned>(call.rows)), wide_threads, sizeof(ForwardShared<wide_threads>), norm_wide_rows<n, X, Y>, call);
+  launch(gpu.stream, dim3(static_cast<unsigned>(call.rows)), wide_threads, sizeof(ForwardShared<wide_threads>),
+         norm_wide_rows<n, X, Y>, call);
 }
 
 // ---- backward
 //
-// With h = (s - mean) rstd and g = dy weight: ds = rstd (g - [layernorm: average of g] - h * average of g h) + dsum, dweight = column sums of
-// dy h, dbias = column sums of dy. Every block takes each gridDim.x-th of the rows (or of groups of them) and sums its columns in shared memory,
-// where a thread touches only its own. It leaves them as one row of `partial`, which a second kernel adds up.
+// With h = (s - mean) rstd and g = dy weight: ds = rstd (g - [layernorm: average of g] - h * average of g h) + dsum,
+// dweight = column sums of dy h, dbias = column sums of dy. Every block takes each gridDim.x-th of the rows (or of
+// groups of them) and sums its columns in shared memory, where a thread touches only its own. It leaves them as one row
+// of `partial`, which a second kernel adds up.
 
 template <class X, class Y>
 struct Backward {
@@ -206,7 +212,8 @@ __device__ void add_to(float* to, const Floats<n>& x) {
 }
 /// s and dy become h and g; their part of the sums of the row (g h, g) and of the columns is added.
 template <int n>
-__device__ void normalise(Floats<n>& s, Floats<n>& dy, float mean, float rstd, const float* weight, Floats<2>& sums, float* dweight, float* dbias) {
+__device__ void normalise(Floats<n>& s, Floats<n>& dy, float mean, float rstd, const float* weight, Floats<2>& sums,
+                          float* dweight, float* dbias) {
   const Floats<n> w = load<n>(weight);
   Floats<n> product;
   if (dbias) add_to<n>(dbias, dy);
@@ -220,8 +227,8 @@ __device__ void normalise(Floats<n>& s, Floats<n>& dy, float mean, float rstd, c
   add_to<n>(dweight, product);
 }
 template <int n, class X, class Y>
-__device__ void store_gradient(const Backward<X, Y>& a, std::int64_t i, const Floats<n>& h, const Floats<n>& g, Floats<n> residual, float dot,
-                               float average, float rstd) {
+__device__ void store_gradient(const Backward<X, Y>& a, std::int64_t i, const Floats<n>& h, const Floats<n>& g,
+                               Floats<n> residual, float dot, float average, float rstd) {
   LEXRING_UNROLL for (int j = 0; j < n; ++j) residual[j] += (g[j] - average - h[j] * dot) * rstd;
   store<n>(a.ds + i, residual);
   if (a.ddelta) store<n>(a.ddelta + i, residual);
@@ -233,7 +240,8 @@ __global__ void __launch_bounds__(block_threads<row_threads>, resident) norm_bac
   constexpr int chunks = kept / n, together = block_threads<row_threads> / row_threads;
   constexpr bool early = kept <= 16;  // whether registers hold dsum as well, asked for with the rest
   auto& shared = shared_memory<BackwardShared<row_threads>>();
-  const int first = static_cast<int>(threadIdx.x % row_threads) * n, slot = static_cast<int>(threadIdx.x) / row_threads, width = a.width;
+  const int first = static_cast<int>(threadIdx.x % row_threads) * n, slot = static_cast<int>(threadIdx.x) / row_threads,
+            width = a.width;
   float* const sums_of_rows = reinterpret_cast<float*>(&shared + 1);
   float *const dweight = sums_of_rows + slot * 2 * padded(width), *const dbias = dweight + padded(width);
   LEXRING_UNROLL for (int c = 0; c < chunks; ++c) {
@@ -242,7 +250,8 @@ __global__ void __launch_bounds__(block_threads<row_threads>, resident) norm_bac
   }
   int turn = 0;
   const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * together;
-  for (std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * together + slot; row < a.rows; row += stride, turn = 1 - turn) {
+  for (std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * together + slot; row < a.rows;
+       row += stride, turn = 1 - turn) {
     const std::int64_t begin = row * width;
     Floats<n> h[chunks], g[chunks], residual[chunks] = {};
     LEXRING_UNROLL for (int c = 0; c < chunks; ++c) {
@@ -259,10 +268,13 @@ __global__ void __launch_bounds__(block_threads<row_threads>, resident) norm_bac
     Floats<2> sums = {};
     LEXRING_UNROLL for (int c = 0; c < chunks; ++c) {
       const int column = first + c * row_threads * n;
-      if (column < width) normalise<n>(h[c], g[c], mean, rstd, a.weight + column, sums, dweight + column, a.mean ? dbias + column : nullptr);
+      if (column < width)
+        normalise<n>(h[c], g[c], mean, rstd, a.weight + column, sums, dweight + column,
+                     a.mean ? dbias + column : nullptr);
     }
     sums = row_sums<row_threads>(sums, shared.sums[turn]);
-    const float dot = sums[0] / static_cast<float>(width), average = a.mean ? sums[1] / static_cast<float>(width) : 0.0F;
+    const float dot = sums[0] / static_cast<float>(width),
+                average = a.mean ? sums[1] / static_cast<float>(width) : 0.0F;
     LEXRING_UNROLL for (int c = 0; c < chunks; ++c) {
       const int column = first + c * row_threads * n;
       if (column >= width) continue;
@@ -286,7 +298,8 @@ __global__ void __launch_bounds__(wide_threads) norm_backward_wide_rows(Backward
   auto& shared = shared_memory<BackwardShared<wide_threads>>();
   const int first = static_cast<int>(threadIdx.x) * n, step = wide_threads * n, width = a.width;
   float *const dweight = a.partial + static_cast<std::int64_t>(blockIdx.x) * 2 * width, *const dbias = dweight + width;
-  for (int column = first; column < width; column += step) store<n>(dweight + column, Floats<n>{}), store<n>(dbias + column, Floats<n>{});
+  for (int column = first; column < width; column += step)
+    store<n>(dweight + column, Floats<n>{}), store<n>(dbias + column, Floats<n>{});
   int turn = 0;
   for (std::int64_t row = blockIdx.x; row < a.rows; row += gridDim.x, turn = 1 - turn) {
     const std::int64_t begin = row * width;
@@ -297,7 +310,8 @@ __global__ void __launch_bounds__(wide_threads) norm_backward_wide_rows(Backward
       normalise<n>(h, g, mean, rstd, a.weight + column, sums, dweight + column, a.mean ? dbias + column : nullptr);
     }
     sums = row_sums<wide_threads>(sums, shared.sums[turn]);
-    const float dot = sums[0] / static_cast<float>(width), average = a.mean ? sums[1] / static_cast<float>(width) : 0.0F;
+    const float dot = sums[0] / static_cast<float>(width),
+                average = a.mean ? sums[1] / static_cast<float>(width) : 0.0F;
     for (int column = first; column < width; column += step) {
       Floats<n> h = load<n>(a.s + begin + column), g = load<n>(a.dy + begin + column), residual = {};
       const Floats<n> w = load<n>(a.weight + column);
@@ -314,8 +328,10 @@ struct PartialShared {
   float sums[sum_warps][warp_size];
 };
 
-/// dweight, dbias += column sums of partial [blocks, 2, width]; 32 columns for each block, and each of its warps takes every 16th row.
-__global__ void __launch_bounds__(sum_warps* warp_size) add_partial_sums(const float* partial, int blocks, int width, float* dweight, float* dbias) {
+/// dweight, dbias += column sums of partial [blocks, 2, width]; 32 columns for each block, and each of its warps takes
+/// every 16th row.
+__global__ void __launch_bounds__(sum_warps* warp_size)
+    add_partial_sums(const float* partial, int blocks, int width, float* dweight, float* dbias) {
   auto& shared = shared_memory<PartialShared>();
   const int lane = static_cast<int>(threadIdx.x) % warp_size, warp = static_cast<int>(threadIdx.x) / warp_size;
   const std::int64_t column = static_cast<std::int64_t>(blockIdx.x) * warp_size + lane;
@@ -333,9 +349,11 @@ __global__ void __launch_bounds__(sum_warps* warp_size) add_partial_sums(const f
   else dbias[column - width] += sum;
 }
 
-/// How many blocks share the rows: what a GPU holds at once, but no fewer than four rows for each, so that `partial` stays small.
+/// How many blocks share the rows: what a GPU holds at once, but no fewer than four rows for each, so that `partial`
+/// stays small.
 std::int64_t backward_blocks(const Gpu& gpu, std::int64_t rows, int together, int resident) {
-  return std::min(ceil_div<std::int64_t>(rows, 4 * together), static_cast<std::int64_t>(gpu.multiprocessors) * resident);
+  return std::min(ceil_div<std::int64_t>(rows, 4 * together),
+                  static_cast<std::int64_t>(gpu.multiprocessors) * resident);
 }
 
 template <int n, class X, class Y>
@@ -363,11 +381,14 @@ void start_backward(const Gpu& gpu, Backward<X, Y> call, float* dweight, float* 
     with.template operator()<512, 32, 1>();
   } else {
     const dim3 blocks = make_partial(backward_blocks(gpu, call.rows, 1, 2));
-    launch(gpu.stream, blocks, wide_threads, sizeof(BackwardShared<wide_threads>), norm_backward_wide_rows<n, X, Y>, call);
+    launch(gpu.stream, blocks, wide_threads, sizeof(BackwardShared<wide_threads>), norm_backward_wide_rows<n, X, Y>,
+           call);
   }
-  launch(gpu.stream, dim3(static_cast<unsigned>(ceil_div((dbias ? 2 : 1) * static_cast<std::int64_t>(call.width), std::int64_t{warp_size}))),
-         sum_warps * warp_size, sizeof(PartialShared), add_partial_sums, static_cast<const float*>(call.partial), static_cast<int>(partial.rows()),
-         call.width, dweight, dbias);
+  launch(gpu.stream,
+         dim3(static_cast<unsigned>(
+             ceil_div((dbias ? 2 : 1) * static_cast<std::int64_t>(call.width), std::int64_t{warp_size}))),
+         sum_warps * warp_size, sizeof(PartialShared), add_partial_sums, static_cast<const float*>(call.partial),
+         static_cast<int>(partial.rows()), call.width, dweight, dbias);
 }
 
 template <class T>
@@ -392,8 +413,8 @@ void norm(const Gpu& gpu, const NormForward& call) {
                           call.x.rows(),
                           width,
                           static_cast<float>(call.eps)};
-    const bool vectors = width % vector<X, Y> == 0 && aligned(c.x) && aligned(c.delta) && aligned(c.weight) && aligned(c.bias) && aligned(c.sum) &&
-                         aligned(c.y);
+    const bool vectors = width % vector<X, Y> == 0 && aligned(c.x) && aligned(c.delta) && aligned(c.weight) &&
+                         aligned(c.bias) && aligned(c.sum) && aligned(c.y);
     if (vectors) start_forward<vector<X, Y>>(gpu, c);
     else start_forward<1>(gpu, c);
   });
@@ -414,8 +435,8 @@ void norm_backward(const Gpu& gpu, const NormBackward& call) {
                            nullptr,
                            call.s.rows(),
                            width};
-    const bool vectors =
-        width % vector<X, Y> == 0 && aligned(c.dy) && aligned(c.s) && aligned(c.weight) && aligned(c.dsum) && aligned(c.ds) && aligned(c.ddelta);
+    const bool vectors = width % vector<X, Y> == 0 && aligned(c.dy) && aligned(c.s) && aligned(c.weight) &&
+                         aligned(c.dsum) && aligned(c.ds) && aligned(c.ddelta);
     if (vectors) start_backward<vector<X, Y>>(gpu, c, call.dweight.data<float>(), data_or_null<float>(call.dbias));
     else start_backward<1>(gpu, c, call.dweight.data<float>(), data_or_null<float>(call.dbias));
   });

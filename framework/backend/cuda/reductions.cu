@@ -60,7 +60,8 @@ __global__ void __launch_bounds__(threads) squares(const Squared<T>* arrays, int
 
   double mine = 0;
   LEXRING_UNROLL for (int i = 0; i < vectors_at_once; ++i) mine += sum[i];
-  LEXRING_UNROLL for (int distance = warp_size / 2; distance > 0; distance /= 2) mine += __shfl_xor_sync(whole_warp, mine, distance);
+  LEXRING_UNROLL for (int distance = warp_size / 2; distance > 0; distance /= 2) mine +=
+      __shfl_xor_sync(whole_warp, mine, distance);
   __syncthreads();  // everybody knows its item
   if (threadIdx.x % warp_size == 0) shared.sums.of[threadIdx.x / warp_size] = mine;
   __syncthreads();
@@ -81,14 +82,15 @@ struct StripSums {
   alignas(16) float of[warps][strip<T>];
 };
 
-/// to[segment, W] = (or += where told) column sums of the segment's rows. A block takes a strip of columns, its warps take turns along the
-/// segment. Bytes: x read.
+/// to[segment, W] = (or += where told) column sums of the segment's rows. A block takes a strip of columns, its warps
+/// take turns along the segment. Bytes: x read.
 template <class T, bool vectors>
-__global__ void __launch_bounds__(threads) sums_of_columns(const T* x, std::int64_t rows, std::int64_t width, std::int64_t segment_rows, float* to,
-                                                           bool accumulate) {
+__global__ void __launch_bounds__(threads) sums_of_columns(const T* x, std::int64_t rows, std::int64_t width,
+                                                           std::int64_t segment_rows, float* to, bool accumulate) {
   constexpr int n = vector<T>;
   const int warp = static_cast<int>(threadIdx.x) / warp_size, lane = static_cast<int>(threadIdx.x) % warp_size;
-  const std::int64_t first_column = static_cast<std::int64_t>(blockIdx.x) * strip<T>, first_row = blockIdx.y * segment_rows;
+  const std::int64_t first_column = static_cast<std::int64_t>(blockIdx.x) * strip<T>,
+                     first_row = blockIdx.y * segment_rows;
   const std::int64_t last_row = first_row + segment_rows < rows ? first_row + segment_rows : rows;
   // Threads beyond the last column read the strip's first ones, and drop them.
   const auto at = [&](int column) { return x + first_column + (first_column + column < width ? column : 0); };
@@ -135,11 +137,13 @@ __global__ void __launch_bounds__(threads) sums_of_columns(const T* x, std::int6
 
 /// Column sums of `segments` parts of x.
 template <class T>
-void start(const Gpu& gpu, const T* x, std::int64_t rows, std::int64_t width, std::int64_t segments, float* to, bool accumulate) {
+void start(const Gpu& gpu, const T* x, std::int64_t rows, std::int64_t width, std::int64_t segments, float* to,
+           bool accumulate) {
   const bool vectors = aligned(x) && width % vector<T> == 0;
   const dim3 blocks(static_cast<unsigned>(ceil_div<std::int64_t>(width, strip<T>)), static_cast<unsigned>(segments));
-  launch(gpu.stream, blocks, threads, sizeof(StripSums<T>), vectors ? sums_of_columns<T, true> : sums_of_columns<T, false>, x, rows, width,
-         ceil_div(rows, segments), to, accumulate);
+  launch(gpu.stream, blocks, threads, sizeof(StripSums<T>),
+         vectors ? sums_of_columns<T, true> : sums_of_columns<T, false>, x, rows, width, ceil_div(rows, segments), to,
+         accumulate);
 }
 
 }  // namespace
@@ -157,8 +161,8 @@ double sum_of_squares(const Gpu& gpu, std::span<const Tensor> x) {
     if (list.empty()) return;
     const auto uploaded = list.upload(gpu.runtime);
     const Tensor sums(gpu.runtime, {list.block_count()}, Dtype::f64);
-    launch(gpu.stream, list.blocks(), threads, sizeof(SquaresShared), squares<T>, reinterpret_cast<const Squared<T>*>(uploaded.get()), list.size(),
-           sums.data<double>());
+    launch(gpu.stream, list.blocks(), threads, sizeof(SquaresShared), squares<T>,
+           reinterpret_cast<const Squared<T>*>(uploaded.get()), list.size(), sums.data<double>());
     const std::vector<double> parts = sums.to_host<double>();
     sum = std::accumulate(parts.begin(), parts.end(), 0.0);
   });

@@ -39,23 +39,27 @@ void store(const AttentionForward& call, std::int64_t n, std::int64_t head, cons
     call.lse.template data<T>()[row] = static_cast<T>(empty ? -infinity : state.maximum + std::log(state.sum));
     return;
   }
-  for (std::int64_t e = 0; e < width; ++e) call.state.output.template data<T>()[row * width + e] = static_cast<T>(state.output[e]);
+  for (std::int64_t e = 0; e < width; ++e)
+    call.state.output.template data<T>()[row * width + e] = static_cast<T>(state.output[e]);
   call.state.maximum.template data<T>()[row] = static_cast<T>(state.maximum);
   call.state.sum.template data<T>()[row] = static_cast<T>(state.sum);
 }
 
 /// Adds the keys `seen`, whose scores are given and whose values are at v + m * stride, to a row's state.
 template <class T>
-void accumulate(RowState& state, const std::vector<double>& scores, const std::vector<std::int64_t>& seen, const T* v, std::int64_t stride) {
+void accumulate(RowState& state, const std::vector<double>& scores, const std::vector<std::int64_t>& seen, const T* v,
+                std::int64_t stride) {
   if (seen.empty()) return;
   // Rounded as a stored state is, so that exp(s - m) and m agree across blocks.
-  const double maximum = std::max<double>(state.maximum, static_cast<T>(*std::max_element(scores.begin(), scores.end())));
+  const double maximum =
+      std::max<double>(state.maximum, static_cast<T>(*std::max_element(scores.begin(), scores.end())));
   const double keep = std::exp(state.maximum - maximum);
   for (double& o : state.output) o *= keep;
   state.sum *= keep;
   for (std::size_t j = 0; j < seen.size(); ++j) {
     const double weight = std::exp(scores[j] - maximum);
-    for (std::size_t e = 0; e < state.output.size(); ++e) state.output[e] += weight * v[seen[j] * stride + static_cast<std::int64_t>(e)];
+    for (std::size_t e = 0; e < state.output.size(); ++e)
+      state.output[e] += weight * v[seen[j] * stride + static_cast<std::int64_t>(e)];
     state.sum += weight;
   }
   state.maximum = maximum;
@@ -103,7 +107,8 @@ void score_sums(const AttentionScoreSums& call) {
       if (distance >= static_cast<std::int64_t>(call.sums.size())) continue;
       score.set_distance(distance);
       for (std::int64_t h = 0; h < heads; ++h)
-        call.sums[distance] += score(&q_NHE[(n * heads + h) * width], &k_NKE[(m * spec.kv_heads + h / group) * width], h);
+        call.sums[distance] +=
+            score(&q_NHE[(n * heads + h) * width], &k_NKE[(m * spec.kv_heads + h / group) * width], h);
       call.counts[distance] += heads;
     }
   });

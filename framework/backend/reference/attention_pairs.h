@@ -1,6 +1,6 @@
-/// What the reference's forward, backward and score sums share: rotated rows, the keys that a query sees, the score of one pair.
-/// Everything is computed from the distance n - m of the pair at hand, as in the formula on top of attention/spec.h: no tiles, no
-/// rebased factors, exact at every length.
+/// What the reference's forward, backward and score sums share: rotated rows, the keys that a query sees, the score of
+/// one pair. Everything is computed from the distance n - m of the pair at hand, as in the formula on top of
+/// attention/spec.h: no tiles, no rebased factors, exact at every length.
 #pragma once
 
 #include <cmath>
@@ -11,9 +11,11 @@
 
 namespace lexring::reference {
 
-/// Turns interleaved channel pairs of rows [N, heads * E] by the angles of `table` (direction +1) or back (-1), in place.
+/// Turns interleaved channel pairs of rows [N, heads * E] by the angles of `table` (direction +1) or back (-1), in
+/// place.
 template <class T>
-void turn(std::vector<double>& rows_NW, const AttentionSpec& spec, const RotaryTable& table, std::int64_t width, double direction) {
+void turn(std::vector<double>& rows_NW, const AttentionSpec& spec, const RotaryTable& table, std::int64_t width,
+          double direction) {
   if (!spec.rotary || rows_NW.empty()) return;
   const std::int64_t pairs = spec.head_width / 2;
   const T *cosine = table.cosine.template data<T>(), *sine = table.sine.template data<T>();
@@ -42,7 +44,8 @@ std::vector<double> widened(const Columns& columns) {
 template <class T>
 void write(const std::vector<double>& rows, const Columns& to) {
   for (std::int64_t n = 0; n < to.rows(); ++n)
-    for (std::int64_t i = 0; i < to.width; ++i) to.template data<T>()[n * to.stride() + i] = static_cast<T>(rows[n * to.width + i]);
+    for (std::int64_t i = 0; i < to.width; ++i)
+      to.template data<T>()[n * to.stride() + i] = static_cast<T>(rows[n * to.width + i]);
 }
 
 /// Calls f(n, keys) for every query row n, with the rows of the keys it sees (perhaps none).
@@ -69,7 +72,8 @@ void for_each_query(const TokenTable& queries, const TokenTable& keys, const Vis
 /// Scores of pairs at one distance.
 class PairScore {
  public:
-  explicit PairScore(const AttentionSpec& spec) : spec_(spec), decay_(static_cast<std::size_t>(spec.head_width / 2), 1.0) {}
+  explicit PairScore(const AttentionSpec& spec)
+      : spec_(spec), decay_(static_cast<std::size_t>(spec.head_width / 2), 1.0) {}
 
   void set_distance(std::int64_t distance) {
     distance_ = static_cast<double>(distance);
@@ -79,7 +83,8 @@ class PairScore {
   double factor(std::int64_t channel) const { return spec_.scale * decay_[static_cast<std::size_t>(channel / 2)]; }
   /// q, k [E], rotated.
   double operator()(const double* q, const double* k, std::int64_t head) const {
-    double score = spec_.slopes.empty() ? 0.0 : -static_cast<double>(spec_.slopes[static_cast<std::size_t>(head)]) * distance_;
+    double score =
+        spec_.slopes.empty() ? 0.0 : -static_cast<double>(spec_.slopes[static_cast<std::size_t>(head)]) * distance_;
     for (std::int64_t e = 0; e < spec_.head_width; ++e) score += factor(e) * q[e] * k[e];
     return score;
   }

@@ -27,7 +27,8 @@ void ReferenceBackend::attention_merge(const AttentionState& from, const Attenti
     if (into.sum.elements() == 0) return;
     const std::int64_t width = into.output.elements() / into.sum.elements();
     for (std::int64_t row = 0; row < into.sum.elements(); ++row) {
-      const double ours = into.maximum.data<T>()[row], theirs = from.maximum.data<T>()[row], larger = std::max(ours, theirs);
+      const double ours = into.maximum.data<T>()[row], theirs = from.maximum.data<T>()[row],
+                   larger = std::max(ours, theirs);
       if (larger == -std::numeric_limits<double>::infinity()) continue;  // both empty: nothing changes
       const double keep = std::exp(ours - larger), take = std::exp(theirs - larger);
       for (std::int64_t i = row * width; i < (row + 1) * width; ++i)

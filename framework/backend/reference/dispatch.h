@@ -12,12 +12,18 @@ namespace lexring::reference {
 template <class F>
 void dispatch(Dtype dtype, F&& f) {
   switch (dtype) {
-    case Dtype::f32: return f(float{});
-    case Dtype::f64: return f(double{});
+    case Dtype::f32:
+      return f(float{});
+    case Dtype::f64:
+      return f(double{});
     case Dtype::bf16:
-    case Dtype::i32: break;
+    case Dtype::i32:
+      break;
   }
-  fail("the reference backend computes in f32 and f64, not in {}; choose train.precision = fp32 or fp64, or --device cpu", name_of(dtype));
+  fail(
+      "the reference backend computes in f32 and f64, not in {}; choose train.precision = fp32 or fp64, or --device "
+      "cpu",
+      name_of(dtype));
 }
 
 /// Calls f(T{}) with T = float, bfloat16 or double, for kernels that only move values.

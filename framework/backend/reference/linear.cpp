@@ -30,7 +30,8 @@ void ReferenceBackend::linear_backward_input(const Tensor& dy, const Tensor& w, 
     for (std::int64_t n = 0; n < rows; ++n) {
       sum.assign(sum.size(), 0.0);
       for (std::int64_t o = 0; o < outputs; ++o)
-        for (std::int64_t i = 0; i < inputs; ++i) sum[i] += static_cast<double>(pdy[n * outputs + o]) * pw[o * inputs + i];
+        for (std::int64_t i = 0; i < inputs; ++i)
+          sum[i] += static_cast<double>(pdy[n * outputs + o]) * pw[o * inputs + i];
       for (std::int64_t i = 0; i < inputs; ++i) pdx[n * inputs + i] = static_cast<T>(sum[i]);
     }
   });

@@ -20,7 +20,8 @@ double log_sum_exp(const T* x, std::int64_t count) {
 
 }  // namespace
 
-void ReferenceBackend::cross_entropy(const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll, const Tensor& dlogits) {
+void ReferenceBackend::cross_entropy(const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll,
+                                     const Tensor& dlogits) {
   dispatch(logits.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const std::int64_t vocabulary = logits.row_elements();
@@ -50,7 +51,8 @@ void ReferenceBackend::logits_statistics(const Tensor& logits, const Tensor& tar
   });
 }
 
-void ReferenceBackend::merge_logits_statistics(const Tensor& statistics, const Tensor& targets, const Tensor& lse, const Tensor& nll) {
+void ReferenceBackend::merge_logits_statistics(const Tensor& statistics, const Tensor& targets, const Tensor& lse,
+                                               const Tensor& nll) {
   dispatch(statistics.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const std::int64_t slices = statistics.rows(), rows = lse.elements();
@@ -70,7 +72,8 @@ void ReferenceBackend::merge_logits_statistics(const Tensor& statistics, const T
   });
 }
 
-void ReferenceBackend::logits_gradient(const Tensor& logits, const Tensor& targets, const Tensor& lse, double scale, const Tensor& dlogits) {
+void ReferenceBackend::logits_gradient(const Tensor& logits, const Tensor& targets, const Tensor& lse, double scale,
+                                       const Tensor& dlogits) {
   dispatch(logits.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const std::int64_t width = logits.row_elements();

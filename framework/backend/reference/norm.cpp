@@ -30,7 +30,8 @@ void forward(const NormForward& call) {
     const double rstd = 1.0 / std::sqrt(variance / static_cast<double>(width) + call.eps);
     call.rstd.data<T>()[n] = static_cast<T>(rstd);
     T* y = call.y.data<T>() + n * width;
-    for (std::int64_t d = 0; d < width; ++d) y[d] = static_cast<T>((s[d] - mean) * rstd * weight[d] + (bias ? bias[d] : T{0}));
+    for (std::int64_t d = 0; d < width; ++d)
+      y[d] = static_cast<T>((s[d] - mean) * rstd * weight[d] + (bias ? bias[d] : T{0}));
   }
 }
 

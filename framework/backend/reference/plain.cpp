@@ -32,7 +32,8 @@ void ReferenceBackend::add(const Tensor& x, const Tensor& y) {
     dispatch_floating(y.dtype(), [&](auto zero_y) {
       const auto* from = x.data<decltype(zero_x)>();
       auto* to = y.data<decltype(zero_y)>();
-      for (std::int64_t i = 0; i < x.elements(); ++i) to[i] = rounded<decltype(zero_y)>(static_cast<double>(to[i]) + from[i]);
+      for (std::int64_t i = 0; i < x.elements(); ++i)
+        to[i] = rounded<decltype(zero_y)>(static_cast<double>(to[i]) + from[i]);
     });
   });
 }
@@ -53,7 +54,8 @@ void ReferenceBackend::copy(const Columns& x, const Columns& y) {
   const auto element = static_cast<std::int64_t>(size_of(x.dtype()));
   for (std::int64_t n = 0; n < x.rows(); ++n) {
     const std::byte* from = x.matrix.raw() + (n * x.stride() + x.first) * element;
-    std::memcpy(y.matrix.raw() + (n * y.stride() + y.first) * element, from, static_cast<std::size_t>(x.width * element));
+    std::memcpy(y.matrix.raw() + (n * y.stride() + y.first) * element, from,
+                static_cast<std::size_t>(x.width * element));
   }
 }
 

@@ -1,5 +1,6 @@
-/// The oracle: every kernel of backend.h as plain loops, in f32 or f64, with all sums in f64. One file per family implements it.
-/// Working, residual and master dtype are one here: that of the tensors given. `fill`, `cast`, `add` and `sum_of_squares` also take bf16.
+/// The oracle: every kernel of backend.h as plain loops, in f32 or f64, with all sums in f64. One file per family
+/// implements it. Working, residual and master dtype are one here: that of the tensors given. `fill`, `cast`, `add` and
+/// `sum_of_squares` also take bf16.
 #pragma once
 
 #include "framework/backend/backend.h"
@@ -37,10 +38,13 @@ class ReferenceBackend final : public Backend {
   void swiglu(const Tensor& gate_up, const Tensor& a) override;
   void swiglu_backward(const Tensor& gate_up, const Tensor& da, const Tensor& dgate_up) override;
   // loss.cpp
-  void cross_entropy(const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll, const Tensor& dlogits) override;
+  void cross_entropy(const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll,
+                     const Tensor& dlogits) override;
   void logits_statistics(const Tensor& logits, const Tensor& targets, const Tensor& statistics) override;
-  void merge_logits_statistics(const Tensor& statistics, const Tensor& targets, const Tensor& lse, const Tensor& nll) override;
-  void logits_gradient(const Tensor& logits, const Tensor& targets, const Tensor& lse, double scale, const Tensor& dlogits) override;
+  void merge_logits_statistics(const Tensor& statistics, const Tensor& targets, const Tensor& lse,
+                               const Tensor& nll) override;
+  void logits_gradient(const Tensor& logits, const Tensor& targets, const Tensor& lse, double scale,
+                       const Tensor& dlogits) override;
   // attention.cpp, attention_backward.cpp, attention_state.cpp
   void attention(const AttentionForward& call) override;
   void attention_delta(const Tensor& output, const Tensor& doutput, const Tensor& delta) override;

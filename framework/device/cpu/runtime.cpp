@@ -53,7 +53,9 @@ class WatchedMemory {
  public:
   std::byte* take(std::size_t bytes) { return static_cast<std::byte*>(std::aligned_alloc(alignment, size_of(bytes))); }
   void give_back(std::byte* block, std::size_t /*bytes*/) { std::free(block); }
-  std::size_t size_of(std::size_t bytes) { return std::max<std::size_t>((bytes + alignment - 1) / alignment * alignment, alignment); }
+  std::size_t size_of(std::size_t bytes) {
+    return std::max<std::size_t>((bytes + alignment - 1) / alignment * alignment, alignment);
+  }
   void trim() {}
 };
 

@@ -5,9 +5,10 @@
 
 #include "framework/base/error.h"
 
-#define LEXRING_CUDA_CALL(call)                                                                                                   \
-  do {                                                                                                                            \
-    const cudaError_t status_ = (call);                                                                                           \
-    if (status_ != cudaSuccess)                                                                                                   \
-      ::lexring::fail("CUDA: {} ({}) in {} at {}:{}", cudaGetErrorString(status_), cudaGetErrorName(status_), #call, __FILE__, __LINE__); \
+#define LEXRING_CUDA_CALL(call)                                                                                      \
+  do {                                                                                                               \
+    const cudaError_t status_ = (call);                                                                              \
+    if (status_ != cudaSuccess)                                                                                      \
+      ::lexring::fail("CUDA: {} ({}) in {} at {}:{}", cudaGetErrorString(status_), cudaGetErrorName(status_), #call, \
+                      __FILE__, __LINE__);                                                                           \
   } while (false)

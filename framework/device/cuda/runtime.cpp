@@ -28,7 +28,8 @@ std::byte* take_from_device(std::size_t bytes) {
   return static_cast<std::byte*>(memory);
 }
 
-/// cudaFree waits for the device, so that nothing in the stream still uses the memory. Its errors are of kernels before; a later call throws them.
+/// cudaFree waits for the device, so that nothing in the stream still uses the memory. Its errors are of kernels
+/// before; a later call throws them.
 BlockPool::Source device_memory() {
   return {take_from_device, [](std::byte* memory, std::size_t) { static_cast<void>(cudaFree(memory)); }};
 }
@@ -74,15 +75,19 @@ class Stream {
 /// The device is the thread's from here on: before its stream and its memory are made.
 cudaDeviceProp enter(int index) {
   const int count = visible_cuda_devices();
-  require_usage(index >= 0 && index < count, "there is no CUDA device {}: {} are visible; see nvidia-smi and CUDA_VISIBLE_DEVICES, or use --device cpu",
-                index, count);
+  require_usage(
+      index >= 0 && index < count,
+      "there is no CUDA device {}: {} are visible; see nvidia-smi and CUDA_VISIBLE_DEVICES, or use --device cpu", index,
+      count);
   LEXRING_CUDA_CALL(cudaSetDevice(index));
   cudaDeviceProp properties{};
   LEXRING_CUDA_CALL(cudaGetDeviceProperties(&properties, index));
-  require_usage(properties.major >= 8, "{} has compute capability {}.{}; lexring's kernels need 8.0 (A100) or newer; use --device cpu", properties.name,
-                properties.major, properties.minor);
+  require_usage(properties.major >= 8,
+                "{} has compute capability {}.{}; lexring's kernels need 8.0 (A100) or newer; use --device cpu",
+                properties.name, properties.major, properties.minor);
   require_usage(properties.sharedMemPerBlockOptin >= shared_memory_of_a_block,
-                "{} has {} KiB of shared memory for a block of threads, and lexring's kernels need {}: A100, H100, H200 and their relatives have; use "
+                "{} has {} KiB of shared memory for a block of threads, and lexring's kernels need {}: A100, H100, "
+                "H200 and their relatives have; use "
                 "--device cpu",
                 properties.name, properties.sharedMemPerBlockOptin >> 10, shared_memory_of_a_block >> 10);
   return properties;
@@ -104,7 +109,8 @@ struct CudaRuntime::Implementation {
     MemoryAccount::Place place;
   };
 
-  explicit Implementation(int device_index) : index(device_index), properties(enter(device_index)), name(properties.name) {}
+  explicit Implementation(int device_index)
+      : index(device_index), properties(enter(device_index)), name(properties.name) {}
 
   Block take(std::size_t bytes) {
     const std::scoped_lock lock(mutex);
@@ -195,7 +201,9 @@ void CudaRuntime::trim() {
 CUstream_st* CudaRuntime::stream() const { return implementation_->stream.get(); }
 void CudaRuntime::use_device() const { LEXRING_CUDA_CALL(cudaSetDevice(implementation_->index)); }
 int CudaRuntime::multiprocessors() const { return implementation_->properties.multiProcessorCount; }
-int CudaRuntime::compute_capability() const { return 10 * implementation_->properties.major + implementation_->properties.minor; }
+int CudaRuntime::compute_capability() const {
+  return 10 * implementation_->properties.major + implementation_->properties.minor;
+}
 const std::string& CudaRuntime::device_name() const { return implementation_->name; }
 
 }  // namespace lexring

@@ -1,11 +1,11 @@
 /// A CUDA device's memory, and the one stream that all its work goes through.
 ///
-/// A block that a tensor gave back is reused at once: whoever gets it writes to it later in the same stream, after everything that was started
-/// before. So all work on a tensor goes through `stream()`. Another stream (communication) first waits for an event of this one, and this one
-/// waits for an event of that one before the tensor is released.
+/// A block that a tensor gave back is reused at once: whoever gets it writes to it later in the same stream, after
+/// everything that was started before. So all work on a tensor goes through `stream()`. Another stream (communication)
+/// first waits for an event of this one, and this one waits for an event of that one before the tensor is released.
 ///
-/// Nothing waits for the device but `synchronise`, `copy_to_host`, memory that goes back to the system, and a copy from the host that finds
-/// `staging_bytes` of copies still under way.
+/// Nothing waits for the device but `synchronise`, `copy_to_host`, memory that goes back to the system, and a copy from
+/// the host that finds `staging_bytes` of copies still under way.
 #pragma once
 
 #include <cstddef>
@@ -22,8 +22,8 @@ namespace lexring {
 /// The devices that this process sees; 0 where there is no driver.
 int visible_cuda_devices();
 
-/// Thread safety as of Runtime. Every call that touches the device makes it the calling thread's own; a thread that starts kernels by itself
-/// calls `use_device` first. Several processes may share a device.
+/// Thread safety as of Runtime. Every call that touches the device makes it the calling thread's own; a thread that
+/// starts kernels by itself calls `use_device` first. Several processes may share a device.
 class CudaRuntime final : public Runtime {
  public:
   /// Throws UsageError where the device does not exist or is older than compute capability 8.0.

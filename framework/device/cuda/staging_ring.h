@@ -20,7 +20,8 @@ class StagingRing {
   /// The stream has nothing left to do.
   ~StagingRing();
 
-  /// Copies in the order of the stream; returns when `from` may be changed. Waits only for a slot whose last copy is still under way.
+  /// Copies in the order of the stream; returns when `from` may be changed. Waits only for a slot whose last copy is
+  /// still under way.
   void copy(std::byte* to_device, const std::byte* from, std::size_t bytes);
 
   static constexpr std::size_t slots = 8, slot_bytes = 4 << 20;

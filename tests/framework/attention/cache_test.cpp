@@ -7,7 +7,8 @@
 namespace lexring {
 namespace {
 
-/// Feeds chunks whose keys hold their own position, values its negative, and rotation tables half of it; so rows can be recognised.
+/// Feeds chunks whose keys hold their own position, values its negative, and rotation tables half of it; so rows can be
+/// recognised.
 class CacheTest : public ::testing::Test {
  protected:
   void feed(std::int64_t first, std::int64_t count, const CacheKeep& keep) {

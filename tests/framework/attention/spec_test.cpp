@@ -105,9 +105,12 @@ struct Call {
       lse{*runtime, {3, 4}, Dtype::f32};
   BlockStage stage;
 
-  void check_forward() { check(AttentionForward{spec, tokens, tokens, rotary, rotary, visible, q, k, k, stage, {}, output, lse}); }
+  void check_forward() {
+    check(AttentionForward{spec, tokens, tokens, rotary, rotary, visible, q, k, k, stage, {}, output, lse});
+  }
   void check_backward() {
-    check(AttentionBackward{spec, tokens, tokens, rotary, rotary, visible, q, k, k, output, lse, lse, stage, stage, {}, {}, {}, q, k, k});
+    check(AttentionBackward{spec, tokens, tokens, rotary, rotary, visible, q,  k, k, output,
+                            lse,  lse,    stage,  stage,  {},     {},      {}, q, k, k});
   }
 };
 
@@ -122,8 +125,8 @@ TEST(AttentionChecks, AcceptACallAndNameWhatIsWrong) {
   };
   refused([](Call& c) { c.spec.head_width = 16; });
   refused([](Call& c) { c.spec.normalizer = Normalizer::relu; });
-  refused([](Call& c) { c.spec.rotary = true; });                                // no table
-  refused([](Call& c) { c.stage.last = false; });                                // no state
+  refused([](Call& c) { c.spec.rotary = true; });  // no table
+  refused([](Call& c) { c.stage.last = false; });  // no state
   refused([](Call& c) { c.visible.first.pop_back(); });
   refused([](Call& c) { c.visible.sink_begin = {0, 0, 0}; });
   refused([](Call& c) { c.lse = Tensor(*c.runtime, {3, 5}, Dtype::f32); });

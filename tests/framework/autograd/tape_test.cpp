@@ -11,7 +11,9 @@ namespace {
 
 class TapeTest : public ::testing::Test {
  protected:
-  Tensor tensor(Shape shape, const std::vector<double>& values) { return Tensor::from(backend->runtime(), std::move(shape), values); }
+  Tensor tensor(Shape shape, const std::vector<double>& values) {
+    return Tensor::from(backend->runtime(), std::move(shape), values);
+  }
   std::unique_ptr<Backend> backend = make_reference_backend();
 };
 

@@ -1,4 +1,5 @@
-// Merging states, on the reference and on the tested backend: equal to one block, without overflow, and neutral where a state is empty.
+// Merging states, on the reference and on the tested backend: equal to one block, without overflow, and neutral where a
+// state is empty.
 #include <cmath>
 #include <limits>
 
@@ -15,7 +16,8 @@ constexpr double infinity = std::numeric_limits<double>::infinity();
 
 class AttentionMerge : public ::testing::TestWithParam<const char*> {
  protected:
-  std::unique_ptr<Backend> backend_ = std::string(GetParam()) == "reference" ? make_reference_backend() : tested_backend().make();
+  std::unique_ptr<Backend> backend_ =
+      std::string(GetParam()) == "reference" ? make_reference_backend() : tested_backend().make();
   Backend& b_ = *backend_;
 
   Tensor f32(Shape shape, const Values& values) { return make(b_, std::move(shape), Dtype::f32, values); }
@@ -51,8 +53,21 @@ TEST_P(AttentionMerge, TwoBlocksMergedEqualOne) {
   const Visibility visible = make_visibility("holes", 0, all);
   const Tensor q = f32({n, width}, random_values(n * width, 1, 30.0)), k = f32({n, width}, random_values(n * width, 2)),
                v = f32({n, width}, random_values(n * width, 3));
-  const auto block = [&](const TokenTable& keys, std::int64_t first, BlockStage stage, const AttentionState& running, const Tensor& o, const Tensor& lse) {
-    b_.attention({spec, all, keys, {}, {}, visible, q, k.slice(first, keys.rows()), v.slice(first, keys.rows()), stage, running, o, lse});
+  const auto block = [&](const TokenTable& keys, std::int64_t first, BlockStage stage, const AttentionState& running,
+                         const Tensor& o, const Tensor& lse) {
+    b_.attention({spec,
+                  all,
+                  keys,
+                  {},
+                  {},
+                  visible,
+                  q,
+                  k.slice(first, keys.rows()),
+                  v.slice(first, keys.rows()),
+                  stage,
+                  running,
+                  o,
+                  lse});
   };
   const auto output = [&] { return make_output(b_, {n, width}, Dtype::f32); };
   const auto statistic = [&] { return make_output(b_, {n, heads}, Dtype::f32); };
@@ -79,7 +94,8 @@ std::vector<const char*> backends() {
   if (std::string(names[0]) == "cpu") names.push_back("reference");
   return names;
 }
-INSTANTIATE_TEST_SUITE_P(Small, AttentionMerge, ::testing::ValuesIn(backends()), [](const auto& p) { return std::string(p.param); });
+INSTANTIATE_TEST_SUITE_P(Small, AttentionMerge, ::testing::ValuesIn(backends()),
+                         [](const auto& p) { return std::string(p.param); });
 
 }  // namespace
 }  // namespace lexring::testing

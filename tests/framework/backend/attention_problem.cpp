@@ -36,7 +36,8 @@ std::vector<Part> cut(const TokenTable& tokens, int blocks) {
 
 Values gather(const Values& whole, const Rows& rows, std::int64_t width) {
   Values result;
-  for (const std::int64_t row : rows) result.insert(result.end(), whole.begin() + row * width, whole.begin() + (row + 1) * width);
+  for (const std::int64_t row : rows)
+    result.insert(result.end(), whole.begin() + row * width, whole.begin() + (row + 1) * width);
   return result;
 }
 
@@ -53,14 +54,17 @@ Rows gather(const Rows& whole, const Rows& rows) {
 }
 
 /// Columns of one matrix: query, key and value lie side by side as they do in a fused product.
-Columns beside(Backend& backend, Dtype dtype, const Values& values, std::int64_t rows, std::int64_t width, std::int64_t before, std::int64_t after) {
+Columns beside(Backend& backend, Dtype dtype, const Values& values, std::int64_t rows, std::int64_t width,
+               std::int64_t before, std::int64_t after) {
   const std::int64_t stride = before + width + after;
   Values matrix(size(rows * stride), std::nan(""));
-  for (std::int64_t n = 0; n < rows; ++n) std::copy_n(values.begin() + n * width, width, matrix.begin() + n * stride + before);
+  for (std::int64_t n = 0; n < rows; ++n)
+    std::copy_n(values.begin() + n * width, width, matrix.begin() + n * stride + before);
   return {make(backend, {rows, stride}, dtype, matrix), before, width};
 }
 
-Columns empty_beside(Backend& backend, Dtype dtype, std::int64_t rows, std::int64_t width, std::int64_t before, std::int64_t after) {
+Columns empty_beside(Backend& backend, Dtype dtype, std::int64_t rows, std::int64_t width, std::int64_t before,
+                     std::int64_t after) {
   return {make_output(backend, {rows, before + width + after}, dtype), before, width};
 }
 
@@ -71,10 +75,8 @@ Values read_columns(const Columns& columns) {
   for (std::int64_t n = 0; n < columns.rows(); ++n)
     for (std::int64_t i = 0; i < columns.stride(); ++i) {
       const double value = matrix[size(n * columns.stride() + i)];
-      if (i >= columns.first && i < columns.first + columns.width)
-        result.push_back(value);
-      else
-        require(std::isnan(value), "a kernel wrote beside its columns, at row {} column {}", n, i);
+      if (i >= columns.first && i < columns.first + columns.width) result.push_back(value);
+      else require(std::isnan(value), "a kernel wrote beside its columns, at row {} column {}", n, i);
     }
   return result;
 }
@@ -84,7 +86,9 @@ RotaryTable make_rotary(Backend& backend, Dtype master, const AttentionProblem& 
   Values cosine, sine;
   for (const std::int64_t position : tokens.position)
     for (std::int64_t i = 0; i < problem.spec.head_width / 2; ++i) {
-      const double angle = static_cast<double>(position) * std::pow(problem.angle_step, static_cast<double>(i) * 8 / static_cast<double>(problem.spec.head_width));
+      const double angle =
+          static_cast<double>(position) *
+          std::pow(problem.angle_step, static_cast<double>(i) * 8 / static_cast<double>(problem.spec.head_width));
       cosine.push_back(static_cast<float>(std::cos(angle)));
       sine.push_back(static_cast<float>(std::sin(angle)));
     }
@@ -96,8 +100,13 @@ RotaryTable make_rotary(Backend& backend, Dtype master, const AttentionProblem& 
 class Run {
  public:
   Run(Backend& backend, Dtype working, const AttentionProblem& problem, const AttentionInputs& inputs, Blocks blocks)
-      : backend_(backend), working_(working), master_(working == Dtype::f64 ? Dtype::f64 : Dtype::f32), problem_(problem), inputs_(inputs),
-        queries_(cut(problem.queries, blocks.queries)), keys_(cut(problem.keys, blocks.keys)) {
+      : backend_(backend),
+        working_(working),
+        master_(working == Dtype::f64 ? Dtype::f64 : Dtype::f32),
+        problem_(problem),
+        inputs_(inputs),
+        queries_(cut(problem.queries, blocks.queries)),
+        keys_(cut(problem.keys, blocks.keys)) {
     const std::int64_t n = problem.queries.rows(), m = problem.keys.rows();
     result_.output.resize(size(n * problem.query_width()));
     result_.lse.resize(size(n * problem.spec.heads));
@@ -114,18 +123,24 @@ class Run {
   }
 
  private:
-  Columns q(const Part& p) { return beside(backend_, working_, gather(inputs_.q, p.rows, query_width()), p.table.rows(), query_width(), 0, 2 * key_width()); }
+  Columns q(const Part& p) {
+    return beside(backend_, working_, gather(inputs_.q, p.rows, query_width()), p.table.rows(), query_width(), 0,
+                  2 * key_width());
+  }
   Columns k(const Part& p) {
-    return beside(backend_, working_, gather(inputs_.k, p.rows, key_width()), p.table.rows(), key_width(), query_width(), key_width());
+    return beside(backend_, working_, gather(inputs_.k, p.rows, key_width()), p.table.rows(), key_width(),
+                  query_width(), key_width());
   }
   Columns v(const Part& p) {
-    return beside(backend_, working_, gather(inputs_.v, p.rows, key_width()), p.table.rows(), key_width(), query_width() + key_width(), 0);
+    return beside(backend_, working_, gather(inputs_.v, p.rows, key_width()), p.table.rows(), key_width(),
+                  query_width() + key_width(), 0);
   }
   std::int64_t query_width() const { return problem_.query_width(); }
   std::int64_t key_width() const { return problem_.key_width(); }
 
   Visibility visibility(const Part& p) const {
-    return {gather(problem_.visible.first, p.rows), gather(problem_.visible.sink_begin, p.rows), gather(problem_.visible.sink_end, p.rows)};
+    return {gather(problem_.visible.first, p.rows), gather(problem_.visible.sink_begin, p.rows),
+            gather(problem_.visible.sink_end, p.rows)};
   }
 
   void forward(const Part& query) {
@@ -135,13 +150,26 @@ class Run {
     AttentionState state{make_output(backend_, {n, query_width()}, master_), make_output(backend_, {n, heads}, master_),
                          make_output(backend_, {n, heads}, master_)};
     if (keys_.size() == 1) state = {};
-    const Tensor output = make_output(backend_, {n, query_width()}, working_), lse = make_output(backend_, {n, heads}, master_);
+    const Tensor output = make_output(backend_, {n, query_width()}, working_),
+                 lse = make_output(backend_, {n, heads}, master_);
     for (const Part& key : keys_) {
       const RotaryTable key_rotary = make_rotary(backend_, master_, problem_, key.table);
-      backend_.attention({problem_.spec, query.table, key.table, query_rotary, key_rotary, visible, q(query), k(key), v(key),
-                          {&key == &keys_.front(), &key == &keys_.back()}, state, output, lse});
+      backend_.attention({problem_.spec,
+                          query.table,
+                          key.table,
+                          query_rotary,
+                          key_rotary,
+                          visible,
+                          q(query),
+                          k(key),
+                          v(key),
+                          {&key == &keys_.front(), &key == &keys_.back()},
+                          state,
+                          output,
+                          lse});
     }
-    const Tensor doutput = make(backend_, {n, query_width()}, working_, gather(inputs_.doutput, query.rows, query_width()));
+    const Tensor doutput =
+        make(backend_, {n, query_width()}, working_, gather(inputs_.doutput, query.rows, query_width()));
     const Tensor delta = make_output(backend_, {n, heads}, master_);
     backend_.attention_delta(output, doutput, delta);
     scatter(read(output), query.rows, query_width(), result_.output);
@@ -157,7 +185,9 @@ class Run {
     std::vector<KeySide> sides;
     for (const Part& key : keys_) {
       const std::int64_t m = key.table.rows();
-      KeySide side{{}, {}, empty_beside(backend_, working_, m, key_width(), query_width(), key_width()),
+      KeySide side{{},
+                   {},
+                   empty_beside(backend_, working_, m, key_width(), query_width(), key_width()),
                    empty_beside(backend_, working_, m, key_width(), query_width() + key_width(), 0)};
       if (queries_.size() > 1) {
         side.dk_state = make_output(backend_, {m, key_width()}, master_);
@@ -169,7 +199,8 @@ class Run {
       const std::int64_t n = query.table.rows(), heads = problem_.spec.heads;
       const Visibility visible = visibility(query);
       const RotaryTable query_rotary = make_rotary(backend_, master_, problem_, query.table);
-      const Tensor doutput = make(backend_, {n, query_width()}, working_, gather(inputs_.doutput, query.rows, query_width()));
+      const Tensor doutput =
+          make(backend_, {n, query_width()}, working_, gather(inputs_.doutput, query.rows, query_width()));
       const Tensor lse = make(backend_, {n, heads}, master_, gather(statistics.lse, query.rows, heads));
       const Tensor delta = make(backend_, {n, heads}, master_, gather(statistics.delta, query.rows, heads));
       Tensor dq_state;
@@ -177,10 +208,26 @@ class Run {
       const Columns dq = empty_beside(backend_, working_, n, query_width(), 0, 2 * key_width());
       for (std::size_t b = 0; b < keys_.size(); ++b) {
         const RotaryTable key_rotary = make_rotary(backend_, master_, problem_, keys_[b].table);
-        backend_.attention_backward({problem_.spec, query.table, keys_[b].table, query_rotary, key_rotary, visible, q(query), k(keys_[b]),
-                                     v(keys_[b]), doutput, lse, delta, {b == 0, b + 1 == keys_.size()},
-                                     {&query == &queries_.front(), &query == &queries_.back()}, dq_state, sides[b].dk_state, sides[b].dv_state,
-                                     dq, sides[b].dk, sides[b].dv});
+        backend_.attention_backward({problem_.spec,
+                                     query.table,
+                                     keys_[b].table,
+                                     query_rotary,
+                                     key_rotary,
+                                     visible,
+                                     q(query),
+                                     k(keys_[b]),
+                                     v(keys_[b]),
+                                     doutput,
+                                     lse,
+                                     delta,
+                                     {b == 0, b + 1 == keys_.size()},
+                                     {&query == &queries_.front(), &query == &queries_.back()},
+                                     dq_state,
+                                     sides[b].dk_state,
+                                     sides[b].dv_state,
+                                     dq,
+                                     sides[b].dk,
+                                     sides[b].dv});
       }
       scatter(read_columns(dq), query.rows, query_width(), result_.dq);
     }
@@ -216,7 +263,8 @@ AttentionSpec make_spec(const std::string& method, std::int64_t heads, std::int6
     if (method == "steep") spec.log_decay.push_back(-1 + static_cast<double>(i) / half);
   }
   for (std::int64_t h = 0; h < heads && method == "alibi"; ++h)
-    spec.slopes.push_back(static_cast<float>(std::exp2(-8.0 * static_cast<double>(h + 1) / static_cast<double>(heads))));
+    spec.slopes.push_back(
+        static_cast<float>(std::exp2(-8.0 * static_cast<double>(h + 1) / static_cast<double>(heads))));
   return spec;
 }
 
@@ -274,16 +322,18 @@ Visibility make_visibility(const std::string& pattern, std::int64_t extent, cons
 
 AttentionInputs random_inputs(const AttentionProblem& problem, std::uint64_t seed, double scale) {
   const std::int64_t n = problem.queries.rows(), m = problem.keys.rows();
-  return {random_values(n * problem.query_width(), seed, scale), random_values(m * problem.key_width(), seed + 1, scale),
-          random_values(m * problem.key_width(), seed + 2), random_values(n * problem.query_width(), seed + 3)};
+  return {random_values(n * problem.query_width(), seed, scale),
+          random_values(m * problem.key_width(), seed + 1, scale), random_values(m * problem.key_width(), seed + 2),
+          random_values(n * problem.query_width(), seed + 3)};
 }
 
 AttentionInputs rounded_to(Dtype dtype, const AttentionInputs& inputs) {
-  return {rounded_to(dtype, inputs.q), rounded_to(dtype, inputs.k), rounded_to(dtype, inputs.v), rounded_to(dtype, inputs.doutput)};
+  return {rounded_to(dtype, inputs.q), rounded_to(dtype, inputs.k), rounded_to(dtype, inputs.v),
+          rounded_to(dtype, inputs.doutput)};
 }
 
-AttentionResult run_attention(Backend& backend, Dtype working, const AttentionProblem& problem, const AttentionInputs& inputs, Blocks blocks,
-                              const AttentionResult* statistics) {
+AttentionResult run_attention(Backend& backend, Dtype working, const AttentionProblem& problem,
+                              const AttentionInputs& inputs, Blocks blocks, const AttentionResult* statistics) {
   return Run(backend, working, problem, inputs, blocks)(statistics);
 }
 

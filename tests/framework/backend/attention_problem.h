@@ -1,4 +1,5 @@
-/// Attention as tests pose it: a specification, two tables and a visibility, run by any backend in any dtype, in one block or cut into several.
+/// Attention as tests pose it: a specification, two tables and a visibility, run by any backend in any dtype, in one
+/// block or cut into several.
 #pragma once
 
 #include <iosfwd>
@@ -39,7 +40,8 @@ struct Blocks {
 
 // ---- parts of problems
 
-/// Heads H, key heads K of width E; method: "none", "rope", "xpos" (gamma 0.4, scale base 512), "steep" (decay of e^-1 per unit at most), "alibi".
+/// Heads H, key heads K of width E; method: "none", "rope", "xpos" (gamma 0.4, scale base 512), "steep" (decay of e^-1
+/// per unit at most), "alibi".
 AttentionSpec make_spec(const std::string& method, std::int64_t heads, std::int64_t kv_heads, std::int64_t width);
 
 struct Span {
@@ -54,16 +56,18 @@ std::vector<std::int64_t> with_gaps(std::int64_t count, std::int64_t largest_gap
 /// Runs of `run` tokens, each starting where `starts` says.
 std::vector<std::int64_t> clusters(const std::vector<std::int64_t>& starts, std::int64_t run);
 
-/// pattern: "causal", "window" (size), "blockwise" (size), "sink_window" (4 sinks, size), "documents" (new one about every size positions),
-/// "documents_sinks" (both), "holes" (causal, but every third query sees nothing).
+/// pattern: "causal", "window" (size), "blockwise" (size), "sink_window" (4 sinks, size), "documents" (new one about
+/// every size positions), "documents_sinks" (both), "holes" (causal, but every third query sees nothing).
 Visibility make_visibility(const std::string& pattern, std::int64_t size, const TokenTable& queries);
 
 AttentionInputs random_inputs(const AttentionProblem& problem, std::uint64_t seed, double scale = 1.0);
 AttentionInputs rounded_to(Dtype dtype, const AttentionInputs& inputs);
 
-/// Forward, delta and backward. With `statistics`, backward reads lse and delta from there (rounded) instead of its own forward pass,
-/// so that two backends' backward kernels are fed the same. Rotation tables hold numbers of f32 in every dtype.
-AttentionResult run_attention(Backend& backend, Dtype working, const AttentionProblem& problem, const AttentionInputs& inputs, Blocks blocks = {},
+/// Forward, delta and backward. With `statistics`, backward reads lse and delta from there (rounded) instead of its own
+/// forward pass, so that two backends' backward kernels are fed the same. Rotation tables hold numbers of f32 in every
+/// dtype.
+AttentionResult run_attention(Backend& backend, Dtype working, const AttentionProblem& problem,
+                              const AttentionInputs& inputs, Blocks blocks = {},
                               const AttentionResult* statistics = nullptr);
 
 }  // namespace lexring::testing

@@ -1,5 +1,5 @@
-// A backend's attention against the reference in f64 from pair distances, both fed with the same rounded numbers: every method, pattern and kind
-// of table, in one block and in several. Which backend: tested_backend.h.
+// A backend's attention against the reference in f64 from pair distances, both fed with the same rounded numbers: every
+// method, pattern and kind of table, in one block and in several. Which backend: tested_backend.h.
 #include <cmath>
 #include <random>
 
@@ -18,12 +18,16 @@ struct Tables {
   TokenTable queries, keys;
 };
 
-Tables same(const std::string& name, const std::vector<Span>& sequences) { return {name, make_table(sequences), make_table(sequences)}; }
+Tables same(const std::string& name, const std::vector<Span>& sequences) {
+  return {name, make_table(sequences), make_table(sequences)};
+}
 
-AttentionProblem make_problem(const std::string& method, const std::string& pattern, std::int64_t extent, std::int64_t heads, std::int64_t kv_heads,
-                              std::int64_t width, const Tables& tables) {
-  return {fmt::format("{}_{}_{}_h{}k{}e{}_{}", tested_backend().name, method, pattern, heads, kv_heads, width, tables.name),
-          make_spec(method, heads, kv_heads, width), tables.queries, tables.keys, make_visibility(pattern, extent, tables.queries)};
+AttentionProblem make_problem(const std::string& method, const std::string& pattern, std::int64_t extent,
+                              std::int64_t heads, std::int64_t kv_heads, std::int64_t width, const Tables& tables) {
+  return {
+      fmt::format("{}_{}_{}_h{}k{}e{}_{}", tested_backend().name, method, pattern, heads, kv_heads, width, tables.name),
+      make_spec(method, heads, kv_heads, width), tables.queries, tables.keys,
+      make_visibility(pattern, extent, tables.queries)};
 }
 
 /// A few of everything below, for backends that are slow and for tools that make them so.
@@ -38,17 +42,21 @@ std::vector<AttentionProblem> small_problems() {
   for (const std::int64_t width : {16, 32, 64, 128}) add("xpos", "causal", 0, 2, 1, width, t130);
   add("alibi", "causal", 0, 1, 1, 64, t130);
   const Tables several = same("unequal", {{0, consecutive(90)}, {2, consecutive(1)}, {3, consecutive(37)}});
-  for (const char* pattern : {"window", "blockwise", "sink_window", "documents", "documents_sinks", "holes"}) add("xpos", pattern, 20, 2, 1, 32, several);
-  const Tables spread = same("clusters", {{0, clusters({0, 300, 131000, 1000003}, 20)}}), gaps = same("gaps", {{0, with_gaps(40, 5000, 2)}});
+  for (const char* pattern : {"window", "blockwise", "sink_window", "documents", "documents_sinks", "holes"})
+    add("xpos", pattern, 20, 2, 1, 32, several);
+  const Tables spread = same("clusters", {{0, clusters({0, 300, 131000, 1000003}, 20)}}),
+               gaps = same("gaps", {{0, with_gaps(40, 5000, 2)}});
   for (const char* method : {"none", "xpos", "steep"}) add(method, "causal", 0, 2, 1, 16, spread);
   add("xpos", "blockwise", 1000, 2, 1, 64, gaps);
   const Tables cached{"cached", make_table({{0, consecutive(20, 60)}, {4, consecutive(5)}}),
                       make_table({{0, consecutive(80)}, {1, consecutive(17)}, {4, consecutive(5)}})};
   const Tables one_more{"one_more", make_table({{0, {1000000}}}), make_table({{0, consecutive(97, 999904)}})};
-  const Tables strangers{"strangers", make_table({{0, consecutive(20)}, {1, consecutive(9)}, {5, consecutive(3)}}), make_table({{1, consecutive(30)}})};
+  const Tables strangers{"strangers", make_table({{0, consecutive(20)}, {1, consecutive(9)}, {5, consecutive(3)}}),
+                         make_table({{1, consecutive(30)}})};
   const Tables no_rows{"no_rows", {}, {}}, no_queries{"no_queries", {}, make_table({{0, consecutive(5)}})},
       no_keys{"no_keys", make_table({{0, consecutive(5)}}), {}};
-  for (const Tables& tables : {cached, one_more, strangers, no_rows, no_queries, no_keys}) add("xpos", "causal", 0, 4, 2, 16, tables);
+  for (const Tables& tables : {cached, one_more, strangers, no_rows, no_queries, no_keys})
+    add("xpos", "causal", 0, 4, 2, 16, tables);
   add("alibi", "causal", 0, 4, 2, 64, cached);
   return all;
 }
@@ -62,13 +70,16 @@ std::vector<AttentionProblem> problems() {
   for (const std::int64_t width : {2, 6, 12, 16, 20, 32, 64, 96, 128})
     for (const char* method : {"none", "rope", "xpos", "alibi"}) add(method, "causal", 0, 2, 2, width, short_one);
   // Every pattern over several tiles and several sequences of unequal length.
-  const Tables several = same("unequal", {{0, consecutive(300)}, {2, consecutive(1)}, {3, consecutive(77)}, {9, consecutive(130)}});
-  for (const char* pattern : {"causal", "window", "blockwise", "sink_window", "documents", "documents_sinks", "holes"}) {
+  const Tables several =
+      same("unequal", {{0, consecutive(300)}, {2, consecutive(1)}, {3, consecutive(77)}, {9, consecutive(130)}});
+  for (const char* pattern :
+       {"causal", "window", "blockwise", "sink_window", "documents", "documents_sinks", "holes"}) {
     add("xpos", pattern, 50, 2, 1, 32, several);
     add("alibi", pattern, 50, 2, 2, 12, several);
   }
   // Long and odd positions.
-  const Tables million = same("million", {{0, consecutive(200, 1000000)}}), gaps = same("gaps", {{0, with_gaps(300, 60, 1)}, {1, with_gaps(90, 5000, 2)}}),
+  const Tables million = same("million", {{0, consecutive(200, 1000000)}}),
+               gaps = same("gaps", {{0, with_gaps(300, 60, 1)}, {1, with_gaps(90, 5000, 2)}}),
                spread = same("clusters", {{0, clusters({0, 300, 131000, 200003}, 70)}}),
                long_one = same("t700", {{0, consecutive(700)}});
   for (const Tables& tables : {million, gaps, spread, long_one})
@@ -80,7 +91,8 @@ std::vector<AttentionProblem> problems() {
   const Tables cached{"cached", make_table({{0, consecutive(40, 300)}, {4, consecutive(5)}}),
                       make_table({{0, consecutive(340)}, {1, consecutive(17)}, {4, consecutive(5)}})};
   const Tables one_more{"one_more", make_table({{0, {1000000}}}), make_table({{0, consecutive(257, 999744)}})};
-  const Tables strangers{"strangers", make_table({{0, consecutive(20)}, {1, consecutive(9)}, {5, consecutive(3)}}), make_table({{1, consecutive(30)}})};
+  const Tables strangers{"strangers", make_table({{0, consecutive(20)}, {1, consecutive(9)}, {5, consecutive(3)}}),
+                         make_table({{1, consecutive(30)}})};
   const Tables ahead{"ahead", make_table({{0, consecutive(50)}}), make_table({{0, consecutive(50, 25)}})};
   const Tables no_rows{"no_rows", {}, {}}, no_queries{"no_queries", {}, make_table({{0, consecutive(5)}})},
       no_keys{"no_keys", make_table({{0, consecutive(5)}}), {}};
@@ -93,7 +105,8 @@ std::vector<AttentionProblem> problems() {
   for (const char* method : {"none", "xpos", "alibi"}) add(method, "causal", 0, 2, 1, 16, many_keys);
   add("xpos", "window", 300, 2, 2, 16, many_keys);
   // One and seven and a hundred tokens; many heads on one key head.
-  for (const std::int64_t count : {1, 7, 100}) add("xpos", "causal", 0, 3, 1, 20, same(fmt::format("t{}", count), {{0, consecutive(count)}}));
+  for (const std::int64_t count : {1, 7, 100})
+    add("xpos", "causal", 0, 3, 1, 20, same(fmt::format("t{}", count), {{0, consecutive(count)}}));
   add("rope", "causal", 0, 8, 1, 16, same("t100", {{0, consecutive(100)}}));
   return all;
 }
@@ -103,7 +116,8 @@ class Attention : public ::testing::TestWithParam<AttentionProblem> {
   std::unique_ptr<Backend> reference_ = make_reference_backend(), ours_ = tested_backend().make();
 
   void compare(Dtype working, Blocks blocks) {
-    SCOPED_TRACE(::testing::Message() << name_of(working) << ", " << blocks.queries << " x " << blocks.keys << " blocks");
+    SCOPED_TRACE(::testing::Message() << name_of(working) << ", " << blocks.queries << " x " << blocks.keys
+                                      << " blocks");
     const AttentionProblem& problem = GetParam();
     const AttentionInputs inputs = rounded_to(working, random_inputs(problem, 21));
     const AttentionResult expected = run_attention(*reference_, Dtype::f64, problem, inputs);
@@ -125,8 +139,10 @@ TEST_P(Attention, Bf16) { compare(Dtype::bf16, {}); }
 TEST_P(Attention, F32InBlocks) { compare(Dtype::f32, {2, 3}); }
 TEST_P(Attention, Bf16InBlocks) { compare(Dtype::bf16, {3, 2}); }
 
-INSTANTIATE_TEST_SUITE_P(Small, Attention, ::testing::ValuesIn(small_problems()), [](const auto& p) { return p.param.name; });
-INSTANTIATE_TEST_SUITE_P(Problems, Attention, ::testing::ValuesIn(problems()), [](const auto& p) { return p.param.name; });
+INSTANTIATE_TEST_SUITE_P(Small, Attention, ::testing::ValuesIn(small_problems()),
+                         [](const auto& p) { return p.param.name; });
+INSTANTIATE_TEST_SUITE_P(Problems, Attention, ::testing::ValuesIn(problems()),
+                         [](const auto& p) { return p.param.name; });
 
 /// Of one backend as a whole.
 class AttentionKernels : public ::testing::TestWithParam<const char*> {};
@@ -134,19 +150,25 @@ class AttentionKernels : public ::testing::TestWithParam<const char*> {};
 /// A problem drawn at random, for combinations that nobody thought of.
 AttentionProblem random_problem(std::uint64_t seed) {
   std::mt19937_64 generator(seed);
-  const auto draw = [&](std::int64_t low, std::int64_t high) { return low + static_cast<std::int64_t>(generator() % static_cast<std::uint64_t>(high - low + 1)); };
+  const auto draw = [&](std::int64_t low, std::int64_t high) {
+    return low + static_cast<std::int64_t>(generator() % static_cast<std::uint64_t>(high - low + 1));
+  };
   const char* methods[] = {"none", "rope", "xpos", "steep", "alibi"};
   const char* patterns[] = {"causal", "window", "blockwise", "sink_window", "documents", "documents_sinks", "holes"};
   std::vector<Span> queries, keys;
   for (std::int64_t id = 0; id < draw(1, 4); ++id) {
-    const std::vector<std::int64_t> positions = with_gaps(draw(1, 160), draw(0, 2) == 0 ? 3000 : draw(1, 3), generator());
+    const std::vector<std::int64_t> positions =
+        with_gaps(draw(1, 160), draw(0, 2) == 0 ? 3000 : draw(1, 3), generator());
     const std::int64_t kind = draw(0, 3), count = static_cast<std::int64_t>(positions.size());
     if (kind != 0) keys.push_back({id, positions});  // 0: queries without keys; 1: keys of the past only; else both
     queries.push_back({id, {positions.begin() + (kind == 1 ? count / 2 : 0), positions.end()}});
   }
   const std::int64_t kv_heads = draw(1, 3);
-  AttentionProblem problem{fmt::format("seed {}", seed), make_spec(methods[draw(0, 4)], kv_heads * draw(1, 3), kv_heads, 2 * draw(1, 20)),
-                           make_table(queries), make_table(keys), {}};
+  AttentionProblem problem{fmt::format("seed {}", seed),
+                           make_spec(methods[draw(0, 4)], kv_heads * draw(1, 3), kv_heads, 2 * draw(1, 20)),
+                           make_table(queries),
+                           make_table(keys),
+                           {}};
   problem.visible = make_visibility(patterns[draw(0, 6)], draw(4, 200), problem.queries);
   return problem;
 }
@@ -176,10 +198,12 @@ TEST_P(AttentionKernels, RandomProblemsEqualTheReference) {
 TEST_P(AttentionKernels, TwoRunsGiveTheSameBits) {
   const auto tested = tested_backend().make();
   const Tables tables = same("", {{0, consecutive(tested_backend().slow ? 80 : 300)}, {1, consecutive(90)}});
-  const AttentionProblem problem{"", make_spec("xpos", 4, 2, 32), tables.queries, tables.keys, make_visibility("causal", 0, tables.queries)};
+  const AttentionProblem problem{"", make_spec("xpos", 4, 2, 32), tables.queries, tables.keys,
+                                 make_visibility("causal", 0, tables.queries)};
   for (const Dtype working : {Dtype::f32, Dtype::bf16}) {
     const AttentionInputs inputs = random_inputs(problem, 1);
-    const AttentionResult once = run_attention(*tested, working, problem, inputs), again = run_attention(*tested, working, problem, inputs);
+    const AttentionResult once = run_attention(*tested, working, problem, inputs),
+                          again = run_attention(*tested, working, problem, inputs);
     EXPECT_EQ(once.output, again.output);
     EXPECT_EQ(once.dq, again.dq);
     EXPECT_EQ(once.dk, again.dk);
@@ -192,11 +216,14 @@ TEST_P(AttentionKernels, HugeScoresDoNotOverflow) {
   for (const Dtype working : {Dtype::f32, Dtype::bf16}) {
     SCOPED_TRACE(name_of(working));
     const Tables tables = same("", {{0, consecutive(90)}});
-    const AttentionProblem problem{"", make_spec("none", 2, 2, 16), tables.queries, tables.keys, make_visibility("causal", 0, tables.queries)};
+    const AttentionProblem problem{"", make_spec("none", 2, 2, 16), tables.queries, tables.keys,
+                                   make_visibility("causal", 0, tables.queries)};
     const AttentionInputs inputs = rounded_to(working, random_inputs(problem, 5, 100.0));  // scores of up to about 1e5
-    const AttentionResult expected = run_attention(*reference, Dtype::f64, problem, inputs), ours = run_attention(*tested, working, problem, inputs, {1, 3});
+    const AttentionResult expected = run_attention(*reference, Dtype::f64, problem, inputs),
+                          ours = run_attention(*tested, working, problem, inputs, {1, 3});
     // Scores of 1e5 in f32 are good to 1e-2, so that the winner is right but ties may share.
-    EXPECT_LT(relative_error(ours.lse, expected.lse), working == Dtype::f32 ? tolerance::f32_attention : tolerance::bf16_rounded);
+    EXPECT_LT(relative_error(ours.lse, expected.lse),
+              working == Dtype::f32 ? tolerance::f32_attention : tolerance::bf16_rounded);
     for (const Values* values : {&ours.output, &ours.dq, &ours.dk, &ours.dv})
       for (const double x : *values) ASSERT_TRUE(std::isfinite(x));
   }
@@ -204,28 +231,33 @@ TEST_P(AttentionKernels, HugeScoresDoNotOverflow) {
 
 TEST_P(AttentionKernels, ScoreSumsEqualTheReference) {
   const auto reference = make_reference_backend(), tested = tested_backend().make();
-  const TokenTable tokens = make_table({{0, consecutive(150)}, {1, with_gaps(90, 9, 3)}, {2, consecutive(40, 1000000)}});
+  const TokenTable tokens =
+      make_table({{0, consecutive(150)}, {1, with_gaps(90, 9, 3)}, {2, consecutive(40, 1000000)}});
   for (const Dtype working : {Dtype::f32, Dtype::bf16})
     for (const char* method : {"none", "xpos", "alibi"}) {
       SCOPED_TRACE(::testing::Message() << method << " " << name_of(working));
       const AttentionSpec spec = make_spec(method, 4, 2, 16);
-      const Values q = rounded_to(working, random_values(tokens.rows() * 64, 1)), k = rounded_to(working, random_values(tokens.rows() * 32, 2));
-      Values sums[2] = {Values(200, 1.0), Values(200, 1.0)}, cosine(static_cast<std::size_t>(tokens.rows() * 8), 0.6), sine(cosine.size(), 0.8);
+      const Values q = rounded_to(working, random_values(tokens.rows() * 64, 1)),
+                   k = rounded_to(working, random_values(tokens.rows() * 32, 2));
+      Values sums[2] = {Values(200, 1.0), Values(200, 1.0)}, cosine(static_cast<std::size_t>(tokens.rows() * 8), 0.6),
+             sine(cosine.size(), 0.8);
       std::vector<std::int64_t> counts[2] = {std::vector<std::int64_t>(200, 2), std::vector<std::int64_t>(200, 2)};
       for (Backend* backend : {reference.get(), tested.get()}) {
         const bool ours = backend == tested.get();
         const Dtype dtype = ours ? working : Dtype::f64, master = ours ? Dtype::f32 : Dtype::f64;
         const RotaryTable rotary{make(*backend, {tokens.rows(), 8}, master, rounded_to(Dtype::f32, cosine)),
                                  make(*backend, {tokens.rows(), 8}, master, rounded_to(Dtype::f32, sine))};
-        backend->attention_score_sums({spec, tokens, rotary, make(*backend, {tokens.rows(), 64}, dtype, q), make(*backend, {tokens.rows(), 32}, dtype, k),
-                                       sums[ours], counts[ours]});
+        backend->attention_score_sums({spec, tokens, rotary, make(*backend, {tokens.rows(), 64}, dtype, q),
+                                       make(*backend, {tokens.rows(), 32}, dtype, k), sums[ours], counts[ours]});
       }
-      EXPECT_LT(relative_error(sums[1], sums[0]), working == Dtype::f32 ? tolerance::f32_attention : tolerance::bf16_attention);
+      EXPECT_LT(relative_error(sums[1], sums[0]),
+                working == Dtype::f32 ? tolerance::f32_attention : tolerance::bf16_attention);
       EXPECT_EQ(counts[1], counts[0]);
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(Various, AttentionKernels, ::testing::Values(tested_backend().name), [](const auto& p) { return std::string(p.param); });
+INSTANTIATE_TEST_SUITE_P(Various, AttentionKernels, ::testing::Values(tested_backend().name),
+                         [](const auto& p) { return std::string(p.param); });
 
 }  // namespace
 }  // namespace lexring::testing

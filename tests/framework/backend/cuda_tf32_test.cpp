@@ -19,7 +19,8 @@ TEST(CudaProducts, SmallTf32OnlyWhenAsked) {
   for (float& v : w) v = normal(random);
   const auto product = [&](Backend& backend) {
     const Tensor y(backend.runtime(), {rows, width}, Dtype::f32);
-    backend.linear(Tensor::from(backend.runtime(), {rows, width}, x), Tensor::from(backend.runtime(), {width, width}, w), Tensor(), y);
+    backend.linear(Tensor::from(backend.runtime(), {rows, width}, x),
+                   Tensor::from(backend.runtime(), {width, width}, w), Tensor(), y);
     const std::vector<float> values = y.to_host<float>();
     return Values(values.begin(), values.end());
   };

@@ -44,7 +44,8 @@ std::vector<std::int32_t> random_indices(std::int64_t count, std::int32_t below,
 
 Values rounded_to(Dtype dtype, Values values) {
   if (dtype == Dtype::f64) return values;
-  for (double& v : values) v = dtype == Dtype::bf16 ? static_cast<float>(bfloat16(static_cast<float>(v))) : static_cast<float>(v);
+  for (double& v : values)
+    v = dtype == Dtype::bf16 ? static_cast<float>(bfloat16(static_cast<float>(v))) : static_cast<float>(v);
   return values;
 }
 

@@ -1,4 +1,5 @@
-/// For tests of kernels: numbers as doubles on this side, tensors of any dtype on the backend's, and errors that one number sums up.
+/// For tests of kernels: numbers as doubles on this side, tensors of any dtype on the backend's, and errors that one
+/// number sums up.
 #pragma once
 
 #include <cstdint>
@@ -25,8 +26,8 @@ Tensor make_output(Backend& backend, Shape shape, Dtype dtype);
 /// An undefined tensor gives no values.
 Values read(const Tensor& tensor);
 
-/// The larger of ||a - b|| / ||b|| and max |a - b| / max |b|; infinite when sizes differ or something is not finite on one side only (equal
-/// infinities are equal). Where b is all zeros, the largest |a|.
+/// The larger of ||a - b|| / ||b|| and max |a - b| / max |b|; infinite when sizes differ or something is not finite on
+/// one side only (equal infinities are equal). Where b is all zeros, the largest |a|.
 double relative_error(const Values& a, const Values& b);
 double largest_difference(const Values& a, const Values& b);
 

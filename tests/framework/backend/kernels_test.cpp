@@ -1,4 +1,5 @@
-// Every kernel of a backend but attention against the reference in f64, both fed with the same rounded numbers. Which backend: tested_backend.h.
+// Every kernel of a backend but attention against the reference in f64, both fed with the same rounded numbers. Which
+// backend: tested_backend.h.
 #include <limits>
 #include <tuple>
 
@@ -20,13 +21,15 @@ struct Precision {
 
 void PrintTo(const Precision& precision, std::ostream* os) { *os << precision.name; }
 
-constexpr Precision precisions[] = {{"f32", Dtype::f32, Dtype::f32}, {"bf16", Dtype::bf16, Dtype::f32}, {"bf16_residual", Dtype::bf16, Dtype::bf16}};
+constexpr Precision precisions[] = {
+    {"f32", Dtype::f32, Dtype::f32}, {"bf16", Dtype::bf16, Dtype::f32}, {"bf16_residual", Dtype::bf16, Dtype::bf16}};
 constexpr std::int64_t row_counts[] = {0, 1, 7, 33, 100};
 
 double elementwise(Dtype dtype) { return dtype == Dtype::bf16 ? tolerance::bf16_rounded : tolerance::f32_elementwise; }
 double matmul(Dtype dtype) { return dtype == Dtype::bf16 ? tolerance::bf16_rounded : tolerance::f32_matmul; }
 
-/// Each test describes its kernel once, as a function of a backend and its dtypes; `both` runs it on the two and compares what it returns.
+/// Each test describes its kernel once, as a function of a backend and its dtypes; `both` runs it on the two and
+/// compares what it returns.
 class Kernels : public ::testing::TestWithParam<Precision> {
  protected:
   /// One backend, and the dtypes that "working", "residual" and "master" mean on it.
@@ -34,7 +37,9 @@ class Kernels : public ::testing::TestWithParam<Precision> {
     Backend& backend;
     Dtype working, residual, master;
 
-    Tensor in(Shape shape, Dtype dtype, const Values& values) const { return make(backend, std::move(shape), dtype, values); }
+    Tensor in(Shape shape, Dtype dtype, const Values& values) const {
+      return make(backend, std::move(shape), dtype, values);
+    }
     Tensor out(Shape shape, Dtype dtype) const { return make_output(backend, std::move(shape), dtype); }
     Tensor indices(const std::vector<std::int32_t>& values) const {
       return Tensor::from(backend.runtime(), {static_cast<std::int64_t>(values.size())}, values);
@@ -54,7 +59,8 @@ class Kernels : public ::testing::TestWithParam<Precision> {
     ASSERT_EQ(expected.size(), tolerances.size());
     for (std::size_t i = 0; i < expected.size(); ++i) {
       const double error = relative_error(read(ours[i]), read(expected[i]));
-      EXPECT_LT(error, tolerances[i]) << "output " << i << ", " << to_string(ours[i].shape()) << " " << name_of(ours[i].dtype());
+      EXPECT_LT(error, tolerances[i]) << "output " << i << ", " << to_string(ours[i].shape()) << " "
+                                      << name_of(ours[i].dtype());
     }
   }
 
@@ -66,14 +72,16 @@ TEST_P(Kernels, FillCastAddAndSumOfSquares) {
     SCOPED_TRACE(count);
     const Values x = numbers(count, 1, working()), y = numbers(count, 2, residual());
     both({elementwise(working()), elementwise(residual()), elementwise(working())}, [&](const Side& s) {
-      const Tensor filled = s.out({count}, s.working), added = s.in({count}, s.residual, y), cast = s.out({count}, s.working);
+      const Tensor filled = s.out({count}, s.working), added = s.in({count}, s.residual, y),
+                   cast = s.out({count}, s.working);
       s.backend.fill(filled, 0.3);
       s.backend.add(s.in({count}, s.working, x), added);
       s.backend.cast(s.in({count}, s.residual, y), cast);
       return std::vector<Tensor>{filled, added, cast};
     });
     const double expected = reference_->sum_of_squares(make(*reference_, {count}, Dtype::f64, x));
-    EXPECT_NEAR(ours_->sum_of_squares(make(*ours_, {count}, working(), x)), expected, tolerance::f32_elementwise * expected);
+    EXPECT_NEAR(ours_->sum_of_squares(make(*ours_, {count}, working(), x)), expected,
+                tolerance::f32_elementwise * expected);
   }
 }
 
@@ -99,10 +107,12 @@ TEST_P(Kernels, Embedding) {
         SCOPED_TRACE(::testing::Message() << rows << " x " << width << " of " << vocabulary);
         auto index = random_indices(rows, vocabulary, 3);
         for (std::size_t n = 1; n < index.size(); n += 3) index[n] = -1;
-        const Values table = numbers(vocabulary * width, 1), dx = numbers(rows * width, 2, residual()), dtable = numbers(vocabulary * width, 4);
+        const Values table = numbers(vocabulary * width, 1), dx = numbers(rows * width, 2, residual()),
+                     dtable = numbers(vocabulary * width, 4);
         both({elementwise(residual()), elementwise(residual()), tolerance::f32_matmul}, [&](const Side& s) {
           const Tensor x = s.out({rows, width}, s.residual), twice = s.in({rows, width}, s.residual, dx),
-                       gradient = s.in({vocabulary, width}, s.master, dtable), weights = s.in({vocabulary, width}, s.master, table);
+                       gradient = s.in({vocabulary, width}, s.master, dtable),
+                       weights = s.in({vocabulary, width}, s.master, table);
           s.backend.embedding(s.indices(index), weights, x, Write::overwrite);
           s.backend.embedding(s.indices(index), weights, twice, Write::accumulate);
           s.backend.embedding_backward(s.indices(index), s.in({rows, width}, s.residual, dx), gradient);
@@ -113,27 +123,34 @@ TEST_P(Kernels, Embedding) {
 
 TEST_P(Kernels, Linear) {
   for (const std::int64_t rows : row_counts)
-    for (const auto& [inputs, outputs] : {std::pair<std::int64_t, std::int64_t>{48, 20}, {20, 61}, {257, 48}, {64, 128}, {1, 1}})
+    for (const auto& [inputs, outputs] :
+         {std::pair<std::int64_t, std::int64_t>{48, 20}, {20, 61}, {257, 48}, {64, 128}, {1, 1}})
       for (const bool with_bias : {false, true}) {
-        SCOPED_TRACE(::testing::Message() << rows << " rows, " << inputs << " -> " << outputs << (with_bias ? " with bias" : ""));
-        const Values x = numbers(rows * inputs, 1, working()), w = numbers(outputs * inputs, 2, working()), bias = numbers(outputs, 3),
-                     dy = numbers(rows * outputs, 4, working()), dw = numbers(outputs * inputs, 5), db = numbers(outputs, 6);
+        SCOPED_TRACE(::testing::Message()
+                     << rows << " rows, " << inputs << " -> " << outputs << (with_bias ? " with bias" : ""));
+        const Values x = numbers(rows * inputs, 1, working()), w = numbers(outputs * inputs, 2, working()),
+                     bias = numbers(outputs, 3), dy = numbers(rows * outputs, 4, working()),
+                     dw = numbers(outputs * inputs, 5), db = numbers(outputs, 6);
         const double y_error = matmul(working()) * (with_bias && tested_backend().rounds_bias ? 2 : 1);
-        both({y_error, tolerance::f32_matmul, matmul(working()), tolerance::f32_matmul, tolerance::f32_matmul}, [&](const Side& s) {
-          const Tensor tx = s.in({rows, inputs}, s.working, x), tw = s.in({outputs, inputs}, s.working, w),
-                       tdy = s.in({rows, outputs}, s.working, dy), tb = with_bias ? s.in({outputs}, s.master, bias) : Tensor();
-          const Tensor y = s.out({rows, outputs}, s.working), wide = s.out({rows, outputs}, s.master), dx = s.out({rows, inputs}, s.working),
-                       gw = s.in({outputs, inputs}, s.master, dw), gb = s.in({outputs}, s.master, db);
-          s.backend.linear(tx, tw, tb, y);
-          s.backend.linear(tx, tw, tb, wide);
-          s.backend.linear_backward_input(tdy, tw, dx);
-          s.backend.linear_backward_weight(tdy, tx, gw, with_bias ? gb : Tensor());
-          return std::vector<Tensor>{y, wide, dx, gw, gb};
-        });
+        both({y_error, tolerance::f32_matmul, matmul(working()), tolerance::f32_matmul, tolerance::f32_matmul},
+             [&](const Side& s) {
+               const Tensor tx = s.in({rows, inputs}, s.working, x), tw = s.in({outputs, inputs}, s.working, w),
+                            tdy = s.in({rows, outputs}, s.working, dy),
+                            tb = with_bias ? s.in({outputs}, s.master, bias) : Tensor();
+               const Tensor y = s.out({rows, outputs}, s.working), wide = s.out({rows, outputs}, s.master),
+                            dx = s.out({rows, inputs}, s.working), gw = s.in({outputs, inputs}, s.master, dw),
+                            gb = s.in({outputs}, s.master, db);
+               s.backend.linear(tx, tw, tb, y);
+               s.backend.linear(tx, tw, tb, wide);
+               s.backend.linear_backward_input(tdy, tw, dx);
+               s.backend.linear_backward_weight(tdy, tx, gw, with_bias ? gb : Tensor());
+               return std::vector<Tensor>{y, wide, dx, gw, gb};
+             });
       }
 }
 
-/// One input and one output dtype of a norm: the residual stream with and without delta, or working activations (sub-norm).
+/// One input and one output dtype of a norm: the residual stream with and without delta, or working activations
+/// (sub-norm).
 struct NormShape {
   NormKind kind;
   std::int64_t rows, width;
@@ -152,48 +169,71 @@ std::vector<NormShape> norm_shapes() {
 
 TEST_P(Kernels, Norm) {
   for (const NormShape& n : norm_shapes()) {
-    SCOPED_TRACE(::testing::Message() << (n.kind == NormKind::layernorm ? "layernorm " : "rmsnorm ") << n.rows << " x " << n.width
-                                      << (n.with_delta ? " with delta" : "") << (n.of_working ? " of working dtype" : ""));
+    SCOPED_TRACE(::testing::Message() << (n.kind == NormKind::layernorm ? "layernorm " : "rmsnorm ") << n.rows << " x "
+                                      << n.width << (n.with_delta ? " with delta" : "")
+                                      << (n.of_working ? " of working dtype" : ""));
     const Dtype x_dtype = n.of_working ? working() : residual();
     const bool centred = n.kind == NormKind::layernorm;
     Values x = numbers(n.rows * n.width, 1, x_dtype, 2.0);
-    const Values delta = numbers(n.rows * n.width, 2, working()), weight = numbers(n.width, 3), bias = numbers(n.width, 4);
+    const Values delta = numbers(n.rows * n.width, 2, working()), weight = numbers(n.width, 3),
+                 bias = numbers(n.width, 4);
     // A sum that is rounded to bf16 before it is normalised carries that rounding into y and the statistics.
     const bool rounded_sum = n.with_delta && x_dtype == Dtype::bf16;
-    const double statistics = rounded_sum ? 2 * tolerance::bf16_rounded : tolerance::f32_matmul, y_error = elementwise(working()) * (rounded_sum ? 2 : 1);
-    both({y_error, n.with_delta ? elementwise(x_dtype) : 1e-30, centred ? statistics : 1e-30, statistics}, [&](const Side& s) {
-      const Dtype of = n.of_working ? s.working : s.residual;
-      const Shape matrix{n.rows, n.width};
-      NormForward call{n.kind, 1e-5, s.in(matrix, of, x), {}, s.in({n.width}, s.master, weight), {}, {}, s.out(matrix, s.working), {},
-                       s.out({n.rows}, s.master)};
-      if (n.with_delta) call.delta = s.in(matrix, s.working, delta), call.sum = s.out(matrix, of);
-      if (centred) call.bias = s.in({n.width}, s.master, bias), call.mean = s.out({n.rows}, s.master);
-      s.backend.norm(call);
-      return std::vector<Tensor>{call.y, call.sum, call.mean, call.rstd};
-    });
+    const double statistics = rounded_sum ? 2 * tolerance::bf16_rounded : tolerance::f32_matmul,
+                 y_error = elementwise(working()) * (rounded_sum ? 2 : 1);
+    both({y_error, n.with_delta ? elementwise(x_dtype) : 1e-30, centred ? statistics : 1e-30, statistics},
+         [&](const Side& s) {
+           const Dtype of = n.of_working ? s.working : s.residual;
+           const Shape matrix{n.rows, n.width};
+           NormForward call{n.kind, 1e-5, s.in(matrix, of, x),      {}, s.in({n.width}, s.master, weight),
+                            {},     {},   s.out(matrix, s.working), {}, s.out({n.rows}, s.master)};
+           if (n.with_delta) call.delta = s.in(matrix, s.working, delta), call.sum = s.out(matrix, of);
+           if (centred) call.bias = s.in({n.width}, s.master, bias), call.mean = s.out({n.rows}, s.master);
+           s.backend.norm(call);
+           return std::vector<Tensor>{call.y, call.sum, call.mean, call.rstd};
+         });
   }
 }
 
 TEST_P(Kernels, NormBackward) {
   for (const NormShape& n : norm_shapes()) {
-    SCOPED_TRACE(::testing::Message() << (n.kind == NormKind::layernorm ? "layernorm " : "rmsnorm ") << n.rows << " x " << n.width
-                                      << (n.with_delta ? " with delta, in place" : "") << (n.of_working ? " of working dtype" : ""));
+    SCOPED_TRACE(::testing::Message() << (n.kind == NormKind::layernorm ? "layernorm " : "rmsnorm ") << n.rows << " x "
+                                      << n.width << (n.with_delta ? " with delta, in place" : "")
+                                      << (n.of_working ? " of working dtype" : ""));
     const Dtype s_dtype = n.of_working ? working() : residual();
     const bool centred = n.kind == NormKind::layernorm;
     const Shape matrix{n.rows, n.width};
-    const Values s_values = numbers(n.rows * n.width, 1, s_dtype, 2.0), dy = numbers(n.rows * n.width, 2, working()), weight = numbers(n.width, 3),
-                 dsum = numbers(n.rows * n.width, 4, s_dtype), dweight = numbers(n.width, 5), dbias = numbers(n.width, 6);
+    const Values s_values = numbers(n.rows * n.width, 1, s_dtype, 2.0), dy = numbers(n.rows * n.width, 2, working()),
+                 weight = numbers(n.width, 3), dsum = numbers(n.rows * n.width, 4, s_dtype),
+                 dweight = numbers(n.width, 5), dbias = numbers(n.width, 6);
     // Statistics as the reference has them, rounded as the backend stores them.
-    const NormForward f{n.kind, 1e-5, make(*reference_, matrix, Dtype::f64, s_values), {}, make(*reference_, {n.width}, Dtype::f64, weight), {}, {},
-                        make_output(*reference_, matrix, Dtype::f64), centred ? make_output(*reference_, {n.rows}, Dtype::f64) : Tensor(),
+    const NormForward f{n.kind,
+                        1e-5,
+                        make(*reference_, matrix, Dtype::f64, s_values),
+                        {},
+                        make(*reference_, {n.width}, Dtype::f64, weight),
+                        {},
+                        {},
+                        make_output(*reference_, matrix, Dtype::f64),
+                        centred ? make_output(*reference_, {n.rows}, Dtype::f64) : Tensor(),
                         make_output(*reference_, {n.rows}, Dtype::f64)};
     reference_->norm(f);
     const Values mean = rounded_to(Dtype::f32, read(f.mean)), rstd = rounded_to(Dtype::f32, read(f.rstd));
-    both({elementwise(s_dtype), n.with_delta ? elementwise(working()) : 1e-30, tolerance::f32_matmul, centred ? tolerance::f32_matmul : 1e-30},
+    both({elementwise(s_dtype), n.with_delta ? elementwise(working()) : 1e-30, tolerance::f32_matmul,
+          centred ? tolerance::f32_matmul : 1e-30},
          [&](const Side& s) {
            const Dtype of = n.of_working ? s.working : s.residual;
-           NormBackward call{n.kind, s.in(matrix, s.working, dy), s.in(matrix, of, s_values), s.in({n.width}, s.master, weight), {},
-                             s.in({n.rows}, s.master, rstd), {}, s.out(matrix, of), {}, s.in({n.width}, s.master, dweight), {}};
+           NormBackward call{n.kind,
+                             s.in(matrix, s.working, dy),
+                             s.in(matrix, of, s_values),
+                             s.in({n.width}, s.master, weight),
+                             {},
+                             s.in({n.rows}, s.master, rstd),
+                             {},
+                             s.out(matrix, of),
+                             {},
+                             s.in({n.width}, s.master, dweight),
+                             {}};
            if (n.with_delta) call.ds = call.dsum = s.in(matrix, of, dsum), call.ddelta = s.out(matrix, s.working);
            if (centred) call.mean = s.in({n.rows}, s.master, mean), call.dbias = s.in({n.width}, s.master, dbias);
            s.backend.norm_backward(call);
@@ -204,12 +244,21 @@ TEST_P(Kernels, NormBackward) {
 
 TEST_P(Kernels, NormBackwardAddsAGradientOfItsOwnStorage) {
   const std::int64_t rows = 9, width = 37;
-  const Values x = numbers(rows * width, 1, residual()), dy = numbers(rows * width, 2, working()), dsum = numbers(rows * width, 3, residual()),
-               weight = numbers(width, 4), rstd(static_cast<std::size_t>(rows), 0.75), zeros(static_cast<std::size_t>(width), 0.0);
+  const Values x = numbers(rows * width, 1, residual()), dy = numbers(rows * width, 2, working()),
+               dsum = numbers(rows * width, 3, residual()), weight = numbers(width, 4),
+               rstd(static_cast<std::size_t>(rows), 0.75), zeros(static_cast<std::size_t>(width), 0.0);
   both({elementwise(residual()), 1e-30}, [&](const Side& s) {
-    NormBackward call{NormKind::rmsnorm, s.in({rows, width}, s.working, dy), s.in({rows, width}, s.residual, x), s.in({width}, s.master, weight), {},
-                      s.in({rows}, s.master, rstd), s.in({rows, width}, s.residual, dsum), s.out({rows, width}, s.residual), {},
-                      s.in({width}, s.master, zeros), {}};
+    NormBackward call{NormKind::rmsnorm,
+                      s.in({rows, width}, s.working, dy),
+                      s.in({rows, width}, s.residual, x),
+                      s.in({width}, s.master, weight),
+                      {},
+                      s.in({rows}, s.master, rstd),
+                      s.in({rows, width}, s.residual, dsum),
+                      s.out({rows, width}, s.residual),
+                      {},
+                      s.in({width}, s.master, zeros),
+                      {}};
     s.backend.norm_backward(call);
     return std::vector<Tensor>{call.ds, call.dsum};
   });
@@ -226,9 +275,10 @@ TEST_P(Kernels, Activations) {
       const Values da = numbers(rows * width, 3, working());
       const double error = elementwise(working());
       both({error, error, error, error}, [&](const Side& s) {
-        const Tensor g = s.in({rows, width}, s.working, da), tu = s.in({rows, width}, s.working, u), tgu = s.in({rows, 2 * width}, s.working, gate_up);
-        const Tensor a = s.out({rows, width}, s.working), du = s.out({rows, width}, s.working), b = s.out({rows, width}, s.working),
-                     dgu = s.out({rows, 2 * width}, s.working);
+        const Tensor g = s.in({rows, width}, s.working, da), tu = s.in({rows, width}, s.working, u),
+                     tgu = s.in({rows, 2 * width}, s.working, gate_up);
+        const Tensor a = s.out({rows, width}, s.working), du = s.out({rows, width}, s.working),
+                     b = s.out({rows, width}, s.working), dgu = s.out({rows, 2 * width}, s.working);
         s.backend.gelu(tu, a);
         s.backend.gelu_backward(tu, g, du);
         s.backend.swiglu(tgu, b);
@@ -247,8 +297,8 @@ TEST_P(Kernels, CrossEntropy) {
       for (std::size_t n = 2; n < targets.size(); n += 5) targets[n] = -1;
       if (rows > 1 && vocabulary > 1) logits[0] = 1e4, logits[1] = -1e4;
       both({tolerance::f32_elementwise, elementwise(working()), tolerance::f32_elementwise}, [&](const Side& s) {
-        const Tensor x = s.in({rows, vocabulary}, s.master, logits), nll = s.out({rows}, s.master), alone = s.out({rows}, s.master),
-                     dlogits = s.out({rows, vocabulary}, s.working);
+        const Tensor x = s.in({rows, vocabulary}, s.master, logits), nll = s.out({rows}, s.master),
+                     alone = s.out({rows}, s.master), dlogits = s.out({rows, vocabulary}, s.working);
         s.backend.cross_entropy(x, s.indices(targets), 0.01, nll, dlogits);
         s.backend.cross_entropy(x, s.indices(targets), 0.01, alone, {});
         return std::vector<Tensor>{nll, dlogits, alone};
@@ -264,11 +314,13 @@ TEST_P(Kernels, CrossEntropyOfSlices) {
       auto targets = random_indices(rows, 2 * width + 1, 2);  // here, in another slice, not counted
       for (std::size_t n = 2; n < targets.size(); n += 5) targets[n] = -1;
       Values slices = numbers(3 * rows * 2, 4, Dtype::f32, 4.0);
-      for (std::size_t i = 0; i < static_cast<std::size_t>(rows); ++i) slices[2 * i] = -std::numeric_limits<double>::infinity();
+      for (std::size_t i = 0; i < static_cast<std::size_t>(rows); ++i)
+        slices[2 * i] = -std::numeric_limits<double>::infinity();
       const double error = tolerance::f32_elementwise;
       both({error, error, 2 * error, elementwise(working())}, [&](const Side& s) {
-        const Tensor x = s.in({rows, width}, s.master, logits), statistics = s.out({rows, 2}, s.master), merged = s.out({rows}, s.master),
-                     nll = s.out({rows}, s.master), dlogits = s.out({rows, width}, s.working);
+        const Tensor x = s.in({rows, width}, s.master, logits), statistics = s.out({rows, 2}, s.master),
+                     merged = s.out({rows}, s.master), nll = s.out({rows}, s.master),
+                     dlogits = s.out({rows, width}, s.working);
         s.backend.logits_statistics(x, s.indices(targets), statistics);
         s.backend.merge_logits_statistics(s.in({3, rows, 2}, s.master, slices), s.indices(targets), merged, nll);
         s.backend.logits_gradient(x, s.indices(targets), s.in({rows}, s.master, lse), 0.01, dlogits);
@@ -277,13 +329,15 @@ TEST_P(Kernels, CrossEntropyOfSlices) {
     }
 }
 
-/// All in one call: of no element, of single ones, of several blocks, and rows that begin anywhere; some decay, some have a copy.
+/// All in one call: of no element, of single ones, of several blocks, and rows that begin anywhere; some decay, some
+/// have a copy.
 TEST_P(Kernels, AdamW) {
   const std::vector<std::int64_t> counts = {0, 1, 15, 33, 0, 4096, 10007, 4};
   for (const std::int64_t offset : {0, 3}) {
     std::vector<Values> start;  // value, gradient, moments of each
     for (std::size_t i = 0; i < counts.size(); ++i) {
-      for (unsigned kind = 1; kind <= 4; ++kind) start.push_back(numbers(counts[i] + offset, 4 * static_cast<unsigned>(i) + kind));
+      for (unsigned kind = 1; kind <= 4; ++kind)
+        start.push_back(numbers(counts[i] + offset, 4 * static_cast<unsigned>(i) + kind));
       for (double& x : start.back()) x = static_cast<float>(x * x);
     }
     std::vector<double> errors;
@@ -295,8 +349,11 @@ TEST_P(Kernels, AdamW) {
       std::vector<AdamWParameter> parameters;
       std::vector<Tensor> results;
       for (std::size_t i = 0; i < counts.size(); ++i) {
-        const auto part = [&](std::size_t j) { return s.in({counts[i] + offset}, s.master, start[4 * i + j]).slice(offset, counts[i]); };
-        parameters.push_back({part(0), part(1), part(2), part(3), i % 2 == 0 ? s.out({counts[i]}, s.working) : Tensor(), i % 3 == 0 ? 0.1 : 0.0});
+        const auto part = [&](std::size_t j) {
+          return s.in({counts[i] + offset}, s.master, start[4 * i + j]).slice(offset, counts[i]);
+        };
+        parameters.push_back({part(0), part(1), part(2), part(3), i % 2 == 0 ? s.out({counts[i]}, s.working) : Tensor(),
+                              i % 3 == 0 ? 0.1 : 0.0});
         const AdamWParameter& p = parameters.back();
         results.insert(results.end(), {p.value, p.first_moment, p.second_moment});
         if (p.compute.defined()) results.push_back(p.compute);

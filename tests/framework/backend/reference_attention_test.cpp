@@ -17,10 +17,11 @@ std::vector<AttentionProblem> small_problems() {
   const TokenTable past = make_table({{0, consecutive(12)}, {1, consecutive(4)}, {7, consecutive(3)}});
   const TokenTable latest = make_table({{0, consecutive(3, 9)}, {2, consecutive(2)}, {7, consecutive(1, 2)}});
   std::vector<AttentionProblem> problems;
-  const auto add = [&](const std::string& method, const std::string& pattern, std::int64_t extent, std::int64_t heads, std::int64_t kv_heads,
-                       const TokenTable& queries, const TokenTable& keys, const std::string& tables) {
-    problems.push_back({fmt::format("{}_{}_{}", method, pattern, tables), make_spec(method, heads, kv_heads, 4), queries, keys,
-                        make_visibility(pattern, extent, queries)});
+  const auto add = [&](const std::string& method, const std::string& pattern, std::int64_t extent, std::int64_t heads,
+                       std::int64_t kv_heads, const TokenTable& queries, const TokenTable& keys,
+                       const std::string& tables) {
+    problems.push_back({fmt::format("{}_{}_{}", method, pattern, tables), make_spec(method, heads, kv_heads, 4),
+                        queries, keys, make_visibility(pattern, extent, queries)});
   };
   add("none", "causal", 0, 2, 2, dense, dense, "dense");
   add("rope", "causal", 0, 2, 1, gaps, gaps, "gaps_grouped");
@@ -43,7 +44,9 @@ class ReferenceAttention : public ::testing::TestWithParam<AttentionProblem> {
 TEST_P(ReferenceAttention, GradientsAreCentralDifferences) {
   const AttentionProblem& problem = GetParam();
   const AttentionInputs inputs = random_inputs(problem, 11);
-  expect_gradients({[&](const auto& i) { return run_attention(*backend_, Dtype::f64, problem, {i[0], i[1], i[2], inputs.doutput}).output; },
+  expect_gradients({[&](const auto& i) {
+                      return run_attention(*backend_, Dtype::f64, problem, {i[0], i[1], i[2], inputs.doutput}).output;
+                    },
                     [&](const auto& i, const Values& g) {
                       const AttentionResult r = run_attention(*backend_, Dtype::f64, problem, {i[0], i[1], i[2], g});
                       return std::vector<Values>{r.dq, r.dk, r.dv};
@@ -57,7 +60,8 @@ TEST_P(ReferenceAttention, SeveralBlocksEqualOne) {
   const AttentionResult whole = run_attention(*backend_, Dtype::f64, problem, inputs);
   for (const Blocks blocks : {Blocks{1, 2}, Blocks{1, 3}, Blocks{2, 1}, Blocks{3, 2}}) {
     const AttentionResult cut = run_attention(*backend_, Dtype::f64, problem, inputs, blocks);
-    EXPECT_LT(relative_error(cut.output, whole.output), tolerance::f64_reordered) << blocks.queries << " x " << blocks.keys;
+    EXPECT_LT(relative_error(cut.output, whole.output), tolerance::f64_reordered)
+        << blocks.queries << " x " << blocks.keys;
     EXPECT_LT(relative_error(cut.lse, whole.lse), tolerance::f64_reordered) << blocks.queries << " x " << blocks.keys;
     EXPECT_LT(relative_error(cut.dq, whole.dq), tolerance::f64_reordered) << blocks.queries << " x " << blocks.keys;
     EXPECT_LT(relative_error(cut.dk, whole.dk), tolerance::f64_reordered) << blocks.queries << " x " << blocks.keys;
@@ -68,13 +72,16 @@ TEST_P(ReferenceAttention, SeveralBlocksEqualOne) {
 INSTANTIATE_TEST_SUITE_P(Problems, ReferenceAttention, ::testing::ValuesIn(small_problems()),
                          [](const auto& parameter) { return parameter.param.name; });
 
-/// Two tokens, one head of width 2, worked out by hand: scores of the second query are s0 (distance 3) and s1 (distance 0).
+/// Two tokens, one head of width 2, worked out by hand: scores of the second query are s0 (distance 3) and s1 (distance
+/// 0).
 TEST(ReferenceAttentionByHand, TwoTokens) {
   const auto backend = make_reference_backend();
-  AttentionProblem problem{"", make_spec("none", 1, 1, 2), make_table({{0, {2, 5}}}), make_table({{0, {2, 5}}}), {{0, 0}, {}, {}}};
+  AttentionProblem problem{
+      "", make_spec("none", 1, 1, 2), make_table({{0, {2, 5}}}), make_table({{0, {2, 5}}}), {{0, 0}, {}, {}}};
   const auto expect_second = [&](double s0, double s1) {
     // q and k are the same vectors for both tokens: q = (2, 0), k = (1, 1).
-    const AttentionResult r = run_attention(*backend, Dtype::f64, problem, {{2, 0, 2, 0}, {1, 1, 1, 1}, {1, 0, 0, 1}, {0, 0, 0, 0}});
+    const AttentionResult r =
+        run_attention(*backend, Dtype::f64, problem, {{2, 0, 2, 0}, {1, 1, 1, 1}, {1, 0, 0, 1}, {0, 0, 0, 0}});
     const double w0 = std::exp(s0) / (std::exp(s0) + std::exp(s1));
     EXPECT_LT(relative_error(r.output, {1, 0, w0, 1 - w0}), 1e-6);  // the rotation table holds f32
     EXPECT_NEAR(r.lse[1], std::log(std::exp(s0) + std::exp(s1)), 1e-6);
@@ -123,7 +130,8 @@ TEST(ReferenceAttentionByHand, ScoreSumsByDistance) {
   backend->attention_score_sums({spec, tokens, {}, q, k, sums, counts});
   // Per pair, the sum over both heads of q . k is n (m + 10 m); slopes are 1/16 and 1/256.
   const double slopes = 1.0 / 16 + 1.0 / 256;
-  EXPECT_LT(relative_error(sums, {0.5 + 11 * (1 + 4 + 9 + 16), 0.5 + 11 * 2 - slopes, 0.5 + 11 * 6 - 2 * slopes}), tolerance::f64_reordered);
+  EXPECT_LT(relative_error(sums, {0.5 + 11 * (1 + 4 + 9 + 16), 0.5 + 11 * 2 - slopes, 0.5 + 11 * 6 - 2 * slopes}),
+            tolerance::f64_reordered);
   EXPECT_EQ(counts, (std::vector<std::int64_t>{9, 3, 3}));
 }
 

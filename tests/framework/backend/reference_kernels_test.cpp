@@ -44,7 +44,8 @@ TEST_F(ReferenceKernels, PlainOnes) {
 }
 
 TEST_F(ReferenceKernels, EmbeddingWritesOrAccumulates) {
-  const Tensor index = Tensor::from<std::int32_t>(b_.runtime(), {3}, {2, 0, 2}), table = in({3, 2}, {1, 2, 3, 4, 5, 6}), x = out({3, 2});
+  const Tensor index = Tensor::from<std::int32_t>(b_.runtime(), {3}, {2, 0, 2}), table = in({3, 2}, {1, 2, 3, 4, 5, 6}),
+               x = out({3, 2});
   b_.embedding(index, table, x, Write::overwrite);
   EXPECT_EQ(read(x), (Values{5, 6, 1, 2, 5, 6}));
   b_.embedding(index, table, x, Write::accumulate);
@@ -52,7 +53,8 @@ TEST_F(ReferenceKernels, EmbeddingWritesOrAccumulates) {
 }
 
 TEST_F(ReferenceKernels, EmbeddingOfNothingIsZero) {
-  const Tensor index = Tensor::from<std::int32_t>(b_.runtime(), {3}, {-1, 1, -1}), table = in({2, 2}, {1, 2, 3, 4}), x = out({3, 2});
+  const Tensor index = Tensor::from<std::int32_t>(b_.runtime(), {3}, {-1, 1, -1}), table = in({2, 2}, {1, 2, 3, 4}),
+               x = out({3, 2});
   b_.embedding(index, table, x, Write::overwrite);
   EXPECT_EQ(read(x), (Values{0, 0, 3, 4, 0, 0}));
   b_.embedding(index, table, x, Write::accumulate);
@@ -120,13 +122,23 @@ void ReferenceKernels::expect_norm_gradients(NormKind kind, bool with_delta) {
                     [&](const auto& i, const Values& g) {
                       const NormForward f = run(i);
                       const Tensor both = in({10, 6}, g);
-                      NormBackward call{kind, both.slice(0, 5), with_delta ? f.sum : f.x, f.weight, f.mean, f.rstd, both.slice(5, 5), {}, {}, zeros(row), {}};
+                      NormBackward call{kind,
+                                        both.slice(0, 5),
+                                        with_delta ? f.sum : f.x,
+                                        f.weight,
+                                        f.mean,
+                                        f.rstd,
+                                        both.slice(5, 5),
+                                        {},
+                                        {},
+                                        zeros(row),
+                                        {}};
                       call.ds = call.dsum;  // in place, as the tape does it
                       if (with_delta) call.ddelta = out(matrix);
                       if (centred) call.dbias = zeros(row);
                       b_.norm_backward(call);
-                      return std::vector<Values>{read(call.ds), with_delta ? read(call.ddelta) : Values(30, 0.0), read(call.dweight),
-                                                 centred ? read(call.dbias) : Values(6, 0.0)};
+                      return std::vector<Values>{read(call.ds), with_delta ? read(call.ddelta) : Values(30, 0.0),
+                                                 read(call.dweight), centred ? read(call.dbias) : Values(6, 0.0)};
                     }},
                    {random_values(30, 1, 2.0), random_values(30, 2), random_values(6, 3), random_values(6, 4)});
 }
@@ -137,7 +149,8 @@ TEST_F(ReferenceKernels, RmsnormGradient) { expect_norm_gradients(NormKind::rmsn
 TEST_F(ReferenceKernels, RmsnormGradientWithDelta) { expect_norm_gradients(NormKind::rmsnorm, true); }
 
 TEST_F(ReferenceKernels, NormsByHand) {
-  const Tensor x = in({1, 2}, {1, 3}), weight = in({2}, {1, 10}), bias = in({2}, {0, 5}), y = out({1, 2}), mean = out({1}), rstd = out({1});
+  const Tensor x = in({1, 2}, {1, 3}), weight = in({2}, {1, 10}), bias = in({2}, {0, 5}), y = out({1, 2}),
+               mean = out({1}), rstd = out({1});
   b_.norm({NormKind::layernorm, 0.0, x, {}, weight, bias, {}, y, mean, rstd});
   EXPECT_EQ(read(y), (Values{-1, 15}));
   b_.norm({NormKind::rmsnorm, 0.0, x, {}, weight, {}, {}, y, {}, rstd});
@@ -179,7 +192,8 @@ TEST_F(ReferenceKernels, SwigluByHandAndGradient) {
 }
 
 TEST_F(ReferenceKernels, CrossEntropyByHandAndGradient) {
-  const Tensor targets = Tensor::from<std::int32_t>(b_.runtime(), {3}, {1, -1, 0}), nll = out({3}), dlogits = out({3, 4});
+  const Tensor targets = Tensor::from<std::int32_t>(b_.runtime(), {3}, {1, -1, 0}), nll = out({3}),
+               dlogits = out({3, 4});
   b_.cross_entropy(in({3, 4}, {0, 0, 0, 0, 1, 2, 3, 4, 1e4, -1e4, 0, 0}), targets, 2.0, nll, dlogits);
   EXPECT_LT(relative_error(read(nll), {std::log(4.0), 0, 0}), tolerance::f64_reordered);
   EXPECT_LT(relative_error(read(dlogits), {0.5, -1.5, 0.5, 0.5, 0, 0, 0, 0, 0, 0, 0, 0}), tolerance::f64_reordered);
@@ -213,11 +227,15 @@ TEST_F(ReferenceKernels, CrossEntropyOfSlicesIsThatOfTheWhole) {
   for (std::size_t s = 0; s < 3; ++s) {
     const std::int64_t first = borders[s], width = borders[s + 1] - first;
     std::vector<std::int32_t> local = targets;
-    for (std::int32_t& t : local) t = t < 0 ? -1 : t >= first && t < first + width ? t - static_cast<std::int32_t>(first) : static_cast<std::int32_t>(width);
+    for (std::int32_t& t : local)
+      t = t < 0                             ? -1
+          : t >= first && t < first + width ? t - static_cast<std::int32_t>(first)
+                                            : static_cast<std::int32_t>(width);
     local_targets.push_back(Tensor::from(b_.runtime(), {rows}, local));
     slices.push_back(out({rows, width}));
     b_.copy({logits, first, width}, slices.back());
-    b_.logits_statistics(slices.back(), local_targets.back(), statistics.slice(static_cast<std::int64_t>(s), 1).reshape({rows, 2}));
+    b_.logits_statistics(slices.back(), local_targets.back(),
+                         statistics.slice(static_cast<std::int64_t>(s), 1).reshape({rows, 2}));
   }
   for (std::size_t s = 0; s < 3; ++s) {
     b_.merge_logits_statistics(statistics, local_targets[s], lse, merged);
@@ -230,7 +248,8 @@ TEST_F(ReferenceKernels, CrossEntropyOfSlicesIsThatOfTheWhole) {
 }
 
 TEST_F(ReferenceKernels, AdamWByHand) {
-  const Tensor value = in({2}, {1, -2}), gradient = in({2}, {0.5, -4}), m = zeros({2}), v = zeros({2}), compute = make_output(b_, {2}, Dtype::f32);
+  const Tensor value = in({2}, {1, -2}), gradient = in({2}, {0.5, -4}), m = zeros({2}), v = zeros({2}),
+               compute = make_output(b_, {2}, Dtype::f32);
   AdamW hyper{0.1, 0.9, 0.99, 0.0, 1, 0.25};
   const AdamWParameter parameter{value, gradient, m, v, compute, 0.5};
   b_.adamw(hyper, std::span(&parameter, 1));

@@ -1,5 +1,5 @@
-/// The backend that a test program compares with the reference. Each program links one of tested_*.cpp, so that the same tests run on all; the
-/// backend's name is part of the tests' names.
+/// The backend that a test program compares with the reference. Each program links one of tested_*.cpp, so that the
+/// same tests run on all; the backend's name is part of the tests' names.
 #pragma once
 
 #include <memory>

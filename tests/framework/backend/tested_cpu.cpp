@@ -1,4 +1,5 @@
-// The CPU backend at its highest level here, or at the one that --cpu.isa names: cpu_levels_test runs this program at each.
+// The CPU backend at its highest level here, or at the one that --cpu.isa names: cpu_levels_test runs this program at
+// each.
 #include <iostream>
 #include <optional>
 #include <string_view>
@@ -26,7 +27,8 @@ int main(int argc, char** argv) {
   constexpr std::string_view key = "--cpu.isa=";
   for (int i = 1; i < argc; ++i) {
     const std::string_view argument = argv[i];
-    if (argument.starts_with(key)) lexring::testing::level = lexring::cpu_level_named(std::string(argument.substr(key.size())));
+    if (argument.starts_with(key))
+      lexring::testing::level = lexring::cpu_level_named(std::string(argument.substr(key.size())));
   }
   std::cout << lexring::testing::tested_backend().make()->describe() << "\n";
   return RUN_ALL_TESTS();

@@ -3,6 +3,9 @@
 
 namespace lexring::testing {
 
-TestedBackend tested_backend() { return {.name = "emulated_cuda", .make = [] { return make_emulated_cuda_backend(); }, .slow = true, .rounds_bias = true}; }
+TestedBackend tested_backend() {
+  return {
+      .name = "emulated_cuda", .make = [] { return make_emulated_cuda_backend(); }, .slow = true, .rounds_bias = true};
+}
 
 }  // namespace lexring::testing

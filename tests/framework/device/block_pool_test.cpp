@@ -103,8 +103,8 @@ TEST(BlockPool, BlocksNeverOverlap) {
   EXPECT_EQ(system.given, 0U);
 }
 
-/// A training step asks for the same blocks again and again: after some steps the system is left alone, and little more is reserved than
-/// used.
+/// A training step asks for the same blocks again and again: after some steps the system is left alone, and little more
+/// is reserved than used.
 TEST(BlockPool, AStepThatRepeatsAsksTheSystemForNothing) {
   for (std::uint64_t seed = 0; seed < 300; ++seed) {
     std::mt19937_64 random(seed);

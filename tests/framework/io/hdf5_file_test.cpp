@@ -78,7 +78,8 @@ TEST_F(Hdf5FileTest, WhatWasWrittenIsReadBack) {
   EXPECT_EQ(file.read_all<std::int64_t>("rows"), (std::vector<std::int64_t>{1, 2, 3, 4, 5, 6}));
   EXPECT_EQ(file.type("rows"), H5Type::i64);
   EXPECT_EQ(file.members(""), (std::vector<std::string>{"empty", "group", "rows", "scalar"}));
-  EXPECT_TRUE(file.exists("group/inner/a") && file.exists("/") && !file.exists("group/other/a") && !file.exists("nothing"));
+  EXPECT_TRUE(file.exists("group/inner/a") && file.exists("/") && !file.exists("group/other/a") &&
+              !file.exists("nothing"));
   EXPECT_TRUE(file.is_group("group/inner") && !file.is_group("rows"));
 
   std::vector<double> block(2);
@@ -116,7 +117,8 @@ TEST_F(Hdf5FileTest, PythonReadsBf16AsFloat32) {
   const auto found = Hdf5File(path, Hdf5File::Mode::read).read_all<bfloat16>("b");
   for (std::size_t i = 0; i < values.size(); ++i) EXPECT_EQ(found[i].bits, values[i].bits);
   const float large = values[2];
-  EXPECT_EQ(python("b = f['b']; print(b.dtype, b[0], b[1], b[2] == np.float32(" + std::to_string(large) + "), np.isnan(b[3]))"),
+  EXPECT_EQ(python("b = f['b']; print(b.dtype, b[0], b[1], b[2] == np.float32(" + std::to_string(large) +
+                   "), np.isnan(b[3]))"),
             "float32 1.0 -0.15625 True True\n");
 }
 
@@ -153,14 +155,16 @@ TEST_F(Hdf5FileTest, PythonReadsAttributes) {
     file.write_attribute("", "rate", 0.5);
     file.close();
   }
-  EXPECT_EQ(python("a = f.attrs; print(len(a['text']), a['text'][-1] == '\\u00e9', a['count'], a['rate'])"), "100001 True 5 0.5\n");
+  EXPECT_EQ(python("a = f.attrs; print(len(a['text']), a['text'][-1] == '\\u00e9', a['count'], a['rate'])"),
+            "100001 True 5 0.5\n");
   EXPECT_EQ(Hdf5File(path, Hdf5File::Mode::read).string_attribute("/", "text").size(), 100002U);
 }
 
 TEST_F(Hdf5FileTest, VirtualDatasetsShowTheWholeAndNaNWhereAShardIsMissing) {
   for (int i = 0; i < 2; ++i) {
     Hdf5File shard(directory / ("shard" + std::to_string(i) + "%b.h5"), Hdf5File::Mode::create);
-    shard.write("a", H5Type::f32, {1, 2}, bytes_of(std::vector<float>{static_cast<float>(2 * i), static_cast<float>(2 * i + 1)}));
+    shard.write("a", H5Type::f32, {1, 2},
+                bytes_of(std::vector<float>{static_cast<float>(2 * i), static_cast<float>(2 * i + 1)}));
     shard.write("h", H5Type::bf16, {1, 2}, bytes_of(std::vector<bfloat16>{bfloat16(1.F), bfloat16(2.F)}));
     shard.write("s", H5Type::f64, {}, bytes_of(std::vector<double>{9}));
     shard.close();
@@ -168,7 +172,8 @@ TEST_F(Hdf5FileTest, VirtualDatasetsShowTheWholeAndNaNWhereAShardIsMissing) {
   {
     Hdf5File file(path, Hdf5File::Mode::create);
     for (const auto& [name, type] : {std::pair{"a", H5Type::f32}, std::pair{"h", H5Type::bf16}}) {
-      file.write_virtual(name, type, {2, 2}, {{"shard0%b.h5", name, {0, 0}, {1, 2}}, {"shard1%b.h5", name, {1, 0}, {1, 2}}});
+      file.write_virtual(name, type, {2, 2},
+                         {{"shard0%b.h5", name, {0, 0}, {1, 2}}, {"shard1%b.h5", name, {1, 0}, {1, 2}}});
     }
     file.write_virtual("s", H5Type::f64, {}, {{"shard0%b.h5", "s", {}, {}}});
     file.close();
@@ -176,7 +181,8 @@ TEST_F(Hdf5FileTest, VirtualDatasetsShowTheWholeAndNaNWhereAShardIsMissing) {
   EXPECT_EQ(python("print(f['a'][:].tolist(), f['h'].dtype, f['h'][:].tolist(), f['s'][()])"),
             "[[0.0, 1.0], [2.0, 3.0]] float32 [[1.0, 2.0], [1.0, 2.0]] 9.0\n");
   std::filesystem::remove(directory / "shard1%b.h5");
-  EXPECT_EQ(python("print(f['a'][:].tolist(), f['h'][:].tolist())"), "[[0.0, 1.0], [nan, nan]] [[1.0, 2.0], [nan, nan]]\n");
+  EXPECT_EQ(python("print(f['a'][:].tolist(), f['h'][:].tolist())"),
+            "[[0.0, 1.0], [nan, nan]] [[1.0, 2.0], [nan, nan]]\n");
 }
 
 TEST_F(Hdf5FileTest, BadFilesAreNamedWithTheReason) {
@@ -188,7 +194,8 @@ TEST_F(Hdf5FileTest, BadFilesAreNamedWithTheReason) {
   EXPECT_CONTAINS(error_of(open), "is not an HDF5 file");
   EXPECT_CONTAINS(error_of([&] { Hdf5File(directory, Hdf5File::Mode::read); }), "is a directory");
   EXPECT_CONTAINS(error_of([&] { Hdf5File(directory, Hdf5File::Mode::create); }), "is a directory");
-  EXPECT_CONTAINS(error_of([&] { Hdf5File(directory / "none" / "a.h5", Hdf5File::Mode::create); }), "directory does not exist");
+  EXPECT_CONTAINS(error_of([&] { Hdf5File(directory / "none" / "a.h5", Hdf5File::Mode::create); }),
+                  "directory does not exist");
   {
     Hdf5File file(path, Hdf5File::Mode::create);
     file.write("a", H5Type::f32, {1000}, bytes_of(std::vector<float>(1000)));
@@ -205,10 +212,14 @@ TEST_F(Hdf5FileTest, MisuseIsNamed) {
   Hdf5File file(path, Hdf5File::Mode::create);
   file.write("a", H5Type::f32, {2, 2}, bytes_of(std::vector<float>(4)));
   EXPECT_CONTAINS(error_of([&] { file.write("a", H5Type::f32, {1}, bytes_of(std::vector<float>(1))); }), ": a: ");
-  EXPECT_CONTAINS(error_of([&] { file.write("b", H5Type::f32, {3}, bytes_of(std::vector<float>(1))); }), "4 bytes were given");
+  EXPECT_CONTAINS(error_of([&] { file.write("b", H5Type::f32, {3}, bytes_of(std::vector<float>(1))); }),
+                  "4 bytes were given");
   EXPECT_CONTAINS(error_of([&] { file.read_all<float>("c"); }), "no dataset c");
   std::vector<float> out(2);
-  EXPECT_CONTAINS(error_of([&] { file.read("a", H5Type::f32, {1, 1}, {1, 2}, std::as_writable_bytes(std::span(out))); }), "not inside");
+  EXPECT_CONTAINS(error_of([&] {
+                    file.read("a", H5Type::f32, {1, 1}, {1, 2}, std::as_writable_bytes(std::span(out)));
+                  }),
+                  "not inside");
   EXPECT_CONTAINS(error_of([&] { file.write_attribute("/", "n", std::string("a\0b", 3)); }), "zero byte");
 }
 
@@ -237,7 +248,9 @@ TEST_F(Hdf5FileTest, AFullDiskIsAnErrorAndTheProcessEndsInOrder) {
       Hdf5File other(directory / "other.h5", Hdf5File::Mode::create);  // the library is still of use
       other.write("a", H5Type::u8, {1}, bytes_of(std::vector<std::uint8_t>{3}));
       other.close();
-      std::exit(message.find("File too large") != std::string::npos && message.find(path.string()) != std::string::npos ? 42 : 1);
+      std::exit(message.find("File too large") != std::string::npos && message.find(path.string()) != std::string::npos
+                    ? 42
+                    : 1);
     }
     std::exit(2);
   }

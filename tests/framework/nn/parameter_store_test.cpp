@@ -51,16 +51,25 @@ TEST(ParameterStore, NamesWithoutAPlaceOrWithoutAnArrayAreErrors) {
 TEST(Init, APartOfAParameterGetsTheValuesOfItsPlace) {
   const auto backend = make_reference_backend();
   Runtime& runtime = backend->runtime();
-  Parameter whole{
-      .name = "w", .full_shape = {6, 4}, .offset = {0, 0}, .value = Tensor(runtime, {6, 4}, Dtype::f64), .gradient = {}, .compute = {}};
-  Parameter part{
-      .name = "w", .full_shape = {6, 4}, .offset = {2, 1}, .value = Tensor(runtime, {3, 2}, Dtype::f64), .gradient = {}, .compute = {}};
+  Parameter whole{.name = "w",
+                  .full_shape = {6, 4},
+                  .offset = {0, 0},
+                  .value = Tensor(runtime, {6, 4}, Dtype::f64),
+                  .gradient = {},
+                  .compute = {}};
+  Parameter part{.name = "w",
+                 .full_shape = {6, 4},
+                 .offset = {2, 1},
+                 .value = Tensor(runtime, {3, 2}, Dtype::f64),
+                 .gradient = {},
+                 .compute = {}};
   init_normal(whole, 11, 0.5);
   init_normal(part, 11, 0.5);
   const auto all = whole.value.to_host<double>();
   const auto own = part.value.to_host<double>();
   for (std::size_t row = 0; row < 3; ++row) {
-    for (std::size_t column = 0; column < 2; ++column) EXPECT_EQ(own[row * 2 + column], all[(row + 2) * 4 + column + 1]);
+    for (std::size_t column = 0; column < 2; ++column)
+      EXPECT_EQ(own[row * 2 + column], all[(row + 2) * 4 + column + 1]);
   }
 }
 

@@ -1,5 +1,6 @@
-// What operations add to kernels: checks, chunks, and where gradients go. Kernels and their backward have tests of their own
-// (tests/framework/backend), gradients of all operations together are checked against central differences in tests/models.
+// What operations add to kernels: checks, chunks, and where gradients go. Kernels and their backward have tests of
+// their own (tests/framework/backend), gradients of all operations together are checked against central differences in
+// tests/models.
 #include <cmath>
 
 #include <gtest/gtest.h>
@@ -16,11 +17,14 @@ namespace {
 
 class OpsTest : public ::testing::Test {
  protected:
-  Tensor tensor(Shape shape, const std::vector<double>& values) { return Tensor::from(backend->runtime(), std::move(shape), values); }
+  Tensor tensor(Shape shape, const std::vector<double>& values) {
+    return Tensor::from(backend->runtime(), std::move(shape), values);
+  }
   /// Smooth values without structure.
   Tensor filled(Shape shape, double seed) {
     std::vector<double> values;
-    for (std::int64_t i = 0; i < element_count(shape); ++i) values.push_back(std::sin(seed + 1.7 * static_cast<double>(i)));
+    for (std::int64_t i = 0; i < element_count(shape); ++i)
+      values.push_back(std::sin(seed + 1.7 * static_cast<double>(i)));
     return tensor(std::move(shape), values);
   }
   Tensor zeros(Shape shape) {
@@ -125,7 +129,8 @@ TEST_F(OpsTest, LossInChunksEqualsTheWholeAtOnce) {
   const std::int64_t rows = 2 * chunk + 5;  // three chunks, the last one short
   ASSERT_LT(rows, 1000);
   std::vector<std::int32_t> targets;
-  for (std::int64_t i = 0; i < rows; ++i) targets.push_back(i % 7 == 0 ? -1 : static_cast<std::int32_t>(i * 37 % vocab));
+  for (std::int64_t i = 0; i < rows; ++i)
+    targets.push_back(i % 7 == 0 ? -1 : static_cast<std::int32_t>(i * 37 % vocab));
   const Tensor target = Tensor::from(backend->runtime(), {rows}, targets);
   const Tensor values = filled({vocab, width}, 1);
   const Var h(filled({rows, width}, 2));

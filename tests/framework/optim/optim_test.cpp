@@ -33,7 +33,8 @@ TEST(LrSchedule, BothEndsAreReachedExactly) {
   for (int step = 0; step < 10; ++step) EXPECT_NEAR(learning_rate(ten, step), 1.0 - 0.1 * step, 1e-15) << step;
   for (const char* decay : {"cosine", "linear", "polynomial"}) {
     for (const std::int64_t warmup : {0, 1, 5, 9}) {
-      const LrSchedule s{.lr = 3e-4, .warmup = warmup, .steps = 10, .decay = decay, .power = 1.5, .final_fraction = 0.07};
+      const LrSchedule s{
+          .lr = 3e-4, .warmup = warmup, .steps = 10, .decay = decay, .power = 1.5, .final_fraction = 0.07};
       EXPECT_EQ(learning_rate(s, std::max<std::int64_t>(warmup - 1, 0)), s.lr) << decay << warmup;
       EXPECT_EQ(learning_rate(s, 9), s.lr * s.final_fraction) << decay << warmup;
       EXPECT_EQ(learning_rate(s, 10), s.lr * s.final_fraction) << decay << warmup;

@@ -30,11 +30,13 @@ void expect_same_as_alone(const Mesh& mesh) {
       const TokenStream stream{512, Documents::mask, 64, {}};
       const Cell expected = measure(*one, alone, dataset, stream, length);
       const Cell got = measure(*all, together, dataset, stream, length);
-      EXPECT_NEAR(got.segments.nll[0], expected.segments.nll[0], 1e-10 * expected.segments.nll[0]) << pattern << " " << length;
+      EXPECT_NEAR(got.segments.nll[0], expected.segments.nll[0], 1e-10 * expected.segments.nll[0])
+          << pattern << " " << length;
       EXPECT_EQ(got.segments.tokens, expected.segments.tokens);
       EXPECT_NEAR(got.bits_per_byte, expected.bits_per_byte, 1e-10);
       ASSERT_EQ(got.by_position.size(), expected.by_position.size());
-      for (std::size_t i = 0; i < got.by_position.size(); ++i) EXPECT_EQ(got.by_position[i].tokens, expected.by_position[i].tokens);
+      for (std::size_t i = 0; i < got.by_position.size(); ++i)
+        EXPECT_EQ(got.by_position[i].tokens, expected.by_position[i].tokens);
     }
     if (mesh.size(Axis::cp) > 1) continue;  // ranks take texts of their own for attention resolution
     const TokenStream stream{512, Documents::ignore, 64, {}};

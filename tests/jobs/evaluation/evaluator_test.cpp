@@ -29,7 +29,8 @@ TEST_F(Evaluator, StreamedEqualsWhole) {
       const Cell whole = cell(pattern, {256, documents, 4096, {}}, 128);
       for (const std::int64_t chunk : {1, 7, 32, 128}) {
         const Cell streamed = cell(pattern, {256, documents, chunk, {}}, 128);
-        EXPECT_NEAR(streamed.segments.nll[0], whole.segments.nll[0], 1e-9 * whole.segments.nll[0]) << pattern << " chunk " << chunk;
+        EXPECT_NEAR(streamed.segments.nll[0], whole.segments.nll[0], 1e-9 * whole.segments.nll[0])
+            << pattern << " chunk " << chunk;
         ASSERT_EQ(streamed.by_position.size(), whole.by_position.size());
         for (std::size_t i = 0; i < whole.by_position.size(); ++i)
           EXPECT_NEAR(streamed.by_position[i].loss, whole.by_position[i].loss, 1e-8);
@@ -56,7 +57,8 @@ TEST_F(Evaluator, EveryLengthScoresTheSameTokens) {
 
 TEST_F(Evaluator, SegmentsEndWhereTheyAreToldTo) {
   const Cell usual = cell("blockwise", {8192, Documents::ignore, 64, {}}, 32);
-  const Cell cut = cell("blockwise", {8192, Documents::ignore, 64, {3001, 4096, 8192}}, 32);  // amid a window and a chunk
+  const Cell cut =
+      cell("blockwise", {8192, Documents::ignore, 64, {3001, 4096, 8192}}, 32);  // amid a window and a chunk
   EXPECT_EQ(cut.segments.tokens, (std::vector<std::int64_t>{3001, 1095, 4096}));
   EXPECT_NEAR(cut.segments.nll[0] + cut.segments.nll[1], usual.segments.nll[0], 1e-9 * usual.segments.nll[0]);
   EXPECT_NEAR(cut.segments.nll[2], usual.segments.nll[1], 1e-9 * usual.segments.nll[1]);
@@ -82,7 +84,8 @@ TEST_F(Evaluator, BitsPerByteCountTheTextOfTargets) {
 }
 
 TEST_F(Evaluator, MemoryDoesNotGrowWithLength) {
-  // Blockwise and window hold what is still visible; causal holds everything and shows that the measurement would see it.
+  // Blockwise and window hold what is still visible; causal holds everything and shows that the measurement would see
+  // it.
   for (const char* pattern : {"blockwise", "window"}) {
     const double small = cell(pattern, {8192, Documents::ignore, 64, {}}, 64).peak_mib;
     const double large = cell(pattern, {8192, Documents::ignore, 64, {}}, 8192).peak_mib;

@@ -36,7 +36,8 @@ inline ModelConfig tiny_config(const std::string& pattern, std::int64_t vocab) {
 
 /// Weights ten times a usual initialisation: what attention sees must matter.
 inline std::unique_ptr<Transformer> random_model(const ModelConfig& config, const Context& context, Backend& backend) {
-  auto model = std::make_unique<Transformer>(config, ModelRuntime{Precision::fp64, Dtype::f64, Recompute::none}, context, backend);
+  auto model = std::make_unique<Transformer>(config, ModelRuntime{Precision::fp64, Dtype::f64, Recompute::none},
+                                             context, backend);
   model->initialise(5);
   for (const Parameter& parameter : model->parameters()) {
     if (!parameter.decays()) continue;

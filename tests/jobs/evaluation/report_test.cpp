@@ -35,8 +35,11 @@ EvaluationResults awkward_results() {
       Cell cell;
       cell.length = length;
       cell.tokens = r.tokens;
-      if (series.name == "absent" || (series.name == "window" && length > 4096)) cell.not_measured = "beyond <max_length>";
-      const double loss = series.name == "a<b" && length == 512 ? std::nan("") : series.name == "causal" ? 1 + 0.1 * std::log2(length) : 1.5;
+      if (series.name == "absent" || (series.name == "window" && length > 4096))
+        cell.not_measured = "beyond <max_length>";
+      const double loss = series.name == "a<b" && length == 512 ? std::nan("")
+                          : series.name == "causal"             ? 1 + 0.1 * std::log2(length)
+                                                                : 1.5;
       for (std::size_t i = 0; i < r.segment_ends.size(); ++i) {
         cell.segments.nll.push_back(loss * 4096 + static_cast<double>(i % 3));
         cell.segments.tokens.push_back(4096);
@@ -83,7 +86,8 @@ else:
         end = text.index('</svg>', at) + 6
         tree.fromstring(text[at:end]); at = end
 )");
-  const ProcessResult result = run_process("python3 " + (directory / "check.py").string() + " " + (directory / name).string());
+  const ProcessResult result =
+      run_process("python3 " + (directory / "check.py").string() + " " + (directory / name).string());
   return result.exit_code == 0 ? "" : result.output + " (exit " + std::to_string(result.exit_code) + ")";
 }
 
@@ -93,13 +97,15 @@ TEST(Report, IsWellFormedAndNeedsNothingElse) {
   const std::string html = to_html(r, {{"run", {{1, 5.0}, {2, std::nan("")}, {3, 4.0}}}});
   EXPECT_EQ(complaint(directory, "report.html", html), "");
   EXPECT_EQ(complaint(directory, "loss.svg", loss_by_length_svg(r)), "");
-  for (const char* foreign : {"http://", "https://", "url(", "@import"}) EXPECT_EQ(html.find(foreign), std::string::npos) << foreign;
+  for (const char* foreign : {"http://", "https://", "url(", "@import"})
+    EXPECT_EQ(html.find(foreign), std::string::npos) << foreign;
   EXPECT_EQ(html.find("<b>&\""), std::string::npos);
 }
 
 TEST(Figure, ALossThatIsNoNumberBreaksTheLine) {
   FigureLine line{"a", 0, Stroke::bold, 0, 0, {}};
-  for (const double y : {1.0, 2.0, std::nan(""), 4.0, 5.0}) line.points.push_back({static_cast<double>(line.points.size()), y, 0, ""});
+  for (const double y : {1.0, 2.0, std::nan(""), 4.0, 5.0})
+    line.points.push_back({static_cast<double>(line.points.size()), y, 0, ""});
   Figure figure;
   figure.lines = {line};
   const std::string svg = to_svg(figure);
@@ -129,7 +135,8 @@ TEST(Report, HeadlinesSayWhatTheNumbersSay) {
   EXPECT_EQ(lines[0].text, "Worse at 512x than at 1x: causal, by 0.9000 ± 0.0000 nats.");
   EXPECT_EQ(lines[0].outcome, "worse");
   EXPECT_EQ(lines[1].text,
-            "No clear difference between 512x and 1x: blockwise, +0.0000 ± 0.0000 nats; window (at 16x, the longest it can be), +0.0000 ± 0.0000 nats; "
+            "No clear difference between 512x and 1x: blockwise, +0.0000 ± 0.0000 nats; window (at 16x, the longest it "
+            "can be), +0.0000 ± 0.0000 nats; "
             "sink_window, +0.0000 ± 0.0000 nats; a<b, +0.0000 ± 0.0000 nats.");
   EXPECT_EQ(lines[2].text, "Not measured at any of these lengths: absent (beyond <max_length>).");
 }
@@ -176,7 +183,8 @@ TEST(Report, DifferencesHaveAPanelOfTheirOwn) {
   const Figure figure = difference_figure(small_differences({0.09, 0.11, 0.1, 0.1}, {0.0009, 0.0011, 0.001, 0.001}));
   EXPECT_EQ(figure.y_scale, Scale::symlog);
   const std::string svg = to_svg(figure);
-  for (const char* tick : {">0<", ">+0.001<", ">+0.01<", ">+0.1<"}) EXPECT_NE(svg.find(tick), std::string::npos) << tick;
+  for (const char* tick : {">0<", ">+0.001<", ">+0.01<", ">+0.1<"})
+    EXPECT_NE(svg.find(tick), std::string::npos) << tick;
   int bars = 0;
   for (std::size_t at = 0; (at = svg.find("f-error", at + 1)) != std::string::npos;) ++bars;
   EXPECT_EQ(bars, 2);
@@ -199,8 +207,9 @@ TEST(Report, SaysWhatWasMeasured) {
   r.version = "lexring 1.0 (abc123)";
   r.command = "lexring evaluate --checkpoint runs/a";
   const std::string html = to_html(r, {});
-  for (const char* said : {"(rope): trained at 256 tokens, read at 4,096</h1>", "learning rate 0.002", "books/volume-2.txt and 37 more", "lexring 1.0 (abc123)",
-                           "lexring evaluate --checkpoint runs/a", "data-length=\"4,096 (16x)\""}) {
+  for (const char* said :
+       {"(rope): trained at 256 tokens, read at 4,096</h1>", "learning rate 0.002", "books/volume-2.txt and 37 more",
+        "lexring 1.0 (abc123)", "lexring evaluate --checkpoint runs/a", "data-length=\"4,096 (16x)\""}) {
     EXPECT_NE(html.find(said), std::string::npos) << said;
   }
   EXPECT_EQ(html.find("volume-30"), std::string::npos);
@@ -213,7 +222,8 @@ TEST(Report, JsonAndCsvHoldEveryCell) {
   EXPECT_EQ(json["series"][0]["cells"].size(), 12u);
   EXPECT_EQ(json["series"][5]["cells"][0]["not_measured"], "beyond <max_length>");
   // What is no number is null, as everywhere.
-  for (const char* key : {"loss", "loss_error", "difference", "bits_per_byte"}) EXPECT_TRUE(json["series"][4]["cells"][3][key].is_null()) << key;
+  for (const char* key : {"loss", "loss_error", "difference", "bits_per_byte"})
+    EXPECT_TRUE(json["series"][4]["cells"][3][key].is_null()) << key;
   EXPECT_TRUE(json["resolution"][0]["by_layer"][1].is_null());
   EXPECT_EQ(to_json(r).find("NaN"), std::string::npos);
 
@@ -223,7 +233,8 @@ TEST(Report, JsonAndCsvHoldEveryCell) {
     EXPECT_EQ(std::count(line.begin(), line.end(), ','), 25) << line;
     EXPECT_EQ(line.find("nan"), std::string::npos) << line;
     if (lines == 1) {
-      EXPECT_EQ(line.rfind("causal,\"runs/<&\"\">/step-1\",0,xpos,none,causal,,,,256,256,64,1048576,1.6", 0), 0u) << line;
+      EXPECT_EQ(line.rfind("causal,\"runs/<&\"\">/step-1\",0,xpos,none,causal,,,,256,256,64,1048576,1.6", 0), 0u)
+          << line;
     }
   }
   EXPECT_EQ(lines, 1 + 6 * 12);
@@ -231,9 +242,9 @@ TEST(Report, JsonAndCsvHoldEveryCell) {
 
 TEST(Report, TrainingCurvePassesOverWhatIsNotOne) {
   const TempDirectory directory;
-  write_file(
-      directory / "metrics.jsonl",
-      "{\"step\":1,\"loss\":5}\n{\"step\":2,\"loss\":null}\n{\"step\":3,\"loss\":4,\"skipped\":true}\nnonsense\n{\"step\":4,\"loss\":3}\n{\"step\":9,\"loss\":2}\n");
+  write_file(directory / "metrics.jsonl",
+             "{\"step\":1,\"loss\":5}\n{\"step\":2,\"loss\":null}\n{\"step\":3,\"loss\":4,\"skipped\":true}"
+             "\nnonsense\n{\"step\":4,\"loss\":3}\n{\"step\":9,\"loss\":2}\n");
   const auto points = read_training_curve(directory / "metrics.jsonl", 8);
   ASSERT_EQ(points.size(), 2u);
   EXPECT_EQ(points[1].step, 4);

@@ -44,8 +44,10 @@ TEST(Series, NamesTellOnlyWhatDiffers) {
   const Subject rope = subject("long_run", "rope"), xpos = subject("xpos", "xpos");
   EXPECT_EQ(names({}, {rope}), (Names{"causal", "blockwise"}));
   EXPECT_EQ(names({"--patterns", "sink_window"}, {rope}), (Names{"sink window"}));
-  EXPECT_EQ(names({"--patterns", "causal,blockwise", "--attention.block", "64,128"}, {rope}), (Names{"causal", "blockwise 64", "blockwise 128"}));
-  EXPECT_EQ(names({"--patterns", "window", "--attention.window", "128,256"}, {rope}), (Names{"window 128", "window 256"}));
+  EXPECT_EQ(names({"--patterns", "causal,blockwise", "--attention.block", "64,128"}, {rope}),
+            (Names{"causal", "blockwise 64", "blockwise 128"}));
+  EXPECT_EQ(names({"--patterns", "window", "--attention.window", "128,256"}, {rope}),
+            (Names{"window 128", "window 256"}));
   EXPECT_EQ(names({"--patterns", "causal", "--position.scaling", "none,yarn"}, {rope}), (Names{"rope", "rope (yarn)"}));
   EXPECT_EQ(names({"--patterns", "causal,window", "--position.scaling", "ntk,yarn"}, {rope}),
             (Names{"rope (ntk), causal", "rope (ntk), window", "rope (yarn), causal", "rope (yarn), window"}));
@@ -56,12 +58,14 @@ TEST(Series, NamesTellOnlyWhatDiffers) {
 
 TEST(Series, CheckpointsAreToldApartByAsLittleAsIsNeeded) {
   EXPECT_EQ(checkpoint_names({"/a/rope/step-1", "/a/xpos/step-1"}), (Names{"rope", "xpos"}));
-  EXPECT_EQ(checkpoint_names({"/a/rope/step-1", "/a/rope/step-2", "/a/xpos/step-1"}), (Names{"rope step-1", "rope step-2", "xpos"}));
+  EXPECT_EQ(checkpoint_names({"/a/rope/step-1", "/a/rope/step-2", "/a/xpos/step-1"}),
+            (Names{"rope step-1", "rope step-2", "xpos"}));
   EXPECT_EQ(checkpoint_names({"/a/rope/step-1", "/b/rope/step-1"}), (Names{"/a/rope/step-1", "/b/rope/step-1"}));
 }
 
 TEST(Series, FactorsFollowTheLength) {
-  const auto plan = plan_series(keys({"--patterns", "causal", "--position.scaling", "none,linear,ntk,yarn"}), {subject("r", "rope")});
+  const auto plan =
+      plan_series(keys({"--patterns", "causal", "--position.scaling", "none,linear,ntk,yarn"}), {subject("r", "rope")});
   ASSERT_EQ(plan.size(), 4u);
   for (std::size_t i = 1; i < 4; ++i) {
     EXPECT_EQ(position_at(plan[i], 128).scaling_factor, 1);  // never squeezed
@@ -71,8 +75,9 @@ TEST(Series, FactorsFollowTheLength) {
   }
   EXPECT_EQ(position_at(plan[0], 4096), subject("r", "rope").options.model.position);
 
-  const auto given = plan_series(keys({"--position.scaling", "yarn", "--position.scaling_factor", "8", "--position.original_length", "512"}),
-                                 {subject("r", "rope")});
+  const auto given = plan_series(
+      keys({"--position.scaling", "yarn", "--position.scaling_factor", "8", "--position.original_length", "512"}),
+      {subject("r", "rope")});
   EXPECT_EQ(position_at(given[0], 4096).scaling_factor, 8);
   EXPECT_EQ(position_at(given[0], 4096).original_length, 512);
   EXPECT_EQ(describe_position(given[0]), "rope, yarn by 8");
@@ -98,19 +103,26 @@ TEST(Series, SizesAreTheCheckpointsUnlessGiven) {
 }
 
 TEST(Series, KeysWithoutEffectAreRefusedByName) {
-  const auto says = [](const Names& words, const std::vector<Subject>& subjects) { return error_of([&] { plan_series(keys(words), subjects); }); };
+  const auto says = [](const Names& words, const std::vector<Subject>& subjects) {
+    return error_of([&] { plan_series(keys(words), subjects); });
+  };
   const Subject rope = subject("r", "rope"), alibi = subject("a", "alibi");
   expect_says(says({"--patterns", "causal", "--attention.block", "64"}, {rope}), "attention.block", "blockwise");
   expect_says(says({"--patterns", "blockwise", "--attention.window", "64"}, {rope}), "attention.window", "sink_window");
   expect_says(says({"--patterns", "window", "--attention.sinks", "4"}, {rope}), "attention.sinks", "sink_window");
-  expect_says(says({"--position.scaling", "yarn"}, {alibi}), "position.scaling has", "alibi positions have no rotary angles");
-  expect_says(says({"--position.scaling_factor", "4"}, {rope}), "position.scaling_factor", "linear, ntk, yarn or repeat");
+  expect_says(says({"--position.scaling", "yarn"}, {alibi}), "position.scaling has",
+              "alibi positions have no rotary angles");
+  expect_says(says({"--position.scaling_factor", "4"}, {rope}), "position.scaling_factor",
+              "linear, ntk, yarn or repeat");
   expect_says(says({"--position.original_length", "128"}, {rope}), "position.original_length", "yarn or modulo");
-  expect_says(says({"--position.scaling", "linear", "--position.beta_fast", "16"}, {rope}), "position.beta_fast", "yarn");
-  expect_says(says({"--position.scaling", "yarn", "--position.scaling_factor", "-1"}, {rope}), "position.scaling_factor = -1");
+  expect_says(says({"--position.scaling", "linear", "--position.beta_fast", "16"}, {rope}), "position.beta_fast",
+              "yarn");
+  expect_says(says({"--position.scaling", "yarn", "--position.scaling_factor", "-1"}, {rope}),
+              "position.scaling_factor = -1");
   expect_says(says({"--attention.block", "0"}, {rope}), "attention.block 0", "1 or more");
   // Of two checkpoints one may lack the angles: it is measured as it is.
-  EXPECT_EQ(names({"--patterns", "causal", "--position.scaling", "none,yarn"}, {rope, alibi}), (Names{"r, rope", "r, rope (yarn)", "a, alibi"}));
+  EXPECT_EQ(names({"--patterns", "causal", "--position.scaling", "none,yarn"}, {rope, alibi}),
+            (Names{"r, rope", "r, rope (yarn)", "a, alibi"}));
 }
 
 }  // namespace

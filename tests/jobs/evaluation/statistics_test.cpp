@@ -19,15 +19,16 @@ TEST(Statistics, MeanAndErrorByHand) {
 }
 
 TEST(Statistics, SegmentsOfUnequalSize) {
-  // Sums 10 and 2 over 4 and 2 tokens: mean 2, residuals 10 - 8 and 2 - 4; sqrt(8 * 2 / 1) / 6. A segment without tokens says nothing.
+  // Sums 10 and 2 over 4 and 2 tokens: mean 2, residuals 10 - 8 and 2 - 4; sqrt(8 * 2 / 1) / 6. A segment without
+  // tokens says nothing.
   const Estimate e = mean_loss({{10, 0, 2}, {4, 0, 2}});
   EXPECT_DOUBLE_EQ(e.mean, 2);
   EXPECT_NEAR(e.error, 4.0 / 6.0, 1e-15);
 }
 
 TEST(Statistics, PairedErrorIsOfTheDifference) {
-  // The texts differ by up to 50, the two measurements by 2, 4, 6 per ten tokens: difference 0.4, deviations -0.2 0 0.2, error 0.2 /
-  // sqrt(3).
+  // The texts differ by up to 50, the two measurements by 2, 4, 6 per ten tokens: difference 0.4, deviations -0.2 0
+  // 0.2, error 0.2 / sqrt(3).
   const SegmentSums a{{12, 34, 66}, {10, 10, 10}}, b{{10, 30, 60}, {10, 10, 10}};
   const Estimate e = paired_difference(a, b);
   EXPECT_NEAR(e.mean, 0.4, 1e-15);
@@ -77,8 +78,8 @@ TEST(Statistics, ClustersAreWholeWindows) {
   EXPECT_THROW(clustered(segments, {24000}, 12000), Error);
 }
 
-/// An evaluation at 256 and at 16,384 tokens, of a text whose every stretch is some amount harder than the next, and whose losses fall by
-/// `trend` from one segment of the long window to the next.
+/// An evaluation at 256 and at 16,384 tokens, of a text whose every stretch is some amount harder than the next, and
+/// whose losses fall by `trend` from one segment of the long window to the next.
 EvaluationResults falling_along_the_window(const std::vector<double>& of_windows, double trend) {
   EvaluationResults r;
   r.lengths = {256, 16384};
@@ -103,7 +104,8 @@ EvaluationResults falling_along_the_window(const std::vector<double>& of_windows
 }
 
 TEST(Results, ATrendAlongTheWindowIsNoNoise) {
-  // What windows differ by: 0.01 0.03 0.02 0.06, mean 0.03, deviations -0.02 0 -0.01 0.03: the error is sqrt(0.0014 / 3 / 4), whatever the trend.
+  // What windows differ by: 0.01 0.03 0.02 0.06, mean 0.03, deviations -0.02 0 -0.01 0.03: the error is sqrt(0.0014 / 3
+  // / 4), whatever the trend.
   const double error = std::sqrt(0.0014 / 12);
   double alone = 0;
   for (const double trend : {0.0, 0.1, 1.0}) {

@@ -80,7 +80,8 @@ TEST(Positions, AlibiSlopesForAnyNumberOfHeads) {
 }
 
 TEST(Positions, UnknownAndLaterKindsSayWhatToChoose) {
-  EXPECT_NE(refusal(small_config("rotary")).find("position.kind = rotary is not known; choose none, sinusoidal"), std::string::npos);
+  EXPECT_NE(refusal(small_config("rotary")).find("position.kind = rotary is not known; choose none, sinusoidal"),
+            std::string::npos);
   for (const char* later : {"t5", "sandwich", "kerple_log", "kerple_power"}) {
     EXPECT_THROW(make_position(small_config(later)), UnsupportedError);
     EXPECT_NE(refusal(small_config(later)).find("is not supported yet; choose"), std::string::npos);
@@ -98,11 +99,13 @@ PositionConfig scaled(const std::string& scaling, double factor, std::int64_t le
 
 TEST(Rotary, ScalingChangesPositionsOrFrequencies) {
   const RotaryAngles plain = make_rotary_angles(PositionConfig{}, 8);
-  for (std::size_t i = 0; i < 4; ++i) EXPECT_DOUBLE_EQ(plain.frequency[i], std::pow(10000.0, -static_cast<double>(i) / 4));
+  for (std::size_t i = 0; i < 4; ++i)
+    EXPECT_DOUBLE_EQ(plain.frequency[i], std::pow(10000.0, -static_cast<double>(i) / 4));
   EXPECT_EQ(make_rotary_angles(scaled("linear", 4), 8).position(10), 2.5);
   EXPECT_EQ(make_rotary_angles(scaled("modulo", 1, 32), 8).position(70), 6.0);
   EXPECT_EQ(make_rotary_angles(scaled("repeat", 4), 8).position(11), 2.0);
-  EXPECT_DOUBLE_EQ(make_rotary_angles(scaled("ntk", 4), 8).frequency[3], std::pow(10000.0 * std::pow(4.0, 8.0 / 6), -6.0 / 8));
+  EXPECT_DOUBLE_EQ(make_rotary_angles(scaled("ntk", 4), 8).frequency[3],
+                   std::pow(10000.0 * std::pow(4.0, 8.0 / 6), -6.0 / 8));
   const RotaryAngles yarn = make_rotary_angles(scaled("yarn", 4, 4096), 128);
   EXPECT_DOUBLE_EQ(yarn.frequency[0], 1.0);
   EXPECT_DOUBLE_EQ(yarn.frequency[63], std::pow(10000.0, -126.0 / 128) / 4);
@@ -127,29 +130,34 @@ TEST(Rotary, TablesAreExactFarOutAndKeptWhilePositionsRepeat) {
   const auto sine = first.sine.to_host<float>();
   for (std::size_t n = 0; n < 6; ++n) {
     for (std::size_t i = 0; i < 4; ++i) {
-      EXPECT_EQ(sine[n * 4 + i], static_cast<float>(std::sin(static_cast<double>(tokens.position[n]) * angles.frequency[i])));
+      EXPECT_EQ(sine[n * 4 + i],
+                static_cast<float>(std::sin(static_cast<double>(tokens.position[n]) * angles.frequency[i])));
     }
   }
   EXPECT_EQ(tables.make(backend->runtime(), angles, tokens, Dtype::f32).sine.raw(), first.sine.raw());
   EXPECT_EQ(tables.make(backend->runtime(), angles, tokens, Dtype::f64).sine.dtype(), Dtype::f64);
   tokens.position[0] = 7;
-  EXPECT_EQ(tables.make(backend->runtime(), angles, tokens, Dtype::f32).sine.to_host<float>()[0], static_cast<float>(std::sin(7.0)));
+  EXPECT_EQ(tables.make(backend->runtime(), angles, tokens, Dtype::f32).sine.to_host<float>()[0],
+            static_cast<float>(std::sin(7.0)));
 }
 
 TEST(Rotary, TurnedTablesAreThoseOfExactAngles) {
   const auto backend = make_reference_backend();
-  for (const PositionConfig& config : {PositionConfig{}, scaled("linear", 4), scaled("linear", 3), scaled("modulo", 1, 1000), scaled("repeat", 5),
-                                       scaled("ntk", 4), scaled("yarn", 4, 4096)}) {
+  for (const PositionConfig& config :
+       {PositionConfig{}, scaled("linear", 4), scaled("linear", 3), scaled("modulo", 1, 1000), scaled("repeat", 5),
+        scaled("ntk", 4), scaled("yarn", 4, 4096)}) {
     const RotaryAngles angles = make_rotary_angles(config, 32);
     TokenTable tokens = dense_tokens(1, 5000);
-    for (std::size_t n = 0; n < 5000; ++n) tokens.position[n] = static_cast<std::int64_t>(n < 3000 ? n : 1000000 + (n - 3000) * 7);
+    for (std::size_t n = 0; n < 5000; ++n)
+      tokens.position[n] = static_cast<std::int64_t>(n < 3000 ? n : 1000000 + (n - 3000) * 7);
     const RotaryTable table = make_rotary_table(backend->runtime(), angles, tokens, Dtype::f32);
     const auto cosine = table.cosine.to_host<float>(), sine = table.sine.to_host<float>();
     double largest = 0;
     for (std::size_t n = 0; n < 5000; ++n) {
       for (std::size_t i = 0; i < 16; ++i) {
         const double angle = angles.position(tokens.position[n]) * angles.frequency[i];
-        largest = std::max({largest, std::abs(cosine[n * 16 + i] - std::cos(angle)), std::abs(sine[n * 16 + i] - std::sin(angle))});
+        largest = std::max(
+            {largest, std::abs(cosine[n * 16 + i] - std::cos(angle)), std::abs(sine[n * 16 + i] - std::sin(angle))});
       }
     }
     EXPECT_LT(largest, 3.1e-8) << config.scaling;  // half a unit in the last place of 1

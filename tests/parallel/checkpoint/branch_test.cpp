@@ -38,7 +38,8 @@ class CheckpointBranchTest : public CheckpointTest {
  protected:
   std::vector<std::string> names() const {
     std::vector<std::string> names;
-    for (const auto& entry : std::filesystem::directory_iterator(directory)) names.push_back(entry.path().filename().string());
+    for (const auto& entry : std::filesystem::directory_iterator(directory))
+      names.push_back(entry.path().filename().string());
     std::sort(names.begin(), names.end());
     return names;
   }
@@ -49,8 +50,8 @@ class CheckpointBranchTest : public CheckpointTest {
     return reader.state().step;
   }
 
-  /// Does `work` on copies of the directory, killed before its first rename or fsync, its second, ...; after each kill `check` looks at
-  /// what is there. Then does it undisturbed.
+  /// Does `work` on copies of the directory, killed before its first rename or fsync, its second, ...; after each kill
+  /// `check` looks at what is there. Then does it undisturbed.
   void killed_anywhere(const std::function<void()>& work, const std::function<void()>& check) {
     const auto whole = temporary.path() / "whole";
     std::filesystem::copy(directory, whole, std::filesystem::copy_options::recursive);
@@ -85,17 +86,18 @@ TEST_F(CheckpointBranchTest, ARollbackSetsTheLaterOnesAsideAndRotationGoesByTheL
   EXPECT_EQ(branch.set_aside, (Names{"step-00000012", "step-00000008"}));
   EXPECT_EQ(newest(), 4);
   for (const std::int64_t step : {5, 6}) save(step, 3);
-  EXPECT_EQ(names(), (Names{"latest", "step-00000004", "step-00000005", "step-00000006", "step-00000008.abandoned-at-00000004",
-                            "step-00000012.abandoned-at-00000004"}));
+  EXPECT_EQ(names(), (Names{"latest", "step-00000004", "step-00000005", "step-00000006",
+                            "step-00000008.abandoned-at-00000004", "step-00000012.abandoned-at-00000004"}));
   EXPECT_EQ(newest(), 6);
   for (const std::int64_t step : {7, 8}) save(step, 3);
-  EXPECT_EQ(names(), (Names{"latest", "step-00000006", "step-00000007", "step-00000008", "step-00000008.abandoned-at-00000004",
-                            "step-00000012.abandoned-at-00000004"}));
+  EXPECT_EQ(names(), (Names{"latest", "step-00000006", "step-00000007", "step-00000008",
+                            "step-00000008.abandoned-at-00000004", "step-00000012.abandoned-at-00000004"}));
 }
 
 TEST_F(CheckpointBranchTest, CheckpointsOfAnotherBranchTakeNobodysPlace) {
   for (const std::int64_t step : {4, 8, 12, 5, 6}) save(step, 3);  // as a program that set nothing aside left them
-  EXPECT_EQ(names(), (Names{"latest", "step-00000004", "step-00000005", "step-00000006", "step-00000008", "step-00000012"}));
+  EXPECT_EQ(names(),
+            (Names{"latest", "step-00000004", "step-00000005", "step-00000006", "step-00000008", "step-00000012"}));
   EXPECT_EQ(newest(), 6);
 }
 
@@ -159,7 +161,8 @@ TEST_F(CheckpointBranchTest, ASaveKilledAnywhereLeavesTheLastOne) {
                     ASSERT_TRUE(newest() == 12 || newest() == 8);
                     delete_debris(directory);
                     for (const std::string& name : names()) {
-                      EXPECT_TRUE(name == "latest" || name == "latest.new" || std::filesystem::exists(directory / name / manifest_name))
+                      EXPECT_TRUE(name == "latest" || name == "latest.new" ||
+                                  std::filesystem::exists(directory / name / manifest_name))
                           << name;
                     }
                     save(13, 1);
@@ -190,7 +193,8 @@ TEST_F(CheckpointBranchTest, DebrisGoesAndNothingElse) {
   std::filesystem::create_directories(directory / "step-of-mine.partial");
   std::filesystem::copy(at(4), directory / "step-00000006.abandoned-at-00000004");
   delete_debris(directory);
-  EXPECT_EQ(names(), (Names{"latest", "step-00000004", "step-00000006.abandoned-at-00000004", "step-00000008", "step-of-mine.partial"}));
+  EXPECT_EQ(names(), (Names{"latest", "step-00000004", "step-00000006.abandoned-at-00000004", "step-00000008",
+                            "step-of-mine.partial"}));
 }
 
 TEST_F(CheckpointBranchTest, AnyWayToWriteThePathMeansTheSameCheckpoint) {

@@ -38,21 +38,24 @@ inline float element(std::int64_t i) { return static_cast<float>(i % 128) - 50.F
 
 /// The part [offset, offset + shape) of the matrix whose element i (row-major) is element(i).
 template <class T>
-LogicalTensor matrix_part(Runtime& runtime, const std::string& name, const Shape& full, const Shape& offset, const Shape& shape) {
+LogicalTensor matrix_part(Runtime& runtime, const std::string& name, const Shape& full, const Shape& offset,
+                          const Shape& shape) {
   std::vector<T> values;
   for (std::int64_t r = 0; r < shape[0]; ++r) {
-    for (std::int64_t c = 0; c < shape[1]; ++c) values.push_back(static_cast<T>(element((offset[0] + r) * full[1] + offset[1] + c)));
+    for (std::int64_t c = 0; c < shape[1]; ++c)
+      values.push_back(static_cast<T>(element((offset[0] + r) * full[1] + offset[1] + c)));
   }
   return {name, full, offset, Tensor::from(runtime, shape, values)};
 }
 
 /// Reads the same part from a checkpoint and compares.
 template <class T>
-void expect_part(Runtime& runtime, const CheckpointReader& reader, const std::string& name, const Shape& full, const Shape& offset,
-                 const Shape& shape) {
+void expect_part(Runtime& runtime, const CheckpointReader& reader, const std::string& name, const Shape& full,
+                 const Shape& offset, const Shape& shape) {
   const LogicalTensor expected = matrix_part<T>(runtime, name, full, offset, shape);
-  const LogicalTensor found{name, full, offset,
-                            Tensor::from(runtime, shape, std::vector<T>(static_cast<std::size_t>(element_count(shape)), T(777.F)))};
+  const LogicalTensor found{
+      name, full, offset,
+      Tensor::from(runtime, shape, std::vector<T>(static_cast<std::size_t>(element_count(shape)), T(777.F)))};
   reader.read(found);
   const auto a = found.data.to_host<T>(), b = expected.data.to_host<T>();
   for (std::size_t i = 0; i < a.size(); ++i) ASSERT_EQ(a[i], b[i]) << name << " element " << i;
@@ -70,7 +73,9 @@ std::string error_of(const Work& work) {
   return "";
 }
 
-inline void expect_contains(const std::string& text, const std::string& part) { EXPECT_NE(text.find(part), std::string::npos) << text; }
+inline void expect_contains(const std::string& text, const std::string& part) {
+  EXPECT_NE(text.find(part), std::string::npos) << text;
+}
 
 class CheckpointTest : public ::testing::Test {
  protected:
@@ -79,13 +84,16 @@ class CheckpointTest : public ::testing::Test {
     CheckpointWriter writer(directory, *self, keep);
     TrainingState state = state_at(step);
     state.skipped_in_a_row = skipped_in_a_row;
-    writer.save(state,
-                {matrix_part<float>(*runtime, "w", {8, 6}, {0, 0}, {3, 6}), matrix_part<float>(*runtime, "w", {8, 6}, {3, 0}, {1, 6}),
-                 matrix_part<float>(*runtime, "w", {8, 6}, {4, 0}, {4, 6}), matrix_part<double>(*runtime, "d", {2, 2}, {0, 0}, {2, 2}),
-                 matrix_part<bfloat16>(*runtime, "b", {4, 4}, {0, 0}, {4, 4})});
+    writer.save(state, {matrix_part<float>(*runtime, "w", {8, 6}, {0, 0}, {3, 6}),
+                        matrix_part<float>(*runtime, "w", {8, 6}, {3, 0}, {1, 6}),
+                        matrix_part<float>(*runtime, "w", {8, 6}, {4, 0}, {4, 6}),
+                        matrix_part<double>(*runtime, "d", {2, 2}, {0, 0}, {2, 2}),
+                        matrix_part<bfloat16>(*runtime, "b", {4, 4}, {0, 0}, {4, 4})});
     writer.finish();
   }
-  static TrainingState state_at(std::int64_t step) { return {step, 32 * step, 1, "0123abcd", "[model]\nlayers = 2\n", 0}; }
+  static TrainingState state_at(std::int64_t step) {
+    return {step, 32 * step, 1, "0123abcd", "[model]\nlayers = 2\n", 0};
+  }
 
   TemporaryDirectory temporary;
   std::filesystem::path directory = temporary.path() / "run";

@@ -28,7 +28,8 @@ class CheckpointMpiTest : public ::testing::Test {
   void save(std::int64_t step) {
     std::vector<LogicalTensor> mine;
     for (const int i : {0, 1, 2}) {
-      if (i % world->size() == world->rank()) mine.push_back(matrix_part<double>(*runtime, names[i], {3, 2}, {0, 0}, {3, 2}));
+      if (i % world->size() == world->rank())
+        mine.push_back(matrix_part<double>(*runtime, names[i], {3, 2}, {0, 0}, {3, 2}));
     }
     const auto [first, count] = share(10, world->rank(), world->size());
     mine.push_back(matrix_part<float>(*runtime, "w", {10, 6}, {first, 0}, {count, 6}));
@@ -80,7 +81,8 @@ TEST_F(CheckpointMpiTest, AllRanksReadTheCheckpointThatRankZeroFinds) {
   EXPECT_EQ(CheckpointReader(*world, world->rank() == 0 ? directory / "step-00000001" : directory).state().step, 1);
   EXPECT_EQ(find_checkpoint(*world, world->rank() == 0 ? directory : nowhere), directory / "step-00000002");
   EXPECT_FALSE(find_checkpoint(*world, world->rank() == 0 ? nowhere : directory));
-  expect_contains(error_of([&] { CheckpointReader(*world, world->rank() == 0 ? nowhere : directory); }), "no complete checkpoint");
+  expect_contains(error_of([&] { CheckpointReader(*world, world->rank() == 0 ? nowhere : directory); }),
+                  "no complete checkpoint");
   if (world->size() == 1) return;
   const CheckpointReader own(directory / (world->rank() == 1 ? "step-00000001" : "step-00000002"));
   expect_contains(error_of([&] { own.verify(*world); }), "rank 1 has another checkpoint than rank 0");
@@ -112,7 +114,10 @@ TEST_F(CheckpointMpiTest, ADirectoryThatRankZeroCannotMakeEndsAll) {
   world->barrier();
   CheckpointWriter writer(directory, *world, 0);
   const int rank = world->rank();
-  expect_contains(error_of([&] { writer.save({1, 0, 0, "", ""}, {}); }), rank == 0 ? directory.string() : "rank 0: " + directory.string());
+  expect_contains(error_of([&] {
+                    writer.save({1, 0, 0, "", ""}, {});
+                  }),
+                  rank == 0 ? directory.string() : "rank 0: " + directory.string());
 }
 
 }  // namespace

@@ -53,14 +53,17 @@ TEST_F(CheckpointTest, FloatsAreConverted) {
 
 TEST_F(CheckpointTest, EveryBitSurvives) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
-  const std::vector<float> odd = {-0.F, nan, std::numeric_limits<float>::denorm_min(), -std::numeric_limits<float>::infinity(), 0.1F};
+  const std::vector<float> odd = {-0.F, nan, std::numeric_limits<float>::denorm_min(),
+                                  -std::numeric_limits<float>::infinity(), 0.1F};
   CheckpointWriter writer(directory, *self, 0);
-  writer.save(
-      state_at(1),
-      {{"odd", {5}, {0}, Tensor::from(*runtime, {5}, odd)},
-       {"scalar", {}, {}, Tensor::from(*runtime, {}, std::vector<double>{0.1})},
-       {"cube", {2, 3, 2}, {0, 0, 0}, Tensor::from(*runtime, {2, 3, 2}, std::vector<std::int32_t>{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11})},
-       {"none", {0, 4}, {0, 0}, Tensor(*runtime, {0, 4}, Dtype::f32)}});
+  writer.save(state_at(1),
+              {{"odd", {5}, {0}, Tensor::from(*runtime, {5}, odd)},
+               {"scalar", {}, {}, Tensor::from(*runtime, {}, std::vector<double>{0.1})},
+               {"cube",
+                {2, 3, 2},
+                {0, 0, 0},
+                Tensor::from(*runtime, {2, 3, 2}, std::vector<std::int32_t>{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11})},
+               {"none", {0, 4}, {0, 0}, Tensor(*runtime, {0, 4}, Dtype::f32)}});
   writer.finish();
   const CheckpointReader reader(directory);
   const LogicalTensor found{"odd", {5}, {0}, Tensor(*runtime, {5}, Dtype::f32)};
@@ -92,7 +95,9 @@ TEST_F(CheckpointTest, ASaveIsACopy) {
 
 TEST_F(CheckpointTest, PiecesMustTileTheirTensor) {
   CheckpointWriter writer(directory, *self, 0);
-  const auto part = [&](std::int64_t row, std::int64_t rows) { return matrix_part<float>(*runtime, "w", {4, 4}, {row, 0}, {rows, 4}); };
+  const auto part = [&](std::int64_t row, std::int64_t rows) {
+    return matrix_part<float>(*runtime, "w", {4, 4}, {row, 0}, {rows, 4});
+  };
   expect_contains(error_of([&] { writer.save(state_at(1), {part(0, 2)}); }), "8 of 16 elements");
   expect_contains(error_of([&] { writer.save(state_at(1), {part(0, 2), part(1, 2)}); }), "overlap");
   expect_contains(error_of([&] { writer.save(state_at(1), {part(2, 3)}); }), "outside");
@@ -102,7 +107,8 @@ TEST_F(CheckpointTest, PiecesMustTileTheirTensor) {
 TEST_F(CheckpointTest, WhatDoesNotFitTheModelIsNamed) {
   save(1);
   const CheckpointReader reader(directory);
-  const auto read = [&](const std::string& name, const Shape& full, const Shape& offset, const Shape& shape, Dtype dtype) {
+  const auto read = [&](const std::string& name, const Shape& full, const Shape& offset, const Shape& shape,
+                        Dtype dtype) {
     return error_of([&] { reader.read({name, full, offset, Tensor(*runtime, shape, dtype)}); });
   };
   expect_contains(read("x", {8, 6}, {0, 0}, {8, 6}, Dtype::f32), "no tensor x");
@@ -126,7 +132,8 @@ TEST_F(CheckpointTest, TheSameStepMayBeSavedAgain) {
   save(10);
   CheckpointReader(directory).verify(*self);
   std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(directory)) names.push_back(entry.path().filename().string());
+  for (const auto& entry : std::filesystem::directory_iterator(directory))
+    names.push_back(entry.path().filename().string());
   std::sort(names.begin(), names.end());
   EXPECT_EQ(names, (std::vector<std::string>{"latest", "step-00000010"}));
 }
@@ -145,8 +152,10 @@ TEST_F(CheckpointTest, AnInterruptedReplacementOfAStepLosesNothing) {
 
 TEST_F(CheckpointTest, PiecesMayBeCutAnywhereInsideACube) {
   const auto part = [&](std::int64_t column, const std::vector<float>& values) {
-    return LogicalTensor{
-        "cube", {2, 3, 2}, {0, column, 0}, Tensor::from(*runtime, {2, static_cast<std::int64_t>(values.size()) / 4, 2}, values)};
+    return LogicalTensor{"cube",
+                         {2, 3, 2},
+                         {0, column, 0},
+                         Tensor::from(*runtime, {2, static_cast<std::int64_t>(values.size()) / 4, 2}, values)};
   };
   CheckpointWriter writer(directory, *self, 0);
   writer.save(state_at(1), {part(0, {0, 1, 2, 3, 6, 7, 8, 9}), part(2, {4, 5, 10, 11})});
@@ -181,18 +190,20 @@ TEST_F(CheckpointTest, PythonSeesWholeTensors) {
          "e = lambda *s: (np.arange(np.prod(s)) % 128 - 50.).reshape(s)\n"
          "print(f.attrs['step'], f['b'].dtype, f['d'].dtype, f['w'].shape)\n"
          "print(*[bool((f[n][()] == e(*f[n].shape)).all()) for n in ('w', 'd', 'b')], np.isnan(f['w'][()]).sum())\n";
-  const std::string command =
-      "cd / && /usr/bin/python3 " + (temporary.path() / "look.py").string() + " " + (directory / "step-00000007/checkpoint.h5").string();
+  const std::string command = "cd / && /usr/bin/python3 " + (temporary.path() / "look.py").string() + " " +
+                              (directory / "step-00000007/checkpoint.h5").string();
   EXPECT_EQ(run_process(command).output, "7 float32 float64 (8, 6)\nTrue True True 0\n");
   std::filesystem::remove(directory / "step-00000007/shard-0000.h5");
-  EXPECT_EQ(run_process(command).output, "7 float32 float64 (8, 6)\nFalse False False 48\n");  // HDF5 says nothing; the manifest does
+  EXPECT_EQ(run_process(command).output,
+            "7 float32 float64 (8, 6)\nFalse False False 48\n");  // HDF5 says nothing; the manifest does
   expect_contains(error_of([&] { CheckpointReader reader(directory); }), "shard-0000.h5 is missing");
 }
 
 TEST_F(CheckpointTest, InspectTellsWhatIsInside) {
   save(7);
   const std::string text = describe_checkpoint(directory, true);
-  for (const char* part : {"step 7, 224 samples, 1 skipped", "layers = 2", "[8, 6]  in 3 pieces", "shard-0000.h5", "verified"})
+  for (const char* part :
+       {"step 7, 224 samples, 1 skipped", "layers = 2", "[8, 6]  in 3 pieces", "shard-0000.h5", "verified"})
     expect_contains(text, part);
   expect_contains(describe_checkpoint(directory, false), "not verified");
 }

@@ -64,7 +64,8 @@ TEST_F(CheckpointDamageTest, AMissingFile) {
 
 TEST_F(CheckpointDamageTest, ATruncatedFile) {
   std::filesystem::resize_file(step / "shard-0000.h5", std::filesystem::file_size(step / "shard-0000.h5") - 1);
-  expect_contains(error_of([&] { CheckpointReader reader(directory); }), (step / "shard-0000.h5").string() + " is damaged");  // unhashed
+  expect_contains(error_of([&] { CheckpointReader reader(directory); }),
+                  (step / "shard-0000.h5").string() + " is damaged");  // unhashed
   std::filesystem::resize_file(step / "manifest.json", 100);
   expect_contains(load(), (step / "manifest.json").string());
 }
@@ -80,7 +81,8 @@ TEST_F(CheckpointDamageTest, AnEditedManifest) {
 }
 
 TEST_F(CheckpointDamageTest, AShardThatLiesAboutItsContents) {
-  std::filesystem::copy_file(step / "checkpoint.h5", step / "shard-0000.h5", std::filesystem::copy_options::overwrite_existing);
+  std::filesystem::copy_file(step / "checkpoint.h5", step / "shard-0000.h5",
+                             std::filesystem::copy_options::overwrite_existing);
   expect_contains(load(), (step / "shard-0000.h5").string());
 }
 
@@ -95,7 +97,9 @@ TEST_F(CheckpointDamageTest, AFullDiskLeavesTheOldOneAndNothingUnderAFinalName) 
       writer.finish();
     } catch (const Error& error) {
       const std::string message = error.what();
-      return message.find("shard-0000.h5") != std::string::npos && message.find("File too large") != std::string::npos ? 42 : 1;
+      return message.find("shard-0000.h5") != std::string::npos && message.find("File too large") != std::string::npos
+                 ? 42
+                 : 1;
     }
     return 2;
   });
@@ -113,10 +117,14 @@ TEST_F(CheckpointDamageTest, AReadOnlyDirectory) {
   const int status = in_child([&] {
     if (geteuid() == 0 && setuid(65534) != 0) return 3;  // root may write everywhere
     try {
-      CheckpointWriter(directory, *self, 0).save(state_at(2), {matrix_part<float>(*runtime, "w", {2, 2}, {0, 0}, {2, 2})});
+      CheckpointWriter(directory, *self, 0)
+          .save(state_at(2), {matrix_part<float>(*runtime, "w", {2, 2}, {0, 0}, {2, 2})});
     } catch (const Error& error) {
       const std::string message = error.what();
-      return message.find("step-00000002.partial") != std::string::npos && message.find("Permission denied") != std::string::npos ? 42 : 1;
+      return message.find("step-00000002.partial") != std::string::npos &&
+                     message.find("Permission denied") != std::string::npos
+                 ? 42
+                 : 1;
     }
     return 2;
   });
@@ -143,7 +151,8 @@ TEST_F(CheckpointDamageTest, KilledInTheMiddleOfASave) {
     const CheckpointReader reader(directory);
     reader.verify(*self);
     const bool first = reader.state().step == 1;
-    expect_part<float>(*runtime, reader, "w", first ? Shape{8, 6} : Shape{512, 512}, {0, 0}, first ? Shape{8, 6} : Shape{512, 512});
+    expect_part<float>(*runtime, reader, "w", first ? Shape{8, 6} : Shape{512, 512}, {0, 0},
+                       first ? Shape{8, 6} : Shape{512, 512});
   }
 }
 

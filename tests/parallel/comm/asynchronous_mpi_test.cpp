@@ -23,7 +23,8 @@ std::vector<T> values_of(int rank, std::size_t count, std::uint64_t what = 0) {
   for (std::size_t i = 0; i < count; ++i) {
     constexpr std::size_t drawn = 4093;  // then again from the start: drawing takes longer than sending
     const double normal = i < drawn ? random_normal(5 + what, static_cast<std::uint64_t>(rank), i) : 0.0;
-    values[i] = i < drawn ? static_cast<T>(static_cast<float>(std::exp(4 * normal) * (i % 2 ? 1 : -1))) : values[i - drawn];
+    values[i] =
+        i < drawn ? static_cast<T>(static_cast<float>(std::exp(4 * normal) * (i % 2 ? 1 : -1))) : values[i - drawn];
   }
   return values;
 }
@@ -50,7 +51,8 @@ std::span<std::byte> bytes_of(std::vector<T>& values) {
 
 template <class T>
 bool same_bits(const std::vector<T>& a, const std::vector<T>& b, std::int64_t first, std::int64_t last) {
-  return first == last || std::memcmp(a.data() + first, b.data() + first, static_cast<std::size_t>(last - first) * sizeof(T)) == 0;
+  return first == last ||
+         std::memcmp(a.data() + first, b.data() + first, static_cast<std::size_t>(last - first) * sizeof(T)) == 0;
 }
 template <class T>
 bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
@@ -128,7 +130,8 @@ struct Many {
       pending = group->start_ring_shift(std::as_bytes(std::span(outgoing)), bytes_of(values));
     } else {
       const auto borders = even_borders(last, size);
-      const std::int64_t own = borders[static_cast<std::size_t>(rank)], end = borders[static_cast<std::size_t>(rank) + 1];
+      const std::int64_t own = borders[static_cast<std::size_t>(rank)],
+                         end = borders[static_cast<std::size_t>(rank) + 1];
       if (number % 4 == 2) {
         values = values_of<float>(rank, count, what), should = sum_of_all<float>(size, count, what);
         first = own, last = end;
@@ -220,8 +223,9 @@ void expect_disagreement(std::size_t sent, std::size_t expected) {
     FAIL() << sent << " bytes where " << expected << " were expected";
   } catch (const Error& error) {
     const std::string message = error.what();
-    for (const std::string& part : {std::string("group mismatch, call 1 (exchange)"), "rank 0 sends " + std::to_string(sent) + " bytes",
-                                    "rank 1 expects " + std::to_string(expected)})
+    for (const std::string& part :
+         {std::string("group mismatch, call 1 (exchange)"), "rank 0 sends " + std::to_string(sent) + " bytes",
+          "rank 1 expects " + std::to_string(expected)})
       EXPECT_NE(message.find(part), std::string::npos) << message;
   }
 }
@@ -259,18 +263,21 @@ TEST(Disagreement, SizesOfSlices) {
   for (const std::int64_t more : {std::int64_t{1}, std::int64_t{65536}}) {
     const auto group = world()->split("mismatch", 0);
     std::vector<float> values(static_cast<std::size_t>(group->size() * (131072 + (group->rank() == 1 ? more : 0))));
-    EXPECT_THROW(
-        group->start_reduce_scatter(bytes_of(values), Dtype::f32, even_borders(static_cast<std::int64_t>(values.size()), group->size()))
-            .wait(),
-        Error);
+    EXPECT_THROW(group
+                     ->start_reduce_scatter(bytes_of(values), Dtype::f32,
+                                            even_borders(static_cast<std::int64_t>(values.size()), group->size()))
+                     .wait(),
+                 Error);
   }
 }
 
 TEST(Records, BytesAreThoseThatLeftThisRank) {
   const auto group = world()->split("books", 0);
-  const auto size = static_cast<std::size_t>(group->size()), others = size - 1, rank = static_cast<std::size_t>(group->rank());
+  const auto size = static_cast<std::size_t>(group->size()), others = size - 1,
+             rank = static_cast<std::size_t>(group->rank());
   const auto borders = uneven(*group, 1000);
-  const auto own = static_cast<std::size_t>(borders[rank + 1] - borders[rank]), all = static_cast<std::size_t>(borders.back());
+  const auto own = static_cast<std::size_t>(borders[rank + 1] - borders[rank]),
+             all = static_cast<std::size_t>(borders.back());
   std::vector<float> values(all), other(all);
   group->start_reduce_scatter(bytes_of(values), Dtype::f32, borders).wait();
   group->start_all_gather(bytes_of(values), Dtype::f32, borders).wait();
@@ -301,15 +308,16 @@ TEST(Records, TimeUnderWayIsTheUnionAndTimeExposedWhatWasWaited) {
   const auto group = world()->split("books", 0);
   group->barrier();
   group->reset_records();
-  // All wait for rank 0, which starts 1 s after the others have: of two calls under way together, one time. A busy machine has 0.4 s to
-  // wake somebody.
+  // All wait for rank 0, which starts 1 s after the others have: of two calls under way together, one time. A busy
+  // machine has 0.4 s to wake somebody.
   const auto late = std::chrono::milliseconds(1000);
   if (group->rank() == 0) {
     world()->barrier();
     std::this_thread::sleep_for(late);
   }
   std::vector<float> a(1000), b(1000);
-  Pending first = group->start_all_reduce(bytes_of(a), Dtype::f32), second = group->start_all_reduce(bytes_of(b), Dtype::f32);
+  Pending first = group->start_all_reduce(bytes_of(a), Dtype::f32),
+          second = group->start_all_reduce(bytes_of(b), Dtype::f32);
   if (group->rank() > 0) world()->barrier();
   if (group->rank() == 1) std::this_thread::sleep_for(late / 2);  // hides as much
   first.wait();

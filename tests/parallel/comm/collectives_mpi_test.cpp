@@ -25,10 +25,8 @@ std::vector<T> values_of(int rank, std::size_t count) {
   for (std::size_t i = 0; i < count; ++i) {
     const auto index = static_cast<std::uint64_t>(i);
     const auto stream = static_cast<std::uint64_t>(rank);
-    if constexpr (std::is_integral_v<T>)
-      values[i] = static_cast<T>(random_bits(5, stream, index)) >> 8;
-    else
-      values[i] = static_cast<T>(std::exp(8 * random_normal(5, stream, index)) * (i % 2 ? 1 : -1));
+    if constexpr (std::is_integral_v<T>) values[i] = static_cast<T>(random_bits(5, stream, index)) >> 8;
+    else values[i] = static_cast<T>(std::exp(8 * random_normal(5, stream, index)) * (i % 2 ? 1 : -1));
   }
   return values;
 }
@@ -86,7 +84,8 @@ TEST(Collectives, BroadcastFromEveryRank) {
 TEST(Collectives, AllGatherOfDifferentSizes) {
   for (const std::size_t base : {0UL, 10UL, 1000UL, 9UL << 20}) {
     const auto of = [&](int rank) {
-      return std::vector<std::byte>(base * static_cast<std::size_t>(rank) + (rank == 2 ? 1 : 0), static_cast<std::byte>(rank + 1));
+      return std::vector<std::byte>(base * static_cast<std::size_t>(rank) + (rank == 2 ? 1 : 0),
+                                    static_cast<std::byte>(rank + 1));
     };
     const auto all = world()->all_gather(of(world()->rank()));
     ASSERT_EQ(static_cast<int>(all.size()), world()->size());
@@ -131,7 +130,8 @@ TEST(Context, AxesAreTheMeshesRowsAndColumns) {
     for (int other = 0; other < ranks; ++other) {
       bool same = true;
       for (const Axis fixed : axes)
-        same = same && (fixed == axis || context.mesh().coordinate(other, fixed) == context.mesh().coordinate(world()->rank(), fixed));
+        same = same && (fixed == axis ||
+                        context.mesh().coordinate(other, fixed) == context.mesh().coordinate(world()->rank(), fixed));
       if (same) should += other;
     }
     EXPECT_EQ(coordinate_sum[0], should);

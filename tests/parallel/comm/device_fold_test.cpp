@@ -24,10 +24,13 @@ TYPED_TEST(DeviceFold, HasTheBitsOfTheHosts) {
       for (const std::int64_t count : {0, 1, 7, 8, 64, 2049, 5000}) {
         for (const std::int64_t shift : {0, 1}) {  // not on a border of 16 bytes
           const std::int64_t stride = (count + 63) / 64 * 64 + shift;
-          std::vector<TypeParam> own(static_cast<std::size_t>(count + shift)), others(static_cast<std::size_t>(stride * (ranks - 1)));
+          std::vector<TypeParam> own(static_cast<std::size_t>(count + shift)),
+              others(static_cast<std::size_t>(stride * (ranks - 1)));
           std::uint64_t drawn = 0;
           for (auto* values : {&own, &others}) {
-            for (TypeParam& v : *values) v = static_cast<TypeParam>(static_cast<float>(random_normal(1, static_cast<std::uint64_t>(ranks), drawn++) * 100));
+            for (TypeParam& v : *values)
+              v = static_cast<TypeParam>(
+                  static_cast<float>(random_normal(1, static_cast<std::uint64_t>(ranks), drawn++) * 100));
           }
           std::vector<TypeParam> should(static_cast<std::size_t>(count));
           std::vector<const std::byte*> parts;
@@ -51,7 +54,9 @@ TYPED_TEST(DeviceFold, HasTheBitsOfTheHosts) {
   }
 }
 
-TEST(DeviceFoldDtype, IntegersAreRefused) { EXPECT_THROW(fold_on_device(nullptr, Dtype::i32, nullptr, nullptr, 0, 0, 0, 2), Error); }
+TEST(DeviceFoldDtype, IntegersAreRefused) {
+  EXPECT_THROW(fold_on_device(nullptr, Dtype::i32, nullptr, nullptr, 0, 0, 0, 2), Error);
+}
 
 }  // namespace
 }  // namespace lexring

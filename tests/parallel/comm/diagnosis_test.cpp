@@ -21,10 +21,10 @@ Diagnosis diagnose_among(int rank, const std::map<int, RankState>& states) {
 
 TEST(Diagnosis, ARankThatDoesNotAnswerIsNamed) {
   const auto found = diagnose_among(2, {{2, waiting_for({1})}});
-  EXPECT_EQ(
-      found.message,
-      "waits since 5.0 s for rank 1 in exchange (call 17 of group cp, 1.2 MB). Rank 1 does not answer: it was stopped, was killed or is "
-      "cut off");
+  EXPECT_EQ(found.message,
+            "waits since 5.0 s for rank 1 in exchange (call 17 of group cp, 1.2 MB). Rank 1 does not answer: it was "
+            "stopped, was killed or is "
+            "cut off");
   EXPECT_EQ(found.distance, 1);
 }
 
@@ -32,7 +32,8 @@ TEST(Diagnosis, TheChainIsFollowedToItsEnd) {
   const std::map<int, RankState> states = {{0, waiting_for({3})}, {3, waiting_for({2})}, {2, waiting_for({1})}};
   const auto found = diagnose_among(0, states);
   EXPECT_NE(found.message.find("for rank 3 in exchange"), std::string::npos) << found.message;
-  EXPECT_NE(found.message.find(", which waits in turn: rank 3 waits, rank 2 waits for rank 1. Rank 1 does not answer"), std::string::npos)
+  EXPECT_NE(found.message.find(", which waits in turn: rank 3 waits, rank 2 waits for rank 1. Rank 1 does not answer"),
+            std::string::npos)
       << found.message;
   EXPECT_EQ(found.distance, 3);
 }

@@ -29,7 +29,9 @@ class Nccl : public ::testing::Test {
     return Tensor::from(runtime_, {count}, std::vector<float>(static_cast<std::size_t>(count), value));
   }
   static std::span<std::byte> bytes_of(const Tensor& t) { return {t.raw(), t.bytes()}; }
-  static std::vector<float> all(std::int64_t count, float value) { return std::vector<float>(static_cast<std::size_t>(count), value); }
+  static std::vector<float> all(std::int64_t count, float value) {
+    return std::vector<float>(static_cast<std::size_t>(count), value);
+  }
 
   /// A call between work of the runtime before and after it, neither of which the device has come to when it is made.
   void check_order(Communicator& group) {
@@ -103,8 +105,9 @@ TEST_F(Nccl, TimeOnTheDeviceIsBusyAndWaitingOfTheRuntimeExposed) {
 }
 
 TEST_F(Nccl, StagingThroughCudasCopies) {
-  const auto group =
-      make_staged_communicator(world()->split("staged", 0), std::make_shared<DeviceStaging>(runtime_, make_cuda_copies(stream(), testing::fake_gpu)));
+  const auto group = make_staged_communicator(
+      world()->split("staged", 0),
+      std::make_shared<DeviceStaging>(runtime_, make_cuda_copies(stream(), testing::fake_gpu)));
   check_order(*group);
 }
 

@@ -35,7 +35,8 @@ class Calls final : public WatchedCalls {
   bool throws_;
 };
 
-/// Rank 1 fails, unwinds for a while, and, if it is to explain itself, ends the run with the reason; other ranks see that something has failed.
+/// Rank 1 fails, unwinds for a while, and, if it is to explain itself, ends the run with the reason; other ranks see
+/// that something has failed.
 void end_and_be_noticed(const std::string& how, Communicator& ring, MpiSession& session) {
   static Calls calls(how == "throw");
   if ((ring.rank() == 1) == (how == "throw")) session.state().progress->watch(calls);

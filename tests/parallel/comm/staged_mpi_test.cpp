@@ -21,7 +21,9 @@ class OnADevice : public ::testing::Test {
     return Tensor::from(runtime_, {count}, std::vector<float>(static_cast<std::size_t>(count), value));
   }
   static std::span<std::byte> bytes_of(const Tensor& t) { return {t.raw(), t.bytes()}; }
-  static std::vector<float> all(std::int64_t count, float value) { return std::vector<float>(static_cast<std::size_t>(count), value); }
+  static std::vector<float> all(std::int64_t count, float value) {
+    return std::vector<float>(static_cast<std::size_t>(count), value);
+  }
 
   FakeRuntime runtime_;
   std::shared_ptr<Communicator> group_ = make_staged_communicator(
@@ -62,7 +64,9 @@ class CountedCopies final : public SideCopies {
     return copies_->pinned(bytes);
   }
   std::unique_ptr<Event> out(std::span<const Part> parts) override { return copies_->out(parts); }
-  std::unique_ptr<Event> in(std::span<const Part> parts, const Event& before) override { return copies_->in(parts, before); }
+  std::unique_ptr<Event> in(std::span<const Part> parts, const Event& before) override {
+    return copies_->in(parts, before);
+  }
   void let_runtime_wait(const Event& event) override { copies_->let_runtime_wait(event); }
 
   int taken = 0;
@@ -74,7 +78,8 @@ class CountedCopies final : public SideCopies {
 TEST_F(OnADevice, NothingToMoveTakesNoPinnedMemory) {
   auto copies = std::make_unique<CountedCopies>(runtime_);
   const CountedCopies& counted = *copies;
-  const auto group = make_staged_communicator(world()->split("device", 0), std::make_shared<DeviceStaging>(runtime_, std::move(copies)));
+  const auto group = make_staged_communicator(world()->split("device", 0),
+                                              std::make_shared<DeviceStaging>(runtime_, std::move(copies)));
   if (group->size() == 1) return;
   group->start_exchange({}, {}).wait();
   group->start_all_reduce({}, Dtype::f32).wait();

@@ -10,7 +10,9 @@ namespace {
 class Buckets : public ::testing::Test {
  protected:
   std::unique_ptr<Backend> backend = make_cpu_backend();
-  LaidOut model{*backend, {{"table", {700, 100}}, {"first.norm", {40}}, {"first", {300, 300}}, {"second", {3, 40000}}, {"norm", {40}}}};
+  LaidOut model{
+      *backend,
+      {{"table", {700, 100}}, {"first.norm", {40}}, {"first", {300, 300}}, {"second", {3, 40000}}, {"norm", {40}}}};
   Sections sections = {{4}, {3}, {1, 2}, {0}};
 };
 

@@ -15,7 +15,8 @@ namespace lexring {
 namespace {
 
 constexpr std::int64_t length = 12;
-constexpr std::size_t message_bytes = 100000;  // several messages, some with several layers' parameters, some with part of one
+constexpr std::size_t message_bytes =
+    100000;  // several messages, some with several layers' parameters, some with part of one
 constexpr AdamWHyper hyper{};
 
 /// Some parameters large enough to be cut by rows, not evenly by 3 or 4.
@@ -49,8 +50,10 @@ std::int64_t targets_of(const ModelBatch& batch) {
 struct Training {
   Training(const Context& on, const ModelConfig& model_config, Precision precision, Shard shard)
       : context(on),
-        model(model_config, {.precision = precision, .held = held_by_model(shard, context.replicas().size())}, context, *backend),
-        data(context, *backend, model.parameters(), model.gradients(), model.gradient_sections(), hyper, shard, message_bytes) {
+        model(model_config, {.precision = precision, .held = held_by_model(shard, context.replicas().size())}, context,
+              *backend),
+        data(context, *backend, model.parameters(), model.gradients(), model.gradient_sections(), hyper, shard,
+             message_bytes) {
     model.initialise(5);
     for (const Parameter& rows : data.masters()) model.initialise(rows, 5);
   }
@@ -100,7 +103,8 @@ class DataParallelMpi : public ::testing::Test {
   }
 
   /// Gradients of the rows that this rank owns, after the first step; norms and parameters along `steps` steps.
-  void expect_as_alone(const ModelConfig& model_config, Precision precision, Shard shard, int micros, int steps, double tolerance) {
+  void expect_as_alone(const ModelConfig& model_config, Precision precision, Shard shard, int micros, int steps,
+                       double tolerance) {
     Training one(alone, model_config, precision, Shard::none), many(all, model_config, precision, shard);
     for (int step = 0; step < steps; ++step) {
       const double expected = one.compute(0, ranks, ranks, micros);
@@ -116,7 +120,8 @@ class DataParallelMpi : public ::testing::Test {
           const Parameter theirs = rows_of(one.model.parameters()[mine[i].parameter], mine[i]);
           EXPECT_EQ(owned[i].rows.name, theirs.name);
           EXPECT_EQ(owned[i].rows.offset, theirs.offset);
-          EXPECT_LT(difference(host_values(owned[i].rows.gradient), host_values(theirs.gradient)), tolerance) << theirs.name;
+          EXPECT_LT(difference(host_values(owned[i].rows.gradient), host_values(theirs.gradient)), tolerance)
+              << theirs.name;
         }
       }
       one.data.step(1e-3, clip_scale(expected, 1.0));
@@ -151,9 +156,11 @@ TEST_F(DataParallelMpi, ShardingChangesNoBit) {
     bool tied;
     int micros;  // one with sharded gradients: more are added up in another order
   };
-  for (const Way& way : {Way{Shard::state, Precision::fp32, true, 2}, Way{Shard::state, Precision::bf16, true, 2},
-                         Way{Shard::gradients, Precision::bf16, false, 1}, Way{Shard::gradients, Precision::bf16, true, 1}}) {
-    Training whole(all, config(way.tied), way.precision, Shard::none), sharded(all, config(way.tied), way.precision, way.shard);
+  for (const Way& way :
+       {Way{Shard::state, Precision::fp32, true, 2}, Way{Shard::state, Precision::bf16, true, 2},
+        Way{Shard::gradients, Precision::bf16, false, 1}, Way{Shard::gradients, Precision::bf16, true, 1}}) {
+    Training whole(all, config(way.tied), way.precision, Shard::none),
+        sharded(all, config(way.tied), way.precision, way.shard);
     for (int step = 0; step < 3; ++step) {
       const double expected = whole.compute(rank, rank + 1, ranks, way.micros);
       const double norm = sharded.compute(rank, rank + 1, ranks, way.micros);
@@ -188,7 +195,8 @@ TEST_F(DataParallelMpi, BytesAreThoseOfTheFormulas) {
     for (int r = 0; r < ranks; ++r) {
       for (const RowShare& share : shares[static_cast<std::size_t>(r)]) {
         const Parameter rows = rows_of(training.model.parameters()[share.parameter], share);
-        const auto read = static_cast<double>((rows.compute.defined() && !rows.looked_up ? rows.compute : rows.value).bytes());
+        const auto read =
+            static_cast<double>((rows.compute.defined() && !rows.looked_up ? rows.compute : rows.value).bytes());
         gradients += static_cast<double>(rows.gradient.bytes());
         values += read;
         if (r == rank) own_gradients += static_cast<double>(rows.gradient.bytes()), own_values += read;
@@ -201,7 +209,8 @@ TEST_F(DataParallelMpi, BytesAreThoseOfTheFormulas) {
       return bytes;
     };
     if (ranks == 1) {
-      EXPECT_EQ(sent("all_reduce") + sent("reduce_scatter") + sent("all_gather"), 0) << "one replica has nothing to say";
+      EXPECT_EQ(sent("all_reduce") + sent("reduce_scatter") + sent("all_gather"), 0)
+          << "one replica has nothing to say";
     } else if (shard == Shard::none) {
       const auto padded = static_cast<double>(training.model.gradients().bytes());
       EXPECT_NEAR(sum(sent("all_reduce")), 2 * padded * (ranks - 1), 0.5);

@@ -15,17 +15,21 @@ class RowShares : public ::testing::Test {
 };
 
 TEST_F(RowShares, EveryRowHasOneOwner) {
-  LaidOut model(*backend, {{"big", {257, 300}}, {"wide", {3, 40000}}, {"a", {10}}, {"b", {30}}, {"c", {20}}, {"d", {10}}});
+  LaidOut model(*backend,
+                {{"big", {257, 300}}, {"wide", {3, 40000}}, {"a", {10}}, {"b", {30}}, {"c", {20}}, {"d", {10}}});
   for (const int replicas : {1, 2, 3, 4, 7}) {
     std::map<std::size_t, std::vector<int>> owners;
-    for (const Parameter& p : model.parameters()) owners[owners.size()].resize(static_cast<std::size_t>(p.value.rows()), 0);
+    for (const Parameter& p : model.parameters())
+      owners[owners.size()].resize(static_cast<std::size_t>(p.value.rows()), 0);
     for (const auto& mine : share_rows(model.parameters(), replicas)) {
       for (const RowShare& share : mine) {
         EXPECT_GT(share.count, 0);
-        for (std::int64_t row = 0; row < share.count; ++row) ++owners[share.parameter].at(static_cast<std::size_t>(share.first + row));
+        for (std::int64_t row = 0; row < share.count; ++row)
+          ++owners[share.parameter].at(static_cast<std::size_t>(share.first + row));
       }
     }
-    for (const auto& [parameter, rows] : owners) EXPECT_EQ(rows, std::vector<int>(rows.size(), 1)) << parameter << " of " << replicas;
+    for (const auto& [parameter, rows] : owners)
+      EXPECT_EQ(rows, std::vector<int>(rows.size(), 1)) << parameter << " of " << replicas;
   }
 }
 

@@ -1,4 +1,5 @@
-// Attention over a ring of ranks equals that of one rank: reference backend in f64, so that every pair of rows must be met exactly once.
+// Attention over a ring of ranks equals that of one rank: reference backend in f64, so that every pair of rows must be
+// met exactly once.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -29,7 +30,9 @@ const std::vector<Named>& batches() {
   return all;
 }
 
-std::vector<PartitionKind> kinds() { return {PartitionKind::contiguous, PartitionKind::zigzag, PartitionKind::striped}; }
+std::vector<PartitionKind> kinds() {
+  return {PartitionKind::contiguous, PartitionKind::zigzag, PartitionKind::striped};
+}
 
 class SequenceAttention : public ::testing::Test {
  protected:
@@ -51,7 +54,8 @@ class SequenceAttention : public ::testing::Test {
 
 TEST_F(SequenceAttention, EveryPatternPartitionAndExchangeEqualsOneRank) {
   for (const Named& batch : batches()) {
-    for (const char* pattern : {"causal", "window", "blockwise", "sink_window", "documents", "documents_sinks", "holes"}) {
+    for (const char* pattern :
+         {"causal", "window", "blockwise", "sink_window", "documents", "documents_sinks", "holes"}) {
       const AttentionProblem problem = self_problem("xpos", pattern, 9, 4, 2, 6, batch.sequences);
       for (const PartitionKind kind : kinds()) {
         for (const Exchange exchange : {Exchange::ring, Exchange::halo}) compare(problem, kind, exchange, batch.name);
@@ -64,7 +68,8 @@ TEST_F(SequenceAttention, EveryMethodAndGroupingOfHeadsEqualsOneRank) {
   for (const char* method : {"none", "rope", "xpos", "steep", "alibi"}) {
     for (const std::int64_t kv_heads : {1, 2, 6}) {
       const AttentionProblem problem = self_problem(method, "causal", 0, 6, kv_heads, 4, batches()[1].sequences);
-      for (const PartitionKind kind : kinds()) compare(problem, kind, Exchange::automatic, fmt::format("{} key heads", kv_heads));
+      for (const PartitionKind kind : kinds())
+        compare(problem, kind, Exchange::automatic, fmt::format("{} key heads", kv_heads));
     }
   }
 }
@@ -113,7 +118,8 @@ TEST_F(SequenceAttention, BytesSentAreThoseOfTheSchedule) {
         const Traffic traffic = tables->schedule.traffic(group->rank());
         std::uint64_t sent = 0;
         for (const CommRecord& record : group->records()) sent += record.bytes;
-        EXPECT_EQ(sent, static_cast<std::uint64_t>(2 * traffic.rows + traffic.gradients) * 2 * 12 * 8) << pattern << name_of(kind);
+        EXPECT_EQ(sent, static_cast<std::uint64_t>(2 * traffic.rows + traffic.gradients) * 2 * 12 * 8)
+            << pattern << name_of(kind);
       }
     }
   }
@@ -123,9 +129,11 @@ TEST_F(SequenceAttention, BytesSentAreThoseOfTheSchedule) {
 TEST_F(SequenceAttention, APerturbedRowChangesExactlyTheRowsThatSeeIt) {
   for (const char* pattern : {"causal", "window", "blockwise", "sink_window", "documents"}) {
     const AttentionProblem problem = self_problem("xpos", pattern, 9, 2, 1, 4, batches()[1].sequences);
-    const std::int64_t width = problem.query_width(), fused = width + 2 * problem.key_width(), all = problem.queries.rows();
+    const std::int64_t width = problem.query_width(), fused = width + 2 * problem.key_width(),
+                       all = problem.queries.rows();
     for (const PartitionKind kind : kinds()) {
-      const auto tables = make_tables(*reference_, Dtype::f64, problem, kind, Exchange::automatic, ring_.rank(), ring_.size());
+      const auto tables =
+          make_tables(*reference_, Dtype::f64, problem, kind, Exchange::automatic, ring_.rank(), ring_.size());
       const auto rows = row_indices(tables->partition.place_chunks(ring_.rank()));
       const WholeInputs inputs = whole_inputs(problem, 5);
       const Values before = run_on_ring(*reference_, Dtype::f64, problem, inputs, ring_, tables).output;
@@ -147,9 +155,10 @@ TEST_F(SequenceAttention, APerturbedRowChangesExactlyTheRowsThatSeeIt) {
           const Visibility& v = problem.visible;
           const std::int64_t key = problem.queries.position[m];
           const bool sink = !v.sink_begin.empty() && key >= v.sink_begin[n] && key < v.sink_end[n];
-          const bool sees =
-              sequence_of(rows[i]) == sequence_of(changed) && key <= problem.queries.position[n] && (key >= v.first[n] || sink);
-          EXPECT_EQ(at(before) != at(after), sees) << pattern << " " << name_of(kind) << ": row " << rows[i] << ", changed " << changed;
+          const bool sees = sequence_of(rows[i]) == sequence_of(changed) && key <= problem.queries.position[n] &&
+                            (key >= v.first[n] || sink);
+          EXPECT_EQ(at(before) != at(after), sees)
+              << pattern << " " << name_of(kind) << ": row " << rows[i] << ", changed " << changed;
         }
       }
     }
@@ -167,17 +176,20 @@ double error_of_all(Communicator& ring, const Values& ours, const Values& expect
   return std::sqrt(squares[0] / squares[1]);
 }
 
-/// The cpu backend against the reference in f64: over the ring as good as alone, at a million positions as at a thousand.
+/// The cpu backend against the reference in f64: over the ring as good as alone, at a million positions as at a
+/// thousand.
 TEST_F(SequenceAttention, ErrorsDoNotGrowWithRanksOrPosition) {
   const auto cpu = make_cpu_backend();
   for (const char* method : {"xpos", "alibi"}) {
     double at_zero[2][2] = {};
     for (const std::int64_t offset : {0, 1000000}) {
-      const AttentionProblem problem = self_problem(
-          method, "causal", 0, 4, 2, 16, {{0, consecutive(120, offset)}, {1, clusters({offset, offset + 3000, offset + 400000}, 50)}});
+      const AttentionProblem problem =
+          self_problem(method, "causal", 0, 4, 2, 16,
+                       {{0, consecutive(120, offset)}, {1, clusters({offset, offset + 3000, offset + 400000}, 50)}});
       for (const Dtype working : {Dtype::f32, Dtype::bf16}) {
         const WholeInputs inputs = rounded_to(working, whole_inputs(problem, 3));
-        const WholeResult expected = run_whole(*reference_, Dtype::f64, problem, inputs), alone = run_whole(*cpu, working, problem, inputs);
+        const WholeResult expected = run_whole(*reference_, Dtype::f64, problem, inputs),
+                          alone = run_whole(*cpu, working, problem, inputs);
         for (const PartitionKind kind : kinds()) {
           SCOPED_TRACE(fmt::format("{} from {} {} {}", method, offset, name_of(working), name_of(kind)));
           const auto tables = make_tables(*cpu, working, problem, kind, Exchange::ring, ring_.rank(), ring_.size());

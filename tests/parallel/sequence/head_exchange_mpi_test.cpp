@@ -28,7 +28,8 @@ TEST(HeadExchange, IsLinearWithItsAdjointAndBringsAllRowsOfSomeHeads) {
 
     const auto own = static_cast<std::size_t>(group.rank());
     const std::int64_t rows = borders[own + 1] - borders[own], all = borders.back();
-    const Values whole = random_values(all * fused, 3), x(whole.begin() + borders[own] * fused, whole.begin() + borders[own + 1] * fused);
+    const Values whole = random_values(all * fused, 3),
+                 x(whole.begin() + borders[own] * fused, whole.begin() + borders[own + 1] * fused);
     Tape tape(*backend, Recording::on);
     const Var qkv(make(*backend, {rows, fused}, Dtype::f64, x));
     const Var heads = exchange.to_heads(tape, qkv);
@@ -38,8 +39,10 @@ TEST(HeadExchange, IsLinearWithItsAdjointAndBringsAllRowsOfSomeHeads) {
     const std::int64_t key_head = 2 * group.rank() / (spec.heads / kv_heads);
     for (std::int64_t n = 0; n < all; ++n) {
       for (std::int64_t e = 0; e < 4; ++e) {
-        EXPECT_EQ(y[static_cast<std::size_t>(n * part + e)], whole[static_cast<std::size_t>(n * fused + 2 * group.rank() * 4 + e)]);
-        EXPECT_EQ(y[static_cast<std::size_t>(n * part + 8 + e)], whole[static_cast<std::size_t>(n * fused + width + key_head * 4 + e)]);
+        EXPECT_EQ(y[static_cast<std::size_t>(n * part + e)],
+                  whole[static_cast<std::size_t>(n * fused + 2 * group.rank() * 4 + e)]);
+        EXPECT_EQ(y[static_cast<std::size_t>(n * part + 8 + e)],
+                  whole[static_cast<std::size_t>(n * fused + width + key_head * 4 + e)]);
       }
     }
     const Values dy = random_values(all * part, 50 + static_cast<std::uint64_t>(group.rank()));
@@ -50,7 +53,8 @@ TEST(HeadExchange, IsLinearWithItsAdjointAndBringsAllRowsOfSomeHeads) {
     EXPECT_NEAR(products[0], products[1], tolerance::f64_reordered * 1e3);
 
     // The way back.
-    const Var some(make(*backend, {all, 8}, Dtype::f64, random_values(all * 8, 7 + static_cast<std::uint64_t>(group.rank()))));
+    const Var some(
+        make(*backend, {all, 8}, Dtype::f64, random_values(all * 8, 7 + static_cast<std::uint64_t>(group.rank()))));
     const Var back = exchange.to_rows(tape, some);
     const Values dback = random_values(rows * width, 90 + static_cast<std::uint64_t>(group.rank()));
     const Values forward = read(back.value());

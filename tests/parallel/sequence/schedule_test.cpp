@@ -13,7 +13,11 @@ namespace {
 constexpr PartitionKind kinds[] = {PartitionKind::contiguous, PartitionKind::zigzag, PartitionKind::striped};
 
 TokenTable unequal() {
-  return make_table({{0, consecutive(37)}, {1, consecutive(1)}, {4, with_gaps(5, 7, 1)}, {9, with_gaps(64, 3, 2)}, {11, consecutive(3)}});
+  return make_table({{0, consecutive(37)},
+                     {1, consecutive(1)},
+                     {4, with_gaps(5, 7, 1)},
+                     {9, with_gaps(64, 3, 2)},
+                     {11, consecutive(3)}});
 }
 
 TEST(RowSets, AreSetsOfRows) {
@@ -63,9 +67,12 @@ TEST(Partition, EveryRowHasOneRankAndTablesAreValid) {
 
 TEST(Partition, PlacesAreWhereTheirNamesSay) {
   const TokenTable whole = dense_tokens(1, 12);
-  EXPECT_EQ(row_indices(Partition(whole, PartitionKind::contiguous, 3).place_chunks(1)), (std::vector<std::int64_t>{4, 5, 6, 7}));
-  EXPECT_EQ(row_indices(Partition(whole, PartitionKind::zigzag, 3).place_chunks(1)), (std::vector<std::int64_t>{2, 3, 8, 9}));
-  EXPECT_EQ(row_indices(Partition(whole, PartitionKind::striped, 3).place_chunks(1)), (std::vector<std::int64_t>{1, 4, 7, 10}));
+  EXPECT_EQ(row_indices(Partition(whole, PartitionKind::contiguous, 3).place_chunks(1)),
+            (std::vector<std::int64_t>{4, 5, 6, 7}));
+  EXPECT_EQ(row_indices(Partition(whole, PartitionKind::zigzag, 3).place_chunks(1)),
+            (std::vector<std::int64_t>{2, 3, 8, 9}));
+  EXPECT_EQ(row_indices(Partition(whole, PartitionKind::striped, 3).place_chunks(1)),
+            (std::vector<std::int64_t>{1, 4, 7, 10}));
   EXPECT_EQ(Partition(whole, PartitionKind::zigzag, 3).place_chunks(2).size(), 1U);
   EXPECT_EQ(halves(Partition(whole, PartitionKind::zigzag, 3).place_chunks(1))[0], (RowSet{{0, 2}}));
   const auto parts = halves(Partition(unequal(), PartitionKind::striped, 2).place_chunks(1));
@@ -75,7 +82,8 @@ TEST(Partition, PlacesAreWhereTheirNamesSay) {
 }
 
 /// Rows of the whole table that a query sees, the slow way.
-std::vector<bool> seen_by(const TokenTable& whole, const Visibility& v, const TokenTable::Sequence& s, std::int64_t row) {
+std::vector<bool> seen_by(const TokenTable& whole, const Visibility& v, const TokenTable::Sequence& s,
+                          std::int64_t row) {
   std::vector<bool> seen(whole.position.size());
   const auto n = static_cast<std::size_t>(row);
   for (std::int64_t m = s.first; m <= row; ++m) {
@@ -88,13 +96,15 @@ std::vector<bool> seen_by(const TokenTable& whole, const Visibility& v, const To
 
 TEST(Schedule, EveryPlaceGetsWhatItSeesOnceAndEveryGradientComesHome) {
   const TokenTable whole = unequal();
-  for (const char* pattern : {"causal", "window", "blockwise", "sink_window", "documents", "documents_sinks", "holes"}) {
+  for (const char* pattern :
+       {"causal", "window", "blockwise", "sink_window", "documents", "documents_sinks", "holes"}) {
     const Visibility visible = make_visibility(pattern, 9, whole);
     for (const PartitionKind kind : kinds) {
       for (int ring = 1; ring <= 6; ++ring) {
         const Partition partition(whole, kind, ring);
         for (const Exchange exchange : {Exchange::ring, Exchange::halo, Exchange::automatic}) {
-          SCOPED_TRACE(::testing::Message() << pattern << " " << name_of(kind) << " " << ring << " " << name_of(exchange));
+          SCOPED_TRACE(::testing::Message()
+                       << pattern << " " << name_of(kind) << " " << ring << " " << name_of(exchange));
           const Schedule schedule = make_schedule(partition, visible, exchange);
           std::int64_t sent = 0, returned = 0, carried = 0, pairs = 0;
           for (int p = 0; p < ring; ++p) {
@@ -110,14 +120,16 @@ TEST(Schedule, EveryPlaceGetsWhatItSeesOnceAndEveryGradientComesHome) {
                 }
               }
             }
-            for (const std::int64_t own : row_indices(partition.place_chunks(p))) ++arrived[static_cast<std::size_t>(own)];
+            for (const std::int64_t own : row_indices(partition.place_chunks(p)))
+              ++arrived[static_cast<std::size_t>(own)];
             for (const int times : arrived) EXPECT_LE(times, 1);
             std::int64_t mine = 0;
             for (const Chunk& chunk : partition.place_chunks(p)) {
               for (std::int64_t i = 0; i < chunk.count; ++i) {
-                const auto seen =
-                    seen_by(whole, visible, whole.sequences[static_cast<std::size_t>(chunk.sequence)], chunk.first + i * chunk.stride);
-                for (std::size_t m = 0; m < seen.size(); ++m) EXPECT_TRUE(!seen[m] || arrived[m] == 1) << "row " << m << " at place " << p;
+                const auto seen = seen_by(whole, visible, whole.sequences[static_cast<std::size_t>(chunk.sequence)],
+                                          chunk.first + i * chunk.stride);
+                for (std::size_t m = 0; m < seen.size(); ++m)
+                  EXPECT_TRUE(!seen[m] || arrived[m] == 1) << "row " << m << " at place " << p;
                 mine += std::count(seen.begin(), seen.end(), true);
               }
             }
@@ -143,17 +155,20 @@ TEST(Schedule, TheCausalRingUnderZigzagSendsAQuarterLess) {
   const TokenTable whole = dense_tokens(1, length);
   for (const int ring : {2, 4, 8}) {
     const std::int64_t chunk = length / (2 * ring);
-    const Schedule schedule = make_schedule(Partition(whole, PartitionKind::zigzag, ring), causal(whole), Exchange::ring);
+    const Schedule schedule =
+        make_schedule(Partition(whole, PartitionKind::zigzag, ring), causal(whole), Exchange::ring);
     std::int64_t rows = 0;
     for (int p = 0; p < ring; ++p) rows += schedule.traffic(p).rows;
-    EXPECT_EQ(rows, chunk * (ring * (ring - 1) + ring * (ring - 1) / 2));  // low chunks go all the way, high ones half of it
+    EXPECT_EQ(rows,
+              chunk * (ring * (ring - 1) + ring * (ring - 1) / 2));  // low chunks go all the way, high ones half of it
     EXPECT_EQ(schedule.rounds(), ring - 1);
   }
 }
 
 TEST(Schedule, ContiguousHopsThatNobodyNeedsAreLeftOut) {
   const TokenTable whole = dense_tokens(1, 40);
-  const Schedule schedule = make_schedule(Partition(whole, PartitionKind::contiguous, 4), causal(whole), Exchange::ring);
+  const Schedule schedule =
+      make_schedule(Partition(whole, PartitionKind::contiguous, 4), causal(whole), Exchange::ring);
   std::int64_t rows = 0;
   for (int p = 0; p < 4; ++p) rows += schedule.traffic(p).rows;
   EXPECT_EQ(rows, 10 * (3 + 2 + 1));
@@ -171,12 +186,14 @@ TEST(Schedule, HaloRowsOfTheBusiestPlaceDependOnNeitherLengthNorRanks) {
     for (const PartitionKind kind : {PartitionKind::contiguous, PartitionKind::zigzag}) {
       std::int64_t rows = -1, gradients = -1;
       for (const int ring : {2, 4, 8}) {
-        if (kind == PartitionKind::zigzag && ring == 2) continue;  // place 1's two chunks are one there: half the borders
+        if (kind == PartitionKind::zigzag && ring == 2)
+          continue;  // place 1's two chunks are one there: half the borders
         for (const std::int64_t length : {8192, 65536, 524288}) {
           const TokenTable whole = dense_tokens(1, length);
           const Schedule schedule =
               make_schedule(Partition(whole, kind, ring), make_visibility(pattern, extent, whole), Exchange::automatic);
-          SCOPED_TRACE(::testing::Message() << pattern << " " << name_of(kind) << " " << ring << " " << length << ": " << schedule.reason);
+          SCOPED_TRACE(::testing::Message()
+                       << pattern << " " << name_of(kind) << " " << ring << " " << length << ": " << schedule.reason);
           const Traffic busiest = schedule.busiest();
           if (rows < 0) rows = busiest.rows, gradients = busiest.gradients;
           EXPECT_EQ(busiest.rows, rows);
@@ -204,7 +221,8 @@ TEST(Schedule, ZigzagAndStripedBalanceTheWorkAndContiguousDoesNot) {
 TEST(Schedule, TheDefaultIsTheRingForCausalAndTheHaloForWindows) {
   const TokenTable whole = dense_tokens(2, 4096);
   const auto chosen = [&](const char* pattern, PartitionKind kind) {
-    const Schedule schedule = make_schedule(Partition(whole, kind, 4), make_visibility(pattern, 64, whole), Exchange::automatic);
+    const Schedule schedule =
+        make_schedule(Partition(whole, kind, 4), make_visibility(pattern, 64, whole), Exchange::automatic);
     EXPECT_NE(schedule.reason.find(name_of(schedule.exchange)), std::string::npos);
     return schedule.exchange;
   };

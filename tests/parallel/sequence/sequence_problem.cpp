@@ -11,7 +11,8 @@ Dtype master_of(Dtype working) { return working == Dtype::f64 ? Dtype::f64 : Dty
 std::int64_t fused_width(const AttentionSpec& spec) { return (spec.heads + 2 * spec.kv_heads) * spec.head_width; }
 
 template <class Op>
-WholeResult run(Backend& backend, Dtype working, const AttentionSpec& spec, const Values& qkv, const Values& doutput, Op&& op) {
+WholeResult run(Backend& backend, Dtype working, const AttentionSpec& spec, const Values& qkv, const Values& doutput,
+                Op&& op) {
   const std::int64_t width = spec.heads * spec.head_width, rows = static_cast<std::int64_t>(doutput.size()) / width;
   Tape tape(backend, Recording::on);
   const Var input(make(backend, {rows, fused_width(spec)}, working, qkv));
@@ -24,10 +25,12 @@ WholeResult run(Backend& backend, Dtype working, const AttentionSpec& spec, cons
 
 }  // namespace
 
-AttentionProblem self_problem(const std::string& method, const std::string& pattern, std::int64_t extent, std::int64_t heads,
-                              std::int64_t kv_heads, std::int64_t width, const std::vector<Span>& sequences) {
+AttentionProblem self_problem(const std::string& method, const std::string& pattern, std::int64_t extent,
+                              std::int64_t heads, std::int64_t kv_heads, std::int64_t width,
+                              const std::vector<Span>& sequences) {
   const TokenTable tokens = make_table(sequences);
-  return {method + "_" + pattern, make_spec(method, heads, kv_heads, width), tokens, tokens, make_visibility(pattern, extent, tokens)};
+  return {method + "_" + pattern, make_spec(method, heads, kv_heads, width), tokens, tokens,
+          make_visibility(pattern, extent, tokens)};
 }
 
 RotaryMaker rotary_maker(Backend& backend, Dtype dtype, const AttentionProblem& problem) {
@@ -36,7 +39,8 @@ RotaryMaker rotary_maker(Backend& backend, Dtype dtype, const AttentionProblem& 
     Values cosine, sine;
     for (const std::int64_t position : tokens.position) {
       for (std::int64_t i = 0; i < width / 2; ++i) {
-        const double angle = static_cast<double>(position) * std::pow(step, static_cast<double>(i) * 8 / static_cast<double>(width));
+        const double angle =
+            static_cast<double>(position) * std::pow(step, static_cast<double>(i) * 8 / static_cast<double>(width));
         cosine.push_back(std::cos(angle));
         sine.push_back(std::sin(angle));
       }
@@ -60,30 +64,34 @@ WholeResult run_whole(Backend& backend, Dtype working, const AttentionProblem& p
   tables->spec = problem.spec;
   tables->tokens = problem.queries;
   tables->visible = problem.visible;
-  if (const RotaryMaker maker = rotary_maker(backend, master_of(working), problem)) tables->rotary = maker(problem.queries);
+  if (const RotaryMaker maker = rotary_maker(backend, master_of(working), problem))
+    tables->rotary = maker(problem.queries);
   return run(backend, working, problem.spec, inputs.qkv, inputs.doutput,
              [&](Tape& tape, const Var& qkv) { return attention(tape, tables, qkv); });
 }
 
 Values rows_of(const Values& whole, const std::vector<std::int64_t>& rows, std::int64_t width) {
   Values result;
-  for (const std::int64_t row : rows) result.insert(result.end(), whole.begin() + row * width, whole.begin() + (row + 1) * width);
+  for (const std::int64_t row : rows)
+    result.insert(result.end(), whole.begin() + row * width, whole.begin() + (row + 1) * width);
   return result;
 }
 
-std::shared_ptr<const SequenceTables> make_tables(Backend& backend, Dtype working, const AttentionProblem& problem, PartitionKind kind,
-                                                  Exchange exchange, int place, int ring) {
+std::shared_ptr<const SequenceTables> make_tables(Backend& backend, Dtype working, const AttentionProblem& problem,
+                                                  PartitionKind kind, Exchange exchange, int place, int ring) {
   Partition partition(problem.queries, kind, ring);
   Schedule schedule = make_schedule(partition, problem.visible, exchange);
   const std::vector<Chunk>& chunks = partition.place_chunks(place);
-  AttentionTables own{problem.spec, tokens_of(problem.queries, chunks), {}, take_rows(problem.visible, row_indices(chunks))};
+  AttentionTables own{
+      problem.spec, tokens_of(problem.queries, chunks), {}, take_rows(problem.visible, row_indices(chunks))};
   RotaryMaker rotary = rotary_maker(backend, master_of(working), problem);
   if (rotary) own.rotary = rotary(own.tokens);
-  return std::make_shared<SequenceTables>(SequenceTables{std::move(partition), std::move(schedule), std::move(own), std::move(rotary)});
+  return std::make_shared<SequenceTables>(
+      SequenceTables{std::move(partition), std::move(schedule), std::move(own), std::move(rotary)});
 }
 
-WholeResult run_on_ring(Backend& backend, Dtype working, const AttentionProblem& problem, const WholeInputs& inputs, Communicator& ring,
-                        const std::shared_ptr<const SequenceTables>& tables) {
+WholeResult run_on_ring(Backend& backend, Dtype working, const AttentionProblem& problem, const WholeInputs& inputs,
+                        Communicator& ring, const std::shared_ptr<const SequenceTables>& tables) {
   const auto rows = row_indices(tables->partition.place_chunks(ring.rank()));
   return run(backend, working, problem.spec, rows_of(inputs.qkv, rows, fused_width(problem.spec)),
              rows_of(inputs.doutput, rows, problem.query_width()),

@@ -1,4 +1,5 @@
-/// Attention over a ring as tests pose it: the whole problem on every rank, run at once by one rank and in parts by all.
+/// Attention over a ring as tests pose it: the whole problem on every rank, run at once by one rank and in parts by
+/// all.
 #pragma once
 
 #include <memory>
@@ -9,8 +10,9 @@
 namespace lexring::testing {
 
 /// Queries and keys are the same rows here.
-AttentionProblem self_problem(const std::string& method, const std::string& pattern, std::int64_t extent, std::int64_t heads,
-                              std::int64_t kv_heads, std::int64_t width, const std::vector<Span>& sequences);
+AttentionProblem self_problem(const std::string& method, const std::string& pattern, std::int64_t extent,
+                              std::int64_t heads, std::int64_t kv_heads, std::int64_t width,
+                              const std::vector<Span>& sequences);
 
 /// Tables of any rows, angles computed in f64 and rounded to the dtype (f32 or f64).
 RotaryMaker rotary_maker(Backend& backend, Dtype dtype, const AttentionProblem& problem);
@@ -30,11 +32,11 @@ WholeResult run_whole(Backend& backend, Dtype working, const AttentionProblem& p
 /// What this rank's rows should be.
 Values rows_of(const Values& whole, const std::vector<std::int64_t>& rows, std::int64_t width);
 
-std::shared_ptr<const SequenceTables> make_tables(Backend& backend, Dtype working, const AttentionProblem& problem, PartitionKind kind,
-                                                  Exchange exchange, int place, int ring);
+std::shared_ptr<const SequenceTables> make_tables(Backend& backend, Dtype working, const AttentionProblem& problem,
+                                                  PartitionKind kind, Exchange exchange, int place, int ring);
 
 /// By sequence_attention: this rank's rows of output and dqkv.
-WholeResult run_on_ring(Backend& backend, Dtype working, const AttentionProblem& problem, const WholeInputs& inputs, Communicator& ring,
-                        const std::shared_ptr<const SequenceTables>& tables);
+WholeResult run_on_ring(Backend& backend, Dtype working, const AttentionProblem& problem, const WholeInputs& inputs,
+                        Communicator& ring, const std::shared_ptr<const SequenceTables>& tables);
 
 }  // namespace lexring::testing

@@ -1,4 +1,5 @@
-// Layers over a tensor-parallel group against the operation of the whole on one rank: outputs, gradients of inputs and of parts of weights.
+// Layers over a tensor-parallel group against the operation of the whole on one rank: outputs, gradients of inputs and
+// of parts of weights.
 #include <cmath>
 
 #include <gtest/gtest.h>
@@ -33,7 +34,8 @@ class Layers : public ::testing::Test {
  protected:
   Tensor random(Shape shape, std::uint64_t stream) {
     std::vector<double> values;
-    for (std::int64_t i = 0; i < element_count(shape); ++i) values.push_back(random_normal(9, stream, static_cast<std::uint64_t>(i)));
+    for (std::int64_t i = 0; i < element_count(shape); ++i)
+      values.push_back(random_normal(9, stream, static_cast<std::uint64_t>(i)));
     return Tensor::from(backend_->runtime(), std::move(shape), values);
   }
   Tensor zeros(Shape shape) {
@@ -69,7 +71,8 @@ constexpr Sizes sizes[] = {{0, 8, 12}, {1, 8, 12}, {37, 24, 36}, {2051, 12, 130}
 TEST_F(Layers, ColumnParallelLinearIsLinear) {
   for (const auto& [n, inputs, outputs] : sizes) {
     SCOPED_TRACE(n);
-    const Tensor x = random({n, inputs}, 1), w = random({outputs, inputs}, 2), b = random({outputs}, 3), dy = random({n, outputs}, 4);
+    const Tensor x = random({n, inputs}, 1), w = random({outputs, inputs}, 2), b = random({outputs}, 3),
+                 dy = random({n, outputs}, 4);
     const Weight weight{w, zeros(w.shape())};
     const Vector bias{b, zeros(b.shape())};
     Tape whole(*backend_, Recording::on);
@@ -95,7 +98,8 @@ TEST_F(Layers, ColumnParallelLinearIsLinear) {
 TEST_F(Layers, RowParallelLinearIsLinear) {
   for (const auto& [n, inputs, outputs] : sizes) {
     SCOPED_TRACE(n);
-    const Tensor x = random({n, inputs}, 1), w = random({outputs, inputs}, 2), b = random({outputs}, 3), dy = random({n, outputs}, 4);
+    const Tensor x = random({n, inputs}, 1), w = random({outputs, inputs}, 2), b = random({outputs}, 3),
+                 dy = random({n, outputs}, 4);
     const Weight weight{w, zeros(w.shape())};
     const Vector bias{b, zeros(b.shape())};
     Tape whole(*backend_, Recording::on);
@@ -128,21 +132,25 @@ TEST_F(Layers, VocabularyEmbeddingIsEmbedding) {
       const Extent my_rows{shards.first(), shards.count()}, mine = own(vocab);
       std::vector<std::int32_t> ids, places;
       for (std::int64_t i = 0; i < n; ++i) {
-        ids.push_back(static_cast<std::int32_t>(random_bits(1, 2, static_cast<std::uint64_t>(i)) % static_cast<std::uint64_t>(vocab)));
+        ids.push_back(static_cast<std::int32_t>(random_bits(1, 2, static_cast<std::uint64_t>(i)) %
+                                                static_cast<std::uint64_t>(vocab)));
         places.push_back(static_cast<std::int32_t>(i * 7 % 50));
       }
       const auto index = [&](const std::vector<std::int32_t>& values) {
         return Tensor::from(backend_->runtime(), {static_cast<std::int64_t>(values.size())}, values);
       };
-      const Tensor table = random({vocab, 6}, 1), learned = random({50, 6}, 2), constant = random({n, 6}, 3), dx = random({n, 6}, 4);
-      const Lookup all{index(ids), {table, zeros(table.shape())}}, all_places{index(places), {learned, zeros(learned.shape())}};
+      const Tensor table = random({vocab, 6}, 1), learned = random({50, 6}, 2), constant = random({n, 6}, 3),
+                   dx = random({n, 6}, 4);
+      const Lookup all{index(ids), {table, zeros(table.shape())}},
+          all_places{index(places), {learned, zeros(learned.shape())}};
       Tape whole(*backend_, Recording::on);
       const Var x = embedding(whole, {all, all_places}, constant, Dtype::f64);
       x.accumulate(*backend_, rows(dx, {0, n}));
       whole.backward();
 
       const Lookup tokens{index(slice_ids(ids, vocab, *world())), {rows(table, mine), zeros({mine.count, 6})}};
-      const std::vector<std::int32_t> my_places(places.begin() + my_rows.first, places.begin() + my_rows.first + my_rows.count);
+      const std::vector<std::int32_t> my_places(places.begin() + my_rows.first,
+                                                places.begin() + my_rows.first + my_rows.count);
       const PositionTerms positions{{index(my_places), {learned, zeros(learned.shape())}}, rows(constant, my_rows)};
       Tape tape(*backend_, Recording::on);
       const Var own_x = vocabulary_embedding(tape, tokens, positions, Dtype::f64, shards);
@@ -151,7 +159,8 @@ TEST_F(Layers, VocabularyEmbeddingIsEmbedding) {
       tape.backward();
       expect_same(tokens.table.gradient, rows(all.table.gradient, mine), "table");
       const Tensor places_gradient = positions.lookup.table.gradient;  // a part on each rank
-      world()->all_reduce(std::span(places_gradient.data<double>(), static_cast<std::size_t>(places_gradient.elements())), Reduce::sum);
+      world()->all_reduce(
+          std::span(places_gradient.data<double>(), static_cast<std::size_t>(places_gradient.elements())), Reduce::sum);
       expect_same(places_gradient, all_places.table.gradient, "positions");
     }
   }
@@ -159,13 +168,14 @@ TEST_F(Layers, VocabularyEmbeddingIsEmbedding) {
 
 TEST_F(Layers, VocabularyCrossEntropyIsThatOfTheWholeInAnyNumberOfChunks) {
   constexpr std::int64_t width = 5;
-  for (const auto& [n, vocab] : {std::pair<std::int64_t, std::int64_t>{0, 11}, {1, 11}, {37, 2}, {37, 257}, {700, 4001}}) {
+  for (const auto& [n, vocab] :
+       {std::pair<std::int64_t, std::int64_t>{0, 11}, {1, 11}, {37, 2}, {37, 257}, {700, 4001}}) {
     SCOPED_TRACE(n);
     std::vector<std::int32_t> targets;
     for (std::int64_t i = 0; i < n; ++i)
-      targets.push_back(
-          i % 5 == 3 ? -1
-                     : static_cast<std::int32_t>(random_bits(1, 3, static_cast<std::uint64_t>(i)) % static_cast<std::uint64_t>(vocab)));
+      targets.push_back(i % 5 == 3 ? -1
+                                   : static_cast<std::int32_t>(random_bits(1, 3, static_cast<std::uint64_t>(i)) %
+                                                               static_cast<std::uint64_t>(vocab)));
     const Tensor h = random({n, width}, 1), w = random({vocab, width}, 2);
     const Weight weight{w, zeros(w.shape())};
     Tape whole(*backend_, Recording::on);

@@ -18,7 +18,8 @@ using testing::world;
 std::vector<ParameterPart> parts() {
   const int ranks = world()->size();
   return {part_of({"rows", {7, 12}}, {0, ranks}, *world()), part_of({"columns", {7, 12}}, {1, ranks}, *world()),
-          part_of({"halves", {7, 12}}, {0, ranks % 2 == 0 ? 2 : 1}, *world()), part_of({"whole", {5}}, {0, 1}, *world())};
+          part_of({"halves", {7, 12}}, {0, ranks % 2 == 0 ? 2 : 1}, *world()),
+          part_of({"whole", {5}}, {0, 1}, *world())};
 }
 
 struct Store {
@@ -43,7 +44,8 @@ std::vector<std::int64_t> places(const Parameter& p) {
   const std::int64_t full_columns = p.full_shape.size() == 2 ? p.full_shape[1] : 1;
   for (std::int64_t row = 0; row < p.value.dim(0); ++row)
     for (std::int64_t column = 0; column < columns; ++column)
-      all.push_back((p.offset[0] + row) * full_columns + (columns > 1 || p.offset.size() > 1 ? p.offset[1] : 0) + column);
+      all.push_back((p.offset[0] + row) * full_columns + (columns > 1 || p.offset.size() > 1 ? p.offset[1] : 0) +
+                    column);
   return all;
 }
 
@@ -75,7 +77,8 @@ TEST(Shards, InitialValuesAreThoseOfTheWhole) {
     init_normal(parameter, 3, 1.0);
     const auto all = whole.value.to_host<double>(), own = parameter.value.to_host<double>();
     const auto at = places(parameter);
-    for (std::size_t i = 0; i < own.size(); ++i) ASSERT_EQ(own[i], all[static_cast<std::size_t>(at[i])]) << parameter.name;
+    for (std::size_t i = 0; i < own.size(); ++i)
+      ASSERT_EQ(own[i], all[static_cast<std::size_t>(at[i])]) << parameter.name;
   }
 }
 
@@ -89,7 +92,8 @@ TEST(Shards, GradientsOfCopiesBecomeTheirSumOverTheirHolders) {
     const int first_holder = world()->rank() - parameter.copy;
     double sum = 0;
     for (int r = first_holder; r < first_holder + parameter.copies; ++r) sum += r + 1;
-    EXPECT_EQ(parameter.gradient.to_host<double>(), std::vector<double>(static_cast<std::size_t>(parameter.gradient.elements()), sum))
+    EXPECT_EQ(parameter.gradient.to_host<double>(),
+              std::vector<double>(static_cast<std::size_t>(parameter.gradient.elements()), sum))
         << parameter.name;
   }
 }

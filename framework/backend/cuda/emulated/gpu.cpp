@@ -89,7 +89,8 @@ bool aligned(const void* address, std::size_t bytes) { return reinterpret_cast<s
 
 void require_shared(const void* address) {
   const auto* const byte = static_cast<const std::byte*>(address);
-  require(byte >= current->shared_begin && byte + 16 <= current->shared_begin + current->shared_size, "16 bytes outside the block's shared memory");
+  require(byte >= current->shared_begin && byte + 16 <= current->shared_begin + current->shared_size,
+          "16 bytes outside the block's shared memory");
   require(aligned(address, 16), "an address in shared memory is not a multiple of 16");
 }
 
@@ -142,8 +143,10 @@ void run_block(Block& block, const std::function<void()>& kernel, context::poole
     }
     if (alive && !progress && !block.error) {
       block.threads.clear();
-      fail("threads of block ({}, {}) wait for others that never come: a barrier in a branch, or a warp-wide function not reached by all 32", block.index.x,
-           block.index.y);
+      fail(
+          "threads of block ({}, {}) wait for others that never come: a barrier in a branch, or a warp-wide function "
+          "not reached by all 32",
+          block.index.x, block.index.y);
     }
   }
   block.threads.clear();
@@ -160,7 +163,8 @@ dim3 grid_size() { return current->grid; }
 void block_barrier() { wait(current->barrier); }
 void warp_barrier() { wait(self().warp->barrier); }
 
-void with_all_lanes(const void* mine, std::size_t bytes, const std::function<void(const std::function<const void*(int)>&)>& read) {
+void with_all_lanes(const void* mine, std::size_t bytes,
+                    const std::function<void(const std::function<const void*(int)>&)>& read) {
   require(bytes <= posted_bytes, "a lane exchanges {} bytes; {} are the most", bytes, posted_bytes);
   Warp& warp = *self().warp;
   std::memcpy(warp.posted[static_cast<std::size_t>(lane())].data(), mine, bytes);
@@ -174,7 +178,8 @@ void exchange(const void* mine, void* theirs, std::size_t bytes, int from) {
 }
 
 std::byte* shared_bytes(std::size_t needed) {
-  require(needed <= current->shared_size, "a kernel uses {} bytes of shared memory and was launched with {}", needed, current->shared_size);
+  require(needed <= current->shared_size, "a kernel uses {} bytes of shared memory and was launched with {}", needed,
+          current->shared_size);
   return current->shared_begin;
 }
 
@@ -199,9 +204,12 @@ MemoryDoor& memory_door() {
 }
 
 void run(dim3 blocks, unsigned threads, std::size_t shared_bytes, const std::function<void()>& kernel) {
-  require(threads % 32 == 0 && threads > 0 && threads <= 1024, "a block of {} threads is not a number of warps", threads);
-  require(shared_bytes <= 160 << 10, "a block asks for {} bytes of shared memory; every GPU that lexring runs on has 160 KiB", shared_bytes);
-  require(blocks.y <= 65535 && blocks.z <= 65535, "a grid of {} x {} x {} blocks is too large", blocks.x, blocks.y, blocks.z);
+  require(threads % 32 == 0 && threads > 0 && threads <= 1024, "a block of {} threads is not a number of warps",
+          threads);
+  require(shared_bytes <= 160 << 10,
+          "a block asks for {} bytes of shared memory; every GPU that lexring runs on has 160 KiB", shared_bytes);
+  require(blocks.y <= 65535 && blocks.z <= 65535, "a grid of {} x {} x {} blocks is too large", blocks.x, blocks.y,
+          blocks.z);
   context::pooled_fixedsize_stack stacks(stack_bytes, 64, 0);
   Block block;
   block.size = {threads, 1, 1};
@@ -228,8 +236,12 @@ void run(dim3 blocks, unsigned threads, std::size_t shared_bytes, const std::fun
 
 namespace {
 
-float low(unsigned pair) { return static_cast<float>(std::bit_cast<bfloat16>(static_cast<std::uint16_t>(pair & 0xffffU))); }
-float high(unsigned pair) { return static_cast<float>(std::bit_cast<bfloat16>(static_cast<std::uint16_t>(pair >> 16))); }
+float low(unsigned pair) {
+  return static_cast<float>(std::bit_cast<bfloat16>(static_cast<std::uint16_t>(pair & 0xffffU)));
+}
+float high(unsigned pair) {
+  return static_cast<float>(std::bit_cast<bfloat16>(static_cast<std::uint16_t>(pair >> 16)));
+}
 
 void ldmatrix(unsigned (&r)[4], const void* row, bool transposed) {
   emulated::require_shared(row);
@@ -242,7 +254,8 @@ void ldmatrix(unsigned (&r)[4], const void* row, bool transposed) {
     };
     for (int j = 0; j < 4; ++j) {
       const int major = me / 4, minor = 2 * (me % 4);
-      r[j] = transposed ? element(j, minor, major) | element(j, minor + 1, major) << 16 : element(j, major, minor) | element(j, major, minor + 1) << 16;
+      r[j] = transposed ? element(j, minor, major) | element(j, minor + 1, major) << 16
+                        : element(j, major, minor) | element(j, major, minor + 1) << 16;
     }
   });
 }

@@ -1,10 +1,11 @@
-/// gpu.h on the host, for tests: every kernel's arithmetic and indexing, without a GPU. A block's threads are fibers that run one after the
-/// other, each until it waits; blocks run in order.
+/// gpu.h on the host, for tests: every kernel's arithmetic and indexing, without a GPU. A block's threads are fibers
+/// that run one after the other, each until it waits; blocks run in order.
 ///
-/// It is less forgiving than a GPU: shared memory starts as NaN; a copy by cp_async arrives no sooner than it is waited for, or (every third block)
-/// at once; which thread runs first changes from wait to wait, and one warp may run far ahead of the others; a barrier that some threads of the
-/// block never reach is an error. What it cannot show: races within one instruction, memory order, alignment of addresses that only a GPU refuses
-/// (copies and wide stores check theirs).
+/// It is less forgiving than a GPU: shared memory starts as NaN; a copy by cp_async arrives no sooner than it is waited
+/// for, or (every third block) at once; which thread runs first changes from wait to wait, and one warp may run far
+/// ahead of the others; a barrier that some threads of the block never reach is an error. What it cannot show: races
+/// within one instruction, memory order, alignment of addresses that only a GPU refuses (copies and wide stores check
+/// theirs).
 #pragma once
 
 #include <algorithm>
@@ -32,7 +33,8 @@ struct CUstream_st;
 
 struct dim3 {
   unsigned x = 1, y = 1, z = 1;
-  constexpr dim3(unsigned x_size = 1, unsigned y_size = 1, unsigned z_size = 1) : x(x_size), y(y_size), z(z_size) {}  // NOLINT
+  constexpr dim3(unsigned x_size = 1, unsigned y_size = 1, unsigned z_size = 1)
+      : x(x_size), y(y_size), z(z_size) {}  // NOLINT
 };
 
 namespace lexring::cuda {
@@ -51,8 +53,10 @@ void block_barrier();
 void warp_barrier();
 /// Posts this lane's `bytes` (at most 64), waits for the warp, and copies what `lane` posted.
 void exchange(const void* mine, void* theirs, std::size_t bytes, int lane);
-/// Posts this lane's bytes and lets `read` look at every lane's, as lane(i) -> its bytes, before the next exchange overwrites them.
-void with_all_lanes(const void* mine, std::size_t bytes, const std::function<void(const std::function<const void*(int lane)>&)>& read);
+/// Posts this lane's bytes and lets `read` look at every lane's, as lane(i) -> its bytes, before the next exchange
+/// overwrites them.
+void with_all_lanes(const void* mine, std::size_t bytes,
+                    const std::function<void(const std::function<const void*(int lane)>&)>& read);
 std::byte* shared_bytes(std::size_t needed);
 void cp_async(void* to, const void* from, bool valid);
 void cp_async_commit();
@@ -88,13 +92,17 @@ T& shared_memory() {
 }
 
 inline bfloat16 round_to_bfloat16(float x) { return bfloat16(x); }
-inline unsigned pack_bfloat16(float low, float high) { return static_cast<unsigned>(bfloat16(low).bits) | static_cast<unsigned>(bfloat16(high).bits) << 16; }
+inline unsigned pack_bfloat16(float low, float high) {
+  return static_cast<unsigned>(bfloat16(low).bits) | static_cast<unsigned>(bfloat16(high).bits) << 16;
+}
 
 void mma_16x8x16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]);
 void ldmatrix_x4(unsigned (&r)[4], const void* row);
 void ldmatrix_x4_transposed(unsigned (&r)[4], const void* row);
 
-inline void cp_async(void* to_shared, const void* from, bool valid = true) { emulated::cp_async(to_shared, from, valid); }
+inline void cp_async(void* to_shared, const void* from, bool valid = true) {
+  emulated::cp_async(to_shared, from, valid);
+}
 inline void cp_async_commit() { emulated::cp_async_commit(); }
 template <int groups>
 void cp_async_wait() {
@@ -103,7 +111,8 @@ void cp_async_wait() {
 
 template <int words>
 void store_words(void* to, const unsigned (&word)[words]) {
-  require(reinterpret_cast<std::uintptr_t>(to) % sizeof(word) == 0, "a store of {} bytes to an address that is not a multiple of it", sizeof(word));
+  require(reinterpret_cast<std::uintptr_t>(to) % sizeof(word) == 0,
+          "a store of {} bytes to an address that is not a multiple of it", sizeof(word));
   std::memcpy(to, word, sizeof(word));
 }
 
@@ -111,7 +120,8 @@ inline int anew(int x) { return x; }
 inline float exp2_fast(float x) { return std::exp2(x); }
 
 template <class... Parameters, class... Arguments>
-void launch(Stream /*stream*/, dim3 blocks, unsigned threads, std::size_t shared_bytes, void (*kernel)(Parameters...), Arguments&&... arguments) {
+void launch(Stream /*stream*/, dim3 blocks, unsigned threads, std::size_t shared_bytes, void (*kernel)(Parameters...),
+            Arguments&&... arguments) {
   emulated::run(blocks, threads, shared_bytes, [&] { kernel(static_cast<Parameters>(arguments)...); });
 }
 

@@ -1,6 +1,6 @@
+#include "framework/backend/cuda/matmul.h"
 #include "framework/backend/cuda/dispatch.h"
 #include "framework/backend/cuda/gpu.h"
-#include "framework/backend/cuda/matmul.h"
 
 namespace lexring::cuda {
 
@@ -8,17 +8,20 @@ struct MatrixProducts::Implementation {
   Gpu gpu;
 };
 
-MatrixProducts::MatrixProducts(const Gpu& gpu, F32Products /*f32*/) : implementation_(std::make_unique<Implementation>(Implementation{gpu})) {}
+MatrixProducts::MatrixProducts(const Gpu& gpu, F32Products /*f32*/)
+    : implementation_(std::make_unique<Implementation>(Implementation{gpu})) {}
 MatrixProducts::~MatrixProducts() = default;
 
 namespace {
 
 void multiply(const Tensor& a, Layout a_layout, const Tensor& b, Layout b_layout, const Tensor& y, bool accumulate) {
   const emulated::Inside inside;
-  const std::int64_t rows = y.rows(), columns = y.row_elements(), inner = a_layout == Layout::rows ? a.row_elements() : a.rows();
+  const std::int64_t rows = y.rows(), columns = y.row_elements(),
+                     inner = a_layout == Layout::rows ? a.row_elements() : a.rows();
   with_types(a.dtype(), y.dtype(), [&]<class T, class U>(Type<T>, Type<U>) {
     const auto at = [](const Tensor& x, Layout layout, std::int64_t row, std::int64_t column) {
-      return static_cast<float>(x.data<T>()[layout == Layout::rows ? row * x.row_elements() + column : column * x.row_elements() + row]);
+      return static_cast<float>(
+          x.data<T>()[layout == Layout::rows ? row * x.row_elements() + column : column * x.row_elements() + row]);
     };
     for (std::int64_t n = 0; n < rows; ++n)
       for (std::int64_t o = 0; o < columns; ++o) {
@@ -32,7 +35,8 @@ void multiply(const Tensor& a, Layout a_layout, const Tensor& b, Layout b_layout
 
 }  // namespace
 
-void MatrixProducts::product(const Tensor& a, Layout a_layout, const Tensor& b, Layout b_layout, const Tensor& bias, const Tensor& y, bool accumulate) {
+void MatrixProducts::product(const Tensor& a, Layout a_layout, const Tensor& b, Layout b_layout, const Tensor& bias,
+                             const Tensor& y, bool accumulate) {
   multiply(a, a_layout, b, b_layout, y, accumulate);
   if (bias.defined()) add_bias(implementation_->gpu, bias, y);
 }

@@ -5,9 +5,10 @@
 
 #include "framework/base/error.h"
 
-#define LEXRING_CUBLAS_CALL(call)                                                                                                              \
-  do {                                                                                                                                         \
-    const cublasStatus_t status_ = (call);                                                                                                     \
-    if (status_ != CUBLAS_STATUS_SUCCESS)                                                                                                      \
-      ::lexring::fail("cuBLAS: {} ({}) in {} at {}:{}", cublasLtGetStatusString(status_), cublasLtGetStatusName(status_), #call, __FILE__, __LINE__); \
+#define LEXRING_CUBLAS_CALL(call)                                                         \
+  do {                                                                                    \
+    const cublasStatus_t status_ = (call);                                                \
+    if (status_ != CUBLAS_STATUS_SUCCESS)                                                 \
+      ::lexring::fail("cuBLAS: {} ({}) in {} at {}:{}", cublasLtGetStatusString(status_), \
+                      cublasLtGetStatusName(status_), #call, __FILE__, __LINE__);         \
   } while (false)

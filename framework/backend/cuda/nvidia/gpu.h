@@ -32,19 +32,23 @@ __device__ __forceinline__ unsigned pack_bfloat16(float low, float high) {
   return packed;
 }
 
-/// d [16, 8] f32 += a [16, 16] b [16, 8], bf16. Lane l, g = l / 4, t = l % 4, holds of a: rows g and g + 8 at columns 2t, 2t+1 (a[0], a[1]) and
-/// 2t+8, 2t+9 (a[2], a[3]); of b: column g at rows 2t, 2t+1 (b[0]) and 2t+8, 2t+9 (b[1]); of d: row g (d[0], d[1]) and g + 8 (d[2], d[3]) at
-/// columns 2t, 2t+1.
+/// d [16, 8] f32 += a [16, 16] b [16, 8], bf16. Lane l, g = l / 4, t = l % 4, holds of a: rows g and g + 8 at columns
+/// 2t, 2t+1 (a[0], a[1]) and 2t+8, 2t+9 (a[2], a[3]); of b: column g at rows 2t, 2t+1 (b[0]) and 2t+8, 2t+9 (b[1]); of
+/// d: row g (d[0], d[1]) and g + 8 (d[2], d[3]) at columns 2t, 2t+1.
 __device__ __forceinline__ void mma_16x8x16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};\n"
-               : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+      "%3};\n"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-__device__ __forceinline__ unsigned shared_address(const void* pointer) { return static_cast<unsigned>(__cvta_generic_to_shared(pointer)); }
+__device__ __forceinline__ unsigned shared_address(const void* pointer) {
+  return static_cast<unsigned>(__cvta_generic_to_shared(pointer));
+}
 
-/// Four 8 x 8 matrices of 16-bit elements: lane l gives the address of row l % 8 of matrix l / 8 (16 bytes, aligned), and gets of matrix j
-/// its row l / 4, columns 2 (l % 4) and the next, in r[j].
+/// Four 8 x 8 matrices of 16-bit elements: lane l gives the address of row l % 8 of matrix l / 8 (16 bytes, aligned),
+/// and gets of matrix j its row l / 4, columns 2 (l % 4) and the next, in r[j].
 __device__ __forceinline__ void ldmatrix_x4(unsigned (&r)[4], const void* row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];\n"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
@@ -59,11 +63,12 @@ __device__ __forceinline__ void ldmatrix_x4_transposed(unsigned (&r)[4], const v
                : "memory");
 }
 
-/// 16 bytes from global to shared memory, or zeros where not `valid` (then `from` is not read, but must be an address). Has arrived, for the
-/// thread that asked, after cp_async_wait; for others after a barrier besides.
+/// 16 bytes from global to shared memory, or zeros where not `valid` (then `from` is not read, but must be an address).
+/// Has arrived, for the thread that asked, after cp_async_wait; for others after a barrier besides.
 __device__ __forceinline__ void cp_async(void* to_shared, const void* from, bool valid = true) {
   const int bytes = valid ? 16 : 0;
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(to_shared)), "l"(from), "r"(bytes) : "memory");
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(to_shared)), "l"(from), "r"(bytes)
+               : "memory");
 }
 /// Copies asked for since the last commit become one group.
 __device__ __forceinline__ void cp_async_commit() { asm volatile("cp.async.commit_group;\n" ::: "memory"); }
@@ -74,15 +79,19 @@ __device__ __forceinline__ void cp_async_wait() {
 }
 
 /// One access of 4, 8 or 16 bytes to global memory, aligned to its size: nvcc takes stores of structs apart.
-__device__ __forceinline__ void store_words(void* to, const unsigned (&word)[1]) { *static_cast<unsigned*>(to) = word[0]; }
+__device__ __forceinline__ void store_words(void* to, const unsigned (&word)[1]) {
+  *static_cast<unsigned*>(to) = word[0];
+}
 __device__ __forceinline__ void store_words(void* to, const unsigned (&word)[2]) {
   asm volatile("st.v2.b32 [%0], {%1, %2};\n" ::"l"(to), "r"(word[0]), "r"(word[1]) : "memory");
 }
 __device__ __forceinline__ void store_words(void* to, const unsigned (&word)[4]) {
-  asm volatile("st.v4.b32 [%0], {%1, %2, %3, %4};\n" ::"l"(to), "r"(word[0]), "r"(word[1]), "r"(word[2]), "r"(word[3]) : "memory");
+  asm volatile("st.v4.b32 [%0], {%1, %2, %3, %4};\n" ::"l"(to), "r"(word[0]), "r"(word[1]), "r"(word[2]), "r"(word[3])
+               : "memory");
 }
 
-/// x, of which the compiler knows nothing: what follows from it is computed where it is needed, in a loop each time, and takes no registers in between.
+/// x, of which the compiler knows nothing: what follows from it is computed where it is needed, in a loop each time,
+/// and takes no registers in between.
 __device__ __forceinline__ int anew(int x) {
   asm volatile("" : "+r"(x));
   return x;
@@ -97,10 +106,13 @@ __device__ __forceinline__ float exp2_fast(float x) {
 
 /// `blocks` blocks of `threads` threads with so many bytes of shared memory each. Nothing happens for 0 blocks.
 template <class... Parameters, class... Arguments>
-void launch(Stream stream, dim3 blocks, unsigned threads, std::size_t shared_bytes, void (*kernel)(Parameters...), Arguments&&... arguments) {
+void launch(Stream stream, dim3 blocks, unsigned threads, std::size_t shared_bytes, void (*kernel)(Parameters...),
+            Arguments&&... arguments) {
   if (blocks.x == 0 || blocks.y == 0 || blocks.z == 0) return;
   if (shared_bytes > 48 << 10)
-    LEXRING_CUDA_CALL(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)));
+    LEXRING_CUDA_CALL(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                                           cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                           static_cast<int>(shared_bytes)));
   kernel<<<blocks, threads, shared_bytes, stream>>>(static_cast<Parameters>(arguments)...);
   LEXRING_CUDA_CALL(cudaGetLastError());
 }

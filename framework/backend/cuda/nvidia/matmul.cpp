@@ -15,7 +15,8 @@ namespace {
 constexpr std::size_t workspace_bytes = 32 << 20;  ///< what NVIDIA recommends for compute capability 9.0
 
 cudaDataType type_of(Dtype dtype) {
-  require(dtype == Dtype::f32 || dtype == Dtype::bf16, "matrix products of the cuda backend are of f32 and bf16, not {}", name_of(dtype));
+  require(dtype == Dtype::f32 || dtype == Dtype::bf16,
+          "matrix products of the cuda backend are of f32 and bf16, not {}", name_of(dtype));
   return dtype == Dtype::f32 ? CUDA_R_32F : CUDA_R_16BF;
 }
 
@@ -35,8 +36,8 @@ struct Problem {
   auto operator<=>(const Problem&) const = default;
 };
 
-/// A problem as cuBLASLt knows it. Its matrices are column by column, ours row by row, so that it computes y^T = b^T a^T: its first operand
-/// is our b, and its bias, one number per row, is ours.
+/// A problem as cuBLASLt knows it. Its matrices are column by column, ours row by row, so that it computes y^T = b^T
+/// a^T: its first operand is our b, and its bias, one number per row, is ours.
 struct Plan {
   cublasLtMatmulDescOpaque_t description;
   cublasLtMatrixLayoutOpaque_t first, second, result;
@@ -48,7 +49,8 @@ void set(Plan& plan, cublasLtMatmulDescAttributes_t attribute, const Value& valu
   LEXRING_CUBLAS_CALL(cublasLtMatmulDescSetAttribute(&plan.description, attribute, &value, sizeof(value)));
 }
 template <class Value>
-void set(cublasLtMatmulPreferenceOpaque_t& preference, cublasLtMatmulPreferenceAttributes_t attribute, const Value& value) {
+void set(cublasLtMatmulPreferenceOpaque_t& preference, cublasLtMatmulPreferenceAttributes_t attribute,
+         const Value& value) {
   LEXRING_CUBLAS_CALL(cublasLtMatmulPreferenceSetAttribute(&preference, attribute, &value, sizeof(value)));
 }
 
@@ -56,14 +58,16 @@ void set(cublasLtMatmulPreferenceOpaque_t& preference, cublasLtMatmulPreferenceA
 cublasLtMatrixLayoutOpaque_t layout_of(cudaDataType type, std::int64_t rows, std::int64_t columns, Layout layout) {
   if (layout == Layout::columns) std::swap(rows, columns);
   cublasLtMatrixLayoutOpaque_t result;
-  LEXRING_CUBLAS_CALL(cublasLtMatrixLayoutInit(&result, type, static_cast<std::uint64_t>(columns), static_cast<std::uint64_t>(rows), columns));
+  LEXRING_CUBLAS_CALL(cublasLtMatrixLayoutInit(&result, type, static_cast<std::uint64_t>(columns),
+                                               static_cast<std::uint64_t>(rows), columns));
   return result;
 }
 
 Plan describe(const Problem& p, F32Products f32, const void* bias) {
   Plan plan{};
   const bool tf32 = f32 == F32Products::tf32 && p.operands == Dtype::f32;
-  LEXRING_CUBLAS_CALL(cublasLtMatmulDescInit(&plan.description, tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F, CUDA_R_32F));
+  LEXRING_CUBLAS_CALL(
+      cublasLtMatmulDescInit(&plan.description, tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F, CUDA_R_32F));
   set(plan, CUBLASLT_MATMUL_DESC_TRANSA, p.b_layout == Layout::columns ? CUBLAS_OP_T : CUBLAS_OP_N);
   set(plan, CUBLASLT_MATMUL_DESC_TRANSB, p.a_layout == Layout::columns ? CUBLAS_OP_T : CUBLAS_OP_N);
   if (p.with_bias) {
@@ -87,12 +91,13 @@ std::optional<Plan> choose(cublasLtHandle_t handle, const Problem& p, F32Product
   set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, p.y_alignment);
   set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, p.y_alignment);
   // Partial sums of a split inner dimension are never rounded to bf16.
-  const std::uint32_t reductions = p.result == Dtype::f32 ? CUBLASLT_REDUCTION_SCHEME_MASK : CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+  const std::uint32_t reductions =
+      p.result == Dtype::f32 ? CUBLASLT_REDUCTION_SCHEME_MASK : CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
   set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, reductions);
   cublasLtMatmulHeuristicResult_t found{};
   int count = 0;
-  const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(handle, &plan.description, &plan.first, &plan.second, &plan.result, &plan.result,
-                                                               &preference, 1, &found, &count);
+  const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
+      handle, &plan.description, &plan.first, &plan.second, &plan.result, &plan.result, &preference, 1, &found, &count);
   if (status != CUBLAS_STATUS_NOT_SUPPORTED) LEXRING_CUBLAS_CALL(status);
   if (status != CUBLAS_STATUS_SUCCESS || count == 0) return std::nullopt;
   plan.algorithm = found.algo;
@@ -107,7 +112,8 @@ Tensor make_workspace(Runtime& runtime) {
 }  // namespace
 
 struct MatrixProducts::Implementation {
-  Implementation(const Gpu& on, F32Products f32_products) : gpu(on), f32(f32_products), workspace(make_workspace(on.runtime)) {
+  Implementation(const Gpu& on, F32Products f32_products)
+      : gpu(on), f32(f32_products), workspace(make_workspace(on.runtime)) {
     LEXRING_CUBLAS_CALL(cublasLtCreate(&handle));
   }
   Implementation(const Implementation&) = delete;
@@ -136,33 +142,50 @@ struct MatrixProducts::Implementation {
   std::map<Problem, std::optional<Plan>> plans;
 };
 
-MatrixProducts::MatrixProducts(const Gpu& gpu, F32Products f32) : implementation_(std::make_unique<Implementation>(gpu, f32)) {}
+MatrixProducts::MatrixProducts(const Gpu& gpu, F32Products f32)
+    : implementation_(std::make_unique<Implementation>(gpu, f32)) {}
 MatrixProducts::~MatrixProducts() = default;
 
-void MatrixProducts::product(const Tensor& a, Layout a_layout, const Tensor& b, Layout b_layout, const Tensor& bias, const Tensor& y, bool accumulate) {
+void MatrixProducts::product(const Tensor& a, Layout a_layout, const Tensor& b, Layout b_layout, const Tensor& bias,
+                             const Tensor& y, bool accumulate) {
   Implementation& own = *implementation_;
-  const std::int64_t rows = y.rows(), columns = y.row_elements(), inner = a_layout == Layout::rows ? a.row_elements() : a.rows();
+  const std::int64_t rows = y.rows(), columns = y.row_elements(),
+                     inner = a_layout == Layout::rows ? a.row_elements() : a.rows();
   if (rows == 0 || columns == 0) return;
   if (inner == 0) {  // cuBLAS knows no empty sum: a sum of one zero
     const Tensor zeros(own.gpu.runtime, {std::max(rows, columns)}, a.dtype());
     fill(own.gpu, zeros, 0);
-    return product(zeros.slice(0, rows).reshape({rows, 1}), Layout::rows, zeros.slice(0, columns).reshape({1, columns}), Layout::rows, bias, y, accumulate);
+    return product(zeros.slice(0, rows).reshape({rows, 1}), Layout::rows, zeros.slice(0, columns).reshape({1, columns}),
+                   Layout::rows, bias, y, accumulate);
   }
   const Tensor epilogue_bias = own.prepared(bias, y.dtype());
   const void* const bias_address = bias.defined() ? epilogue_bias.raw() : nullptr;
-  const Problem problem{rows, columns, inner, a_layout, b_layout, a.dtype(), y.dtype(), bias.defined(), accumulate, alignment_of(a.raw()),
-                        alignment_of(b.raw()), alignment_of(y.raw())};
+  const Problem problem{rows,
+                        columns,
+                        inner,
+                        a_layout,
+                        b_layout,
+                        a.dtype(),
+                        y.dtype(),
+                        bias.defined(),
+                        accumulate,
+                        alignment_of(a.raw()),
+                        alignment_of(b.raw()),
+                        alignment_of(y.raw())};
   Plan* const plan = own.plan_for(problem, bias_address);
   if (plan == nullptr && bias.defined()) {
     product(a, a_layout, b, b_layout, Tensor(), y, accumulate);
     return add_bias(own.gpu, bias, y);
   }
-  require(plan != nullptr, "cuBLAS has no kernel for a product [{}, {}] x [{}, {}] of {} to {}, aligned to {}, {} and {} bytes", rows, inner, inner, columns,
-          name_of(a.dtype()), name_of(y.dtype()), problem.a_alignment, problem.b_alignment, problem.y_alignment);
+  require(plan != nullptr,
+          "cuBLAS has no kernel for a product [{}, {}] x [{}, {}] of {} to {}, aligned to {}, {} and {} bytes", rows,
+          inner, inner, columns, name_of(a.dtype()), name_of(y.dtype()), problem.a_alignment, problem.b_alignment,
+          problem.y_alignment);
   if (problem.with_bias) set(*plan, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias_address);
   const float one = 1, beta = accumulate ? 1 : 0;
-  LEXRING_CUBLAS_CALL(cublasLtMatmul(own.handle, &plan->description, &one, b.raw(), &plan->first, a.raw(), &plan->second, &beta, y.raw(), &plan->result,
-                                     y.raw(), &plan->result, &plan->algorithm, own.workspace.raw(), workspace_bytes, own.gpu.stream));
+  LEXRING_CUBLAS_CALL(cublasLtMatmul(own.handle, &plan->description, &one, b.raw(), &plan->first, a.raw(),
+                                     &plan->second, &beta, y.raw(), &plan->result, y.raw(), &plan->result,
+                                     &plan->algorithm, own.workspace.raw(), workspace_bytes, own.gpu.stream));
 }
 
 }  // namespace lexring::cuda
