@@ -103,9 +103,7 @@ TokenBatch read_windows(const Dataset& dataset, std::int64_t first, std::int64_t
                 "{} windows of {} tokens from token {} were asked for; all must be positive", count, length, first);
   require(first <= dataset.tokens() && count <= (dataset.tokens() - first) / length,
           "{} holds {} tokens, not the {} windows of {} tokens from token {} that were asked for; choose at most {} "
-          "tokens in all, or "
-          "prepare a longer "
-          "corpus",
+          "tokens in all, or prepare a longer corpus",
           dataset.path().string(), dataset.tokens(), count, length, first,
           std::max<std::int64_t>(0, dataset.tokens() - first));
   return gather(dataset, count, length, documents, [&](std::int64_t i) { return first + i * length; });

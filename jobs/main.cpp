@@ -27,11 +27,11 @@
 #include "jobs/commands/train.h"
 #include "jobs/commands/verify.h"
 #include "jobs/commands/version.h"
-#include "jobs/mesh_setup.h"
-#include "jobs/stop_signal.h"
-#include "jobs/wait_policy.h"
-#include "parallel/comm/mpi.h"
-#include "parallel/comm/watchdog.h"
+#include "jobs/launch/mesh_setup.h"
+#include "jobs/launch/stop_signal.h"
+#include "jobs/launch/wait_policy.h"
+#include "parallel/comm/host/mpi.h"
+#include "parallel/comm/watch/watchdog.h"
 
 namespace {
 
@@ -174,8 +174,7 @@ int main(int argc, char** argv) {
                                        [&](const Command& c) { return all[0] == c.name && c.ranks == Ranks::all; });
     require_usage(!needs_mpi || !started_without_pmi(),
                   "srun started several tasks, and each of them is alone: use the plug-in that the MPI library speaks, "
-                  "`srun --mpi=pmix` (see "
-                  "`srun --mpi=list`), or `mpirun` of the MPI that lexring was built with");
+                  "`srun --mpi=pmix` (see `srun --mpi=list`), or `mpirun` of the MPI that lexring was built with");
     if (needs_mpi || launched_by_mpi()) session = std::make_unique<MpiSession>(argc, argv);
     move_handlers_to_signal_stacks();  // MPI's, and a profiler's that was loaded with us
     if (session) watchdog = std::make_unique<Watchdog>(*session, 600);  // until the configuration says otherwise

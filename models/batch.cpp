@@ -50,8 +50,7 @@ void check(const ModelBatch& batch, const ModelConfig& config) {
   for (const std::int64_t position : batch.tokens.position) {
     require_usage(position < config.max_length,
                   "position {} is beyond the learned table of model.max_length = {}: learned positions do not "
-                  "extrapolate; evaluate at lengths up to "
-                  "{}, or train with a larger model.max_length",
+                  "extrapolate; evaluate at lengths up to {}, or train with a larger model.max_length",
                   position, config.max_length, config.max_length);
   }
 }

@@ -206,8 +206,7 @@ H5Type Hdf5File::type(const std::string& dataset) const {
   }
   fail(
       "{}: elements are of a type that lexring does not know ({} bytes each); it reads f32, f64, bf16, i32, i64, u8, "
-      "u16, u32 and u64, "
-      "little-endian",
+      "u16, u32 and u64, little-endian",
       subject, H5Tget_size(on_disk));
 }
 

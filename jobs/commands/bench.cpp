@@ -14,13 +14,15 @@
 
 #include "framework/backend/profiling.h"
 #include "framework/base/console.h"
+#include "framework/base/process_memory.h"
 #include "framework/base/random.h"
 #include "framework/optim/clip.h"
-#include "jobs/metrics.h"
-#include "jobs/options.h"
-#include "jobs/traffic.h"
-#include "jobs/traffic_meter.h"
-#include "jobs/training_batches.h"
+#include "jobs/config/options.h"
+#include "jobs/launch/devices.h"
+#include "jobs/training/metrics.h"
+#include "jobs/training/traffic.h"
+#include "jobs/training/traffic_meter.h"
+#include "jobs/training/training_batches.h"
 #include "models/transformer.h"
 #include "parallel/context.h"
 
@@ -39,7 +41,7 @@ parameters per token and attention 12 x width per visible pair and layer; peak_m
 resident memory, start_mib what it held before the model was built, both of rank 0. Per step, means over
 ranks: seconds_communicating with transfers under way, seconds_exposed waited for them, seconds_computing the
 rest; under "communication", for each purpose, bytes sent by a rank (and by the busiest), beside what the
-formula says (jobs/traffic.h). Under "memory", MiB of rank 0: what tensors were for when they held most
+formula says (jobs/training/traffic.h). Under "memory", MiB of rank 0: what tensors were for when they held most
 (tensors_peak_mib: all of them; of a GPU, in its memory), and what peak_mib has beside them. mfu: gflops, in
 this convention, over --ceiling times the ranks.
 )";

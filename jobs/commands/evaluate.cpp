@@ -10,18 +10,20 @@
 #include <sys/utsname.h>
 
 #include "framework/base/console.h"
-#include "jobs/build_info.h"
+#include "jobs/config/mesh_keys.h"
+#include "jobs/config/options.h"
 #include "jobs/evaluation/evaluator.h"
 #include "jobs/evaluation/measurement.h"
 #include "jobs/evaluation/output.h"
 #include "jobs/evaluation/records.h"
+#include "jobs/evaluation/report.h"
 #include "jobs/evaluation/series.h"
 #include "jobs/evaluation/subjects.h"
 #include "jobs/evaluation/tables.h"
-#include "jobs/mesh_setup.h"
-#include "jobs/options.h"
-#include "jobs/report.h"
-#include "jobs/stop_signal.h"
+#include "jobs/launch/build_info.h"
+#include "jobs/launch/devices.h"
+#include "jobs/launch/mesh_setup.h"
+#include "jobs/launch/stop_signal.h"
 
 namespace lexring {
 namespace {

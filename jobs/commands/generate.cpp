@@ -14,12 +14,14 @@
 
 #include "datasets/tokenizer.h"
 #include "framework/base/console.h"
-#include "jobs/mesh_setup.h"
-#include "jobs/model_state.h"
-#include "jobs/model_use.h"
-#include "jobs/options.h"
-#include "jobs/progress_bar.h"
-#include "jobs/text_stream.h"
+#include "jobs/commands/text_stream.h"
+#include "jobs/config/mesh_keys.h"
+#include "jobs/config/options.h"
+#include "jobs/launch/devices.h"
+#include "jobs/launch/mesh_setup.h"
+#include "jobs/launch/model_state.h"
+#include "jobs/launch/model_use.h"
+#include "jobs/launch/progress_bar.h"
 #include "models/transformer.h"
 
 namespace lexring {
@@ -84,8 +86,7 @@ void check_mesh(const MeshKeys& mesh, int ranks) {
       mesh.cp);
   require_usage(mesh.dp <= 1 && mesh.tp == ranks,
                 "generation continues one text, which replicas cannot share, but {} processes were started with "
-                "mesh.tp = {}; use --mesh.tp {} "
-                "where it divides the heads, or start {}",
+                "mesh.tp = {}; use --mesh.tp {} where it divides the heads, or start {}",
                 ranks, mesh.tp, ranks, mesh.tp);
 }
 
@@ -137,13 +138,11 @@ void check_length(std::int64_t prompt, std::int64_t tokens, const ModelConfig& m
   const std::int64_t most = most_positions(model);
   require_usage(prompt <= most,
                 "the prompt has more than the {0} tokens for which the checkpoint has learned positions "
-                "(model.max_length = {0}); give a "
-                "prompt of at most {0}",
+                "(model.max_length = {0}); give a prompt of at most {0}",
                 most);
   require_usage(tokens - 1 <= most - prompt,
                 "--tokens {0} after a prompt of {1} needs {2} positions, but the checkpoint's are learned, and end at "
-                "model.max_length = {3}; "
-                "give --tokens {4} or less{5}",
+                "model.max_length = {3}; give --tokens {4} or less{5}",
                 tokens, prompt, static_cast<double>(prompt) + static_cast<double>(tokens) - 1, most, most - prompt + 1,
                 prompt > 1 ? ", or a shorter prompt" : "");
 }

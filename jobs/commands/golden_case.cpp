@@ -9,8 +9,8 @@
 
 #include "framework/nn/init.h"
 #include "framework/optim/adamw.h"
-#include "jobs/exchange_choice.h"
-#include "jobs/whole_tensor.h"
+#include "parallel/sequence/exchange_choice.h"
+#include "parallel/tensor/whole_tensor.h"
 
 namespace lexring {
 

@@ -9,9 +9,9 @@
 #include "datasets/prepare.h"
 #include "framework/base/console.h"
 #include "framework/base/error.h"
-#include "jobs/keys.h"
-#include "jobs/progress_bar.h"
-#include "jobs/stop_signal.h"
+#include "jobs/config/keys.h"
+#include "jobs/launch/progress_bar.h"
+#include "jobs/launch/stop_signal.h"
 
 namespace lexring {
 namespace {

@@ -5,11 +5,12 @@
 #include <fmt/format.h>
 
 #include "framework/base/console.h"
-#include "jobs/options.h"
-#include "jobs/run_directory.h"
-#include "jobs/run_start.h"
-#include "jobs/stop_signal.h"
-#include "jobs/trainer.h"
+#include "jobs/config/options.h"
+#include "jobs/launch/devices.h"
+#include "jobs/launch/stop_signal.h"
+#include "jobs/training/run_directory.h"
+#include "jobs/training/run_start.h"
+#include "jobs/training/trainer.h"
 #include "parallel/checkpoint/agree.h"
 #include "parallel/checkpoint/steps.h"
 
@@ -78,8 +79,7 @@ int train_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   check(o.model);
   require_usage(o.model.position.kind != "learned" || o.train.length <= o.model.max_length,
                 "train.length = {}, but there are learned positions for {} tokens only (model.max_length), and they do "
-                "not extrapolate; choose "
-                "train.length up to that",
+                "not extrapolate; choose train.length up to that",
                 o.train.length, o.model.max_length);
   require_same(*world, fmt::format("{}\n{}", train.content_hash(), to_ini(o)),
                "configuration or training data; are files and keys the same on all nodes?");

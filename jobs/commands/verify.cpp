@@ -7,9 +7,11 @@
 
 #include "framework/base/console.h"
 #include "jobs/commands/golden_case.h"
-#include "jobs/keys.h"
-#include "jobs/mesh_setup.h"
-#include "jobs/options.h"
+#include "jobs/config/keys.h"
+#include "jobs/config/mesh_keys.h"
+#include "jobs/config/options.h"
+#include "jobs/launch/devices.h"
+#include "jobs/launch/mesh_setup.h"
 
 namespace lexring {
 
@@ -71,8 +73,7 @@ Mesh verification_mesh(const MeshKeys& keys, int ranks) {
   const Mesh mesh = make_mesh(ranks, 0, keys.cp, keys.tp, std::max<std::int64_t>(keys.ulysses, 1));
   require_usage(keys.dp <= 1 && mesh.size(Axis::dp) == 1,
                 "verify computes one batch at a time (mesh.dp = 1): mesh.cp = {} times mesh.tp = {} must be the number "
-                "of processes, {}; use e.g. "
-                "--mesh.cp {}, or start {}",
+                "of processes, {}; use e.g. --mesh.cp {}, or start {}",
                 keys.cp, keys.tp, ranks, ranks / keys.tp, keys.cp * keys.tp);
   return mesh;
 }

@@ -6,7 +6,7 @@
 
 #include "framework/backend/cpu_backend.h"
 #include "framework/backend/cuda_backend.h"
-#include "jobs/build_info.h"
+#include "jobs/launch/build_info.h"
 
 namespace lexring {
 namespace {

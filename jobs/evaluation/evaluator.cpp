@@ -149,8 +149,7 @@ std::int64_t tokens_to_score(const Dataset& dataset, const std::vector<std::int6
     step = std::lcm(step, length);
     require_usage(step <= held,
                   "no stretch of the {} tokens in {} is cut exactly by all of the lengths, so that columns would not "
-                  "compare; choose --lengths that "
-                  "divide the longest ({}), as powers of two do",
+                  "compare; choose --lengths that divide the longest ({}), as powers of two do",
                   held, dataset.path().string(), longest);
   }
   require_usage(wanted >= 0, "--tokens {} is impossible; give how many tokens to score, or leave it out", wanted);

@@ -225,8 +225,8 @@ std::string draw_line(const FigureLine& line, const Axes& axes) {
 /// A piece of the line as it is drawn, and its name.
 std::string draw_name(const FigureLine& line, double x, double y) {
   return fmt::format(
-      "<g class=\"c{0}\"><path class=\"f-line f-bold d{1}\" d=\"M{2:.1f} {3:.1f}h{4:.0f}\"/><g class=\"f-dot\">{5}</g>"
-      "<text x=\"{6:.1f}\" y=\"{7:.1f}\" class=\"f-name\">{8}</text></g>\n",
+      "<g class=\"c{0}\"><path class=\"f-line f-bold d{1}\" d=\"M{2:.1f} {3:.1f}h{4:.0f}\"/><g "
+      "class=\"f-dot\">{5}</g><text x=\"{6:.1f}\" y=\"{7:.1f}\" class=\"f-name\">{8}</text></g>\n",
       line.colour % 6, line.dash % 4, x, y, sample - 6, marker(line.colour, x + (sample - 6) / 2, y), x + sample, y + 4,
       escape(line.name));
 }
@@ -292,8 +292,7 @@ std::string to_svg_file(const Figure& figure) {
   const double width = figure.width + 2 * margin, height = height_of(figure) + 2 * margin;
   return fmt::format(
       "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"figure\" width=\"{0:.0f}\" height=\"{1:.0f}\" "
-      "viewBox=\"{2:.0f} {2:.0f} {0:.0f} "
-      "{1:.0f}\" {3}>\n"
+      "viewBox=\"{2:.0f} {2:.0f} {0:.0f} {1:.0f}\" {3}>\n"
       "<style>\n{4}</style>\n<rect class=\"f-paper\" x=\"{5}\" y=\"{5}\" width=\"{6:.0f}\" height=\"{7:.0f}\" "
       "rx=\"8\"/>\n{8}</svg>\n",
       width, height, -margin, label(figure), figure_style(), 0.5 - margin, width - 1, height - 1, drawing(figure));

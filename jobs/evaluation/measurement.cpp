@@ -6,7 +6,8 @@
 
 #include "framework/base/console.h"
 #include "jobs/evaluation/evaluator.h"
-#include "jobs/model_state.h"
+#include "jobs/launch/devices.h"
+#include "jobs/launch/model_state.h"
 
 namespace lexring {
 namespace {

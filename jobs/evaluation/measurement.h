@@ -7,9 +7,11 @@
 #include <vector>
 
 #include "datasets/dataset.h"
+#include "jobs/config/mesh_keys.h"
 #include "jobs/evaluation/series.h"
-#include "jobs/mesh_setup.h"
-#include "jobs/progress_bar.h"
+#include "jobs/launch/devices.h"
+#include "jobs/launch/mesh_setup.h"
+#include "jobs/launch/progress_bar.h"
 #include "parallel/checkpoint/checkpoint.h"
 
 namespace lexring {

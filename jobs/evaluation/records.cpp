@@ -125,9 +125,8 @@ std::string to_json(const EvaluationResults& r) {
 std::string to_csv(const EvaluationResults& r) {
   std::string text =
       "series,checkpoint,step,position,scaling,pattern,block,window,sinks,train_length,base_length,length,tokens,loss,"
-      "loss_error,difference,"
-      "difference_error,clusters,perplexity,bits_per_byte,not_finite,seconds,tokens_per_second,peak_mib,scaling_factor,"
-      "not_measured\n";
+      "loss_error,difference,difference_error,clusters,perplexity,bits_per_byte,not_finite,seconds,tokens_per_second,"
+      "peak_mib,scaling_factor,not_measured\n";
   for (const Series& series : r.series) {
     const MeasuredModel& model = r.model_of(series);
     const Json how = method(series);

@@ -8,7 +8,7 @@
 #include <fmt/ranges.h>
 
 #include "framework/base/error.h"
-#include "jobs/model_use.h"
+#include "jobs/launch/model_use.h"
 #include "models/positions/position.h"
 
 namespace lexring {

@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
+#include "jobs/config/keys.h"
+#include "jobs/config/options.h"
 #include "jobs/evaluation/results.h"
-#include "jobs/keys.h"
-#include "jobs/options.h"
 
 namespace lexring {
 

@@ -44,8 +44,7 @@ std::vector<Subject> read_subjects(const std::vector<CheckpointReader>& readers,
             dataset.path().string(), dataset.vocab(), path, options.model.vocab);
     require_usage(i == 0 || options.data.documents == subjects[0].options.data.documents,
                   "{} was trained with data.documents = {} and {} with {}, so that they would score different tokens; "
-                  "choose one for both with "
-                  "--data.documents",
+                  "choose one for both with --data.documents",
                   readers[0].path().string(), subjects[0].options.data.documents, path, options.data.documents);
     subjects.push_back({names[i], options});
   }

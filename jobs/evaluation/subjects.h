@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "datasets/dataset.h"
+#include "jobs/config/mesh_keys.h"
 #include "jobs/evaluation/series.h"
 #include "parallel/checkpoint/checkpoint.h"
 

@@ -7,7 +7,7 @@
 #include <fmt/format.h>
 
 #include "jobs/evaluation/series.h"
-#include "jobs/model_use.h"
+#include "jobs/launch/model_use.h"
 
 namespace lexring {
 namespace {
@@ -83,8 +83,7 @@ std::string heading(const EvaluationResults& r) {
       r.base_length() > 0 ? with_commas(r.base_length()) + " tokens" : "each model's training length";
   return text + fmt::format(
                     "loss in nats per token ± standard error over clusters of whole windows, {} tokens or more; below "
-                    "it the difference to "
-                    "{}, paired by cluster\n",
+                    "it the difference to {}, paired by cluster\n",
                     with_commas(segment_tokens), base);
 }
 

@@ -79,12 +79,10 @@ ManifestFile write_whole(const std::filesystem::path& path, const Manifest& mani
     file.write_virtual(tensor.name, h5_type(tensor.dtype), tensor.shape, pieces);
   }
   write_state(file, manifest.state);
-  file.write_attribute(
-      "/", "warning",
-      std::string("The values lie in the shard-*.h5 files of this directory. Where one of them is missing, as beside a "
-                  "copy of this "
-                  "file, HDF5 reads NaN without an error. `lexring inspect DIRECTORY --export FILE.h5` writes one file "
-                  "that stands alone."));
+  file.write_attribute("/", "warning",
+                       std::string("The values lie in the shard-*.h5 files of this directory. Where one of them is "
+                                   "missing, as beside a copy of this file, HDF5 reads NaN without an error. `lexring "
+                                   "inspect DIRECTORY --export FILE.h5` writes one file that stands alone."));
   file.close();
   sync_path(path);
   return {path.filename().string(), size_of_file(path), hash_file(path)};

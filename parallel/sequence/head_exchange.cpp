@@ -25,8 +25,7 @@ HeadExchange::HeadExchange(Communicator& group, const AttentionSpec& whole, std:
   const int ranks = group.size();
   require_usage(whole.heads % ranks == 0 && (whole.kv_heads % ranks == 0 || ranks % whole.kv_heads == 0),
                 "mesh.ulysses = {} does not fit {} heads with {} key and value heads: it must divide the former, and "
-                "divide the latter or be "
-                "a multiple of them",
+                "divide the latter or be a multiple of them",
                 ranks, whole.heads, whole.kv_heads);
   const std::int64_t width = whole.head_width, keys_at = whole.heads * width,
                      values_at = keys_at + whole.kv_heads * width;

@@ -44,9 +44,7 @@ class JobTest : public testing::Test {
   static std::string train(const std::string& name, const std::string& keys) {
     return binary() +
            " train --model.layers 2 --model.width 32 --model.heads 2 --train.length 32 --train.batch 6 "
-           "--optimizer.warmup 3 --optimizer.lr "
-           "0.01"
-           " --checkpoint.every 0 --data.train " +
+           "--optimizer.warmup 3 --optimizer.lr 0.01 --checkpoint.every 0 --data.train " +
            data() + " --checkpoint.directory " + run(name) + " " + keys;
   }
 

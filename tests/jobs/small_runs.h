@@ -35,8 +35,7 @@ class SmallRuns : public testing::Test {
   std::string train(const std::string& name, const std::string& keys) const {
     return fmt::format(
         "{} train --device cpu --train.precision fp32 --model.layers 1 --model.width 32 --model.heads 2 --train.length "
-        "16 --train.batch 2 "
-        "--optimizer.warmup 1 --checkpoint.every 0 --data.train {} --checkpoint.directory {} {} ",
+        "16 --train.batch 2 --optimizer.warmup 1 --checkpoint.every 0 --data.train {} --checkpoint.directory {} {} ",
         binary(), data(), run(name).string(), keys);
   }
   static std::string content(const std::filesystem::path& path) {

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "jobs/options.h"
+#include "jobs/config/options.h"
 #include "parallel/mesh.h"
 
 namespace lexring::parity {

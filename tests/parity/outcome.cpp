@@ -4,8 +4,9 @@
 #include <span>
 
 #include "framework/optim/clip.h"
-#include "jobs/run_directory.h"
-#include "jobs/trainer.h"
+#include "jobs/launch/devices.h"
+#include "jobs/training/run_directory.h"
+#include "jobs/training/trainer.h"
 #include "tests/parity/cases.h"
 
 namespace lexring::parity {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "datasets/dataset.h"
-#include "jobs/options.h"
+#include "jobs/config/options.h"
 #include "parallel/context.h"
 
 namespace lexring::parity {

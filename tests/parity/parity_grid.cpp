@@ -13,8 +13,8 @@
 #include <fmt/format.h>
 
 #include "framework/base/error.h"
-#include "jobs/keys.h"
-#include "parallel/comm/mpi.h"
+#include "jobs/config/keys.h"
+#include "parallel/comm/host/mpi.h"
 #include "tests/parity/cases.h"
 #include "tests/parity/outcome.h"
 #include "tests/parity/results.h"

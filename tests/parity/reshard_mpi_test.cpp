@@ -1,8 +1,9 @@
 // Checkpoints saved on one mesh, loaded on others: the next steps are the same.
 #include <gtest/gtest.h>
 
-#include "jobs/run_directory.h"
-#include "jobs/trainer.h"
+#include "jobs/launch/devices.h"
+#include "jobs/training/run_directory.h"
+#include "jobs/training/trainer.h"
 #include "tests/parity/cases.h"
 #include "tests/parity/workplace.h"
 #include "tests/support/mpi_world.h"

@@ -59,26 +59,26 @@ int framework_layer(const std::string& path) {
 
 /// Headers of foreign libraries, and the only places that may include them.
 const std::vector<std::pair<std::string, std::vector<std::string>>> foreign = {
-    {"<mpi.h>", {"parallel/comm/mpi_call.h"}},
-    {"parallel/comm/mpi_", {"parallel/comm/", "tests/support/host_facing.h"}},
-    {"parallel/comm/progress.h", {"parallel/comm/"}},
-    {"parallel/comm/transfer.h", {"parallel/comm/"}},
-    {"parallel/comm/session.h", {"parallel/comm/", "tests/parallel/comm/"}},
-    {"parallel/comm/side_channel.h", {"parallel/comm/"}},
-    {"parallel/comm/watchdog.h", {"parallel/comm/", "jobs/main.cpp", "tests/"}},
-    {"<nccl.h>", {"parallel/comm/nccl", "tests/support/fake_nccl.cpp"}},
+    {"<mpi.h>", {"parallel/comm/host/mpi_call.h"}},
+    {"parallel/comm/host/mpi_", {"parallel/comm/", "tests/support/host_facing.h"}},
+    {"parallel/comm/host/progress.h", {"parallel/comm/"}},
+    {"parallel/comm/host/transfer.h", {"parallel/comm/"}},
+    {"parallel/comm/host/session.h", {"parallel/comm/", "tests/parallel/comm/"}},
+    {"parallel/comm/watch/side_channel.h", {"parallel/comm/"}},
+    {"parallel/comm/watch/watchdog.h", {"parallel/comm/", "jobs/main.cpp", "tests/"}},
+    {"<nccl.h>", {"parallel/comm/gpu/nccl", "tests/support/fake_nccl.cpp"}},
     {"<cuda",
-     {"framework/device/cuda/", "framework/backend/cuda/nvidia/", "parallel/comm/cuda_", "parallel/comm/nccl",
+     {"framework/device/cuda/", "framework/backend/cuda/nvidia/", "parallel/comm/gpu/cuda_", "parallel/comm/gpu/nccl",
       "tests/support/fake_cuda.cpp"}},
     {"<cublas", {"framework/backend/cuda/nvidia/"}},
     {"framework/device/cuda/",
-     {"framework/device/cuda/", "framework/backend/cuda/nvidia/", "parallel/comm/cuda_", "parallel/comm/nccl",
+     {"framework/device/cuda/", "framework/backend/cuda/nvidia/", "parallel/comm/gpu/cuda_", "parallel/comm/gpu/nccl",
       "tests/"}},
     {"framework/backend/cuda/nvidia/", {"framework/backend/cuda/nvidia/", "framework/backend/cuda/gpu.h"}},
     {"framework/backend/cuda/emulated/",
      {"framework/backend/cuda/emulated/", "framework/backend/cuda/gpu.h", "tests/"}},
     {"<boost/context", {"framework/backend/cuda/emulated/"}},
-    {"parallel/comm/mpi.h", {"parallel/comm/", "jobs/main.cpp", "tests/"}},
+    {"parallel/comm/host/mpi.h", {"parallel/comm/", "jobs/main.cpp", "tests/"}},
     {"<hdf5", {"framework/io/", "tests/"}},
     {"<dnnl", {"framework/backend/cpu/", "framework/device/cpu/"}},
     {"<omp.h>", {"framework/base/parallel_for.h"}},
@@ -194,7 +194,7 @@ TEST(Rules, ForeignLibrariesStayInTheirRooms) {
     }
   }
   EXPECT_NONE(wrong, "a library is included by one place only");
-  EXPECT_NONE(matches("MPI_COMM_WORLD", {"parallel/comm/mpi.cpp"}), "the world communicator lives in one file");
+  EXPECT_NONE(matches("MPI_COMM_WORLD", {"parallel/comm/host/mpi.cpp"}), "the world communicator lives in one file");
 }
 
 TEST(Rules, HeadersAreLight) {
@@ -219,8 +219,8 @@ TEST(Rules, NothingButMainEndsTheProcess) {
 }
 
 TEST(Rules, NoEnvironmentVariableIsASwitch) {
-  EXPECT_NONE(matches(R"(\bgetenv\b)", {"jobs/main.cpp", "jobs/progress_bar.cpp", "jobs/wait_policy.cpp",
-                                        "parallel/comm/mpi.cpp", "parallel/comm/open_mpi.cpp", "tests/"}),
+  EXPECT_NONE(matches(R"(\bgetenv\b)", {"jobs/main.cpp", "jobs/launch/progress_bar.cpp", "jobs/launch/wait_policy.cpp",
+                                        "parallel/comm/host/mpi.cpp", "parallel/comm/host/open_mpi.cpp", "tests/"}),
               "what a run does stands in its configuration");
 }
 

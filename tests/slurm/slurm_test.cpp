@@ -91,8 +91,8 @@ class Slurm : public JobTest {
   /// To a task of the job's step: the hosts' processes are seen from here.
   static void signal_rank(int rank, const std::string& signal) {
     const auto sent = run_process(
-        fmt::format("for p in $(pgrep -f '^{} train'); do grep -qz '^SLURM_PROCID={}$' /proc/$p/environ && "
-                    "kill -{} $p && echo sent; done; true",
+        fmt::format("for p in $(pgrep -f '^{} train'); do grep -qz '^SLURM_PROCID={}$' /proc/$p/environ && kill -{} $p "
+                    "&& echo sent; done; true",
                     std::filesystem::canonical(binary()).string(), rank, signal));  // as the job script finds it
     EXPECT_EQ(sent.output, "sent\n");
   }

@@ -17,7 +17,7 @@
 
 #include "framework/backend/backend.h"
 #include "framework/base/error.h"
-#include "parallel/comm/mpi.h"
+#include "parallel/comm/host/mpi.h"
 
 namespace {
 
@@ -59,8 +59,7 @@ class Experiment {
     if (ring_->rank() == 0) {
       fmt::print(
           "compute {:.4f} s, transfer {:.4f} s ({:.2f}), one after another {:.4f} s, at once {:.4f} s: {:.3f} x the "
-          "larger, exposed {:.4f} "
-          "s\n",
+          "larger, exposed {:.4f} s\n",
           computing, transfer, transfer / computing, in_turn, step, step / std::max(computing, transfer), exposed);
       std::fflush(stdout);
     }

@@ -23,7 +23,7 @@
 #include "models/patterns.h"
 #include "models/positions/position.h"
 #include "models/positions/rotary.h"
-#include "parallel/comm/mpi.h"
+#include "parallel/comm/host/mpi.h"
 #include "parallel/sequence/attention.h"
 #include "parallel/sequence/travel.h"
 

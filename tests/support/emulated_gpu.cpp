@@ -6,7 +6,7 @@
 #include "framework/backend/cuda/emulated/backend.h"
 #include "framework/backend/cuda/gpu.h"
 #include "framework/backend/cuda_backend.h"
-#include "parallel/comm/cuda_link.h"
+#include "parallel/comm/gpu/cuda_link.h"
 #include "tests/support/fake_device.h"
 
 namespace lexring {

@@ -14,7 +14,7 @@
 
 #include "framework/device/block_pool.h"
 #include "framework/device/runtime.h"
-#include "parallel/comm/side_copies.h"
+#include "parallel/comm/gpu/side_copies.h"
 
 namespace lexring::testing {
 

@@ -20,8 +20,8 @@
 #include <string>
 #include <vector>
 
-#include "parallel/comm/device_fold.h"
 #include "parallel/comm/fold.h"
+#include "parallel/comm/gpu/device_fold.h"
 #include "tests/support/fake_device.h"
 #include "tests/support/fake_nccl.h"
 

@@ -4,7 +4,7 @@
 
 #include <vector>
 
-#include "parallel/comm/mpi_communicator.h"
+#include "parallel/comm/host/mpi_communicator.h"
 
 namespace lexring::testing {
 

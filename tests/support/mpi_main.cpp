@@ -6,7 +6,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include "parallel/comm/mpi.h"
+#include "parallel/comm/host/mpi.h"
 #include "tests/support/mpi_world.h"
 
 namespace lexring::testing {

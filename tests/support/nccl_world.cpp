@@ -1,6 +1,6 @@
 // The same tests through NCCL: a fake one, on the fake device.
 #include "framework/device/cuda/call.h"
-#include "parallel/comm/nccl_communicator.h"
+#include "parallel/comm/gpu/nccl_communicator.h"
 #include "tests/support/fake_cuda.h"
 #include "tests/support/fake_device.h"
 #include "tests/support/host_facing.h"

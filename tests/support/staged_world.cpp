@@ -1,5 +1,5 @@
 // The same tests through a device: MPI with tensors that the host cannot touch.
-#include "parallel/comm/staged_communicator.h"
+#include "parallel/comm/gpu/staged_communicator.h"
 #include "tests/support/fake_device.h"
 #include "tests/support/host_facing.h"
 #include "tests/support/mpi_world.h"

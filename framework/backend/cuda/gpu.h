@@ -2,9 +2,10 @@
 /// for a GPU, and as plain C++ for tests, where a block's threads are fibers on the host (emulated/gpu.h).
 ///
 /// `Gpu` is what a kernel starts on. Rules that make both possible:
-/// - shared memory comes from `shared_memory<T>()` alone, one struct per kernel; its size is a launch argument; - a
-/// block has a multiple of 32 threads, and all 32 of a warp reach every warp-wide function (shuffles, mma, ldmatrix); -
-/// kernels start by `launch(stream, blocks, threads, shared_bytes, kernel, arguments...)`.
+/// - shared memory comes from `shared_memory<T>()` alone, one struct per kernel; its size is a launch argument;
+/// - a block has a multiple of 32 threads, and all 32 of a warp reach every warp-wide function (shuffles, mma,
+///   ldmatrix);
+/// - kernels start by `launch(stream, blocks, threads, shared_bytes, kernel, arguments...)`.
 #pragma once
 
 #include <cstdint>

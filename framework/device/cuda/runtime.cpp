@@ -87,8 +87,7 @@ cudaDeviceProp enter(int index) {
                 properties.name, properties.major, properties.minor);
   require_usage(properties.sharedMemPerBlockOptin >= shared_memory_of_a_block,
                 "{} has {} KiB of shared memory for a block of threads, and lexring's kernels need {}: A100, H100, "
-                "H200 and their relatives have; use "
-                "--device cpu",
+                "H200 and their relatives have; use --device cpu",
                 properties.name, properties.sharedMemPerBlockOptin >> 10, shared_memory_of_a_block >> 10);
   return properties;
 }

@@ -1,4 +1,4 @@
-#include "jobs/report.h"
+#include "jobs/evaluation/report.h"
 
 #include <cmath>
 #include <fstream>
@@ -136,8 +136,7 @@ TEST(Report, HeadlinesSayWhatTheNumbersSay) {
   EXPECT_EQ(lines[0].outcome, "worse");
   EXPECT_EQ(lines[1].text,
             "No clear difference between 512x and 1x: blockwise, +0.0000 ± 0.0000 nats; window (at 16x, the longest it "
-            "can be), +0.0000 ± 0.0000 nats; "
-            "sink_window, +0.0000 ± 0.0000 nats; a<b, +0.0000 ± 0.0000 nats.");
+            "can be), +0.0000 ± 0.0000 nats; sink_window, +0.0000 ± 0.0000 nats; a<b, +0.0000 ± 0.0000 nats.");
   EXPECT_EQ(lines[2].text, "Not measured at any of these lengths: absent (beyond <max_length>).");
 }
 

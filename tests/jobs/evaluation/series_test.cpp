@@ -1,5 +1,5 @@
 #include "jobs/evaluation/series.h"
-#include "jobs/model_use.h"
+#include "jobs/launch/model_use.h"
 
 #include <gtest/gtest.h>
 

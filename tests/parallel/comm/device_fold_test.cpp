@@ -1,4 +1,4 @@
-#include "parallel/comm/device_fold.h"
+#include "parallel/comm/gpu/device_fold.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "parallel/comm/diagnosis.h"
+#include "parallel/comm/watch/diagnosis.h"
 
 #include <gtest/gtest.h>
 
@@ -23,8 +23,7 @@ TEST(Diagnosis, ARankThatDoesNotAnswerIsNamed) {
   const auto found = diagnose_among(2, {{2, waiting_for({1})}});
   EXPECT_EQ(found.message,
             "waits since 5.0 s for rank 1 in exchange (call 17 of group cp, 1.2 MB). Rank 1 does not answer: it was "
-            "stopped, was killed or is "
-            "cut off");
+            "stopped, was killed or is cut off");
   EXPECT_EQ(found.distance, 1);
 }
 

@@ -2,7 +2,7 @@
 #include <cstdio>
 
 #include "framework/base/error.h"
-#include "parallel/comm/mpi.h"
+#include "parallel/comm/host/mpi.h"
 
 int main(int argc, char** argv) {
   try {

@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "framework/base/error.h"
-#include "parallel/comm/session.h"
-#include "parallel/comm/watchdog.h"
+#include "parallel/comm/host/session.h"
+#include "parallel/comm/watch/watchdog.h"
 
 namespace {
 

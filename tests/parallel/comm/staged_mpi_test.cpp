@@ -2,8 +2,8 @@
 #include <gtest/gtest.h>
 
 #include "parallel/collectives.h"
-#include "parallel/comm/device.h"
-#include "parallel/comm/staged_communicator.h"
+#include "parallel/comm/gpu/device.h"
+#include "parallel/comm/gpu/staged_communicator.h"
 #include "parallel/context.h"
 #include "tests/support/fake_device.h"
 #include "tests/support/mpi_world.h"

@@ -1,0 +1,89 @@
+#include "jobs/config/ini_file.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <sstream>
+
+#include <fmt/format.h>
+
+#include "framework/base/error.h"
+
+namespace lexring {
+namespace {
+
+constexpr std::size_t most_bytes = 1 << 20;
+constexpr int patience_seconds = 5;  // for a pipe
+
+class OpenFile {
+ public:
+  explicit OpenFile(const std::filesystem::path& path)
+      : number_(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC)) {
+    require_usage(number_ >= 0, "{} cannot be opened: {}; check the path and its permissions", path.string(),
+                  std::strerror(errno));
+  }
+  OpenFile(const OpenFile&) = delete;
+  OpenFile& operator=(const OpenFile&) = delete;
+  ~OpenFile() { ::close(number_); }
+  int number() const { return number_; }
+
+ private:
+  int number_;
+};
+
+std::string trimmed(const std::string& text) {
+  const auto first = text.find_first_not_of(" \t\r");
+  return first == std::string::npos ? "" : text.substr(first, text.find_last_not_of(" \t\r") - first + 1);
+}
+
+}  // namespace
+
+std::string read_ini_file(const std::filesystem::path& path) {
+  const std::string name = path.string();
+  std::error_code error;
+  require_usage(!std::filesystem::is_directory(path, error), "{} is a directory, not an INI file", name);
+  const OpenFile file(path);
+  std::string text;
+  std::array<char, 4096> chunk;
+  while (true) {
+    pollfd ready = {file.number(), POLLIN, 0};
+    const int count = ::poll(&ready, 1, 1000 * patience_seconds);
+    if (count < 0 && errno == EINTR) continue;
+    require_usage(count > 0, "nothing came from {} within {} seconds; is somebody writing into it?", name,
+                  patience_seconds);
+    const ssize_t bytes = ::read(file.number(), chunk.data(), chunk.size());
+    if (bytes < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+    require_usage(bytes >= 0, "{} cannot be read: {}", name, std::strerror(errno));
+    if (bytes == 0) break;
+    text.append(chunk.data(), static_cast<std::size_t>(bytes));
+    require_usage(text.size() <= most_bytes, "{} is larger than 1 MiB, so it is no configuration; give an INI file",
+                  name);
+  }
+  require_usage(text.rfind("\xff\xfe", 0) != 0 && text.rfind("\xfe\xff", 0) != 0, "{} is UTF-16 text; save it as UTF-8",
+                name);
+  require_usage(text.find('\0') == std::string::npos,
+                "{} is not a text file: it holds bytes of value 0; give an INI file", name);
+  return text.rfind("\xef\xbb\xbf", 0) == 0 ? text.substr(3) : text;
+}
+
+std::string origin_in_ini(const std::string& text, const std::string& source, const std::string& name) {
+  std::stringstream stream(text);
+  std::string line, section;
+  std::size_t number = 0, found = 0;
+  while (std::getline(stream, line)) {
+    ++number;
+    line = trimmed(line.substr(0, line.find('#')));
+    if (line.size() > 1 && line.front() == '[' && line.back() == ']') {
+      section = trimmed(line.substr(1, line.size() - 2)) + ".";
+    } else if (const auto equals = line.find('='); equals != std::string::npos) {
+      if (section + trimmed(line.substr(0, equals)) == name) found = number;
+    }
+  }
+  return fmt::format("{}:{}: ", source, found);
+}
+
+}  // namespace lexring

@@ -1,0 +1,159 @@
+#include "jobs/config/key.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <sstream>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "framework/base/error.h"
+
+namespace lexring {
+namespace {
+
+template <class... F>
+struct Overloaded : F... {
+  using F::operator()...;
+};
+
+const char* expectation(const KeyTarget& target) {
+  return std::visit(
+      Overloaded{[](const std::int64_t*) { return "a whole number"; }, [](const double*) { return "a number"; },
+                 [](const bool*) { return "true or false"; }, [](const std::string*) { return "a text"; },
+                 [](const std::vector<std::int64_t>*) { return "whole numbers separated by commas"; },
+                 [](const std::vector<std::string>*) { return "a list"; }},
+      target);
+}
+
+std::string trimmed(const std::string& text) {
+  const auto first = text.find_first_not_of(" \t");
+  return first == std::string::npos ? "" : text.substr(first, text.find_last_not_of(" \t") - first + 1);
+}
+
+/// "a, b" as "a" and "b"; "a,,b" has an empty one.
+std::vector<std::string> split_commas(const std::vector<std::string>& values) {
+  std::vector<std::string> parts;
+  for (const std::string& value : values) {
+    std::size_t begin = 0;
+    for (std::size_t end = 0; end != std::string::npos; begin = end + 1) {
+      end = value.find(',', begin);
+      parts.push_back(trimmed(value.substr(begin, end - begin)));
+    }
+  }
+  return parts;
+}
+
+/// Reads the values of one key; its errors name where they stand.
+class Reader {
+ public:
+  Reader(const Key& key, const std::string& origin) : key_(key), origin_(origin) {}
+
+  template <class Number>
+  Number number(const std::string& text) const {
+    Number value{};
+    const char* end = text.data() + text.size();
+    const auto [last, error] = std::from_chars(text.data(), end, value);
+    if (last != end || error == std::errc::invalid_argument || !std::isfinite(static_cast<double>(value))) refuse(text);
+    if (error == std::errc::result_out_of_range) refuse_range(text);
+    const auto wide = static_cast<double>(value);
+    require_usage(wide >= key_.least, "{}{} = {} is impossible; give at least {}", origin_, key_.name, text,
+                  key_.least);
+    require_usage(wide <= key_.most, "{}{} = {} is too large; give at most {}", origin_, key_.name, text,
+                  plain(key_.most));
+    return value + Number{0};  // -0.0 is 0.0
+  }
+  bool truth(const std::string& text) const {
+    const bool yes = text == "true" || text == "1" || text == "yes" || text == "on";
+    if (!yes && text != "false" && text != "0" && text != "no" && text != "off") refuse(text);
+    return yes;
+  }
+  const std::string& name(const std::string& text) const {
+    const bool known =
+        key_.choices.empty() || std::find(key_.choices.begin(), key_.choices.end(), text) != key_.choices.end();
+    require_usage(known, "{}{} = '{}' is not known; choose {}", origin_, key_.name, shown(text),
+                  fmt::join(key_.choices, ", "));
+    return text;
+  }
+
+ private:
+  [[noreturn]] void refuse(const std::string& text) const {
+    throw UsageError(fmt::format("{}{} = '{}' is not {}", origin_, key_.name, shown(text), expectation(key_.target)));
+  }
+  /// A number that its type cannot hold.
+  [[noreturn]] void refuse_range(const std::string& text) const {
+    const bool whole = !std::holds_alternative<double*>(key_.target);
+    const std::string most = std::isfinite(key_.most) ? plain(key_.most) : "9223372036854775807";
+    const std::string range =
+        !whole           ? "numbers go from about 1e-308 to 1e308"
+        : text[0] == '-' ? fmt::format("give at least {}", std::isfinite(key_.least) ? plain(key_.least) : "-" + most)
+                         : fmt::format("give at most {}", most);
+    throw UsageError(fmt::format("{}{} = {} is out of range: {}", origin_, key_.name, shown(text), range));
+  }
+  /// Whole numbers without an exponent.
+  static std::string plain(double value) {
+    return value == std::floor(value) && std::abs(value) < 1e15 ? fmt::format("{:.0f}", value)
+                                                                : fmt::format("{}", value);
+  }
+
+  const Key& key_;
+  const std::string& origin_;
+};
+
+}  // namespace
+
+void assign(const Key& key, const std::vector<std::string>& values, const std::string& origin, ListValues how) {
+  const bool nothing = values.empty() || (is_list(key.target) && values == std::vector<std::string>{""});
+  require_usage(!nothing, "{}{} is given without a value; expected {}", origin, key.name, expectation(key.target));
+  const std::string& value = values.back();
+  const Reader read(key, origin);
+  std::visit(Overloaded{[&](std::int64_t* to) { *to = read.number<std::int64_t>(value); },
+                        [&](double* to) { *to = read.number<double>(value); },
+                        [&](bool* to) { *to = read.truth(value); }, [&](std::string* to) { *to = read.name(value); },
+                        [&](std::vector<std::int64_t>* to) {
+                          if (how == ListValues::replace) to->clear();
+                          for (const std::string& part : split_commas(values))
+                            to->push_back(read.number<std::int64_t>(part));
+                        },
+                        [&](std::vector<std::string>* to) {
+                          if (how == ListValues::replace) to->clear();
+                          for (const std::string& part : key.choices.empty() ? values : split_commas(values))
+                            to->push_back(read.name(part));
+                        }},
+             key.target);
+}
+
+std::string text_of(const KeyTarget& target) {
+  return std::visit(
+      Overloaded{[](const auto* value) { return fmt::format("{}", *value); },
+                 [](const std::vector<std::int64_t>* values) { return fmt::format("{}", fmt::join(*values, ",")); },
+                 [](const std::vector<std::string>* values) { return fmt::format("{}", fmt::join(*values, ",")); }},
+      target);
+}
+
+bool is_list(const KeyTarget& target) {
+  return std::holds_alternative<std::vector<std::int64_t>*>(target) ||
+         std::holds_alternative<std::vector<std::string>*>(target);
+}
+
+std::string either(const std::vector<std::string>& values) {
+  if (values.size() < 2) return fmt::format("{}", fmt::join(values, ""));
+  return fmt::format("{} or {}", fmt::join(values.begin(), values.end() - 1, ", "), values.back());
+}
+
+std::string description_of(const Key& key) {
+  std::string text = key.meaning;
+  if (!key.choices.empty()) text += fmt::format(": {}", fmt::join(key.choices, " "));
+  for (const Need& need : key.needs) text += fmt::format("; only with {} = {}", need.key, either(need.values));
+  return text;
+}
+
+std::string shown(const std::string& text) {
+  constexpr std::size_t most = 100;
+  std::string clean;
+  for (const char c : text.substr(0, most)) clean += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
+  return text.size() > most ? clean + "..." : clean;
+}
+
+}  // namespace lexring

@@ -1,0 +1,58 @@
+#include "jobs/config/mesh_keys.h"
+
+namespace lexring {
+
+std::vector<Key> mesh_keys(MeshKeys& mesh) {
+  return {Key{"mesh.dp", &mesh.dp, "data-parallel replicas", "ranks", "what is left"}.at_least(0),
+          Key{"mesh.cp", &mesh.cp, "ranks that share a sequence", "ranks"}.at_least(1),
+          Key{"mesh.tp", &mesh.tp, "ranks that share a layer's matrices", "ranks"}.at_least(1),
+          Key{"mesh.ulysses", &mesh.ulysses,
+              "cp = ring x ulysses: of the ranks that share a sequence, those that exchange heads for it", "ranks",
+              "0: chosen from the shape"}
+              .at_least(0),
+          {"mesh.tp_across_nodes", &mesh.tp_across_nodes, "allow mesh.tp to leave a node", "true|false"}};
+}
+
+std::vector<Key> sequence_keys(SequenceKeys& sequence) {
+  return {{"sequence.partition",
+           &sequence.partition,
+           "how a sequence is dealt to the ranks that share it; auto: zigzag if a layer is causal, else contiguous",
+           "",
+           "",
+           {"auto", "zigzag", "contiguous", "striped"}},
+          {"sequence.exchange",
+           &sequence.exchange,
+           "how keys and values reach other ranks; auto: halo where a pattern reaches no further than the rank before, "
+           "else ring",
+           "",
+           "",
+           {"auto", "ring", "halo"}}};
+}
+
+PartitionKind partition_named(const std::string& name) {
+  for (const PartitionKind kind : {PartitionKind::contiguous, PartitionKind::zigzag, PartitionKind::striped}) {
+    if (name == name_of(kind)) return kind;
+  }
+  return PartitionKind::automatic;
+}
+
+Exchange exchange_named(const std::string& name) {
+  return name == "ring" ? Exchange::ring : name == "halo" ? Exchange::halo : Exchange::automatic;
+}
+
+std::vector<Key> device_keys(DeviceKeys& device) {
+  return {{"device",
+           &device.name,
+           "what computes; auto takes a GPU where there is one",
+           "",
+           "",
+           {"auto", "reference", "cpu", "cuda"}},
+          {"cpu.isa",
+           &device.isa,
+           "vector instructions of the CPU kernels and of oneDNN; auto: the highest level that all ranks have",
+           "",
+           "",
+           {"auto", "baseline", "avx2", "avx512", "avx512_bf16"}}};
+}
+
+}  // namespace lexring

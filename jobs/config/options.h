@@ -1,0 +1,95 @@
+/// A run's whole configuration: one table of keys (configs/README.md), defaults < --config FILE.ini (repeatable) <
+/// command line.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "framework/optim/adamw.h"
+#include "framework/optim/lr_schedule.h"
+#include "jobs/config/keys.h"
+#include "jobs/config/mesh_keys.h"
+#include "models/config.h"
+#include "models/transformer.h"
+#include "parallel/data/data_parallel.h"
+
+namespace lexring {
+
+struct Options {
+  DeviceKeys device;
+  std::string resume = "auto";  ///< auto none PATH
+  std::string init;             ///< the checkpoint whose weights a new run begins with; empty: none
+  struct Data {
+    std::string train, valid;
+    std::string documents = "mask";  ///< mask ignore
+  } data;
+  ModelConfig model;
+  struct Train {
+    std::int64_t length = 256;
+    std::int64_t batch = 8;        ///< sequences per step over all ranks
+    std::int64_t micro_batch = 0;  ///< sequences per replica at a time; 0: all of the replica's
+    std::int64_t steps = 1000;
+    double minutes = 0;  ///< > 0: steps are chosen from the speed of the first 20
+    std::int64_t seed = 1;
+    std::string precision = "fp32";  ///< fp64 fp32 tf32 bf16; auto until the device is open
+    std::string residual = "f32";    ///< f32 bf16
+    std::string recompute = "none";  ///< none attention block
+    std::int64_t valid_every = 0;    ///< 0: at the end only
+    std::int64_t valid_windows = 64;
+  } train;
+  struct Optimizer {
+    double lr = 3e-4, beta1 = 0.9, beta2 = 0.95, eps = 1e-8;
+    std::int64_t warmup = 100;        ///< steps
+    std::string schedule = "cosine";  ///< constant cosine linear polynomial
+    double final_fraction = 0.1;      ///< fraction of lr at the last step
+    double power = 1.0;               ///< polynomial's exponent
+    double weight_decay = 0.1;
+    double clip = 1.0;           ///< largest global norm of the gradient; 0: off
+    std::string shard = "none";  ///< none state gradients
+  } optimizer;
+  MeshKeys mesh;
+  SequenceKeys sequence;
+  struct Checkpoint {
+    std::string directory = "runs/default";
+    std::int64_t every = 1000;  ///< steps; 0: at the end only
+    std::int64_t keep = 3;      ///< 0: all
+  } checkpoint;
+  std::int64_t watchdog_seconds = 600;  ///< 0: off
+};
+
+/// The keys of a run, bound to `options`, which must outlive the table.
+KeyTable option_keys(Options& options);
+
+/// The command line and the --config files that it names, each read once: a pipe is empty afterwards.
+struct OptionTexts {
+  std::vector<std::string> args;
+  std::vector<std::pair<std::string, std::string>> files;  ///< name, text
+};
+/// `extra`: keys of a command beside the run's.
+OptionTexts read_option_texts(const std::vector<std::string>& args, const std::vector<Key>& extra = {});
+/// Fills in defaults that follow from other keys, and checks what can be checked without data. `defaults`: what is not
+/// given. `begin`: whose model this is where no key says otherwise.
+Options parse_options(const OptionTexts& texts, const std::vector<Key>& extra, const Options& defaults,
+                      const Options* begin);
+Options parse_options(const std::vector<std::string>& args, const std::vector<Key>& extra = {},
+                      const Options& defaults = {});
+/// What files and command line say, before anything follows from it and is checked: for what must be known first.
+Options peek_options(const OptionTexts& texts);
+/// The configuration of a checkpoint or of a run's config.ini.
+Options parse_ini_text(const std::string& text, const std::string& source);
+/// Sequences that a replica of a launch of `ranks` computes at a time, for choose_mesh.
+WorkShape work_shape(const Options& options, int ranks);
+/// The full configuration; parse_ini_text gives the same Options.
+std::string to_ini(const Options& options);
+
+/// How the model computes, from train.precision, train.residual, train.recompute and sequence.*.
+ModelRuntime runtime_of(const Options& options);
+Shard shard_of(const Options& options);
+/// runtime_of, for a model that is trained with shard_of.
+ModelRuntime training_runtime(const Options& options, const Context& context);
+LrSchedule lr_schedule(const Options& options);
+AdamWHyper adamw_hyper(const Options& options);
+Precision precision_of(const std::string& name);  ///< "fp64" "fp32" "tf32" "bf16"
+}  // namespace lexring

@@ -1,0 +1,88 @@
+#include "jobs/launch/model_state.h"
+
+#include "framework/base/error.h"
+#include "jobs/config/changes.h"
+#include "models/config.h"
+
+namespace lexring {
+namespace {
+
+LogicalTensor part_of(const Parameter& parameter, const std::string& name, const Tensor& data) {
+  return {name, parameter.full_shape, parameter.offset, data};
+}
+
+std::string first_moment(const Parameter& parameter) { return "optimizer.first_moment." + parameter.name; }
+std::string second_moment(const Parameter& parameter) { return "optimizer.second_moment." + parameter.name; }
+
+}  // namespace
+
+std::vector<LogicalTensor> tensors_to_save(DataParallel& data) {
+  std::vector<LogicalTensor> tensors;
+  for (const DataParallel::Owned& owned : data.owned()) {
+    tensors.push_back(part_of(owned.rows, owned.rows.name, owned.rows.value));
+    tensors.push_back(part_of(owned.rows, first_moment(owned.rows), owned.moments.first));
+    tensors.push_back(part_of(owned.rows, second_moment(owned.rows), owned.moments.second));
+  }
+  return tensors;
+}
+
+void load_parameters(const CheckpointReader& checkpoint, Transformer& model) {
+  for (const Parameter& parameter : model.parameters()) {
+    const bool held = parameter.value.defined();
+    const Tensor value =
+        held ? parameter.value
+             : Tensor(model.backend().runtime(), parameter.gradient.shape(), parameter.gradient.dtype());
+    checkpoint.read(part_of(parameter, parameter.name, value));
+    if (!held) model.backend().cast(value, parameter.compute);
+  }
+  model.refresh_compute();
+}
+
+void load_masters(const CheckpointReader& checkpoint, DataParallel& data) {
+  for (const Parameter& rows : data.masters()) checkpoint.read(part_of(rows, rows.name, rows.value));
+}
+
+void load_optimizer(const CheckpointReader& checkpoint, DataParallel& data) {
+  load_masters(checkpoint, data);
+  AdamWOptimizer& optimizer = data.optimizer();
+  for (std::size_t i = 0; i < optimizer.parameters().size(); ++i) {
+    const Parameter& parameter = optimizer.parameters()[i];
+    checkpoint.read(part_of(parameter, first_moment(parameter), optimizer.moments()[i].first));
+    checkpoint.read(part_of(parameter, second_moment(parameter), optimizer.moments()[i].second));
+  }
+  optimizer.set_steps(checkpoint.state().step - checkpoint.state().skipped_steps);
+}
+
+void require_fitting_weights(const Options& wanted, const Options& stored, const CheckpointReader& checkpoint) {
+  const std::string name = checkpoint.path().string();
+  const bool table = wanted.model.position.kind == "learned" && stored.model.position.kind == "learned";
+  for (const Change& change : changes_between(stored, wanted)) {
+    const bool shapes = change.key.starts_with("model.") && change.key != "model.norm_eps" &&
+                        (change.key != "model.max_length" || table);
+    require_usage(!shapes, "the weights of {} are of another model: {}; leave {} as it was, or start without --init",
+                  name, change.text, change.key);
+  }
+  for (const NamedShape& needed : parameter_shapes(wanted.model)) {
+    require_usage(checkpoint.has(needed.name),
+                  "position.kind = {} needs {}, which {} has no weights for, as it has position.kind = {}; keep that, "
+                  "or start without --init",
+                  wanted.model.position.kind, needed.name, name, stored.model.position.kind);
+  }
+}
+
+void require_same_model(const Options& wanted, const Options& stored, const std::string& checkpoint) {
+  Options a = wanted, b = stored;
+  const KeyTable keys = option_keys(a), theirs = option_keys(b);
+  for (const Key& key : keys.keys()) {
+    const std::string section = key.name.substr(0, key.name.find('.'));
+    if (section != "model" && section != "position" && section != "attention") continue;
+    if (!keys.has_effect(key)) continue;
+    const std::string mine = text_of(key.target), other = text_of(theirs.find(key.name)->target);
+    require_usage(mine == other,
+                  "{} = {} but {} was trained with {}; give the same, or begin a new run with its weights: --init, in "
+                  "another --checkpoint.directory",
+                  key.name, mine, checkpoint, other);
+  }
+}
+
+}  // namespace lexring

@@ -1,0 +1,93 @@
+#include "jobs/launch/model_use.h"
+
+#include <algorithm>
+
+#include "framework/base/counted.h"
+#include "framework/base/error.h"
+#include "models/positions/position.h"
+
+namespace lexring {
+namespace {
+
+constexpr const char* names[] = {"attention.pattern",        "attention.window",   "attention.block",
+                                 "attention.sinks",          "position.scaling",   "position.scaling_factor",
+                                 "position.original_length", "position.beta_fast", "position.beta_slow"};
+
+/// What is given must have an effect; of a checkpoint's position.kind nothing can be changed.
+void require_effects(Options& stored, const std::set<std::string>& given) {
+  const std::string& kind = stored.model.position.kind;
+  const bool rotary = is_rotary(stored.model.position);
+  const KeyTable table = option_keys(stored);
+  for (const std::string name : names) {
+    if (given.count(name) == 0) continue;
+    require_usage(rotary || !name.starts_with("position."),
+                  "{} rescales rotary angles, but the checkpoint's position.kind = {} has none; leave it out", name,
+                  kind);
+    const std::string why = table.why_without_effect(*table.find(name));
+    require_usage(why.empty(), "{}", why);
+  }
+}
+
+void use_pattern(Options& stored, const std::set<std::string>& given) {
+  const AttentionConfig asked = stored.model.attention;
+  AttentionConfig& a = stored.model.attention;
+  a = with_sizes(asked, stored.train.length);
+  if (given.count("attention.block") != 0) a.block = asked.block;  // what is impossible is refused, not replaced
+  if (given.count("attention.window") != 0) a.window = asked.window;
+  if (given.count("attention.sinks") != 0) a.sinks = asked.sinks;
+}
+
+void check_scaling(const Options& stored, const std::set<std::string>& given) {
+  const PositionConfig& p = stored.model.position;
+  const bool by_factor = p.scaling != "none" && p.scaling != "modulo";
+  require_usage(given.count("position.scaling") == 0 || !by_factor || p.scaling_factor != 1,
+                "position.scaling = {} with a position.scaling_factor of 1 changes nothing; give "
+                "--position.scaling_factor, e.g. 4 for text four times as long as in training",
+                p.scaling);
+}
+
+}  // namespace
+
+std::vector<Key> model_use_keys(Options& options) {
+  const KeyTable all = option_keys(options);
+  std::vector<Key> keys;
+  for (const char* name : names) {
+    keys.push_back(*all.find(name));
+    keys.back().default_text = "the checkpoint's";
+  }
+  return keys;
+}
+
+void use_model(Options& stored, Options& wanted, const std::set<std::string>& given) {
+  const std::vector<Key> to = model_use_keys(stored), from = model_use_keys(wanted);
+  for (std::size_t i = 0; i < to.size(); ++i) {
+    if (given.count(to[i].name) == 0) continue;
+    std::visit([&](auto* value) { *value = *std::get<decltype(value)>(from[i].target); }, to[i].target);
+  }
+  require_effects(stored, given);
+  use_pattern(stored, given);
+  check_scaling(stored, given);
+}
+
+AttentionConfig with_sizes(AttentionConfig a, std::int64_t train_length) {
+  if (a.block == 0) a.block = std::max<std::int64_t>(1, train_length / 2);
+  if (a.window == 0) a.window = train_length;
+  if (a.pattern != "sink_window") a.sinks = 0;
+  else if (a.sinks == 0) a.sinks = 4;
+  return a;
+}
+
+std::string describe(const AttentionConfig& a) {
+  if (a.pattern == "blockwise") return fmt::format("blockwise, block {}", a.block);
+  if (a.pattern == "window") return fmt::format("window of {}", a.window);
+  if (a.pattern == "sink_window") return fmt::format("window of {} and {}", a.window, counted(a.sinks, "sink"));
+  return a.pattern;
+}
+
+std::string describe(const PositionConfig& p) {
+  if (p.scaling == "none") return p.kind;
+  if (p.scaling == "modulo") return fmt::format("{} (modulo {})", p.kind, p.original_length);
+  return fmt::format("{} ({}, factor {})", p.kind, p.scaling, p.scaling_factor);
+}
+
+}  // namespace lexring

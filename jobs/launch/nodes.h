@@ -1,0 +1,17 @@
+/// Which node each process runs on.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "parallel/comm/communicator.h"
+
+namespace lexring {
+
+/// A text of every rank, by rank. Collective.
+std::vector<std::string> gather_texts(Communicator& world, std::string_view own);
+/// The name of every rank's node, by rank. Collective.
+std::vector<std::string> gather_nodes(Communicator& world);
+
+}  // namespace lexring

@@ -1,0 +1,53 @@
+#include "jobs/training/metrics.h"
+
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <string>
+
+#include <nlohmann/json.hpp>
+
+#include "framework/base/error.h"
+
+namespace lexring {
+namespace {
+
+/// Bytes of the leading lines that are whole and belong to steps up to `last_step`. A process that was killed may have
+/// left half a line.
+std::uintmax_t bytes_to_keep(const std::filesystem::path& path, std::int64_t last_step) {
+  std::ifstream stream(path, std::ios::binary);
+  std::uintmax_t keep = 0;
+  for (std::string line; std::getline(stream, line) && !stream.eof();) {
+    const auto json = nlohmann::json::parse(line, nullptr, false);
+    if (json.is_discarded() || !json.is_object() || json.value("step", last_step + 1) > last_step) break;
+    keep += line.size() + 1;
+  }
+  return keep;
+}
+
+}  // namespace
+
+MetricsWriter::MetricsWriter(std::filesystem::path path, std::int64_t last_step) : path_(std::move(path)) {
+  if (std::filesystem::exists(path_))
+    std::filesystem::resize_file(path_, last_step > 0 ? bytes_to_keep(path_, last_step) : 0);
+  file_.reset(std::fopen(path_.c_str(), "ab"));
+  require(file_ != nullptr, "{} cannot be opened for writing: {}; check the directory's permissions", path_.string(),
+          std::strerror(errno));
+}
+
+void MetricsWriter::write(const StepMetrics& m) {
+  nlohmann::ordered_json json = {
+      {"step", m.step},      {"loss", m.loss},     {"gradient_norm", m.gradient_norm},
+      {"lr", m.lr},          {"epochs", m.epochs}, {"tokens_per_second", m.tokens_per_second},
+      {"flops", m.flops},    {"memory", m.memory}, {"seconds", m.seconds},
+      {"skipped", m.skipped}};
+  if (m.valid_loss) json["valid_loss"] = *m.valid_loss;
+  const std::string line = json.dump() + "\n";
+  const bool written =
+      std::fwrite(line.data(), 1, line.size(), file_.get()) == line.size() && std::fflush(file_.get()) == 0;
+  require(written,
+          "{} cannot be written: {}; free some space and start again, training resumes from the last checkpoint",
+          path_.string(), std::strerror(errno));
+}
+
+}  // namespace lexring

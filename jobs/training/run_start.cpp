@@ -1,0 +1,129 @@
+#include "jobs/training/run_start.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "framework/base/console.h"
+#include "framework/base/error.h"
+#include "jobs/config/changes.h"
+#include "jobs/config/ini_file.h"
+#include "jobs/training/run_directory.h"
+#include "parallel/checkpoint/agree.h"
+#include "parallel/checkpoint/steps.h"
+
+namespace lexring {
+namespace {
+
+Options stored_options(const CheckpointReader& checkpoint) {
+  return parse_ini_text(checkpoint.state().configuration, checkpoint.path().string() + " (stored configuration)");
+}
+
+/// `asked` may name the checkpoint or the run that it is of.
+bool means(const std::string& asked, const std::filesystem::path& checkpoint) {
+  std::error_code error;
+  auto path = std::filesystem::weakly_canonical(asked, error);
+  if (path.filename().empty()) path = path.parent_path();
+  return !error && (path == checkpoint || path == checkpoint.parent_path());
+}
+
+/// What config.ini says, or nothing where it cannot be read as one.
+std::optional<Options> options_in(const RunDirectory& directory) {
+  try {
+    return parse_ini_text(read_ini_file(directory.config()), directory.config().string());
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+}
+
+void say_changes(const TrainingState& stored, const Options& now) {
+  const auto before = parse_ini_text(stored.configuration, "stored configuration");
+  for (const std::string& line : describe_changes(before, now, stored.step + 1)) say("{}\n", line);
+  const RunDirectory directory(now.checkpoint.directory);
+  if (!std::filesystem::exists(directory.config())) return;
+  const auto written = options_in(directory);
+  if (written && changes_between(*written, now).empty()) return;
+  say("the configuration before step {} is kept in {}\n", stored.step + 1, directory.keep_config(stored.step + 1));
+}
+
+}  // namespace
+
+Options read_run_options(const std::vector<std::string>& args, Communicator& world) {
+  const OptionTexts texts = read_option_texts(args);
+  const Options asked = peek_options(texts);
+  const bool anew = asked.resume == "none", by_path = asked.resume != "auto" && !anew;
+  const auto own = anew ? std::nullopt : find_checkpoint(world, by_path ? asked.resume : asked.checkpoint.directory);
+  if (asked.init.empty()) {
+    Options options = parse_options(texts, {}, {}, nullptr);
+    // A run goes on in the precision that was chosen for it, whatever this machine would choose.
+    if (options.train.precision == "auto" && own)
+      options.train.precision = stored_options(CheckpointReader(*own)).train.precision;
+    return options;
+  }
+  const auto from = own || by_path ? own : find_checkpoint(world, asked.init);
+  require_usage(from.has_value(), "--{} {}: there is no checkpoint; give a step-* directory or a run's directory",
+                by_path ? "resume" : "init", by_path ? asked.resume : asked.init);
+  const Options before = stored_options(CheckpointReader(*from));
+  require_usage(!own || means(asked.init, before.init),
+                "--init {}, but the run of {} {}; leave --init out to go on with that run, or choose another "
+                "--checkpoint.directory",
+                asked.init, from->string(),
+                before.init.empty() ? "did not begin with the weights of a checkpoint"
+                                    : "began with the weights of " + before.init);
+  Options options = parse_options(texts, {}, {}, &before);
+  options.init = own ? before.init : from->string();
+  return options;
+}
+
+std::optional<std::filesystem::path> checkpoint_to_resume(const Options& o, Communicator& world) {
+  const std::filesystem::path directory = o.checkpoint.directory;
+  if (o.resume == "none") {
+    const auto there = find_checkpoint(world, directory);
+    require_usage(
+        !there, "--resume none, but checkpoint.directory {} already holds {}; move it away or choose another directory",
+        directory.string(), there ? there->filename().string() : "");
+    return std::nullopt;
+  }
+  const auto found = find_checkpoint(world, o.resume == "auto" ? directory : std::filesystem::path(o.resume));
+  require_usage(o.resume == "auto" || found,
+                "--resume {}: there is no checkpoint; give a step-* directory or a run's directory", o.resume);
+  if (o.resume != "auto") {
+    const auto there = find_checkpoint(world, directory);
+    require_usage(!there || there->parent_path() == found->parent_path(),
+                  "--resume {} would go on in checkpoint.directory {}, which holds {} of another run; choose an empty "
+                  "--checkpoint.directory",
+                  o.resume, directory.string(), there ? there->filename().string() : "");
+  }
+  return found;
+}
+
+std::string describe_start(const Options& options, const std::optional<std::filesystem::path>& checkpoint) {
+  if (checkpoint) return "resumed from " + checkpoint->string();
+  if (!options.init.empty()) return "a new run with the weights of " + options.init;
+  return "from the start";
+}
+
+std::string describe_init(const Options& options, const CheckpointReader& checkpoint) {
+  std::vector<std::string> others;
+  for (const Change& change : changes_between(stored_options(checkpoint), options)) {
+    const std::string section = change.key.substr(0, change.key.find('.'));
+    const bool of_interest = section == "model" || section == "position" || section == "attention" || section == "data";
+    if (of_interest || change.key == "train.length") others.push_back(change.text);
+  }
+  return others.empty() ? "" : fmt::format("other than there: {}\n", fmt::join(others, ", "));
+}
+
+void go_on(const std::filesystem::path& checkpoint, const TrainingState& stored, const Options& now,
+           Communicator& world) {
+  agree(world, [&] {
+    if (world.rank() != 0) return;
+    say_changes(stored, now);
+    std::error_code error;
+    if (!std::filesystem::equivalent(checkpoint.parent_path(), now.checkpoint.directory, error)) return;
+    const Branch branch = go_on_from(checkpoint);
+    if (branch.set_aside.empty()) return;
+    say("the run goes back to {}: {} {} set aside, as step-*{}\n", branch.checkpoint.filename().string(),
+        fmt::join(branch.set_aside, ", "), branch.set_aside.size() == 1 ? "is" : "are", branch.set_aside_as);
+  });
+}
+
+}  // namespace lexring

@@ -1,0 +1,33 @@
+/// Where a run begins: anew, with the weights of a checkpoint (--init), or where it stopped (--resume).
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "jobs/config/options.h"
+#include "parallel/checkpoint/checkpoint.h"
+
+namespace lexring {
+
+/// parse_options; with --init the model is the checkpoint's where no key says otherwise, and options.init the
+/// checkpoint's canonical path, which is what config.ini and manifests record. Once the run has checkpoints of its own,
+/// the same command goes on from these, and the first one need not be there any more. Throws UsageError when the run
+/// did not begin with those weights. Collective.
+Options read_run_options(const std::vector<std::string>& args, Communicator& world);
+
+/// The checkpoint that `resume` means; nothing to start anew. Collective.
+std::optional<std::filesystem::path> checkpoint_to_resume(const Options& options, Communicator& world);
+
+/// "resumed from ...", for the first lines.
+std::string describe_start(const Options& options, const std::optional<std::filesystem::path>& checkpoint);
+/// What --init changes beside the weights, as a line; empty: nothing.
+std::string describe_init(const Options& options, const CheckpointReader& checkpoint);
+
+/// Before a run goes on from a checkpoint: says what its configuration `now` changes and keeps the config.ini of
+/// before; sets aside the later checkpoints of a run that goes back, and says so. Collective.
+void go_on(const std::filesystem::path& checkpoint, const TrainingState& stored, const Options& now,
+           Communicator& world);
+
+}  // namespace lexring

@@ -1,0 +1,105 @@
+#include "jobs/training/traffic.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace lexring {
+namespace {
+
+double number(std::int64_t value) { return static_cast<double>(value); }
+
+struct Sizes {
+  double rows, layers, width, heads, key_heads, head_width, ffn_width, working, master, residual, cp, ulysses, ring, tp;
+  double attention_passes, ffn_passes;  ///< forward passes of the halves of a block
+
+  explicit Sizes(const StepShape& s)
+      : rows(number(s.sequences * s.length) / s.mesh.size(Axis::cp)),
+        layers(number(s.model.layers)),
+        width(number(s.model.width)),
+        heads(number(s.model.heads) / s.mesh.size(Axis::tp)),
+        key_heads(std::max(1.0, number(s.model.kv_heads) / s.mesh.size(Axis::tp))),
+        head_width(number(s.model.width / s.model.heads)),
+        ffn_width(number(s.model.ffn_width)),
+        working(s.runtime.precision == Precision::bf16   ? 2
+                : s.runtime.precision == Precision::fp64 ? 8
+                                                         : 4),
+        master(s.runtime.precision == Precision::fp64 ? 8 : 4),
+        residual(s.runtime.precision == Precision::fp64 ? 8
+                 : s.runtime.residual == Dtype::bf16    ? 2
+                                                        : 4),
+        cp(s.mesh.size(Axis::cp)),
+        ulysses(s.mesh.ulysses),
+        ring(s.mesh.ring()),
+        tp(s.mesh.size(Axis::tp)),
+        attention_passes(s.runtime.recompute == Recompute::none ? 1 : 2),
+        ffn_passes(s.runtime.recompute == Recompute::block ? 2 : 1) {}
+};
+
+/// Rows that a sequence's keys are passed on, over all places.
+double rows_passed(const StepShape& s) {
+  const double places = s.mesh.ring(), own = number(s.length) / places, pairs = places * (places - 1);
+  const AttentionConfig& a = s.model.attention;
+  if (a.pattern == "causal") {
+    switch (s.runtime.partition) {
+      case PartitionKind::contiguous:
+        return own * pairs / 2;
+      case PartitionKind::zigzag:
+        return 0.75 * own * pairs;
+      default:
+        return (own - 0.5) * pairs;
+    }
+  }
+  if (s.runtime.partition != PartitionKind::contiguous) return std::numeric_limits<double>::quiet_NaN();
+  if (a.pattern == "window" && number(a.window) <= own) return (places - 1) * number(a.window - 1);
+  if (a.pattern == "blockwise" && s.length % (s.mesh.ring() * a.block) == 0) return (places - 1) * number(a.block);
+  return std::numeric_limits<double>::quiet_NaN();
+}
+
+double ring_bytes(const StepShape& s, const Sizes& z) {
+  if (z.ring == 1) return 0;
+  const double columns = 2 * std::max(1.0, z.key_heads / z.ulysses) * z.head_width;
+  return z.layers * number(s.sequences) * rows_passed(s) / z.ring * columns *
+         ((z.attention_passes + 1) * z.working + z.master);
+}
+
+double ulysses_bytes(const Sizes& z) {
+  const double heads = 2 * z.heads + 2 * std::max(z.key_heads, z.ulysses);
+  return z.layers * z.rows * (z.ulysses - 1) / z.ulysses * heads * z.head_width * z.working * (z.attention_passes + 1);
+}
+
+double tp_bytes(const StepShape& s, const Sizes& z, const std::vector<Parameter>& parameters) {
+  const double leaving = (z.tp - 1) / z.tp;
+  const double products = 2 * (z.attention_passes + z.ffn_passes) + 6;
+  double per_row = z.layers * products * z.width * z.working + 2 * z.width * z.working + 2 * z.width * z.residual;
+  if (s.model.sub_norm)
+    per_row +=
+        z.layers * 2 / z.tp * ((z.attention_passes + 1) * z.width + (z.ffn_passes + 1) * z.ffn_width) * z.working;
+  double replicated = 0;
+  for (const Parameter& parameter : parameters) {
+    if (parameter.copies == s.mesh.size(Axis::tp)) replicated += number(parameter.gradient.elements());
+  }
+  return z.rows * (per_row * leaving + 2 * z.master * (z.tp - 1)) + 2 * replicated * z.master * leaving;
+}
+
+double gradient_bytes(const StepShape& s, const Sizes& z, const std::vector<Parameter>& parameters) {
+  const double replicas = s.mesh.size(Axis::dp) * s.mesh.size(Axis::cp);
+  double elements = 0, read = 0;  // bytes of the values that are read
+  for (const Parameter& parameter : parameters) {
+    elements += number(parameter.gradient.elements());
+    read += number(parameter.gradient.elements()) *
+            (parameter.compute.defined() && !parameter.looked_up ? z.working : z.master);
+  }
+  const double times = s.shard == Shard::none ? 2 : s.shard == Shard::gradients ? number(s.micro_batches) : 1;
+  const double reduced = elements * z.master * times;
+  return (replicas - 1) / replicas * (s.shard == Shard::none ? reduced : reduced + read);
+}
+
+}  // namespace
+
+StepBytes step_bytes(const StepShape& s, const std::vector<Parameter>& parameters) {
+  const Sizes z(s);
+  return {ring_bytes(s, z), ulysses_bytes(z), z.tp > 1 ? tp_bytes(s, z, parameters) : 0,
+          gradient_bytes(s, z, parameters)};
+}
+
+}  // namespace lexring

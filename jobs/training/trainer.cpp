@@ -1,0 +1,291 @@
+#include "jobs/training/trainer.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cmath>
+#include <limits>
+
+#include <fmt/format.h>
+
+#include "framework/base/console.h"
+#include "framework/base/process_memory.h"
+#include "framework/optim/clip.h"
+#include "jobs/launch/model_state.h"
+#include "jobs/launch/progress_bar.h"
+#include "parallel/checkpoint/agree.h"
+
+namespace lexring {
+namespace {
+
+constexpr int most_skipped_in_a_row = 10;
+constexpr std::int64_t measured_steps = 20;  // train.minutes: the choice falls after this step
+constexpr double no_targets = std::numeric_limits<double>::quiet_NaN();  // the loss of none: null in metrics.jsonl
+constexpr std::size_t unmeasured_steps = 2;                              // the first steps allocate and compile kernels
+
+double median(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+}  // namespace
+
+Trainer::Trainer(const Options& options, const Context& context, Backend& backend, const Dataset& train,
+                 const Dataset* valid)
+    : options_(options),
+      context_(&context),
+      backend_(&backend),
+      valid_(valid),
+      directory_(options.checkpoint.directory),
+      sampler_(train, options.train.length, static_cast<std::uint64_t>(options.train.seed),
+               options.data.documents == "mask" ? Documents::mask : Documents::ignore),
+      model_(options.model, training_runtime(options, context), context, backend),
+      data_(context, backend, model_.parameters(), model_.gradients(), model_.gradient_sections(), adamw_hyper(options),
+            shard_of(options)),
+      writer_(options.checkpoint.directory, context.world(), options.checkpoint.keep) {
+  require_usage(valid == nullptr || valid->tokens() > options.train.length,
+                "data.valid {} has {} tokens, fewer than one window of train.length = {} and its last target; give "
+                "more text, or leave it out",
+                valid == nullptr ? "" : valid->path().string(), valid == nullptr ? 0 : valid->tokens(),
+                options.train.length);
+  state_.dataset_hash = train.content_hash();
+  const auto seed = static_cast<std::uint64_t>(options.train.seed);
+  model_.initialise(seed);
+  for (const Parameter& rows : data_.masters()) model_.initialise(rows, seed);
+}
+
+void Trainer::resume(const CheckpointReader& checkpoint) {
+  const std::string name = checkpoint.path().string();
+  const TrainingState& stored = checkpoint.state();
+  const Options before = parse_ini_text(stored.configuration, name + " (stored configuration)");
+  const auto& now = options_.train;
+  require_usage(stored.dataset_hash == state_.dataset_hash,
+                "{} was trained on another data set than {} (content hash {} against {}); give the same data, or begin "
+                "a new run with its weights: --init, in another --checkpoint.directory",
+                name, options_.data.train, stored.dataset_hash, state_.dataset_hash);
+  require_usage(
+      before.train.seed == now.seed && before.train.length == now.length,
+      "{} was trained with train.seed = {} and train.length = {}, now they are {} and {}: the order of the data would "
+      "change; keep them, or begin a new run with its weights: --init, in another --checkpoint.directory",
+      name, before.train.seed, before.train.length, now.seed, now.length);
+  require_usage(before.data.documents == options_.data.documents,
+                "{} was trained with data.documents = {}, now it is {}: other targets would count; keep it, or start "
+                "anew in another --checkpoint.directory",
+                name, before.data.documents, options_.data.documents);
+  require_same_model(options_, before, name);
+  options_.init = before.init;
+  if (options_.train.minutes > 0 && before.train.minutes == 0) {  // the choice has been made and stays
+    options_.train.minutes = 0;
+    options_.train.steps = before.train.steps;
+  }
+  checkpoint.verify(context_->world());
+  agree(context_->world(), [&] {
+    load_parameters(checkpoint, model_);
+    load_optimizer(checkpoint, data_);
+  });
+  state_ = stored;
+  resumed_step_ = saved_step_ = stored.step;
+}
+
+void Trainer::begin_with(const CheckpointReader& checkpoint) {
+  const std::string source = checkpoint.path().string() + " (stored configuration)";
+  require_fitting_weights(options_, parse_ini_text(checkpoint.state().configuration, source), checkpoint);
+  checkpoint.verify(context_->world());
+  agree(context_->world(), [&] {
+    load_parameters(checkpoint, model_);
+    load_masters(checkpoint, data_);
+  });
+}
+
+Trainer::Agreed Trainer::agree_on(double loss_sum, double flops) {
+  const bool done = writer_.in_flight() && writer_.shard_done();
+  // Ranks of cp have parts of these, ranks of tp the same: each is counted once, and is one number on all ranks.
+  const bool counts = context_->axis(Axis::tp).rank() == 0;
+  std::array<double, 4> values = {counts ? loss_sum : 0.0, counts ? flops : 0.0, done ? 1.0 : 0.0,
+                                  stop_.received() ? 1.0 : 0.0};
+  context_->world().all_reduce(std::span<double>(values), Reduce::sum);
+  return {values[0], values[1], writer_.in_flight() && values[2] == context_->world().size(), values[3] > 0};
+}
+
+StepMetrics Trainer::train_step() {
+  const auto start = std::chrono::steady_clock::now();
+  Communicator& dp = context_->axis(Axis::dp);  // the ranks of cp and tp compute one batch together
+  const auto& t = options_.train;
+  const auto ranges =
+      micro_batches(static_cast<std::uint64_t>(state_.samples), t.batch, dp.rank(), dp.size(), t.micro_batch);
+  StepBatches step = read_batches(sampler_, ranges, options_.model.attention.sinks);
+  dp.all_reduce(std::span(&step.targets, 1), Reduce::sum);
+  const double scale = 1.0 / static_cast<double>(std::max<std::int64_t>(step.targets, 1));
+
+  data_.begin_step();
+  double loss_sum = 0, flops = 0;
+  std::vector<LossResult> losses;  // read when all passes are under way: nobody waits for the device between them
+  for (const ModelBatch& batch : step.batches) {
+    flops += model_.step_flops(batch);
+    const bool last = &batch == &step.batches.back();
+    losses.push_back(model_.train_step(
+        batch, scale, data_.reached(last ? DataParallel::MicroBatch::last : DataParallel::MicroBatch::more_to_come)));
+  }
+  for (const LossResult& loss : losses) loss_sum += loss.nll_sum();
+  const Agreed agreed = agree_on(loss_sum, flops);
+  StepMetrics metrics;
+  metrics.step = state_.step + 1;
+  metrics.loss = step.targets > 0 ? agreed.loss_sum * scale : no_targets;
+  metrics.gradient_norm = data_.finish_gradients();
+  metrics.lr = learning_rate(lr_schedule(options_), state_.step);
+  metrics.skipped = (step.targets > 0 && !std::isfinite(metrics.loss)) || !std::isfinite(metrics.gradient_norm);
+  if (!metrics.skipped) data_.step(metrics.lr, clip_scale(metrics.gradient_norm, options_.optimizer.clip));
+
+  state_.step += 1;
+  state_.samples += t.batch;
+  metrics.epochs = static_cast<double>(state_.samples) / static_cast<double>(sampler_.windows());
+  if (agreed.shards_done) writer_.publish();
+  stop_agreed_ = stop_agreed_ || agreed.stop;
+  metrics.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  metrics.tokens_per_second = static_cast<double>(t.batch * t.length) / metrics.seconds;
+  metrics.flops = agreed.flops / metrics.seconds / 1e9;
+  const Runtime& runtime = backend_->runtime();
+  metrics.memory = runtime.device().type == DeviceType::cpu ? peak_memory_mib()
+                                                            : static_cast<double>(runtime.memory().peak) / (1 << 20);
+  note_skipped(metrics);
+  return metrics;
+}
+
+void Trainer::note_skipped(const StepMetrics& metrics) {
+  state_.skipped_in_a_row = metrics.skipped ? state_.skipped_in_a_row + 1 : 0;
+  if (!metrics.skipped) return;
+  state_.skipped_steps += 1;
+  if (is_first()) {
+    say("step {} skipped on all ranks: loss {}, gradient norm {}\n", metrics.step, metrics.loss, metrics.gradient_norm);
+  }
+}
+
+bool Trainer::stop_agreed() {
+  std::array<double, 1> wishes = {stop_.received() ? 1.0 : 0.0};
+  context_->world().all_reduce(std::span<double>(wishes), Reduce::sum);
+  return stop_agreed_ = stop_agreed_ || wishes[0] > 0;
+}
+
+std::optional<double> Trainer::validate() {
+  const Communicator& dp = context_->axis(Axis::dp);
+  const bool first_of_tp = context_->axis(Axis::tp).rank() == 0,
+             first_of_batch = first_of_tp && context_->axis(Axis::cp).rank() == 0;
+  const std::int64_t length = options_.train.length;
+  const std::int64_t available = (valid_->tokens() - 1) / length;
+  const std::int64_t windows = std::min(options_.train.valid_windows, available);
+  const Documents documents = options_.data.documents == "mask" ? Documents::mask : Documents::ignore;
+  std::array<double, 2> sums = {0, 0};  // nats, targets
+  for (std::int64_t first = 0; first < windows;
+       first += dp.size()) {  // in step: all ranks stop before the same windows, or none
+    if (stop_agreed()) return std::nullopt;
+    const std::int64_t i = first + dp.rank();
+    if (i >= windows) continue;
+    const std::int64_t window = i * available / windows;  // spread over the whole set
+    std::int64_t targets = 0;
+    const ModelBatch batch = to_model_batch(read_windows(*valid_, window * length, 1, length, documents),
+                                            options_.model.attention.sinks, targets);
+    const double nll = model_.evaluate(batch).nll_sum();  // the ranks of cp each hold a part, those of tp the same
+    if (first_of_tp) sums[0] += nll;
+    if (first_of_batch) sums[1] += static_cast<double>(targets);
+  }
+  context_->world().all_reduce(std::span<double>(sums), Reduce::sum);
+  return sums[1] > 0 ? sums[0] / sums[1] : no_targets;
+}
+
+void Trainer::choose_steps(const StepMetrics& metrics) {
+  measured_.push_back(metrics.seconds);
+  const bool enough = state_.step >= measured_steps && measured_.size() > unmeasured_steps + 1;
+  if (!enough) return;
+  const double seconds = median({measured_.begin() + static_cast<std::ptrdiff_t>(unmeasured_steps), measured_.end()});
+  const double left = options_.train.minutes * 60.0 / seconds;
+  std::array<std::int64_t, 1> steps = {std::max<std::int64_t>(std::llround(left), state_.step + 1)};
+  context_->world().broadcast(std::as_writable_bytes(std::span(steps)), 0);
+  options_.train.steps = steps[0];
+  options_.train.minutes = 0;
+  if (is_first()) {
+    say("a step takes {:.3f} s: training for {} steps\n", seconds, steps[0]);
+    directory_.write_config(to_ini(options_));
+  }
+}
+
+/// Weights that are not finite make all steps to come be skipped, and a checkpoint of them would displace a good one.
+void Trainer::require_finite_weights() {
+  std::vector<Tensor> weights;
+  for (const DataParallel::Owned& owned : data_.owned()) weights.push_back(owned.rows.value);
+  std::array<double, 1> sum = {backend_->sum_of_squares(weights)};
+  context_->world().all_reduce(std::span<double>(sum), Reduce::sum);
+  if (!std::isfinite(sum[0])) writer_.finish();  // the last good one is whole before this run ends
+  require(
+      std::isfinite(sum[0]),
+      "weights are not finite after step {}, so they are not saved; {}. Lower optimizer.lr, or lengthen "
+      "optimizer.warmup, and {}",
+      state_.step,
+      saved_step_ < 0 ? "there is no checkpoint yet" : fmt::format("the last checkpoint is of step {}", saved_step_),
+      saved_step_ < 0 ? "start again" : "resume from there");
+}
+
+void Trainer::save() {
+  if (saved_step_ == state_.step) return;
+  require_finite_weights();
+  if (writer_.in_flight()) writer_.finish();
+  state_.configuration = to_ini(options_);
+  writer_.save(state_, tensors_to_save(data_));
+  saved_step_ = state_.step;
+  save_due_ = false;
+}
+
+std::string Trainer::describe(const StepMetrics& metrics) const {
+  const auto loss = [&](double value) {
+    return std::isnan(value) && !metrics.skipped ? "of no targets" : fmt::format("{:.4f}", value);
+  };
+  std::string text = fmt::format("loss {}  epoch {:.2f}  {} tokens/s", loss(metrics.loss), metrics.epochs,
+                                 format_count(metrics.tokens_per_second));
+  if (metrics.valid_loss) text += fmt::format("  validation {}", loss(*metrics.valid_loss));
+  return text;
+}
+
+void Trainer::run() {
+  const auto& o = options_;
+  std::optional<MetricsWriter> log;
+  if (is_first()) {
+    directory_.write_config(to_ini(options_));
+    log.emplace(directory_.metrics(), resumed_step_);
+  }
+  std::optional<ProgressBar> progress;
+  const auto begin_progress = [&] {
+    progress.emplace("training", o.train.minutes > 0 ? 0 : static_cast<std::uint64_t>(o.train.steps),
+                     static_cast<std::uint64_t>(state_.step));
+    if (!is_first()) progress->silence();
+  };
+  begin_progress();
+  StepMetrics metrics;
+  while ((o.train.minutes > 0 || state_.step < o.train.steps) && !stop_agreed_) {
+    metrics = train_step();
+    const bool choosing = o.train.minutes > 0;
+    if (choosing) choose_steps(metrics);
+    const bool last = !choosing && state_.step == o.train.steps;
+    const bool due = o.train.valid_every > 0 && state_.step % o.train.valid_every == 0;
+    if (valid_ != nullptr && (last || due)) metrics.valid_loss = validate();
+    if (log) log->write(metrics);
+    const bool hopeless = state_.skipped_in_a_row >= most_skipped_in_a_row;
+    if (hopeless) writer_.finish();  // the last good checkpoint is whole before this run ends
+    require(!hopeless,
+            "{} steps in a row had a loss or gradient that is not finite (the last is step {}); lower optimizer.lr, "
+            "lengthen optimizer.warmup, or resume from an earlier checkpoint",
+            most_skipped_in_a_row, state_.step);
+    if (choosing && o.train.minutes == 0) begin_progress();
+    progress->update(static_cast<std::uint64_t>(state_.step), describe(metrics));
+    save_due_ = save_due_ || (o.checkpoint.every > 0 && state_.step % o.checkpoint.every == 0);
+    if (save_due_ && !last && !metrics.skipped) save();  // after skipped steps it waits for a good one
+  }
+  save();
+  writer_.finish();
+  if (metrics.step > 0) progress->finish(describe(metrics));
+  if (stop_agreed_ && is_first()) {
+    say("stopped by a signal after step {} of {}; {} goes on from there\n", state_.step, o.train.steps,
+        o.resume == "auto" ? "the same command" : "the same command with --resume auto");
+  }
+}
+
+}  // namespace lexring

@@ -1,0 +1,81 @@
+/// The training loop: any mesh, deterministic, resumable.
+///
+/// Step n (from 1) consumes the next train.batch global samples; rank r of dp computes a contiguous slice, micro-batch
+/// by micro-batch, together with the ranks of its cp and tp. Targets are counted first, so every backward is seeded
+/// with 1 / count; the loss is summed in f64, gradients in messages while backward runs (parallel/data). The same
+/// numbers are on every rank afterwards, so parameters are too.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "datasets/dataset.h"
+#include "jobs/config/options.h"
+#include "jobs/launch/stop_signal.h"
+#include "jobs/training/metrics.h"
+#include "jobs/training/run_directory.h"
+#include "jobs/training/training_batches.h"
+#include "models/transformer.h"
+#include "parallel/checkpoint/checkpoint.h"
+#include "parallel/context.h"
+#include "parallel/data/data_parallel.h"
+
+namespace lexring {
+
+class Trainer {
+ public:
+  /// `options` is resolved (the vocabulary included). `valid` may be null. Everything given must outlive the trainer.
+  /// Collective.
+  Trainer(const Options& options, const Context& context, Backend& backend, const Dataset& train, const Dataset* valid);
+
+  /// Goes on from a checkpoint. Throws when its model, data set, seed or sequence length are others. Collective.
+  void resume(const CheckpointReader& checkpoint);
+  /// Begins a new run with the weights of a checkpoint. Throws when they are of another model. Collective.
+  void begin_with(const CheckpointReader& checkpoint);
+  /// Trains to the last step, or until a stop signal; saves at the end either way. Collective.
+  void run();
+
+  std::int64_t step() const { return state_.step; }
+  const Options& options() const { return options_; }
+  Transformer& model() { return model_; }
+
+  /// One optimizer step; what run() repeats. Collective.
+  StepMetrics train_step();
+
+ private:
+  struct Agreed {  ///< what every rank knows of the others after a step's all-reduce
+    double loss_sum = 0;
+    double flops = 0;
+    bool shards_done = false;
+    bool stop = false;
+  };
+  Agreed agree_on(double loss_sum, double flops);
+  void note_skipped(const StepMetrics& metrics);
+  bool stop_agreed();
+  std::optional<double> validate();  ///< nothing when told to stop meanwhile
+  void choose_steps(const StepMetrics& metrics);
+  void require_finite_weights();
+  void save();
+  bool is_first() const { return context_->world().rank() == 0; }
+  std::string describe(const StepMetrics& metrics) const;
+
+  Options options_;
+  const Context* context_;
+  Backend* backend_;
+  const Dataset* valid_;
+  RunDirectory directory_;
+  Sampler sampler_;
+  Transformer model_;
+  DataParallel data_;
+  CheckpointWriter writer_;
+  StopSignal stop_;
+  TrainingState state_;
+  std::int64_t resumed_step_ = 0;
+  std::int64_t saved_step_ = -1;
+  bool save_due_ = false;
+  bool stop_agreed_ = false;
+  std::vector<double> measured_;  ///< seconds per step, while train.minutes waits for a choice
+};
+
+}  // namespace lexring

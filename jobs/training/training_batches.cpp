@@ -1,0 +1,41 @@
+#include "jobs/training/training_batches.h"
+
+#include <algorithm>
+#include <string>
+
+#include <fmt/format.h>
+
+#include "framework/base/error.h"
+
+namespace lexring {
+
+std::vector<SampleRange> micro_batches(std::uint64_t first, std::int64_t batch, int replica, int replicas,
+                                       std::int64_t micro_batch) {
+  require_usage(batch % replicas == 0,
+                "train.batch = {} does not divide over {} data-parallel replicas; choose a multiple of {}, e.g. {}, or "
+                "another mesh.dp",
+                batch, replicas, replicas, (batch / replicas + 1) * replicas);
+  const std::int64_t mine = batch / replicas;
+  const std::int64_t largest = micro_batch > 0 ? micro_batch : mine;
+  std::vector<SampleRange> ranges;
+  for (std::int64_t done = 0; done < mine; done += largest) {
+    ranges.push_back({first + static_cast<std::uint64_t>(replica * mine + done), std::min(largest, mine - done)});
+  }
+  return ranges;
+}
+
+ModelBatch to_model_batch(TokenBatch batch, std::int64_t sinks, std::int64_t& targets) {
+  targets += std::count_if(batch.targets.begin(), batch.targets.end(), [](std::int32_t target) { return target >= 0; });
+  return make_batch(batch.sequences, batch.length, std::move(batch.tokens), std::move(batch.targets),
+                    std::move(batch.document_start), sinks);
+}
+
+StepBatches read_batches(const Sampler& sampler, const std::vector<SampleRange>& ranges, std::int64_t sinks) {
+  StepBatches step;
+  for (const SampleRange& range : ranges) {
+    step.batches.push_back(to_model_batch(sampler.batch(range.first, range.count), sinks, step.targets));
+  }
+  return step;
+}
+
+}  // namespace lexring

@@ -1,0 +1,137 @@
+/// Steps that are not finite on one rank only.
+#include "jobs/launch/devices.h"
+#include "jobs/training/trainer.h"
+
+#include <array>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <random>
+#include <span>
+
+#include <gtest/gtest.h>
+
+#include "datasets/prepare.h"
+#include "framework/backend/profiling.h"
+#include "tests/support/mpi_world.h"
+
+namespace lexring {
+namespace {
+
+/// Spoils what one kernel writes, while told to.
+class SpoilingBackend : public ProfilingBackend {
+ public:
+  using ProfilingBackend::ProfilingBackend;
+  bool spoil_loss = false;
+  bool spoil_gradient = false;
+
+  void cross_entropy(const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll,
+                     const Tensor& dlogits) override {
+    ProfilingBackend::cross_entropy(logits, targets, scale, nll, dlogits);
+    if (spoil_loss) fill(nll, std::numeric_limits<double>::quiet_NaN());
+  }
+  void embedding_backward(const Tensor& index, const Tensor& dx, const Tensor& dtable) override {
+    ProfilingBackend::embedding_backward(index, dx, dtable);
+    if (spoil_gradient) fill(dtable, std::numeric_limits<double>::infinity());
+  }
+};
+
+std::vector<float> all_values(Transformer& model) {
+  std::vector<float> values;
+  for (const Parameter& parameter : model.parameters()) {
+    const auto part = parameter.value.to_host<float>();
+    values.insert(values.end(), part.begin(), part.end());
+  }
+  return values;
+}
+
+class TrainerMpi : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    Communicator& world = *lexring::testing::world();
+    // The directory is of this launch of all ranks: rank 0 names it.
+    std::array<std::int64_t, 1> id = {static_cast<std::int64_t>(std::random_device{}())};
+    world.broadcast(std::as_writable_bytes(std::span(id)), 0);
+    directory_ = std::filesystem::temp_directory_path() / ("lexring_trainer_" + std::to_string(id[0]));
+    if (world.rank() == 0) {
+      std::filesystem::create_directories(directory_);
+      std::ofstream text(directory_ / "text.txt");
+      for (int i = 0; i < 2000; ++i) text << "chunk " << i * 7919 % 1000 << " of the ring\n";
+      text.close();
+      PrepareOptions text_to_tokens;
+      text_to_tokens.inputs = {(directory_ / "text.txt").string()};
+      text_to_tokens.output = directory_ / "text.h5";
+      prepare(text_to_tokens);
+    }
+    world.barrier();
+    options_.train.length = 16;
+    options_.train.batch = 6;
+    options_.optimizer.warmup = 0;
+    options_.model.vocab = 257;
+    options_.checkpoint.directory = (directory_ / "run").string();
+  }
+  void TearDown() override {
+    lexring::testing::world()->barrier();
+    if (lexring::testing::world()->rank() == 0) std::filesystem::remove_all(directory_);
+  }
+
+  /// One good step, one that `spoil` spoils on the last rank, one more good one.
+  void expect_skipped_everywhere(bool SpoilingBackend::*spoil) {
+    const auto world = lexring::testing::world();
+    const auto cpu = make_backend("cpu");
+    SpoilingBackend backend(*cpu);
+    const Context context(world, make_mesh(world->size(), 0, 1, 1));
+    const Dataset data = Dataset::open(directory_ / "text.h5");
+    Trainer trainer(options_, context, backend, data, nullptr);
+
+    EXPECT_FALSE(trainer.train_step().skipped);
+    const auto before = all_values(trainer.model());
+    backend.*spoil = world->rank() == world->size() - 1;
+    const StepMetrics spoiled = trainer.train_step();
+    EXPECT_TRUE(spoiled.skipped);
+    EXPECT_EQ(std::isfinite(spoiled.loss), spoil == &SpoilingBackend::spoil_gradient);
+    EXPECT_FALSE(std::isfinite(spoiled.gradient_norm) && std::isfinite(spoiled.loss));
+    EXPECT_EQ(all_values(trainer.model()), before);
+    backend.*spoil = false;
+    const StepMetrics good = trainer.train_step();
+    EXPECT_FALSE(good.skipped);
+    EXPECT_EQ(good.step, 3);
+    EXPECT_NE(all_values(trainer.model()), before);
+    for (const float value : all_values(trainer.model())) ASSERT_TRUE(std::isfinite(value));
+  }
+
+  std::filesystem::path directory_;
+  Options options_;
+};
+
+TEST_F(TrainerMpi, ALossThatIsNotFiniteOnOneRankSkipsTheStepOnAll) {
+  expect_skipped_everywhere(&SpoilingBackend::spoil_loss);
+}
+
+TEST_F(TrainerMpi, AGradientThatIsNotFiniteOnOneRankSkipsTheStepOnAll) {
+  expect_skipped_everywhere(&SpoilingBackend::spoil_gradient);
+}
+
+TEST_F(TrainerMpi, AShardedOptimizerSkipsTheSameSteps) {
+  for (const char* shard : {"state", "gradients"}) {
+    options_.optimizer.shard = shard;
+    expect_skipped_everywhere(&SpoilingBackend::spoil_gradient);
+  }
+}
+
+TEST_F(TrainerMpi, ReplicasHoldTheSameParameters) {
+  const auto world = lexring::testing::world();
+  const auto backend = make_backend("cpu");
+  const Context context(world, make_mesh(world->size(), 0, 1, 1));
+  const Dataset data = Dataset::open(directory_ / "text.h5");
+  Trainer trainer(options_, context, *backend, data, nullptr);
+  for (int step = 0; step < 3; ++step) trainer.train_step();
+  const auto mine = all_values(trainer.model());
+  auto first = mine;
+  world->broadcast(std::as_writable_bytes(std::span(first)), 0);
+  EXPECT_EQ(mine, first);
+}
+
+}  // namespace
+}  // namespace lexring
