@@ -19,6 +19,7 @@
 #include "framework/optim/clip.h"
 #include "jobs/config/options.h"
 #include "jobs/launch/devices.h"
+#include "jobs/launch/mesh_setup.h"
 #include "jobs/training/metrics.h"
 #include "jobs/training/traffic.h"
 #include "jobs/training/traffic_meter.h"

@@ -7,6 +7,7 @@
 #include "framework/base/console.h"
 #include "jobs/config/options.h"
 #include "jobs/launch/devices.h"
+#include "jobs/launch/mesh_setup.h"
 #include "jobs/launch/stop_signal.h"
 #include "jobs/training/run_directory.h"
 #include "jobs/training/run_start.h"

@@ -268,11 +268,14 @@ TEST_F(OptionsTest, NoNumberOverflowsAnything) {
 }
 
 TEST_F(OptionsTest, IniFilesAsPeopleSaveThem) {
-  const Options o = parse_options(
-      {"--config", file("windows.ini", "\xef\xbb\xbfdevice = cpu  \r\n\r\n[train]\r\nlength = 64\t # tokens\r\n")});
+  const Options o = parse_options({"--config", file("windows.ini",
+                                                    "\xef\xbb\xbf"
+                                                    "device = cpu  \r\n\r\n[train]\r\nlength = 64\t # tokens\r\n")});
   EXPECT_EQ(o.device.name, "cpu");
   EXPECT_EQ(o.train.length, 64);
-  EXPECT_HAS(refusal({"--config", file("utf16.ini", std::string("\xff\xfed\0", 4))}),
+  EXPECT_HAS(refusal({"--config", file("utf16.ini", std::string("\xff\xfe"
+                                                                "d\0",
+                                                                4))}),
              "is UTF-16 text; save it as UTF-8");
   EXPECT_HAS(refusal({"--config", file("binary.ini", std::string("\x89HDF\0\0", 6))}), "is not a text file");
   EXPECT_HAS(refusal({"--config", file("huge.ini", std::string(2 << 20, '\n'))}), "is larger than 1 MiB");
