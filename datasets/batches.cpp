@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 
+#include "framework/base/counted.h"
 #include "framework/base/error.h"
 
 namespace lexring {
@@ -78,12 +79,12 @@ std::uint64_t KeyedPermutation::operator()(std::uint64_t index) const {
 
 Sampler::Sampler(const Dataset& dataset, std::int64_t length, std::uint64_t seed, Documents documents)
     : dataset_(&dataset), length_(length), seed_(seed), documents_(documents) {
-  require_usage(length >= 1, "train.length = {} tokens; a window needs at least 1", length);
+  require_usage(length >= 1, "train.length = {}; a window needs at least 1", length);
   windows_ = (dataset.tokens() - 1) / length;
   require(windows_ >= 1,
-          "{} holds {} tokens, less than one window of train.length + 1 = {}; choose train.length at most {}, or "
-          "prepare a longer corpus",
-          dataset.path().string(), dataset.tokens(), length + 1, dataset.tokens() - 1);
+          "{} holds {}, less than one window of train.length + 1 = {}; choose train.length at most {}, or prepare a "
+          "longer corpus",
+          dataset.path().string(), counted(dataset.tokens(), "token"), length + 1, dataset.tokens() - 1);
 }
 
 std::int64_t Sampler::window(std::uint64_t sample) const {
@@ -102,10 +103,10 @@ TokenBatch read_windows(const Dataset& dataset, std::int64_t first, std::int64_t
   require_usage(length >= 1 && count >= 1 && first >= 0,
                 "{} windows of {} tokens from token {} were asked for; all must be positive", count, length, first);
   require(first <= dataset.tokens() && count <= (dataset.tokens() - first) / length,
-          "{} holds {} tokens, not the {} windows of {} tokens from token {} that were asked for; choose at most {} "
-          "tokens in all, or prepare a longer corpus",
-          dataset.path().string(), dataset.tokens(), count, length, first,
-          std::max<std::int64_t>(0, dataset.tokens() - first));
+          "{} holds {}, not the {} of {} from token {} that were asked for; choose at most {} in all, or "
+          "prepare a longer corpus",
+          dataset.path().string(), counted(dataset.tokens(), "token"), counted(count, "window"),
+          counted(length, "token"), first, counted(std::max<std::int64_t>(0, dataset.tokens() - first), "token"));
   return gather(dataset, count, length, documents, [&](std::int64_t i) { return first + i * length; });
 }
 

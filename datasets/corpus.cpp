@@ -14,6 +14,7 @@
 
 #include "datasets/byte_stream.h"
 #include "datasets/utf8.h"
+#include "framework/base/counted.h"
 #include "framework/base/error.h"
 
 namespace lexring {
@@ -116,8 +117,8 @@ void CorpusReader::Impl::begin_file() {
 
 void CorpusReader::Impl::end_file() {
   require(stream->position() == files[file].bytes,
-          "{} has changed while it was read: it had {} bytes and now ends at {}; run again when it is whole",
-          files[file].path.string(), files[file].bytes, stream->position());
+          "{} has changed while it was read: it had {} and now ends at {}; run again when it is whole",
+          files[file].path.string(), counted(files[file].bytes, "byte"), stream->position());
   bytes_before += stream->position();
   stream.reset();
   ++file;

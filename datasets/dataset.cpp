@@ -10,6 +10,7 @@
 #include <cstring>
 #include <fstream>
 
+#include "framework/base/counted.h"
 #include "framework/base/error.h"
 #include "framework/io/hdf5_file.h"
 
@@ -122,15 +123,16 @@ void Dataset::Impl::check() const {
   const auto end = offset + static_cast<std::uint64_t>(tokens) * width;
   // The library refuses most cut files when it opens them; its own idea of the file's end is not ours to trust.
   if (static_cast<std::uint64_t>(status.st_size) < end) {
-    refuse(path, fmt::format("it is truncated: its {} tokens end at byte {}, the file at byte {}", tokens, end,
-                             status.st_size));
+    refuse(path, fmt::format("it is truncated: its {} should end at byte {}, the file ends at byte {}",
+                             counted(tokens, "token"), end, status.st_size));
   }
   if (vocab < 1 || token_bytes.size() != static_cast<std::size_t>(vocab)) {
-    refuse(path, fmt::format("its vocabulary is {}, but /token_bytes has {} entries", vocab, token_bytes.size()));
+    refuse(path, fmt::format("its vocabulary is {}, but /token_bytes has {}", vocab,
+                             counted(token_bytes.size(), "entry", "entries")));
   }
   if (documents.size() < 2 || documents.front() != 0 || documents.back() != static_cast<std::uint64_t>(tokens) ||
       !std::is_sorted(documents.begin(), documents.end())) {
-    refuse(path, fmt::format("/documents must rise from 0 to its {} tokens and does not", tokens));
+    refuse(path, fmt::format("/documents must rise from 0 to its {} and does not", counted(tokens, "token")));
   }
 }
 

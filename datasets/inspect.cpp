@@ -8,6 +8,7 @@
 #include "datasets/content_hash.h"
 #include "datasets/dataset.h"
 #include "datasets/sources.h"
+#include "framework/base/counted.h"
 #include "framework/base/error.h"
 
 namespace lexring {
@@ -84,17 +85,18 @@ DatasetSummary inspect_dataset(const std::filesystem::path& path, Verify verify)
 std::string to_text(const DatasetSummary& s) {
   return fmt::format(
       "dataset           {}\n"
-      "size              {} bytes on disk\n"
+      "size              {} on disk\n"
       "source            {}\n"
       "tokenizer         {}, vocabulary {}\n"
       "tokens            {}\n"
       "documents         {}\n"
-      "text              {} bytes, {:.3f} bytes a token\n"
-      "document          median {} bytes, longest {} bytes\n"
+      "text              {}, {:.3f} bytes a token\n"
+      "document          median {}, longest {}\n"
       "content hash      {} ({})\n",
-      s.path, s.file_bytes, describe_sources(s.source), s.tokenizer, s.vocab, s.tokens, s.documents, s.text_bytes,
-      static_cast<double>(s.text_bytes) / static_cast<double>(s.tokens), s.median_document, s.longest_document,
-      s.content_hash, s.verified ? "verified" : "as stored; --verify reads everything and checks it");
+      s.path, counted(s.file_bytes, "byte"), describe_sources(s.source), s.tokenizer, s.vocab, s.tokens, s.documents,
+      counted(s.text_bytes, "byte"), static_cast<double>(s.text_bytes) / static_cast<double>(s.tokens),
+      counted(s.median_document, "byte"), counted(s.longest_document, "byte"), s.content_hash,
+      s.verified ? "verified" : "as stored; --verify reads everything and checks it");
 }
 
 std::string to_json(const DatasetSummary& s) {

@@ -14,6 +14,7 @@
 #include <variant>
 #include <vector>
 
+#include "framework/base/counted.h"
 #include "framework/base/error.h"
 
 namespace lexring {
@@ -40,7 +41,7 @@ class OrderedPipeline {
       pool.emplace_back([&] { produce_all(produce); });
       for (int i = 0; i < threads; ++i) pool.emplace_back([&] { work_all(make_worker); });
     } catch (const std::system_error& error) {
-      fail("cannot start {} threads: {}; choose fewer with --threads", threads, error.what());
+      fail("cannot start {}: {}; choose fewer with --threads", counted(threads, "thread"), error.what());
     }
     consume_all(consume);
   }

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "framework/base/counted.h"
 #include "framework/base/error.h"
 
 namespace lexring {
@@ -78,8 +79,8 @@ void SpoolFile::append(std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
     const auto written = ::pwrite(fd_, bytes.data(), bytes.size(), static_cast<off_t>(size_));
     if (written < 0 && errno == EINTR) continue;
-    require(written >= 0, "cannot write {} after {} bytes: {}; {}", path_.string(), size_, std::strerror(errno),
-            advice_on_writing(errno));
+    require(written >= 0, "cannot write {} after {}: {}; {}", path_.string(), counted(size_, "byte"),
+            std::strerror(errno), advice_on_writing(errno));
     bytes = bytes.subspan(static_cast<std::size_t>(written));
     size_ += static_cast<std::uint64_t>(written);
   }

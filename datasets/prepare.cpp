@@ -17,6 +17,7 @@
 #include "datasets/partial_file.h"
 #include "datasets/sources.h"
 #include "datasets/tokenizer.h"
+#include "framework/base/counted.h"
 #include "framework/base/error.h"
 #include "framework/io/hdf5_file.h"
 
@@ -264,8 +265,8 @@ PrepareReport prepare_on(const PrepareOptions& options, const std::function<void
   report.left_out = corpus.left_out;
   report.documents = static_cast<std::int64_t>(collector.documents.size() - 1);
   report.tokens = static_cast<std::int64_t>(spool.size() / width);
-  require(report.documents > 0, "there is no text in {}: {} empty documents, {} skipped{}; give a corpus with text",
-          describe_sources(join_sources(options.inputs)), report.empty, report.skipped,
+  require(report.documents > 0, "there is no text in {}: {}, {} skipped{}; give a corpus with text",
+          describe_sources(join_sources(options.inputs)), counted(report.empty, "empty document"), report.skipped,
           report.skipped > 0 ? " (" + report.skipped_examples.front() + ")" : "");
   PartialPath partial(target.path().string() + ".partial");
   report.content_hash = write_dataset(options, partial.path(), spool, width, collector.documents, *tokenizer);

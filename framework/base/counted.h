@@ -1,7 +1,7 @@
 /// Numbers for people: "1 step", "2 steps".
 #pragma once
 
-#include <cstdint>
+#include <concepts>
 #include <string>
 #include <string_view>
 
@@ -9,10 +9,16 @@
 
 namespace lexring {
 
-/// A number and what it counts; `plural` where an s does not make it.
-inline std::string counted(std::int64_t number, std::string_view one, std::string_view plural = "") {
-  if (number == 1) return fmt::format("1 {}", one);
-  return plural.empty() ? fmt::format("{} {}s", number, one) : fmt::format("{} {}", number, plural);
+/// What is counted, in the form that goes with the number: "step" with 1, "steps" and "processes" with others; `plural`
+/// where neither an s nor, after an s, an es makes it.
+std::string noun(std::integral auto number, std::string_view one, std::string_view plural = "") {
+  if (number == 1) return std::string(one);
+  return plural.empty() ? fmt::format("{}{}", one, one.ends_with('s') ? "es" : "s") : std::string(plural);
+}
+
+/// A number and what it counts.
+std::string counted(std::integral auto number, std::string_view one, std::string_view plural = "") {
+  return fmt::format("{} {}", number, noun(number, one, plural));
 }
 
 }  // namespace lexring

@@ -37,14 +37,25 @@ const char* const usage = R"(lexring bench: time training steps on random tokens
   lexring bench --config configs/bench_cpu.ini --train.precision fp32
   mpirun -n 4 lexring bench --config configs/bench_cpu.ini --mesh.cp 2 --mesh.tp 2 --profile
 
-tokens_per_second and seconds_per_step are of the median step, over all ranks; gflops counts matrices 6 x
-parameters per token and attention 12 x width per visible pair and layer; peak_mib is the process's largest
-resident memory, start_mib what it held before the model was built, both of rank 0. Per step, means over
-ranks: seconds_communicating with transfers under way, seconds_exposed waited for them, seconds_computing the
-rest; under "communication", for each purpose, bytes sent by a rank (and by the busiest), beside what the
-formula says (jobs/training/traffic.h). Under "memory", MiB of rank 0: what tensors were for when they held most
-(tensors_peak_mib: all of them; of a GPU, in its memory), and what peak_mib has beside them. mfu: gflops, in
-this convention, over --ceiling times the ranks.
+Fields, of all ranks together where nothing else is said:
+
+  tokens_per_second      tokens/s, of the median step
+  gflops                 GFLOP/s, of the median step: matrices count 6 x parameters per token, attention 12 x width per
+                         visible pair and layer
+  mfu                    a fraction: gflops over --ceiling times the ranks; only with --ceiling
+  seconds_per_step       s, of the median step
+  seconds_communicating  s per step with transfers under way, mean over ranks
+  seconds_exposed        s per step that waited for them, mean over ranks
+  seconds_computing      s per step, the rest
+  peak_mib, start_mib    MiB: the largest resident memory of rank 0, and what it held before the model was built
+  tensors_peak_mib       MiB: what all tensors of rank 0 held when they held most; of a GPU, in its memory
+  memory                 MiB: of that, by what tensors were for, and what peak_mib has beside them
+  communication          for each purpose, per step and mean over ranks: bytes sent by a rank, by the busiest, and
+                         by the formula (jobs/training/traffic.h); calls; seconds_busy and seconds_waited in s
+  loss                   nats per token, of the last step
+  parameters, ranks      numbers
+  length, batch          tokens in a sequence, sequences in a step
+  device, kernels, precision, mesh    what computed
 )";
 
 /// Samples of a step: the same on every rank of a replica, and on every mesh.
@@ -132,8 +143,8 @@ void print_memory(const std::vector<std::pair<std::string, double>>& shares) {
 
 void print_communication(const std::vector<Line>& lines) {
   if (lines.empty()) return;
-  say("{:<16}{:>12}{:>12}{:>9}{:>12}{:>9}{:>12}{:>12}\n", "communication", "MiB/step", "formula", "ratio", "busiest",
-      "calls", "busy ms", "waited ms");
+  say("{:<16}{:>12}{:>12}{:>9}{:>12}{:>9}{:>12}{:>12}\n", "communication", "MiB/step", "formula MiB", "ratio",
+      "busiest MiB", "calls", "busy ms", "waited ms");
   const double mib = 1 << 20;
   for (const Line& line : lines) {
     const bool known = std::isfinite(line.formula);
@@ -232,9 +243,10 @@ int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   double ceiling = 0;
   bool profile = false;
   const std::vector<Key> extra = {
-      {"steps", &steps, "measured steps", "steps"},
-      {"warmup", &warmup, "steps before them, which allocate and compile kernels", "steps"},
-      {"ceiling", &ceiling, "> 0: what a large matrix product reaches on one such device; adds mfu", "TFLOP/s"},
+      Key{"steps", &steps, "measured steps", "steps"}.between(1, 1e9),
+      Key{"warmup", &warmup, "steps before them, which allocate and compile kernels", "steps"}.between(0, 1e9),
+      Key{"ceiling", &ceiling, "> 0: what a large matrix product reaches on one such device; adds mfu", "TFLOP/s"}
+          .between(0, 1e9),
       {"profile", &profile, "print a table of the time per part and kernel", "", "", {}, true}};
   Options defaults;
   defaults.train.precision = "auto";
@@ -246,8 +258,10 @@ int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Co
     return 0;
   }
   Options o = parse_options(args, extra, defaults);
-  require_usage(steps >= 1, "steps = {} is impossible; give at least 1", steps);
-  require_usage(warmup >= 0, "warmup = {} is impossible; give 0 or more", warmup);
+  require_usage(
+      ceiling == 0 || ceiling >= 1e-6,
+      "ceiling = {} TFLOP/s is less than any device has; give what a large product reaches, e.g. 0.5, or leave it out",
+      ceiling);
   if (o.model.vocab == 0) o.model.vocab = 256;
   check(o.model);
   world->set_patience(static_cast<double>(o.watchdog_seconds));

@@ -10,6 +10,7 @@
 #include <sys/utsname.h>
 
 #include "framework/base/console.h"
+#include "framework/base/counted.h"
 #include "jobs/config/mesh_keys.h"
 #include "jobs/config/options.h"
 #include "jobs/evaluation/evaluator.h"
@@ -61,20 +62,23 @@ struct Arguments {
     table.add(
         {{"checkpoint", &checkpoints, "runs' directories, or step-* directories in them", "directories"},
          {"data", &data, "dataset to score, made by `lexring prepare`", "file"},
-         {"lengths", &lengths, "lengths of windows", "tokens", "1, 2, 4, 8 and 16 times train.length"},
+         Key{"lengths", &lengths, "lengths of windows", "tokens", "1, 2, 4, 8 and 16 times train.length"}.at_least(1),
          {"output", &output, "where results and report go; empty: they are only printed", "directory"},
          Key{"overwrite", &overwrite, "replace the evaluation that --output holds", "", "", {}, true},
-         {"tokens", &tokens, "tokens to score, from the first of the data", "tokens",
-          "262144, or the longest length if that is more"},
+         Key{"tokens", &tokens, "tokens to score, from the first of the data", "tokens",
+             "262144, or the longest length if that is more"}
+             .at_least(0),
          {"data.documents",
           &documents,
           "mask hides other documents of a window, ignore does not",
           "",
           "that of the training",
           {"mask", "ignore"}},
-         {"resolution", &resolution, "lengths at which attention resolution is measured; 0: none", "tokens",
-          "the lengths up to 2048"},
-         {"chunk", &chunk, "tokens of one forward pass; longer windows are streamed, or shared by mesh.cp", "tokens"},
+         Key{"resolution", &resolution, "lengths at which attention resolution is measured; 0: none", "tokens",
+             "the lengths up to 2048"}
+             .at_least(0),
+         Key{"chunk", &chunk, "tokens of one forward pass; longer windows are streamed, or shared by mesh.cp", "tokens"}
+             .between(1, most_tokens_at_once),
          {"train.precision",
           &precision,
           "working precision",
@@ -83,8 +87,9 @@ struct Arguments {
           {"bf16", "tf32", "fp32", "fp64"}}});
     table.add(device_keys(device));
     table.add(series_keys(series));
-    table.add({"watchdog.seconds", &watchdog_seconds,
-               "the run ends when a rank waited so long for another, e.g. for its last window; 0: never", "seconds"});
+    table.add(limited_as_in_a_run(
+        {"watchdog.seconds", &watchdog_seconds,
+         "the run ends when a rank waited so long for another, e.g. for its last window; 0: never", "seconds"}));
     table.add(mesh_keys(mesh));
     table.add(sequence_keys(sequence));
     return table;
@@ -94,7 +99,8 @@ struct Arguments {
 std::string describe_machine() {
   utsname name{};
   uname(&name);
-  return fmt::format("{}, {}, {} processors", name.nodename, name.machine, std::thread::hardware_concurrency());
+  return fmt::format("{}, {}, {}", name.nodename, name.machine,
+                     counted(std::thread::hardware_concurrency(), "processor"));
 }
 
 std::string now() {
@@ -123,11 +129,6 @@ void check(const Arguments& args) {
   require_usage(!args.data.empty(), "data is missing; give --data with a file that `lexring prepare` made");
   require_usage(!args.overwrite || !args.output.empty(),
                 "--overwrite has no effect without --output; leave it out, or give --output");
-  for (const auto& [key, value] :
-       {std::pair("tokens", args.tokens), std::pair("watchdog.seconds", args.watchdog_seconds)}) {
-    require_usage(value >= 0, "--{} {} is impossible; give 1 or more, or leave it out", key, value);
-  }
-  require_usage(args.chunk >= 1, "--chunk {} is impossible; give 1 token or more, e.g. 4096", args.chunk);
 }
 
 void fill_defaults(Arguments& args, const std::vector<Subject>& subjects) {
@@ -153,8 +154,8 @@ EvaluationResults begin(const Arguments& args, const std::vector<CheckpointReade
   results.tokens = tokens_to_score(dataset, args.lengths, args.tokens);
   for (const std::int64_t length : args.resolution) {
     require_usage(length >= 2 && length <= results.tokens,
-                  "attention resolution at {} tokens is impossible; choose --resolution from 2 to {}", length,
-                  results.tokens);
+                  "attention resolution at {} is impossible; choose --resolution from 2 to {}",
+                  counted(length, "token"), results.tokens);
   }
   for (std::size_t i = 0; i < subjects.size(); ++i) results.models.push_back(describe(readers[i], subjects[i]));
   results.series = plan_series(args.series, subjects);

@@ -14,6 +14,7 @@
 
 #include "datasets/tokenizer.h"
 #include "framework/base/console.h"
+#include "framework/base/counted.h"
 #include "jobs/commands/text_stream.h"
 #include "jobs/config/mesh_keys.h"
 #include "jobs/config/options.h"
@@ -51,11 +52,13 @@ struct Arguments {
         {{"checkpoint", &checkpoint, "a run's directory or a step-* directory in it", "directory"},
          {"prompt", &prompt, "text to continue"},
          {"prompt-file", &prompt_file, "text to continue, as it stands in a file; -: from standard input", "file"},
-         {"tokens", &tokens, "tokens to add; an end of document ends earlier", "tokens"},
-         {"temperature", &temperature, "scores are divided by it; 0: always the likeliest token"},
-         {"top-k", &top_k, "draw among this many likeliest tokens; 0, or more than there are: all", "tokens"},
+         Key{"tokens", &tokens, "tokens to add; an end of document ends earlier", "tokens"}.between(1, 1e12),
+         Key{"temperature", &temperature, "scores are divided by it; 0: always the likeliest token"}.between(0, 1e6),
+         Key{"top-k", &top_k, "draw among this many likeliest tokens; 0, or more than there are: all", "tokens"}
+             .at_least(0),
          {"seed", &seed, "of the draws"},
-         {"chunk", &chunk, "tokens of one forward pass; a longer prompt is read chunk by chunk", "tokens"},
+         Key{"chunk", &chunk, "tokens of one forward pass; a longer prompt is read chunk by chunk", "tokens"}.between(
+             1, most_tokens_at_once),
          {"precision", &precision, "working precision", "", "that of the training", {"bf16", "tf32", "fp32", "fp64"}}});
     table.add(device_keys(device));
     table.add(mesh_keys(mesh));
@@ -71,11 +74,6 @@ void check(const Arguments& args, const std::set<std::string>& given) {
   require_usage(!args.prompt.empty() || !args.prompt_file.empty(),
                 "prompt is empty; a model continues text, so give at least one character with --prompt, or a file with "
                 "--prompt-file");
-  require_usage(args.tokens >= 1, "--tokens {} adds nothing; give 1 or more", args.tokens);
-  require_usage(args.top_k >= 0, "--top-k {} is impossible; give 1 or more, or 0 for all tokens", args.top_k);
-  require_usage(args.temperature >= 0, "--temperature {} is impossible; give 0 (always the likeliest token) or more",
-                args.temperature);
-  require_usage(args.chunk >= 1, "--chunk {} is impossible; give 1 token or more, e.g. 4096", args.chunk);
 }
 
 /// One token at a time has nothing for replicas or ring to share.
@@ -84,10 +82,13 @@ void check_mesh(const MeshKeys& mesh, int ranks) {
       mesh.cp == 1,
       "mesh.cp = {}: generation goes token by token, which ranks cannot share along the sequence; use mesh.tp",
       mesh.cp);
-  require_usage(mesh.dp <= 1 && mesh.tp == ranks,
-                "generation continues one text, which replicas cannot share, but {} processes were started with "
-                "mesh.tp = {}; use --mesh.tp {} where it divides the heads, or start {}",
-                ranks, mesh.tp, ranks, mesh.tp);
+  require_usage(mesh.dp <= 1, "mesh.dp = {}: generation continues one text, which replicas cannot share; use mesh.tp",
+                mesh.dp);
+  require_usage(
+      mesh.tp == ranks,
+      "generation continues one text, which replicas cannot share, but mesh.tp = {} was given to {}; use --mesh.tp {} "
+      "where it divides the heads, or start {}",
+      mesh.tp, counted(ranks, "process"), ranks, counted(mesh.tp, "process"));
 }
 
 /// The whole of a file or of standard input, or its first bytes: more than `most` are too many anyway.
@@ -137,9 +138,10 @@ std::int64_t most_positions(const ModelConfig& model) {
 void check_length(std::int64_t prompt, std::int64_t tokens, const ModelConfig& model) {
   const std::int64_t most = most_positions(model);
   require_usage(prompt <= most,
-                "the prompt has more than the {0} tokens for which the checkpoint has learned positions "
-                "(model.max_length = {0}); give a prompt of at most {0}",
-                most);
+                "the prompt has more than the {0} for which the checkpoint has learned positions (model.max_length = "
+                "{1}); give a "
+                "prompt of at most {1}",
+                counted(most, "token"), most);
   require_usage(tokens - 1 <= most - prompt,
                 "--tokens {0} after a prompt of {1} needs {2} positions, but the checkpoint's are learned, and end at "
                 "model.max_length = {3}; give --tokens {4} or less{5}",
@@ -188,7 +190,7 @@ int generate_command(const std::vector<std::string>& words, const std::shared_pt
   load_parameters(reader, model);
 
   TextStream text(model, args.chunk);
-  ProgressBar progress("reading", ids.size());
+  ProgressBar progress("reading", "token", ids.size());
   if (!first || static_cast<std::int64_t>(ids.size()) <= args.chunk) progress.silence();
   std::vector<float> scores =
       text.read(ids, [&](std::int64_t) { progress.update(static_cast<std::uint64_t>(text.length())); });

@@ -7,6 +7,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "framework/base/counted.h"
 #include "framework/nn/init.h"
 #include "framework/optim/adamw.h"
 #include "parallel/sequence/exchange_choice.h"
@@ -183,8 +184,8 @@ void run(GoldenResult& result, const Hdf5File& file, const std::string& name, co
   const std::int64_t tp = context.mesh().size(Axis::tp);
   if (!heads_fit(config.heads, config.kv_heads, tp) ||
       !heads_fit(config.heads / tp, std::max<std::int64_t>(config.kv_heads / tp, 1), context.mesh().ulysses))
-    throw UnsupportedError(
-        fmt::format("{} heads with {} key and value heads do not fit this mesh", config.heads, config.kv_heads));
+    throw UnsupportedError(fmt::format("{} with {} do not fit this mesh", counted(config.heads, "head"),
+                                       counted(config.kv_heads, "key and value head")));
   Transformer model(config, runtime, context, backend);
   for (const Parameter& parameter : model.parameters()) {
     const std::string weight = name + "/weights/" + parameter.name;
@@ -220,8 +221,8 @@ void run(GoldenResult& result, const Hdf5File& file, const std::string& name, co
     // The loss of each of the three steps; the one after the last, and the parameters, where AdamW does not amplify
     // rounding (see below).
     const double allowed = step < 3 ? tolerance.step_losses : tolerance.parameters;
-    comparison.add(fmt::format("loss after {} steps", step), std::abs(loss - losses[step]), std::abs(losses[step]),
-                   allowed);
+    comparison.add(fmt::format("loss after {}", counted(step, "step")), std::abs(loss - losses[step]),
+                   std::abs(losses[step]), allowed);
     if (step < 3) optimizer.step(1e-2);
   }
   for (const Parameter& parameter : model.parameters()) {

@@ -10,6 +10,7 @@
 #include "datasets/partial_file.h"
 #include "datasets/tokenizer.h"
 #include "framework/base/console.h"
+#include "framework/base/counted.h"
 #include "jobs/config/keys.h"
 #include "jobs/config/options.h"
 #include "parallel/checkpoint/checkpoint.h"
@@ -48,8 +49,8 @@ void export_to(const std::string& output, const std::string& checkpoint) {
   export_checkpoint(reader.path(), partial.path(), attributes);
   partial.finish(target.path());
   target.keep();
-  print_result("{}: step {}, {} tensors, from {}\n", target.path().string(), reader.state().step,
-               reader.tensors().size(), name);
+  print_result("{}: step {}, {}, from {}\n", target.path().string(), reader.state().step,
+               counted(reader.tensors().size(), "tensor"), name);
 }
 
 }  // namespace

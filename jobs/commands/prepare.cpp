@@ -8,6 +8,7 @@
 
 #include "datasets/prepare.h"
 #include "framework/base/console.h"
+#include "framework/base/counted.h"
 #include "framework/base/error.h"
 #include "jobs/config/keys.h"
 #include "jobs/launch/progress_bar.h"
@@ -49,12 +50,6 @@ KeyTable prepare_keys(Arguments& arguments) {
   return keys;
 }
 
-std::string count(std::int64_t number, const char* singular, const char* plural) {
-  return fmt::format("{} {}", number, number == 1 ? singular : plural);
-}
-std::string documents(std::int64_t number) { return count(number, "document", "documents"); }
-std::string tokens(std::int64_t number) { return count(number, "token", "tokens"); }
-
 void print_list(const std::vector<std::string>& examples, std::int64_t all) {
   for (const auto& example : examples) print_result("  {}\n", example);
   const auto more = all - static_cast<std::int64_t>(examples.size());
@@ -62,20 +57,20 @@ void print_list(const std::vector<std::string>& examples, std::int64_t all) {
 }
 
 void print_report(const PrepareReport& report, const std::string& output, double seconds) {
-  print_result("{}: {}, {}, from {} bytes of text in {}, {:.1f} MB/s\n", output, documents(report.documents),
-               tokens(report.tokens), report.text_bytes, count(report.files, "file", "files"),
+  print_result("{}: {}, {}, from {} of text in {}, {:.1f} MB/s\n", output, counted(report.documents, "document"),
+               counted(report.tokens, "token"), counted(report.text_bytes, "byte"), counted(report.files, "file"),
                static_cast<double>(report.text_bytes) / 1e6 / seconds);
   if (report.replaced_surrogates > 0) {
     print_result("replaced by U+FFFD: {} (half a character in JSON, like \\ud800)\n",
-                 count(report.replaced_surrogates, "lone surrogate", "lone surrogates"));
+                 counted(report.replaced_surrogates, "lone surrogate"));
   }
-  if (report.empty > 0) print_result("left out: {} without text\n", documents(report.empty));
+  if (report.empty > 0) print_result("left out: {} without text\n", counted(report.empty, "document"));
   if (report.left_out.count > 0) {
-    print_result("left out: {} of the directories given\n", count(report.left_out.count, "entry", "entries"));
+    print_result("left out: {} of the directories given\n", counted(report.left_out.count, "entry", "entries"));
     print_list(report.left_out.examples, report.left_out.count);
   }
   if (report.skipped > 0) {
-    print_result("left out: {} (--skip-bad)\n", count(report.skipped, "bad line or file", "bad lines or files"));
+    print_result("left out: {} (--skip-bad)\n", counted(report.skipped, "bad line or file", "bad lines or files"));
     print_list(report.skipped_examples, report.skipped);
   }
 }
@@ -106,12 +101,13 @@ int prepare_command(const std::vector<std::string>& args) {
   const auto start = std::chrono::steady_clock::now();
   std::optional<ProgressBar> bar;
   const auto report = prepare(options, [&](const PrepareProgress& progress) {
-    if (!bar) bar.emplace("prepare", progress.total_bytes);
-    bar->update(progress.bytes, fmt::format("{}, {} tokens", documents(progress.documents),
-                                            format_count(static_cast<double>(progress.tokens))));
+    if (!bar) bar.emplace("prepare", "byte", progress.total_bytes);
+    bar->update(progress.bytes,
+                fmt::format("{}, {} {}", counted(progress.documents, "document"),
+                            format_count(static_cast<double>(progress.tokens)), noun(progress.tokens, "token")));
   });
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
-  if (bar) bar->finish(documents(report.documents) + ", " + tokens(report.tokens));
+  if (bar) bar->finish(counted(report.documents, "document") + ", " + counted(report.tokens, "token"));
   print_report(report, arguments.output, elapsed.count());
   return 0;
 }

@@ -5,9 +5,11 @@
 #include <fmt/format.h>
 
 #include "framework/base/console.h"
+#include "framework/base/counted.h"
 #include "jobs/config/options.h"
 #include "jobs/launch/devices.h"
 #include "jobs/launch/mesh_setup.h"
+#include "jobs/launch/progress_bar.h"
 #include "jobs/launch/stop_signal.h"
 #include "jobs/training/run_directory.h"
 #include "jobs/training/run_start.h"
@@ -79,9 +81,10 @@ int train_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   if (valid) take_vocabulary(o, *valid);
   check(o.model);
   require_usage(o.model.position.kind != "learned" || o.train.length <= o.model.max_length,
-                "train.length = {}, but there are learned positions for {} tokens only (model.max_length), and they do "
-                "not extrapolate; choose train.length up to that",
-                o.train.length, o.model.max_length);
+                "train.length = {}, but there are learned positions for {} only (model.max_length), and they do not "
+                "extrapolate; choose "
+                "train.length up to that",
+                o.train.length, counted(o.model.max_length, "token"));
   require_same(*world, fmt::format("{}\n{}", train.content_hash(), to_ini(o)),
                "configuration or training data; are files and keys the same on all nodes?");
   std::optional<RunLock> lock;
@@ -97,14 +100,15 @@ int train_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   if (checkpoint) trainer.resume(*reader);
   else if (reader) trainer.begin_with(*reader);
   if (first) {
-    say("{}\n{:.1f} M parameters, {} tokens, {} {}, {}; results in {}\n", run.description,
-        static_cast<double>(trainer.model().parameter_count()) / 1e6, train.tokens(), backend.describe(),
-        o.train.precision, describe_start(o, checkpoint), o.checkpoint.directory);
+    say("{}\n{} parameters, {}, {} {}, {}; results in {}\n", run.description,
+        format_count(static_cast<double>(trainer.model().parameter_count())), counted(train.tokens(), "token"),
+        backend.describe(), o.train.precision, describe_start(o, checkpoint), o.checkpoint.directory);
     if (reader && !checkpoint) say("{}", describe_init(o, *reader));
   }
   if (trainer.options().train.minutes == 0 && trainer.step() >= trainer.options().train.steps) {
     const std::string minutes = o.train.minutes > 0 ? "--train.minutes 0 " : "";  // they chose the steps
-    if (first) say("already trained for {} steps; ask for more with {}--train.steps N\n", trainer.step(), minutes);
+    if (first)
+      say("already trained for {}; ask for more with {}--train.steps N\n", counted(trainer.step(), "step"), minutes);
     return 0;
   }
   if (checkpoint) go_on(*checkpoint, reader->state(), trainer.options(), *world);

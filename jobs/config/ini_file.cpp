@@ -12,6 +12,7 @@
 #include <fmt/format.h>
 
 #include "framework/base/error.h"
+#include "jobs/config/key.h"
 
 namespace lexring {
 namespace {
@@ -70,20 +71,31 @@ std::string read_ini_file(const std::filesystem::path& path) {
   return text.rfind("\xef\xbb\xbf", 0) == 0 ? text.substr(3) : text;
 }
 
-std::string origin_in_ini(const std::string& text, const std::string& source, const std::string& name) {
+std::vector<IniEntry> ini_entries(const std::string& text, const std::string& source) {
+  std::vector<IniEntry> entries;
   std::stringstream stream(text);
   std::string line, section;
-  std::size_t number = 0, found = 0;
-  while (std::getline(stream, line)) {
-    ++number;
+  for (std::size_t number = 1; std::getline(stream, line); ++number) {
     line = trimmed(line.substr(0, line.find('#')));
-    if (line.size() > 1 && line.front() == '[' && line.back() == ']') {
-      section = trimmed(line.substr(1, line.size() - 2)) + ".";
-    } else if (const auto equals = line.find('='); equals != std::string::npos) {
-      if (section + trimmed(line.substr(0, equals)) == name) found = number;
-    }
+    if (line.empty()) continue;
+    const bool heading = line.size() > 1 && line.front() == '[' && line.back() == ']';
+    const auto equals = line.find('=');
+    const std::string name = trimmed(heading ? line.substr(1, line.size() - 2) : line.substr(0, equals));
+    require_usage(!name.empty() && (heading || equals != std::string::npos),
+                  "{}the line '{}' cannot be read; lines are 'key = value', '[section]' or '# comment'",
+                  origin_in_ini(source, number), shown(line));
+    if (heading) section = name + ".";
+    else entries.push_back({section + name, trimmed(line.substr(equals + 1)), number});
   }
-  return fmt::format("{}:{}: ", source, found);
+  return entries;
+}
+
+std::string origin_in_ini(const std::string& source, std::size_t line) { return fmt::format("{}:{}: ", source, line); }
+
+std::string origin_in_ini(const std::vector<IniEntry>& entries, const std::string& source, const std::string& name) {
+  std::size_t line = 0;
+  for (const IniEntry& entry : entries) line = entry.name == name ? entry.line : line;
+  return origin_in_ini(source, line);
 }
 
 }  // namespace lexring

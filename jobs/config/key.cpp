@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <sstream>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -101,6 +100,23 @@ class Reader {
   const std::string& origin_;
 };
 
+/// The entries of a list; strings without choices, like names of files, may have commas in them.
+std::vector<std::string> entries_of(const Key& key, const std::vector<std::string>& values, const std::string& origin) {
+  const bool commas = !std::holds_alternative<std::vector<std::string>*>(key.target) || !key.choices.empty();
+  const std::vector<std::string> entries = commas ? split_commas(values) : values;
+  const auto empty = std::find(entries.begin(), entries.end(), "");
+  if (empty == entries.end()) return entries;
+  if (!commas) {
+    throw UsageError(fmt::format(
+        "{}{} has an empty entry, number {} of {}; leave it out, or is it a variable of the shell that is not set?",
+        origin, key.name, empty - entries.begin() + 1, entries.size()));
+  }
+  const std::string example = key.choices.size() > 1 ? key.choices[0] + "," + key.choices[1] : "64,128";
+  throw UsageError(fmt::format(
+      "{}{} = '{}' has an empty entry; put one comma, and no space, between entries and none at the ends, like {}",
+      origin, key.name, shown(fmt::format("{}", fmt::join(values, " "))), example));
+}
+
 }  // namespace
 
 void assign(const Key& key, const std::vector<std::string>& values, const std::string& origin, ListValues how) {
@@ -113,12 +129,12 @@ void assign(const Key& key, const std::vector<std::string>& values, const std::s
                         [&](bool* to) { *to = read.truth(value); }, [&](std::string* to) { *to = read.name(value); },
                         [&](std::vector<std::int64_t>* to) {
                           if (how == ListValues::replace) to->clear();
-                          for (const std::string& part : split_commas(values))
+                          for (const std::string& part : entries_of(key, values, origin))
                             to->push_back(read.number<std::int64_t>(part));
                         },
                         [&](std::vector<std::string>* to) {
                           if (how == ListValues::replace) to->clear();
-                          for (const std::string& part : key.choices.empty() ? values : split_commas(values))
+                          for (const std::string& part : entries_of(key, values, origin))
                             to->push_back(read.name(part));
                         }},
              key.target);

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
-#include <sstream>
+#include <map>
 
 #include <fmt/format.h>
 #include <boost/program_options.hpp>
@@ -95,24 +95,18 @@ std::set<std::string> KeyTable::parse_arguments(const std::vector<std::string>& 
 }
 
 std::set<std::string> KeyTable::parse_ini(const std::string& text, const std::string& source) const {
-  const po::options_description none;
-  std::vector<po::option> options;
-  try {
-    std::stringstream stream(text);
-    options = po::parse_config_file(stream, none, true).options;
-  } catch (const po::error& error) {
-    throw UsageError(fmt::format("{} cannot be read as INI: {}; lines are 'key = value', '[section]' or '# comment'",
-                                 source, error.what()));
+  std::map<std::string, std::size_t> lines;
+  for (const IniEntry& entry : ini_entries(text, source)) {
+    const std::string origin = origin_in_ini(source, entry.line);
+    const Key* key = find(entry.name);
+    if (key == nullptr) unknown(entry.name, origin);
+    const auto [first, is_new] = lines.emplace(entry.name, entry.line);
+    require_usage(is_new, "{}{} is given twice in this file, first in line {}; keep one", origin, entry.name,
+                  first->second);
+    assign(*key, {entry.value}, origin);
   }
   std::set<std::string> given;
-  for (const po::option& option : options) {
-    const std::string origin = origin_in_ini(text, source, option.string_key);
-    const Key* key = find(option.string_key);
-    if (key == nullptr) unknown(option.string_key, origin);
-    require_usage(given.insert(option.string_key).second, "{}{} is given twice in this file; keep one", origin,
-                  option.string_key);
-    assign(*key, option.value, origin);
-  }
+  for (const auto& [name, line] : lines) given.insert(name);
   return given;
 }
 

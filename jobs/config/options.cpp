@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <limits>
 
 #include "framework/backend/cuda_backend.h"
 #include "framework/base/console.h"
@@ -15,8 +14,7 @@
 namespace lexring {
 namespace {
 
-constexpr std::int64_t most_tokens =
-    std::numeric_limits<std::int32_t>::max();                  // in a sequence, and of a rank at a time
+constexpr auto most_tokens = static_cast<std::int64_t>(most_tokens_at_once);
 constexpr double most_steps = 1e12, most_sequences = 1 << 20;  // their product fits 64 bits
 
 /// Defaults that follow from other keys, unless the key itself was given.
@@ -107,14 +105,15 @@ KeyTable option_keys(Options& o) {
       .between(1, 1e9);
 
   auto& p = o.optimizer;
-  key("optimizer.lr", &p.lr, "largest learning rate");
-  key("optimizer.beta1", &p.beta1, "decay of the first moment");
-  key("optimizer.beta2", &p.beta2, "decay of the second moment");
+  key("optimizer.lr", &p.lr, "largest learning rate").at_least(0);
+  key("optimizer.beta1", &p.beta1, "decay of the first moment").between(0, 1);
+  key("optimizer.beta2", &p.beta2, "decay of the second moment").between(0, 1);
   key("optimizer.eps", &p.eps, "added to the root of the second moment").between(0, 1);
   key("optimizer.warmup", &p.warmup, "steps of linear warm-up", "steps").between(0, most_steps);
   choice("optimizer.schedule", &p.schedule, "learning rate after the warm-up",
          {"constant", "cosine", "linear", "polynomial"});
   key("optimizer.final_fraction", &p.final_fraction, "learning rate at the last step, as a fraction of optimizer.lr")
+      .between(0, 1)
       .only_with("optimizer.schedule", {"cosine", "linear", "polynomial"});
   key("optimizer.power", &p.power, "exponent of the schedule")
       .between(0, 1000)
@@ -139,13 +138,14 @@ KeyTable option_keys(Options& o) {
       .between(0, 366 * 24 * 3600);
 
   auto& m = o.model;
-  key("model.vocab", &m.vocab, "vocabulary", "tokens", "the dataset's");
-  key("model.layers", &m.layers, "layers");
-  key("model.width", &m.width, "width of the residual stream", "channels");
-  key("model.heads", &m.heads, "query heads; must divide model.width");
-  key("model.kv_heads", &m.kv_heads, "key and value heads; must divide model.heads", "", "model.heads");
+  key("model.vocab", &m.vocab, "vocabulary", "tokens", "the dataset's").at_least(0);
+  key("model.layers", &m.layers, "layers").at_least(1);
+  key("model.width", &m.width, "width of the residual stream", "channels").at_least(1);
+  key("model.heads", &m.heads, "query heads; must divide model.width").at_least(1);
+  key("model.kv_heads", &m.kv_heads, "key and value heads; must divide model.heads", "", "model.heads").at_least(1);
   choice("model.ffn", &m.ffn, "feed-forward block", {"gelu", "swiglu"});
-  key("model.ffn_width", &m.ffn_width, "inner width of the feed-forward block", "channels", "4 x model.width");
+  key("model.ffn_width", &m.ffn_width, "inner width of the feed-forward block", "channels", "4 x model.width")
+      .at_least(1);
   choice("model.norm", &m.norm, "normalisation", {"layernorm", "rmsnorm"});
   key("model.norm_eps", &m.norm_eps, "added to the variance").between(0, 1);
   key("model.bias", &m.bias, "biases on every linear layer but the output projection", "true|false");
@@ -153,6 +153,7 @@ KeyTable option_keys(Options& o) {
       "true|false");
   key("model.tied", &m.tied, "output projection = token embedding", "true|false");
   key("model.max_length", &m.max_length, "rows of the learned position table", "tokens", "train.length")
+      .at_least(0)
       .only_with("position.kind", {"learned"});
 
   auto& s = m.position;
@@ -192,6 +193,16 @@ KeyTable option_keys(Options& o) {
       .between(0, most_tokens)
       .only_with("attention.pattern", {"sink_window"});
   return table;
+}
+
+Key limited_as_in_a_run(Key key) {
+  Options options;
+  const KeyTable table = option_keys(options);
+  const Key* const own = table.find(key.name);
+  require(own != nullptr, "a run has no key {}", key.name);
+  key.least = own->least;
+  key.most = own->most;
+  return key;
 }
 
 namespace {
@@ -257,8 +268,9 @@ Options parse_options(const OptionTexts& texts, const std::vector<Key>& extra, c
     sources.add(given, origin);
   };
   for (const auto& file : texts.files) {
+    const std::vector<IniEntry> entries = ini_entries(file.second, file.first);
     add(in_files.parse_ini(file.second, file.first),
-        [&](const std::string& name) { return origin_in_ini(file.second, file.first, name); });
+        [&](const std::string& name) { return origin_in_ini(entries, file.first, name); });
   }
   add(table.parse_arguments(texts.args), [](const std::string&) { return ""; });
   sources.refuse_without_effect();

@@ -61,6 +61,10 @@ struct Options {
 
 /// The keys of a run, bound to `options`, which must outlive the table.
 KeyTable option_keys(Options& options);
+/// A key of another command, with the limits of the run's key of the same name: what makes no sense in a training makes
+/// none elsewhere.
+Key limited_as_in_a_run(Key key);
+constexpr double most_tokens_at_once = 2147483647;  ///< in a sequence, and of a rank at a time
 
 /// The command line and the --config files that it names, each read once: a pipe is empty afterwards.
 struct OptionTexts {

@@ -7,6 +7,8 @@
 #include <numbers>
 #include <numeric>
 
+#include "framework/base/counted.h"
+
 namespace lexring {
 namespace {
 
@@ -142,21 +144,21 @@ std::int64_t tokens_to_score(const Dataset& dataset, const std::vector<std::int6
   std::int64_t step = 1;
   for (const std::int64_t length : lengths) {
     require_usage(length >= 1, "a window of {} tokens is impossible; --lengths must be 1 or more", length);
-    require_usage(
-        length <= held,
-        "{} holds {} tokens, less than one window of {}; choose --lengths up to {}, or prepare a longer corpus",
-        dataset.path().string(), held, length, held);
+    require_usage(length <= held,
+                  "{} holds {}, less than one window of {}; choose --lengths up to {}, or prepare a longer corpus",
+                  dataset.path().string(), counted(held, "token"), length, held);
     step = std::lcm(step, length);
     require_usage(step <= held,
-                  "no stretch of the {} tokens in {} is cut exactly by all of the lengths, so that columns would not "
-                  "compare; choose --lengths that divide the longest ({}), as powers of two do",
-                  held, dataset.path().string(), longest);
+                  "no stretch of the {} in {} is cut exactly by all of the lengths, so that columns would not compare; "
+                  "choose --lengths that "
+                  "divide the longest ({}), as powers of two do",
+                  counted(held, "token"), dataset.path().string(), longest);
   }
   require_usage(wanted >= 0, "--tokens {} is impossible; give how many tokens to score, or leave it out", wanted);
   require_usage(wanted == 0 || wanted >= step,
                 "--tokens {} is less than the {} that every length cuts exactly; give at least {}", wanted, step, step);
-  require_usage(wanted <= held, "{} holds {} tokens, less than --tokens {}; choose at most {}", dataset.path().string(),
-                held, wanted, held);
+  require_usage(wanted <= held, "{} holds {}, less than --tokens {}; choose at most {}", dataset.path().string(),
+                counted(held, "token"), wanted, held);
   constexpr std::int64_t usual = 262144;  // 64 segments: an error bar known to a tenth, and minutes on two cores
   const std::int64_t about = wanted > 0 ? wanted : std::min(std::max(usual, step), held);
   return about / step * step;

@@ -28,7 +28,8 @@ class EvaluationProgress {
  public:
   EvaluationProgress(const EvaluationResults& results, bool shown)
       : tokens_(results.tokens),
-        bar_("evaluate", static_cast<std::uint64_t>(results.tokens) * results.lengths.size() * results.series.size()) {
+        bar_("evaluate", "token",
+             static_cast<std::uint64_t>(results.tokens) * results.lengths.size() * results.series.size()) {
     if (!shown) bar_.silence();
     bar_.update(0);  // the clock starts before the first cell
   }

@@ -68,7 +68,8 @@ std::string loss_table(const EvaluationResults& r) {
         html += fmt::format("<small class=\"{}\">{}</small>", css_of(*cell.difference),
                             with_error(*cell.difference, Sign::always));
       if (cell.not_finite > 0)
-        html += fmt::format("<small class=\"worse\">{} not finite</small>", counted(cell.not_finite, "loss"));
+        html +=
+            fmt::format("<small class=\"worse\">{} not finite</small>", counted_with_commas(cell.not_finite, "loss"));
       html += "</td>";
     }
     html += "</tr>\n";
@@ -119,7 +120,7 @@ using Facts = std::vector<std::pair<std::string, std::string>>;
 void add_models(Facts& rows, const EvaluationResults& r) {
   for (const MeasuredModel& m : r.models) {
     const std::string what =
-        fmt::format("{} positions; {}; {}", m.positions, m.model, counted(m.parameters, "parameter"));
+        fmt::format("{} positions; {}; {}", m.positions, m.model, counted_with_commas(m.parameters, "parameter"));
     if (r.models.size() == 1) {
       rows.insert(
           rows.end(),
@@ -137,12 +138,13 @@ std::string facts(const EvaluationResults& r) {
   std::stringstream sources(r.data_source);
   const std::vector<std::string> files{std::istream_iterator<std::string>(sources), {}};
   const std::string precision = r.models.size() == 1 ? ", " + r.models[0].precision : "";
-  rows.insert(rows.end(), {{"Data", fmt::format("{}, made of {}", r.data, first_few(files, 3, ", "))},
-                           {"Scored", fmt::format("the first {}, the same for every length and series; {}",
-                                                  counted(r.tokens, "token"), describe_documents(r))},
-                           {"Computed", fmt::format("{}{}, {}", r.device, precision, counted(r.ranks, "process"))},
-                           {"Machine", r.machine},
-                           {"Date", r.date}});
+  rows.insert(rows.end(),
+              {{"Data", fmt::format("{}, made of {}", r.data, first_few(files, 3, ", "))},
+               {"Scored", fmt::format("the first {}, the same for every length and series; {}",
+                                      counted_with_commas(r.tokens, "token"), describe_documents(r))},
+               {"Computed", fmt::format("{}{}, {}", r.device, precision, counted_with_commas(r.ranks, "process"))},
+               {"Machine", r.machine},
+               {"Date", r.date}});
   if (!r.version.empty()) rows.emplace_back("Version", r.version);
   rows.emplace_back("Command", r.command);
   std::string html = "<dl class=\"facts\">\n";
@@ -230,10 +232,11 @@ std::string loss_by_length_svg(const EvaluationResults& results) { return to_svg
 std::string to_html(const EvaluationResults& r, const std::vector<TrainingCurve>& curves) {
   const std::string title = title_of(r);
   const std::string eyebrow =
-      r.models.size() == 1 ? fmt::format("lexring · {} · {} · step {}", r.models[0].model,
-                                         counted(r.models[0].parameters, "parameter"), with_commas(r.models[0].step))
-                           : fmt::format("lexring · {} · {}", counted(std::ssize(r.models), "checkpoint"),
-                                         std::to_string(r.series.size()) + " series");
+      r.models.size() == 1
+          ? fmt::format("lexring · {} · {} · step {}", r.models[0].model,
+                        counted_with_commas(r.models[0].parameters, "parameter"), with_commas(r.models[0].step))
+          : fmt::format("lexring · {} · {}", counted_with_commas(std::ssize(r.models), "checkpoint"),
+                        std::to_string(r.series.size()) + " series");
   std::string body = fmt::format("<header><p class=\"eyebrow\">{}</p>\n<h1>{}</h1>\n", escape(eyebrow), escape(title));
   for (const Headline& line : headlines(r))
     body += fmt::format("<p class=\"lead {}\">{}</p>\n", line.outcome, escape(line.text));
@@ -243,7 +246,7 @@ std::string to_html(const EvaluationResults& r, const std::vector<TrainingCurve>
   body += card("Loss by length", at_both_widths(loss_by_length_figure(r)),
                fmt::format("Mean loss over the same {} at every length. Bars are standard errors over {}; they move "
                            "together, so that differences are far more certain: below.",
-                           counted(r.tokens, "token"), clusters));
+                           counted_with_commas(r.tokens, "token"), clusters));
   const bool compared = std::any_of(r.series.begin(), r.series.end(), [](const Series& s) {
     return std::any_of(s.cells.begin(), s.cells.end(), [](const Cell& cell) { return cell.difference.has_value(); });
   });

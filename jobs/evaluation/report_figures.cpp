@@ -148,7 +148,7 @@ Figure loss_by_position_figure(const EvaluationResults& r) {
       line.points.push_back(
           {middle, p.loss, 0,
            fmt::format("{}, positions {} to {}: {} over {}", r.series[i].name, with_commas(p.first),
-                       with_commas(p.last - 1), format_number(p.loss, 4), counted(p.tokens, "token"))});
+                       with_commas(p.last - 1), format_number(p.loss, 4), counted_with_commas(p.tokens, "token"))});
     }
     figure.lines.push_back(std::move(line));
   }

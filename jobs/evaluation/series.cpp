@@ -83,17 +83,6 @@ std::vector<Series> positions(const SeriesKeys& keys, const Options& options) {
   return all;
 }
 
-void check_sizes(const SeriesKeys& keys) {
-  const auto at_least = [](const char* key, const std::vector<std::int64_t>& values, std::int64_t least) {
-    for (const std::int64_t value : values) {
-      require_usage(value >= least, "--{} {} is impossible; give {} or more, or leave it out", key, value, least);
-    }
-  };
-  at_least("attention.block", keys.blocks, 1);
-  at_least("attention.window", keys.windows, 1);
-  at_least("attention.sinks", keys.sinks, 0);
-}
-
 /// Refuses keys that change none of the series.
 void check_effects(const SeriesKeys& keys, const std::vector<Series>& series, const std::vector<Subject>& subjects) {
   const auto require_any = [&](const char* key, const char* needed, const auto& uses) {
@@ -161,7 +150,7 @@ void name_all(std::vector<Series>& series, const SeriesKeys& keys, const std::ve
 std::vector<Key> series_keys(SeriesKeys& keys) {
   PositionConfig& p = keys.position;
   p.scaling_factor = 0;
-  return {
+  std::vector<Key> all = {
       {"patterns",
        &keys.patterns,
        "attention patterns",
@@ -186,6 +175,12 @@ std::vector<Key> series_keys(SeriesKeys& keys) {
       {"position.beta_fast", &p.beta_fast, "yarn: rotations above which angles are kept", "", "the checkpoint's"},
       {"position.beta_slow", &p.beta_slow, "yarn: rotations below which angles are interpolated", "",
        "the checkpoint's"}};
+  for (Key& key : all) {
+    if (key.name != "patterns") key = limited_as_in_a_run(key);
+    if (key.name == "attention.block" || key.name == "attention.window")
+      key.least = 1;  // there is no default for 0 to stand for
+  }
+  return all;
 }
 
 std::vector<std::string> checkpoint_names(const std::vector<std::string>& paths) {
@@ -206,7 +201,6 @@ std::vector<std::string> checkpoint_names(const std::vector<std::string>& paths)
 }
 
 std::vector<Series> plan_series(const SeriesKeys& keys, const std::vector<Subject>& subjects) {
-  check_sizes(keys);
   std::vector<Series> all;
   for (std::size_t i = 0; i < subjects.size(); ++i) {
     for (Series series : positions(keys, subjects[i].options)) {

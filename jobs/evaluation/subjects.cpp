@@ -58,14 +58,15 @@ MeasuredModel describe(const CheckpointReader& reader, const Subject& subject) {
   model.name = subject.name;
   model.checkpoint = reader.path().string();
   model.run = std::filesystem::canonical(reader.path()).parent_path().filename().string();
-  model.model = fmt::format("{}, width {}, {}, vocabulary {}", counted(m.layers, "layer"), m.width,
-                            counted(m.heads, "head"), m.vocab);
+  model.model = fmt::format("{}, width {}, {}, vocabulary {}", counted_with_commas(m.layers, "layer"), m.width,
+                            counted_with_commas(m.heads, "head"), m.vocab);
   model.positions = position_name(m.position);
   const std::string decay =
       o.optimizer.schedule == "constant" ? "" : fmt::format(" to {:g} %", 100 * o.optimizer.final_fraction);
-  model.training = fmt::format("{} of {} of {}, learning rate {:g} ({}{}), seed {}", counted(o.train.steps, "step"),
-                               counted(o.train.batch, "sequence"), counted(o.train.length, "token"), o.optimizer.lr,
-                               o.optimizer.schedule, decay, o.train.seed);
+  model.training =
+      fmt::format("{} of {} of {}, learning rate {:g} ({}{}), seed {}", counted_with_commas(o.train.steps, "step"),
+                  counted_with_commas(o.train.batch, "sequence"), counted_with_commas(o.train.length, "token"),
+                  o.optimizer.lr, o.optimizer.schedule, decay, o.train.seed);
   model.precision = o.train.precision;
   model.step = reader.state().step;
   model.train_length = o.train.length;

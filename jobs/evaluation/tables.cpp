@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "framework/base/counted.h"
 #include "jobs/evaluation/series.h"
 #include "jobs/launch/model_use.h"
 
@@ -71,11 +72,11 @@ std::string heading(const EvaluationResults& r) {
   std::string text;
   for (const MeasuredModel& m : r.models) {
     if (r.models.size() > 1) text += m.name + ": ";
-    text += fmt::format("{} at step {} ({}, {} positions, trained at {} tokens), computed in {}\n", m.checkpoint,
-                        with_commas(m.step), counted(m.parameters, "parameter"), m.positions,
-                        with_commas(m.train_length), m.precision);
+    text += fmt::format("{} at step {} ({}, {} positions, trained at {}), computed in {}\n", m.checkpoint,
+                        with_commas(m.step), counted_with_commas(m.parameters, "parameter"), m.positions,
+                        counted_with_commas(m.train_length, "token"), m.precision);
   }
-  text += fmt::format("{} of {}, {}\n", counted(r.tokens, "token"), r.data, describe_documents(r));
+  text += fmt::format("{} of {}, {}\n", counted_with_commas(r.tokens, "token"), r.data, describe_documents(r));
   for (const Series& series : r.series) {
     if (describe(series) != series.name) text += fmt::format("{}: {}\n", series.name, describe(series));
   }
@@ -96,7 +97,7 @@ std::string notes(const EvaluationResults& r) {
         text += fmt::format("n/a: {} at {}: {}\n", series.name, with_commas(cell.length), cell.not_measured);
       if (cell.not_finite > 0) {
         text += fmt::format("{} at {}: {} of {} not finite\n", series.name, with_commas(cell.length),
-                            with_commas(cell.not_finite), counted(cell.tokens, "loss"));
+                            with_commas(cell.not_finite), counted_with_commas(cell.tokens, "loss"));
       }
       unknown = unknown || (cell.measured() && cell.loss.clusters < 2);
     }
@@ -128,9 +129,8 @@ std::string with_commas(std::int64_t value) {
   return digits;
 }
 
-std::string counted(std::int64_t count, const std::string& thing) {
-  const char* plural = thing.back() == 's' ? "es" : "s";
-  return with_commas(count) + " " + thing + (count == 1 ? "" : plural);
+std::string counted_with_commas(std::int64_t count, std::string_view thing) {
+  return with_commas(count) + " " + noun(count, thing);
 }
 
 std::string multiple_of(std::int64_t length, std::int64_t train_length) {

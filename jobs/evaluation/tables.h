@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "jobs/evaluation/results.h"
 
@@ -27,7 +28,7 @@ std::string with_error(const Estimate& estimate, Sign sign = Sign::minus_only);
 std::string format_length(std::int64_t length, std::int64_t train_length);
 std::string with_commas(std::int64_t value);
 /// "1 document", "2,000 documents".
-std::string counted(std::int64_t count, const std::string& thing);
+std::string counted_with_commas(std::int64_t count, std::string_view thing);
 /// "16x", "0.5x"; empty when not a multiple of a half.
 std::string multiple_of(std::int64_t length, std::int64_t train_length);
 

@@ -57,11 +57,12 @@ void check_ulysses(const MeshKeys& keys, const ModelConfig& model) {
   const auto fits = [&](std::int64_t u) {
     return keys.cp % u == 0 && heads_fit(model.heads / keys.tp, std::max<std::int64_t>(model.kv_heads / keys.tp, 1), u);
   };
-  require_usage(keys.ulysses >= 1 && fits(keys.ulysses),
-                "mesh.ulysses = {} must divide mesh.cp = {} and the {} heads of a tensor-parallel rank, and split or "
-                "replicate its {} key and value heads; choose {}, or 0 to have it chosen",
-                keys.ulysses, keys.cp, model.heads / keys.tp, std::max<std::int64_t>(model.kv_heads / keys.tp, 1),
-                choices(keys.cp, fits));
+  require_usage(
+      keys.ulysses >= 1 && fits(keys.ulysses),
+      "mesh.ulysses = {} must divide mesh.cp = {} and the {} of a tensor-parallel rank, and split or replicate its {}; "
+      "choose {}, or 0 to have it chosen",
+      keys.ulysses, keys.cp, counted(model.heads / keys.tp, "head"),
+      counted(std::max<std::int64_t>(model.kv_heads / keys.tp, 1), "key and value head"), choices(keys.cp, fits));
 }
 
 PartitionKind partition_of(const SequenceKeys& sequence, const AttentionConfig& attention) {

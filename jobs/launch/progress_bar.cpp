@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "framework/base/console.h"
+#include "framework/base/counted.h"
 
 namespace lexring {
 namespace {
@@ -52,8 +53,8 @@ std::string first_columns(const std::string& text, int columns) {
 std::string format_duration(double seconds) {
   const auto whole = static_cast<std::int64_t>(std::llround(std::max(seconds, 0.0)));
   if (whole < 60) return fmt::format("{} s", whole);
-  if (whole < 3600) return fmt::format("{}:{:02}", whole / 60, whole % 60);
-  return fmt::format("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60);
+  if (whole < 3600) return fmt::format("{} min {} s", whole / 60, whole % 60);
+  return fmt::format("{} h {} min", whole / 3600, whole / 60 % 60);
 }
 
 std::string format_count(double value) {
@@ -63,8 +64,9 @@ std::string format_count(double value) {
   return fmt::format("{:.2f}G", value / 1e9);
 }
 
-ProgressBar::ProgressBar(std::string label, std::uint64_t total, std::uint64_t already)
+ProgressBar::ProgressBar(std::string label, std::string unit, std::uint64_t total, std::uint64_t already)
     : label_(std::move(label)),
+      unit_(std::move(unit)),
       total_(total),
       already_(already),
       terminal_(draws_bars(STDERR_FILENO)),
@@ -90,10 +92,15 @@ void ProgressBar::update(std::uint64_t done, const std::string& note) {
   }
 }
 
+std::string ProgressBar::count() const {
+  if (total_ > 0) return fmt::format("{}/{} {}", done_, total_, noun(total_, unit_));
+  return fmt::format("{} {}", format_count(static_cast<double>(done_)), noun(done_, unit_));
+}
+
 void ProgressBar::draw(const std::string& note) {
   const double seconds = std::chrono::duration<double>(Clock::now() - start_).count();
   const double rate = static_cast<double>(done_ - already_) / std::max(seconds, 1e-9);
-  std::string numbers = total_ > 0 ? fmt::format(" {}/{}", done_, total_) : format_count(static_cast<double>(done_));
+  std::string numbers = fmt::format("{}{}", total_ > 0 ? " " : "", count());
   if (total_ > done_ && done_ > already_)
     numbers += fmt::format("  {} left", format_duration(static_cast<double>(total_ - done_) / rate));
   if (!note.empty()) numbers += "  " + note;
@@ -110,8 +117,7 @@ void ProgressBar::draw(const std::string& note) {
 void ProgressBar::print(const std::string& note) {
   const double seconds = std::chrono::duration<double>(Clock::now() - start_).count();
   const double rate = static_cast<double>(done_ - already_) / std::max(seconds, 1e-9);
-  std::string line = label_ + " ";
-  line += total_ > 0 ? fmt::format("{}/{}", done_, total_) : format_count(static_cast<double>(done_));
+  std::string line = fmt::format("{} {}", label_, count());
   if (!note.empty()) line += "  " + note;
   if (total_ > done_ && done_ > already_)
     line += fmt::format("  {} left", format_duration(static_cast<double>(total_ - done_) / rate));

@@ -10,9 +10,9 @@ namespace lexring {
 
 class ProgressBar {
  public:
-  /// `total`: units of work in all; 0 where it is not known. `already`: of these, done before (a resumed run); they do
-  /// not count for the rate.
-  ProgressBar(std::string label, std::uint64_t total, std::uint64_t already = 0);
+  /// `unit`: what is counted, "step". `total`: of them in all; 0 where it is not known. `already`: of these, done
+  /// before (a resumed run); they do not count for the rate.
+  ProgressBar(std::string label, std::string unit, std::uint64_t total, std::uint64_t already = 0);
   ProgressBar(const ProgressBar&) = delete;
   ProgressBar& operator=(const ProgressBar&) = delete;
   ~ProgressBar();  ///< leaves the terminal on a fresh line
@@ -30,7 +30,9 @@ class ProgressBar {
   void draw(const std::string& note);
   void print(const std::string& note);
 
-  std::string label_;
+  std::string count() const;  ///< "3/736 steps"
+
+  std::string label_, unit_;
   std::uint64_t total_;
   std::uint64_t done_ = 0;
   std::uint64_t already_;
@@ -43,7 +45,7 @@ class ProgressBar {
 
 /// The part of `text` (UTF-8) that fits into so many columns.
 std::string first_columns(const std::string& text, int columns);
-/// "1:02:03", "4:05" or "12 s".
+/// "1 h 2 min", "4 min 5 s" or "12 s".
 std::string format_duration(double seconds);
 /// "1.23M", "45.6k", "789".
 std::string format_count(double value);

@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "framework/base/console.h"
+#include "framework/base/counted.h"
 #include "framework/base/process_memory.h"
 #include "framework/optim/clip.h"
 #include "jobs/launch/model_state.h"
@@ -45,10 +46,10 @@ Trainer::Trainer(const Options& options, const Context& context, Backend& backen
             shard_of(options)),
       writer_(options.checkpoint.directory, context.world(), options.checkpoint.keep) {
   require_usage(valid == nullptr || valid->tokens() > options.train.length,
-                "data.valid {} has {} tokens, fewer than one window of train.length = {} and its last target; give "
-                "more text, or leave it out",
-                valid == nullptr ? "" : valid->path().string(), valid == nullptr ? 0 : valid->tokens(),
-                options.train.length);
+                "data.valid {} has {}, fewer than one window of train.length = {} and its last target; give more text, "
+                "or leave it out",
+                valid == nullptr ? "" : valid->path().string(),
+                counted(valid == nullptr ? 0 : valid->tokens(), "token"), options.train.length);
   state_.dataset_hash = train.content_hash();
   const auto seed = static_cast<std::uint64_t>(options.train.seed);
   model_.initialise(seed);
@@ -204,7 +205,7 @@ void Trainer::choose_steps(const StepMetrics& metrics) {
   options_.train.steps = steps[0];
   options_.train.minutes = 0;
   if (is_first()) {
-    say("a step takes {:.3f} s: training for {} steps\n", seconds, steps[0]);
+    say("a step takes {:.3f} s: training for {}\n", seconds, counted(steps[0], "step"));
     directory_.write_config(to_ini(options_));
   }
 }
@@ -241,7 +242,7 @@ std::string Trainer::describe(const StepMetrics& metrics) const {
   };
   std::string text = fmt::format("loss {}  epoch {:.2f}  {} tokens/s", loss(metrics.loss), metrics.epochs,
                                  format_count(metrics.tokens_per_second));
-  if (metrics.valid_loss) text += fmt::format("  validation {}", loss(*metrics.valid_loss));
+  if (metrics.valid_loss) text += fmt::format("  validation loss {}", loss(*metrics.valid_loss));
   return text;
 }
 
@@ -254,7 +255,7 @@ void Trainer::run() {
   }
   std::optional<ProgressBar> progress;
   const auto begin_progress = [&] {
-    progress.emplace("training", o.train.minutes > 0 ? 0 : static_cast<std::uint64_t>(o.train.steps),
+    progress.emplace("training", "step", o.train.minutes > 0 ? 0 : static_cast<std::uint64_t>(o.train.steps),
                      static_cast<std::uint64_t>(state_.step));
     if (!is_first()) progress->silence();
   };

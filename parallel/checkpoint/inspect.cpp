@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <sstream>
 
+#include "framework/base/counted.h"
 #include "parallel/checkpoint/checkpoint.h"
 #include "parallel/checkpoint/manifest.h"
 
@@ -26,7 +27,7 @@ std::string describe_tensors(const Manifest& manifest) {
     if (!tensor.name.starts_with("optimizer.")) elements += element_count(tensor.shape);
   }
   std::string text =
-      fmt::format("tensors: {}, of which the model's hold {} elements\n", manifest.tensors.size(), elements);
+      fmt::format("tensors: {}, of which the model's hold {}\n", manifest.tensors.size(), counted(elements, "element"));
   for (const ManifestTensor& tensor : manifest.tensors) {
     text += fmt::format("  {:{}}  {:4}  {}{}\n", tensor.name, widest, name_of(tensor.dtype), to_string(tensor.shape),
                         tensor.pieces.size() > 1 ? fmt::format("  in {} pieces", tensor.pieces.size()) : "");
@@ -39,13 +40,14 @@ std::string describe_tensors(const Manifest& manifest) {
 std::string describe_checkpoint(const std::filesystem::path& path, bool verify) {
   const CheckpointReader reader(path);  // checks sizes
   const Manifest manifest = read_manifest(reader.path());
-  std::string text = fmt::format("checkpoint {}\n  step {}, {} samples, {} skipped steps, dataset {}\n",
-                                 reader.path().string(), manifest.state.step, manifest.state.samples,
-                                 manifest.state.skipped_steps, manifest.state.dataset_hash);
+  std::string text = fmt::format("checkpoint {}\n  step {}, {}, {}, dataset {}\n", reader.path().string(),
+                                 manifest.state.step, counted(manifest.state.samples, "sample"),
+                                 counted(manifest.state.skipped_steps, "skipped step"), manifest.state.dataset_hash);
   text += "configuration\n" + indent(manifest.state.configuration) + describe_tensors(manifest) + "files\n";
   for (const ManifestFile& file : manifest.files) {
     if (verify) check_file(reader.path(), file, true);
-    text += fmt::format("  {}  {} bytes  xxh3 {}{}\n", file.name, file.bytes, file.hash, verify ? "  verified" : "");
+    text += fmt::format("  {}  {}  xxh3 {}{}\n", file.name, counted(file.bytes, "byte"), file.hash,
+                        verify ? "  verified" : "");
   }
   text += fmt::format(
       "{} shows the shards beside it; copied alone, it reads as NaN: --export FILE.h5 writes one file that stands "

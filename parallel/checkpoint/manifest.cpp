@@ -4,6 +4,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "framework/base/counted.h"
+#include "framework/io/file_lock.h"
 #include "parallel/checkpoint/files.h"
 
 namespace lexring {
@@ -196,18 +198,29 @@ std::string to_text(const ManifestFile& file) { return dump(to_json(file)); }
 
 ManifestFile file_from_text(const std::string& text) { return file_from(json::parse(text)); }
 
+namespace {
+
+/// HDF5 changes a file as soon as a program has opened it for writing, and may put that right when it is closed.
+[[noreturn]] void refuse(const std::filesystem::path& path, const std::string& difference) {
+  const bool locked = locked_by_another(path);
+  fail("{} is {}: {}; {}", path.string(),
+       locked ? "locked by another program, which may be writing into it" : "damaged", difference,
+       locked ? "wait until that has closed it, or take another checkpoint" : "take another checkpoint");
+}
+
+}  // namespace
+
 void check_file(const std::filesystem::path& directory, const ManifestFile& file, bool hash) {
   const auto path = directory / file.name;
   require(std::filesystem::is_regular_file(path),
           "{} is missing, but the checkpoint's manifest lists it; take another checkpoint", path.string());
   const auto bytes = size_of_file(path);
-  require(bytes == file.bytes, "{} is damaged: it has {} bytes, its manifest says {}; take another checkpoint",
-          path.string(), bytes, file.bytes);
+  if (bytes != file.bytes)
+    refuse(path, fmt::format("it has {}, its manifest says {}", counted(bytes, "byte"), file.bytes));
   if (!hash) return;
   const std::string found = hash_file(path);
-  require(found == file.hash,
-          "{} is damaged: its contents have checksum {}, its manifest says {}; take another checkpoint", path.string(),
-          found, file.hash);
+  if (found != file.hash)
+    refuse(path, fmt::format("its contents have checksum {}, its manifest says {}", found, file.hash));
 }
 
 }  // namespace lexring

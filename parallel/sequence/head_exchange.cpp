@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "framework/base/counted.h"
 #include "parallel/sequence/rows.h"
 #include "parallel/sequence/travel.h"
 
@@ -24,9 +25,9 @@ HeadExchange::HeadExchange(Communicator& group, const AttentionSpec& whole, std:
     : group_(&group), spec_(whole), borders_(std::move(borders)) {
   const int ranks = group.size();
   require_usage(whole.heads % ranks == 0 && (whole.kv_heads % ranks == 0 || ranks % whole.kv_heads == 0),
-                "mesh.ulysses = {} does not fit {} heads with {} key and value heads: it must divide the former, and "
-                "divide the latter or be a multiple of them",
-                ranks, whole.heads, whole.kv_heads);
+                "mesh.ulysses = {} does not fit {} with {}: it must divide the former, and divide the latter or be "
+                "a multiple of them",
+                ranks, counted(whole.heads, "head"), counted(whole.kv_heads, "key and value head"));
   const std::int64_t width = whole.head_width, keys_at = whole.heads * width,
                      values_at = keys_at + whole.kv_heads * width;
   for (int r = 0; r < ranks; ++r) {

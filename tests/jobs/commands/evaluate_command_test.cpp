@@ -153,9 +153,9 @@ TEST_F(EvaluateCommand, BadInputIsRefusedBeforeAnyWork) {
   expect_refusal(evaluate("", "o"), 2, "checkpoint is missing");
   expect_refusal(evaluate(from + "--output /proc/lexring", "o"), 1, "/proc/lexring");
   expect_refusal(evaluate(from + "--lengths 1048576", "o"), 2, "longer corpus");
-  expect_refusal(evaluate(from + "--lengths 0", "o"), 2, "1 or more");
+  expect_refusal(evaluate(from + "--lengths 0", "o"), 2, "lengths = 0 is impossible; give at least 1");
   expect_refusal(evaluate(from + "--patterns blokwise", "o"), 2, "blokwise");
-  expect_refusal(evaluate(from + "--chunk 0 --lengths 32", "o"), 2, "--chunk 0");
+  expect_refusal(evaluate(from + "--chunk 0 --lengths 32", "o"), 2, "chunk = 0 is impossible; give at least 1");
   expect_refusal(evaluate(from + "--resolution 9000000", "o"), 2, "--resolution");
   expect_refusal(evaluate("--checkpoint " + run("nowhere"), "o"), 1, "nowhere");
   EXPECT_FALSE(std::filesystem::exists(run("o")));  // a refusal leaves nothing

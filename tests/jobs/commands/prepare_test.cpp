@@ -72,8 +72,31 @@ TEST_F(PrepareCommand, ALockedDataSetIsNotDamaged) {
   EXPECT_NE(locked.output.find("another program holds it locked"), std::string::npos) << locked.output;
   EXPECT_EQ(locked.output.find("damaged"), std::string::npos) << locked.output;
   EXPECT_EQ(run_process(binary() + " inspect " + path("out.h5")).exit_code,
-            0);  // we look at no locks of our own accord
+            0);                          // we look at no locks of our own accord
+  ASSERT_EQ(::flock(file, LOCK_SH), 0);  // a reader keeps nobody out
+  EXPECT_EQ(run_process("HDF5_USE_FILE_LOCKING=TRUE " + binary() + " inspect " + path("out.h5")).exit_code, 0);
   ::close(file);
+}
+
+/// h5py locks what it opens: `r` for others' reading, `a` against it.
+TEST_F(PrepareCommand, ADataSetThatPythonHasOpen) {
+  const std::string python = "/usr/bin/python3";
+  if (run_process(python + " -c 'import h5py'").exit_code != 0)
+    GTEST_SKIP() << "needs Debian's python3-h5py (apt install python3-h5py)";
+  ASSERT_EQ(prepare("--input " + write("a.txt", "some text")).exit_code, 0);
+  const std::string held = write("held.py",
+                                 "import h5py, subprocess, sys\nf = h5py.File(sys.argv[1], "
+                                 "sys.argv[2])\nsys.exit(subprocess.call(sys.argv[3:]))\n");
+  const auto inspect = [&](const std::string& mode) {
+    return run_process("HDF5_USE_FILE_LOCKING=TRUE " + python + " " + held + " " + path("out.h5") + " " + mode + " " +
+                       binary() + " inspect " + path("out.h5"));
+  };
+  EXPECT_EQ(inspect("r").exit_code, 0);
+  const auto writing = inspect("a");
+  EXPECT_EQ(writing.exit_code, 1) << writing.output;
+  EXPECT_NE(writing.output.find("out.h5: another program holds it locked"), std::string::npos) << writing.output;
+  EXPECT_EQ(run_process(binary() + " inspect " + path("out.h5") + " --verify").exit_code,
+            0);  // closed again, it is as it was
 }
 
 TEST_F(PrepareCommand, WrongArguments) {

@@ -130,10 +130,42 @@ TEST_F(BadInput, Evaluations) {
   const std::string evaluate = binary() + " evaluate --checkpoint " + run("run") + " --data " + data() +
                                " --resolution 0 --output " + run("results") + " ";
   for (const char* key : {"attention.block", "attention.window", "attention.sinks", "tokens", "watchdog.seconds"}) {
-    expect_refusal(evaluate + fmt::format("--{} -3", key), 2, fmt::format("--{} -3 is impossible", key));
+    expect_refusal(evaluate + fmt::format("--{} -3", key), 2, fmt::format("{} = -3 is impossible", key));
   }
   expect_refusal(mpirun(2) + evaluate + "--lengths 1000000000000 --mesh.cp 2", 2,
                  "tokens");  // before anything of that size is made
+}
+
+/// Numbers that make no sense are known before anything is opened: neither checkpoint nor data exist.
+TEST_F(BadInput, OwnNumbersOfCommands) {
+  const std::string largest = "9223372036854775807";
+  struct Case {
+    std::string command;
+    std::vector<std::string> keys, values;
+  };
+  const std::vector<Case> cases = {
+      {"bench", {"steps"}, {"-1", "0", largest, "nan", "''"}},
+      {"bench", {"warmup"}, {"-1", largest}},
+      {"bench", {"ceiling"}, {"-1", "1e-300", "1e300", "inf"}},
+      {"generate --checkpoint none --prompt a", {"tokens", "chunk"}, {"-1", "0", largest}},
+      {"generate --checkpoint none --prompt a", {"temperature"}, {"-1", "1e300", "nan"}},
+      {"generate --checkpoint none --prompt a", {"top-k"}, {"-1", "''"}},
+      {"evaluate --checkpoint none --data none", {"lengths"}, {"-1", "0", "64,0", "nan"}},
+      {"evaluate --checkpoint none --data none", {"tokens", "resolution"}, {"-1", "''"}},
+      {"evaluate --checkpoint none --data none", {"chunk"}, {"-1", "0", largest}},
+      {"evaluate --checkpoint none --data none",
+       {"watchdog.seconds", "attention.sinks", "position.original_length"},
+       {"-1", largest}},
+      {"evaluate --checkpoint none --data none", {"attention.block", "attention.window"}, {"-1", "0", "16," + largest}},
+      {"evaluate --checkpoint none --data none", {"position.scaling_factor"}, {"-1", "0", "1e-300", "1e300"}},
+      {"evaluate --checkpoint none --data none", {"position.beta_fast", "position.beta_slow"}, {"-1", "1e300"}}};
+  for (const Case& one : cases) {
+    for (const std::string& key : one.keys) {
+      for (const std::string& value : one.values) {
+        expect_refusal(binary() + " " + one.command + fmt::format(" --{} {}", key, value), 2, key + " ");
+      }
+    }
+  }
 }
 
 TEST_F(BadInput, OneMessageForTwoRanks) {

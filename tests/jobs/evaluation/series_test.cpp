@@ -119,7 +119,7 @@ TEST(Series, KeysWithoutEffectAreRefusedByName) {
               "yarn");
   expect_says(says({"--position.scaling", "yarn", "--position.scaling_factor", "-1"}, {rope}),
               "position.scaling_factor = -1");
-  expect_says(says({"--attention.block", "0"}, {rope}), "attention.block 0", "1 or more");
+  expect_says(says({"--attention.block", "0"}, {rope}), "attention.block = 0 is impossible", "at least 1");
   // Of two checkpoints one may lack the angles: it is measured as it is.
   EXPECT_EQ(names({"--patterns", "causal", "--position.scaling", "none,yarn"}, {rope, alibi}),
             (Names{"r, rope", "r, rope (yarn)", "a, alibi"}));

@@ -168,8 +168,8 @@ TEST(Numbers, AsPeopleReadThem) {
   EXPECT_EQ(with_error({0.25, 0.0012, 9}), "0.2500 ± 0.0012");
   EXPECT_EQ(with_error({-0.00000123, 0.00000045, 9}, Sign::always), "-0.00000123 ± 0.00000045");
   EXPECT_EQ(with_error({0.25, std::nan(""), 1}), "0.2500 ± –");
-  EXPECT_EQ(counted(1, "document"), "1 document");
-  EXPECT_EQ(counted(2000, "loss"), "2,000 losses");
+  EXPECT_EQ(counted_with_commas(1, "document"), "1 document");
+  EXPECT_EQ(counted_with_commas(2000, "loss"), "2,000 losses");
 }
 
 }  // namespace

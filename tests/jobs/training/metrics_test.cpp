@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "framework/base/error.h"
+#include "jobs/launch/progress_bar.h"
 #include "jobs/training/training_batches.h"
 
 namespace lexring {
@@ -19,6 +20,16 @@ std::string text_of_file(const std::filesystem::path& path) {
   std::stringstream text;
   text << stream.rdbuf();
   return text.str();
+}
+
+TEST(ProgressBar, DurationsAndCountsAsPeopleReadThem) {
+  EXPECT_EQ(format_duration(0.4), "0 s");
+  EXPECT_EQ(format_duration(59.6), "1 min 0 s");
+  EXPECT_EQ(format_duration(245), "4 min 5 s");
+  EXPECT_EQ(format_duration(3599.7), "1 h 0 min");
+  EXPECT_EQ(format_duration(3723), "1 h 2 min");
+  EXPECT_EQ(format_count(789), "789");
+  EXPECT_EQ(format_count(45600), "45.6k");
 }
 
 TEST(Metrics, AResumeCutsTheFileBackToItsStep) {

@@ -1,4 +1,5 @@
 #include <cmath>
+#include <regex>
 
 #include <gtest/gtest.h>
 
@@ -230,6 +231,60 @@ TEST_F(Training, SaysHowOftenTheDataRepeats) {
   EXPECT_NEAR(lines[2]["epochs"].get<double>(), 1, 1e-12);
   EXPECT_NEAR(lines[6]["epochs"].get<double>(), 7 * 13 / 39.0, 1e-12);
   EXPECT_GE(occurrences(result.output, "epoch 2.33"), 1) << result.output;
+}
+
+/// What there is one of is no plural, in any command.
+TEST_F(Training, OneOfAKindIsSingular) {
+  std::ofstream(run("a.txt")) << "a";
+  const std::string keys = "--train.steps 1 --train.batch 1 --model.layers 1 --model.heads 1";
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {binary() + " prepare --input " + run("a.txt") + " --output " + run("a.h5"),
+       "1 document, 2 tokens, from 1 byte of text in 1 file,"},
+      {binary() + " inspect " + run("a.h5"), "median 1 byte, longest 1 byte"},
+      {train("run", keys), "training 1/1 step  loss"},
+      {train("run", keys), "already trained for 1 step; ask"},
+      {binary() + " inspect " + run("run"), "step 1, 1 sample, 0 skipped steps,"},
+      {binary() + " evaluate --resolution 0 --tokens 4096 --lengths 32 --data " + data() + " --output " +
+           run("results") + " --checkpoint " + run("run"),
+       "trained at 32 tokens"},
+      {"grep -o '1 layer, width 32, 1 head,' " + run("results") + "/report.html", "1 layer"},
+      {"grep -o '1 step of 1 sequence of 32 tokens' " + run("results") + "/report.html", "1 step"}};
+  for (const auto& [command, words] : cases) {
+    const ProcessResult result = run_process(command);
+    EXPECT_EQ(result.exit_code, 0) << command << "\n" << result.output;
+    EXPECT_GE(occurrences(result.output, words), 1) << command << "\n" << result.output;
+  }
+  const ProcessResult refused = run_process(binary() + " generate --checkpoint x --prompt a --mesh.tp 2");
+  EXPECT_GE(occurrences(
+                refused.output,
+                "mesh.tp = 2 was given to 1 process; use --mesh.tp 1 where it divides the heads, or start 2 processes"),
+            1)
+      << refused.output;
+}
+
+/// What is printed and written has its unit beside it, or where a reader finds it.
+TEST_F(Training, NumbersHaveUnits) {
+  const ProcessResult trained =
+      run_process(train("run", "--train.steps 2 --train.valid_every 1 --data.valid " + data()));
+  ASSERT_EQ(trained.exit_code, 0) << trained.output;
+  const std::regex progress(
+      "training 2/2 steps  loss [0-9.]+  epoch [0-9.]+  [0-9.]+[kM]? tokens/s  validation loss [0-9.]+  in [0-9]+ s\n");
+  EXPECT_TRUE(std::regex_search(trained.output, progress)) << trained.output;
+  std::ifstream stream(LEXRING_SOURCE "/jobs/README.md");
+  const std::string readme((std::istreambuf_iterator<char>(stream)), {});
+  const nlohmann::json last = metrics("run").back();
+  for (const auto& [field, value] : last.items()) {
+    const std::regex row("\\| `" + field + "` \\| [^|]+ \\| [^|]+ \\|\n");
+    EXPECT_TRUE(std::regex_search(readme, row)) << field;
+  }
+  const std::string bench =
+      binary() + " bench --device cpu --model.layers 1 --train.length 64 --train.batch 2 --steps 1 --ceiling 1";
+  const std::string help = run_process(bench + " --help").output;
+  const auto line = nlohmann::json::parse(run_process(bench + " 2>/dev/null").output);
+  for (const auto& [field, value] : line.items()) {
+    const std::regex row("\n  ([a-z_]+, )*" + field + "(, [a-z_]+)*  +[^ ]");
+    EXPECT_TRUE(std::regex_search(help, row)) << field;
+  }
 }
 
 TEST_F(Training, BenchPrintsOneLineOfJson) {

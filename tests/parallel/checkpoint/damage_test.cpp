@@ -1,6 +1,9 @@
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <cstdlib>
@@ -55,6 +58,27 @@ TEST_F(CheckpointDamageTest, AFlippedBitAnywhere) {
     flip(step / name, size - 1);
   }
   CheckpointReader(directory).verify(*self);
+}
+
+/// What a program has open for writing is not called damaged: it may be whole again when that has closed it.
+TEST_F(CheckpointDamageTest, AFileThatIsLocked) {
+  for (const char* name : {"shard-0000.h5", "checkpoint.h5"}) {
+    const int other = ::open((step / name).c_str(), O_RDWR | O_CLOEXEC);
+    ASSERT_EQ(::flock(other, LOCK_EX), 0);
+    EXPECT_NO_THROW(CheckpointReader(directory).verify(*self)) << "a lock alone does no harm";
+    flip(step / name, 21);
+    const std::string message = load();
+    expect_contains(message,
+                    (step / name).string() +
+                        " is locked by another program, which may be writing into it: its contents have checksum");
+    expect_contains(message, "wait until that has closed it, or take another checkpoint");
+    EXPECT_EQ(message.find("damaged"), std::string::npos) << message;
+    ASSERT_EQ(::flock(other, LOCK_SH), 0);  // a reader
+    expect_contains(load(), (step / name).string() + " is damaged: its contents have checksum");
+    flip(step / name, 21);
+    EXPECT_NO_THROW(CheckpointReader(directory).verify(*self));
+    ::close(other);
+  }
 }
 
 TEST_F(CheckpointDamageTest, AMissingFile) {
