@@ -2,8 +2,6 @@
 
 #include <unistd.h>
 
-#include <cerrno>
-
 #include "datasets/partial_file.h"
 #include "framework/base/error.h"
 
@@ -29,12 +27,13 @@ fs::path follow_links(const fs::path& output) {
   return path;
 }
 
-/// Removes the directories `inner` and around it up to `outer`, which we made (empty: none); one that holds something
-/// stays.
+/// Removes the directories `inner` and around it up to `outer`, which we made (empty: none); those that hold something
+/// stay.
 void remove_made(fs::path inner, const fs::path& outer) {
   if (outer.empty()) return;
   for (;; inner = inner.parent_path()) {
-    if ((::rmdir(inner.c_str()) != 0 && errno != ENOENT) || inner == outer) return;
+    ::rmdir(inner.c_str());  // fails where something is in it
+    if (inner == outer) return;
   }
 }
 

@@ -7,7 +7,7 @@ namespace lexring {
 
 enum class Existing { refuse, replace };
 
-/// The directories of an output are made with it, and removed again unless it is kept.
+/// The directories of an output are made with it, and removed again if nothing is in them in the end.
 class OutputTarget {
  public:
   /// Follows links: what is replaced in the end is the file that they lead to, on its own disk. Throws UsageError for a
@@ -20,7 +20,6 @@ class OutputTarget {
   ~OutputTarget();
 
   const std::filesystem::path& path() const { return path_; }  ///< links followed
-  void keep() { made_.clear(); }
 
  private:
   void make_directories();

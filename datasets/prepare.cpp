@@ -272,7 +272,6 @@ PrepareReport prepare_on(const PrepareOptions& options, const std::function<void
   report.content_hash = write_dataset(options, partial.path(), spool, width, collector.documents, *tokenizer);
   check_interrupted(options);
   partial.finish(target.path());
-  target.keep();
   return report;
 }
 

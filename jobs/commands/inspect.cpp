@@ -48,7 +48,6 @@ void export_to(const std::string& output, const std::string& checkpoint) {
   PartialPath partial(target.path().string() + ".partial");
   export_checkpoint(reader.path(), partial.path(), attributes);
   partial.finish(target.path());
-  target.keep();
   print_result("{}: step {}, {}, from {}\n", target.path().string(), reader.state().step,
                counted(reader.tensors().size(), "tensor"), name);
 }

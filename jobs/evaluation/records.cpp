@@ -11,8 +11,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-Json number(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
-
+// What is no finite number the library writes as null.
 Json to_json(const Cell& cell) {
   Json json = {{"length", cell.length}};
   if (!cell.measured()) {
@@ -20,14 +19,14 @@ Json to_json(const Cell& cell) {
     return json;
   }
   json["scaling_factor"] = cell.scaling_factor;
-  json["loss"] = number(cell.loss.mean);
-  json["loss_error"] = number(cell.loss.error);
+  json["loss"] = cell.loss.mean;
+  json["loss_error"] = cell.loss.error;
   json["clusters"] = cell.loss.clusters;
-  json["perplexity"] = number(cell.perplexity);
-  json["bits_per_byte"] = number(cell.bits_per_byte);
+  json["perplexity"] = cell.perplexity;
+  json["bits_per_byte"] = cell.bits_per_byte;
   if (cell.difference) {
-    json["difference"] = number(cell.difference->mean);
-    json["difference_error"] = number(cell.difference->error);
+    json["difference"] = cell.difference->mean;
+    json["difference_error"] = cell.difference->error;
     json["difference_clusters"] = cell.difference->clusters;
   }
   json["tokens"] = cell.tokens;
@@ -36,12 +35,9 @@ Json to_json(const Cell& cell) {
   json["tokens_per_second"] = cell.tokens_per_second;
   json["peak_mib"] = cell.peak_mib;
   for (const PositionLoss& p : cell.by_position) {
-    json["by_position"].push_back(
-        {{"first", p.first}, {"last", p.last}, {"tokens", p.tokens}, {"loss", number(p.loss)}});
+    json["by_position"].push_back({{"first", p.first}, {"last", p.last}, {"tokens", p.tokens}, {"loss", p.loss}});
   }
-  Json segments = Json::array();
-  for (const double nll : cell.segments.nll) segments.push_back(number(nll));
-  json["segment_nll"] = segments;
+  json["segment_nll"] = cell.segments.nll;
   json["segment_tokens"] = cell.segments.tokens;
   return json;
 }
@@ -112,12 +108,10 @@ std::string to_json(const EvaluationResults& r) {
   }
   json["resolution"] = Json::array();
   for (const Resolution& resolution : r.resolution) {
-    Json layers = Json::array();
-    for (const double value : resolution.by_layer) layers.push_back(number(value));
     json["resolution"].push_back({{"name", resolution.name},
                                   {"length", resolution.length},
-                                  {"value", number(resolution.value)},
-                                  {"by_layer", layers}});
+                                  {"value", resolution.value},
+                                  {"by_layer", resolution.by_layer}});
   }
   return json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
 }

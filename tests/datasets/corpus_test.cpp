@@ -192,6 +192,7 @@ TEST(DocumentParser, BadLinesAreNamed) {
       {R"({"text": "fine"} {"text": "and more"})", "broken JSON"},
       {R"({"title": "no text"})", "no string under \"text\""},
       {R"({"text": 5})", "no string under \"text\""},
+      {R"({"title": "\ud800"})", "no string under \"text\""},
       {R"(["text"])", "a JSON array"},
       {R"("text")", "not a JSON object"},
       {"{\"text\": \"latin \xe4\"}", "byte 0xe4 begins no UTF-8 character (byte 16 of the line)"},
@@ -210,6 +211,7 @@ TEST(DocumentParser, BadLinesAreNamed) {
       EXPECT_EQ(parsed.pieces, (std::vector<std::string>{"first", "last"})) << line;
       ASSERT_EQ(parsed.bad.size(), 1u) << line;
       expect_says(parsed.bad[0], "bad.jsonl, line 3: ", cause);
+      EXPECT_EQ(parsed.replaced, 0) << line;
     }
   }
 }

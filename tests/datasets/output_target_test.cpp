@@ -1,7 +1,10 @@
 #include "datasets/output_target.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "datasets/prepare.h"
 #include "tests/datasets/support.h"
@@ -36,7 +39,13 @@ TEST_F(OutputTargets, WhatIsNoFileIsRefused) {
   ASSERT_EQ(::mkfifo((directory / "pipe.h5").c_str(), 0600), 0);
   fs::create_directory(directory / "there");
   fs::create_symlink("there", directory / "link.h5");
-  expect_says(refused("/dev/null"), "/dev/null is a device", "choose another name");
+  // A terminal of our own: its directory takes no other files, whatever the code under test would do as root (in /dev
+  // it would replace the device).
+  const int terminal = ::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+  ASSERT_TRUE(terminal >= 0 && ::grantpt(terminal) == 0 && ::unlockpt(terminal) == 0);
+  const std::string device = ::ptsname(terminal);
+  expect_says(refused(device), device + " is a device", "choose another name");
+  ::close(terminal);
   expect_says(refused(directory / "pipe.h5"), "pipe.h5 is a pipe");
   expect_says(refused(directory / "there"), "names a directory", "there/train.h5");
   expect_says(refused(directory / "link.h5"), "names a directory");
@@ -88,6 +97,8 @@ TEST_F(OutputTargets, NoDirectoryIsLeftByAFailure) {
   expect_says(refused(directory / "old" / "out.h5"), "broken JSON");
   expect_says(refused(directory / "corpus.jsonl" / "deep" / "out.h5"), "cannot make the directory");
   EXPECT_TRUE(fs::exists(directory / "corpus.jsonl"));
+  expect_says(refused(directory / "new" / std::string(300, 'x') / "out.h5"), "cannot make the directory",
+              "File name too long");
 }
 
 }  // namespace

@@ -1,9 +1,7 @@
 /// What prepare() meets in the world: full disks, directories that may not be written to, signals. Each in a process of
 /// its own where it must.
 #include <gtest/gtest.h>
-#include <signal.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -19,54 +17,6 @@ namespace {
 
 volatile std::sig_atomic_t stop_wished = 0;
 extern "C" void wish_stop(int) { stop_wished = 1; }
-
-std::string message_of(const std::function<void()>& body) {
-  try {
-    body();
-    return "no error";
-  } catch (const std::exception& error) {
-    return error.what();
-  }
-}
-
-/// A child process that writes into a pipe what went wrong.
-class Child {
- public:
-  explicit Child(const std::function<void(int pipe)>& body) {
-    if (::pipe(pipe_) != 0) fail("no pipe");
-    pid_ = ::fork();
-    if (pid_ != 0) {
-      ::close(pipe_[1]);
-      return;
-    }
-    const auto message = message_of([&] { body(pipe_[1]); });
-    const auto written = ::write(pipe_[1], message.data(), message.size());
-    ::_exit(written == static_cast<ssize_t>(message.size()) ? 0 : 1);
-  }
-  Child(const Child&) = delete;
-  Child& operator=(const Child&) = delete;
-  ~Child() {
-    ::close(pipe_[0]);
-    int status = 0;
-    ::waitpid(pid_, &status, 0);
-  }
-  void wait_for_byte() {
-    char byte = 0;
-    EXPECT_EQ(::read(pipe_[0], &byte, 1), 1);
-  }
-  void send(int signal) { ::kill(pid_, signal); }
-  std::string message() {
-    std::string all;
-    char buffer[4096];
-    for (ssize_t got; (got = ::read(pipe_[0], buffer, sizeof(buffer))) > 0;)
-      all.append(buffer, static_cast<std::size_t>(got));
-    return all;
-  }
-
- private:
-  int pipe_[2]{};
-  pid_t pid_ = 0;
-};
 
 class PrepareFailures : public ::testing::Test {
  protected:
@@ -121,7 +71,7 @@ TEST_F(PrepareFailures, ReadOnlyDirectory) {
   std::filesystem::permissions(directory.path(), std::filesystem::perms(0755));
   std::filesystem::permissions(directory / "locked", std::filesystem::perms(0555));
   Child child([&](int) {
-    if (::geteuid() == 0 && ::setuid(65534) != 0) fail("cannot become another user");  // permissions do not bind root
+    become_nobody();
     options.output = directory / "locked" / "out.h5";
     prepare(options);
   });

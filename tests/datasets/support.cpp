@@ -1,7 +1,10 @@
 #include "tests/datasets/support.h"
 
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include <zstd.h>
 
 #include <algorithm>
@@ -90,6 +93,45 @@ std::string error_of(const std::function<void()>& body) {
   ADD_FAILURE() << "no Error was thrown";
   return "";
 }
+
+Child::Child(const std::function<void(int pipe)>& body) {
+  if (::pipe(pipe_) != 0) fail("no pipe");
+  pid_ = ::fork();
+  if (pid_ != 0) {
+    ::close(pipe_[1]);
+    return;
+  }
+  std::string message = "no error";
+  try {
+    body(pipe_[1]);
+  } catch (const std::exception& error) {
+    message = error.what();
+  }
+  const auto written = ::write(pipe_[1], message.data(), message.size());
+  ::_exit(written == static_cast<ssize_t>(message.size()) ? 0 : 1);
+}
+
+Child::~Child() {
+  ::close(pipe_[0]);
+  ::waitpid(pid_, nullptr, 0);
+}
+
+void Child::wait_for_byte() {
+  char byte = 0;
+  EXPECT_EQ(::read(pipe_[0], &byte, 1), 1);
+}
+
+void Child::send(int signal) { ::kill(pid_, signal); }
+
+std::string Child::message() {
+  std::string all;
+  char buffer[4096];
+  for (ssize_t got; (got = ::read(pipe_[0], buffer, sizeof(buffer))) > 0;)
+    all.append(buffer, static_cast<std::size_t>(got));
+  return all;
+}
+
+void become_nobody() { require(::geteuid() != 0 || ::setuid(65534) == 0, "cannot become another user"); }
 
 void expect_words(const std::string& text, const std::vector<std::string>& words) {
   for (const auto& word : words) EXPECT_NE(text.find(word), std::string::npos) << "no \"" << word << "\" in: " << text;

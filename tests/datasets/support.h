@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include <sys/types.h>
+
 #include "datasets/dataset.h"
 
 namespace lexring::testing {
@@ -39,6 +41,24 @@ std::vector<std::string> texts_of(const Dataset& dataset);
 
 /// The message of the Error that `body` throws; fails the test when it throws none.
 std::string error_of(const std::function<void()>& body);
+
+/// A process of its own for what changes a process: limits, signals, the user. Waits for its end.
+class Child {
+ public:
+  explicit Child(const std::function<void(int pipe)>& body);
+  Child(const Child&) = delete;
+  Child& operator=(const Child&) = delete;
+  ~Child();
+  void wait_for_byte();  ///< that `body` writes into the pipe
+  void send(int signal);
+  std::string message();  ///< of what `body` throws, or "no error"; all that is left in the pipe, at its end
+
+ private:
+  int pipe_[2]{};
+  pid_t pid_ = 0;
+};
+/// In a Child: permissions do not bind root.
+void become_nobody();
 
 /// `text` contains every one of `words`.
 void expect_words(const std::string& text, const std::vector<std::string>& words);

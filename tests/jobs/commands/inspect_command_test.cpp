@@ -1,6 +1,7 @@
 // `lexring inspect --export`: one file, whole or not there.
 #include <gtest/gtest.h>
 
+#include "framework/io/hdf5_file.h"
 #include "tests/jobs/job_fixture.h"
 
 namespace lexring {
@@ -29,9 +30,16 @@ TEST_F(Inspect, ExportsACheckpointAsOneFile) {
   EXPECT_GE(occurrences(run_process(inspect(file)).output, "embedding  [257, 32]"), 1)
       << run_process(inspect(file)).output;
 
+  EXPECT_EQ(Hdf5File(file, Hdf5File::Mode::read).string_attribute("/", "tokenizer"), "bytes");
+  // Under its own name only when it is whole: the device that is always full, in the place of the file under way.
+  std::filesystem::create_symlink("/dev/full", run("half.h5.partial"));
+  expect_refusal(inspect(run("run"), "--export " + run("half.h5")), "half.h5.partial: No space left on device");
+  EXPECT_FALSE(std::filesystem::exists(run("half.h5")) || std::filesystem::is_symlink(run("half.h5.partial")));
+
   expect_refusal(inspect(run("run"), "--export " + file), "exists; choose another name");
   expect_refusal(inspect(run("run"), "--export " + shared().string()), "is a directory; name a file in it");
-  expect_refusal(inspect(run("run"), "--export /dev/full"), "--export /dev/full exists");
+  ASSERT_EQ(run_process("mkfifo " + run("pipe")).exit_code, 0);
+  expect_refusal(inspect(run("run"), "--export " + run("pipe")), "exists; choose another name");
   expect_refusal(inspect(data(), "--export " + run("other.h5")), "only checkpoints are exported");
   const std::string step = run("run") + "/step-00000002";
   expect_refusal(inspect(step + "/checkpoint.h5"), "give the directory that it is in");

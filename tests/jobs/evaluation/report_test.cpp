@@ -8,7 +8,10 @@
 #include <nlohmann/json.hpp>
 
 #include "jobs/evaluation/figure.h"
+#include "jobs/evaluation/output.h"
 #include "jobs/evaluation/records.h"
+#include "jobs/evaluation/report_figures.h"
+#include "jobs/evaluation/report_page.h"
 #include "jobs/evaluation/tables.h"
 #include "tests/datasets/support.h"
 #include "tests/support/process.h"
@@ -197,6 +200,17 @@ TEST(Report, CurvesThatCoincideAreToldApart) {
   EXPECT_NE(figure.lines[0].shift, figure.lines[1].shift);
   const std::string svg = to_svg(figure);
   for (const char* name : {">causal<", ">blockwise<"}) EXPECT_NE(svg.find(name), std::string::npos) << name;
+  // A pattern has its colour in every report, whichever others are there.
+  EvaluationResults swapped = small_differences({0.1, 0.2}, {0.1, 0.2});
+  std::swap(swapped.series[0], swapped.series[1]);
+  EXPECT_EQ(loss_by_length_figure(swapped).lines[1].colour, figure.lines[0].colour);
+}
+
+TEST(Report, WhatWasNotMeasuredHasNoPoint) {
+  const Figure figure = loss_by_length_figure(awkward_results());
+  EXPECT_EQ(figure.lines[0].points.size(), 12u);
+  EXPECT_EQ(figure.lines[2].points.size(), 7u);  // up to 4,096
+  EXPECT_TRUE(figure.lines[5].points.empty());
 }
 
 TEST(Report, SaysWhatWasMeasured) {
@@ -212,6 +226,65 @@ TEST(Report, SaysWhatWasMeasured) {
     EXPECT_NE(html.find(said), std::string::npos) << said;
   }
   EXPECT_EQ(html.find("volume-30"), std::string::npos);
+}
+
+/// Two checkpoints, trained at 256 and at 128 tokens, each with its own base.
+TEST(Report, TellsCheckpointsApart) {
+  EvaluationResults r = small_differences({0.1, 0.2}, {0.1, 0.2});
+  r.models.push_back(r.models[0]);
+  r.models[0].name = "rope";
+  r.models[1].name = "xpos";
+  r.models[1].checkpoint = "runs/xpos/step-2";
+  r.models[1].train_length = 128;
+  r.models[1].base_length = 128;
+  r.series[0].name = "rope, causal";
+  r.series[1].name = "xpos, causal";
+  r.series[1].model = 1;
+  r.resolution = {{"rope", 256, 0.01, {}}, {"rope", 512, 0.02, {}}, {"xpos", 256, 0.03, {}}};
+  const TrainingCurve curve{"rope", {{1, 5.0}, {2, 4.0}}}, other{"xpos", {{1, 6.0}, {2, 5.0}}};
+  const std::string html = to_html(r, {curve, other});
+  for (const char* said : {"rope, xpos: trained at different lengths, read at 4,096</h1>", "2 checkpoints",
+                           "<dt>rope</dt>", "<dt>xpos</dt><dd>runs/xpos/step-2, step 0",
+                           "Loss minus that of the same series at each model's training length"}) {
+    EXPECT_NE(html.find(said), std::string::npos) << said;
+  }
+  const auto names_of = [](const Figure& figure) {
+    std::vector<std::string> names;
+    for (const FigureLine& line : figure.lines) names.push_back(line.name);
+    return names;
+  };
+  EXPECT_EQ(names_of(training_figure({curve, other})), (std::vector<std::string>{"", "rope", "", "xpos"}));
+  EXPECT_EQ(names_of(training_figure({curve})), (std::vector<std::string>{"", "smoothed"}));
+  const Figure resolution = resolution_figure(r);
+  EXPECT_EQ(names_of(resolution), (std::vector<std::string>{"rope", "xpos"}));
+  EXPECT_EQ(resolution.lines[0].points.size(), 2u);
+  EXPECT_EQ(resolution.lines[1].points.size(), 1u);
+  EXPECT_NE(to_table(r).find("\nrope:  0.01 at 256  0.02 at 512\nxpos:  0.03 at 256\n"), std::string::npos)
+      << to_table(r);
+  EXPECT_NE(to_csv(r).find("\n\"xpos, causal\",runs/xpos/step-2,0,"), std::string::npos) << to_csv(r);
+}
+
+/// On a narrow page lengths become rows; on paper from four on, and everywhere from seven.
+TEST(Report, ATableOfManyColumnsIsTransposed) {
+  EXPECT_EQ(stacked_table_style(3).rfind("@media (max-width: ", 0), 0u);
+  EXPECT_EQ(stacked_table_style(4).rfind("@media print, (max-width: ", 0), 0u);
+  EXPECT_EQ(stacked_table_style(6).rfind("@media print, (max-width: ", 0), 0u);
+  EXPECT_EQ(stacked_table_style(7).find("@media"), std::string::npos);
+  for (const int columns : {3, 4, 7})
+    EXPECT_NE(stacked_table_style(columns).find("content: attr(data-length)"), std::string::npos);
+  EXPECT_NE(to_html(awkward_results(), {}).find(stacked_table_style(12)), std::string::npos);
+}
+
+TEST(Report, AFileThatCannotBeWrittenIsNotLeftInPart) {
+  const TempDirectory directory;
+  write_file(directory / "results.csv", "older");
+  const OutputDirectory output(directory.path(), {"results.csv"}, Existing::replace);
+  // The device that is always full, in the place of the file under way.
+  std::filesystem::create_symlink("/dev/full", directory / "results.csv.partial");
+  expect_says(error_of([&] { output.write("results.csv", "newer"); }),
+              "results.csv cannot be written: No space left on device", "free some space");
+  EXPECT_EQ(directory.names(), std::vector<std::string>{"results.csv"});
+  EXPECT_EQ(read_file(directory / "results.csv"), "older");
 }
 
 TEST(Report, JsonAndCsvHoldEveryCell) {

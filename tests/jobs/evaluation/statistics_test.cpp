@@ -123,10 +123,56 @@ TEST(Results, ATrendAlongTheWindowIsNoNoise) {
   EXPECT_TRUE(std::isnan(falling_along_the_window({0.01}, 0.1).series[0].cells[1].difference->error));
 }
 
+TEST(Results, WindowsThatShareFewBordersAreClusteredByTheOnesTheyShare) {
+  EvaluationResults r;
+  r.lengths = {256, 300};
+  r.tokens = 57600;
+  r.models.resize(1);
+  r.models[0].train_length = 256;
+  prepare_segments(r);
+  const auto loss_at = [](std::int64_t length, std::int64_t token) {
+    const auto at = static_cast<double>(token);
+    return 2 + std::sin(at / 1000) + (length == 300 ? 0.1 * std::sin(at / 7000) : 0);
+  };
+  /// Sums over the pieces that end at `ends`.
+  const auto sums = [](const std::vector<std::int64_t>& ends, const auto& of_token) {
+    SegmentSums s;
+    for (std::int64_t token = 0; const std::int64_t end : ends) {
+      s.tokens.push_back(end - token);
+      s.nll.push_back(0);
+      for (; token < end; ++token) s.nll.back() += of_token(token);
+    }
+    return s;
+  };
+  Series& series = r.series.emplace_back();
+  for (const std::int64_t length : r.lengths) {
+    Cell& cell = series.cells.emplace_back();
+    cell.length = length;
+    cell.segments = sums(r.segment_ends, [&](std::int64_t token) { return loss_at(length, token); });
+  }
+  summarise(r);
+  const auto expect_near = [](const Estimate& e, const SegmentSums& clusters) {
+    const Estimate by_hand = mean_loss(clusters);
+    EXPECT_EQ(e.clusters, std::ssize(clusters.nll));
+    EXPECT_NEAR(e.mean, by_hand.mean, 1e-12);
+    EXPECT_NEAR(e.error, by_hand.error, 1e-12);
+  };
+  const auto& cells = series.cells;
+  expect_near(cells[0].loss,
+              sums(segment_ends(r.tokens, {4096}), [&](std::int64_t token) { return loss_at(256, token); }));
+  expect_near(cells[1].loss,
+              sums(segment_ends(r.tokens, {4200}), [&](std::int64_t token) { return loss_at(300, token); }));
+  // 19,200 is the first multiple of both lengths.
+  expect_near(*cells[1].difference, sums({19200, 38400, 57600}, [&](std::int64_t token) {
+    return loss_at(300, token) - loss_at(256, token);
+  }));
+}
+
 TEST(Statistics, VerdictsKnowHowFewClustersThereAre) {
   EXPECT_EQ(verdict({0.003, 0.001, 64}), Verdict::worse);  // far below a hundredth, and certain
   EXPECT_EQ(verdict({-0.003, 0.001, 64}), Verdict::better);
-  EXPECT_EQ(verdict({0.003, 0.001, 3}), Verdict::unclear);  // t = 4.3 for two degrees of freedom
+  EXPECT_EQ(verdict({0.0042, 0.001, 3}), Verdict::unclear);  // t = 4.30 for two degrees of freedom, 3.18 for three
+  EXPECT_EQ(verdict({0.0044, 0.001, 3}), Verdict::worse);
   EXPECT_EQ(verdict({0.003, std::nan(""), 1}), Verdict::unclear);
   EXPECT_EQ(verdict({std::nan(""), std::nan(""), 64}), Verdict::worse);
 }

@@ -51,6 +51,14 @@ TEST_F(Streams, ALostResultIsAnError) {
   EXPECT_TRUE(std::filesystem::exists(prepared)) << "the data set itself is whole";
 }
 
+TEST_F(Streams, MetricsThatCannotBeWrittenEndARun) {
+  const auto result =
+      run_process("trap '' XFSZ\nulimit -f 8\n" + train("run", "--train.steps 1000"));  // 8 KiB: some 30 steps
+  EXPECT_EQ(result.exit_code, 1) << result.output;
+  EXPECT_EQ(occurrences(result.output, "metrics.jsonl cannot be written: File too large; free some space"), 1)
+      << result.output;
+}
+
 TEST_F(Streams, AClosedPipeEndsACommandQuietly) {
   ASSERT_EQ(run_process(train("run", "--train.steps 1")).exit_code, 0);
   const auto result =

@@ -156,6 +156,24 @@ TEST_F(Resume, WhatAnotherConfigurationChangesIsSaidAndTheOneBeforeKept) {
   const std::string back = done(train("run", keys + "--train.steps 9 --resume " + run("run") + "/step-00000006"));
   EXPECT_TRUE(std::filesystem::exists(run("run") + "/config.before-step-00000007-2.ini"))
       << "no earlier one is lost: " << back;
+  const auto kept_in = [&](const std::string& steps) {
+    const std::string text =
+        done(train("run", keys + "--train.steps " + steps + " --resume " + run("run") + "/step-00000006"));
+    const auto at = text.find("is kept in ");
+    return text.substr(at, text.find('\n', at) - at);
+  };
+  EXPECT_EQ(kept_in("8"), "is kept in config.before-step-00000007-3.ini");
+  EXPECT_EQ(kept_in("9"), "is kept in config.before-step-00000007-4.ini");
+  EXPECT_EQ(kept_in("8"), "is kept in config.before-step-00000007-3.ini") << "which says the same already";
+}
+
+TEST_F(Resume, ARunThatGoesOnElsewhereLeavesTheOtherAsItWas) {
+  done(train("run", "--train.steps 12 --checkpoint.every 4"));
+  done(train("other", "--train.steps 6 --resume " + run("run") + "/step-00000004"));
+  EXPECT_EQ(steps("run"), (Names{"step-00000004", "step-00000008", "step-00000012"}));
+  EXPECT_EQ(text_of(run("run") + "/latest"), "step-00000012\n");
+  EXPECT_EQ(steps("other"), (Names{"step-00000006"}));
+  EXPECT_EQ(occurrences(done(train("run", "--train.steps 12")), "already trained for 12 steps"), 1);
 }
 
 TEST_F(Resume, ARunThatGoesOnUnchangedSaysNothing) {
