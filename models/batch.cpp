@@ -85,6 +85,10 @@ std::vector<DocumentPlace> document_places(const ModelBatch& batch, std::int64_t
   return places;
 }
 
+Visibility visibility(const ModelBatch& batch, const Pattern& pattern, const TokenTable* cached) {
+  return pattern.visibility(batch.tokens, document_places(batch, pattern.sinks(), cached));
+}
+
 double visible_pairs(const TokenTable& tokens, const Visibility& visible) {
   double pairs = 0;
   for (const TokenTable::Sequence& sequence : tokens.sequences) {

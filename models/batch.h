@@ -1,12 +1,32 @@
-/// From a batch of tokens to what operations take: index tensors, document places, checks.
+/// Batches of tokens: what a model is given, and what becomes of it for attention.
 #pragma once
 
+#include <cstdint>
 #include <vector>
 
 #include "models/patterns.h"
-#include "models/transformer.h"
 
 namespace lexring {
+
+/// The batch of a data-parallel replica, whole: every cp and tp rank of it is given the same one and cuts its own part.
+struct ModelBatch {
+  TokenTable tokens;                  ///< sequences and global positions
+  std::vector<std::int32_t> ids;      ///< [N] token ids
+  std::vector<std::int32_t> targets;  ///< [N] next tokens, -1: not counted; may be empty where no loss is asked
+  /// What is visible of documents and sinks: position where the document of each row begins, and the position just
+  /// after its first `attention.sinks` tokens. Empty: one document per sequence, which begins at the sequence's first
+  /// position.
+  std::vector<std::int64_t> document_start;  ///< [N] or empty
+  std::vector<std::int64_t> sink_end;        ///< [N] or empty; only read by sink patterns
+};
+
+/// Sequences `first_id ...` of `length` dense positions each from row-major ids, with documents given by their start
+/// position (may be empty).
+ModelBatch make_batch(std::int64_t sequences, std::int64_t length, std::vector<std::int32_t> ids,
+                      std::vector<std::int32_t> targets, std::vector<std::int64_t> document_start, std::int64_t sinks);
+/// The rows of one sequence from `position` on, to continue what a cache holds; documents may have begun before it.
+ModelBatch make_chunk(std::int64_t position, std::vector<std::int32_t> ids, std::vector<std::int32_t> targets,
+                      std::vector<std::int64_t> document_start, std::int64_t sinks);
 
 /// Throws Error unless ids and targets are in the vocabulary and all sizes agree.
 void check(const ModelBatch& batch, const ModelConfig& config);
@@ -14,6 +34,9 @@ void check(const ModelBatch& batch, const ModelConfig& config);
 /// Where each row's document begins and its sinks end. Sequences without document table: one document from the
 /// sequence's first position, which for a streamed chunk is the first the cache holds (sinks are never forgotten).
 std::vector<DocumentPlace> document_places(const ModelBatch& batch, std::int64_t sinks, const TokenTable* cached);
+
+/// What each row of a batch sees by a pattern.
+Visibility visibility(const ModelBatch& batch, const Pattern& pattern, const TokenTable* cached);
 
 /// Pairs of query and key that a pattern leaves visible.
 double visible_pairs(const TokenTable& tokens, const Visibility& visible);

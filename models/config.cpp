@@ -50,8 +50,10 @@ void check(const ModelConfig& config) {
                 "model.norm = {} is not known; choose layernorm or rmsnorm", config.norm);
   require_usage(static_cast<float>(config.norm_eps) > 0, "model.norm_eps = {} is 0 or less in f32; choose e.g. 1e-5",
                 config.norm_eps);
-  make_position(config);
-  make_pattern(config.attention);
+  for (std::int64_t n = 0; n < config.layers; ++n) {
+    make_position(config, config.layer(n).position);
+    make_pattern(config.layer(n).attention);
+  }
 }
 
 std::vector<NamedShape> parameter_shapes(const ModelConfig& config) {

@@ -45,6 +45,13 @@ struct AttentionConfig {
   bool operator==(const AttentionConfig&) const = default;
 };
 
+/// What may differ from layer to layer.
+struct LayerConfig {
+  PositionConfig position;
+  AttentionConfig attention;
+  bool operator==(const LayerConfig&) const = default;
+};
+
 struct ModelConfig {
   std::int64_t vocab = 0;
   std::int64_t layers = 2;
@@ -61,6 +68,8 @@ struct ModelConfig {
   std::int64_t max_length = 0;  ///< rows of the learned position table
   PositionConfig position;
   AttentionConfig attention;
+
+  LayerConfig layer(std::int64_t /*n*/) const { return {position, attention}; }
   bool operator==(const ModelConfig&) const = default;
 };
 

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "framework/attention/cache.h"
-#include "framework/attention/spec.h"
+#include "framework/attention/rows.h"
 #include "models/config.h"
 
 namespace lexring {

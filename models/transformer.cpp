@@ -9,7 +9,7 @@
 #include "framework/nn/init.h"
 #include "models/batch.h"
 #include "models/block.h"
-#include "models/sequence.h"
+#include "models/sequence/pass.h"
 #include "parallel/tensor/heads.h"
 #include "parallel/tensor/replicated.h"
 #include "parallel/tensor/vocabulary.h"
@@ -51,13 +51,11 @@ struct Transformer::Impl {
   Communicator& tp;
   Backend& backend;
   Dtype working, master, residual;
-  std::unique_ptr<PositionEncoding> position;
-  std::unique_ptr<Pattern> pattern;
-  AttentionSpec spec;
+  std::unique_ptr<PositionEncoding> embedded_position;
+  AttentionKinds kinds;
   ParameterStore store;
   ModelWeights weights;
   std::optional<ReplicatedGradients> replicated;
-  RotaryTables rotary_tables;
   std::vector<std::int64_t> added_at;
   Tensor added;
 
@@ -70,24 +68,10 @@ struct Transformer::Impl {
         working(working_dtype(runtime.precision)),
         master(runtime.precision == Precision::fp64 ? Dtype::f64 : Dtype::f32),
         residual(runtime.precision == Precision::fp64 ? Dtype::f64 : runtime.residual),
-        position(make_position(model)),
-        pattern(make_pattern(model.attention)),
-        spec(specified(config, *position)) {
+        embedded_position(make_position(model, model.position)),
+        kinds(model, tp) {
     weights = make_weights(config, tp, backend, master, working, how.held, store);
     replicated.emplace(tp, store.parameters());
-  }
-
-  /// What kernels know of this rank's heads.
-  AttentionSpec specified(const ModelConfig& model, const PositionEncoding& encoding) const {
-    AttentionSpec own;
-    own.heads = model.heads;
-    own.kv_heads = model.kv_heads;
-    own.head_width = model.width / model.heads;
-    own.scale = 1.0 / std::sqrt(static_cast<double>(own.head_width));
-    encoding.specify(own);
-    own = own_heads(std::move(own), tp);
-    check_supported(own);
-    return own;
   }
 
   Var embed(Tape& tape, const ModelBatch& batch, const RowShards& shards) {
@@ -97,7 +81,7 @@ struct Transformer::Impl {
     const auto first = batch.tokens.position.begin() + shards.first();
     const std::vector<std::int64_t> own(first, first + shards.count());
     PositionTerms positions;
-    if (position->learned_table()) {
+    if (position().learned_table()) {
       positions.lookup = {Tensor::from(runtime, {shards.count()}, std::vector<std::int32_t>(own.begin(), own.end())),
                           weights.learned};
     }
@@ -109,7 +93,7 @@ struct Transformer::Impl {
   /// undefined: none.
   Tensor added_positions(const std::vector<std::int64_t>& positions) {
     if (added.defined() && positions == added_at) return added;
-    const std::vector<double> values = position->added(positions, config.width);
+    const std::vector<double> values = position().added(positions, config.width);
     if (values.empty()) return {};
     const Shape shape = {static_cast<std::int64_t>(positions.size()), config.width};
     added_at = positions;
@@ -119,9 +103,21 @@ struct Transformer::Impl {
     return added;
   }
 
-  SequencePass pass(const ModelBatch& batch, KeyValueCache* cache) {
+  /// What is added to embeddings is the model's own method, whatever layers do.
+  const PositionEncoding& position() const { return *embedded_position; }
+
+  std::shared_ptr<const SequencePass> pass(const ModelBatch& batch, ModelCache* cache) {
     check(batch, config);
-    return {{backend, context, how, spec, *pattern, *position, rotary_tables, master}, batch, cache};
+    const PartitionKind partition =
+        how.partition == PartitionKind::automatic ? default_partition(config) : how.partition;
+    return make_pass({backend, context, partition, how.exchange, kinds, master}, batch, cache);
+  }
+
+  /// The score bias of every kind of layers.
+  std::vector<BiasTerms> biases() const {
+    std::vector<BiasTerms> terms;
+    for (std::size_t k = 0; k < kinds.size(); ++k) terms.push_back({kinds[k].slopes, Var()});
+    return terms;
   }
 
   Stream layer(Tape& tape, std::int64_t n, const Attend& with, const RowShards& shards, Stream in) {
@@ -140,20 +136,26 @@ struct Transformer::Impl {
 
   /// The forward pass up to the input of the output projection, this rank's rows of [N, D], where N are those of its
   /// place on cp.
-  Var hidden(Tape& tape, const SequencePass& sequence, const RowShards& shards, const AttentionProbe& probe) {
+  Var hidden(Tape& tape, const std::shared_ptr<const SequencePass>& sequence, const RowShards& shards,
+             const AttentionProbe& probe) {
     const auto layers = static_cast<std::size_t>(config.layers);
     tape.mark(layers + 1);  // sections of gradients, last to first
-    Stream stream{embed(tape, sequence.rows(), shards), Var()};
+    const std::vector<BiasTerms> bias = biases();
+    Stream stream{embed(tape, sequence->rows(), shards), Var()};
     for (std::int64_t n = 0; n < config.layers; ++n) {
       tape.mark(layers - static_cast<std::size_t>(n));
-      stream = layer(tape, n, sequence.attend(n, probe), shards, std::exchange(stream, {}));
+      const Attend attend = [sequence, n, probe, own = bias[kinds.of_layer(n)]](Tape& inner, const Var& qkv) {
+        return sequence->attend(inner, n, own, probe, qkv);
+      };
+      stream = layer(tape, n, attend, shards, std::exchange(stream, {}));
     }
     tape.mark(0);
     return final_norm(tape, weights.norm, working, stream);
   }
 
-  LossResult loss(Tape& tape, const SequencePass& sequence, double scale, const AttentionProbe& probe) {
-    const ModelBatch& rows = sequence.rows();
+  LossResult loss(Tape& tape, const std::shared_ptr<const SequencePass>& sequence, double scale,
+                  const AttentionProbe& probe) {
+    const ModelBatch& rows = sequence->rows();
     require(rows.targets.size() == rows.ids.size(), "a loss needs targets, but the batch has none");
     const RowShards shards(tp, rows.tokens.rows());
     const MemoryPurpose purpose("embedding, loss");
@@ -237,19 +239,19 @@ LossResult Transformer::train_step(const ModelBatch& batch, double scale,
   return result;
 }
 
-LossResult Transformer::evaluate(const ModelBatch& batch, KeyValueCache* cache, const AttentionProbe& probe) {
+LossResult Transformer::evaluate(const ModelBatch& batch, ModelCache* cache, const AttentionProbe& probe) {
   Tape tape(impl_->backend, Recording::off);
-  const SequencePass sequence = impl_->pass(batch, cache);
+  const auto sequence = impl_->pass(batch, cache);
   LossResult result = impl_->loss(tape, sequence, 0.0, probe);
-  result.nll = sequence.gather(result.own);
+  result.nll = sequence->gather(result.own);
   return result;
 }
 
-Tensor Transformer::logits(const ModelBatch& batch, Rows rows, KeyValueCache* cache) {
+Tensor Transformer::logits(const ModelBatch& batch, Rows rows, ModelCache* cache) {
   Tape tape(impl_->backend, Recording::off);
-  const SequencePass sequence = impl_->pass(batch, cache);
-  const RowShards shards(impl_->tp, sequence.rows().tokens.rows());
-  Tensor h = sequence.gather(start_gather_rows(impl_->hidden(tape, sequence, shards, nullptr).value(), shards).wait());
+  const auto sequence = impl_->pass(batch, cache);
+  const RowShards shards(impl_->tp, sequence->rows().tokens.rows());
+  Tensor h = sequence->gather(start_gather_rows(impl_->hidden(tape, sequence, shards, nullptr).value(), shards).wait());
   Runtime& runtime = impl_->backend.runtime();
   if (rows == Rows::last) {
     const auto& sequences = batch.tokens.sequences;
@@ -263,28 +265,34 @@ Tensor Transformer::logits(const ModelBatch& batch, Rows rows, KeyValueCache* ca
   return vocabulary_logits(impl_->backend, h, impl_->weights.output, impl_->config.vocab, impl_->tp);
 }
 
-std::unique_ptr<KeyValueCache> Transformer::make_cache() const {
-  const AttentionSpec& spec = impl_->spec;
-  return std::make_unique<KeyValueCache>(impl_->backend.runtime(), impl_->config.layers,
-                                         spec.kv_heads * spec.head_width, impl_->working);
+std::unique_ptr<ModelCache> Transformer::make_cache() const {
+  auto cache = std::make_unique<ModelCache>();
+  std::vector<std::size_t> layers(impl_->kinds.size());
+  for (std::int64_t n = 0; n < impl_->config.layers; ++n) cache->place.push_back(layers[impl_->kinds.of_layer(n)]++);
+  for (std::size_t k = 0; k < impl_->kinds.size(); ++k) {
+    cache->kinds.emplace_back(impl_->backend.runtime(), static_cast<std::int64_t>(layers[k]),
+                              impl_->kinds[k].form.key_width(), impl_->working);
+  }
+  return cache;
 }
 
 void Transformer::set_attention(const AttentionConfig& attention) {
-  impl_->pattern = make_pattern(attention);
-  impl_->config.attention = attention;
+  ModelConfig config = impl_->config;
+  config.attention = attention;
+  impl_->kinds = AttentionKinds(config, impl_->tp);
+  impl_->config = config;
 }
 
 void Transformer::set_position(const PositionConfig& position) {
   ModelConfig config = impl_->config;
   config.position = position;
-  const bool same = impl_->position->learned_table() == make_position(config)->learned_table();
-  require_usage(same,
+  auto encoding = make_position(config, position);
+  require_usage(encoding->learned_table() == impl_->embedded_position->learned_table(),
                 "positions of kind {} need other parameters than those of kind {}; choose the kind of the training",
                 position.kind, impl_->config.position.kind);
-  impl_->position = make_position(config);
-  impl_->spec = impl_->specified(config, *impl_->position);
+  impl_->kinds = AttentionKinds(config, impl_->tp);
+  impl_->embedded_position = std::move(encoding);
   impl_->config = config;
-  impl_->rotary_tables = {};  // kept by position, not by angle
   impl_->added = {};
 }
 
@@ -295,11 +303,13 @@ double Transformer::step_flops(const ModelBatch& batch) const {
     const bool product = entry.shape.size() >= 2 && entry.name != "embedding" && entry.name != "position.learned";
     if (product) matrices += static_cast<double>(element_count(entry.shape));
   }
-  const Visibility visible =
-      impl_->pattern->visibility(batch.tokens, document_places(batch, impl_->pattern->sinks(), nullptr));
-  const double pairs = visible_pairs(batch.tokens, visible);
-  const double all = 6.0 * matrices * static_cast<double>(batch.tokens.rows()) +
-                     12.0 * static_cast<double>(config.width * config.layers) * pairs;
+  double pairs = 0;  // of all layers
+  for (std::size_t k = 0; k < impl_->kinds.size(); ++k) {
+    pairs += static_cast<double>(impl_->kinds.layers(k)) *
+             visible_pairs(batch.tokens, visibility(batch, *impl_->kinds[k].pattern, nullptr));
+  }
+  const double all =
+      6.0 * matrices * static_cast<double>(batch.tokens.rows()) + 12.0 * static_cast<double>(config.width) * pairs;
   return all / impl_->context.mesh().size(Axis::cp);
 }
 

@@ -9,11 +9,12 @@
 #include <memory>
 #include <vector>
 
-#include "framework/attention/cache.h"
 #include "framework/autograd/tape.h"
 #include "framework/nn/parameter.h"
 #include "framework/nn/parameter_store.h"
+#include "models/batch.h"
 #include "models/config.h"
+#include "models/sequence/pass.h"
 #include "parallel/context.h"
 #include "parallel/sequence/schedule.h"
 
@@ -36,26 +37,6 @@ struct ModelRuntime {
   Held held = Held::all;  ///< less only where a sharded optimizer has the rest (parallel/data)
 };
 
-/// The batch of a data-parallel replica, whole: every cp and tp rank of it is given the same one and cuts its own part.
-struct ModelBatch {
-  TokenTable tokens;                  ///< sequences and global positions
-  std::vector<std::int32_t> ids;      ///< [N] token ids
-  std::vector<std::int32_t> targets;  ///< [N] next tokens, -1: not counted; may be empty where no loss is asked
-  /// What is visible of documents and sinks: position where the document of each row begins, and the position just
-  /// after its first `attention.sinks` tokens. Empty: one document per sequence, which begins at the sequence's first
-  /// position.
-  std::vector<std::int64_t> document_start;  ///< [N] or empty
-  std::vector<std::int64_t> sink_end;        ///< [N] or empty; only read by sink patterns
-};
-
-/// Sequences `first_id ...` of `length` dense positions each from row-major ids, with documents given by their start
-/// position (may be empty).
-ModelBatch make_batch(std::int64_t sequences, std::int64_t length, std::vector<std::int32_t> ids,
-                      std::vector<std::int32_t> targets, std::vector<std::int64_t> document_start, std::int64_t sinks);
-/// The rows of one sequence from `position` on, to continue what a cache holds; documents may have begun before it.
-ModelBatch make_chunk(std::int64_t position, std::vector<std::int32_t> ids, std::vector<std::int32_t> targets,
-                      std::vector<std::int64_t> document_start, std::int64_t sinks);
-
 struct LossResult {
   Tensor own;  ///< [n] nats, master dtype, of this rank's rows; 0 where not counted
   Tensor nll;  ///< [N] the same of the whole batch in evaluation, of this rank's rows in training
@@ -64,11 +45,6 @@ struct LossResult {
   /// device.
   double nll_sum() const;
 };
-
-/// Called once per layer in a forward pass with the raw projections of all rows (on every rank of cp), e.g. to measure
-/// attention resolution.
-using AttentionProbe = std::function<void(std::int64_t layer, const AttentionSpec&, const TokenTable&,
-                                          const RotaryTable&, Columns q, Columns k)>;
 
 class Transformer {
  public:
@@ -109,13 +85,13 @@ class Transformer {
   LossResult train_step(const ModelBatch& batch, double scale, const std::function<void(std::size_t)>& reached = {});
   /// Loss without gradients. With a cache, the rows continue the cached sequences (streamed evaluation); ranks of cp
   /// share each chunk, and each caches all keys.
-  LossResult evaluate(const ModelBatch& batch, KeyValueCache* cache = nullptr, const AttentionProbe& probe = nullptr);
+  LossResult evaluate(const ModelBatch& batch, ModelCache* cache = nullptr, const AttentionProbe& probe = nullptr);
   /// Logits [N, V] in master dtype, for generation and verification: of every row, or of the last row of each sequence.
   enum class Rows { all, last };
-  Tensor logits(const ModelBatch& batch, Rows rows, KeyValueCache* cache = nullptr);
+  Tensor logits(const ModelBatch& batch, Rows rows, ModelCache* cache = nullptr);
 
-  /// A cache that holds what this model's pattern can still see: everything, the halo, or the sinks and the window.
-  std::unique_ptr<KeyValueCache> make_cache() const;
+  /// A cache that holds what each layer's pattern can still see: everything, the halo, or the sinks and the window.
+  std::unique_ptr<ModelCache> make_cache() const;
   /// Pattern of the loaded model may be exchanged for evaluation (same parameters): causal, blockwise, ...
   void set_attention(const AttentionConfig& attention);
   /// Its positions likewise, where they need the same parameters: rotary angles rescaled for another length. A cache

@@ -17,20 +17,21 @@ void copy_rows(const Tensor& from, std::int64_t first, const Tensor& to, std::in
 KeyValueCache::KeyValueCache(Runtime& runtime, std::int64_t layers, std::int64_t row_width, Dtype dtype)
     : runtime_(&runtime), row_width_(row_width), dtype_(dtype), layers_(static_cast<std::size_t>(layers)) {}
 
-void KeyValueCache::begin_chunk(const TokenTable& chunk, const RotaryTable& rotary, const CacheKeep& keep) {
+void KeyValueCache::begin_chunk(const AttentionRows& rows, const CacheKeep& keep) {
+  const TokenTable &chunk = rows.tokens, &held = rows_->tokens;
   require(chunk.sequences.size() == 1,
           "a key and value cache holds one sequence, but a chunk of {} came; use one cache per sequence",
           chunk.sequences.size());
-  const bool begun = !tokens_.sequences.empty();
+  const bool begun = !held.sequences.empty();
   require(
-      !begun || (chunk.sequences[0].id == tokens_.sequences[0].id && chunk.position.front() > tokens_.position.back()),
+      !begun || (chunk.sequences[0].id == held.sequences[0].id && chunk.position.front() > held.position.back()),
       "a chunk at position {} of sequence {} does not follow what the cache holds; chunks come in order, one cache per "
       "sequence",
       chunk.position.front(), chunk.sequences[0].id);
 
-  held_ = tokens_.rows();
+  held_ = held.rows();
   const auto row_at = [&](std::int64_t position) {
-    return std::lower_bound(tokens_.position.begin(), tokens_.position.end(), position) - tokens_.position.begin();
+    return std::lower_bound(held.position.begin(), held.position.end(), position) - held.position.begin();
   };
   const std::int64_t tail = row_at(keep.first);
   const std::int64_t sinks_end = std::min(row_at(keep.sinks_end), tail);
@@ -41,28 +42,29 @@ void KeyValueCache::begin_chunk(const TokenTable& chunk, const RotaryTable& rota
 
   std::vector<std::int64_t> positions;
   for (const Range& range : kept_) {
-    const auto first = tokens_.position.begin() + range.first;
+    const auto first = held.position.begin() + range.first;
     positions.insert(positions.end(), first, first + range.count);
   }
   past_ = static_cast<std::int64_t>(positions.size());
   positions.insert(positions.end(), chunk.position.begin(), chunk.position.end());
-  tokens_.position = std::move(positions);
-  tokens_.sequences = {{chunk.sequences[0].id, 0, tokens_.rows()}};
-
-  if (!rotary.cosine.defined()) return;
-  rotary_buffer_ = {advance_table(rotary_buffer_.cosine, rotary.cosine),
-                    advance_table(rotary_buffer_.sine, rotary.sine)};
-  rotary_ = {rotary_buffer_.cosine.slice(0, tokens_.rows()), rotary_buffer_.sine.slice(0, tokens_.rows())};
+  const auto count = static_cast<std::int64_t>(positions.size());
+  TokenTable tokens{{{chunk.sequences[0].id, 0, count}}, std::move(positions)};
+  RotaryTable rotary;
+  if (rows.rotary.cosine.defined()) {
+    rotary_buffer_ = {advance_table(rotary_buffer_.cosine, rows.rotary.cosine, count),
+                      advance_table(rotary_buffer_.sine, rows.rotary.sine, count)};
+    rotary = {rotary_buffer_.cosine.slice(0, count), rotary_buffer_.sine.slice(0, count)};
+  }
+  rows_ = make_rows(std::move(tokens), std::move(rotary));
 }
 
-Tensor KeyValueCache::advance_table(const Tensor& table, const Tensor& chunk) const {
-  Tensor advanced = advance(table, chunk.row_elements(), chunk.dtype());
+Tensor KeyValueCache::advance_table(const Tensor& table, const Tensor& chunk, std::int64_t rows) const {
+  Tensor advanced = advance(table, rows, chunk.row_elements(), chunk.dtype());
   copy_rows(chunk, 0, advanced, past_, chunk.rows());
   return advanced;
 }
 
-Tensor KeyValueCache::advance(const Tensor& buffer, std::int64_t row_width, Dtype dtype) const {
-  const std::int64_t rows = tokens_.rows();
+Tensor KeyValueCache::advance(const Tensor& buffer, std::int64_t rows, std::int64_t row_width, Dtype dtype) const {
   if (buffer.defined() && past_ == held_ && buffer.rows() >= rows) return buffer;
   // Half as much again as the past, in steps: chunks of a stream then find the buffers of the chunk before in the
   // runtime's cache.
@@ -77,23 +79,23 @@ Tensor KeyValueCache::advance(const Tensor& buffer, std::int64_t row_width, Dtyp
 }
 
 void KeyValueCache::append(std::int64_t layer, Backend& backend, const Columns& k, const Columns& v) {
-  const std::int64_t chunk = tokens_.rows() - past_;
+  const std::int64_t rows = rows_->tokens.rows(), chunk = rows - past_;
   require(
       k.rows() == chunk && v.rows() == chunk && k.width == row_width_ && v.width == row_width_ && k.dtype() == dtype_,
       "cache: keys [{}, {}] do not fit a chunk of [{}, {}]", k.rows(), k.width, chunk, row_width_);
   Layer& held = layers_.at(static_cast<std::size_t>(layer));
-  held.keys = advance(held.keys, row_width_, dtype_);
+  held.keys = advance(held.keys, rows, row_width_, dtype_);
   backend.copy(k, held.keys.slice(past_, chunk));
-  held.values = advance(held.values, row_width_, dtype_);
+  held.values = advance(held.values, rows, row_width_, dtype_);
   backend.copy(v, held.values.slice(past_, chunk));
 }
 
 Tensor KeyValueCache::keys(std::int64_t layer) const {
-  return layers_.at(static_cast<std::size_t>(layer)).keys.slice(0, tokens_.rows());
+  return layers_.at(static_cast<std::size_t>(layer)).keys.slice(0, rows_->tokens.rows());
 }
 
 Tensor KeyValueCache::values(std::int64_t layer) const {
-  return layers_.at(static_cast<std::size_t>(layer)).values.slice(0, tokens_.rows());
+  return layers_.at(static_cast<std::size_t>(layer)).values.slice(0, rows_->tokens.rows());
 }
 
 }  // namespace lexring

@@ -30,34 +30,31 @@ class KeyValueCache {
   /// Begins a chunk of one sequence: forgets what `keep` leaves out, then adds the chunk's positions and rotation
   /// tables (undefined without rotation). Layers then append their keys and values of this chunk. Positions must follow
   /// those of the chunk before; throws Error otherwise.
-  void begin_chunk(const TokenTable& chunk, const RotaryTable& rotary, const CacheKeep& keep);
+  void begin_chunk(const AttentionRows& chunk, const CacheKeep& keep);
   /// Appends the chunk's keys and values of one layer [N, K * E], once per layer and chunk.
   void append(std::int64_t layer, Backend& backend, const Columns& k, const Columns& v);
   /// Past and current rows of a layer, [rows, K * E]; the layer's part of the chunk must have been appended.
   Tensor keys(std::int64_t layer) const;
   Tensor values(std::int64_t layer) const;
-  /// The table of all rows held, the current chunk included; no sequences before the first chunk.
-  const TokenTable& tokens() const { return tokens_; }
-  /// Rotation tables of all rows held.
-  const RotaryTable& rotary() const { return rotary_; }
+  /// All rows held, the current chunk included, with their rotation tables; no sequences before the first chunk.
+  const SharedRows& rows() const { return rows_; }
 
  private:
   struct Range {
     std::int64_t first, count;
   };
   struct Layer {
-    Tensor keys, values;  ///< [capacity, K * E]; the first tokens_.rows() rows are live
+    Tensor keys, values;  ///< [capacity, K * E]; the first rows_->tokens.rows() are live
   };
-  /// `buffer` with the kept rows in front and room for the chunk; the same storage where nothing was forgotten and
-  /// there is room.
-  Tensor advance(const Tensor& buffer, std::int64_t row_width, Dtype dtype) const;
-  Tensor advance_table(const Tensor& table, const Tensor& chunk) const;
+  /// `buffer` with the kept rows in front and room for `rows`; the same storage where nothing was forgotten and there is
+  /// room.
+  Tensor advance(const Tensor& buffer, std::int64_t rows, std::int64_t row_width, Dtype dtype) const;
+  Tensor advance_table(const Tensor& table, const Tensor& chunk, std::int64_t rows) const;
 
   Runtime* runtime_;
   std::int64_t row_width_;
   Dtype dtype_;
-  TokenTable tokens_;
-  RotaryTable rotary_;  ///< views of the live rows of rotary_buffer_
+  SharedRows rows_ = make_rows({}, {});  ///< its rotation tables are views of the live rows of rotary_buffer_
   RotaryTable rotary_buffer_;
   std::vector<Range> kept_;  ///< rows of the buffers before this chunk that stay
   std::int64_t held_ = 0;    ///< rows before this chunk, before forgetting

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "framework/base/error.h"
 #include "framework/base/parallel_for.h"
 
 namespace lexring {
@@ -45,9 +46,28 @@ std::int32_t lower_row(const TokenTable& keys, const TokenTable::Sequence& s, st
 
 }  // namespace
 
-Tiling make_tiling(const AttentionSpec& spec, const TokenTable& tokens, AttentionRole role, std::int64_t largest) {
+std::vector<TokenTile> make_tiles(const TokenTable& tokens, std::int64_t largest, std::int64_t span) {
+  require(largest >= 1 && span >= 0, "tiles of at most {} tokens and a span of {} positions are impossible", largest,
+          span);
+  std::vector<TokenTile> tiles;
+  for (std::size_t s = 0; s < tokens.sequences.size(); ++s) {
+    const auto& sequence = tokens.sequences[s];
+    const std::int64_t end = sequence.first + sequence.count;
+    for (std::int64_t first = sequence.first; first < end;) {
+      std::int64_t next = first + 1;
+      while (next < end && next - first < largest &&
+             tokens.position[static_cast<std::size_t>(next)] - tokens.position[static_cast<std::size_t>(first)] <= span)
+        ++next;
+      tiles.push_back({static_cast<std::int64_t>(s), first, next - first});
+      first = next;
+    }
+  }
+  return tiles;
+}
+
+Tiling make_tiling(const AttentionForm& form, const TokenTable& tokens, AttentionRole role, std::int64_t largest) {
   Tiling tiling;
-  const std::int64_t span = diagonal_span(spec) / 2;
+  const std::int64_t span = diagonal_span(form) / 2;
   tiling.tiles = make_tiles(tokens, largest, span);
   tiling.base = bases(tiling.tiles, tokens, role, span);
   tiling.first_tile.assign(tokens.sequences.size() + 1, static_cast<std::int64_t>(tiling.tiles.size()));

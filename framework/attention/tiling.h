@@ -5,9 +5,20 @@
 #include <cstdint>
 #include <vector>
 
-#include "framework/attention/block.h"
+#include "framework/attention/call.h"
 
 namespace lexring {
+
+/// A tile: rows [first, first + count) of one sequence.
+struct TokenTile {
+  std::int64_t sequence;  ///< index into TokenTable::sequences
+  std::int64_t first;
+  std::int64_t count;
+};
+
+/// Cuts rows into tiles of at most `largest` tokens that span at most `span` positions (last - first). A pure function:
+/// every rank that knows the table gets the same tiles.
+std::vector<TokenTile> make_tiles(const TokenTable& tokens, std::int64_t largest, std::int64_t span);
 
 enum class AttentionRole { query, key };
 
@@ -22,7 +33,7 @@ struct Tiling {
 };
 
 /// Tiles of at most `largest` tokens. A pure function: calls with the same table have the same tiles and bases.
-Tiling make_tiling(const AttentionSpec& spec, const TokenTable& tokens, AttentionRole role, std::int64_t largest);
+Tiling make_tiling(const AttentionForm& form, const TokenTable& tokens, AttentionRole role, std::int64_t largest);
 
 /// The keys a query row sees, as rows of the key table: [first, last) and [sink_first, sink_last).
 struct RowRange {

@@ -15,7 +15,7 @@
 #include <string>
 #include <string_view>
 
-#include "framework/attention/block.h"
+#include "framework/attention/call.h"
 #include "framework/tensor/tensor.h"
 
 namespace lexring {
@@ -128,14 +128,11 @@ class Backend {
   virtual void logits_gradient(const Tensor& logits, const Tensor& targets, const Tensor& lse, double scale,
                                const Tensor& dlogits) = 0;
 
-  // ---- attention (framework/attention/block.h)
+  // ---- attention (framework/attention/call.h)
   virtual void attention(const AttentionForward& call) = 0;
   /// delta[n, h] = sum over E of output * doutput
   virtual void attention_delta(const Tensor& output, const Tensor& doutput, const Tensor& delta) = 0;
   virtual void attention_backward(const AttentionBackward& call) = 0;
-  /// Merges the state `from` into `into`: rows of the same queries over disjoint sets of keys. Neither overflows; -inf
-  /// is the empty state.
-  virtual void attention_merge(const AttentionState& from, const AttentionState& into) = 0;
   virtual void attention_score_sums(const AttentionScoreSums& call) = 0;
 
   // ---- optimizer

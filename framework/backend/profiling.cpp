@@ -125,10 +125,6 @@ void ProfilingBackend::attention_backward(const AttentionBackward& call) {
   timed("attention", "attention_backward", [&] { inner_->attention_backward(call); });
 }
 
-void ProfilingBackend::attention_merge(const AttentionState& from, const AttentionState& into) {
-  timed("attention", "attention_merge", [&] { inner_->attention_merge(from, into); });
-}
-
 void ProfilingBackend::attention_score_sums(const AttentionScoreSums& call) {
   timed("attention", "attention_score_sums", [&] { inner_->attention_score_sums(call); });
 }

@@ -2,35 +2,54 @@
 
 namespace lexring {
 
-namespace {
-
-Dtype statistics_dtype(Dtype working) { return working == Dtype::f64 ? Dtype::f64 : Dtype::f32; }
-
-}  // namespace
-
-QueryKeyValue split_columns(const AttentionSpec& spec, const Tensor& qkv) {
-  const std::int64_t query_width = spec.heads * spec.head_width;
-  const std::int64_t key_width = spec.kv_heads * spec.head_width;
+QueryKeyValue split_columns(const AttentionForm& form, const Tensor& qkv) {
+  const std::int64_t query_width = form.query_width(), key_width = form.key_width();
   require(qkv.shape().size() == 2 && qkv.dim(1) == query_width + 2 * key_width,
           "attention: {} is not query, key and value of widths {}, {} and {}", to_string(qkv.shape()), query_width,
           key_width, key_width);
   return {{qkv, 0, query_width}, {qkv, query_width, key_width}, {qkv, query_width + key_width, key_width}};
 }
 
-Var attention(Tape& tape, const std::shared_ptr<const AttentionTables>& tables, const Var& qkv) {
+Columns key_value_columns(const AttentionForm& form, const Tensor& qkv) {
+  return {qkv, form.query_width(), 2 * form.key_width()};
+}
+
+BiasTerms slice_heads(Tape& tape, const BiasTerms& bias, std::int64_t first, std::int64_t count) {
+  BiasTerms part;
+  if (!bias.slopes.empty()) part.slopes.assign(bias.slopes.begin() + first, bias.slopes.begin() + first + count);
+  if (!bias.by_distance.defined()) return part;
+  const Tensor& whole = bias.by_distance.value();
+  part.by_distance = Var(whole.slice(first, count));
+  tape.record([&backend = tape.backend(), whole, first, count, slot = bias.by_distance.slot(),
+               part_slot = part.by_distance.slot()] {
+    const Tensor dpart = part_slot.take();
+    if (!dpart.defined()) return;
+    Tensor dwhole(backend.runtime(), whole.shape(), whole.dtype());
+    backend.fill(dwhole, 0.0);
+    backend.copy(dpart, dwhole.slice(first, count));
+    slot.accumulate(backend, std::move(dwhole));
+  });
+  return part;
+}
+
+Tensor begin_bias_gradient(Backend& backend, const ScoreBias& bias) {
+  if (!bias.by_distance.defined()) return {};
+  Tensor gradient(backend.runtime(), bias.by_distance.shape(), bias.by_distance.dtype());
+  backend.fill(gradient, 0.0);
+  return gradient;
+}
+
+Var attention(Tape& tape, const AttentionForm& form, const SharedRows& rows, const BiasTerms& bias, const Var& qkv) {
   const Tensor& input = qkv.value();
-  const AttentionSpec& spec = tables->spec;
-  const QueryKeyValue in = split_columns(spec, input);
-  const std::int64_t rows = input.dim(0);
+  const QueryKeyValue in = split_columns(form, input);
   const MemoryPurpose purpose("attention: output, state, gradients");
-  Var output(Tensor(tape.runtime(), {rows, spec.heads * spec.head_width}, input.dtype()));
-  const Tensor lse(tape.runtime(), {rows, spec.heads}, statistics_dtype(input.dtype()));
-  const AttentionForward call{.spec = spec,
-                              .queries = tables->tokens,
-                              .keys = tables->tokens,
-                              .query_rotary = tables->rotary,
-                              .key_rotary = tables->rotary,
-                              .visible = tables->visible,
+  Var output(Tensor(tape.runtime(), {input.dim(0), form.query_width()}, input.dtype()));
+  const Tensor lse(tape.runtime(), {input.dim(0), form.heads}, statistics_dtype(input.dtype()));
+  const ScoreBias added = bias.value();
+  const AttentionForward call{.form = form,
+                              .bias = added,
+                              .queries = rows,
+                              .keys = rows,
                               .q = in.query,
                               .k = in.key,
                               .v = in.value,
@@ -40,22 +59,21 @@ Var attention(Tape& tape, const std::shared_ptr<const AttentionTables>& tables, 
                               .lse = lse};
   check(call);
   tape.backend().attention(call);
-  tape.record([&backend = tape.backend(), tables, input, lse, o = output.value(), o_slot = output.slot(),
-               qkv_slot = qkv.slot()]() mutable {
+  tape.record([&backend = tape.backend(), &form, rows, added, input, lse, o = output.value(), o_slot = output.slot(),
+               qkv_slot = qkv.slot(), bias_slot = bias.by_distance.slot()]() mutable {
     const Tensor doutput = o_slot.take();
     if (!doutput.defined()) return;
     const Tensor delta(backend.runtime(), lse.shape(), lse.dtype());
     backend.attention_delta(o, doutput, delta);
     o = Tensor();
     Tensor dinput(backend.runtime(), input.shape(), input.dtype());
-    const QueryKeyValue q = split_columns(tables->spec, input);
-    const QueryKeyValue dq = split_columns(tables->spec, dinput);
-    const AttentionBackward back{.spec = tables->spec,
-                                 .queries = tables->tokens,
-                                 .keys = tables->tokens,
-                                 .query_rotary = tables->rotary,
-                                 .key_rotary = tables->rotary,
-                                 .visible = tables->visible,
+    Tensor dbias = begin_bias_gradient(backend, added);
+    const QueryKeyValue q = split_columns(form, input);
+    const QueryKeyValue dq = split_columns(form, dinput);
+    const AttentionBackward back{.form = form,
+                                 .bias = added,
+                                 .queries = rows,
+                                 .keys = rows,
                                  .q = q.query,
                                  .k = q.key,
                                  .v = q.value,
@@ -69,25 +87,24 @@ Var attention(Tape& tape, const std::shared_ptr<const AttentionTables>& tables, 
                                  .dv_state = {},
                                  .dq = dq.query,
                                  .dk = dq.key,
-                                 .dv = dq.value};
+                                 .dv = dq.value,
+                                 .dby_distance = dbias};
     check(back);
     backend.attention_backward(back);
+    if (dbias.defined()) bias_slot.accumulate(backend, std::move(dbias));
     qkv_slot.accumulate(backend, std::move(dinput));
   });
   return output;
 }
 
-Tensor attention_to_cache(Backend& backend, const AttentionTables& queries, const Columns& query,
-                          const CachedKeys& cached) {
-  const std::int64_t rows = query.rows();
-  Tensor output(backend.runtime(), {rows, query.width}, query.dtype());
-  const Tensor lse(backend.runtime(), {rows, queries.spec.heads}, statistics_dtype(query.dtype()));
-  const AttentionForward call{.spec = queries.spec,
-                              .queries = queries.tokens,
-                              .keys = cached.tokens,
-                              .query_rotary = queries.rotary,
-                              .key_rotary = cached.rotary,
-                              .visible = queries.visible,
+Tensor attention_to_cache(Backend& backend, const AttentionForm& form, const SharedRows& queries, const ScoreBias& bias,
+                          const Columns& query, const CachedKeys& cached) {
+  Tensor output(backend.runtime(), {query.rows(), query.width}, query.dtype());
+  const Tensor lse(backend.runtime(), {query.rows(), form.heads}, statistics_dtype(query.dtype()));
+  const AttentionForward call{.form = form,
+                              .bias = bias,
+                              .queries = queries,
+                              .keys = cached.rows,
                               .q = query,
                               .k = cached.keys,
                               .v = cached.values,

@@ -23,12 +23,12 @@ class TextStream {
   std::vector<float> read(std::span<const std::int32_t> ids,
                           const std::function<void(std::int64_t)>& progress = nullptr);
   std::int64_t length() const { return length_; }  ///< tokens read so far
-  const KeyValueCache& cache() const { return *cache_; }
+  const ModelCache& cache() const { return *cache_; }
 
  private:
   Transformer& model_;
   std::int64_t chunk_, length_ = 0;
-  std::unique_ptr<KeyValueCache> cache_;
+  std::unique_ptr<ModelCache> cache_;
 };
 
 /// Draws from softmax(scores / temperature) among the `top_k` largest (0, or more than there are: all); a temperature

@@ -221,10 +221,13 @@ Resolution measure_resolution(Transformer& model, const Context& context, const 
   const auto layers = static_cast<std::size_t>(model.config().layers), distances = static_cast<std::size_t>(length);
   std::vector<std::vector<double>> sums(layers, std::vector<double>(distances));
   std::vector<std::vector<std::int64_t>> counts(layers, std::vector<std::int64_t>(distances));
-  const AttentionProbe probe = [&](std::int64_t layer, const AttentionSpec& spec, const TokenTable& tokens,
-                                   const RotaryTable& rotary, Columns q, Columns k) {
+  const AttentionProbe probe = [&](std::int64_t layer, const AttentionForm& form, const ScoreBias& bias,
+                                   const SharedRows& rows, Columns q, Columns k) {
     const auto n = static_cast<std::size_t>(layer);
-    model.backend().attention_score_sums({spec, tokens, rotary, std::move(q), std::move(k), sums[n], counts[n]});
+    std::vector<std::int64_t> pairs(distances);
+    model.backend().attention_score_sums({form, rows, std::move(q), std::move(k), sums[n], pairs});
+    add_bias(bias, form.heads, pairs, sums[n]);
+    for (std::size_t d = 0; d < distances; ++d) counts[n][d] += pairs[d];
   };
   const auto [first, last] = share(texts, ranks);
   Sums ignored(dataset, stream, length);

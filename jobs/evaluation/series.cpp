@@ -219,7 +219,6 @@ std::vector<Series> plan_series(const SeriesKeys& keys, const std::vector<Subjec
     model.position = series.position;
     model.attention = series.attention;
     check(model);
-    make_position(model);
   }
   name_all(all, keys, subjects);
   return all;

@@ -13,7 +13,7 @@
 #include "jobs/config/mesh_keys.h"
 #include "jobs/launch/nodes.h"
 #include "models/patterns.h"
-#include "models/sequence.h"
+#include "models/sequence/pass.h"
 #include "parallel/sequence/exchange_choice.h"
 
 namespace lexring {
@@ -65,9 +65,9 @@ void check_ulysses(const MeshKeys& keys, const ModelConfig& model) {
       counted(std::max<std::int64_t>(model.kv_heads / keys.tp, 1), "key and value head"), choices(keys.cp, fits));
 }
 
-PartitionKind partition_of(const SequenceKeys& sequence, const AttentionConfig& attention) {
+PartitionKind partition_of(const SequenceKeys& sequence, const ModelConfig& model) {
   const PartitionKind given = partition_named(sequence.partition);
-  return given == PartitionKind::automatic ? default_partition(*make_pattern(attention)) : given;
+  return given == PartitionKind::automatic ? default_partition(model) : given;
 }
 
 /// How keys travel in one batch of this shape, without documents.
@@ -114,7 +114,7 @@ MeshChoice choose_mesh(const MeshKeys& keys, const SequenceKeys& sequence, const
   require_usage(sequence.exchange != "halo" || model.attention.pattern != "causal",
                 "sequence.exchange = halo sends only the keys just before a rank's own, but attention.pattern = causal "
                 "sees all of them; choose ring, or another pattern");
-  const PartitionKind partition = partition_of(sequence, model.attention);
+  const PartitionKind partition = partition_of(sequence, model);
   if (cp == 1)
     return {make_mesh(ranks, dp, cp, tp), partition, Exchange::ring, make_mesh(ranks, dp, cp, tp).describe()};
 

@@ -12,24 +12,23 @@ namespace {
 
 class Alibi : public PositionEncoding {
  public:
-  void specify(AttentionSpec& spec) const override {
-    const auto heads = static_cast<std::size_t>(spec.heads);
+  std::vector<float> slopes(std::int64_t count) const override {
+    const auto heads = static_cast<std::size_t>(count);
     const std::size_t below = std::bit_floor(heads);
     const auto slope = [](std::size_t h, std::size_t of) {
-      return std::exp2(-8.0 * static_cast<double>(h) / static_cast<double>(of));
+      return static_cast<float>(std::exp2(-8.0 * static_cast<double>(h) / static_cast<double>(of)));
     };
-    spec.slopes.clear();
-    for (std::size_t h = 1; h <= below; ++h) spec.slopes.push_back(static_cast<Slope>(slope(h, below)));
-    for (std::size_t h = 1; spec.slopes.size() < heads; h += 2)
-      spec.slopes.push_back(static_cast<Slope>(slope(h, 2 * below)));
+    std::vector<float> all;
+    for (std::size_t h = 1; h <= below; ++h) all.push_back(slope(h, below));
+    for (std::size_t h = 1; all.size() < heads; h += 2) all.push_back(slope(h, 2 * below));
+    return all;
   }
-
- private:
-  using Slope = decltype(AttentionSpec::slopes)::value_type;
 };
 
 }  // namespace
 
-std::unique_ptr<PositionEncoding> make_alibi(const ModelConfig&) { return std::make_unique<Alibi>(); }
+std::unique_ptr<PositionEncoding> make_alibi(const ModelConfig&, const PositionConfig&) {
+  return std::make_unique<Alibi>();
+}
 
 }  // namespace lexring

@@ -13,11 +13,11 @@ class Learned : public PositionEncoding {
 
 }  // namespace
 
-std::unique_ptr<PositionEncoding> make_learned(const ModelConfig& config) {
+std::unique_ptr<PositionEncoding> make_learned(const ModelConfig& model, const PositionConfig&) {
   require_usage(
-      config.max_length > 0,
+      model.max_length > 0,
       "model.max_length = {} gives learned positions no table; set it to the longest length this model will ever see",
-      config.max_length);
+      model.max_length);
   return std::make_unique<Learned>();
 }
 

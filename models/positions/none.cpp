@@ -3,6 +3,8 @@
 
 namespace lexring {
 
-std::unique_ptr<PositionEncoding> make_none(const ModelConfig&) { return std::make_unique<PositionEncoding>(); }
+std::unique_ptr<PositionEncoding> make_none(const ModelConfig&, const PositionConfig&) {
+  return std::make_unique<PositionEncoding>();
+}
 
 }  // namespace lexring

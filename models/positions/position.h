@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "framework/attention/spec.h"
+#include "framework/attention/form.h"
 #include "models/config.h"
 
 namespace lexring {
@@ -27,10 +27,12 @@ class PositionEncoding {
   PositionEncoding& operator=(const PositionEncoding&) = delete;
   virtual ~PositionEncoding() = default;
 
-  /// Writes what it needs into the specification of attention; heads, head_width and scale are set.
-  virtual void specify(AttentionSpec&) const {}
-  /// Angles, for methods that set spec.rotary; nullptr otherwise.
+  /// Writes what it needs into the form of attention; heads, head_width and scale are set.
+  virtual void shape(AttentionForm&) const {}
+  /// Angles, for methods that set form.rotary; nullptr otherwise.
   virtual const RotaryAngles* rotary() const { return nullptr; }
+  /// The bias's slope for each of `heads` heads; empty: none.
+  virtual std::vector<float> slopes(std::int64_t /*heads*/) const { return {}; }
   /// A constant added to the token embeddings, row-major [N, D]; empty: none.
   virtual std::vector<double> added(const std::vector<std::int64_t>& /*positions*/, std::int64_t /*width*/) const {
     return {};
@@ -46,14 +48,14 @@ std::vector<std::string> rotary_position_kinds();
 bool is_rotary(const PositionConfig& position);
 
 /// Throws UsageError when the kind is unknown, not supported yet (UnsupportedError), or its values make no sense.
-std::unique_ptr<PositionEncoding> make_position(const ModelConfig& config);
+std::unique_ptr<PositionEncoding> make_position(const ModelConfig& model, const PositionConfig& position);
 
 /// Makers, one per file.
-std::unique_ptr<PositionEncoding> make_none(const ModelConfig& config);
-std::unique_ptr<PositionEncoding> make_sinusoidal(const ModelConfig& config);
-std::unique_ptr<PositionEncoding> make_learned(const ModelConfig& config);
-std::unique_ptr<PositionEncoding> make_rope(const ModelConfig& config);
-std::unique_ptr<PositionEncoding> make_xpos(const ModelConfig& config);
-std::unique_ptr<PositionEncoding> make_alibi(const ModelConfig& config);
+std::unique_ptr<PositionEncoding> make_none(const ModelConfig& model, const PositionConfig& position);
+std::unique_ptr<PositionEncoding> make_sinusoidal(const ModelConfig& model, const PositionConfig& position);
+std::unique_ptr<PositionEncoding> make_learned(const ModelConfig& model, const PositionConfig& position);
+std::unique_ptr<PositionEncoding> make_rope(const ModelConfig& model, const PositionConfig& position);
+std::unique_ptr<PositionEncoding> make_xpos(const ModelConfig& model, const PositionConfig& position);
+std::unique_ptr<PositionEncoding> make_alibi(const ModelConfig& model, const PositionConfig& position);
 
 }  // namespace lexring

@@ -8,12 +8,11 @@ namespace {
 
 class Rope : public PositionEncoding {
  public:
-  explicit Rope(const ModelConfig& config)
-      : angles_(make_rotary_angles(config.position, config.width / config.heads)),
-        score_scale_(rotary_score_scale(config.position)) {}
-  void specify(AttentionSpec& spec) const override {
-    spec.rotary = true;
-    spec.scale *= score_scale_;
+  Rope(const ModelConfig& model, const PositionConfig& config)
+      : angles_(make_rotary_angles(config, model.width / model.heads)), score_scale_(rotary_score_scale(config)) {}
+  void shape(AttentionForm& form) const override {
+    form.rotary = true;
+    form.scale *= score_scale_;
   }
   const RotaryAngles* rotary() const override { return &angles_; }
 
@@ -24,6 +23,8 @@ class Rope : public PositionEncoding {
 
 }  // namespace
 
-std::unique_ptr<PositionEncoding> make_rope(const ModelConfig& config) { return std::make_unique<Rope>(config); }
+std::unique_ptr<PositionEncoding> make_rope(const ModelConfig& model, const PositionConfig& position) {
+  return std::make_unique<Rope>(model, position);
+}
 
 }  // namespace lexring

@@ -8,6 +8,7 @@
 ///   repeat  floor(position / s)                           (every angle serves s neighbours)
 #pragma once
 
+#include "framework/attention/rows.h"
 #include "models/positions/position.h"
 
 namespace lexring {

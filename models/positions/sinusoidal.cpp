@@ -31,10 +31,10 @@ class Sinusoidal : public PositionEncoding {
 
 }  // namespace
 
-std::unique_ptr<PositionEncoding> make_sinusoidal(const ModelConfig& config) {
-  require_usage(config.width % 2 == 0,
+std::unique_ptr<PositionEncoding> make_sinusoidal(const ModelConfig& model, const PositionConfig&) {
+  require_usage(model.width % 2 == 0,
                 "model.width = {} is odd, but sinusoidal positions come in pairs of columns; choose an even width",
-                config.width);
+                model.width);
   return std::make_unique<Sinusoidal>();
 }
 

@@ -11,7 +11,7 @@ namespace {
 
 struct Entry {
   const char* name;
-  std::unique_ptr<PositionEncoding> (*make)(const ModelConfig&);
+  std::unique_ptr<PositionEncoding> (*make)(const ModelConfig&, const PositionConfig&);
   bool rotary = false;
 };
 
@@ -42,10 +42,10 @@ bool is_rotary(const PositionConfig& position) {
                      [&](const Entry& entry) { return entry.rotary && position.kind == entry.name; });
 }
 
-std::unique_ptr<PositionEncoding> make_position(const ModelConfig& config) {
-  const std::string& kind = config.position.kind;
+std::unique_ptr<PositionEncoding> make_position(const ModelConfig& model, const PositionConfig& position) {
+  const std::string& kind = position.kind;
   for (const Entry& entry : table) {
-    if (kind == entry.name) return entry.make(config);
+    if (kind == entry.name) return entry.make(model, position);
   }
   if (std::find(later.begin(), later.end(), kind) != later.end()) {
     throw UnsupportedError(

@@ -6,39 +6,26 @@
 namespace lexring {
 namespace {
 
-Dtype statistics_dtype(Dtype working) { return working == Dtype::f64 ? Dtype::f64 : Dtype::f32; }
-
-/// Key and value columns of a fused product, which lie side by side.
-Columns keys_and_values(const AttentionSpec& spec, const Tensor& qkv) {
-  const std::int64_t width = spec.kv_heads * spec.head_width;
-  return {qkv, spec.heads * spec.head_width, 2 * width};
-}
-
-/// Keys that a block of attention meets: own rows, or rows that arrived.
+/// Keys that an attention call meets: own rows, or rows that arrived.
 struct KeySide {
-  TokenTable tokens;
-  RotaryTable rotary;
+  SharedRows rows;
   Columns keys, values;
 };
 
 KeySide own_side(const SequenceTables& tables, const Tensor& qkv) {
-  const QueryKeyValue parts = split_columns(tables.own.spec, qkv);
-  return {tables.own.tokens, tables.own.rotary, parts.key, parts.value};
+  const QueryKeyValue parts = split_columns(tables.form, qkv);
+  return {tables.own, parts.key, parts.value};
 }
 
-/// Rows of a place, with their keys and values [rows, 2 W].
-KeySide side_of(const SequenceTables& tables, int place, const RowSet& rows, const Tensor& keys) {
+/// Rows with their keys and values side by side, [rows, 2 W].
+KeySide side_of(SharedRows rows, const Tensor& keys) {
   const std::int64_t width = keys.row_elements() / 2;
-  KeySide side{tokens_at(tables.partition.whole(), tables.partition.place_chunks(place), rows),
-               {},
-               {keys, 0, width},
-               {keys, width, width}};
-  if (tables.rotary) side.rotary = tables.rotary(side.tokens);
-  return side;
+  return {std::move(rows), {keys, 0, width}, {keys, width, width}};
 }
 
 KeySide side_of(const SequenceTables& tables, const Block& block) {
-  return side_of(tables, block.route->source, block.stop().rows, block.keys);
+  const auto route = static_cast<std::size_t>(block.route - tables.schedule.routes.data());
+  return side_of(tables.arriving[route][block.hop], block.keys);
 }
 
 /// How many blocks that arrive the queries of a place meet.
@@ -54,8 +41,8 @@ std::size_t used_blocks(const Schedule& schedule, int place) {
 class Stages {
  public:
   explicit Stages(std::size_t blocks) : left_(blocks) {}
-  BlockStage next() {
-    const BlockStage stage{first_, --left_ == 0};
+  CallStage next() {
+    const CallStage stage{first_, --left_ == 0};
     first_ = false;
     return stage;
   }
@@ -67,28 +54,30 @@ class Stages {
 
 class ForwardPass {
  public:
-  ForwardPass(Backend& backend, Communicator& ring, const SequenceTables& tables, const Tensor& qkv)
+  ForwardPass(Backend& backend, Communicator& ring, const SequenceTables& tables, const ScoreBias& bias,
+              const Tensor& qkv)
       : backend_(backend),
         ring_(ring),
         tables_(tables),
+        bias_(bias),
         qkv_(qkv),
         blocks_(1 + used_blocks(tables.schedule, ring.rank())),
         stages_(blocks_) {
     Runtime& runtime = backend.runtime();
-    const AttentionSpec& spec = tables.own.spec;
-    const std::int64_t rows = qkv.dim(0), width = spec.heads * spec.head_width;
+    const AttentionForm& form = tables.form;
+    const std::int64_t rows = qkv.dim(0), width = form.query_width();
     const Dtype statistics = statistics_dtype(qkv.dtype());
     output = Tensor(runtime, {rows, width}, qkv.dtype());
-    lse = Tensor(runtime, {rows, spec.heads}, statistics);
+    lse = Tensor(runtime, {rows, form.heads}, statistics);
     if (blocks_ == 1) return;
-    state_ = {Tensor(runtime, {rows, width}, statistics), Tensor(runtime, {rows, spec.heads}, statistics),
-              Tensor(runtime, {rows, spec.heads}, statistics)};
+    state_ = {Tensor(runtime, {rows, width}, statistics), Tensor(runtime, {rows, form.heads}, statistics),
+              Tensor(runtime, {rows, form.heads}, statistics)};
   }
 
   void run() {
     const Schedule& schedule = tables_.schedule;
     const int steps = schedule.steps();
-    const Columns own = keys_and_values(tables_.own.spec, qkv_);
+    const Columns own = key_value_columns(tables_.form, qkv_);
     std::vector<std::vector<Block>> held(static_cast<std::size_t>(schedule.lanes));  // of the last step of each lane
     const auto lane = [&](int step) -> std::vector<Block>& {
       return held[static_cast<std::size_t>(step % schedule.lanes)];
@@ -110,13 +99,11 @@ class ForwardPass {
 
  private:
   void attend(const KeySide& side) {
-    const AttentionForward call{.spec = tables_.own.spec,
-                                .queries = tables_.own.tokens,
-                                .keys = side.tokens,
-                                .query_rotary = tables_.own.rotary,
-                                .key_rotary = side.rotary,
-                                .visible = tables_.own.visible,
-                                .q = split_columns(tables_.own.spec, qkv_).query,
+    const AttentionForward call{.form = tables_.form,
+                                .bias = bias_,
+                                .queries = tables_.own,
+                                .keys = side.rows,
+                                .q = split_columns(tables_.form, qkv_).query,
                                 .k = side.keys,
                                 .v = side.values,
                                 .stage = stages_.next(),
@@ -130,6 +117,7 @@ class ForwardPass {
   Backend& backend_;
   Communicator& ring_;
   const SequenceTables& tables_;
+  const ScoreBias& bias_;
   const Tensor& qkv_;
   std::size_t blocks_;
   Stages stages_;
@@ -138,26 +126,27 @@ class ForwardPass {
 
 class BackwardPass {
  public:
-  BackwardPass(Backend& backend, Communicator& ring, const SequenceTables& tables, const Tensor& qkv,
-               const Tensor& doutput, const Tensor& lse, const Tensor& delta)
+  BackwardPass(Backend& backend, Communicator& ring, const SequenceTables& tables, const ScoreBias& bias,
+               const Tensor& qkv, const Tensor& doutput, const Tensor& lse, const Tensor& delta)
       : backend_(backend),
         ring_(ring),
         tables_(tables),
+        bias_(bias),
         qkv_(qkv),
         doutput_(doutput),
         lse_(lse),
         delta_(delta),
         travels_(tables.schedule.steps() > 0),
-        own_keys_(pieces_of(tables.partition.place_chunks(ring.rank()))),
-        blocks_((travels_ ? own_keys_.earlier.size() + own_keys_.later.size() : 1) +
+        blocks_((travels_ ? tables.earlier.size() + tables.later.size() : 1) +
                 used_blocks(tables.schedule, ring.rank())),
         stages_(blocks_),
         own_(gradients_of(qkv.rows())) {
+    dby_distance = begin_bias_gradient(backend, bias);
     if (blocks_ > 1) dq_state_ = Tensor(backend.runtime(), doutput.shape(), statistics_dtype(qkv.dtype()));
   }
 
   Tensor run() {
-    const Columns own = keys_and_values(tables_.own.spec, qkv_);
+    const Columns own = key_value_columns(tables_.form, qkv_);
     if (travels_) {
       travel(own);
     } else {
@@ -167,17 +156,9 @@ class BackwardPass {
     return dqkv_;
   }
 
- private:
-  /// Own keys, a part at a time: what is computed of them apart shall not grow with the sequence.
-  struct Pieces {
-    std::vector<RowSet> earlier, later;
-  };
-  static Pieces pieces_of(const std::vector<Chunk>& chunks) {
-    constexpr std::int64_t most = 8192;
-    const auto [earlier, later] = halves(chunks);
-    return {cut(earlier, most), cut(later, most)};
-  }
+  Tensor dby_distance;  ///< this place's part; undefined without a table
 
+ private:
   void travel(const Columns& own) {
     const Schedule& schedule = tables_.schedule;
     const int steps = schedule.steps();
@@ -187,8 +168,8 @@ class BackwardPass {
     const auto lane = [&](int step) { return static_cast<std::size_t>(step) % lanes; };
     backend_.fill(own_, 0.0);
     KeyStep keys = start_keys(backend_, ring_, schedule, 0, own, {});
-    for (const RowSet& rows : own_keys_.later)
-      differentiate_own(own, rows);  // few queries see these; what most of them see is kept for the end
+    for (const KeyRows& part : tables_.later)
+      differentiate_own(own, part);  // few queries see these; what most of them see is kept for the end
     for (int step = 0; step < steps; ++step) {
       keys.messages.wait();
       std::vector<Block>& here = held[lane(step)];
@@ -208,28 +189,24 @@ class BackwardPass {
     }
     held.clear();
     keys = {};
-    for (const RowSet& rows : own_keys_.earlier) differentiate_own(own, rows);
+    for (const KeyRows& part : tables_.earlier) differentiate_own(own, part);
     for (int last = steps - schedule.lanes; last < steps; ++last) collect(gradients[lane(last)], {});
   }
 
   /// [rows, 2 W]: of keys, of values.
   Tensor gradients_of(std::int64_t rows) const {
-    return {backend_.runtime(),
-            {rows, 2 * tables_.own.spec.kv_heads * tables_.own.spec.head_width},
-            statistics_dtype(qkv_.dtype())};
+    return {backend_.runtime(), {rows, 2 * tables_.form.key_width()}, statistics_dtype(qkv_.dtype())};
   }
 
   void differentiate(const KeySide& side, const Tensor& dkv) {
     const std::int64_t width = dkv.row_elements() / 2;
-    const BlockStage stage = stages_.next();
+    const CallStage stage = stages_.next();
     if (stage.last) dqkv_ = Tensor(backend_.runtime(), qkv_.shape(), qkv_.dtype());
-    const AttentionBackward call{.spec = tables_.own.spec,
-                                 .queries = tables_.own.tokens,
-                                 .keys = side.tokens,
-                                 .query_rotary = tables_.own.rotary,
-                                 .key_rotary = side.rotary,
-                                 .visible = tables_.own.visible,
-                                 .q = split_columns(tables_.own.spec, qkv_).query,
+    const AttentionBackward call{.form = tables_.form,
+                                 .bias = bias_,
+                                 .queries = tables_.own,
+                                 .keys = side.rows,
+                                 .q = split_columns(tables_.form, qkv_).query,
                                  .k = side.keys,
                                  .v = side.values,
                                  .doutput = doutput_,
@@ -240,19 +217,20 @@ class BackwardPass {
                                  .dq_state = dq_state_,
                                  .dk_state = {},
                                  .dv_state = {},
-                                 .dq = stage.last ? split_columns(tables_.own.spec, dqkv_).query : Columns(),
+                                 .dq = stage.last ? split_columns(tables_.form, dqkv_).query : Columns(),
                                  .dk = {dkv, 0, width},
-                                 .dv = {dkv, width, width}};
+                                 .dv = {dkv, width, width},
+                                 .dby_distance = dby_distance};
     check(call);
     backend_.attention_backward(call);
   }
 
   /// Some of the own keys.
-  void differentiate_own(const Columns& own, const RowSet& rows) {
+  void differentiate_own(const Columns& own, const KeyRows& part) {
     const MemoryPurpose purpose("attention: a part of the own keys");
-    const Tensor gradients = gradients_of(count(rows));
-    differentiate(side_of(tables_, ring_.rank(), rows, pack_rows(backend_, own, rows)), gradients);
-    add_rows(backend_, gradients, rows, own_);
+    const Tensor gradients = gradients_of(count(part.rows));
+    differentiate(side_of(part.table, pack_rows(backend_, own, part.rows)), gradients);
+    add_rows(backend_, gradients, part.rows, own_);
   }
 
   /// Adds what arrived to the blocks it was meant for, and to own rows.
@@ -278,9 +256,9 @@ class BackwardPass {
   Backend& backend_;
   Communicator& ring_;
   const SequenceTables& tables_;
+  const ScoreBias& bias_;
   const Tensor &qkv_, &doutput_, &lse_, &delta_;
   bool travels_;
-  Pieces own_keys_;
   std::size_t blocks_;
   Stages stages_;
   Tensor own_;       ///< [N, 2 W]: gradients of own keys and values
@@ -290,16 +268,54 @@ class BackwardPass {
 
 }  // namespace
 
+SequenceTables make_sequence_tables(std::shared_ptr<const Partition> cut_by, int place, const AttentionForm& form,
+                                    const Visibility& visible, Exchange exchange, const RotaryMaker& rotary) {
+  constexpr std::int64_t most_own_keys = 8192;  // what is computed of them apart shall not grow with the sequence
+  const Partition& partition = *cut_by;
+  SequenceTables tables;
+  tables.partition = std::move(cut_by);
+  tables.schedule = make_schedule(partition, visible, exchange);
+  tables.form = form;
+  const auto rows_of = [&](TokenTable tokens, Visibility seen) {
+    RotaryTable turned = rotary ? rotary(tokens) : RotaryTable();
+    return make_rows(std::move(tokens), std::move(turned), std::move(seen));
+  };
+  const std::vector<Chunk>& own = partition.place_chunks(place);
+  tables.own = rows_of(tokens_of(partition.whole(), own), take_rows(visible, row_indices(own)));
+  for (const Route& route : tables.schedule.routes) {
+    std::vector<SharedRows>& hops = tables.arriving.emplace_back(route.stops.size());
+    for (std::size_t hop = 0; hop < hops.size(); ++hop) {
+      const Stop& stop = route.stops[hop];
+      if (stop.place == place && stop.used)
+        hops[hop] = rows_of(tokens_at(partition.whole(), partition.place_chunks(route.source), stop.rows), {});
+    }
+  }
+  if (tables.schedule.steps() == 0) return tables;
+  const auto parts = [&](const RowSet& half) {
+    std::vector<KeyRows> keys;
+    for (RowSet& rows : cut(half, most_own_keys)) {
+      TokenTable tokens = tokens_at(partition.whole(), own, rows);
+      keys.push_back({std::move(rows), rows_of(std::move(tokens), {})});
+    }
+    return keys;
+  };
+  const auto [earlier, later] = halves(own);
+  tables.earlier = parts(earlier), tables.later = parts(later);
+  return tables;
+}
+
 Var sequence_attention(Tape& tape, Communicator& ring, const std::shared_ptr<const SequenceTables>& tables,
-                       const Var& qkv) {
-  require(ring.size() == tables->partition.ring(), "a partition over a ring of {} was given to group {} of {}",
-          tables->partition.ring(), ring.name(), ring.size());
+                       const BiasTerms& bias, const Var& qkv) {
+  require(ring.size() == tables->partition->ring(), "a partition over a ring of {} was given to group {} of {}",
+          tables->partition->ring(), ring.name(), ring.size());
   const MemoryPurpose purpose("attention: output, state, gradients");
-  ForwardPass forward(tape.backend(), ring, *tables, qkv.value());
+  const ScoreBias added = bias.value();
+  ForwardPass forward(tape.backend(), ring, *tables, added, qkv.value());
   forward.run();
   Var output(forward.output);
-  tape.record([&backend = tape.backend(), &ring, tables, input = qkv.value(), lse = forward.lse, o = output.value(),
-               o_slot = output.slot(), qkv_slot = qkv.slot()]() mutable {
+  tape.record([&backend = tape.backend(), &ring, tables, added, input = qkv.value(), lse = forward.lse,
+               o = output.value(), o_slot = output.slot(), qkv_slot = qkv.slot(),
+               bias_slot = bias.by_distance.slot()]() mutable {
     Tensor doutput = o_slot.take();
     if (!doutput.defined()) {  // other places may need this one's keys: it takes part
       doutput = Tensor(backend.runtime(), o.shape(), o.dtype());
@@ -308,7 +324,9 @@ Var sequence_attention(Tape& tape, Communicator& ring, const std::shared_ptr<con
     const Tensor delta(backend.runtime(), lse.shape(), lse.dtype());
     backend.attention_delta(o, doutput, delta);
     o = Tensor();
-    qkv_slot.accumulate(backend, BackwardPass(backend, ring, *tables, input, doutput, lse, delta).run());
+    BackwardPass backward(backend, ring, *tables, added, input, doutput, lse, delta);
+    qkv_slot.accumulate(backend, backward.run());
+    if (backward.dby_distance.defined()) bias_slot.accumulate(backend, backward.dby_distance);
   });
   return output;
 }

@@ -13,6 +13,7 @@
 
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "framework/ops/attention.h"
 #include "parallel/comm/communicator.h"
@@ -20,21 +21,34 @@
 
 namespace lexring {
 
-/// Rotation tables of arriving keys; made anew at every use, so that nobody holds tables of the whole sequence.
+/// Rotation tables of any rows; empty without rotation.
 using RotaryMaker = std::function<RotaryTable(const TokenTable&)>;
 
-/// What all layers of a pass share on one place of the ring.
-struct SequenceTables {
-  Partition partition;
-  Schedule schedule;
-  AttentionTables own;  ///< specification (with the heads that this rank has), rows of this place
-  RotaryMaker rotary;   ///< of any rows; empty without rotation
+/// Some of a place's rows, as keys.
+struct KeyRows {
+  RowSet rows;  ///< by their places among the place's rows
+  SharedRows table;
 };
 
+/// What all layers of a kind share on one place of the ring, made once per batch.
+struct SequenceTables {
+  std::shared_ptr<const Partition> partition;
+  Schedule schedule;
+  AttentionForm form;                             ///< with the heads that this rank has
+  SharedRows own;                                 ///< rows of this place
+  std::vector<std::vector<SharedRows>> arriving;  ///< by route and hop; null where this place does not use them
+  /// Own keys in parts of some thousands, for backward: those that most queries of the place see, and the others.
+  std::vector<KeyRows> earlier, later;
+};
+/// `visible`: of the whole table's rows. Tables of arriving rows hold 8 bytes a row for positions, and 4 E with rotation:
+/// of all rows that the place's queries see.
+SequenceTables make_sequence_tables(std::shared_ptr<const Partition> partition, int place, const AttentionForm& form,
+                                    const Visibility& visible, Exchange exchange, const RotaryMaker& rotary);
+
 /// [N, H E] = attention of this place's rows [N, (H + 2K) E] (query, key, value) to those of all places they see.
-/// Collective over `ring`, also for a place without rows. Adjoint: dqkv, with scores recomputed from the log-sum-exp;
-/// collective too.
+/// Collective over `ring`, also for a place without rows. Adjoint: dqkv, with scores recomputed from the log-sum-exp,
+/// and this place's part of the gradient of bias.by_distance; collective too.
 Var sequence_attention(Tape& tape, Communicator& ring, const std::shared_ptr<const SequenceTables>& tables,
-                       const Var& qkv);
+                       const BiasTerms& bias, const Var& qkv);
 
 }  // namespace lexring

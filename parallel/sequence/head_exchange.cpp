@@ -14,15 +14,15 @@ struct HeadRange {
   std::int64_t query, queries, key, keys;
 };
 
-HeadRange heads_of(const AttentionSpec& whole, int rank, int ranks) {
+HeadRange heads_of(const AttentionForm& whole, int rank, int ranks) {
   const std::int64_t queries = whole.heads / ranks, keys = std::max<std::int64_t>(whole.kv_heads / ranks, 1);
-  return {rank * queries, queries, rank * queries / (whole.heads / whole.kv_heads), keys};
+  return {rank * queries, queries, rank * queries / (whole.group()), keys};
 }
 
 }  // namespace
 
-HeadExchange::HeadExchange(Communicator& group, const AttentionSpec& whole, std::vector<std::int64_t> borders)
-    : group_(&group), spec_(whole), borders_(std::move(borders)) {
+HeadExchange::HeadExchange(Communicator& group, const AttentionForm& whole, std::vector<std::int64_t> borders)
+    : group_(&group), form_(whole), borders_(std::move(borders)) {
   const int ranks = group.size();
   require_usage(whole.heads % ranks == 0 && (whole.kv_heads % ranks == 0 || ranks % whole.kv_heads == 0),
                 "mesh.ulysses = {} does not fit {} with {}: it must divide the former, and divide the latter or be "
@@ -39,10 +39,9 @@ HeadExchange::HeadExchange(Communicator& group, const AttentionSpec& whole, std:
   fused_width_ = values_at + whole.kv_heads * width;
   output_width_ = keys_at;
   const HeadRange own = heads_of(whole, group.rank(), ranks);
-  spec_.heads = own.queries;
-  spec_.kv_heads = own.keys;
-  if (!whole.slopes.empty())
-    spec_.slopes.assign(whole.slopes.begin() + own.query, whole.slopes.begin() + own.query + own.queries);
+  form_.heads = own.queries;
+  form_.kv_heads = own.keys;
+  first_head_ = own.query;
 }
 
 Tensor HeadExchange::gather_rows(Backend& backend, const Tensor& x, const Columns& columns) const {

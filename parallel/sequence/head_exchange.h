@@ -21,10 +21,13 @@ class HeadExchange {
  public:
   /// `borders` [u + 1] cut the place's rows over `group`, which must outlive it. Throws UsageError unless u divides H,
   /// and K and u divide one the other.
-  HeadExchange(Communicator& group, const AttentionSpec& whole, std::vector<std::int64_t> borders);
+  HeadExchange(Communicator& group, const AttentionForm& whole, std::vector<std::int64_t> borders);
 
+  bool alone() const { return group_->size() == 1; }
   /// Of the heads that this rank attends with.
-  const AttentionSpec& spec() const { return spec_; }
+  const AttentionForm& form() const { return form_; }
+  /// The first of them.
+  std::int64_t first_head() const { return first_head_; }
   /// [n, (H + 2K) E] -> [N, (H + 2 max(K, u)) E / u]. Adjoint: the way back, where copies of a key head are summed (in
   /// f32, rounded once).
   Var to_heads(Tape& tape, const Var& qkv) const;
@@ -38,7 +41,8 @@ class HeadExchange {
   std::int64_t border(int rank) const { return borders_[static_cast<std::size_t>(rank)]; }
 
   Communicator* group_;
-  AttentionSpec spec_;
+  AttentionForm form_;
+  std::int64_t first_head_;
   std::vector<std::int64_t> borders_;
   Columns fused_, output_;
   std::int64_t fused_width_, output_width_;

@@ -15,7 +15,7 @@
 #include <memory>
 #include <vector>
 
-#include "framework/attention/spec.h"
+#include "framework/attention/rows.h"
 #include "parallel/sequence/row_set.h"
 
 namespace lexring {

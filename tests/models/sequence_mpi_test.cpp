@@ -178,9 +178,9 @@ TEST(ModelOverRanks, AProbeSeesTheRowsOfAllRanks) {
     std::vector<double> sums(length);
     std::vector<std::int64_t> counts(length);
     model.evaluate(batch, nullptr,
-                   [&](std::int64_t, const AttentionSpec& spec, const TokenTable& tokens, const RotaryTable& rotary,
+                   [&](std::int64_t, const AttentionForm& form, const ScoreBias&, const SharedRows& rows,
                        const Columns& q, const Columns& k) {
-                     model.backend().attention_score_sums({spec, tokens, rotary, q, k, sums, counts});
+                     model.backend().attention_score_sums({form, rows, q, k, sums, counts});
                    });
     EXPECT_EQ(counts[0], config.layers * config.heads * 2 * length);
     return sums;

@@ -178,12 +178,12 @@ TEST(Transformer, TheProbeSeesEveryLayer) {
   SmallModel small(config, {});
   std::vector<std::int64_t> layers;
   small.model.evaluate(small_batch(1, 5, config.vocab, false), nullptr,
-                       [&](std::int64_t layer, const AttentionSpec& spec, const TokenTable& tokens,
-                           const RotaryTable& rotary, const Columns& q, const Columns& k) {
+                       [&](std::int64_t layer, const AttentionForm& form, const ScoreBias&, const SharedRows& rows,
+                           const Columns& q, const Columns& k) {
                          layers.push_back(layer);
-                         EXPECT_EQ(spec.heads, 4);
-                         EXPECT_EQ(tokens.rows(), 5);
-                         EXPECT_TRUE(rotary.cosine.defined());
+                         EXPECT_EQ(form.heads, 4);
+                         EXPECT_EQ(rows->tokens.rows(), 5);
+                         EXPECT_TRUE(rows->rotary.cosine.defined());
                          EXPECT_EQ(q.width + k.width, 32);
                        });
   EXPECT_EQ(layers, (std::vector<std::int64_t>{0, 1}));

@@ -194,14 +194,14 @@ class Bench {
   void attention(Dtype working) {
     const std::int64_t length = sizes_.attention_length, heads = sizes_.heads, e = sizes_.head_width;
     for (const char* method : {"none", "xpos"}) {
-      AttentionSpec spec;
-      spec.heads = spec.kv_heads = heads, spec.head_width = e, spec.scale = 1 / std::sqrt(static_cast<double>(e));
+      AttentionForm form;
+      form.heads = form.kv_heads = heads, form.head_width = e, form.scale = 1 / std::sqrt(static_cast<double>(e));
       const TokenTable tokens = dense_tokens(1, length);
       RotaryTable rotary;
       if (method == std::string("xpos")) {
-        spec.rotary = true;
+        form.rotary = true;
         for (std::int64_t i = 0; i < e; i += 2)
-          spec.log_decay.push_back(std::log((static_cast<double>(i) / static_cast<double>(e) + 0.4) / 1.4) / 512);
+          form.log_decay.push_back(std::log((static_cast<double>(i) / static_cast<double>(e) + 0.4) / 1.4) / 512);
         std::vector<float> cosine, sine;
         for (std::int64_t i = 0; i < length * e / 2; ++i) {
           const double angle = static_cast<double>(i / (e / 2)) *
@@ -211,8 +211,9 @@ class Bench {
         rotary = {Tensor::from(backend_.runtime(), {length, e / 2}, cosine),
                   Tensor::from(backend_.runtime(), {length, e / 2}, sine)};
       }
-      Visibility visible;
-      visible.first.assign(static_cast<std::size_t>(length), 0);
+      const ScoreBias bias;
+      const SharedRows rows =
+          make_rows(tokens, rotary, {std::vector<std::int64_t>(static_cast<std::size_t>(length), 0), {}, {}});
       const Shape matrix{length, heads * e};
       const Tensor q = filled(matrix, working), k = filled(matrix, working), v = filled(matrix, working),
                    doutput = filled(matrix, working), output = empty(matrix, working),
@@ -224,12 +225,12 @@ class Bench {
         return fmt::format("{} {} {} width {} length {}", kernel, method, name_of(working), e, length);
       };
       measure(named("attention"), Bound::products, pairs * 4 * static_cast<double>(e), [&] {
-        backend_.attention({spec, tokens, tokens, rotary, rotary, visible, q, k, v, {}, {}, output, lse});
+        backend_.attention({form, bias, rows, rows, q, k, v, {}, {}, output, lse});
       });
       measure(named("attention_backward"), Bound::products, pairs * 10 * static_cast<double>(e), [&] {
         backend_.attention_delta(output, doutput, delta);
-        backend_.attention_backward({spec, tokens, tokens, rotary, rotary, visible, q,  k,  v,  doutput,
-                                     lse,  delta,  {},     {},     {},     {},      {}, dq, dk, dv});
+        backend_.attention_backward(
+            {form, bias, rows, rows, q, k, v, doutput, lse, delta, {}, {}, {}, {}, {}, dq, dk, dv, {}});
       });
     }
   }

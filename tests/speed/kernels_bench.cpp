@@ -24,34 +24,32 @@ Tensor filled(Backend& backend, Shape shape, Dtype dtype, double scale) {
   return x;
 }
 
-AttentionSpec xpos() {
-  AttentionSpec spec;
-  spec.heads = spec.kv_heads = heads, spec.head_width = head_width;
-  spec.scale = 1 / std::sqrt(static_cast<double>(head_width)), spec.rotary = true;
+AttentionForm xpos() {
+  AttentionForm form;
+  form.heads = form.kv_heads = heads, form.head_width = head_width;
+  form.scale = 1 / std::sqrt(static_cast<double>(head_width)), form.rotary = true;
   for (std::int64_t i = 0; i < head_width; i += 2)
-    spec.log_decay.push_back(std::log((static_cast<double>(i) / head_width + 0.4) / 1.4) / 512);
-  return spec;
+    form.log_decay.push_back(std::log((static_cast<double>(i) / head_width + 0.4) / 1.4) / 512);
+  return form;
 }
 
 /// Queries of `batch` sequences of `length` against all keys in `stages` blocks of adjacent keys, as a ring would bring
 /// them.
 struct Problem {
   std::unique_ptr<Backend> backend = make_cpu_backend();
-  AttentionSpec spec = xpos();
+  AttentionForm form = xpos();
+  ScoreBias bias;
   std::int64_t rows, stages, block;
-  TokenTable queries;
-  std::vector<TokenTable> keys;
-  std::vector<RotaryTable> rotary;
-  RotaryTable query_rotary;
-  Visibility visible;
+  SharedRows queries;
+  std::vector<SharedRows> keys;
   std::vector<Tensor> k, v, dk, dv, dk_state, dv_state;
   Tensor q, output, lse, delta, doutput, dq, dq_state;
   AttentionState state;
 
   Problem(std::int64_t length, std::int64_t batch, Dtype dtype, std::int64_t key_blocks)
-      : rows(length * batch), stages(key_blocks), block(rows / key_blocks), queries(dense_tokens(batch, length)) {
-    query_rotary = turned(queries);
-    visible.first.assign(static_cast<std::size_t>(rows), 0);
+      : rows(length * batch), stages(key_blocks), block(rows / key_blocks) {
+    const TokenTable tokens = dense_tokens(batch, length);
+    queries = make_rows(tokens, turned(tokens), {std::vector<std::int64_t>(tokens.position.size(), 0), {}, {}});
     const auto make = [&](std::int64_t count, Dtype of) { return Tensor(backend->runtime(), {count, width}, of); };
     const auto input = [&](std::int64_t count) { return filled(*backend, {count, width}, dtype, 1); };
     q = input(rows), doutput = input(rows), output = make(rows, dtype), dq = make(rows, dtype),
@@ -63,7 +61,7 @@ struct Problem {
     for (std::int64_t s = 0; s < stages; ++s) {
       TokenTable table = dense_tokens(batch, length / stages);
       for (std::int64_t& p : table.position) p += s * (length / stages);
-      rotary.push_back(turned(table)), keys.push_back(std::move(table));
+      keys.push_back(make_rows(table, turned(table)));
       k.push_back(input(block)), v.push_back(input(block)), dk.push_back(make(block, dtype)),
           dv.push_back(make(block, dtype));
       dk_state.push_back(make(block, Dtype::f32)), dv_state.push_back(make(block, Dtype::f32));
@@ -85,17 +83,32 @@ struct Problem {
 
   void forward() {
     for (std::size_t s = 0; s < keys.size(); ++s)
-      backend->attention(
-          {spec, queries, keys[s], query_rotary, rotary[s], visible, q, k[s], v[s], stage(s), state, output, lse});
+      backend->attention({form, bias, queries, keys[s], q, k[s], v[s], stage(s), state, output, lse});
   }
   void backward() {
     backend->attention_delta(output, doutput, delta);
     for (std::size_t s = 0; s < keys.size(); ++s)
-      backend->attention_backward({spec,     queries,     keys[s],     query_rotary, rotary[s], visible,  q,
-                                   k[s],     v[s],        doutput,     lse,          delta,     stage(s), {},
-                                   dq_state, dk_state[s], dv_state[s], dq,           dk[s],     dv[s]});
+      backend->attention_backward({form,
+                                   bias,
+                                   queries,
+                                   keys[s],
+                                   q,
+                                   k[s],
+                                   v[s],
+                                   doutput,
+                                   lse,
+                                   delta,
+                                   stage(s),
+                                   {},
+                                   dq_state,
+                                   dk_state[s],
+                                   dv_state[s],
+                                   dq,
+                                   dk[s],
+                                   dv[s],
+                                   {}});
   }
-  BlockStage stage(std::size_t s) const { return {s == 0, s + 1 == keys.size()}; }
+  CallStage stage(std::size_t s) const { return {s == 0, s + 1 == keys.size()}; }
   double pairs(std::int64_t length) const {
     return static_cast<double>(rows) * static_cast<double>(length + 1) / 2 * heads;
   }

@@ -70,27 +70,22 @@ class Experiment {
   Experiment(Communicator& ring, Dtype working, std::int64_t tokens)
       : ring_(&ring), instant_(ring.rank(), ring.size()), backend_(make_cpu_backend()), tokens_(tokens) {
     const ModelConfig config = model_config();
-    position_ = make_position(config);
-    AttentionSpec spec;
-    spec.heads = config.heads;
-    spec.kv_heads = config.kv_heads;
-    spec.head_width = config.width / config.heads;
-    spec.scale = 1 / std::sqrt(static_cast<double>(spec.head_width));
-    position_->specify(spec);
+    position_ = make_position(config, config.position);
+    AttentionForm form;
+    form.heads = config.heads;
+    form.kv_heads = config.kv_heads;
+    form.head_width = config.width / config.heads;
+    form.scale = 1 / std::sqrt(static_cast<double>(form.head_width));
+    position_->shape(form);
     const TokenTable table = dense_tokens(1, tokens);
     const std::vector<DocumentPlace> places(static_cast<std::size_t>(tokens));
-    const Visibility visible = make_pattern(config.attention)->visibility(table, places);
-    Partition partition(table, PartitionKind::zigzag, ring.size());
-    Schedule schedule = make_schedule(partition, visible, Exchange::ring);
-    const std::vector<Chunk> chunks = partition.place_chunks(ring.rank());
     const RotaryMaker rotary = [this](const TokenTable& rows) {
       return make_rotary_table(backend_->runtime(), *position_->rotary(), rows, Dtype::f32);
     };
-    AttentionTables own{spec, tokens_of(table, chunks), {}, take_rows(visible, row_indices(chunks))};
-    own.rotary = rotary(own.tokens);
     tables_ = std::make_shared<const SequenceTables>(
-        SequenceTables{std::move(partition), std::move(schedule), std::move(own), rotary});
-    const std::int64_t rows = tables_->own.tokens.rows();
+        make_sequence_tables(std::make_shared<const Partition>(table, PartitionKind::zigzag, ring.size()), ring.rank(),
+                             form, make_pattern(config.attention)->visibility(table, places), Exchange::ring, rotary));
+    const std::int64_t rows = tables_->own->tokens.rows();
     qkv_ = waves({rows, 3 * config.width}, working);
     doutput_ = waves({rows, config.width}, working);
   }
@@ -132,7 +127,7 @@ class Experiment {
   void attend(Communicator& ring) {
     Tape tape(*backend_, Recording::on);
     const Var input(qkv_);
-    const Var output = sequence_attention(tape, ring, tables_, input);
+    const Var output = sequence_attention(tape, ring, tables_, {}, input);
     output.accumulate(*backend_, doutput_);
     tape.backward();
   }

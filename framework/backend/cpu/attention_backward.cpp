@@ -21,7 +21,8 @@ class BackwardTask {
 
  public:
   BackwardTask(const AttentionBackward& call, const Tensor& dq_state, const Side& queries, const Side& keys,
-               const Ranges& ranges, std::int64_t query_sequence, std::int64_t key_sequence, std::int64_t kv_head)
+               const Ranges& ranges, std::int64_t query_sequence, std::int64_t key_sequence, std::int64_t kv_head,
+               double* dby_distance)
       : call_(call),
         dq_state_(dq_state),
         queries_(queries),
@@ -29,10 +30,11 @@ class BackwardTask {
         ranges_(ranges),
         query_sequence_(query_sequence),
         kv_head_(kv_head),
-        width_(call.spec.head_width),
+        width_(call.form.head_width),
         stride_(padded_width(width_)),
-        group_(call.spec.heads / call.spec.kv_heads),
-        runtime_(call.q.matrix.runtime()) {
+        group_(call.form.heads / call.form.kv_heads),
+        runtime_(call.q.matrix.runtime()),
+        dby_distance_(dby_distance) {
     if (key_sequence >= 0)
       take_keys(keys.first_tile[static_cast<std::size_t>(key_sequence)],
                 keys.first_tile[static_cast<std::size_t>(key_sequence) + 1]);
@@ -84,14 +86,14 @@ class BackwardTask {
                     &last = keys_.tiles[static_cast<std::size_t>(last_tile_ - 1)];
     first_key_ = first.first, key_count_ = last.first + last.count - first.first;
     packed_tiles_.assign(static_cast<std::size_t>(last_tile_ - first_tile_), false);
-    load_state(call_.dk_state, call_.key_stage.first, first_key_, key_count_, call_.spec.kv_heads, kv_head_, dkey_);
-    load_state(call_.dv_state, call_.key_stage.first, first_key_, key_count_, call_.spec.kv_heads, kv_head_, dvalue_);
+    load_state(call_.dk_state, call_.key_stage.first, first_key_, key_count_, call_.form.kv_heads, kv_head_, dkey_);
+    load_state(call_.dv_state, call_.key_stage.first, first_key_, key_count_, call_.form.kv_heads, kv_head_, dvalue_);
   }
 
   void end_keys() {
     if (!call_.key_stage.last) {
-      store_state(call_.dk_state, first_key_, key_count_, call_.spec.kv_heads, kv_head_, dkey_);
-      store_state(call_.dv_state, first_key_, key_count_, call_.spec.kv_heads, kv_head_, dvalue_);
+      store_state(call_.dk_state, first_key_, key_count_, call_.form.kv_heads, kv_head_, dkey_);
+      store_state(call_.dv_state, first_key_, key_count_, call_.form.kv_heads, kv_head_, dvalue_);
       return;
     }
     if (call_.dk.dtype() == Dtype::f32) {
@@ -122,11 +124,11 @@ class BackwardTask {
   /// One tile of queries of one head against the keys of the segment that it sees.
   void query_rows(std::int64_t t, std::int64_t head) {
     const TokenTile& queries = queries_.tiles[static_cast<std::size_t>(t)];
-    const bool decays = !call_.spec.log_decay.empty();
+    const bool decays = !call_.form.log_decay.empty();
     const bool opens = call_.query_stage.first && first_segment_, closes = call_.query_stage.last && last_segment_;
-    const float scale = static_cast<float>(call_.spec.scale) * log2_e;
+    const float scale = static_cast<float>(call_.form.scale) * log2_e;
     const auto take_up = [&] {
-      load_state(dq_state_, opens, queries.first, queries.count, call_.spec.heads, head, dquery_);
+      load_state(dq_state_, opens, queries.first, queries.count, call_.form.heads, head, dquery_);
     };
     bool prepared = false;
     for (std::int64_t k = first_tile_; k < last_tile_; ++k) {
@@ -148,7 +150,7 @@ class BackwardTask {
       take_up();
     }
     if (!closes) {
-      store_state(dq_state_, queries.first, queries.count, call_.spec.heads, head, dquery_);
+      store_state(dq_state_, queries.first, queries.count, call_.form.heads, head, dquery_);
       return;
     }
     rotate_rows_back(dquery_, stride_, queries_.factors, queries.first, queries.count, width_, scale,
@@ -159,12 +161,12 @@ class BackwardTask {
   void prepare(const TokenTile& queries, std::int64_t head, float scale) {
     rotate_rows(call_.q.template data<T>() + queries.first * call_.q.stride() + head * width_, call_.q.stride(),
                 queries_.factors, queries.first, queries.count, width_, scale, query_, stride_);
-    if (call_.spec.log_decay.empty()) pack_queries(query_, queries.count);
+    if (call_.form.log_decay.empty()) pack_queries(query_, queries.count);
     float* const rows = widens ? widened_doutput_ : staging_;
-    rotate_rows(doutput(queries.first, head), call_.spec.heads * width_, RowFactors{}, 0, queries.count, width_, 1.0F,
+    rotate_rows(doutput(queries.first, head), call_.form.heads * width_, RowFactors{}, 0, queries.count, width_, 1.0F,
                 rows, stride_);
     pack_rows<F>(rows, stride_, queries.count, width_, doutput_rows_);
-    distance_.slope = call_.spec.slopes.empty() ? 0.0F : call_.spec.slopes[static_cast<std::size_t>(head)] * log2_e;
+    bias_ = TileBias(call_.bias, head);
   }
 
   /// Queries scaled to meet keys of this base, unless they are; `part_` gathers their gradient in it.
@@ -172,7 +174,7 @@ class BackwardTask {
     if (key_base == key_base_) return;
     add_part(queries);
     key_base_ = key_base;
-    pair_factors(call_.spec, query_base - key_base, factors_.data());
+    pair_factors(call_.form, query_base - key_base, factors_.data());
     scale_pairs(query_, stride_, queries.count, width_, factors_.data(), based_, stride_);
     pack_queries(based_, queries.count);
     std::fill(part_, part_ + queries.count * stride_, 0.0F);
@@ -190,7 +192,7 @@ class BackwardTask {
   void meet(const TokenTile& queries, const TokenTile& keys, const TileMask& mask, std::int64_t slot, std::int64_t head,
             float* dquery) {
     constexpr int together = WordOf<F>::depth;
-    const std::int64_t depth = words<F>(width_), doutput_step = widens ? stride_ : call_.spec.heads * width_ / together;
+    const std::int64_t depth = words<F>(width_), doutput_step = widens ? stride_ : call_.form.heads * width_ / together;
     const auto* doutputs = reinterpret_cast<const Word<F>*>(widens ? static_cast<const void*>(widened_doutput_)
                                                                    : doutput(queries.first, head));
     for (const Strip& s : mask.strips()) {
@@ -201,7 +203,7 @@ class BackwardTask {
                       packed_.values_transposed(slot, keys.count), 0, depth, s.first_column, s.last_column,
                       dweights_ + at, key_tile, false);
     }
-    if (distance_.slope != 0) distance_.set(call_.keys, keys);
+    if (bias_.any()) bias_.take_keys(call_.keys->tokens, keys);
     const bool masked = !mask.all || keys.count % lanes != 0;
     for (std::int64_t r = 0; r < queries.count; r += together) {
       const auto [first, last] = mask.columns(r);
@@ -232,19 +234,22 @@ class BackwardTask {
   void differentiate(const TokenTile& queries, const TokenTile& keys, std::int64_t first, std::int64_t last,
                      bool masked, std::int64_t head, std::int64_t r) {
     constexpr int together = WordOf<F>::depth;
-    float lse[2] = {}, delta[2] = {}, distance[2] = {};
+    float lse[2] = {}, delta[2] = {};
+    const bool biased = bias_.any(), learns = bias_.has_table();
     const int live = static_cast<int>(std::min<std::int64_t>(together, queries.count - r));
     const RowRange nothing = {0, 0, 0, 0};
     const auto range = [&](int j) {
       return j < live ? ranges_.rows[static_cast<std::size_t>(queries.first + r + j)] : nothing;
     };
     const RowMask mask[2] = {{range(0), keys.first, keys.count}, {range(1), keys.first, keys.count}};
+    const auto position = [&](int j) {
+      return call_.queries->tokens.position[static_cast<std::size_t>(queries.first + r + j)];
+    };
     for (int j = 0; j < live; ++j) {
-      const std::int64_t at = (queries.first + r + j) * call_.spec.heads + head;
+      const std::int64_t at = (queries.first + r + j) * call_.form.heads + head;
       lse[j] = call_.lse.template data<float>()[at] * log2_e;
       delta[j] = call_.delta.template data<float>()[at] * ln_2;
-      if (distance_.slope != 0)
-        distance[j] = distance_.query(call_.queries.position[static_cast<std::size_t>(queries.first + r + j)]);
+      if (biased) bias_.take_query(position(j), first, last, bias_row_[j]);
     }
     const bool select = masked || live < together;
     for (std::int64_t i = first; i < last; i += lanes) {
@@ -252,10 +257,11 @@ class BackwardTask {
 #pragma GCC unroll 2
       for (int j = 0; j < together; ++j) {
         f32v s = load(scores_ + (r + j) * key_tile + i);
-        if (distance_.slope != 0) s -= distance_.bias(i, distance[j]);
+        if (biased) s += bias_.of(bias_row_[j], i);
         p[j] = exp2_below_127(s - lse[j]);
         ds[j] = p[j] * (load(dweights_ + (r + j) * key_tile + i) * ln_2 - delta[j]);
         if (select) p[j] = mask[j].select(i, p[j], f32v{}), ds[j] = mask[j].select(i, ds[j], f32v{});
+        if (learns) store(bias_gradients_[j] + i, ds[j] * log2_e);
       }
       if constexpr (together == 1) {
         store(scores_ + r * key_tile + i, p[0]);
@@ -270,10 +276,12 @@ class BackwardTask {
                     sizeof dscores / 2);
       }
     }
+    double* const sums = learns ? dby_distance_ + head % group_ * call_.bias.distances() : nullptr;
+    for (int j = 0; learns && j < live; ++j) bias_.add_gradients(position(j), bias_gradients_[j], first, last, sums);
   }
 
   const T* doutput(std::int64_t row, std::int64_t head) const {
-    return call_.doutput.template data<T>() + (row * call_.spec.heads + head) * width_;
+    return call_.doutput.template data<T>() + (row * call_.form.heads + head) * width_;
   }
   const Word<F>* weights_transposed() const {
     if constexpr (WordOf<F>::depth == 1) return scores_;
@@ -315,7 +323,10 @@ class BackwardTask {
   std::vector<bool> packed_tiles_;
   std::vector<float> factors_;
   PackedKeys<T> packed_{};
-  TileDistance distance_;
+  TileBias bias_;
+  TileBias::Row bias_row_[2];
+  alignas(64) float bias_gradients_[2][key_tile];
+  double* dby_distance_;  ///< [query heads of the key head, distances], this task's; null without a table
   float *query_, *based_, *dquery_, *part_, *staging_, *scores_, *dweights_, *dkey_ = nullptr, *dvalue_ = nullptr;
   float* widened_doutput_ = nullptr;  ///< rows of one tile of queries, where the product cannot read the tensor itself
   Word<F>*left_, *query_rows_, *doutput_rows_, *weight_pairs_ = nullptr, *dscore_pairs_ = nullptr;
@@ -333,13 +344,13 @@ std::int64_t most_tiles(const Side& side) {
 
 void attention_backward(const AttentionBackward& call) {
   Runtime& runtime = call.q.matrix.runtime();
-  const Side queries = make_side(call.spec, call.queries, call.query_rotary, AttentionRole::query, runtime);
-  const Side keys = make_side(call.spec, call.keys, call.key_rotary, AttentionRole::key, runtime);
-  const Ranges ranges = make_ranges(call.queries, call.keys, call.visible, queries);
+  const Side queries = make_side(call.form, call.queries->tokens, call.queries->rotary, AttentionRole::query, runtime);
+  const Side keys = make_side(call.form, call.keys->tokens, call.keys->rotary, AttentionRole::key, runtime);
+  const Ranges ranges = make_ranges(call.queries->tokens, call.keys->tokens, call.queries->visible, queries);
   std::vector<std::pair<std::int64_t, std::int64_t>>
       pairs;  // of sequences; -1 where the other side has none of that id
-  std::vector<bool> met(call.keys.sequences.size());
-  for (std::size_t s = 0; s < call.queries.sequences.size(); ++s) {
+  std::vector<bool> met(call.keys->tokens.sequences.size());
+  for (std::size_t s = 0; s < call.queries->tokens.sequences.size(); ++s) {
     pairs.emplace_back(static_cast<std::int64_t>(s), ranges.key_sequence[s]);
     if (ranges.key_sequence[s] >= 0) met[static_cast<std::size_t>(ranges.key_sequence[s])] = true;
   }
@@ -349,14 +360,22 @@ void attention_backward(const AttentionBackward& call) {
   Tensor dq_state = call.dq_state;
   if (!dq_state.defined() && most_tiles(keys) > backward_segment)
     dq_state = Tensor(runtime, call.doutput.shape(), Dtype::f32);
+  const std::int64_t of_task = call.form.group() * call.bias.distances();
+  std::vector<double> bias_sums(pairs.size() * static_cast<std::size_t>(call.form.kv_heads * of_task));
   with_type(call.q.dtype(), [&]<class T>(Type<T>) {
-    parallel_tasks(static_cast<std::int64_t>(pairs.size()) * call.spec.kv_heads,
-                   [&, purpose = MemoryPurpose::current()](std::int64_t task) {
-                     const MemoryPurpose same(purpose);
-                     const auto& [q, k] = pairs[static_cast<std::size_t>(task / call.spec.kv_heads)];
-                     BackwardTask<T>(call, dq_state, queries, keys, ranges, q, k, task % call.spec.kv_heads).run();
-                   });
+    parallel_tasks(
+        static_cast<std::int64_t>(pairs.size()) * call.form.kv_heads,
+        [&, purpose = MemoryPurpose::current()](std::int64_t task) {
+          const MemoryPurpose same(purpose);
+          const auto& [q, k] = pairs[static_cast<std::size_t>(task / call.form.kv_heads)];
+          double* const sums = bias_sums.empty() ? nullptr : &bias_sums[static_cast<std::size_t>(task * of_task)];
+          BackwardTask<T>(call, dq_state, queries, keys, ranges, q, k, task % call.form.kv_heads, sums).run();
+        });
   });
+  // Tasks have sums of their own, added here in their order: whichever thread is first, the bits are the same.
+  const std::int64_t of_sequence = call.form.heads * call.bias.distances();
+  for (std::size_t i = 0; i < bias_sums.size(); ++i)
+    call.dby_distance.data<float>()[i % static_cast<std::size_t>(of_sequence)] += static_cast<float>(bias_sums[i]);
 }
 
 }  // namespace lexring::cpu

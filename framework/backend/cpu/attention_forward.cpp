@@ -32,10 +32,10 @@ class ForwardTask {
         ranges_(ranges),
         sequence_(sequence),
         kv_head_(kv_head),
-        rows_(call.queries.sequences[static_cast<std::size_t>(sequence)]),
-        width_(call.spec.head_width),
+        rows_(call.queries->tokens.sequences[static_cast<std::size_t>(sequence)]),
+        width_(call.form.head_width),
         stride_(padded_width(width_)),
-        group_(call.spec.heads / call.spec.kv_heads) {
+        group_(call.form.heads / call.form.kv_heads) {
     Runtime& runtime = call.q.matrix.runtime();
     for (std::int64_t g = 0; g < group_; ++g) {
       states_.push_back({take<float>(memory_, runtime, rows_.count * stride_),
@@ -91,14 +91,14 @@ class ForwardTask {
         const std::int64_t head = kv_head_ * group_ + g;
         rotate_rows(call_.q.data<T>() + queries.first * call_.q.stride() + head * width_, call_.q.stride(),
                     queries_.factors, queries.first, queries.count, width_,
-                    static_cast<float>(call_.spec.scale) * log2_e, query_, stride_);
-        if (call_.spec.log_decay.empty()) pack_left<F>(query_, stride_, queries.count, width_, left_);
-        distance_.slope = call_.spec.slopes.empty() ? 0.0F : call_.spec.slopes[static_cast<std::size_t>(head)] * log2_e;
+                    static_cast<float>(call_.form.scale) * log2_e, query_, stride_);
+        if (call_.form.log_decay.empty()) pack_left<F>(query_, stride_, queries.count, width_, left_);
+        bias_ = TileBias(call_.bias, head);
         key_base_ = -1;
         for (std::int64_t k = first; k < last; ++k) {
           const TileMask& mask = masks_[static_cast<std::size_t>(k - first)];
           if (!mask.any()) continue;
-          if (!call_.spec.log_decay.empty())
+          if (!call_.form.log_decay.empty())
             rebase(queries, queries_.base[static_cast<std::size_t>(t)], keys_.base[static_cast<std::size_t>(k)]);
           meet(states_[static_cast<std::size_t>(g)], queries, keys_.tiles[static_cast<std::size_t>(k)], mask,
                k - first);
@@ -111,7 +111,7 @@ class ForwardTask {
   void rebase(const TokenTile& queries, std::int64_t query_base, std::int64_t key_base) {
     if (key_base == key_base_) return;
     key_base_ = key_base;
-    pair_factors(call_.spec, query_base - key_base, factors_.data());
+    pair_factors(call_.form, query_base - key_base, factors_.data());
     scale_pairs(query_, stride_, queries.count, width_, factors_.data(), based_, stride_);
     pack_left<F>(based_, stride_, queries.count, width_, left_);
   }
@@ -125,7 +125,7 @@ class ForwardTask {
                       packed_.keys_transposed(slot, keys.count), 0, words<F>(width_), s.first_column, s.last_column,
                       scores_ + s.first_row * key_tile, key_tile, false);
     }
-    if (distance_.slope != 0) distance_.set(call_.keys, keys);
+    if (bias_.any()) bias_.take_keys(call_.keys->tokens, keys);
     const bool masked = !mask.all || keys.count % lanes != 0;
     for (std::int64_t r = 0; r < queries.count; ++r) {
       const auto [first, last] = mask.columns(r);
@@ -145,14 +145,14 @@ class ForwardTask {
     const RowMask mask(ranges_.rows[static_cast<std::size_t>(row)], keys.first, keys.count);
     float* scores = scores_ + r * key_tile;
     F* weights = weights_ + r * key_tile;
-    const float distance =
-        distance_.slope != 0 ? distance_.query(call_.queries.position[static_cast<std::size_t>(row)]) : 0.0F;
+    const bool biased = bias_.any();
+    if (biased) bias_.take_query(call_.queries->tokens.position[static_cast<std::size_t>(row)], first, last, bias_row_);
     f32v top = broadcast(minus_infinity);
     for (std::int64_t i = first; i < last; i += lanes) {
       f32v s = load(scores + i);
-      if (distance_.slope != 0) s -= distance_.bias(i, distance);
+      if (biased) s += bias_.of(bias_row_, i);
       if (masked) s = mask.select(i, s, broadcast(minus_infinity));
-      if (masked || distance_.slope != 0) store(scores + i, s);
+      if (masked || biased) store(scores + i, s);
       top = maximum(top, s);
     }
     const std::int64_t n = row - rows_.first;
@@ -179,7 +179,7 @@ class ForwardTask {
 
   void load_state(std::int64_t g) {
     const HeadState& state = states_[static_cast<std::size_t>(g)];
-    const std::int64_t head = kv_head_ * group_ + g, heads = call_.spec.heads;
+    const std::int64_t head = kv_head_ * group_ + g, heads = call_.form.heads;
     std::fill(state.output, state.output + rows_.count * stride_, 0.0F);
     std::fill(state.maximum, state.maximum + rows_.count, minus_infinity);
     std::fill(state.sum, state.sum + rows_.count, 0.0F);
@@ -194,7 +194,7 @@ class ForwardTask {
 
   void store_state(std::int64_t g) {
     const HeadState& state = states_[static_cast<std::size_t>(g)];
-    const std::int64_t head = kv_head_ * group_ + g, heads = call_.spec.heads;
+    const std::int64_t head = kv_head_ * group_ + g, heads = call_.form.heads;
     for (std::int64_t n = 0; n < rows_.count; ++n) {
       const std::int64_t at = (rows_.first + n) * heads + head;
       const float* output = state.output + n * stride_;
@@ -223,7 +223,8 @@ class ForwardTask {
   std::vector<TileMask> masks_;
   std::vector<float> factors_;
   PackedKeys<T> packed_{};
-  TileDistance distance_;
+  TileBias bias_;
+  TileBias::Row bias_row_;
   float *staging_, *query_, *based_, *scores_;
   Word<F>* left_;
   F* weights_;
@@ -233,36 +234,15 @@ class ForwardTask {
 
 void attention(const AttentionForward& call) {
   Runtime& runtime = call.q.matrix.runtime();
-  const Side queries = make_side(call.spec, call.queries, call.query_rotary, AttentionRole::query, runtime);
-  const Side keys = make_side(call.spec, call.keys, call.key_rotary, AttentionRole::key, runtime);
-  const Ranges ranges = make_ranges(call.queries, call.keys, call.visible, queries);
-  const auto sequences = static_cast<std::int64_t>(call.queries.sequences.size());
+  const Side queries = make_side(call.form, call.queries->tokens, call.queries->rotary, AttentionRole::query, runtime);
+  const Side keys = make_side(call.form, call.keys->tokens, call.keys->rotary, AttentionRole::key, runtime);
+  const Ranges ranges = make_ranges(call.queries->tokens, call.keys->tokens, call.queries->visible, queries);
+  const auto sequences = static_cast<std::int64_t>(call.queries->tokens.sequences.size());
   with_type(call.q.dtype(), [&]<class T>(Type<T>) {
-    parallel_tasks(sequences * call.spec.kv_heads, [&, purpose = MemoryPurpose::current()](std::int64_t task) {
+    parallel_tasks(sequences * call.form.kv_heads, [&, purpose = MemoryPurpose::current()](std::int64_t task) {
       const MemoryPurpose same(purpose);
-      ForwardTask<T>(call, queries, keys, ranges, task / call.spec.kv_heads, task % call.spec.kv_heads).run();
+      ForwardTask<T>(call, queries, keys, ranges, task / call.form.kv_heads, task % call.form.kv_heads).run();
     });
-  });
-}
-
-void attention_merge(const AttentionState& from, const AttentionState& into) {
-  const std::int64_t rows = from.maximum.elements();
-  const std::int64_t width = rows == 0 ? 0 : from.output.elements() / rows;
-  parallel_for(0, rows, 256, [&](std::int64_t first, std::int64_t last) {
-    for (std::int64_t n = first; n < last; ++n) {
-      const float a = from.maximum.data<float>()[n];
-      float& b = into.maximum.data<float>()[n];
-      if (a == minus_infinity) continue;
-      const float now = std::max(a, b), mine = std::exp(a - now), theirs = std::exp(b - now);
-      const float* source = from.output.data<float>() + n * width;
-      float* target = into.output.data<float>() + n * width;
-      for_lanes(width, [&](std::int64_t i, std::int64_t m) {
-        store(target + i, theirs * load(target + i, m) + mine * load(source + i, m), m);
-      });
-      float& l = into.sum.data<float>()[n];
-      l = theirs * l + mine * from.sum.data<float>()[n];
-      b = now;
-    }
   });
 }
 

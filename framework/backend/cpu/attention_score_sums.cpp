@@ -12,8 +12,8 @@ void add_head(const AttentionScoreSums& call, const Side& queries, const Side& k
               std::int64_t head, std::vector<double>& sums, std::vector<std::int64_t>& counts) {
   using F = Factor<T>;
   Runtime& runtime = call.q.matrix.runtime();
-  const std::int64_t width = call.spec.head_width, stride = padded_width(width),
-                     kv_head = head / (call.spec.heads / call.spec.kv_heads);
+  const std::int64_t width = call.form.head_width, stride = padded_width(width),
+                     kv_head = head / (call.form.heads / call.form.kv_heads);
   std::vector<Tensor> memory;
   float* staging = take<float>(memory, runtime, key_tile * stride);
   float* query = take<float>(memory, runtime, query_tile * stride);
@@ -21,8 +21,7 @@ void add_head(const AttentionScoreSums& call, const Side& queries, const Side& k
   auto* left = take<Word<F>>(memory, runtime, query_tile * words<F>(width));
   auto* packed = take<Word<F>>(memory, runtime, packed_words<F>(width, key_tile));
   std::vector<float> factors(static_cast<std::size_t>(width / 2));
-  const auto at = [&](std::int64_t row) { return call.tokens.position[static_cast<std::size_t>(row)]; };
-  const double slope = call.spec.slopes.empty() ? 0.0 : call.spec.slopes[static_cast<std::size_t>(head)];
+  const auto at = [&](std::int64_t row) { return call.rows->tokens.position[static_cast<std::size_t>(row)]; };
   const auto s = static_cast<std::size_t>(sequence);
   for (std::int64_t k = keys.first_tile[s]; k < keys.first_tile[s + 1]; ++k) {
     const TokenTile& key = keys.tiles[static_cast<std::size_t>(k)];
@@ -33,9 +32,9 @@ void add_head(const AttentionScoreSums& call, const Side& queries, const Side& k
       const TokenTile& tile = queries.tiles[static_cast<std::size_t>(t)];
       if (at(tile.first + tile.count - 1) < at(key.first)) continue;
       rotate_rows(call.q.data<T>() + tile.first * call.q.stride() + head * width, call.q.stride(), queries.factors,
-                  tile.first, tile.count, width, static_cast<float>(call.spec.scale) * log2_e, query, stride);
-      if (!call.spec.log_decay.empty()) {
-        pair_factors(call.spec, queries.base[static_cast<std::size_t>(t)] - keys.base[static_cast<std::size_t>(k)],
+                  tile.first, tile.count, width, static_cast<float>(call.form.scale) * log2_e, query, stride);
+      if (!call.form.log_decay.empty()) {
+        pair_factors(call.form, queries.base[static_cast<std::size_t>(t)] - keys.base[static_cast<std::size_t>(k)],
                      factors.data());
         scale_pairs(query, stride, tile.count, width, factors.data(), query, stride);
       }
@@ -46,8 +45,7 @@ void add_head(const AttentionScoreSums& call, const Side& queries, const Side& k
         for (std::int64_t c = 0; c < key.count; ++c) {
           const std::int64_t distance = at(tile.first + r) - at(key.first + c);
           if (distance < 0 || distance >= static_cast<std::int64_t>(sums.size())) continue;
-          sums[static_cast<std::size_t>(distance)] +=
-              static_cast<double>(scores[r * key_tile + c] * ln_2) - slope * static_cast<double>(distance);
+          sums[static_cast<std::size_t>(distance)] += static_cast<double>(scores[r * key_tile + c] * ln_2);
           ++counts[static_cast<std::size_t>(distance)];
         }
       }
@@ -59,15 +57,15 @@ void add_head(const AttentionScoreSums& call, const Side& queries, const Side& k
 
 void attention_score_sums(const AttentionScoreSums& call) {
   Runtime& runtime = call.q.matrix.runtime();
-  const Side queries = make_side(call.spec, call.tokens, call.rotary, AttentionRole::query, runtime);
-  const Side keys = make_side(call.spec, call.tokens, call.rotary, AttentionRole::key, runtime);
-  const auto sequences = static_cast<std::int64_t>(call.tokens.sequences.size());
-  std::vector<std::vector<double>> sums(static_cast<std::size_t>(call.spec.heads),
+  const Side queries = make_side(call.form, call.rows->tokens, call.rows->rotary, AttentionRole::query, runtime);
+  const Side keys = make_side(call.form, call.rows->tokens, call.rows->rotary, AttentionRole::key, runtime);
+  const auto sequences = static_cast<std::int64_t>(call.rows->tokens.sequences.size());
+  std::vector<std::vector<double>> sums(static_cast<std::size_t>(call.form.heads),
                                         std::vector<double>(call.sums.size()));
-  std::vector<std::vector<std::int64_t>> counts(static_cast<std::size_t>(call.spec.heads),
+  std::vector<std::vector<std::int64_t>> counts(static_cast<std::size_t>(call.form.heads),
                                                 std::vector<std::int64_t>(call.counts.size()));
   with_type(call.q.dtype(), [&]<class T>(Type<T>) {
-    parallel_tasks(call.spec.heads, [&, purpose = MemoryPurpose::current()](std::int64_t head) {
+    parallel_tasks(call.form.heads, [&, purpose = MemoryPurpose::current()](std::int64_t head) {
       const MemoryPurpose same(purpose);
       const auto h = static_cast<std::size_t>(head);
       for (std::int64_t s = 0; s < sequences; ++s) add_head<T>(call, queries, keys, s, head, sums[h], counts[h]);

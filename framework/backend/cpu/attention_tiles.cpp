@@ -9,15 +9,15 @@ namespace lexring::cpu {
 
 using namespace simd;
 
-Side make_side(const AttentionSpec& spec, const TokenTable& tokens, const RotaryTable& rotary, AttentionRole role,
+Side make_side(const AttentionForm& form, const TokenTable& tokens, const RotaryTable& rotary, AttentionRole role,
                Runtime& runtime) {
-  Side side{make_tiling(spec, tokens, role, role == AttentionRole::query ? query_tile : key_tile), {}};
-  if (!spec.rotary) return side;
+  Side side{make_tiling(form, tokens, role, role == AttentionRole::query ? query_tile : key_tile), {}};
+  if (!form.rotary) return side;
 
-  const std::int64_t pairs = spec.head_width / 2;
+  const std::int64_t pairs = form.head_width / 2;
   side.factors = {Tensor(runtime, {tokens.rows(), pairs}, Dtype::f32),
                   Tensor(runtime, {tokens.rows(), pairs}, Dtype::f32)};
-  const float scale = role == AttentionRole::query ? static_cast<float>(spec.scale) * log2_e : 1.0F;
+  const float scale = role == AttentionRole::query ? static_cast<float>(form.scale) * log2_e : 1.0F;
   const float *cosine = rotary.cosine.data<float>(), *sine = rotary.sine.data<float>();
   float *c = side.factors.cosine.data<float>(), *s = side.factors.sine.data<float>();
   parallel_for(0, static_cast<std::int64_t>(side.tiles.size()), 1, [&](std::int64_t first, std::int64_t last) {
@@ -27,7 +27,7 @@ Side make_side(const AttentionSpec& spec, const TokenTable& tokens, const Rotary
       const std::int64_t base = side.base[static_cast<std::size_t>(t)];
       for (std::int64_t n = tile.first; n < tile.first + tile.count; ++n) {
         const std::int64_t distance = std::abs(tokens.position[static_cast<std::size_t>(n)] - base), at = n * pairs;
-        pair_factors(spec, distance, decay.data());
+        pair_factors(form, distance, decay.data());
         for_lanes(pairs, [&](std::int64_t i, std::int64_t m) {
           const f32v f = scale * load(decay.data() + i);
           store(c + at + i, load(cosine + at + i, m) * f, m);
@@ -91,14 +91,14 @@ std::pair<std::int64_t, std::int64_t> TileMask::columns(std::int64_t row) const 
   return {first, last};
 }
 
-void pair_factors(const AttentionSpec& spec, std::int64_t distance, float* factors) {
+void pair_factors(const AttentionForm& form, std::int64_t distance, float* factors) {
   // In powers of two, the whole part apart from the fraction in f64: the error does not grow with the distance.
   const double scale = static_cast<double>(distance) * 1.4426950408889634;
-  for_lanes(static_cast<std::int64_t>(spec.log_decay.size()), [&](std::int64_t i, std::int64_t m) {
+  for_lanes(static_cast<std::int64_t>(form.log_decay.size()), [&](std::int64_t i, std::int64_t m) {
     f32v fraction = {};
     i32v whole = {};
     for (std::int64_t j = 0; j < m; ++j) {
-      const double power = std::max(spec.log_decay[static_cast<std::size_t>(i + j)] * scale, -127.0),
+      const double power = std::max(form.log_decay[static_cast<std::size_t>(i + j)] * scale, -127.0),
                    nearest = std::nearbyint(power);
       whole[j] = static_cast<std::int32_t>(nearest);
       fraction[j] = static_cast<float>(power - nearest);

@@ -31,7 +31,7 @@ struct RowFactors {
 struct Side : Tiling {
   RowFactors factors;  ///< undefined without rotation
 };
-Side make_side(const AttentionSpec& spec, const TokenTable& tokens, const RotaryTable& rotary, AttentionRole role,
+Side make_side(const AttentionForm& form, const TokenTable& tokens, const RotaryTable& rotary, AttentionRole role,
                Runtime& runtime);
 
 /// Columns [first, last) of a tile of keys and the rows [first, last) of a tile of queries outside of which nobody sees
@@ -57,7 +57,7 @@ TileMask make_mask(const RowRange* rows, const RowRange& reach, const TokenTile&
 
 /// factors [E/2] = exp(log_decay * distance), for a row (distance from its base) and for a pair of bases (a - d). With
 /// decay only.
-void pair_factors(const AttentionSpec& spec, std::int64_t distance, float* factors);
+void pair_factors(const AttentionForm& form, std::int64_t distance, float* factors);
 
 /// out [count, width] f32 = rows of x (columns `first` on) rotated and scaled by their factors; without rotation, times
 /// `scale`.

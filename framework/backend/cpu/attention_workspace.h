@@ -1,6 +1,9 @@
 /// Packed keys and working memory of one task: one sequence and one key head.
 #pragma once
 
+#include <algorithm>
+
+#include "framework/attention/call.h"
 #include "framework/backend/cpu/attention_tiles.h"
 #include "framework/backend/cpu/tile_product.h"
 
@@ -75,20 +78,54 @@ struct RowMask {
   }
 };
 
-/// What a tile of keys means to ALiBi: distances in f32, exact up to 2^24 from the tile's first position.
-struct TileDistance {
-  float slope = 0;  ///< times log2(e); 0: no bias
-  const std::int64_t* key_position = nullptr;
-  float key[key_tile] = {};
+/// The score bias of one head, in base 2, against a tile of keys.
+class TileBias {
+ public:
+  /// What a query row adds to the scores of the tile's columns.
+  struct Row {
+    float distance = 0;                 ///< to the tile's first key, exact up to 2^24
+    alignas(64) float table[key_tile];  ///< where the bias has a table
+  };
 
-  void set(const TokenTable& keys, const TokenTile& tile) {
-    key_position = keys.position.data() + tile.first;
-    for (std::int64_t i = 0; i < tile.count; ++i) key[i] = static_cast<float>(key_position[i] - key_position[0]);
+  TileBias() = default;
+  TileBias(const ScoreBias& bias, std::int64_t head)
+      : slope_(bias.slopes.empty() ? 0.0F : bias.slopes[static_cast<std::size_t>(head)] * log2_e),
+        last_(bias.distances() - 1),
+        table_(last_ < 0 ? nullptr : bias.by_distance.data<float>() + head * (last_ + 1)) {}
+
+  bool any() const { return slope_ != 0 || table_ != nullptr; }
+  bool has_table() const { return table_ != nullptr; }
+  void take_keys(const TokenTable& keys, const TokenTile& tile) {
+    position_ = keys.position.data() + tile.first;
+    count_ = tile.count;
+    for (std::int64_t i = 0; i < count_; ++i) key_[i] = static_cast<float>(position_[i] - position_[0]);
   }
-  float query(std::int64_t position) const { return static_cast<float>(position - key_position[0]); }
-  f32v bias(std::int64_t column, float query_distance) const {
-    return slope * (query_distance - simd::load(key + column));
+  void take_query(std::int64_t position, std::int64_t first, std::int64_t last, Row& row) const {
+    row.distance = static_cast<float>(position - position_[0]);
+    if (table_ == nullptr) return;
+    for (std::int64_t i = first; i < last; ++i) row.table[i] = table_[entry(position, i)] * log2_e;
   }
+  f32v of(const Row& row, std::int64_t column) const {
+    const f32v slope = slope_ * (simd::load(key_ + column) - row.distance);
+    return table_ == nullptr ? slope : slope + simd::load(row.table + column);
+  }
+  /// sums [distances] += gradients of columns [first, last), which are 0 where the query does not see.
+  void add_gradients(std::int64_t position, const float* gradients, std::int64_t first, std::int64_t last,
+                     double* sums) const {
+    for (std::int64_t i = first; i < last; ++i) sums[entry(position, i)] += static_cast<double>(gradients[i]);
+  }
+
+ private:
+  /// Keys after the query, which it does not see, and columns after the last key have some entry.
+  std::int64_t entry(std::int64_t position, std::int64_t column) const {
+    return std::clamp<std::int64_t>(position - position_[std::min(column, count_ - 1)], 0, last_);
+  }
+
+  float slope_ = 0;
+  std::int64_t last_ = -1, count_ = 0;
+  const float* table_ = nullptr;  ///< [distances]
+  const std::int64_t* position_ = nullptr;
+  float key_[key_tile] = {};
 };
 
 }  // namespace lexring::cpu

@@ -86,9 +86,6 @@ class CpuBackend final : public Backend {
     cpu::attention_delta(output, doutput, delta);
   }
   void attention_backward(const AttentionBackward& call) override { cpu::attention_backward(call); }
-  void attention_merge(const AttentionState& from, const AttentionState& into) override {
-    cpu::attention_merge(from, into);
-  }
   void attention_score_sums(const AttentionScoreSums& call) override { cpu::attention_score_sums(call); }
 
   void adamw(const AdamW& hyper, std::span<const AdamWParameter> parameters) override { cpu::adamw(hyper, parameters); }

@@ -34,7 +34,6 @@ void adamw(const AdamW& hyper, std::span<const AdamWParameter> parameters);
 void attention(const AttentionForward& call);
 void attention_delta(const Tensor& output, const Tensor& doutput, const Tensor& delta);
 void attention_backward(const AttentionBackward& call);
-void attention_merge(const AttentionState& from, const AttentionState& into);
 void attention_score_sums(const AttentionScoreSums& call);
 
 }  // namespace lexring::cpu

@@ -1,16 +1,16 @@
 /// Attention on tensor cores: bf16 operands, f32 scores, sums and state. Scores never leave the multiprocessor.
 ///
-/// Heads are padded to 32, 64, 96 or 128 channels. Everything else that a specification may ask for is supported:
-/// rotation, decay, slopes, any visibility, grouped heads, states between blocks. The same inputs give the same bits.
+/// Heads are padded to 32, 64, 96 or 128 channels. Everything else is supported but a bias by distance: rotation,
+/// decay, slopes, any visibility, grouped heads, states between calls. The same inputs give the same bits.
 #pragma once
 
-#include "framework/attention/block.h"
+#include "framework/attention/call.h"
 #include "framework/backend/cuda/kernels.h"
 
 namespace lexring::cuda {
 
 /// Whether the functions below compute this; `working` is the dtype of q, k and v.
-bool flash_supports(const AttentionSpec& spec, Dtype working);
+bool flash_supports(const AttentionForm& form, const ScoreBias& bias, Dtype working);
 
 void flash_attention(const Gpu& gpu, const AttentionForward& call);
 void flash_attention_backward(const Gpu& gpu, const AttentionBackward& call);

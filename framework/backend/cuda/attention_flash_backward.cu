@@ -511,17 +511,19 @@ Tensor accumulator(const Gpu& gpu, const Tensor& state, std::int64_t rows, std::
 }  // namespace
 
 void flash_attention_backward(const Gpu& gpu, const AttentionBackward& call) {
-  const AttentionSpec& spec = call.spec;
-  const AttentionTables& tables = gpu.attention_tables.of(gpu, call, tile_rows, tile_rows);
-  const std::int64_t width = ceil_div<std::int64_t>(spec.head_width, 32) * 32;
+  const AttentionForm& form = call.form;
+  const AttentionTables& tables =
+      gpu.attention_tables.of(gpu, form, call.bias, call.queries, call.keys, tile_rows, tile_rows);
+  const std::int64_t width = ceil_div<std::int64_t>(form.head_width, 32) * 32;
   const HeadRows q =
-      turned_rows(gpu, call.q, spec.heads, width, call.query_rotary, tables.query_distance, tables.decay);
-  const HeadRows k = turned_rows(gpu, call.k, spec.kv_heads, width, call.key_rotary, tables.key_distance, tables.decay);
-  const HeadRows v = turned_rows(gpu, call.v, spec.kv_heads, width, {}, {}, {});
-  const HeadRows doutput = turned_rows(gpu, call.doutput, spec.heads, width, {}, {}, {});
-  const Tensor dq = accumulator(gpu, call.dq_state, call.queries.rows(), spec.heads * spec.head_width);
-  const Tensor dk = accumulator(gpu, call.dk_state, call.keys.rows(), spec.kv_heads * spec.head_width);
-  const Tensor dv = accumulator(gpu, call.dv_state, call.keys.rows(), spec.kv_heads * spec.head_width);
+      turned_rows(gpu, call.q, form.heads, width, call.queries->rotary, tables.query_distance, tables.decay);
+  const HeadRows k =
+      turned_rows(gpu, call.k, form.kv_heads, width, call.keys->rotary, tables.key_distance, tables.decay);
+  const HeadRows v = turned_rows(gpu, call.v, form.kv_heads, width, {}, {}, {});
+  const HeadRows doutput = turned_rows(gpu, call.doutput, form.heads, width, {}, {}, {});
+  const Tensor dq = accumulator(gpu, call.dq_state, call.queries->tokens.rows(), form.heads * form.head_width);
+  const Tensor dk = accumulator(gpu, call.dk_state, call.keys->tokens.rows(), form.kv_heads * form.head_width);
+  const Tensor dv = accumulator(gpu, call.dv_state, call.keys->tokens.rows(), form.kv_heads * form.head_width);
   BackwardArguments arguments{.q = HeadView(q),
                               .k = HeadView(k),
                               .v = HeadView(v),
@@ -535,12 +537,12 @@ void flash_attention_backward(const Gpu& gpu, const AttentionBackward& call) {
                               .slopes = nullptr,
                               .query_tiles_count = tables.query_tiles_count,
                               .key_tiles_count = tables.key_tiles_count,
-                              .heads = static_cast<int>(spec.heads),
-                              .group = static_cast<int>(spec.heads / spec.kv_heads),
-                              .width = static_cast<int>(spec.head_width),
-                              .scale = static_cast<float>(spec.scale),
-                              .binary_scale = static_cast<float>(spec.scale) * log2_e,
-                              .inverse_scale = 1.0F / (static_cast<float>(spec.scale) * log2_e),
+                              .heads = static_cast<int>(form.heads),
+                              .group = static_cast<int>(form.heads / form.kv_heads),
+                              .width = static_cast<int>(form.head_width),
+                              .scale = static_cast<float>(form.scale),
+                              .binary_scale = static_cast<float>(form.scale) * log2_e,
+                              .inverse_scale = 1.0F / (static_cast<float>(form.scale) * log2_e),
                               .lse = call.lse.data<float>(),
                               .delta = call.delta.data<float>(),
                               .query_first = call.query_stage.first,
@@ -568,10 +570,10 @@ void flash_attention_backward(const Gpu& gpu, const AttentionBackward& call) {
       start<128>(gpu, arguments);
   }
   if (call.query_stage.last)
-    turn_back(gpu, dq, spec.heads, call.query_rotary, tables.query_distance, tables.decay, call.dq);
+    turn_back(gpu, dq, form.heads, call.queries->rotary, tables.query_distance, tables.decay, call.dq);
   if (call.key_stage.last) {
-    turn_back(gpu, dk, spec.kv_heads, call.key_rotary, tables.key_distance, tables.decay, call.dk);
-    turn_back(gpu, dv, spec.kv_heads, {}, {}, {}, call.dv);
+    turn_back(gpu, dk, form.kv_heads, call.keys->rotary, tables.key_distance, tables.decay, call.dk);
+    turn_back(gpu, dv, form.kv_heads, {}, {}, {}, call.dv);
   }
 }
 

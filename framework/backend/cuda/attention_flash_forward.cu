@@ -274,19 +274,21 @@ void start(const Gpu& gpu, const ForwardArguments& arguments) {
 
 }  // namespace
 
-bool flash_supports(const AttentionSpec& spec, Dtype working) {
-  return working == Dtype::bf16 && spec.normalizer == Normalizer::softmax && spec.head_width <= 128 &&
-         spec.head_width % 2 == 0 && spec.scale > 0 && spec.query_factor.empty() && !spec.distance_bias.defined();
+bool flash_supports(const AttentionForm& form, const ScoreBias& bias, Dtype working) {
+  return working == Dtype::bf16 && form.normalizer == Normalizer::softmax && form.head_width <= 128 &&
+         form.head_width % 2 == 0 && form.scale > 0 && !bias.by_distance.defined();
 }
 
 void flash_attention(const Gpu& gpu, const AttentionForward& call) {
-  const AttentionSpec& spec = call.spec;
-  const AttentionTables& tables = gpu.attention_tables.of(gpu, call, query_rows, key_rows);
-  const std::int64_t width = ceil_div<std::int64_t>(spec.head_width, 32) * 32;
+  const AttentionForm& form = call.form;
+  const AttentionTables& tables =
+      gpu.attention_tables.of(gpu, form, call.bias, call.queries, call.keys, query_rows, key_rows);
+  const std::int64_t width = ceil_div<std::int64_t>(form.head_width, 32) * 32;
   const HeadRows q =
-      turned_rows(gpu, call.q, spec.heads, width, call.query_rotary, tables.query_distance, tables.decay);
-  const HeadRows k = turned_rows(gpu, call.k, spec.kv_heads, width, call.key_rotary, tables.key_distance, tables.decay);
-  const HeadRows v = turned_rows(gpu, call.v, spec.kv_heads, width, {}, {}, {});
+      turned_rows(gpu, call.q, form.heads, width, call.queries->rotary, tables.query_distance, tables.decay);
+  const HeadRows k =
+      turned_rows(gpu, call.k, form.kv_heads, width, call.keys->rotary, tables.key_distance, tables.decay);
+  const HeadRows v = turned_rows(gpu, call.v, form.kv_heads, width, {}, {}, {});
   ForwardArguments arguments{.q = HeadView(q),
                              .k = HeadView(k),
                              .v = HeadView(v),
@@ -298,11 +300,11 @@ void flash_attention(const Gpu& gpu, const AttentionForward& call) {
                              .key_position = nullptr,
                              .slopes = nullptr,
                              .tiles = tables.query_tiles_count,
-                             .heads = static_cast<int>(spec.heads),
-                             .group = static_cast<int>(spec.heads / spec.kv_heads),
-                             .width = static_cast<int>(spec.head_width),
-                             .binary_scale = static_cast<float>(spec.scale) * log2_e,
-                             .inverse_scale = 1.0F / (static_cast<float>(spec.scale) * log2_e),
+                             .heads = static_cast<int>(form.heads),
+                             .group = static_cast<int>(form.heads / form.kv_heads),
+                             .width = static_cast<int>(form.head_width),
+                             .binary_scale = static_cast<float>(form.scale) * log2_e,
+                             .inverse_scale = 1.0F / (static_cast<float>(form.scale) * log2_e),
                              .first = call.stage.first,
                              .last = call.stage.last,
                              .vectors = false,
@@ -322,7 +324,7 @@ void flash_attention(const Gpu& gpu, const AttentionForward& call) {
     arguments.state_maximum = call.state.maximum.data<float>(), arguments.state_sum = call.state.sum.data<float>();
   }
   if (call.stage.last) arguments.output = call.output.data<bfloat16>(), arguments.lse = call.lse.data<float>();
-  arguments.vectors = spec.head_width % 8 == 0 && aligned(arguments.output);
+  arguments.vectors = form.head_width % 8 == 0 && aligned(arguments.output);
   switch (width) {
     case 32:
       return start<32>(gpu, arguments);

@@ -61,7 +61,7 @@ __global__ void __launch_bounds__(plain_threads, width <= 128 ? 2 : 1) backward_
   const Place place;
   const int head = static_cast<int>(blockIdx.x) % call.heads, key_head = head / (call.heads / call.kv_heads);
   const QueryTile tile = call.queries[call.query_tiles - 1 - static_cast<int>(blockIdx.x) / call.heads];
-  const float slope = rule.slopes != nullptr ? rule.slopes[head] : 0.0F;
+  const HeadBias bias = rule.bias(head);
   float lse[m], delta[m], sums[m][width / square] = {};
   LEXRING_UNROLL for (int i = 0; i < m; ++i) {
     const int row = place.row + i * square;
@@ -115,8 +115,7 @@ __global__ void __launch_bounds__(plain_threads, width <= 128 ? 2 : 1) backward_
         LEXRING_UNROLL for (int j = 0; j < part_columns; ++j) {
           const int column = place.column + j * square;
           float score = pairs.weight[i][j] * rule.scale;
-          if (rule.slopes != nullptr)
-            score = biased(score, slope, shared.query_rows.position[row], shared.key_rows.position[column]);
+          if (rule.biased()) score += bias.of(shared.query_rows.position[row], shared.key_rows.position[column]);
           pairs.gradient[i][j] = exp2_fast(score - lse[i]) * (pairs.gradient[i][j] - delta[i]) * call.scale;
           if (masked && !(column < count && sees(shared.query_rows.range[row], first + column)))
             pairs.gradient[i][j] = 0.0F;
@@ -196,7 +195,7 @@ __global__ void __launch_bounds__(plain_threads, width <= 128 ? 2 : 1) backward_
     }
     for (int g = 0; g < group; ++g) {
       const int head = key_head * group + g;
-      const float slope = rule.slopes != nullptr ? rule.slopes[head] : 0.0F;
+      const HeadBias bias = rule.bias(head);
       for (int begin = 0; begin < queries.count; begin += part_rows) {
         const int first = queries.first + begin,
                   count = queries.count - begin < part_rows ? queries.count - begin : part_rows;
@@ -221,8 +220,7 @@ __global__ void __launch_bounds__(plain_threads, width <= 128 ? 2 : 1) backward_
           LEXRING_UNROLL for (int i = 0; i < m; ++i) {
             const int row = place.row + i * square;
             float score = pairs.weight[i][j] * rule.scale;
-            if (rule.slopes != nullptr)
-              score = biased(score, slope, shared.query_rows.position[column], shared.key_rows.position[row]);
+            if (rule.biased()) score += bias.of(shared.query_rows.position[column], shared.key_rows.position[row]);
             const bool seen = !masked || sees(shared.query_rows.range[column], tile.first + row);
             const float weight = exp2_fast(score - lse);
             pairs.weight[i][j] = seen ? weight : 0.0F;
@@ -253,40 +251,42 @@ __global__ void __launch_bounds__(plain_threads, width <= 128 ? 2 : 1) backward_
 }
 
 /// The state that stages share, or memory of this call's own.
-Tensor gradient(const Gpu& gpu, const Tensor& state, BlockStage stage, std::int64_t rows, std::int64_t width) {
+Tensor gradient(const Gpu& gpu, const Tensor& state, CallStage stage, std::int64_t rows, std::int64_t width) {
   return stage.first && stage.last ? Tensor(gpu.runtime, {rows, width}, Dtype::f32) : state;
 }
 
 }  // namespace
 
 void plain_attention_backward(const Gpu& gpu, const AttentionBackward& call) {
-  const AttentionSpec& spec = call.spec;
-  const std::int64_t rows = rows_of_tiles(spec.head_width), width = vector_width(spec.head_width);
-  const AttentionTables& tables = gpu.attention_tables.of(gpu, call, rows, rows);
-  const RotaryTable none, query_rotary = spec.rotary ? call.query_rotary : none,
-                          key_rotary = spec.rotary ? call.key_rotary : none;
-  const Tensor dq = gradient(gpu, call.dq_state, call.query_stage, call.queries.rows(), spec.heads * spec.head_width);
-  const Tensor dk = gradient(gpu, call.dk_state, call.key_stage, call.keys.rows(), spec.kv_heads * spec.head_width);
+  const AttentionForm& form = call.form;
+  const std::int64_t rows = rows_of_tiles(form.head_width), width = vector_width(form.head_width);
+  const AttentionTables& tables = gpu.attention_tables.of(gpu, form, call.bias, call.queries, call.keys, rows, rows);
+  const RotaryTable none, query_rotary = form.rotary ? call.queries->rotary : none,
+                          key_rotary = form.rotary ? call.keys->rotary : none;
+  const Tensor dq =
+      gradient(gpu, call.dq_state, call.query_stage, call.queries->tokens.rows(), form.heads * form.head_width);
+  const Tensor dk =
+      gradient(gpu, call.dk_state, call.key_stage, call.keys->tokens.rows(), form.kv_heads * form.head_width);
   with_type(call.q.dtype(), [&]<class T>(Type<T>) {
-    const HeadRows q = turned_rows(gpu, call.q, spec.heads, width, query_rotary, tables.query_distance, tables.decay);
-    const HeadRows k = turned_rows(gpu, call.k, spec.kv_heads, width, key_rotary, tables.key_distance, tables.decay);
-    const HeadRows v = turned_rows(gpu, call.v, spec.kv_heads, width, none, {}, {});
+    const HeadRows q = turned_rows(gpu, call.q, form.heads, width, query_rotary, tables.query_distance, tables.decay);
+    const HeadRows k = turned_rows(gpu, call.k, form.kv_heads, width, key_rotary, tables.key_distance, tables.decay);
+    const HeadRows v = turned_rows(gpu, call.v, form.kv_heads, width, none, {}, {});
     const HeadRows doutput =
-        turned_rows(gpu, Columns(call.doutput, 0, spec.heads * spec.head_width), spec.heads, width, none, {}, {});
+        turned_rows(gpu, Columns(call.doutput, 0, form.heads * form.head_width), form.heads, width, none, {}, {});
     Backward<T> task{operand<T>(q),
                      operand<T>(k),
                      operand<T>(v),
                      operand<T>(doutput),
-                     score_rule(spec, tables),
+                     score_rule(form, call.bias, tables),
                      call.lse.data<float>(),
                      call.delta.data<float>(),
                      tables.queries(),
                      tables.keys(),
                      tables.query_tiles_count,
-                     static_cast<int>(spec.heads),
-                     static_cast<int>(spec.kv_heads),
-                     static_cast<int>(spec.head_width),
-                     static_cast<float>(spec.scale),
+                     static_cast<int>(form.heads),
+                     static_cast<int>(form.kv_heads),
+                     static_cast<int>(form.head_width),
+                     static_cast<float>(form.scale),
                      call.query_stage.first,
                      call.key_stage.first,
                      call.key_stage.last,
@@ -302,15 +302,15 @@ void plain_attention_backward(const Gpu& gpu, const AttentionBackward& call) {
       if (call.dv.dtype() == Dtype::f32) task.dv_float = call.dv.data<float>();
       else task.dv = call.dv.data<T>();
     }
-    with_head_width(spec.head_width, [&]<int padded>(HeadWidth<padded>) {
-      launch(gpu.stream, dim3(static_cast<unsigned>(tables.query_tiles_count * spec.heads)), plain_threads,
+    with_head_width(form.head_width, [&]<int padded>(HeadWidth<padded>) {
+      launch(gpu.stream, dim3(static_cast<unsigned>(tables.query_tiles_count * form.heads)), plain_threads,
              sizeof(QueryShared<padded>), backward_queries<padded, T>, task);
-      launch(gpu.stream, dim3(static_cast<unsigned>(tables.key_tiles_count * spec.kv_heads)), plain_threads,
+      launch(gpu.stream, dim3(static_cast<unsigned>(tables.key_tiles_count * form.kv_heads)), plain_threads,
              sizeof(KeyShared<padded>), backward_keys<padded, T>, task);
     });
   });
-  if (call.query_stage.last) turn_back(gpu, dq, spec.heads, query_rotary, tables.query_distance, tables.decay, call.dq);
-  if (call.key_stage.last) turn_back(gpu, dk, spec.kv_heads, key_rotary, tables.key_distance, tables.decay, call.dk);
+  if (call.query_stage.last) turn_back(gpu, dq, form.heads, query_rotary, tables.query_distance, tables.decay, call.dq);
+  if (call.key_stage.last) turn_back(gpu, dk, form.kv_heads, key_rotary, tables.key_distance, tables.decay, call.dk);
 }
 
 }  // namespace lexring::cuda

@@ -98,7 +98,7 @@ __global__ void __launch_bounds__(plain_threads, width <= 128 ? 2 : 1) forward(c
   // Heads side by side, late tiles first: under a causal mask they take longest.
   const int head = static_cast<int>(blockIdx.x) % call.heads, key_head = head / call.group;
   const QueryTile tile = call.queries[call.query_tiles - 1 - static_cast<int>(blockIdx.x) / call.heads];
-  const float slope = rule.slopes != nullptr ? rule.slopes[head] : 0.0F;
+  const HeadBias bias = rule.bias(head);
   State<width> state;
   state.begin(call, tile, head, place);
   shared.query_rows.put(rule, tile.first, tile.count);
@@ -125,8 +125,7 @@ __global__ void __launch_bounds__(plain_threads, width <= 128 ? 2 : 1) forward(c
       LEXRING_UNROLL for (int j = 0; j < per_thread; ++j) {
         const int column = place.column + j * square;
         scores[i][j] *= rule.scale;
-        if (rule.slopes != nullptr)
-          scores[i][j] = biased(scores[i][j], slope, shared.query_rows.position[row], shared.key_rows.position[column]);
+        if (rule.biased()) scores[i][j] += bias.of(shared.query_rows.position[row], shared.key_rows.position[column]);
         if (masked && !(column < keys.count && sees(shared.query_rows.range[row], keys.first + column)))
           scores[i][j] = minus_infinity;
       }
@@ -144,26 +143,27 @@ __global__ void __launch_bounds__(plain_threads, width <= 128 ? 2 : 1) forward(c
 }  // namespace
 
 void plain_attention(const Gpu& gpu, const AttentionForward& call) {
-  const AttentionSpec& spec = call.spec;
-  const AttentionTables& tables = gpu.attention_tables.of(gpu, call, tile_rows, tile_rows);
-  const std::int64_t width = vector_width(spec.head_width);
+  const AttentionForm& form = call.form;
+  const AttentionTables& tables =
+      gpu.attention_tables.of(gpu, form, call.bias, call.queries, call.keys, tile_rows, tile_rows);
+  const std::int64_t width = vector_width(form.head_width);
   const RotaryTable none;
   with_type(call.q.dtype(), [&]<class T>(Type<T>) {
-    const HeadRows q = turned_rows(gpu, call.q, spec.heads, width, spec.rotary ? call.query_rotary : none,
+    const HeadRows q = turned_rows(gpu, call.q, form.heads, width, form.rotary ? call.queries->rotary : none,
                                    tables.query_distance, tables.decay);
-    const HeadRows k = turned_rows(gpu, call.k, spec.kv_heads, width, spec.rotary ? call.key_rotary : none,
+    const HeadRows k = turned_rows(gpu, call.k, form.kv_heads, width, form.rotary ? call.keys->rotary : none,
                                    tables.key_distance, tables.decay);
-    const HeadRows v = turned_rows(gpu, call.v, spec.kv_heads, width, none, {}, {});
+    const HeadRows v = turned_rows(gpu, call.v, form.kv_heads, width, none, {}, {});
     Forward<T> task{operand<T>(q),
                     operand<T>(k),
                     operand<T>(v),
-                    score_rule(spec, tables),
+                    score_rule(form, call.bias, tables),
                     tables.queries(),
                     tables.keys(),
                     tables.query_tiles_count,
-                    static_cast<int>(spec.heads),
-                    static_cast<int>(spec.heads / spec.kv_heads),
-                    static_cast<int>(spec.head_width),
+                    static_cast<int>(form.heads),
+                    static_cast<int>(form.heads / form.kv_heads),
+                    static_cast<int>(form.head_width),
                     call.stage.first,
                     call.stage.last,
                     nullptr,
@@ -176,8 +176,8 @@ void plain_attention(const Gpu& gpu, const AttentionForward& call) {
       task.state_maximum = call.state.maximum.data<float>(), task.state_sum = call.state.sum.data<float>();
     }
     if (call.stage.last) task.output = call.output.data<T>(), task.lse = call.lse.data<float>();
-    const dim3 blocks(static_cast<unsigned>(tables.query_tiles_count * spec.heads));
-    with_head_width(spec.head_width, [&]<int padded>(HeadWidth<padded>) {
+    const dim3 blocks(static_cast<unsigned>(tables.query_tiles_count * form.heads));
+    with_head_width(form.head_width, [&]<int padded>(HeadWidth<padded>) {
       launch(gpu.stream, blocks, plain_threads, sizeof(Shared<padded>), forward<padded, T>, task);
     });
   });

@@ -203,26 +203,55 @@ __device__ inline bool seen_whole(const QueryTile& queries, int first, int count
   return first >= queries.whole_first && first + count <= queries.whole_last;
 }
 
+/// What is added to the scores of one head, in base 2.
+struct HeadBias {
+  float slope;
+  const float* by_distance;  ///< null: none
+  int last;                  ///< of the table
+
+  __device__ int entry(int query, int key) const {
+    const int distance = query - key;
+    return distance < 0 ? 0 : distance < last ? distance : last;  // keys after the query are masked
+  }
+  __device__ float of(int query, int key) const {
+    const float sloped = -slope * static_cast<float>(query - key);
+    return by_distance == nullptr ? sloped : fmaf(by_distance[entry(query, key)], log2_e, sloped);
+  }
+};
+
 /// What scores are made of, besides products.
 struct ScoreRule {
   const RowRange* ranges;
-  const std::int32_t *query_position, *key_position;  ///< null without slopes
-  const float* slopes;
+  const std::int32_t *query_position, *key_position;  ///< null without bias
+  const float* slopes;                                ///< null without
+  const float* by_distance;                           ///< [H, distances], null without
+  int distances;
   const LogDecay* decay;  ///< null without
   float scale;            ///< times log2(e)
   int pairs;
+
+  __device__ bool biased() const { return query_position != nullptr; }
+  __device__ HeadBias bias(int head) const {
+    return {slopes != nullptr ? slopes[head] : 0.0F,
+            by_distance != nullptr ? by_distance + static_cast<std::int64_t>(head) * distances : nullptr,
+            distances - 1};
+  }
 };
-inline ScoreRule score_rule(const AttentionSpec& spec, const AttentionTables& tables) {
+inline ScoreRule score_rule(const AttentionForm& form, const ScoreBias& bias, const AttentionTables& tables) {
   ScoreRule rule{};
   rule.ranges = tables.rows();
-  if (tables.slopes.defined()) {
+  if (tables.query_position.defined()) {
     rule.query_position = tables.query_position.data<std::int32_t>(),
     rule.key_position = tables.key_position.data<std::int32_t>();
-    rule.slopes = tables.slopes.data<float>();
+  }
+  if (tables.slopes.defined()) rule.slopes = tables.slopes.data<float>();
+  if (bias.by_distance.defined()) {
+    rule.by_distance = bias.by_distance.data<float>();
+    rule.distances = static_cast<int>(bias.distances());
   }
   if (tables.decay.defined()) rule.decay = reinterpret_cast<const LogDecay*>(tables.decay.data<float>());
-  rule.scale = static_cast<float>(spec.scale) * log2_e;
-  rule.pairs = static_cast<int>(spec.head_width / 2);
+  rule.scale = static_cast<float>(form.scale) * log2_e;
+  rule.pairs = static_cast<int>(form.head_width / 2);
   return rule;
 }
 
@@ -235,7 +264,7 @@ struct QueryRows {
   __device__ void put(const ScoreRule& rule, int first, int count) {
     for (int row = static_cast<int>(threadIdx.x); row < rows; row += plain_threads) {
       range[row] = row < count ? rule.ranges[first + row] : RowRange{0, 0, 0, 0};
-      if (rule.slopes != nullptr) position[row] = row < count ? rule.query_position[first + row] : 0;
+      if (rule.biased()) position[row] = row < count ? rule.query_position[first + row] : 0;
     }
   }
 };
@@ -244,15 +273,10 @@ struct KeyRows {
   std::int32_t position[rows];
 
   __device__ void put(const ScoreRule& rule, int first, int count) {
-    if (rule.slopes == nullptr) return;
+    if (!rule.biased()) return;
     for (int row = static_cast<int>(threadIdx.x); row < rows; row += plain_threads)
       position[row] = row < count ? rule.key_position[first + row] : 0;
   }
 };
-
-/// The score, in base 2, of a product.
-__device__ inline float biased(float score, float slope, std::int32_t query, std::int32_t key) {
-  return score - slope * static_cast<float>(query - key);
-}
 
 }  // namespace lexring::cuda

@@ -94,64 +94,57 @@ __global__ void __launch_bounds__(threads)
   total[d] = sum;
 }
 
-/// What tables are made of: every query sees all keys up to its own.
-struct Everything {
-  const AttentionSpec& spec;
-  const TokenTable &queries, &keys;
-  Visibility visible;
-};
-
 }  // namespace
 
 void attention_score_sums(const Gpu& gpu, const AttentionScoreSums& call) {
-  const AttentionSpec& spec = call.spec;
+  const AttentionForm& form = call.form;
   const auto distances = static_cast<std::int64_t>(call.sums.size());
-  if (distances == 0 || call.tokens.rows() == 0) return;
-  const Everything everything{
-      spec, call.tokens, call.tokens, {std::vector<std::int64_t>(call.tokens.position.size(), 0), {}, {}}};
-  const AttentionTables& tables = gpu.attention_tables.of(gpu, everything, tile_rows, tile_rows);
+  if (distances == 0 || call.rows->tokens.rows() == 0) return;
+  const SharedRows everything = make_rows(call.rows->tokens, call.rows->rotary,
+                                          {std::vector<std::int64_t>(call.rows->tokens.position.size(), 0), {}, {}});
+  const ScoreBias none;
+  const AttentionTables& tables =
+      gpu.attention_tables.of(gpu, form, none, everything, everything, tile_rows, tile_rows);
   const Tensor position =
-      Tensor::from(gpu.runtime, {call.tokens.rows()},
-                   std::vector<std::int32_t>(call.tokens.position.begin(), call.tokens.position.end()));
+      Tensor::from(gpu.runtime, {call.rows->tokens.rows()},
+                   std::vector<std::int32_t>(call.rows->tokens.position.begin(), call.rows->tokens.position.end()));
 
-  const std::int64_t of_part = spec.heads * warps * distances * static_cast<std::int64_t>(sizeof(Sum));
+  const std::int64_t of_part = form.heads * warps * distances * static_cast<std::int64_t>(sizeof(Sum));
   const auto parts = std::clamp<std::int64_t>(workspace_bytes / of_part, 1, tables.query_tiles_count);
-  const std::int64_t count = parts * spec.heads * warps;
+  const std::int64_t count = parts * form.heads * warps;
   const Tensor sums(gpu.runtime, {count, distances, 2}, Dtype::f64), total(gpu.runtime, {distances, 2}, Dtype::f64);
   const auto records = [](const Tensor& x) { return reinterpret_cast<Sum*>(x.data<double>()); };
-  const std::int64_t width = vector_width(spec.head_width);
-  const RotaryTable rotary = spec.rotary ? call.rotary : RotaryTable{};
+  const std::int64_t width = vector_width(form.head_width);
+  const RotaryTable rotary = form.rotary ? call.rows->rotary : RotaryTable{};
   with_type(call.q.dtype(), [&]<class T>(Type<T>) {
-    const HeadRows q = turned_rows(gpu, call.q, spec.heads, width, rotary, tables.query_distance, tables.decay);
-    const HeadRows k = turned_rows(gpu, call.k, spec.kv_heads, width, rotary, tables.key_distance, tables.decay);
+    const HeadRows q = turned_rows(gpu, call.q, form.heads, width, rotary, tables.query_distance, tables.decay);
+    const HeadRows k = turned_rows(gpu, call.k, form.kv_heads, width, rotary, tables.key_distance, tables.decay);
     const Scores<T> task{operand<T>(q),
                          operand<T>(k),
                          tables.queries(),
                          tables.keys(),
                          position.data<std::int32_t>(),
-                         score_rule(spec, tables).decay,
+                         score_rule(form, none, tables).decay,
                          tables.query_tiles_count,
-                         static_cast<int>(spec.heads),
-                         static_cast<int>(spec.heads / spec.kv_heads),
-                         static_cast<int>(spec.head_width / 2),
+                         static_cast<int>(form.heads),
+                         static_cast<int>(form.heads / form.kv_heads),
+                         static_cast<int>(form.head_width / 2),
                          static_cast<int>(parts),
                          distances,
-                         spec.scale,
+                         form.scale,
                          records(sums)};
-    with_head_width(spec.head_width, [&]<int padded>(HeadWidth<padded>) {
-      launch(gpu.stream, dim3(static_cast<unsigned>(parts * spec.heads)), plain_threads, sizeof(Shared<padded>),
+    with_head_width(form.head_width, [&]<int padded>(HeadWidth<padded>) {
+      launch(gpu.stream, dim3(static_cast<unsigned>(parts * form.heads)), plain_threads, sizeof(Shared<padded>),
              sum_by_distance<padded, T>, task);
     });
   });
   launch(gpu.stream, dim3(static_cast<unsigned>(ceil_div<std::int64_t>(distances, threads))), threads, 0, add_up,
          records(sums), count, distances, records(total));
 
-  double slopes = 0;  // of all heads; they depend on the distance alone
-  for (const float slope : spec.slopes) slopes += slope;
   const std::vector<double> results = total.to_host<double>();
   for (std::size_t d = 0; d < call.sums.size(); ++d) {
     const double pairs = results[2 * d + 1];
-    call.sums[d] += results[2 * d] - slopes * static_cast<double>(d) * pairs / static_cast<double>(spec.heads);
+    call.sums[d] += results[2 * d];
     call.counts[d] += static_cast<std::int64_t>(pairs);
   }
 }

@@ -108,19 +108,18 @@ void require_narrow(const TokenTable& tokens) {
   }
 }
 
-bool equal(const TokenTable& a, const TokenTable& b) { return a.sequences == b.sequences && a.position == b.position; }
-bool equal(const Visibility& a, const Visibility& b) {
-  return a.first == b.first && a.sink_begin == b.sink_begin && a.sink_end == b.sink_end;
-}
+bool biased(const ScoreBias& bias) { return !bias.slopes.empty() || bias.by_distance.defined(); }
 
-AttentionTables make_tables(const Gpu& gpu, const AttentionSpec& spec, const TokenTable& queries,
-                            const TokenTable& keys, const Visibility& visible, std::int64_t query_tile,
+AttentionTables make_tables(const Gpu& gpu, const AttentionForm& form, const ScoreBias& bias,
+                            const AttentionRows& query_rows, const TokenTable& keys, std::int64_t query_tile,
                             std::int64_t key_tile) {
+  const TokenTable& queries = query_rows.tokens;
+  const Visibility& visible = query_rows.visible;
   require_narrow(queries);
   require_narrow(keys);
   const MemoryPurpose purpose("attention tables");
-  const Tiling query_tiling = make_tiling(spec, queries, AttentionRole::query, query_tile),
-               key_tiling = make_tiling(spec, keys, AttentionRole::key, key_tile);
+  const Tiling query_tiling = make_tiling(form, queries, AttentionRole::query, query_tile),
+               key_tiling = make_tiling(form, keys, AttentionRole::key, key_tile);
   const Ranges ranges = make_ranges(queries, keys, visible, query_tiling);
   const std::vector<QueryTile> query_records = query_tiles(query_tiling, key_tiling, ranges);
   const std::vector<KeyTile> key_records = key_tiles(key_tiling, query_records);
@@ -131,50 +130,53 @@ AttentionTables make_tables(const Gpu& gpu, const AttentionSpec& spec, const Tok
   tables.query_tiles = upload(gpu, query_records);
   tables.key_tiles = upload(gpu, key_records);
   tables.ranges = upload(gpu, ranges.rows);
-  if (!spec.log_decay.empty()) {
+  if (!form.log_decay.empty()) {
     tables.query_distance = distances(gpu, queries, query_tiling);
     tables.key_distance = distances(gpu, keys, key_tiling);
     std::vector<float> decay;
-    for (const double d : spec.log_decay) {
+    for (const double d : form.log_decay) {
       const double binary = d * 1.4426950408889634;
       const auto high = static_cast<float>(binary);
       decay.insert(decay.end(), {high, static_cast<float>(binary - static_cast<double>(high))});
     }
-    tables.decay = Tensor::from(gpu.runtime, {static_cast<std::int64_t>(spec.log_decay.size()), 2}, decay);
+    tables.decay = Tensor::from(gpu.runtime, {static_cast<std::int64_t>(form.log_decay.size()), 2}, decay);
   }
-  if (!spec.slopes.empty()) {
+  if (biased(bias)) {
     tables.query_position = positions(gpu, queries);
     tables.key_position = positions(gpu, keys);
-    std::vector<float> slopes = spec.slopes;
+  }
+  if (!bias.slopes.empty()) {
+    std::vector<float> slopes = bias.slopes;
     for (float& slope : slopes) slope *= log2_e;
-    tables.slopes = Tensor::from(gpu.runtime, {spec.heads}, slopes);
+    tables.slopes = Tensor::from(gpu.runtime, {form.heads}, slopes);
   }
   return tables;
 }
 
 }  // namespace
 
-const AttentionTables& AttentionTableCache::find(const Gpu& gpu, const AttentionSpec& spec, const TokenTable& queries,
-                                                 const TokenTable& keys, const Visibility& visible,
-                                                 std::int64_t query_tile, std::int64_t key_tile) {
+const AttentionTables& AttentionTableCache::of(const Gpu& gpu, const AttentionForm& form, const ScoreBias& bias,
+                                               const SharedRows& queries, const SharedRows& keys,
+                                               std::int64_t query_tile, std::int64_t key_tile) {
   const auto found = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& entry) {
-    return entry.query_tile == query_tile && entry.key_tile == key_tile && entry.log_decay == spec.log_decay &&
-           entry.slopes == spec.slopes && equal(entry.queries, queries) && equal(entry.keys, keys) &&
-           equal(entry.visible, visible);
+    return entry.query_tile == query_tile && entry.key_tile == key_tile && entry.queries.lock() == queries &&
+           entry.keys.lock() == keys && entry.log_decay == form.log_decay && entry.slopes == bias.slopes &&
+           entry.positions == biased(bias);
   });
   if (found != entries_.end()) {
     std::rotate(found, found + 1, entries_.end());
     return entries_.back().tables;
   }
-  const auto rows = [](const Entry& entry) { return entry.queries.rows() + entry.keys.rows(); };
-  std::int64_t held = queries.rows() + keys.rows();
-  for (const Entry& entry : entries_) held += rows(entry);
+  std::erase_if(entries_, [](const Entry& entry) { return entry.queries.expired() || entry.keys.expired(); });
+  const std::int64_t rows = queries->tokens.rows() + keys->tokens.rows();
+  std::int64_t held = rows;
+  for (const Entry& entry : entries_) held += entry.rows;
   while (!entries_.empty() && (entries_.size() >= kept || held > kept_rows)) {
-    held -= rows(entries_.front());
+    held -= entries_.front().rows;
     entries_.erase(entries_.begin());
   }
-  entries_.push_back({query_tile, key_tile, spec.log_decay, spec.slopes, queries, keys, visible,
-                      make_tables(gpu, spec, queries, keys, visible, query_tile, key_tile)});
+  entries_.push_back({query_tile, key_tile, form.log_decay, bias.slopes, biased(bias), queries, keys, rows,
+                      make_tables(gpu, form, bias, *queries, keys->tokens, query_tile, key_tile)});
   return entries_.back().tables;
 }
 

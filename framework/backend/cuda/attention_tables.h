@@ -4,8 +4,10 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
+#include "framework/attention/call.h"
 #include "framework/attention/tiling.h"
 #include "framework/backend/cuda/kernels.h"
 
@@ -34,7 +36,7 @@ struct KeyTile {
   std::int32_t padding[3];
 };
 
-/// One pair of token tables under one specification, for kernels with tiles of these sizes.
+/// Rows of queries and of keys under one form, for kernels with tiles of these sizes.
 struct AttentionTables {
   std::int32_t query_tiles_count = 0, key_tiles_count = 0;
   bool sinks = false;
@@ -43,7 +45,7 @@ struct AttentionTables {
   Tensor ranges;       ///< [N, 4] i32: RowRange
   Tensor query_distance,
       key_distance;  ///< [N], [M] i32 >= 0: positions between a row and its tile's base; undefined without decay
-  Tensor query_position, key_position;  ///< [N], [M] i32; undefined without slopes
+  Tensor query_position, key_position;  ///< [N], [M] i32; undefined without score bias
   Tensor decay;   ///< [E / 2, 2] f32: LogDecay of attention_decay.h per channel pair; undefined without decay
   Tensor slopes;  ///< [H] f32: times log2(e); undefined without
 
@@ -52,31 +54,25 @@ struct AttentionTables {
   const RowRange* rows() const { return reinterpret_cast<const RowRange*>(ranges.raw()); }
 };
 
-/// The tables made last, kept: the layers of a model and both passes share theirs.
+/// The tables made last, kept: layers with the same rows and form, and both passes, share theirs.
 class AttentionTableCache {
  public:
-  /// `call` is an AttentionForward or AttentionBackward. Valid until the next call. Throws Error for positions of 2^31
-  /// and more.
-  template <class Call>
-  const AttentionTables& of(const Gpu& gpu, const Call& call, std::int64_t query_tile, std::int64_t key_tile) {
-    return find(gpu, call.spec, call.queries, call.keys, call.visible, query_tile, key_tile);
-  }
+  /// Valid until the next call. Throws Error for positions of 2^31 and more.
+  const AttentionTables& of(const Gpu& gpu, const AttentionForm& form, const ScoreBias& bias, const SharedRows& queries,
+                            const SharedRows& keys, std::int64_t query_tile, std::int64_t key_tile);
 
  private:
   struct Entry {
     std::int64_t query_tile, key_tile;
     std::vector<double> log_decay;
     std::vector<float> slopes;
-    TokenTable queries, keys;
-    Visibility visible;
+    bool positions;  ///< are there
+    std::weak_ptr<const AttentionRows> queries, keys;
+    std::int64_t rows;
     AttentionTables tables;
   };
   static constexpr std::size_t kept = 64;  // ring attention meets one block of keys after the other, forward and back
   static constexpr std::int64_t kept_rows = std::int64_t{1} << 24;  // of all entries together
-
-  const AttentionTables& find(const Gpu& gpu, const AttentionSpec& spec, const TokenTable& queries,
-                              const TokenTable& keys, const Visibility& visible, std::int64_t query_tile,
-                              std::int64_t key_tile);
 
   std::vector<Entry> entries_;  ///< the one used last at the end
 };

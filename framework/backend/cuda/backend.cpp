@@ -78,9 +78,6 @@ class CudaBackend final : public Backend {
     cuda::attention_delta(gpu_, output, doutput, delta);
   }
   void attention_backward(const AttentionBackward& call) override { cuda::attention_backward(gpu_, call); }
-  void attention_merge(const AttentionState& from, const AttentionState& into) override {
-    cuda::attention_merge(gpu_, from, into);
-  }
   void attention_score_sums(const AttentionScoreSums& call) override { cuda::attention_score_sums(gpu_, call); }
 
   void adamw(const AdamW& hyper, std::span<const AdamWParameter> parameters) override {

@@ -53,7 +53,6 @@ void logits_gradient(const Gpu& gpu, const Tensor& logits, const Tensor& targets
 void attention(const Gpu& gpu, const AttentionForward& call);
 void attention_delta(const Gpu& gpu, const Tensor& output, const Tensor& doutput, const Tensor& delta);
 void attention_backward(const Gpu& gpu, const AttentionBackward& call);
-void attention_merge(const Gpu& gpu, const AttentionState& from, const AttentionState& into);
 void attention_score_sums(const Gpu& gpu, const AttentionScoreSums& call);
 
 void adamw(const Gpu& gpu, const AdamW& hyper, std::span<const AdamWParameter> parameters);

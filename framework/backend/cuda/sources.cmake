@@ -5,6 +5,7 @@ set(cuda_kernels
   attention.cu
   attention_flash_backward.cu
   attention_flash_forward.cu
+  attention_bias.cu
   attention_plain_backward.cu
   attention_plain_forward.cu
   attention_rows.cu

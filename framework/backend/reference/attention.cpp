@@ -19,7 +19,7 @@ struct RowState {
 
 template <class T>
 RowState load(const AttentionForward& call, std::int64_t n, std::int64_t head) {
-  const std::int64_t heads = call.spec.heads, width = call.spec.head_width, row = n * heads + head;
+  const std::int64_t heads = call.form.heads, width = call.form.head_width, row = n * heads + head;
   RowState state{std::vector<double>(static_cast<std::size_t>(width))};
   if (call.stage.first) return state;
   const T* o = call.state.output.template data<T>() + row * width;
@@ -31,7 +31,7 @@ RowState load(const AttentionForward& call, std::int64_t n, std::int64_t head) {
 
 template <class T>
 void store(const AttentionForward& call, std::int64_t n, std::int64_t head, const RowState& state) {
-  const std::int64_t heads = call.spec.heads, width = call.spec.head_width, row = n * heads + head;
+  const std::int64_t heads = call.form.heads, width = call.form.head_width, row = n * heads + head;
   const bool empty = state.sum == 0;
   if (call.stage.last) {
     for (std::int64_t e = 0; e < width; ++e)
@@ -67,51 +67,55 @@ void accumulate(RowState& state, const std::vector<double>& scores, const std::v
 
 template <class T>
 void forward(const AttentionForward& call) {
-  const AttentionSpec& spec = call.spec;
-  const std::int64_t heads = spec.heads, group = heads / spec.kv_heads, width = spec.head_width;
+  const AttentionForm& form = call.form;
+  const std::int64_t heads = form.heads, group = heads / form.kv_heads, width = form.head_width;
   std::vector<double> q_NHE = widened<T>(call.q), k_MKE = widened<T>(call.k);
-  turn<T>(q_NHE, spec, call.query_rotary, heads * width, +1);
-  turn<T>(k_MKE, spec, call.key_rotary, spec.kv_heads * width, +1);
-  PairScore score(spec);
+  turn<T>(q_NHE, form, call.queries->rotary, heads * width, +1);
+  turn<T>(k_MKE, form, call.keys->rotary, form.kv_heads * width, +1);
+  PairScore<T> score(form, call.bias);
   std::vector<std::vector<double>> scores(static_cast<std::size_t>(heads));
-  for_each_query(call.queries, call.keys, call.visible, [&](std::int64_t n, const std::vector<std::int64_t>& seen) {
-    for (auto& row : scores) row.clear();
-    for (const std::int64_t m : seen) {
-      score.set_distance(call.queries.position[n] - call.keys.position[m]);
-      for (std::int64_t h = 0; h < heads; ++h) {
-        const double *q = &q_NHE[(n * heads + h) * width], *k = &k_MKE[(m * spec.kv_heads + h / group) * width];
-        scores[h].push_back(score(q, k, h));
-      }
-    }
-    for (std::int64_t h = 0; h < heads; ++h) {
-      RowState state = load<T>(call, n, h);
-      accumulate(state, scores[h], seen, call.v.data<T>() + h / group * width, call.v.stride());
-      store<T>(call, n, h, state);
-    }
-  });
+  for_each_query(call.queries->tokens, call.keys->tokens, call.queries->visible,
+                 [&](std::int64_t n, const std::vector<std::int64_t>& seen) {
+                   for (auto& row : scores) row.clear();
+                   for (const std::int64_t m : seen) {
+                     score.set_distance(call.queries->tokens.position[n] - call.keys->tokens.position[m]);
+                     for (std::int64_t h = 0; h < heads; ++h) {
+                       const double *q = &q_NHE[(n * heads + h) * width],
+                                    *k = &k_MKE[(m * form.kv_heads + h / group) * width];
+                       scores[h].push_back(score(q, k, h));
+                     }
+                   }
+                   for (std::int64_t h = 0; h < heads; ++h) {
+                     RowState state = load<T>(call, n, h);
+                     accumulate(state, scores[h], seen, call.v.data<T>() + h / group * width, call.v.stride());
+                     store<T>(call, n, h, state);
+                   }
+                 });
 }
 
 template <class T>
 void score_sums(const AttentionScoreSums& call) {
-  const AttentionSpec& spec = call.spec;
-  const std::int64_t heads = spec.heads, group = heads / spec.kv_heads, width = spec.head_width;
+  const AttentionForm& form = call.form;
+  const std::int64_t heads = form.heads, group = heads / form.kv_heads, width = form.head_width;
   std::vector<double> q_NHE = widened<T>(call.q), k_NKE = widened<T>(call.k);
-  turn<T>(q_NHE, spec, call.rotary, heads * width, +1);
-  turn<T>(k_NKE, spec, call.rotary, spec.kv_heads * width, +1);
-  PairScore score(spec);
+  turn<T>(q_NHE, form, call.rows->rotary, heads * width, +1);
+  turn<T>(k_NKE, form, call.rows->rotary, form.kv_heads * width, +1);
+  const ScoreBias none;
+  PairScore<T> score(form, none);
   Visibility everything;
-  everything.first.assign(call.tokens.position.size(), 0);
-  for_each_query(call.tokens, call.tokens, everything, [&](std::int64_t n, const std::vector<std::int64_t>& seen) {
-    for (const std::int64_t m : seen) {
-      const std::int64_t distance = call.tokens.position[n] - call.tokens.position[m];
-      if (distance >= static_cast<std::int64_t>(call.sums.size())) continue;
-      score.set_distance(distance);
-      for (std::int64_t h = 0; h < heads; ++h)
-        call.sums[distance] +=
-            score(&q_NHE[(n * heads + h) * width], &k_NKE[(m * spec.kv_heads + h / group) * width], h);
-      call.counts[distance] += heads;
-    }
-  });
+  everything.first.assign(call.rows->tokens.position.size(), 0);
+  for_each_query(call.rows->tokens, call.rows->tokens, everything,
+                 [&](std::int64_t n, const std::vector<std::int64_t>& seen) {
+                   for (const std::int64_t m : seen) {
+                     const std::int64_t distance = call.rows->tokens.position[n] - call.rows->tokens.position[m];
+                     if (distance >= static_cast<std::int64_t>(call.sums.size())) continue;
+                     score.set_distance(distance);
+                     for (std::int64_t h = 0; h < heads; ++h)
+                       call.sums[distance] +=
+                           score(&q_NHE[(n * heads + h) * width], &k_NKE[(m * form.kv_heads + h / group) * width], h);
+                     call.counts[distance] += heads;
+                   }
+                 });
 }
 
 }  // namespace

@@ -15,43 +15,52 @@ std::vector<double> begin(bool first, const Tensor& state, std::int64_t elements
 
 template <class T>
 void backward(const AttentionBackward& call) {
-  const AttentionSpec& spec = call.spec;
-  const std::int64_t heads = spec.heads, kv_heads = spec.kv_heads, group = heads / kv_heads, width = spec.head_width;
+  const AttentionForm& form = call.form;
+  const std::int64_t heads = form.heads, kv_heads = form.kv_heads, group = heads / kv_heads, width = form.head_width;
   std::vector<double> q_NHE = widened<T>(call.q), k_MKE = widened<T>(call.k), v_MKE = widened<T>(call.v);
-  turn<T>(q_NHE, spec, call.query_rotary, heads * width, +1);
-  turn<T>(k_MKE, spec, call.key_rotary, kv_heads * width, +1);
-  std::vector<double> dq_NHE = begin<T>(call.query_stage.first, call.dq_state, call.queries.rows() * heads * width);
-  std::vector<double> dk_MKE = begin<T>(call.key_stage.first, call.dk_state, call.keys.rows() * kv_heads * width);
-  std::vector<double> dv_MKE = begin<T>(call.key_stage.first, call.dv_state, call.keys.rows() * kv_heads * width);
+  turn<T>(q_NHE, form, call.queries->rotary, heads * width, +1);
+  turn<T>(k_MKE, form, call.keys->rotary, kv_heads * width, +1);
+  std::vector<double> dq_NHE =
+      begin<T>(call.query_stage.first, call.dq_state, call.queries->tokens.rows() * heads * width);
+  std::vector<double> dk_MKE =
+      begin<T>(call.key_stage.first, call.dk_state, call.keys->tokens.rows() * kv_heads * width);
+  std::vector<double> dv_MKE =
+      begin<T>(call.key_stage.first, call.dv_state, call.keys->tokens.rows() * kv_heads * width);
 
-  PairScore score(spec);
-  for_each_query(call.queries, call.keys, call.visible, [&](std::int64_t n, const std::vector<std::int64_t>& seen) {
-    for (const std::int64_t m : seen) {
-      score.set_distance(call.queries.position[n] - call.keys.position[m]);
-      for (std::int64_t h = 0; h < heads; ++h) {
-        const std::int64_t query = (n * heads + h) * width, key = (m * kv_heads + h / group) * width;
-        const double p = std::exp(score(&q_NHE[query], &k_MKE[key], h) - call.lse.data<T>()[n * heads + h]);
-        const T* doutput = call.doutput.data<T>() + query;
-        double dp = 0;
-        for (std::int64_t e = 0; e < width; ++e) dp += doutput[e] * v_MKE[key + e];
-        const double dscore = p * (dp - call.delta.data<T>()[n * heads + h]);
-        for (std::int64_t e = 0; e < width; ++e) {
-          dv_MKE[key + e] += p * doutput[e];
-          dq_NHE[query + e] += dscore * score.factor(e) * k_MKE[key + e];
-          dk_MKE[key + e] += dscore * score.factor(e) * q_NHE[query + e];
-        }
-      }
-    }
-  });
+  PairScore<T> score(form, call.bias);
+  const bool learns = call.dby_distance.defined();
+  std::vector<double> dbias(static_cast<std::size_t>(learns ? call.dby_distance.elements() : 0));
+  for_each_query(call.queries->tokens, call.keys->tokens, call.queries->visible,
+                 [&](std::int64_t n, const std::vector<std::int64_t>& seen) {
+                   for (const std::int64_t m : seen) {
+                     score.set_distance(call.queries->tokens.position[n] - call.keys->tokens.position[m]);
+                     for (std::int64_t h = 0; h < heads; ++h) {
+                       const std::int64_t query = (n * heads + h) * width, key = (m * kv_heads + h / group) * width;
+                       const double p =
+                           std::exp(score(&q_NHE[query], &k_MKE[key], h) - call.lse.data<T>()[n * heads + h]);
+                       const T* doutput = call.doutput.data<T>() + query;
+                       double dp = 0;
+                       for (std::int64_t e = 0; e < width; ++e) dp += doutput[e] * v_MKE[key + e];
+                       const double dscore = p * (dp - call.delta.data<T>()[n * heads + h]);
+                       if (learns) dbias[static_cast<std::size_t>(score.entry(h))] += dscore;
+                       for (std::int64_t e = 0; e < width; ++e) {
+                         dv_MKE[key + e] += p * doutput[e];
+                         dq_NHE[query + e] += dscore * score.factor(e) * k_MKE[key + e];
+                         dk_MKE[key + e] += dscore * score.factor(e) * q_NHE[query + e];
+                       }
+                     }
+                   }
+                 });
 
+  for (std::size_t i = 0; i < dbias.size(); ++i) call.dby_distance.data<T>()[i] += static_cast<T>(dbias[i]);
   if (call.query_stage.last) {
-    turn<T>(dq_NHE, spec, call.query_rotary, heads * width, -1);
+    turn<T>(dq_NHE, form, call.queries->rotary, heads * width, -1);
     write<T>(dq_NHE, call.dq);
   } else {
     write<T>(dq_NHE, call.dq_state);
   }
   if (call.key_stage.last) {
-    turn<T>(dk_MKE, spec, call.key_rotary, kv_heads * width, -1);
+    turn<T>(dk_MKE, form, call.keys->rotary, kv_heads * width, -1);
     write<T>(dk_MKE, call.dk);
     write<T>(dv_MKE, call.dv);
   } else {

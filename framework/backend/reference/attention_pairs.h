@@ -1,23 +1,24 @@
 /// What the reference's forward, backward and score sums share: rotated rows, the keys that a query sees, the score of
 /// one pair. Everything is computed from the distance n - m of the pair at hand, as in the formula on top of
-/// attention/spec.h: no tiles, no rebased factors, exact at every length.
+/// attention/form.h: no tiles, no rebased factors, exact at every length.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <vector>
 
-#include "framework/attention/block.h"
+#include "framework/attention/call.h"
 
 namespace lexring::reference {
 
 /// Turns interleaved channel pairs of rows [N, heads * E] by the angles of `table` (direction +1) or back (-1), in
 /// place.
 template <class T>
-void turn(std::vector<double>& rows_NW, const AttentionSpec& spec, const RotaryTable& table, std::int64_t width,
+void turn(std::vector<double>& rows_NW, const AttentionForm& form, const RotaryTable& table, std::int64_t width,
           double direction) {
-  if (!spec.rotary || rows_NW.empty()) return;
-  const std::int64_t pairs = spec.head_width / 2;
+  if (!form.rotary || rows_NW.empty()) return;
+  const std::int64_t pairs = form.head_width / 2;
   const T *cosine = table.cosine.template data<T>(), *sine = table.sine.template data<T>();
   for (std::int64_t n = 0; n < static_cast<std::int64_t>(rows_NW.size()) / width; ++n)
     for (std::int64_t p = 0; p < width / 2; ++p) {
@@ -70,28 +71,35 @@ void for_each_query(const TokenTable& queries, const TokenTable& keys, const Vis
 }
 
 /// Scores of pairs at one distance.
+template <class T>
 class PairScore {
  public:
-  explicit PairScore(const AttentionSpec& spec)
-      : spec_(spec), decay_(static_cast<std::size_t>(spec.head_width / 2), 1.0) {}
+  PairScore(const AttentionForm& form, const ScoreBias& bias)
+      : form_(form), bias_(bias), decay_(static_cast<std::size_t>(form.head_width / 2), 1.0) {}
 
   void set_distance(std::int64_t distance) {
     distance_ = static_cast<double>(distance);
-    for (std::size_t i = 0; i < spec_.log_decay.size(); ++i) decay_[i] = std::exp(spec_.log_decay[i] * distance_);
+    entry_ = std::min(distance, bias_.distances() - 1);
+    for (std::size_t i = 0; i < form_.log_decay.size(); ++i) decay_[i] = std::exp(form_.log_decay[i] * distance_);
   }
   /// The factor on the product of channel e of the rotated query and key: d score / d q[e] = factor(e) k[e].
-  double factor(std::int64_t channel) const { return spec_.scale * decay_[static_cast<std::size_t>(channel / 2)]; }
+  double factor(std::int64_t channel) const { return form_.scale * decay_[static_cast<std::size_t>(channel / 2)]; }
+  /// Where the score's bias stands in the table; there must be one.
+  std::int64_t entry(std::int64_t head) const { return head * bias_.distances() + entry_; }
   /// q, k [E], rotated.
   double operator()(const double* q, const double* k, std::int64_t head) const {
-    double score =
-        spec_.slopes.empty() ? 0.0 : -static_cast<double>(spec_.slopes[static_cast<std::size_t>(head)]) * distance_;
-    for (std::int64_t e = 0; e < spec_.head_width; ++e) score += factor(e) * q[e] * k[e];
+    double score = 0;
+    if (!bias_.slopes.empty()) score -= static_cast<double>(bias_.slopes[static_cast<std::size_t>(head)]) * distance_;
+    if (bias_.by_distance.defined()) score += static_cast<double>(bias_.by_distance.template data<T>()[entry(head)]);
+    for (std::int64_t e = 0; e < form_.head_width; ++e) score += factor(e) * q[e] * k[e];
     return score;
   }
 
  private:
-  const AttentionSpec& spec_;
+  const AttentionForm& form_;
+  const ScoreBias& bias_;
   double distance_ = 0;
+  std::int64_t entry_ = 0;
   std::vector<double> decay_;  ///< [E/2]
 };
 

@@ -21,22 +21,4 @@ void ReferenceBackend::attention_delta(const Tensor& output, const Tensor& doutp
   });
 }
 
-void ReferenceBackend::attention_merge(const AttentionState& from, const AttentionState& into) {
-  dispatch(into.output.dtype(), [&](auto zero) {
-    using T = decltype(zero);
-    if (into.sum.elements() == 0) return;
-    const std::int64_t width = into.output.elements() / into.sum.elements();
-    for (std::int64_t row = 0; row < into.sum.elements(); ++row) {
-      const double ours = into.maximum.data<T>()[row], theirs = from.maximum.data<T>()[row],
-                   larger = std::max(ours, theirs);
-      if (larger == -std::numeric_limits<double>::infinity()) continue;  // both empty: nothing changes
-      const double keep = std::exp(ours - larger), take = std::exp(theirs - larger);
-      for (std::int64_t i = row * width; i < (row + 1) * width; ++i)
-        into.output.data<T>()[i] = static_cast<T>(keep * into.output.data<T>()[i] + take * from.output.data<T>()[i]);
-      into.sum.data<T>()[row] = static_cast<T>(keep * into.sum.data<T>()[row] + take * from.sum.data<T>()[row]);
-      into.maximum.data<T>()[row] = static_cast<T>(larger);
-    }
-  });
-}
-
 }  // namespace lexring::reference

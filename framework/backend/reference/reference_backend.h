@@ -49,7 +49,6 @@ class ReferenceBackend final : public Backend {
   void attention(const AttentionForward& call) override;
   void attention_delta(const Tensor& output, const Tensor& doutput, const Tensor& delta) override;
   void attention_backward(const AttentionBackward& call) override;
-  void attention_merge(const AttentionState& from, const AttentionState& into) override;
   void attention_score_sums(const AttentionScoreSums& call) override;
   // adamw.cpp
   void adamw(const AdamW& hyper, std::span<const AdamWParameter> parameters) override;

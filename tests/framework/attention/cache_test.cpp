@@ -26,17 +26,17 @@ class CacheTest : public ::testing::Test {
     }
     Runtime& runtime = backend->runtime();
     const Tensor table = Tensor::from(runtime, {count, 1}, turns);
-    cache.begin_chunk(chunk, {table, table}, keep);
+    cache.begin_chunk(*make_rows(chunk, {table, table}), keep);
     for (std::int64_t layer = 0; layer < 2; ++layer)
       cache.append(layer, *backend, Tensor::from(runtime, {count, 2}, keys), Tensor::from(runtime, {count, 2}, values));
   }
   /// Every part of the cache tells the same story; returns the positions held.
   std::vector<std::int64_t> held() {
-    const auto& positions = cache.tokens().position;
+    const auto& positions = cache.rows()->tokens.position;
     for (std::int64_t layer = 0; layer < 2; ++layer) {
       const auto keys = cache.keys(layer).to_host<double>();
       const auto values = cache.values(layer).to_host<double>();
-      const auto sine = cache.rotary().sine.to_host<double>();
+      const auto sine = cache.rows()->rotary.sine.to_host<double>();
       EXPECT_EQ(keys.size(), 2 * positions.size());
       for (std::size_t i = 0; i < positions.size(); ++i) {
         const auto x = static_cast<double>(positions[i]);
@@ -46,7 +46,7 @@ class CacheTest : public ::testing::Test {
         EXPECT_EQ(sine[i], x / 2);
       }
     }
-    EXPECT_EQ(cache.tokens().sequences.at(0).count, cache.tokens().rows());
+    EXPECT_EQ(cache.rows()->tokens.sequences.at(0).count, cache.rows()->tokens.rows());
     return positions;
   }
 
@@ -86,7 +86,7 @@ TEST_F(CacheTest, SinksThatReachIntoTheWindowCountOnce) {
 TEST_F(CacheTest, TokenByTokenStaysBounded) {
   for (std::int64_t n = 0; n < 1000; ++n) {
     feed(n, 1, {.sinks_begin = 0, .sinks_end = 0, .first = n - 19});
-    ASSERT_LE(cache.tokens().rows(), 32);
+    ASSERT_LE(cache.rows()->tokens.rows(), 32);
   }
   const auto positions = held();
   EXPECT_EQ(positions, range(1000 - static_cast<std::int64_t>(positions.size()), 1000));
@@ -105,7 +105,7 @@ TEST_F(CacheTest, MemoryDoesNotGrowWithLength) {
 TEST_F(CacheTest, RefusesWhatDoesNotFollow) {
   feed(0, 4, {});
   EXPECT_THROW(feed(3, 4, {}), Error);
-  EXPECT_THROW(cache.begin_chunk(dense_tokens(2, 3), {}, {}), Error);
+  EXPECT_THROW(cache.begin_chunk(*make_rows(dense_tokens(2, 3), {}), {}), Error);
 }
 
 }  // namespace

@@ -82,17 +82,17 @@ Values read_columns(const Columns& columns) {
 }
 
 RotaryTable make_rotary(Backend& backend, Dtype master, const AttentionProblem& problem, const TokenTable& tokens) {
-  if (!problem.spec.rotary) return {};
+  if (!problem.form.rotary) return {};
   Values cosine, sine;
   for (const std::int64_t position : tokens.position)
-    for (std::int64_t i = 0; i < problem.spec.head_width / 2; ++i) {
+    for (std::int64_t i = 0; i < problem.form.head_width / 2; ++i) {
       const double angle =
           static_cast<double>(position) *
-          std::pow(problem.angle_step, static_cast<double>(i) * 8 / static_cast<double>(problem.spec.head_width));
+          std::pow(problem.angle_step, static_cast<double>(i) * 8 / static_cast<double>(problem.form.head_width));
       cosine.push_back(static_cast<float>(std::cos(angle)));
       sine.push_back(static_cast<float>(std::sin(angle)));
     }
-  const Shape shape{tokens.rows(), problem.spec.head_width / 2};
+  const Shape shape{tokens.rows(), problem.form.head_width / 2};
   return {make(backend, shape, master, cosine), make(backend, shape, master, sine)};
 }
 
@@ -109,7 +109,7 @@ class Run {
         keys_(cut(problem.keys, blocks.keys)) {
     const std::int64_t n = problem.queries.rows(), m = problem.keys.rows();
     result_.output.resize(size(n * problem.query_width()));
-    result_.lse.resize(size(n * problem.spec.heads));
+    result_.lse.resize(size(n * problem.form.heads));
     result_.delta = result_.lse;
     result_.dq = result_.output;
     result_.dk.resize(size(m * problem.key_width()));
@@ -138,28 +138,31 @@ class Run {
   std::int64_t query_width() const { return problem_.query_width(); }
   std::int64_t key_width() const { return problem_.key_width(); }
 
+  SharedRows query_rows(const Part& p) const {
+    return make_rows(p.table, make_rotary(backend_, master_, problem_, p.table), visibility(p));
+  }
+  SharedRows key_rows(const Part& p) const {
+    return make_rows(p.table, make_rotary(backend_, master_, problem_, p.table));
+  }
   Visibility visibility(const Part& p) const {
     return {gather(problem_.visible.first, p.rows), gather(problem_.visible.sink_begin, p.rows),
             gather(problem_.visible.sink_end, p.rows)};
   }
 
   void forward(const Part& query) {
-    const std::int64_t n = query.table.rows(), heads = problem_.spec.heads;
-    const Visibility visible = visibility(query);
-    const RotaryTable query_rotary = make_rotary(backend_, master_, problem_, query.table);
+    const std::int64_t n = query.table.rows(), heads = problem_.form.heads;
+    const SharedRows rows = query_rows(query);
+    const ScoreBias bias = problem_.bias(backend_, master_);
     AttentionState state{make_output(backend_, {n, query_width()}, master_), make_output(backend_, {n, heads}, master_),
                          make_output(backend_, {n, heads}, master_)};
     if (keys_.size() == 1) state = {};
     const Tensor output = make_output(backend_, {n, query_width()}, working_),
                  lse = make_output(backend_, {n, heads}, master_);
     for (const Part& key : keys_) {
-      const RotaryTable key_rotary = make_rotary(backend_, master_, problem_, key.table);
-      backend_.attention({problem_.spec,
-                          query.table,
-                          key.table,
-                          query_rotary,
-                          key_rotary,
-                          visible,
+      backend_.attention({problem_.form,
+                          bias,
+                          rows,
+                          key_rows(key),
                           q(query),
                           k(key),
                           v(key),
@@ -195,10 +198,14 @@ class Run {
       }
       sides.push_back(side);
     }
+    const ScoreBias bias = problem_.bias(backend_, master_);
+    Tensor dby_distance;
+    if (bias.by_distance.defined()) {  // added to what is there
+      dby_distance = make(backend_, bias.by_distance.shape(), master_, Values(problem_.by_distance.size(), 0.5));
+    }
     for (const Part& query : queries_) {
-      const std::int64_t n = query.table.rows(), heads = problem_.spec.heads;
-      const Visibility visible = visibility(query);
-      const RotaryTable query_rotary = make_rotary(backend_, master_, problem_, query.table);
+      const std::int64_t n = query.table.rows(), heads = problem_.form.heads;
+      const SharedRows rows = query_rows(query);
       const Tensor doutput =
           make(backend_, {n, query_width()}, working_, gather(inputs_.doutput, query.rows, query_width()));
       const Tensor lse = make(backend_, {n, heads}, master_, gather(statistics.lse, query.rows, heads));
@@ -207,13 +214,10 @@ class Run {
       if (keys_.size() > 1) dq_state = make_output(backend_, {n, query_width()}, master_);
       const Columns dq = empty_beside(backend_, working_, n, query_width(), 0, 2 * key_width());
       for (std::size_t b = 0; b < keys_.size(); ++b) {
-        const RotaryTable key_rotary = make_rotary(backend_, master_, problem_, keys_[b].table);
-        backend_.attention_backward({problem_.spec,
-                                     query.table,
-                                     keys_[b].table,
-                                     query_rotary,
-                                     key_rotary,
-                                     visible,
+        backend_.attention_backward({problem_.form,
+                                     bias,
+                                     rows,
+                                     key_rows(keys_[b]),
                                      q(query),
                                      k(keys_[b]),
                                      v(keys_[b]),
@@ -227,7 +231,8 @@ class Run {
                                      sides[b].dv_state,
                                      dq,
                                      sides[b].dk,
-                                     sides[b].dv});
+                                     sides[b].dv,
+                                     dby_distance});
       }
       scatter(read_columns(dq), query.rows, query_width(), result_.dq);
     }
@@ -235,6 +240,9 @@ class Run {
       scatter(read_columns(sides[b].dk), keys_[b].rows, key_width(), result_.dk);
       scatter(read_columns(sides[b].dv), keys_[b].rows, key_width(), result_.dv);
     }
+    if (!dby_distance.defined()) return;
+    result_.dby_distance = read(dby_distance);
+    for (double& x : result_.dby_distance) x -= 0.5;
   }
 
   Backend& backend_;
@@ -249,23 +257,42 @@ class Run {
 
 void PrintTo(const AttentionProblem& problem, std::ostream* os) { *os << problem.name; }
 
-AttentionSpec make_spec(const std::string& method, std::int64_t heads, std::int64_t kv_heads, std::int64_t width) {
-  AttentionSpec spec;
-  spec.heads = heads;
-  spec.kv_heads = kv_heads;
-  spec.head_width = width;
-  spec.scale = 1 / std::sqrt(static_cast<double>(width));
-  spec.rotary = method == "rope" || method == "xpos" || method == "steep";
+ScoreBias AttentionProblem::bias(Backend& backend, Dtype statistics) const {
+  ScoreBias bias{slopes, {}};
+  if (!by_distance.empty()) {
+    const auto distances = static_cast<std::int64_t>(by_distance.size()) / form.heads;
+    bias.by_distance = make(backend, {form.heads, distances}, statistics, by_distance);
+  }
+  return bias;
+}
+
+AttentionForm make_form(const std::string& method, std::int64_t heads, std::int64_t kv_heads, std::int64_t width) {
+  AttentionForm form;
+  form.heads = heads;
+  form.kv_heads = kv_heads;
+  form.head_width = width;
+  form.scale = 1 / std::sqrt(static_cast<double>(width));
+  form.rotary = method == "rope" || method == "xpos" || method == "steep";
   const double half = static_cast<double>(width) / 2;
   for (std::int64_t i = 0; i < width / 2; ++i) {
     const double zeta = (static_cast<double>(i) / half + 0.4) / 1.4;
-    if (method == "xpos") spec.log_decay.push_back(std::log(zeta) / 512);
-    if (method == "steep") spec.log_decay.push_back(-1 + static_cast<double>(i) / half);
+    if (method == "xpos") form.log_decay.push_back(std::log(zeta) / 512);
+    if (method == "steep") form.log_decay.push_back(-1 + static_cast<double>(i) / half);
   }
-  for (std::int64_t h = 0; h < heads && method == "alibi"; ++h)
-    spec.slopes.push_back(
+  return form;
+}
+
+AttentionProblem make_problem(std::string name, const std::string& method, std::int64_t heads, std::int64_t kv_heads,
+                              std::int64_t width, TokenTable queries, TokenTable keys, Visibility visible) {
+  AttentionProblem problem;
+  problem.name = std::move(name);
+  problem.form = make_form(method, heads, kv_heads, width);
+  problem.queries = std::move(queries), problem.keys = std::move(keys), problem.visible = std::move(visible);
+  for (std::int64_t h = 0; h < heads && method.starts_with("alibi"); ++h)
+    problem.slopes.push_back(
         static_cast<float>(std::exp2(-8.0 * static_cast<double>(h + 1) / static_cast<double>(heads))));
-  return spec;
+  if (method.ends_with("table")) problem.by_distance = rounded_to(Dtype::f32, random_values(heads * 41, 77));
+  return problem;
 }
 
 TokenTable make_table(const std::vector<Span>& sequences) {

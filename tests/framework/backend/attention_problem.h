@@ -1,4 +1,4 @@
-/// Attention as tests pose it: a specification, two tables and a visibility, run by any backend in any dtype, in one
+/// Attention as tests pose it: a form, a bias, two tables and a visibility, run by any backend in any dtype, in one
 /// block or cut into several.
 #pragma once
 
@@ -13,13 +13,16 @@ namespace lexring::testing {
 
 struct AttentionProblem {
   std::string name;
-  AttentionSpec spec;
+  AttentionForm form;
+  std::vector<float> slopes;  ///< [H] or empty
+  Values by_distance;         ///< [H, distances] or empty
   TokenTable queries, keys;
   Visibility visible;
   double angle_step = 0.37;  ///< angle of pair i at position n: n * angle_step^(8 i / E)
 
-  std::int64_t query_width() const { return spec.heads * spec.head_width; }
-  std::int64_t key_width() const { return spec.kv_heads * spec.head_width; }
+  std::int64_t query_width() const { return form.query_width(); }
+  std::int64_t key_width() const { return form.key_width(); }
+  ScoreBias bias(Backend& backend, Dtype statistics) const;
 };
 
 /// What GoogleTest prints.
@@ -31,6 +34,7 @@ struct AttentionInputs {
 
 struct AttentionResult {
   Values output, lse, delta, dq, dk, dv;
+  Values dby_distance;  ///< empty without a table
 };
 
 /// How a run is cut: queries and keys into so many blocks each (of every sequence, in order of position).
@@ -41,8 +45,10 @@ struct Blocks {
 // ---- parts of problems
 
 /// Heads H, key heads K of width E; method: "none", "rope", "xpos" (gamma 0.4, scale base 512), "steep" (decay of e^-1
-/// per unit at most), "alibi".
-AttentionSpec make_spec(const std::string& method, std::int64_t heads, std::int64_t kv_heads, std::int64_t width);
+/// per unit at most), "alibi", "table" (a bias by distance of 41 random entries a head), "alibi_table".
+AttentionForm make_form(const std::string& method, std::int64_t heads, std::int64_t kv_heads, std::int64_t width);
+AttentionProblem make_problem(std::string name, const std::string& method, std::int64_t heads, std::int64_t kv_heads,
+                              std::int64_t width, TokenTable queries, TokenTable keys, Visibility visible);
 
 struct Span {
   std::int64_t id;

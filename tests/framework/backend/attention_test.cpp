@@ -24,10 +24,9 @@ Tables same(const std::string& name, const std::vector<Span>& sequences) {
 
 AttentionProblem make_problem(const std::string& method, const std::string& pattern, std::int64_t extent,
                               std::int64_t heads, std::int64_t kv_heads, std::int64_t width, const Tables& tables) {
-  return {
+  return make_problem(
       fmt::format("{}_{}_{}_h{}k{}e{}_{}", tested_backend().name, method, pattern, heads, kv_heads, width, tables.name),
-      make_spec(method, heads, kv_heads, width), tables.queries, tables.keys,
-      make_visibility(pattern, extent, tables.queries)};
+      method, heads, kv_heads, width, tables.queries, tables.keys, make_visibility(pattern, extent, tables.queries));
 }
 
 /// A few of everything below, for backends that are slow and for tools that make them so.
@@ -58,6 +57,9 @@ std::vector<AttentionProblem> small_problems() {
   for (const Tables& tables : {cached, one_more, strangers, no_rows, no_queries, no_keys})
     add("xpos", "causal", 0, 4, 2, 16, tables);
   add("alibi", "causal", 0, 4, 2, 64, cached);
+  for (const Tables& tables : {t130, several, spread, cached, strangers, no_keys})
+    add("table", "causal", 0, 4, 2, 16, tables);
+  add("alibi_table", "documents_sinks", 20, 2, 2, 32, several);
   return all;
 }
 
@@ -68,7 +70,8 @@ std::vector<AttentionProblem> problems() {
   // Every width with every method.
   const Tables short_one = same("t33", {{0, consecutive(33)}});
   for (const std::int64_t width : {2, 6, 12, 16, 20, 32, 64, 96, 128})
-    for (const char* method : {"none", "rope", "xpos", "alibi"}) add(method, "causal", 0, 2, 2, width, short_one);
+    for (const char* method : {"none", "rope", "xpos", "alibi", "table"})
+      add(method, "causal", 0, 2, 2, width, short_one);
   // Every pattern over several tiles and several sequences of unequal length.
   const Tables several =
       same("unequal", {{0, consecutive(300)}, {2, consecutive(1)}, {3, consecutive(77)}, {9, consecutive(130)}});
@@ -76,6 +79,7 @@ std::vector<AttentionProblem> problems() {
        {"causal", "window", "blockwise", "sink_window", "documents", "documents_sinks", "holes"}) {
     add("xpos", pattern, 50, 2, 1, 32, several);
     add("alibi", pattern, 50, 2, 2, 12, several);
+    add("table", pattern, 50, 4, 2, 32, several);
   }
   // Long and odd positions.
   const Tables million = same("million", {{0, consecutive(200, 1000000)}}),
@@ -83,7 +87,8 @@ std::vector<AttentionProblem> problems() {
                spread = same("clusters", {{0, clusters({0, 300, 131000, 200003}, 70)}}),
                long_one = same("t700", {{0, consecutive(700)}});
   for (const Tables& tables : {million, gaps, spread, long_one})
-    for (const char* method : {"none", "rope", "xpos", "steep", "alibi"}) add(method, "causal", 0, 2, 1, 16, tables);
+    for (const char* method : {"none", "rope", "xpos", "steep", "alibi", "table"})
+      add(method, "causal", 0, 2, 1, 16, tables);
   add("xpos", "window", 333, 2, 2, 64, spread);
   add("xpos", "blockwise", 1000, 4, 2, 32, gaps);
   add("steep", "blockwise", 128, 2, 2, 20, long_one);
@@ -97,12 +102,12 @@ std::vector<AttentionProblem> problems() {
   const Tables no_rows{"no_rows", {}, {}}, no_queries{"no_queries", {}, make_table({{0, consecutive(5)}})},
       no_keys{"no_keys", make_table({{0, consecutive(5)}}), {}};
   for (const Tables& tables : {cached, one_more, strangers, ahead, no_rows, no_queries, no_keys})
-    for (const char* method : {"xpos", "alibi"}) add(method, "causal", 0, 4, 2, 16, tables);
+    for (const char* method : {"xpos", "alibi", "table"}) add(method, "causal", 0, 4, 2, 16, tables);
   add("xpos", "sink_window", 60, 4, 2, 16, cached);
   // Keys in several segments, some of which some queries do not see.
   const Tables many_keys{"many_keys", make_table({{0, clusters({100, 4300, 9050}, 60)}, {1, consecutive(30, 4400)}}),
                          make_table({{0, consecutive(9200)}, {1, consecutive(4430)}, {2, consecutive(4200)}})};
-  for (const char* method : {"none", "xpos", "alibi"}) add(method, "causal", 0, 2, 1, 16, many_keys);
+  for (const char* method : {"none", "xpos", "alibi", "table"}) add(method, "causal", 0, 2, 1, 16, many_keys);
   add("xpos", "window", 300, 2, 2, 16, many_keys);
   // One and seven and a hundred tokens; many heads on one key head.
   for (const std::int64_t count : {1, 7, 100})
@@ -131,6 +136,7 @@ class Attention : public ::testing::TestWithParam<AttentionProblem> {
     EXPECT_LT(relative_error(ours.dq, expected.dq), backward) << "dq";
     EXPECT_LT(relative_error(ours.dk, expected.dk), backward) << "dk";
     EXPECT_LT(relative_error(ours.dv, expected.dv), backward) << "dv";
+    EXPECT_LT(relative_error(ours.dby_distance, expected.dby_distance), backward) << "dby_distance";
   }
 };
 
@@ -153,7 +159,7 @@ AttentionProblem random_problem(std::uint64_t seed) {
   const auto draw = [&](std::int64_t low, std::int64_t high) {
     return low + static_cast<std::int64_t>(generator() % static_cast<std::uint64_t>(high - low + 1));
   };
-  const char* methods[] = {"none", "rope", "xpos", "steep", "alibi"};
+  const char* methods[] = {"none", "rope", "xpos", "steep", "alibi", "alibi_table"};
   const char* patterns[] = {"causal", "window", "blockwise", "sink_window", "documents", "documents_sinks", "holes"};
   std::vector<Span> queries, keys;
   for (std::int64_t id = 0; id < draw(1, 4); ++id) {
@@ -164,11 +170,8 @@ AttentionProblem random_problem(std::uint64_t seed) {
     queries.push_back({id, {positions.begin() + (kind == 1 ? count / 2 : 0), positions.end()}});
   }
   const std::int64_t kv_heads = draw(1, 3);
-  AttentionProblem problem{fmt::format("seed {}", seed),
-                           make_spec(methods[draw(0, 4)], kv_heads * draw(1, 3), kv_heads, 2 * draw(1, 20)),
-                           make_table(queries),
-                           make_table(keys),
-                           {}};
+  AttentionProblem problem = make_problem(fmt::format("seed {}", seed), methods[draw(0, 5)], kv_heads * draw(1, 3),
+                                          kv_heads, 2 * draw(1, 20), make_table(queries), make_table(keys), {});
   problem.visible = make_visibility(patterns[draw(0, 6)], draw(4, 200), problem.queries);
   return problem;
 }
@@ -191,6 +194,7 @@ TEST_P(AttentionKernels, RandomProblemsEqualTheReference) {
       EXPECT_LT(relative_error(ours.dq, expected.dq), backward);
       EXPECT_LT(relative_error(ours.dk, expected.dk), backward);
       EXPECT_LT(relative_error(ours.dv, expected.dv), backward);
+      EXPECT_LT(relative_error(ours.dby_distance, expected.dby_distance), backward);
     }
   }
 }
@@ -198,17 +202,19 @@ TEST_P(AttentionKernels, RandomProblemsEqualTheReference) {
 TEST_P(AttentionKernels, TwoRunsGiveTheSameBits) {
   const auto tested = tested_backend().make();
   const Tables tables = same("", {{0, consecutive(tested_backend().slow ? 80 : 300)}, {1, consecutive(90)}});
-  const AttentionProblem problem{"", make_spec("xpos", 4, 2, 32), tables.queries, tables.keys,
-                                 make_visibility("causal", 0, tables.queries)};
-  for (const Dtype working : {Dtype::f32, Dtype::bf16}) {
-    const AttentionInputs inputs = random_inputs(problem, 1);
-    const AttentionResult once = run_attention(*tested, working, problem, inputs),
-                          again = run_attention(*tested, working, problem, inputs);
-    EXPECT_EQ(once.output, again.output);
-    EXPECT_EQ(once.dq, again.dq);
-    EXPECT_EQ(once.dk, again.dk);
-    EXPECT_EQ(once.dv, again.dv);
-  }
+  const Visibility causal = make_visibility("causal", 0, tables.queries);
+  for (const char* method : {"xpos", "table"})
+    for (const Dtype working : {Dtype::f32, Dtype::bf16}) {
+      const AttentionProblem problem = make_problem("", method, 4, 2, 32, tables.queries, tables.keys, causal);
+      const AttentionInputs inputs = random_inputs(problem, 1);
+      const AttentionResult once = run_attention(*tested, working, problem, inputs),
+                            again = run_attention(*tested, working, problem, inputs);
+      EXPECT_EQ(once.output, again.output);
+      EXPECT_EQ(once.dq, again.dq);
+      EXPECT_EQ(once.dk, again.dk);
+      EXPECT_EQ(once.dv, again.dv);
+      EXPECT_EQ(once.dby_distance, again.dby_distance);
+    }
 }
 
 TEST_P(AttentionKernels, HugeScoresDoNotOverflow) {
@@ -216,8 +222,8 @@ TEST_P(AttentionKernels, HugeScoresDoNotOverflow) {
   for (const Dtype working : {Dtype::f32, Dtype::bf16}) {
     SCOPED_TRACE(name_of(working));
     const Tables tables = same("", {{0, consecutive(90)}});
-    const AttentionProblem problem{"", make_spec("none", 2, 2, 16), tables.queries, tables.keys,
-                                   make_visibility("causal", 0, tables.queries)};
+    const AttentionProblem problem =
+        make_problem("", "none", 2, 2, 16, tables.queries, tables.keys, make_visibility("causal", 0, tables.queries));
     const AttentionInputs inputs = rounded_to(working, random_inputs(problem, 5, 100.0));  // scores of up to about 1e5
     const AttentionResult expected = run_attention(*reference, Dtype::f64, problem, inputs),
                           ours = run_attention(*tested, working, problem, inputs, {1, 3});
@@ -234,9 +240,9 @@ TEST_P(AttentionKernels, ScoreSumsEqualTheReference) {
   const TokenTable tokens =
       make_table({{0, consecutive(150)}, {1, with_gaps(90, 9, 3)}, {2, consecutive(40, 1000000)}});
   for (const Dtype working : {Dtype::f32, Dtype::bf16})
-    for (const char* method : {"none", "xpos", "alibi"}) {
+    for (const char* method : {"none", "xpos"}) {
       SCOPED_TRACE(::testing::Message() << method << " " << name_of(working));
-      const AttentionSpec spec = make_spec(method, 4, 2, 16);
+      const AttentionForm form = make_form(method, 4, 2, 16);
       const Values q = rounded_to(working, random_values(tokens.rows() * 64, 1)),
                    k = rounded_to(working, random_values(tokens.rows() * 32, 2));
       Values sums[2] = {Values(200, 1.0), Values(200, 1.0)}, cosine(static_cast<std::size_t>(tokens.rows() * 8), 0.6),
@@ -247,7 +253,7 @@ TEST_P(AttentionKernels, ScoreSumsEqualTheReference) {
         const Dtype dtype = ours ? working : Dtype::f64, master = ours ? Dtype::f32 : Dtype::f64;
         const RotaryTable rotary{make(*backend, {tokens.rows(), 8}, master, rounded_to(Dtype::f32, cosine)),
                                  make(*backend, {tokens.rows(), 8}, master, rounded_to(Dtype::f32, sine))};
-        backend->attention_score_sums({spec, tokens, rotary, make(*backend, {tokens.rows(), 64}, dtype, q),
+        backend->attention_score_sums({form, make_rows(tokens, rotary), make(*backend, {tokens.rows(), 64}, dtype, q),
                                        make(*backend, {tokens.rows(), 32}, dtype, k), sums[ours], counts[ours]});
       }
       EXPECT_LT(relative_error(sums[1], sums[0]),

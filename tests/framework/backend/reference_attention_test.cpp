@@ -20,8 +20,8 @@ std::vector<AttentionProblem> small_problems() {
   const auto add = [&](const std::string& method, const std::string& pattern, std::int64_t extent, std::int64_t heads,
                        std::int64_t kv_heads, const TokenTable& queries, const TokenTable& keys,
                        const std::string& tables) {
-    problems.push_back({fmt::format("{}_{}_{}", method, pattern, tables), make_spec(method, heads, kv_heads, 4),
-                        queries, keys, make_visibility(pattern, extent, queries)});
+    problems.push_back(make_problem(fmt::format("{}_{}_{}", method, pattern, tables), method, heads, kv_heads, 4,
+                                    queries, keys, make_visibility(pattern, extent, queries)));
   };
   add("none", "causal", 0, 2, 2, dense, dense, "dense");
   add("rope", "causal", 0, 2, 1, gaps, gaps, "gaps_grouped");
@@ -33,6 +33,8 @@ std::vector<AttentionProblem> small_problems() {
   add("steep", "documents_sinks", 8, 2, 2, gaps, gaps, "gaps");
   add("none", "holes", 0, 2, 2, dense, dense, "dense");
   add("xpos", "causal", 0, 4, 2, latest, past, "cached_grouped");
+  add("table", "causal", 0, 4, 2, gaps, gaps, "gaps_grouped");
+  add("alibi_table", "sink_window", 3, 2, 2, dense, dense, "dense");
   return problems;
 }
 
@@ -44,14 +46,21 @@ class ReferenceAttention : public ::testing::TestWithParam<AttentionProblem> {
 TEST_P(ReferenceAttention, GradientsAreCentralDifferences) {
   const AttentionProblem& problem = GetParam();
   const AttentionInputs inputs = random_inputs(problem, 11);
-  expect_gradients({[&](const auto& i) {
-                      return run_attention(*backend_, Dtype::f64, problem, {i[0], i[1], i[2], inputs.doutput}).output;
-                    },
+  AttentionProblem moved = problem;
+  const auto run = [&](const std::vector<Values>& i, const Values& doutput) {
+    if (!problem.by_distance.empty()) moved.by_distance = i[3];
+    return run_attention(*backend_, Dtype::f64, moved, {i[0], i[1], i[2], doutput});
+  };
+  std::vector<Values> at = {inputs.q, inputs.k, inputs.v};
+  if (!problem.by_distance.empty()) at.push_back(problem.by_distance);
+  expect_gradients({[&](const auto& i) { return run(i, inputs.doutput).output; },
                     [&](const auto& i, const Values& g) {
-                      const AttentionResult r = run_attention(*backend_, Dtype::f64, problem, {i[0], i[1], i[2], g});
-                      return std::vector<Values>{r.dq, r.dk, r.dv};
+                      const AttentionResult r = run(i, g);
+                      std::vector<Values> gradients = {r.dq, r.dk, r.dv};
+                      if (!problem.by_distance.empty()) gradients.push_back(r.dby_distance);
+                      return gradients;
                     }},
-                   {inputs.q, inputs.k, inputs.v});
+                   at);
 }
 
 TEST_P(ReferenceAttention, SeveralBlocksEqualOne) {
@@ -66,6 +75,7 @@ TEST_P(ReferenceAttention, SeveralBlocksEqualOne) {
     EXPECT_LT(relative_error(cut.dq, whole.dq), tolerance::f64_reordered) << blocks.queries << " x " << blocks.keys;
     EXPECT_LT(relative_error(cut.dk, whole.dk), tolerance::f64_reordered) << blocks.queries << " x " << blocks.keys;
     EXPECT_LT(relative_error(cut.dv, whole.dv), tolerance::f64_reordered) << blocks.queries << " x " << blocks.keys;
+    EXPECT_LT(relative_error(cut.dby_distance, whole.dby_distance), tolerance::f64_reordered);
   }
 }
 
@@ -76,8 +86,8 @@ INSTANTIATE_TEST_SUITE_P(Problems, ReferenceAttention, ::testing::ValuesIn(small
 /// 0).
 TEST(ReferenceAttentionByHand, TwoTokens) {
   const auto backend = make_reference_backend();
-  AttentionProblem problem{
-      "", make_spec("none", 1, 1, 2), make_table({{0, {2, 5}}}), make_table({{0, {2, 5}}}), {{0, 0}, {}, {}}};
+  AttentionProblem problem =
+      make_problem("", "none", 1, 1, 2, make_table({{0, {2, 5}}}), make_table({{0, {2, 5}}}), {{0, 0}, {}, {}});
   const auto expect_second = [&](double s0, double s1) {
     // q and k are the same vectors for both tokens: q = (2, 0), k = (1, 1).
     const AttentionResult r =
@@ -88,13 +98,17 @@ TEST(ReferenceAttentionByHand, TwoTokens) {
   };
   const double scale = 1 / std::sqrt(2.0);
   expect_second(2 * scale, 2 * scale);
-  problem.spec.slopes = {0.5F};
+  problem.slopes = {0.5F};
   expect_second(2 * scale - 1.5, 2 * scale);
-  problem.spec.slopes.clear();
-  problem.spec.rotary = true;
+  problem.by_distance = {0.25, 0, 0, 0.75};
+  expect_second(2 * scale - 0.75, 2 * scale + 0.25);
+  problem.by_distance = {0.25, -0.5};  // the last distance's counts on
+  expect_second(2 * scale - 2, 2 * scale + 0.25);
+  problem.by_distance.clear(), problem.slopes.clear();
+  problem.form.rotary = true;
   const double far = scale * 2 * (std::cos(3.0) + std::sin(3.0));  // Re(2 (1 - j) e^(3 j))
   expect_second(far, scale * 2);
-  problem.spec.log_decay = {-0.2};
+  problem.form.log_decay = {-0.2};
   expect_second(far * std::exp(-0.6), scale * 2);
   problem.visible.first = {0, 3};
   expect_second(-1e9, scale * 2);
@@ -106,7 +120,8 @@ TEST(ReferenceAttentionByHand, TwoTokens) {
 TEST(ReferenceAttentionByHand, RowsThatSeeNothingAreZero) {
   const auto backend = make_reference_backend();
   const TokenTable tokens = make_table({{0, consecutive(6)}});
-  const AttentionProblem problem{"", make_spec("xpos", 2, 2, 4), tokens, tokens, make_visibility("holes", 0, tokens)};
+  const AttentionProblem problem =
+      make_problem("", "xpos", 2, 2, 4, tokens, tokens, make_visibility("holes", 0, tokens));
   const AttentionResult r = run_attention(*backend, Dtype::f64, problem, random_inputs(problem, 1));
   for (const std::size_t row : {1U, 4U}) {
     for (std::size_t i = 0; i < 8; ++i) {
@@ -121,18 +136,26 @@ TEST(ReferenceAttentionByHand, RowsThatSeeNothingAreZero) {
 TEST(ReferenceAttentionByHand, ScoreSumsByDistance) {
   const auto backend = make_reference_backend();
   const TokenTable tokens = make_table({{0, {0, 1, 3}}, {4, {7}}});
-  AttentionSpec spec = make_spec("alibi", 2, 1, 2);
-  spec.scale = 1;
+  AttentionForm form = make_form("none", 2, 1, 2);
+  form.scale = 1;
   const Tensor q = make(*backend, {4, 4}, Dtype::f64, {1, 0, 0, 1, 2, 0, 0, 2, 3, 0, 0, 3, 4, 0, 0, 4});
   const Tensor k = make(*backend, {4, 2}, Dtype::f64, {1, 10, 2, 20, 3, 30, 4, 40});
   std::vector<double> sums(3, 0.5);
   std::vector<std::int64_t> counts(3, 1);
-  backend->attention_score_sums({spec, tokens, {}, q, k, sums, counts});
-  // Per pair, the sum over both heads of q . k is n (m + 10 m); slopes are 1/16 and 1/256.
-  const double slopes = 1.0 / 16 + 1.0 / 256;
-  EXPECT_LT(relative_error(sums, {0.5 + 11 * (1 + 4 + 9 + 16), 0.5 + 11 * 2 - slopes, 0.5 + 11 * 6 - 2 * slopes}),
-            tolerance::f64_reordered);
+  backend->attention_score_sums({form, make_rows(tokens, {}), q, k, sums, counts});
+  // Per pair, the sum over both heads of q . k is n (m + 10 m).
+  EXPECT_LT(relative_error(sums, {0.5 + 11 * (1 + 4 + 9 + 16), 0.5 + 11 * 2, 0.5 + 11 * 6}), tolerance::f64_reordered);
   EXPECT_EQ(counts, (std::vector<std::int64_t>{9, 3, 3}));
+}
+
+TEST(ScoreBiasSums, AreWhatPairsHaveAtEachDistance) {
+  const auto backend = make_reference_backend();
+  ScoreBias bias{{1.0F / 16, 1.0F / 256}, make(*backend, {2, 2}, Dtype::f64, {1, 2, 3, 4})};
+  const std::vector<std::int64_t> counts = {8, 4, 2};  // of both heads
+  std::vector<double> sums = {0.5, 0.5, 0.5};
+  add_bias(bias, 2, counts, sums);
+  const double slopes = 1.0 / 16 + 1.0 / 256;
+  EXPECT_EQ(sums, (std::vector<double>{0.5 + 4 * 4, 0.5 + 2 * (6 - slopes), 0.5 + 6 - 2 * slopes}));
 }
 
 }  // namespace

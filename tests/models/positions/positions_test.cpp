@@ -12,18 +12,20 @@
 namespace lexring {
 namespace {
 
-AttentionSpec specified(const ModelConfig& config) {
-  AttentionSpec spec;
-  spec.heads = config.heads;
-  spec.kv_heads = config.kv_heads;
-  spec.head_width = config.width / config.heads;
-  make_position(config)->specify(spec);
-  return spec;
+std::unique_ptr<PositionEncoding> encoding(const ModelConfig& config) { return make_position(config, config.position); }
+
+AttentionForm shaped(const ModelConfig& config) {
+  AttentionForm form;
+  form.heads = config.heads;
+  form.kv_heads = config.kv_heads;
+  form.head_width = config.width / config.heads;
+  encoding(config)->shape(form);
+  return form;
 }
 
 std::string refusal(const ModelConfig& config) {
   try {
-    make_position(config);
+    encoding(config);
   } catch (const UsageError& error) {
     return error.what();
   }
@@ -31,14 +33,14 @@ std::string refusal(const ModelConfig& config) {
 }
 
 TEST(Positions, NoneDoesNothing) {
-  const AttentionSpec spec = specified(small_config("none"));
-  EXPECT_FALSE(spec.rotary);
-  EXPECT_TRUE(spec.slopes.empty());
-  EXPECT_EQ(spec.scale, 1.0);
+  const AttentionForm form = shaped(small_config("none"));
+  EXPECT_FALSE(form.rotary);
+  EXPECT_TRUE(encoding(small_config("none"))->slopes(4).empty());
+  EXPECT_EQ(form.scale, 1.0);
 }
 
 TEST(Positions, SinusoidalIsSineInEvenAndCosineInOddColumns) {
-  const auto added = make_position(small_config("sinusoidal"))->added({0, 3, 100000}, 4);
+  const auto added = encoding(small_config("sinusoidal"))->added({0, 3, 100000}, 4);
   ASSERT_EQ(added.size(), 12U);
   EXPECT_DOUBLE_EQ(added[0], 0.0);
   EXPECT_DOUBLE_EQ(added[1], 1.0);
@@ -49,7 +51,7 @@ TEST(Positions, SinusoidalIsSineInEvenAndCosineInOddColumns) {
 
 TEST(Positions, LearnedNeedsATable) {
   ModelConfig config = small_config("learned");
-  EXPECT_TRUE(make_position(config)->learned_table());
+  EXPECT_TRUE(encoding(config)->learned_table());
   config.max_length = 0;
   EXPECT_NE(refusal(config).find("model.max_length = 0"), std::string::npos);
 }
@@ -57,11 +59,11 @@ TEST(Positions, LearnedNeedsATable) {
 TEST(Positions, XposDecaysByItsFormula) {
   ModelConfig config = small_config("xpos");
   config.position.scale_base = 512;
-  const AttentionSpec spec = specified(config);
-  EXPECT_TRUE(spec.rotary);
-  ASSERT_EQ(spec.log_decay.size(), 2U);
-  EXPECT_DOUBLE_EQ(spec.log_decay[0], std::log(0.4 / 1.4) / 512);
-  EXPECT_DOUBLE_EQ(spec.log_decay[1], std::log(0.9 / 1.4) / 512);
+  const AttentionForm form = shaped(config);
+  EXPECT_TRUE(form.rotary);
+  ASSERT_EQ(form.log_decay.size(), 2U);
+  EXPECT_DOUBLE_EQ(form.log_decay[0], std::log(0.4 / 1.4) / 512);
+  EXPECT_DOUBLE_EQ(form.log_decay[1], std::log(0.9 / 1.4) / 512);
   config.position.gamma = 0;
   EXPECT_NE(refusal(config).find("position.gamma = 0"), std::string::npos);
 }
@@ -69,12 +71,12 @@ TEST(Positions, XposDecaysByItsFormula) {
 TEST(Positions, AlibiSlopesForAnyNumberOfHeads) {
   ModelConfig config = small_config("alibi");
   config.heads = config.kv_heads = 8;
-  const auto eight = specified(config).slopes;
+  const auto eight = encoding(config)->slopes(config.heads);
   ASSERT_EQ(eight.size(), 8U);
   for (int h = 0; h < 8; ++h) EXPECT_EQ(eight[static_cast<std::size_t>(h)], std::exp2(-(h + 1)));
   config.width = 24;
   config.heads = config.kv_heads = 6;
-  const auto six = specified(config).slopes;
+  const auto six = encoding(config)->slopes(config.heads);
   const std::vector<double> expected = {0.25, 0.0625, 1.0 / 64, 1.0 / 256, 0.5, 0.125};
   EXPECT_EQ(std::vector<double>(six.begin(), six.end()), expected);
 }
@@ -83,7 +85,7 @@ TEST(Positions, UnknownAndLaterKindsSayWhatToChoose) {
   EXPECT_NE(refusal(small_config("rotary")).find("position.kind = rotary is not known; choose none, sinusoidal"),
             std::string::npos);
   for (const char* later : {"t5", "sandwich", "kerple_log", "kerple_power"}) {
-    EXPECT_THROW(make_position(small_config(later)), UnsupportedError);
+    EXPECT_THROW(encoding(small_config(later)), UnsupportedError);
     EXPECT_NE(refusal(small_config(later)).find("is not supported yet; choose"), std::string::npos);
   }
 }

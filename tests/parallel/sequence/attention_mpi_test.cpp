@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <span>
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -45,10 +46,14 @@ class SequenceAttention : public ::testing::Test {
     const WholeResult expected = run_whole(*reference_, Dtype::f64, problem, inputs);
     const auto tables = make_tables(*reference_, Dtype::f64, problem, kind, exchange, ring_.rank(), ring_.size());
     const WholeResult ours = run_on_ring(*reference_, Dtype::f64, problem, inputs, ring_, tables);
-    const auto rows = row_indices(tables->partition.place_chunks(ring_.rank()));
+    const auto rows = row_indices(tables->partition->place_chunks(ring_.rank()));
     const std::int64_t width = problem.query_width(), fused = width + 2 * problem.key_width();
     EXPECT_LT(largest_difference(ours.output, rows_of(expected.output, rows, width)), tolerance::f64_reordered);
     EXPECT_LT(largest_difference(ours.dqkv, rows_of(expected.dqkv, rows, fused)), 10 * tolerance::f64_reordered);
+    if (problem.by_distance.empty()) return;
+    Values sum = ours.dby_distance;  // every place has its own queries' part
+    ring_.all_reduce(std::span<double>(sum), Reduce::sum);
+    EXPECT_LT(largest_difference(sum, expected.dby_distance), 10 * tolerance::f64_reordered);
   }
 };
 
@@ -65,7 +70,7 @@ TEST_F(SequenceAttention, EveryPatternPartitionAndExchangeEqualsOneRank) {
 }
 
 TEST_F(SequenceAttention, EveryMethodAndGroupingOfHeadsEqualsOneRank) {
-  for (const char* method : {"none", "rope", "xpos", "steep", "alibi"}) {
+  for (const char* method : {"none", "rope", "xpos", "steep", "alibi", "alibi_table"}) {
     for (const std::int64_t kv_heads : {1, 2, 6}) {
       const AttentionProblem problem = self_problem(method, "causal", 0, 6, kv_heads, 4, batches()[1].sequences);
       for (const PartitionKind kind : kinds())
@@ -99,7 +104,7 @@ TEST_F(SequenceAttention, ManyRowsOnARankEqualOneRank) {
       SCOPED_TRACE(fmt::format("{} {}", name_of(kind), name_of(exchange)));
       const auto tables = make_tables(*cpu, Dtype::f32, problem, kind, exchange, ring_.rank(), ring_.size());
       const WholeResult ours = run_on_ring(*cpu, Dtype::f32, problem, inputs, ring_, tables);
-      const auto own = row_indices(tables->partition.place_chunks(ring_.rank()));
+      const auto own = row_indices(tables->partition->place_chunks(ring_.rank()));
       EXPECT_LT(relative_error(ours.output, rows_of(expected.output, own, 8)), tolerance::f32_attention);
       EXPECT_LT(relative_error(ours.dqkv, rows_of(expected.dqkv, own, 24)), tolerance::f32_attention_backward);
     }
@@ -134,7 +139,7 @@ TEST_F(SequenceAttention, APerturbedRowChangesExactlyTheRowsThatSeeIt) {
     for (const PartitionKind kind : kinds()) {
       const auto tables =
           make_tables(*reference_, Dtype::f64, problem, kind, Exchange::automatic, ring_.rank(), ring_.size());
-      const auto rows = row_indices(tables->partition.place_chunks(ring_.rank()));
+      const auto rows = row_indices(tables->partition->place_chunks(ring_.rank()));
       const WholeInputs inputs = whole_inputs(problem, 5);
       const Values before = run_on_ring(*reference_, Dtype::f64, problem, inputs, ring_, tables).output;
       for (const std::int64_t changed : {std::int64_t{0}, std::int64_t{20}, std::int64_t{39}, all - 3}) {
@@ -194,7 +199,7 @@ TEST_F(SequenceAttention, ErrorsDoNotGrowWithRanksOrPosition) {
           SCOPED_TRACE(fmt::format("{} from {} {} {}", method, offset, name_of(working), name_of(kind)));
           const auto tables = make_tables(*cpu, working, problem, kind, Exchange::ring, ring_.rank(), ring_.size());
           const WholeResult ours = run_on_ring(*cpu, working, problem, inputs, ring_, tables);
-          const auto rows = row_indices(tables->partition.place_chunks(ring_.rank()));
+          const auto rows = row_indices(tables->partition->place_chunks(ring_.rank()));
           const std::int64_t width = problem.query_width(), fused = width + 2 * problem.key_width();
           const auto errors = [&](const Values& output, const Values& dqkv) {
             return std::array{error_of_all(ring_, output, rows_of(expected.output, rows, width)),

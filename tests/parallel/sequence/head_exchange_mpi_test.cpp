@@ -18,13 +18,13 @@ TEST(HeadExchange, IsLinearWithItsAdjointAndBringsAllRowsOfSomeHeads) {
   const auto backend = make_reference_backend();
   const auto ranks = group.size();
   for (const std::int64_t kv_heads : {1, ranks, 2 * ranks}) {
-    const AttentionSpec spec = make_spec("alibi", 2 * ranks, kv_heads, 4);
-    const std::int64_t fused = (spec.heads + 2 * kv_heads) * 4, width = spec.heads * 4;
+    const AttentionForm form = make_form("none", 2 * ranks, kv_heads, 4);
+    const std::int64_t fused = (form.heads + 2 * kv_heads) * 4, width = form.heads * 4;
     std::vector<std::int64_t> borders = {0};
     for (int r = 0; r < ranks; ++r) borders.push_back(borders.back() + (r == 1 ? 0 : 3 + r));  // rank 1 has no rows
-    const HeadExchange exchange(group, spec, borders);
-    EXPECT_EQ(exchange.spec().heads, 2);
-    EXPECT_EQ(exchange.spec().slopes[0], spec.slopes[static_cast<std::size_t>(2 * group.rank())]);
+    const HeadExchange exchange(group, form, borders);
+    EXPECT_EQ(exchange.form().heads, 2);
+    EXPECT_EQ(exchange.first_head(), 2 * group.rank());
 
     const auto own = static_cast<std::size_t>(group.rank());
     const std::int64_t rows = borders[own + 1] - borders[own], all = borders.back();
@@ -33,10 +33,10 @@ TEST(HeadExchange, IsLinearWithItsAdjointAndBringsAllRowsOfSomeHeads) {
     Tape tape(*backend, Recording::on);
     const Var qkv(make(*backend, {rows, fused}, Dtype::f64, x));
     const Var heads = exchange.to_heads(tape, qkv);
-    const std::int64_t part = (exchange.spec().heads + 2 * exchange.spec().kv_heads) * 4;
+    const std::int64_t part = (exchange.form().heads + 2 * exchange.form().kv_heads) * 4;
     ASSERT_EQ(heads.value().shape(), (Shape{all, part}));
     const Values y = read(heads.value());
-    const std::int64_t key_head = 2 * group.rank() / (spec.heads / kv_heads);
+    const std::int64_t key_head = 2 * group.rank() / (form.heads / kv_heads);
     for (std::int64_t n = 0; n < all; ++n) {
       for (std::int64_t e = 0; e < 4; ++e) {
         EXPECT_EQ(y[static_cast<std::size_t>(n * part + e)],

@@ -8,19 +8,23 @@ namespace {
 
 Dtype master_of(Dtype working) { return working == Dtype::f64 ? Dtype::f64 : Dtype::f32; }
 
-std::int64_t fused_width(const AttentionSpec& spec) { return (spec.heads + 2 * spec.kv_heads) * spec.head_width; }
+std::int64_t fused_width(const AttentionForm& form) { return form.query_width() + 2 * form.key_width(); }
 
 template <class Op>
-WholeResult run(Backend& backend, Dtype working, const AttentionSpec& spec, const Values& qkv, const Values& doutput,
-                Op&& op) {
-  const std::int64_t width = spec.heads * spec.head_width, rows = static_cast<std::int64_t>(doutput.size()) / width;
+WholeResult run(Backend& backend, Dtype working, const AttentionProblem& problem, const Values& qkv,
+                const Values& doutput, Op&& op) {
+  const std::int64_t width = problem.query_width(), rows = static_cast<std::int64_t>(doutput.size()) / width;
   Tape tape(backend, Recording::on);
-  const Var input(make(backend, {rows, fused_width(spec)}, working, qkv));
-  const Var output = op(tape, input);
-  const Values result = read(output.value());
+  const Var input(make(backend, {rows, fused_width(problem.form)}, working, qkv));
+  BiasTerms bias{problem.slopes, Var()};
+  if (!problem.by_distance.empty()) bias.by_distance = Var(problem.bias(backend, master_of(working)).by_distance);
+  const Var output = op(tape, bias, input);
+  WholeResult result{read(output.value()), {}, {}};
   output.accumulate(backend, make(backend, {rows, width}, working, doutput));
   tape.backward();
-  return {result, read(input.gradient())};
+  result.dqkv = read(input.gradient());
+  if (bias.by_distance.defined()) result.dby_distance = read(bias.by_distance.gradient());
+  return result;
 }
 
 }  // namespace
@@ -29,13 +33,13 @@ AttentionProblem self_problem(const std::string& method, const std::string& patt
                               std::int64_t heads, std::int64_t kv_heads, std::int64_t width,
                               const std::vector<Span>& sequences) {
   const TokenTable tokens = make_table(sequences);
-  return {method + "_" + pattern, make_spec(method, heads, kv_heads, width), tokens, tokens,
-          make_visibility(pattern, extent, tokens)};
+  return make_problem(method + "_" + pattern, method, heads, kv_heads, width, tokens, tokens,
+                      make_visibility(pattern, extent, tokens));
 }
 
 RotaryMaker rotary_maker(Backend& backend, Dtype dtype, const AttentionProblem& problem) {
-  if (!problem.spec.rotary) return {};
-  return [&backend, dtype, width = problem.spec.head_width, step = problem.angle_step](const TokenTable& tokens) {
+  if (!problem.form.rotary) return {};
+  return [&backend, dtype, width = problem.form.head_width, step = problem.angle_step](const TokenTable& tokens) {
     Values cosine, sine;
     for (const std::int64_t position : tokens.position) {
       for (std::int64_t i = 0; i < width / 2; ++i) {
@@ -52,7 +56,7 @@ RotaryMaker rotary_maker(Backend& backend, Dtype dtype, const AttentionProblem& 
 
 WholeInputs whole_inputs(const AttentionProblem& problem, std::uint64_t seed) {
   const std::int64_t rows = problem.queries.rows();
-  return {random_values(rows * fused_width(problem.spec), seed), random_values(rows * problem.query_width(), seed + 1)};
+  return {random_values(rows * fused_width(problem.form), seed), random_values(rows * problem.query_width(), seed + 1)};
 }
 
 WholeInputs rounded_to(Dtype dtype, const WholeInputs& inputs) {
@@ -60,14 +64,12 @@ WholeInputs rounded_to(Dtype dtype, const WholeInputs& inputs) {
 }
 
 WholeResult run_whole(Backend& backend, Dtype working, const AttentionProblem& problem, const WholeInputs& inputs) {
-  auto tables = std::make_shared<AttentionTables>();
-  tables->spec = problem.spec;
-  tables->tokens = problem.queries;
-  tables->visible = problem.visible;
-  if (const RotaryMaker maker = rotary_maker(backend, master_of(working), problem))
-    tables->rotary = maker(problem.queries);
-  return run(backend, working, problem.spec, inputs.qkv, inputs.doutput,
-             [&](Tape& tape, const Var& qkv) { return attention(tape, tables, qkv); });
+  const RotaryMaker maker = rotary_maker(backend, master_of(working), problem);
+  const SharedRows rows = make_rows(problem.queries, maker ? maker(problem.queries) : RotaryTable(), problem.visible);
+  return run(backend, working, problem, inputs.qkv, inputs.doutput,
+             [&](Tape& tape, const BiasTerms& bias, const Var& qkv) {
+               return attention(tape, problem.form, rows, bias, qkv);
+             });
 }
 
 Values rows_of(const Values& whole, const std::vector<std::int64_t>& rows, std::int64_t width) {
@@ -79,23 +81,19 @@ Values rows_of(const Values& whole, const std::vector<std::int64_t>& rows, std::
 
 std::shared_ptr<const SequenceTables> make_tables(Backend& backend, Dtype working, const AttentionProblem& problem,
                                                   PartitionKind kind, Exchange exchange, int place, int ring) {
-  Partition partition(problem.queries, kind, ring);
-  Schedule schedule = make_schedule(partition, problem.visible, exchange);
-  const std::vector<Chunk>& chunks = partition.place_chunks(place);
-  AttentionTables own{
-      problem.spec, tokens_of(problem.queries, chunks), {}, take_rows(problem.visible, row_indices(chunks))};
-  RotaryMaker rotary = rotary_maker(backend, master_of(working), problem);
-  if (rotary) own.rotary = rotary(own.tokens);
-  return std::make_shared<SequenceTables>(
-      SequenceTables{std::move(partition), std::move(schedule), std::move(own), std::move(rotary)});
+  return std::make_shared<const SequenceTables>(
+      make_sequence_tables(std::make_shared<const Partition>(problem.queries, kind, ring), place, problem.form,
+                           problem.visible, exchange, rotary_maker(backend, master_of(working), problem)));
 }
 
 WholeResult run_on_ring(Backend& backend, Dtype working, const AttentionProblem& problem, const WholeInputs& inputs,
                         Communicator& ring, const std::shared_ptr<const SequenceTables>& tables) {
-  const auto rows = row_indices(tables->partition.place_chunks(ring.rank()));
-  return run(backend, working, problem.spec, rows_of(inputs.qkv, rows, fused_width(problem.spec)),
+  const auto rows = row_indices(tables->partition->place_chunks(ring.rank()));
+  return run(backend, working, problem, rows_of(inputs.qkv, rows, fused_width(problem.form)),
              rows_of(inputs.doutput, rows, problem.query_width()),
-             [&](Tape& tape, const Var& qkv) { return sequence_attention(tape, ring, tables, qkv); });
+             [&](Tape& tape, const BiasTerms& bias, const Var& qkv) {
+               return sequence_attention(tape, ring, tables, bias, qkv);
+             });
 }
 
 }  // namespace lexring::testing

@@ -1,37 +1,37 @@
-#include "framework/attention/spec.h"
+#include "framework/attention/rows.h"
 
 #include <cmath>
 
 #include <gtest/gtest.h>
 
-#include "framework/attention/block.h"
+#include "framework/attention/call.h"
+#include "framework/attention/tiling.h"
 #include "framework/base/error.h"
 
 namespace lexring {
 namespace {
 
-AttentionSpec small_spec() {
-  AttentionSpec spec;
-  spec.heads = 4;
-  spec.kv_heads = 2;
-  spec.head_width = 8;
-  return spec;
+AttentionForm small_form() {
+  AttentionForm form;
+  form.heads = 4;
+  form.kv_heads = 2;
+  form.head_width = 8;
+  return form;
 }
 
-TEST(AttentionSpec, AcceptsWhatBackendsHave) {
-  AttentionSpec spec = small_spec();
-  EXPECT_NO_THROW(check_supported(spec));
-  spec.rotary = true;
-  spec.log_decay = {-1, -0.5, -0.1, 0};
-  spec.slopes = {1, 2, 3, 4};
-  EXPECT_NO_THROW(check_supported(spec));
+TEST(AttentionForm, AcceptsWhatBackendsHave) {
+  AttentionForm form = small_form();
+  EXPECT_NO_THROW(check(form));
+  form.rotary = true;
+  form.log_decay = {-1, -0.5, -0.1, 0};
+  EXPECT_NO_THROW(check(form));
 }
 
-TEST(AttentionSpec, RefusesContradictionsAndWhatIsNotThere) {
+TEST(AttentionForm, RefusesContradictionsAndWhatIsNotThere) {
   const auto refused = [](auto change) {
-    AttentionSpec spec = small_spec();
-    change(spec);
-    EXPECT_THROW(check_supported(spec), Error);
+    AttentionForm form = small_form();
+    change(form);
+    EXPECT_THROW(check(form), Error);
   };
   refused([](auto& s) { s.kv_heads = 3; });
   refused([](auto& s) { s.heads = 0; });
@@ -40,21 +40,19 @@ TEST(AttentionSpec, RefusesContradictionsAndWhatIsNotThere) {
   refused([](auto& s) { s.rotary = true, s.log_decay = {-1, -1}; });
   refused([](auto& s) { s.rotary = true, s.log_decay = {-1, -1, -1, 0.5}; });
   refused([](auto& s) { s.rotary = true, s.log_decay = {-1, -1, -1, std::nan("")}; });
-  refused([](auto& s) { s.slopes = {1, 2}; });
   refused([](auto& s) { s.normalizer = Normalizer::relu; });
-  refused([](auto& s) { s.query_factor = {1, 1}; });
 }
 
 TEST(DiagonalSpan, KeepsFactorsWithinReach) {
-  AttentionSpec spec = small_spec();
-  EXPECT_EQ(diagonal_span(spec), std::int64_t{1} << 40);
-  spec.rotary = true;
-  spec.log_decay = {std::log(0.4 / 1.4) / 512, 0, 0, 0};
-  EXPECT_EQ(diagonal_span(spec), 16347);  // 40 * 512 / ln(3.5)
-  spec.log_decay = {-100, 0, 0, 0};
-  EXPECT_EQ(diagonal_span(spec), 1);
-  spec.log_decay = {0, 0, 0, 0};
-  EXPECT_EQ(diagonal_span(spec), std::int64_t{1} << 40);
+  AttentionForm form = small_form();
+  EXPECT_EQ(diagonal_span(form), std::int64_t{1} << 40);
+  form.rotary = true;
+  form.log_decay = {std::log(0.4 / 1.4) / 512, 0, 0, 0};
+  EXPECT_EQ(diagonal_span(form), 16347);  // 40 * 512 / ln(3.5)
+  form.log_decay = {-100, 0, 0, 0};
+  EXPECT_EQ(diagonal_span(form), 1);
+  form.log_decay = {0, 0, 0, 0};
+  EXPECT_EQ(diagonal_span(form), std::int64_t{1} << 40);
 }
 
 TEST(TokenTable, DenseOnesAreValid) {
@@ -94,23 +92,33 @@ TEST(Tiles, AreBoundedInTokensAndInPositions) {
   EXPECT_EQ(tiles[2].first, 7);
 }
 
+TEST(AttentionRows, AreCheckedWhenMade) {
+  const auto runtime = make_cpu_runtime();
+  const Tensor table(*runtime, {3, 2}, Dtype::f32), other(*runtime, {2, 2}, Dtype::f32);
+  const TokenTable tokens = dense_tokens(1, 3);
+  EXPECT_NO_THROW(make_rows(tokens, {}));
+  EXPECT_NO_THROW(make_rows(tokens, {table, table}, {{0, 0, 0}, {0, 0, 0}, {1, 1, 1}}));
+  EXPECT_THROW(make_rows(TokenTable{{{0, 0, 2}}, {5, 5}}, {}), Error);
+  EXPECT_THROW(make_rows(tokens, {table, {}}), Error);
+  EXPECT_THROW(make_rows(tokens, {other, other}), Error);
+  EXPECT_THROW(make_rows(tokens, {}, {{0, 0}, {}, {}}), Error);
+  EXPECT_THROW(make_rows(tokens, {}, {{0, 0, 0}, {0, 0, 0}, {}}), Error);
+}
+
 /// A call with everything right, to be broken one thing at a time.
 struct Call {
   std::unique_ptr<Runtime> runtime = make_cpu_runtime();
-  AttentionSpec spec = small_spec();
-  TokenTable tokens = dense_tokens(1, 3);
-  RotaryTable rotary;
-  Visibility visible{{0, 0, 0}, {}, {}};
+  AttentionForm form = small_form();
+  ScoreBias bias;
+  SharedRows rows = make_rows(dense_tokens(1, 3), {}, {{0, 0, 0}, {}, {}});
   Tensor q{*runtime, {3, 32}, Dtype::f32}, k{*runtime, {3, 16}, Dtype::f32}, output{*runtime, {3, 32}, Dtype::f32},
-      lse{*runtime, {3, 4}, Dtype::f32};
-  BlockStage stage;
+      lse{*runtime, {3, 4}, Dtype::f32}, dby_distance;
+  CallStage stage;
 
-  void check_forward() {
-    check(AttentionForward{spec, tokens, tokens, rotary, rotary, visible, q, k, k, stage, {}, output, lse});
-  }
+  void check_forward() { check(AttentionForward{form, bias, rows, rows, q, k, k, stage, {}, output, lse}); }
   void check_backward() {
-    check(AttentionBackward{spec, tokens, tokens, rotary, rotary, visible, q,  k, k, output,
-                            lse,  lse,    stage,  stage,  {},     {},      {}, q, k, k});
+    check(AttentionBackward{
+        form, bias, rows, rows, q, k, k, output, lse, lse, stage, stage, {}, {}, {}, q, k, k, dby_distance});
   }
 };
 
@@ -123,17 +131,25 @@ TEST(AttentionChecks, AcceptACallAndNameWhatIsWrong) {
     EXPECT_THROW(call.check_forward(), Error);
     EXPECT_THROW(call.check_backward(), Error);
   };
-  refused([](Call& c) { c.spec.head_width = 16; });
-  refused([](Call& c) { c.spec.normalizer = Normalizer::relu; });
-  refused([](Call& c) { c.spec.rotary = true; });  // no table
-  refused([](Call& c) { c.stage.last = false; });  // no state
-  refused([](Call& c) { c.visible.first.pop_back(); });
-  refused([](Call& c) { c.visible.sink_begin = {0, 0, 0}; });
+  refused([](Call& c) { c.form.head_width = 16; });
+  refused([](Call& c) { c.form.normalizer = Normalizer::relu; });
+  refused([](Call& c) { c.form.rotary = true; });                        // no table
+  refused([](Call& c) { c.stage.last = false; });                        // no state
+  refused([](Call& c) { c.rows = make_rows(dense_tokens(1, 3), {}); });  // no visibility
+  refused([](Call& c) { c.rows = nullptr; });
+  refused([](Call& c) { c.bias.slopes = {1, 2}; });
+  refused([](Call& c) { c.bias.by_distance = c.dby_distance = Tensor(*c.runtime, {3, 5}, Dtype::f32); });
+  refused([](Call& c) { c.bias.by_distance = c.dby_distance = Tensor(*c.runtime, {4, 5}, Dtype::bf16); });
   refused([](Call& c) { c.lse = Tensor(*c.runtime, {3, 5}, Dtype::f32); });
   refused([](Call& c) { c.lse = Tensor(*c.runtime, {3, 4}, Dtype::f64); });
   refused([](Call& c) { c.output = {}; });
   refused([](Call& c) { c.k = Tensor(*c.runtime, {3, 16}, Dtype::bf16); });
-  refused([](Call& c) { c.tokens.position[2] = 0; });
+  Call call;
+  call.bias.by_distance = Tensor(*call.runtime, {4, 5}, Dtype::f32);
+  EXPECT_NO_THROW(call.check_forward());
+  EXPECT_THROW(call.check_backward(), Error);  // no gradient
+  call.dby_distance = Tensor(*call.runtime, {4, 5}, Dtype::f32);
+  EXPECT_NO_THROW(call.check_backward());
 }
 
 }  // namespace

@@ -1,17 +1,19 @@
-/// Block attention: the one contract behind every attention path. A block of queries against a block of keys and
-/// values, both with global positions, the specification, and a running state. One device is a ring of one; past keys
-/// (streamed evaluation, generation) are rows with earlier positions.
+/// The attention call, the one contract behind every attention path: queries against keys and values, both with global
+/// positions, the form, the score bias, and a running state. One device is a ring of one; past keys (streamed
+/// evaluation, generation) are rows with earlier positions.
 ///
 /// N query rows, M key rows, H heads, K key heads, E head width.
 ///
-/// Decay (XPOS) at any length: kernels cut both sides into tiles whose span of positions is at most diagonal_span() /
-/// 2. For a query tile at positions [a, b] and a key tile at [c, d] the decay exp(log_decay (n - m)) is the product of
+/// Decay (XPOS) at any length: kernels cut both sides into tiles whose span of positions is at most diagonal_span() / 2.
+/// For a query tile at positions [a, b] and a key tile at [c, d] the decay exp(log_decay (n - m)) is the product of
 /// three factors: (n - a) on the query, (d - m) on the key, both at most 1, and (a - d) per channel for the pair of
 /// tiles, put onto the query before the product. Where a >= d all are at most 1; elsewhere (the diagonal) the span
 /// bounds them by e^40. Gradients are accumulated in the tile's own base, then scaled and rotated back once.
 #pragma once
 
-#include "framework/attention/spec.h"
+#include "framework/attention/bias.h"
+#include "framework/attention/form.h"
+#include "framework/attention/rows.h"
 
 namespace lexring {
 
@@ -22,40 +24,35 @@ struct AttentionState {
   Tensor sum;      ///< l [N, H], sum of exp(s - m)
 };
 
-/// Where a call stands in the sequence of blocks that one set of queries meets.
-struct BlockStage {
+/// Where a call stands in the series of calls that the same queries (or the same keys) take part in.
+struct CallStage {
   bool first = true;  ///< there is no state yet: it is not read
   bool last = true;   ///< the result is written instead of the state
 };
 
 struct AttentionForward {
-  const AttentionSpec& spec;
-  const TokenTable& queries;
-  const TokenTable& keys;
-  const RotaryTable& query_rotary;  ///< undefined tensors without rotation
-  const RotaryTable& key_rotary;
-  const Visibility& visible;  ///< of the queries
-  Columns q;                  ///< [N, H * E] in the working dtype, as projected: neither rotated nor scaled
-  Columns k, v;               ///< [M, K * E]
-  BlockStage stage;
+  const AttentionForm& form;
+  const ScoreBias& bias;
+  SharedRows queries;  ///< with visibility
+  SharedRows keys;
+  Columns q;     ///< [N, H * E] in the working dtype, as projected: neither rotated nor scaled
+  Columns k, v;  ///< [M, K * E]
+  CallStage stage;
   AttentionState state;  ///< read unless first, written unless last; may be undefined when first and last
   Tensor output;         ///< [N, H * E] working dtype, written when last: o / l, and 0 where a row saw nothing
   Tensor lse;            ///< [N, H] f32 (f64), written when last: m + log l, -inf where a row saw nothing
 };
 
 struct AttentionBackward {
-  const AttentionSpec& spec;
-  const TokenTable& queries;
-  const TokenTable& keys;
-  const RotaryTable& query_rotary;
-  const RotaryTable& key_rotary;
-  const Visibility& visible;
+  const AttentionForm& form;
+  const ScoreBias& bias;
+  SharedRows queries, keys;
   Columns q, k, v;
-  Tensor doutput;          ///< [N, H * E] gradient of the normalised output
-  Tensor lse;              ///< [N, H] from forward
-  Tensor delta;            ///< [N, H] f32 (f64): sum over E of output * doutput, from Backend::attention_delta
-  BlockStage query_stage;  ///< first / last block that these queries meet
-  BlockStage key_stage;    ///< first / last block of queries that these keys meet
+  Tensor doutput;         ///< [N, H * E] gradient of the normalised output
+  Tensor lse;             ///< [N, H] from forward
+  Tensor delta;           ///< [N, H] f32 (f64): sum over E of output * doutput, from Backend::attention_delta
+  CallStage query_stage;  ///< first / last block that these queries meet
+  CallStage key_stage;    ///< first / last block of queries that these keys meet
   /// Accumulators between stages, f32 (f64), in the tiles' own base (not yet rotated back): [N, H * E], [M, K * E], [M,
   /// K * E]. Read unless first, written unless last; may be undefined when first and last. Opaque between calls of one
   /// backend: the reference's are gradients of the rotated rows, without decay factors.
@@ -63,30 +60,19 @@ struct AttentionBackward {
   /// Results in the working dtype: dq written when query_stage.last, dk and dv when key_stage.last. dk and dv may also
   /// be f32: what several ranks add to one key is summed before it is rounded.
   Columns dq, dk, dv;
+  Tensor dby_distance;  ///< [H, distances] f32 (f64), +=; undefined where the bias has no table
 };
 
 /// Sums of scores by distance, for attention resolution (Sun et al. 2022, eq. 13): for every d in [0, sums.size()),
 /// adds to sums[d] the sum over heads and over pairs of rows of one sequence with n - m = d of the score (before the
-/// softmax, pattern ignored, factor and bias included), and to counts[d] their number.
+/// softmax; pattern and bias are left out, see add_bias), and to counts[d] their number.
 struct AttentionScoreSums {
-  const AttentionSpec& spec;
-  const TokenTable& tokens;
-  const RotaryTable& rotary;
+  const AttentionForm& form;
+  SharedRows rows;
   Columns q, k;
   std::vector<double>& sums;
   std::vector<std::int64_t>& counts;
 };
-
-/// A tile: rows [first, first + count) of one sequence.
-struct TokenTile {
-  std::int64_t sequence;  ///< index into TokenTable::sequences
-  std::int64_t first;
-  std::int64_t count;
-};
-
-/// Cuts rows into tiles of at most `largest` tokens that span at most `span` positions (last - first). A pure function:
-/// every rank that knows the table gets the same tiles.
-std::vector<TokenTile> make_tiles(const TokenTable& tokens, std::int64_t largest, std::int64_t span);
 
 /// Throws Error unless shapes, dtypes and tables of a call agree.
 void check(const AttentionForward& call);

@@ -1,0 +1,40 @@
+#include "framework/attention/form.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "framework/base/error.h"
+
+namespace lexring {
+
+void check(const AttentionForm& form) {
+  require(form.heads > 0 && form.kv_heads > 0 && form.heads % form.kv_heads == 0,
+          "attention with {} heads and {} key and value heads: the latter must divide the former", form.heads,
+          form.kv_heads);
+  require(form.head_width > 0 && form.head_width % 2 == 0,
+          "attention with heads of width {}: choose an even width, channels come in pairs", form.head_width);
+  require(std::isfinite(form.scale), "the scale of the attention scores is not finite");
+  if (!form.log_decay.empty()) {
+    require(form.rotary,
+            "decay by channel pair is given without rotation; set AttentionForm::rotary (angles may be 0)");
+    require(static_cast<std::int64_t>(form.log_decay.size()) == form.head_width / 2,
+            "{} decays are given for {} channel pairs; there must be one for each", form.log_decay.size(),
+            form.head_width / 2);
+    for (const double d : form.log_decay)
+      require(std::isfinite(d) && d <= 0,
+              "the log of a decay is {}: scores would grow with distance; it must be finite and at most 0", d);
+  }
+  require(form.normalizer == Normalizer::softmax,
+          "the ReLU normaliser is not supported yet; choose attention.normalizer = softmax");
+}
+
+std::int64_t diagonal_span(const AttentionForm& form) {
+  constexpr double largest_exponent = 40.0;  // e^40 times e^-40 stays exact in f32, whose exponents reach 88
+  constexpr std::int64_t unlimited = std::int64_t{1} << 40;
+  double steepest = 0;
+  for (const double d : form.log_decay) steepest = std::max(steepest, std::abs(d));
+  if (steepest * static_cast<double>(unlimited) <= largest_exponent) return unlimited;
+  return std::max<std::int64_t>(1, static_cast<std::int64_t>(std::floor(largest_exponent / steepest)));
+}
+
+}  // namespace lexring

@@ -1,0 +1,47 @@
+/// The form of attention: what is constant per kind of layer, whatever the batch. With the rows (rows.h) and the score
+/// bias (bias.h) it is all that kernels know of position methods and patterns. models/positions and models/patterns
+/// produce the three; no kernel sees a method's name, asks which rank it is on, or knows how long a sequence is.
+/// Everything is a function of global positions.
+///
+/// Score of query n and key m <= n (positions), channel pair i, head h:
+///   s = scale * sum_i exp(log_decay[i] * (n - m)) Re((q_i e^(j angle_n,i)) conj(k_i e^(j angle_m,i))) + bias
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "framework/tensor/dtype.h"
+
+namespace lexring {
+
+enum class Normalizer { softmax, relu };
+
+struct AttentionForm {
+  std::int64_t heads = 0;         ///< H query heads
+  std::int64_t kv_heads = 0;      ///< K key and value heads; K divides H, query head h reads key head h / (H / K)
+  std::int64_t head_width = 0;    ///< E, even
+  double scale = 1.0;             ///< 1 / sqrt(E), times a method's temperature
+  bool rotary = false;            ///< channel pairs (0, 1), (2, 3), ... are turned by the tables of the rows
+  std::vector<double> log_decay;  ///< [E/2] natural log of the decay per unit of distance, <= 0; empty: none. Needs
+                                  ///< `rotary`.
+  Normalizer normalizer = Normalizer::softmax;  ///< relu: check() refuses it until every backend has it
+
+  std::int64_t group() const { return heads / kv_heads; }  ///< query heads that read one key head
+  std::int64_t query_width() const { return heads * head_width; }
+  std::int64_t key_width() const { return kv_heads * head_width; }
+  bool decays() const { return !log_decay.empty(); }
+  bool operator==(const AttentionForm&) const = default;
+};
+
+/// Throws Error when the form contradicts itself, or asks for what no backend has yet.
+void check(const AttentionForm& form);
+
+/// The largest span of positions, max - min over a tile of queries and one of keys, over which the rebased decay
+/// factors of a diagonal tile stay representable: 40 / max |log_decay| (16k for LEX). Effectively unlimited without
+/// decay. See the note on decay in call.h.
+std::int64_t diagonal_span(const AttentionForm& form);
+
+/// Of what is accumulated over keys (states, log-sum-exp, gradients of keys): f32, or f64 where f64 is computed.
+inline Dtype statistics_dtype(Dtype working) { return working == Dtype::f64 ? Dtype::f64 : Dtype::f32; }
+
+}  // namespace lexring

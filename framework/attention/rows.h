@@ -1,0 +1,58 @@
+/// The rows of attention: what belongs to the tokens of one batch and one kind of layer. Made once per batch, checked
+/// where they are made, shared by all layers of that kind and by both passes, and compared by identity: two calls with
+/// the same object have the same tables.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "framework/tensor/tensor.h"
+
+namespace lexring {
+
+/// Tokens: which sequence each row belongs to and where it stands there.
+struct TokenTable {
+  struct Sequence {
+    std::int64_t id;     ///< global within the batch; queries see keys of the same id only
+    std::int64_t first;  ///< first row here
+    std::int64_t count;  ///< rows here, adjacent (chunks of one sequence are concatenated in order of position)
+    bool operator==(const Sequence&) const = default;
+  };
+  std::vector<Sequence> sequences;     ///< ids ascending, rows in order, covering [0, N)
+  std::vector<std::int64_t> position;  ///< [N] global positions, >= 0, strictly increasing within a sequence
+
+  std::int64_t rows() const { return static_cast<std::int64_t>(position.size()); }
+};
+
+/// `count` sequences of `length` tokens at positions 0 .. length-1, in ids 0 .. count-1.
+TokenTable dense_tokens(std::int64_t count, std::int64_t length);
+/// Throws Error unless the table keeps its promises.
+void check(const TokenTable& tokens);
+
+/// cos and sin of every token's angles, [N, E/2]: f32, or f64 in the reference backend at f64. Computed in f64
+/// (models/positions/rotary.h).
+struct RotaryTable {
+  Tensor cosine, sine;
+};
+
+/// Which keys each query sees: those at positions [first, own position], and those at [sink_begin, sink_end). Always
+/// causal. Causal, window, blockwise, sinks and documents all are of this form.
+struct Visibility {
+  std::vector<std::int64_t> first;       ///< [N]
+  std::vector<std::int64_t> sink_begin;  ///< [N] or empty: no second interval. The two may overlap; a key in both
+                                         ///< counts once.
+  std::vector<std::int64_t> sink_end;    ///< [N], with sink_begin
+};
+
+struct AttentionRows {
+  TokenTable tokens;
+  RotaryTable rotary;  ///< undefined tensors without rotation
+  Visibility visible;  ///< of rows that ask as queries; empty for rows that only answer as keys
+};
+using SharedRows = std::shared_ptr<const AttentionRows>;
+
+/// Throws Error unless the parts agree. `visible` may be empty: the rows are then keys only.
+SharedRows make_rows(TokenTable tokens, RotaryTable rotary, Visibility visible = {});
+
+}  // namespace lexring

@@ -1,0 +1,54 @@
+#include "models/attention_kind.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "parallel/tensor/heads.h"
+
+namespace lexring {
+
+namespace {
+
+AttentionKind make_kind(const ModelConfig& model, const LayerConfig& layer, const Communicator& tp) {
+  AttentionKind kind;
+  kind.config = layer;
+  kind.position = make_position(model, layer.position);
+  kind.pattern = make_pattern(layer.attention);
+  AttentionForm form;
+  form.heads = model.heads;
+  form.kv_heads = model.kv_heads;
+  form.head_width = model.width / model.heads;
+  form.scale = 1.0 / std::sqrt(static_cast<double>(form.head_width));
+  kind.position->shape(form);
+  kind.form = own_heads(form, tp);
+  check(kind.form);
+  const std::vector<float> slopes = kind.position->slopes(model.heads);
+  if (!slopes.empty()) {
+    const auto first = slopes.begin() + tp.rank() * kind.form.heads;
+    kind.slopes.assign(first, first + kind.form.heads);
+  }
+  return kind;
+}
+
+}  // namespace
+
+RotaryTable AttentionKind::rotary(Runtime& runtime, const TokenTable& tokens, Dtype master) {
+  return position->rotary() == nullptr ? RotaryTable()
+                                       : rotary_tables.make(runtime, *position->rotary(), tokens, master);
+}
+
+AttentionKinds::AttentionKinds(const ModelConfig& config, const Communicator& tp) {
+  for (std::int64_t n = 0; n < config.layers; ++n) {
+    const LayerConfig layer = config.layer(n);
+    const auto found =
+        std::find_if(kinds_.begin(), kinds_.end(), [&](const AttentionKind& kind) { return kind.config == layer; });
+    of_layer_.push_back(static_cast<std::size_t>(found - kinds_.begin()));
+    if (found == kinds_.end()) kinds_.push_back(make_kind(config, layer, tp));
+  }
+}
+
+std::int64_t AttentionKinds::layers(std::size_t kind) const {
+  return std::count(of_layer_.begin(), of_layer_.end(), kind);
+}
+
+}  // namespace lexring

@@ -1,0 +1,45 @@
+/// Attention of the layers of one kind: layers whose configuration is the same share all that is made from it.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "framework/ops/attention.h"
+#include "models/config.h"
+#include "models/patterns.h"
+#include "models/positions/position.h"
+#include "models/positions/rotary.h"
+#include "parallel/comm/communicator.h"
+
+namespace lexring {
+
+struct AttentionKind {
+  LayerConfig config;
+  std::unique_ptr<PositionEncoding> position;
+  std::unique_ptr<Pattern> pattern;
+  AttentionForm form;         ///< of this rank's heads
+  std::vector<float> slopes;  ///< of this rank's heads; empty: none
+  RotaryTables rotary_tables;
+
+  /// Rotation tables of rows; undefined without rotation. Kept while positions repeat.
+  RotaryTable rotary(Runtime& runtime, const TokenTable& tokens, Dtype master);
+};
+
+/// The kinds of a model's layers.
+class AttentionKinds {
+ public:
+  /// Heads are cut over `tp`. Throws UsageError when some layer's position method or pattern cannot be made.
+  AttentionKinds(const ModelConfig& config, const Communicator& tp);
+
+  std::size_t size() const { return kinds_.size(); }
+  AttentionKind& operator[](std::size_t kind) { return kinds_[kind]; }
+  const AttentionKind& operator[](std::size_t kind) const { return kinds_[kind]; }
+  std::size_t of_layer(std::int64_t layer) const { return of_layer_[static_cast<std::size_t>(layer)]; }
+  std::int64_t layers(std::size_t kind) const;  ///< how many layers are of it
+
+ private:
+  std::vector<AttentionKind> kinds_;
+  std::vector<std::size_t> of_layer_;
+};
+
+}  // namespace lexring

@@ -1,0 +1,111 @@
+#include <optional>
+
+#include "models/sequence/dealt_rows.h"
+#include "models/sequence/pass.h"
+
+namespace lexring {
+
+namespace {
+
+class CachedPass final : public SequencePass {
+ public:
+  CachedPass(const PassModel& model, const ModelBatch& batch, ModelCache& cache)
+      : batch_(&batch),
+        backend_(&model.backend),
+        group_(&model.context.axis(Axis::cp)),
+        kinds_(&model.kinds),
+        cache_(&cache),
+        borders_(even_borders(batch.tokens.rows(), group_->size())) {
+    require(batch.tokens.sequences.size() == 1, "a cache continues one sequence, but the batch has {}",
+            batch.tokens.sequences.size());
+    if (group_->size() > 1) deal(batch);
+    for (std::size_t k = 0; k < model.kinds.size(); ++k) take_chunk(model, model.kinds[k], cache.kinds[k]);
+  }
+
+  const ModelBatch& rows() const override { return dealt_ ? dealt_->own() : *batch_; }
+
+  Var attend(Tape&, std::int64_t layer, const BiasTerms& bias, const AttentionProbe& probe,
+             const Var& qkv) const override {
+    const std::size_t k = kinds_->of_layer(layer);
+    const AttentionForm& form = (*kinds_)[k].form;
+    const ScoreBias added = bias.value();
+    const QueryKeyValue own = split_columns(form, qkv.value());
+    if (probe) {
+      require_usage(!dealt_,
+                    "a streamed chunk's queries are spread over mesh.cp = {} ranks; measure attention resolution "
+                    "unstreamed, or with mesh.cp = 1",
+                    group_->size());
+      probe(layer, form, added, queries_[k], own.query, own.key);
+    }
+    KeyValueCache& cache = cache_->kinds[k];
+    const auto place = static_cast<std::int64_t>(cache_->place[static_cast<std::size_t>(layer)]);
+    if (dealt_) {
+      const Tensor all = gather_keys(form, qkv.value());
+      cache.append(place, *backend_, {all, 0, form.key_width()}, {all, form.key_width(), form.key_width()});
+    } else {
+      cache.append(place, *backend_, own.key, own.value);
+    }
+    return Var(attention_to_cache(*backend_, form, queries_[k], added, own.query,
+                                  {cache.rows(), cache.keys(place), cache.values(place)}));
+  }
+
+  Tensor gather(const Tensor& rows) const override { return dealt_ ? dealt_->gather(rows) : rows; }
+
+ private:
+  void deal(const ModelBatch& batch) {
+    const Partition partition(batch.tokens, PartitionKind::contiguous, group_->size());
+    std::vector<std::vector<Chunk>> chunks;
+    for (int r = 0; r < group_->size(); ++r) chunks.push_back(partition.place_chunks(r));
+    dealt_.emplace(*backend_, *group_, batch, chunks);
+  }
+
+  /// Moves the cache of a kind on to the chunk; keeps the rows that ask on this rank.
+  void take_chunk(const PassModel& model, AttentionKind& kind, KeyValueCache& cache) {
+    const TokenTable& tokens = batch_->tokens;
+    const TokenTable* const past = &cache.rows()->tokens;
+    const std::vector<DocumentPlace> places = document_places(*batch_, kind.pattern->sinks(), past);
+    Visibility visible = kind.pattern->visibility(tokens, places);
+    const SharedRows chunk =
+        make_rows(tokens, kind.rotary(model.backend.runtime(), tokens, model.master), std::move(visible));
+    if (!places.empty()) cache.begin_chunk(*chunk, kind.pattern->keep(tokens.position.front(), places.front()));
+    if (!dealt_) {
+      queries_.push_back(chunk);
+      return;
+    }
+    const std::int64_t first = borders_[static_cast<std::size_t>(group_->rank())], count = dealt_->own().tokens.rows();
+    RotaryTable rotary;
+    if (chunk->rotary.cosine.defined())
+      rotary = {chunk->rotary.cosine.slice(first, count), chunk->rotary.sine.slice(first, count)};
+    queries_.push_back(make_rows(dealt_->own().tokens, std::move(rotary), take_rows(chunk->visible, dealt_->places())));
+  }
+
+  /// [rows of the chunk, 2 K E] of every rank: keys, values.
+  Tensor gather_keys(const AttentionForm& form, const Tensor& qkv) const {
+    const std::int64_t width = 2 * form.key_width();
+    const Tensor all(backend_->runtime(), {borders_.back(), width}, qkv.dtype());
+    backend_->copy(key_value_columns(form, qkv),
+                   all.slice(borders_[static_cast<std::size_t>(group_->rank())], qkv.rows()));
+    std::vector<std::int64_t> elements = borders_;
+    for (std::int64_t& border : elements) border *= width;
+    group_->start_all_gather({all.raw(), all.bytes()}, all.dtype(), elements).wait();
+    return all;
+  }
+
+  const ModelBatch* batch_;
+  Backend* backend_;
+  Communicator* group_;
+  const AttentionKinds* kinds_;
+  ModelCache* cache_;
+  std::vector<std::int64_t> borders_;  ///< [ranks + 1] of the chunk's rows
+  std::optional<DealtRows> dealt_;     ///< none with cp = 1
+  std::vector<SharedRows> queries_;    ///< by kind
+};
+
+}  // namespace
+
+std::shared_ptr<const SequencePass> make_cached_pass(const PassModel& model, const ModelBatch& batch,
+                                                     ModelCache& cache) {
+  return std::make_shared<CachedPass>(model, batch, cache);
+}
+
+}  // namespace lexring

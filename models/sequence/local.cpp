@@ -1,0 +1,44 @@
+#include "models/sequence/pass.h"
+
+namespace lexring {
+
+namespace {
+
+class LocalPass final : public SequencePass {
+ public:
+  LocalPass(const PassModel& model, const ModelBatch& batch) : batch_(&batch), kinds_(&model.kinds) {
+    for (std::size_t k = 0; k < model.kinds.size(); ++k) {
+      AttentionKind& kind = model.kinds[k];
+      rows_.push_back(make_rows(batch.tokens, kind.rotary(model.backend.runtime(), batch.tokens, model.master),
+                                visibility(batch, *kind.pattern, nullptr)));
+    }
+  }
+
+  const ModelBatch& rows() const override { return *batch_; }
+
+  Var attend(Tape& tape, std::int64_t layer, const BiasTerms& bias, const AttentionProbe& probe,
+             const Var& qkv) const override {
+    const std::size_t kind = kinds_->of_layer(layer);
+    const AttentionForm& form = (*kinds_)[kind].form;
+    if (probe) {
+      const QueryKeyValue parts = split_columns(form, qkv.value());
+      probe(layer, form, bias.value(), rows_[kind], parts.query, parts.key);
+    }
+    return attention(tape, form, rows_[kind], bias, qkv);
+  }
+
+  Tensor gather(const Tensor& rows) const override { return rows; }
+
+ private:
+  const ModelBatch* batch_;
+  const AttentionKinds* kinds_;
+  std::vector<SharedRows> rows_;  ///< by kind
+};
+
+}  // namespace
+
+std::shared_ptr<const SequencePass> make_local_pass(const PassModel& model, const ModelBatch& batch) {
+  return std::make_shared<LocalPass>(model, batch);
+}
+
+}  // namespace lexring

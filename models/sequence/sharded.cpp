@@ -1,0 +1,89 @@
+#include <optional>
+
+#include "models/sequence/dealt_rows.h"
+#include "models/sequence/pass.h"
+#include "parallel/sequence/attention.h"
+#include "parallel/sequence/head_exchange.h"
+
+namespace lexring {
+
+namespace {
+
+class ShardedPass final : public SequencePass {
+ public:
+  ShardedPass(const PassModel& model, const ModelBatch& batch, std::shared_ptr<const Partition> partition)
+      : partition_(std::move(partition)),
+        ring_(&model.context.ring()),
+        group_(&model.context.axis(Axis::cp)),
+        model_kinds_(&model.kinds),
+        dealt_(model.backend, *group_, batch, chunks_of(*partition_)) {
+    for (std::size_t k = 0; k < model.kinds.size(); ++k) kinds_.push_back(make_kind(model, batch, model.kinds[k]));
+  }
+
+  const ModelBatch& rows() const override { return dealt_.own(); }
+
+  Var attend(Tape& tape, std::int64_t layer, const BiasTerms& bias, const AttentionProbe& probe,
+             const Var& qkv) const override {
+    const std::size_t kind = model_kinds_->of_layer(layer);
+    if (probe) show(layer, (*model_kinds_)[kind], bias, probe, qkv.value());
+    const Kind& own = kinds_[kind];
+    if (own.heads.alone()) return sequence_attention(tape, *ring_, own.tables, bias, qkv);
+    const BiasTerms of_heads = slice_heads(tape, bias, own.heads.first_head(), own.heads.form().heads);
+    return own.heads.to_rows(tape,
+                             sequence_attention(tape, *ring_, own.tables, of_heads, own.heads.to_heads(tape, qkv)));
+  }
+
+  Tensor gather(const Tensor& rows) const override { return dealt_.gather(rows); }
+
+ private:
+  struct Kind {
+    HeadExchange heads;
+    std::shared_ptr<const SequenceTables> tables;
+    RotaryMaker rotary;
+  };
+
+  static std::vector<std::vector<Chunk>> chunks_of(const Partition& partition) {
+    std::vector<std::vector<Chunk>> chunks;
+    for (int r = 0; r < partition.ranks(); ++r) chunks.push_back(partition.rank_chunks(r));
+    return chunks;
+  }
+
+  Kind make_kind(const PassModel& model, const ModelBatch& batch, AttentionKind& kind) const {
+    Kind own{HeadExchange(model.context.ulysses(), kind.form, partition_->ulysses_borders(ring_->rank())), nullptr, {}};
+    if (const RotaryAngles* angles = kind.position->rotary()) {
+      own.rotary = [angles, runtime = &model.backend.runtime(), dtype = model.master](const TokenTable& tokens) {
+        return make_rotary_table(*runtime, *angles, tokens, dtype);
+      };
+    }
+    own.tables = std::make_shared<const SequenceTables>(
+        make_sequence_tables(partition_, ring_->rank(), own.heads.form(), visibility(batch, *kind.pattern, nullptr),
+                             model.exchange, own.rotary));
+    return own;
+  }
+
+  /// Every rank sees the projections of all rows.
+  void show(std::int64_t layer, const AttentionKind& kind, const BiasTerms& bias, const AttentionProbe& probe,
+            const Tensor& qkv) const {
+    const RotaryMaker& rotary = kinds_[model_kinds_->of_layer(layer)].rotary;
+    const TokenTable& whole = partition_->whole();
+    const QueryKeyValue all = split_columns(kind.form, dealt_.gather(qkv));
+    probe(layer, kind.form, bias.value(), make_rows(whole, rotary ? rotary(whole) : RotaryTable()), all.query, all.key);
+  }
+
+  std::shared_ptr<const Partition> partition_;
+  Communicator *ring_, *group_;
+  const AttentionKinds* model_kinds_;
+  DealtRows dealt_;
+  std::vector<Kind> kinds_;
+};
+
+}  // namespace
+
+std::shared_ptr<const SequencePass> make_sharded_pass(const PassModel& model, const ModelBatch& batch) {
+  return std::make_shared<ShardedPass>(
+      model, batch,
+      std::make_shared<const Partition>(batch.tokens, model.partition, model.context.ring().size(),
+                                        model.context.ulysses().size()));
+}
+
+}  // namespace lexring
