@@ -22,8 +22,8 @@ Tables same(const std::string& name, const std::vector<Span>& sequences) {
   return {name, make_table(sequences), make_table(sequences)};
 }
 
-AttentionProblem make_problem(const std::string& method, const std::string& pattern, std::int64_t extent,
-                              std::int64_t heads, std::int64_t kv_heads, std::int64_t width, const Tables& tables) {
+AttentionProblem problem_of(const std::string& method, const std::string& pattern, std::int64_t extent,
+                            std::int64_t heads, std::int64_t kv_heads, std::int64_t width, const Tables& tables) {
   return make_problem(
       fmt::format("{}_{}_{}_h{}k{}e{}_{}", tested_backend().name, method, pattern, heads, kv_heads, width, tables.name),
       method, heads, kv_heads, width, tables.queries, tables.keys, make_visibility(pattern, extent, tables.queries));
@@ -32,7 +32,7 @@ AttentionProblem make_problem(const std::string& method, const std::string& patt
 /// A few of everything below, for backends that are slow and for tools that make them so.
 std::vector<AttentionProblem> small_problems() {
   std::vector<AttentionProblem> all;
-  const auto add = [&](auto... arguments) { all.push_back(make_problem(arguments...)); };
+  const auto add = [&](auto... arguments) { all.push_back(problem_of(arguments...)); };
   const Tables t33 = same("t33", {{0, consecutive(33)}}), t130 = same("t130", {{0, consecutive(130)}});
   add("none", "causal", 0, 2, 2, 2, t33);
   add("rope", "causal", 0, 2, 2, 6, t33);
@@ -66,7 +66,7 @@ std::vector<AttentionProblem> small_problems() {
 std::vector<AttentionProblem> problems() {
   std::vector<AttentionProblem> all;
   if (tested_backend().slow) return all;
-  const auto add = [&](auto... arguments) { all.push_back(make_problem(arguments...)); };
+  const auto add = [&](auto... arguments) { all.push_back(problem_of(arguments...)); };
   // Every width with every method.
   const Tables short_one = same("t33", {{0, consecutive(33)}});
   for (const std::int64_t width : {2, 6, 12, 16, 20, 32, 64, 96, 128})
@@ -170,8 +170,10 @@ AttentionProblem random_problem(std::uint64_t seed) {
     queries.push_back({id, {positions.begin() + (kind == 1 ? count / 2 : 0), positions.end()}});
   }
   const std::int64_t kv_heads = draw(1, 3);
-  AttentionProblem problem = make_problem(fmt::format("seed {}", seed), methods[draw(0, 5)], kv_heads * draw(1, 3),
-                                          kv_heads, 2 * draw(1, 20), make_table(queries), make_table(keys), {});
+  const char* const method = methods[draw(0, 5)];
+  const std::int64_t heads = kv_heads * draw(1, 3), width = 2 * draw(1, 20);
+  AttentionProblem problem = make_problem(fmt::format("seed {}", seed), method, heads, kv_heads, width,
+                                          make_table(queries), make_table(keys), {});
   problem.visible = make_visibility(patterns[draw(0, 6)], draw(4, 200), problem.queries);
   return problem;
 }
