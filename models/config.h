@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "framework/nn/parameter.h"
+#include "framework/base/error.h"
 
 namespace lexring {
 
@@ -72,13 +72,5 @@ struct ModelConfig {
   LayerConfig layer(std::int64_t /*n*/) const { return {position, attention}; }
   bool operator==(const ModelConfig&) const = default;
 };
-
-/// Throws UsageError, naming the key, its value and what would work, when the model cannot be built: heads not dividing
-/// width, an odd head width, unknown names, block 0 with blockwise, learned positions without max_length, and what is
-/// not there yet.
-void check(const ModelConfig& config);
-
-/// Names and shapes of all parameters in the reference's order (lex_reference.py: parameter_shapes).
-std::vector<NamedShape> parameter_shapes(const ModelConfig& config);
 
 }  // namespace lexring

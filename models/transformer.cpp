@@ -1,14 +1,15 @@
 #include "models/transformer.h"
 
+#include <algorithm>
 #include <cmath>
-#include <map>
 #include <numeric>
 #include <optional>
-#include <string_view>
 
 #include "framework/nn/init.h"
 #include "models/batch.h"
 #include "models/block.h"
+#include "models/config_check.h"
+#include "models/parameter_plan.h"
 #include "models/sequence/pass.h"
 #include "parallel/tensor/heads.h"
 #include "parallel/tensor/replicated.h"
@@ -32,10 +33,6 @@ void check(const ModelRuntime& runtime, const Backend& backend) {
                 "the reference device has no bf16 residual stream; choose train.residual = f32");
 }
 
-bool ends_with(std::string_view name, std::string_view end) {
-  return name.size() >= end.size() && name.substr(name.size() - end.size()) == end;
-}
-
 std::vector<double> to_host_f64(const Tensor& tensor) {
   if (tensor.dtype() == Dtype::f64) return tensor.to_host<double>();
   const std::vector<float> values = tensor.to_host<float>();
@@ -51,8 +48,9 @@ struct Transformer::Impl {
   Communicator& tp;
   Backend& backend;
   Dtype working, master, residual;
-  std::unique_ptr<PositionEncoding> embedded_position;
+  std::unique_ptr<PositionEncoding> embedded_position;  ///< the model's own: what is added to embeddings
   AttentionKinds kinds;
+  std::vector<ParameterRow> plan;
   ParameterStore store;
   ModelWeights weights;
   std::optional<ReplicatedGradients> replicated;
@@ -69,9 +67,16 @@ struct Transformer::Impl {
         master(runtime.precision == Precision::fp64 ? Dtype::f64 : Dtype::f32),
         residual(runtime.precision == Precision::fp64 ? Dtype::f64 : runtime.residual),
         embedded_position(make_position(model, model.position)),
-        kinds(model, tp) {
-    weights = make_weights(config, tp, backend, master, working, how.held, store);
+        kinds(model, tp),
+        plan(parameter_plan(model)) {
+    weights = make_weights(config, plan, tp, backend, master, working, how.held, store);
     replicated.emplace(tp, store.parameters());
+  }
+
+  const ParameterRow& row(const std::string& name) const {
+    const auto found = std::find_if(plan.begin(), plan.end(), [&](const auto& other) { return other.name == name; });
+    require(found != plan.end(), "the model has no parameter {}", name);
+    return *found;
   }
 
   Var embed(Tape& tape, const ModelBatch& batch, const RowShards& shards) {
@@ -81,9 +86,9 @@ struct Transformer::Impl {
     const auto first = batch.tokens.position.begin() + shards.first();
     const std::vector<std::int64_t> own(first, first + shards.count());
     PositionTerms positions;
-    if (position().learned_table()) {
+    if (const std::string name = embedded_position->added_parameter(); !name.empty()) {
       positions.lookup = {Tensor::from(runtime, {shards.count()}, std::vector<std::int32_t>(own.begin(), own.end())),
-                          weights.learned};
+                          weights.positions.at(name)};
     }
     positions.constant = added_positions(own);
     return vocabulary_embedding(tape, tokens, positions, residual, shards);
@@ -93,7 +98,7 @@ struct Transformer::Impl {
   /// undefined: none.
   Tensor added_positions(const std::vector<std::int64_t>& positions) {
     if (added.defined() && positions == added_at) return added;
-    const std::vector<double> values = position().added(positions, config.width);
+    const std::vector<double> values = embedded_position->added(positions, config.width);
     if (values.empty()) return {};
     const Shape shape = {static_cast<std::int64_t>(positions.size()), config.width};
     added_at = positions;
@@ -103,9 +108,6 @@ struct Transformer::Impl {
     return added;
   }
 
-  /// What is added to embeddings is the model's own method, whatever layers do.
-  const PositionEncoding& position() const { return *embedded_position; }
-
   std::shared_ptr<const SequencePass> pass(const ModelBatch& batch, ModelCache* cache) {
     check(batch, config);
     const PartitionKind partition =
@@ -113,10 +115,14 @@ struct Transformer::Impl {
     return make_pass({backend, context, partition, how.exchange, kinds, master}, batch, cache);
   }
 
-  /// The score bias of every kind of layers.
-  std::vector<BiasTerms> biases() const {
+  /// The score bias of every kind of layers, for what these queries may see.
+  std::vector<BiasTerms> biases(Tape& tape, const TokenTable& queries) const {
+    std::int64_t longest = 0;
+    for (const std::int64_t position : queries.position) longest = std::max(longest, position);
     std::vector<BiasTerms> terms;
-    for (std::size_t k = 0; k < kinds.size(); ++k) terms.push_back({kinds[k].slopes, Var()});
+    for (std::size_t k = 0; k < kinds.size(); ++k) {
+      terms.push_back({kinds[k].slopes, kinds[k].position->bias_by_distance(tape, weights.positions, longest, master)});
+    }
     return terms;
   }
 
@@ -140,7 +146,7 @@ struct Transformer::Impl {
              const AttentionProbe& probe) {
     const auto layers = static_cast<std::size_t>(config.layers);
     tape.mark(layers + 1);  // sections of gradients, last to first
-    const std::vector<BiasTerms> bias = biases();
+    const std::vector<BiasTerms> bias = biases(tape, sequence->rows().tokens);
     Stream stream{embed(tape, sequence->rows(), shards), Var()};
     for (std::int64_t n = 0; n < config.layers; ++n) {
       tape.mark(layers - static_cast<std::size_t>(n));
@@ -193,7 +199,7 @@ void Transformer::refresh_compute() { impl_->store.refresh_compute(impl_->backen
 
 std::int64_t Transformer::parameter_count() const {
   std::int64_t count = 0;
-  for (const NamedShape& entry : parameter_shapes(impl_->config)) count += element_count(entry.shape);
+  for (const ParameterRow& row : impl_->plan) count += element_count(row.shape);
   return count;
 }
 
@@ -213,21 +219,21 @@ void Transformer::initialise(std::uint64_t seed) {
 
 void Transformer::initialise(const Parameter& part, std::uint64_t seed) const {
   constexpr double deviation = 0.02;
-  const std::string_view name = part.name;
-  if (part.full_shape.size() < 2) return init_constant(part, ends_with(name, "norm.weight") ? 1.0 : 0.0);
-  const bool output_side = ends_with(name, "attention.output.weight") || ends_with(name, "ffn.down.weight");
-  init_normal(part, seed,
-              output_side ? deviation / std::sqrt(2.0 * static_cast<double>(impl_->config.layers)) : deviation);
+  switch (impl_->row(part.name).initialiser) {
+    case Initialiser::normal:
+      return init_normal(part, seed, deviation);
+    case Initialiser::output_side:
+      return init_normal(part, seed, deviation / std::sqrt(2.0 * static_cast<double>(impl_->config.layers)));
+    case Initialiser::one:
+      return init_constant(part, 1.0);
+    case Initialiser::zero:
+      return init_constant(part, 0.0);
+  }
 }
 
 std::vector<std::vector<std::size_t>> Transformer::gradient_sections() const {
-  std::map<std::string, std::size_t> index;
-  for (const Parameter& parameter : impl_->store.parameters()) index.emplace(parameter.name, index.size());
-  std::vector<std::vector<std::size_t>> sections;
-  for (const std::vector<std::string>& names : sections_of_gradients(impl_->config)) {
-    sections.emplace_back();
-    for (const std::string& name : names) sections.back().push_back(index.at(name));
-  }
+  std::vector<std::vector<std::size_t>> sections(static_cast<std::size_t>(impl_->config.layers) + 2);
+  for (std::size_t i = 0; i < impl_->plan.size(); ++i) sections[impl_->plan[i].section].push_back(i);
   return sections;
 }
 
@@ -287,7 +293,12 @@ void Transformer::set_position(const PositionConfig& position) {
   ModelConfig config = impl_->config;
   config.position = position;
   auto encoding = make_position(config, position);
-  require_usage(encoding->learned_table() == impl_->embedded_position->learned_table(),
+  const auto names = [](const std::vector<ParameterRow>& rows) {
+    std::vector<std::string> all;
+    for (const ParameterRow& row : rows) all.push_back(row.name + to_string(row.shape));
+    return all;
+  };
+  require_usage(names(parameter_plan(config)) == names(impl_->plan),
                 "positions of kind {} need other parameters than those of kind {}; choose the kind of the training",
                 position.kind, impl_->config.position.kind);
   impl_->kinds = AttentionKinds(config, impl_->tp);
@@ -298,10 +309,9 @@ void Transformer::set_position(const PositionConfig& position) {
 
 double Transformer::step_flops(const ModelBatch& batch) const {
   const ModelConfig& config = impl_->config;
-  double matrices = config.tied ? static_cast<double>(config.vocab * config.width) : 0.0;
-  for (const NamedShape& entry : parameter_shapes(config)) {
-    const bool product = entry.shape.size() >= 2 && entry.name != "embedding" && entry.name != "position.learned";
-    if (product) matrices += static_cast<double>(element_count(entry.shape));
+  double matrices = 0;
+  for (const ParameterRow& row : impl_->plan) {
+    if (row.shape.size() >= 2 && row.use != Use::lookup) matrices += static_cast<double>(element_count(row.shape));
   }
   double pairs = 0;  // of all layers
   for (std::size_t k = 0; k < impl_->kinds.size(); ++k) {

@@ -54,7 +54,7 @@ class Transformer {
 
   const ModelConfig& config() const;
   Backend& backend() const;
-  /// All parameters in a fixed order, names and shapes as in the reference (lex_reference.py: parameter_shapes).
+  /// All parameters in a fixed order, names and shapes as in the plan (models/parameter_plan.h).
   std::vector<Parameter>& parameters();
   std::int64_t parameter_count() const;  ///< of the whole model, not of this rank's part
 
@@ -75,8 +75,7 @@ class Transformer {
   /// Padding between parameters is 0 and stays 0. Shares storage with Parameter::gradient.
   Tensor gradients();
 
-  /// Parameters, by index, whose gradients backward finishes together, in that order (sections_of_gradients in
-  /// models/weights.h). With Held::all each lies before its predecessor in gradients().
+  /// Parameters, by index, whose gradients backward finishes together, in that order (models/parameter_plan.h). With Held::all each lies before its predecessor in gradients().
   std::vector<std::vector<std::size_t>> gradient_sections() const;
 
   /// Loss of a batch; adds gradients of scale * nll_sum() to every parameter (the whole backward runs in here).

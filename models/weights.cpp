@@ -11,54 +11,59 @@ namespace lexring {
 
 namespace {
 
-/// How arrays are cut over the tensor-parallel group.
-struct Cuts {
-  Cut whole, rows, columns, key_value_rows;
-
-  Cuts(const ModelConfig& config, int ranks)
-      : rows{0, ranks}, columns{1, ranks}, key_value_rows{0, key_value_shares(config.kv_heads, ranks)} {}
-};
-
-struct CutName {
-  std::string name;
-  Cut cut;
-};
-
-/// Declares arrays by the names of their parameters; shapes come from parameter_shapes, so that there is one list of
-/// them.
+/// Declares arrays by the names of their parameters, as the plan has them.
 class Declarer {
  public:
-  Declarer(ParameterStore& store, const ModelConfig& config, const Communicator& group) : store_(store), group_(group) {
-    for (NamedShape& entry : parameter_shapes(config)) shapes_[entry.name] = entry.shape;
+  Declarer(ParameterStore& store, const ModelConfig& config, const std::vector<ParameterRow>& plan,
+           const Communicator& group)
+      : store_(store), kv_heads_(config.kv_heads), group_(group) {
+    for (const ParameterRow& row : plan) plan_.emplace(row.name, &row);
   }
-  /// nullopt when the model has no such parameters.
-  std::optional<std::size_t> array(const std::vector<CutName>& names, Use use = Use::product) {
-    std::vector<ParameterPart> rows;
-    for (const auto& [name, cut] : names) {
-      const auto found = shapes_.find(name);
-      if (found == shapes_.end()) return std::nullopt;
-      rows.push_back(part_of({name, found->second}, cut, group_));
+  /// One array of these parameters, row after row; nullopt when the model has no such parameters.
+  std::optional<std::size_t> array(const std::vector<std::string>& names) {
+    std::vector<ParameterPart> parts;
+    Use use = Use::product;
+    for (const std::string& name : names) {
+      const auto found = plan_.find(name);
+      if (found == plan_.end()) return std::nullopt;
+      const ParameterRow& row = *found->second;
+      parts.push_back(part_of({name, row.shape}, cut_of(row.cut), group_));
+      parts.back().decayed = row.decayed;
+      use = row.use;
     }
-    return store_.declare(std::move(rows), use);
+    return store_.declare(std::move(parts), use);
   }
 
  private:
+  Cut cut_of(TensorCut cut) const {
+    switch (cut) {
+      case TensorCut::whole:
+        return {};
+      case TensorCut::rows:
+        return {0, group_.size()};
+      case TensorCut::columns:
+        return {1, group_.size()};
+      case TensorCut::key_value_rows:
+        break;
+    }
+    return {0, key_value_shares(kv_heads_, group_.size())};
+  }
+
   ParameterStore& store_;
+  std::int64_t kv_heads_;
   const Communicator& group_;
-  std::map<std::string, Shape> shapes_;
+  std::map<std::string, const ParameterRow*> plan_;
 };
 
 struct Handles {
   std::optional<std::size_t> weight, bias;
 };
 
-/// Weights and biases; a bias is cut as the rows of its weight are.
-Handles declare(Declarer& declarer, const std::string& layer, const std::vector<CutName>& parts) {
-  std::vector<CutName> weights;
-  std::vector<CutName> biases;
-  for (const auto& [name, cut] : parts) {
-    weights.push_back({layer + name + ".weight", cut});
-    biases.push_back({layer + name + ".bias", cut.dim == 0 ? cut : Cut{}});
+Handles declare(Declarer& declarer, const std::string& layer, const std::vector<const char*>& parts) {
+  std::vector<std::string> weights, biases;
+  for (const char* part : parts) {
+    weights.push_back(layer + part + ".weight");
+    biases.push_back(layer + part + ".bias");
   }
   return {declarer.array(weights), declarer.array(biases)};
 }
@@ -67,24 +72,27 @@ struct LayerHandles {
   Handles attention_norm, qkv, attention_sub_norm, output, ffn_norm, ffn_in, ffn_sub_norm, down;
 };
 
-LayerHandles declare_layer(Declarer& declarer, const ModelConfig& config, const Cuts& cuts, std::int64_t n) {
+LayerHandles declare_layer(Declarer& declarer, const ModelConfig& config, std::int64_t n) {
   const std::string layer = fmt::format("layers.{}.", n);
-  std::vector<CutName> ffn_in = {{"ffn.up", cuts.rows}};
-  if (config.ffn == "swiglu") ffn_in.insert(ffn_in.begin(), {"ffn.gate", cuts.rows});
-  const auto norm = [&](const char* name) { return declare(declarer, layer, {{name, cuts.whole}}); };
+  const auto part = [&](const char* name) { return declare(declarer, layer, {name}); };
   LayerHandles handles;
-  handles.attention_norm = norm("attention.norm");
-  handles.qkv = declare(declarer, layer,
-                        {{"attention.query", cuts.rows},
-                         {"attention.key", cuts.key_value_rows},
-                         {"attention.value", cuts.key_value_rows}});
-  handles.attention_sub_norm = norm("attention.sub_norm");
-  handles.output = declare(declarer, layer, {{"attention.output", cuts.columns}});
-  handles.ffn_norm = norm("ffn.norm");
-  handles.ffn_in = declare(declarer, layer, ffn_in);
-  handles.ffn_sub_norm = norm("ffn.sub_norm");
-  handles.down = declare(declarer, layer, {{"ffn.down", cuts.columns}});
+  handles.attention_norm = part("attention.norm");
+  handles.qkv = declare(declarer, layer, {"attention.query", "attention.key", "attention.value"});
+  handles.attention_sub_norm = part("attention.sub_norm");
+  handles.output = part("attention.output");
+  handles.ffn_norm = part("ffn.norm");
+  handles.ffn_in = config.ffn == "swiglu" ? declare(declarer, layer, {"ffn.gate", "ffn.up"}) : part("ffn.up");
+  handles.ffn_sub_norm = part("ffn.sub_norm");
+  handles.down = part("ffn.down");
   return handles;
+}
+
+/// Names of the parameters that share a storage for their gradients, section by section.
+std::vector<std::vector<std::string>> sharing(const ModelConfig& config, const std::vector<ParameterRow>& plan) {
+  std::vector<std::vector<std::string>> sections(static_cast<std::size_t>(config.layers) + 2);
+  for (const ParameterRow& row : plan) sections[row.section].push_back(row.name);
+  if (config.tied) sections.pop_back();  // the embedding's gradient is in use from the loss on
+  return sections;
 }
 
 bool can_share(const ModelConfig& config, int ranks) {
@@ -108,34 +116,21 @@ void check_tensor_parallel(const ModelConfig& config, int ranks) {
                 ranks, config.kv_heads, choices);
 }
 
-std::vector<std::vector<std::string>> sections_of_gradients(const ModelConfig& config) {
-  constexpr std::string_view block = "layers.";
-  const auto layers = static_cast<std::size_t>(config.layers);
-  std::vector<std::vector<std::string>> sections(layers + 2);
-  for (const NamedShape& entry : parameter_shapes(config)) {
-    const std::string& name = entry.name;
-    const bool last = name.starts_with("norm.") || name == "output";
-    sections[name.starts_with(block) ? layers - std::stoul(name.substr(block.size()))
-             : last                  ? 0
-                                     : layers + 1]
-        .push_back(name);
+ModelWeights make_weights(const ModelConfig& config, const std::vector<ParameterRow>& plan, const Communicator& group,
+                          Backend& backend, Dtype master, Dtype working, Held held, ParameterStore& store) {
+  Declarer declarer(store, config, plan, group);
+  const auto embedding = declarer.array({"embedding"});
+  std::map<std::string, std::optional<std::size_t>> positions;
+  for (const ParameterRow& row : plan) {
+    if (row.name.starts_with("position.")) positions[row.name] = declarer.array({row.name});
   }
-  return sections;
-}
-
-ModelWeights make_weights(const ModelConfig& config, const Communicator& group, Backend& backend, Dtype master,
-                          Dtype working, Held held, ParameterStore& store) {
-  Declarer declarer(store, config, group);
-  const Cuts cuts(config, group.size());
-  const auto embedding = declarer.array({{"embedding", cuts.rows}}, config.tied ? Use::both : Use::lookup);
-  const auto learned = declarer.array({{"position.learned", cuts.whole}}, Use::lookup);
   std::vector<LayerHandles> layers;
-  for (std::int64_t n = 0; n < config.layers; ++n) layers.push_back(declare_layer(declarer, config, cuts, n));
-  const Handles last_norm = declare(declarer, "", {{"norm", cuts.whole}});
-  const auto output = declarer.array({{"output", cuts.rows}});
-  std::vector<std::vector<std::string>> sharing = sections_of_gradients(config);
-  if (config.tied) sharing.pop_back();  // the embedding's gradient is in use from the loss on
-  store.allocate(backend, master, working, parameter_shapes(config), held, sharing);
+  for (std::int64_t n = 0; n < config.layers; ++n) layers.push_back(declare_layer(declarer, config, n));
+  const Handles last_norm = declare(declarer, "", {"norm"});
+  const auto output = declarer.array({"output"});
+  std::vector<NamedShape> order;
+  for (const ParameterRow& row : plan) order.push_back({row.name, row.shape});
+  store.allocate(backend, master, working, order, held, sharing(config, plan));
 
   const auto vector = [&](std::optional<std::size_t> handle) { return handle ? store.vector(*handle) : Vector(); };
   const auto linear = [&](const Handles& handles) {
@@ -147,7 +142,7 @@ ModelWeights make_weights(const ModelConfig& config, const Communicator& group, 
   };
   ModelWeights weights;
   weights.embedding = vector(embedding);
-  weights.learned = vector(learned);
+  for (const auto& [name, handle] : positions) weights.positions[name] = vector(handle);
   for (const LayerHandles& layer : layers) {
     weights.layers.push_back({.attention_norm = norm(layer.attention_norm),
                               .attention_sub_norm = norm(layer.attention_sub_norm),

@@ -6,6 +6,7 @@
 #include "framework/nn/parameter_store.h"
 #include "framework/ops/norm.h"
 #include "models/config.h"
+#include "models/parameter_row.h"
 #include "parallel/comm/communicator.h"
 
 namespace lexring {
@@ -26,7 +27,7 @@ struct LayerWeights {
 
 struct ModelWeights {
   Vector embedding;  ///< [V, D] as looked up
-  Vector learned;    ///< [max_length, D]; absent unless positions are learned
+  PositionParameters positions;
   std::vector<LayerWeights> layers;
   Norm norm;
   Weight output;  ///< [V, D] of the output projection; the embedding when tied
@@ -36,15 +37,9 @@ struct ModelWeights {
 /// and the feed-forward width, and divide the key and value heads or be divided by them.
 void check_tensor_parallel(const ModelConfig& config, int ranks);
 
-/// Declares and allocates in `store` this rank's parts of all parameters. Over `group` are cut: query, key and value,
-/// gate, up and their biases by rows, which are heads and inner channels; attention.output and ffn.down by columns;
-/// vocabularies by rows. Everybody holds norms, the biases of attention.output and ffn.down, and learned positions.
-/// `held` says what is allocated for all of them at once.
-ModelWeights make_weights(const ModelConfig& config, const Communicator& group, Backend& backend, Dtype master,
-                          Dtype working, Held held, ParameterStore& store);
-
-/// Parameters, by name, whose gradients backward finishes together, in that order: what follows the blocks, the last
-/// block, ..., the first, and what precedes them; a tied embedding is there, for it is in use to the end.
-std::vector<std::vector<std::string>> sections_of_gradients(const ModelConfig& config);
+/// Declares and allocates in `store` this rank's parts of all parameters, cut over `group` as the plan says. `held` says
+/// what is allocated for all of them at once.
+ModelWeights make_weights(const ModelConfig& config, const std::vector<ParameterRow>& plan, const Communicator& group,
+                          Backend& backend, Dtype master, Dtype working, Held held, ParameterStore& store);
 
 }  // namespace lexring

@@ -22,6 +22,7 @@ struct ParameterPart {
   /// is.
   int copies = 1;
   int copy = 0;
+  bool decayed = true;  ///< by AdamW
 
   /// The whole array.
   ParameterPart(std::string of, Shape shape_of_it)
@@ -46,7 +47,7 @@ struct Parameter {
   /// per step (parallel/tensor/replicated.h). Norms and checkpoints count copy 0 only.
   int copies = 1;
   int copy = 0;
-  bool decays() const { return full_shape.size() >= 2; }  ///< AdamW decays matrices only
+  bool decayed = true;  ///< by AdamW
 };
 
 /// What a product reads and where its weight gradient goes; rows may be several parameters.

@@ -111,7 +111,8 @@ void ParameterStore::make_parameters(const std::vector<NamedShape>& order) {
                                   .compute = cut(array.compute),
                                   .looked_up = array.use != Use::product,
                                   .copies = part.copies,
-                                  .copy = part.copy};
+                                  .copy = part.copy,
+                                  .decayed = part.decayed};
       row += rows;
     }
   }

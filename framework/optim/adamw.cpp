@@ -40,7 +40,7 @@ void AdamWOptimizer::step(double lr, double gradient_scale) {
                      .first_moment = moments_[i].first,
                      .second_moment = moments_[i].second,
                      .compute = copies ? parameter.compute : Tensor(),
-                     .weight_decay = parameter.decays() ? hyper_.weight_decay : 0.0});
+                     .weight_decay = parameter.decayed ? hyper_.weight_decay : 0.0});
   }
   backend_->adamw({.lr = lr,
                    .beta1 = hyper_.beta1,

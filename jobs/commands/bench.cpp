@@ -24,6 +24,7 @@
 #include "jobs/training/traffic.h"
 #include "jobs/training/traffic_meter.h"
 #include "jobs/training/training_batches.h"
+#include "models/config_check.h"
 #include "models/transformer.h"
 #include "parallel/context.h"
 

@@ -23,6 +23,7 @@
 #include "jobs/launch/model_state.h"
 #include "jobs/launch/model_use.h"
 #include "jobs/launch/progress_bar.h"
+#include "models/config_check.h"
 #include "models/transformer.h"
 
 namespace lexring {

@@ -14,6 +14,7 @@
 #include "jobs/training/run_directory.h"
 #include "jobs/training/run_start.h"
 #include "jobs/training/trainer.h"
+#include "models/config_check.h"
 #include "parallel/checkpoint/agree.h"
 #include "parallel/checkpoint/steps.h"
 

@@ -9,6 +9,7 @@
 
 #include "framework/base/error.h"
 #include "jobs/launch/model_use.h"
+#include "models/config_check.h"
 #include "models/positions/position.h"
 
 namespace lexring {

@@ -3,6 +3,7 @@
 #include "framework/base/error.h"
 #include "jobs/config/changes.h"
 #include "models/config.h"
+#include "models/parameter_plan.h"
 
 namespace lexring {
 namespace {
@@ -62,7 +63,7 @@ void require_fitting_weights(const Options& wanted, const Options& stored, const
     require_usage(!shapes, "the weights of {} are of another model: {}; leave {} as it was, or start without --init",
                   name, change.text, change.key);
   }
-  for (const NamedShape& needed : parameter_shapes(wanted.model)) {
+  for (const ParameterRow& needed : parameter_plan(wanted.model)) {
     require_usage(checkpoint.has(needed.name),
                   "position.kind = {} needs {}, which {} has no weights for, as it has position.kind = {}; keep that, "
                   "or start without --init",

@@ -8,7 +8,15 @@ namespace {
 
 class Learned : public PositionEncoding {
  public:
-  bool learned_table() const override { return true; }
+  std::string added_parameter() const override { return name; }
+  std::vector<ParameterRow> parameters(const ModelConfig& model) const override {
+    ParameterRow table{name, {model.max_length, model.width}};
+    table.use = Use::lookup;
+    return {table};
+  }
+
+ private:
+  static constexpr const char* name = "position.learned";
 };
 
 }  // namespace

@@ -8,7 +8,9 @@
 #include <vector>
 
 #include "framework/attention/form.h"
+#include "framework/autograd/tape.h"
 #include "models/config.h"
+#include "models/parameter_row.h"
 
 namespace lexring {
 
@@ -37,8 +39,16 @@ class PositionEncoding {
   virtual std::vector<double> added(const std::vector<std::int64_t>& /*positions*/, std::int64_t /*width*/) const {
     return {};
   }
-  /// True when the learned table position.learned [max_length, D] is added to the token embeddings.
-  virtual bool learned_table() const { return false; }
+  /// The parameter whose rows, by position, are added to the token embeddings; empty: none.
+  virtual std::string added_parameter() const { return ""; }
+
+  /// Its own parameters, shared by all layers that use the method. They need no section.
+  virtual std::vector<ParameterRow> parameters(const ModelConfig&) const { return {}; }
+  /// The bias's table [H, distances] of this rank's heads, in `master`, for distances up to `longest`, made on the tape
+  /// from the parameters; absent: none.
+  virtual Var bias_by_distance(Tape&, const PositionParameters&, std::int64_t /*longest*/, Dtype /*master*/) const {
+    return {};
+  }
 };
 
 /// Kinds that are there.

@@ -1,4 +1,5 @@
 #include "models/patterns.h"
+#include "models/config_check.h"
 
 #include <gtest/gtest.h>
 

@@ -5,12 +5,14 @@
 
 #include <gtest/gtest.h>
 
+#include "framework/ops/attention.h"
 #include "framework/ops/embedding.h"
 #include "framework/ops/gelu.h"
 #include "framework/ops/linear.h"
 #include "framework/ops/linear_cross_entropy.h"
 #include "framework/ops/norm.h"
 #include "framework/ops/swiglu.h"
+#include "framework/ops/transpose.h"
 
 namespace lexring {
 namespace {
@@ -45,6 +47,28 @@ TEST_F(OpsTest, LinearRefusesWhatDoesNotFit) {
 TEST_F(OpsTest, SwigluWantsAnEvenWidth) {
   Tape tape(*backend, Recording::off);
   EXPECT_THROW(swiglu(tape, Var(filled({4, 3}, 2))), Error);
+}
+
+TEST_F(OpsTest, TransposeGoesBothWays) {
+  Tape tape(*backend, Recording::on);
+  const Var x(tensor({2, 3}, {1, 2, 3, 4, 5, 6}));
+  const Var y = transpose(tape, x);
+  EXPECT_EQ(y.value().shape(), (Shape{3, 2}));
+  EXPECT_EQ(y.value().to_host<double>(), (std::vector<double>{1, 4, 2, 5, 3, 6}));
+  y.accumulate(*backend, tensor({3, 2}, {10, 40, 20, 50, 30, 60}));
+  tape.backward();
+  EXPECT_EQ(x.gradient().to_host<double>(), (std::vector<double>{10, 20, 30, 40, 50, 60}));
+}
+
+TEST_F(OpsTest, ABiasOfSomeHeadsGivesGradientsToThese) {
+  Tape tape(*backend, Recording::on);
+  const BiasTerms all{{1, 2, 3}, Var(tensor({3, 2}, {1, 2, 3, 4, 5, 6}))};
+  const BiasTerms one = slice_heads(tape, all, 1, 1);
+  EXPECT_EQ(one.slopes, (std::vector<float>{2}));
+  EXPECT_EQ(one.by_distance.value().to_host<double>(), (std::vector<double>{3, 4}));
+  one.by_distance.accumulate(*backend, tensor({1, 2}, {7, 8}));
+  tape.backward();
+  EXPECT_EQ(all.by_distance.gradient().to_host<double>(), (std::vector<double>{0, 0, 7, 8, 0, 0}));
 }
 
 TEST_F(OpsTest, AnOutputWithoutGradientIsNoError) {

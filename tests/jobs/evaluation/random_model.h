@@ -40,7 +40,7 @@ inline std::unique_ptr<Transformer> random_model(const ModelConfig& config, cons
                                              context, backend);
   model->initialise(5);
   for (const Parameter& parameter : model->parameters()) {
-    if (!parameter.decays()) continue;
+    if (!parameter.decayed) continue;
     for (std::int64_t i = 0; i < parameter.value.elements(); ++i) parameter.value.data<double>()[i] *= 10;
   }
   model->refresh_compute();

@@ -51,7 +51,7 @@ TEST(Positions, SinusoidalIsSineInEvenAndCosineInOddColumns) {
 
 TEST(Positions, LearnedNeedsATable) {
   ModelConfig config = small_config("learned");
-  EXPECT_TRUE(encoding(config)->learned_table());
+  EXPECT_EQ(encoding(config)->added_parameter(), "position.learned");
   config.max_length = 0;
   EXPECT_NE(refusal(config).find("model.max_length = 0"), std::string::npos);
 }

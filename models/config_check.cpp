@@ -1,4 +1,4 @@
-#include "models/config.h"
+#include "models/config_check.h"
 
 #include <algorithm>
 #include <limits>
@@ -54,39 +54,6 @@ void check(const ModelConfig& config) {
     make_position(config, config.layer(n).position);
     make_pattern(config.layer(n).attention);
   }
-}
-
-std::vector<NamedShape> parameter_shapes(const ModelConfig& config) {
-  std::vector<NamedShape> shapes;
-  const std::int64_t width = config.width;
-  const std::int64_t key_width = config.kv_heads * (width / config.heads);
-  const auto norm = [&](const std::string& name, std::int64_t size) {
-    shapes.push_back({name + ".weight", {size}});
-    if (config.norm == "layernorm") shapes.push_back({name + ".bias", {size}});
-  };
-  const auto linear = [&](const std::string& name, std::int64_t out, std::int64_t in) {
-    shapes.push_back({name + ".weight", {out, in}});
-    if (config.bias) shapes.push_back({name + ".bias", {out}});
-  };
-  shapes.push_back({"embedding", {config.vocab, width}});
-  if (config.position.kind == "learned") shapes.push_back({"position.learned", {config.max_length, width}});
-  for (std::int64_t n = 0; n < config.layers; ++n) {
-    const std::string layer = fmt::format("layers.{}.", n);
-    norm(layer + "attention.norm", width);
-    linear(layer + "attention.query", width, width);
-    linear(layer + "attention.key", key_width, width);
-    linear(layer + "attention.value", key_width, width);
-    if (config.sub_norm) norm(layer + "attention.sub_norm", width);
-    linear(layer + "attention.output", width, width);
-    norm(layer + "ffn.norm", width);
-    if (config.ffn == "swiglu") linear(layer + "ffn.gate", config.ffn_width, width);
-    linear(layer + "ffn.up", config.ffn_width, width);
-    if (config.sub_norm) norm(layer + "ffn.sub_norm", config.ffn_width);
-    linear(layer + "ffn.down", width, config.ffn_width);
-  }
-  norm("norm", width);
-  if (!config.tied) shapes.push_back({"output", {config.vocab, width}});
-  return shapes;
 }
 
 }  // namespace lexring

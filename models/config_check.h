@@ -1,0 +1,13 @@
+/// Whether a model can be built.
+#pragma once
+
+#include "models/config.h"
+
+namespace lexring {
+
+/// Throws UsageError, naming the key, its value and what would work, when the model cannot be built: heads not dividing
+/// width, an odd head width, unknown names, block 0 with blockwise, learned positions without max_length, and what is
+/// not there yet.
+void check(const ModelConfig& config);
+
+}  // namespace lexring

@@ -1,0 +1,93 @@
+#include "models/parameter_plan.h"
+
+#include <algorithm>
+
+#include "models/positions/position.h"
+
+namespace lexring {
+
+namespace {
+
+class Plan {
+ public:
+  explicit Plan(const ModelConfig& config) : config_(config) {}
+
+  void norm(const std::string& name, std::int64_t width) {
+    vector(name + ".weight", width, Initialiser::one, TensorCut::whole);
+    if (config_.norm == "layernorm") vector(name + ".bias", width, Initialiser::zero, TensorCut::whole);
+  }
+  /// A bias is cut as the rows of its weight are.
+  void linear(const std::string& name, std::int64_t out, std::int64_t in, TensorCut cut,
+              Initialiser initialiser = Initialiser::normal) {
+    add({name + ".weight", {out, in}, initialiser, cut});
+    if (config_.bias)
+      vector(name + ".bias", out, Initialiser::zero, cut == TensorCut::columns ? TensorCut::whole : cut);
+  }
+  void matrix(const std::string& name, Shape shape, TensorCut cut, Use use) {
+    add({name, std::move(shape), Initialiser::normal, cut, use});
+  }
+  /// Layers with one method share its parameters.
+  void position(ParameterRow row) {
+    const auto found =
+        std::find_if(rows.begin(), rows.end(), [&](const auto& other) { return other.name == row.name; });
+    if (found == rows.end()) return add(std::move(row));
+    require_usage(found->shape == row.shape, "layers disagree about {}: {} and {}; all share one", row.name,
+                  to_string(found->shape), to_string(row.shape));
+  }
+
+  std::size_t section = 0;
+  std::vector<ParameterRow> rows;
+
+ private:
+  void vector(const std::string& name, std::int64_t size, Initialiser initialiser, TensorCut cut) {
+    ParameterRow row{name, {size}, initialiser, cut};
+    row.decayed = false;
+    add(std::move(row));
+  }
+  void add(ParameterRow row) {
+    row.section = section;
+    rows.push_back(std::move(row));
+  }
+
+  const ModelConfig& config_;
+};
+
+void plan_layer(Plan& plan, const ModelConfig& config, std::int64_t n) {
+  const std::int64_t width = config.width, key_width = config.kv_heads * (width / config.heads);
+  const std::string layer = fmt::format("layers.{}.", n);
+  plan.norm(layer + "attention.norm", width);
+  plan.linear(layer + "attention.query", width, width, TensorCut::rows);
+  plan.linear(layer + "attention.key", key_width, width, TensorCut::key_value_rows);
+  plan.linear(layer + "attention.value", key_width, width, TensorCut::key_value_rows);
+  if (config.sub_norm) plan.norm(layer + "attention.sub_norm", width);
+  plan.linear(layer + "attention.output", width, width, TensorCut::columns, Initialiser::output_side);
+  plan.norm(layer + "ffn.norm", width);
+  if (config.ffn == "swiglu") plan.linear(layer + "ffn.gate", config.ffn_width, width, TensorCut::rows);
+  plan.linear(layer + "ffn.up", config.ffn_width, width, TensorCut::rows);
+  if (config.sub_norm) plan.norm(layer + "ffn.sub_norm", config.ffn_width);
+  plan.linear(layer + "ffn.down", width, config.ffn_width, TensorCut::columns, Initialiser::output_side);
+}
+
+}  // namespace
+
+std::vector<ParameterRow> parameter_plan(const ModelConfig& config) {
+  Plan plan(config);
+  const auto layers = static_cast<std::size_t>(config.layers);
+  plan.section = layers + 1;
+  plan.matrix("embedding", {config.vocab, config.width}, TensorCut::rows, config.tied ? Use::both : Use::lookup);
+  const auto positions = [&](const PositionConfig& position) {
+    for (ParameterRow& row : make_position(config, position)->parameters(config)) plan.position(std::move(row));
+  };
+  positions(config.position);
+  for (std::int64_t n = 0; n < config.layers; ++n) positions(config.layer(n).position);
+  for (std::int64_t n = 0; n < config.layers; ++n) {
+    plan.section = layers - static_cast<std::size_t>(n);
+    plan_layer(plan, config, n);
+  }
+  plan.section = 0;
+  plan.norm("norm", config.width);
+  if (!config.tied) plan.matrix("output", {config.vocab, config.width}, TensorCut::rows, Use::product);
+  return std::move(plan.rows);
+}
+
+}  // namespace lexring

@@ -1,0 +1,35 @@
+/// What the model says of one parameter, once: everything that is done with parameters reads it, and nobody guesses
+/// from a name.
+#pragma once
+
+#include <cstddef>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "framework/nn/parameter_store.h"
+
+namespace lexring {
+
+/// Values at the start: normal(0, 0.02); the same by 1 / sqrt(2 layers), for matrices that write to the residual
+/// stream; 1; 0.
+enum class Initialiser { normal, output_side, one, zero };
+
+/// How the array is cut over the ranks of tp: not at all; by rows; by columns; by rows that are key and value heads, of
+/// which several ranks hold the same where they outnumber them.
+enum class TensorCut { whole, rows, columns, key_value_rows };
+
+struct ParameterRow {
+  std::string name;  ///< as in the reference and in checkpoints: "layers.0.attention.query.weight"
+  Shape shape;       ///< of the whole array
+  Initialiser initialiser = Initialiser::normal;
+  TensorCut cut = TensorCut::whole;
+  Use use = Use::product;   ///< of matrices; vectors are read from their master values
+  std::size_t section = 0;  ///< of gradients: backward finishes a section's together, one section after the other
+  bool decayed = true;      ///< by AdamW: matrices; norms and biases are not
+};
+
+/// Of a position method, this rank's parts, by name.
+using PositionParameters = std::map<std::string, Vector>;
+
+}  // namespace lexring
