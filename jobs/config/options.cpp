@@ -165,6 +165,12 @@ KeyTable option_keys(Options& o) {
   key("position.scale_base", &s.scale_base, "distance over which scores decay by zeta", "tokens")
       .between(1, 1e12)
       .only_with("position.kind", {"xpos"});
+  key("position.buckets", &s.buckets, "half for single distances, half for ranges that grow")
+      .between(2, 1 << 20)
+      .only_with("position.kind", {"t5"});
+  key("position.max_distance", &s.max_distance, "distance from which all keys share a bucket", "tokens")
+      .between(1, most_tokens)
+      .only_with("position.kind", {"t5"});
   choice("position.scaling", &s.scaling, "rescaling of rotary angles",
          {"none", "linear", "ntk", "yarn", "modulo", "repeat"})
       .only_with("position.kind", rotary_position_kinds());
@@ -301,8 +307,7 @@ Options parse_ini_text(const std::string& text, const std::string& source) {
   Options options;
   KeyTable table = option_keys(options);
   std::string ignored;  // keys of the first versions, which could only be refused
-  for (const char* key : {"position.buckets", "position.max_distance", "position.bar_d", "attention.logn_base",
-                          "attention.normalizer", "attention.relu_gamma"}) {
+  for (const char* key : {"position.bar_d", "attention.logn_base", "attention.normalizer", "attention.relu_gamma"}) {
     table.add(Key{key, &ignored, ""});
   }
   const auto given = table.parse_ini(text, source);

@@ -67,5 +67,6 @@ std::unique_ptr<PositionEncoding> make_learned(const ModelConfig& model, const P
 std::unique_ptr<PositionEncoding> make_rope(const ModelConfig& model, const PositionConfig& position);
 std::unique_ptr<PositionEncoding> make_xpos(const ModelConfig& model, const PositionConfig& position);
 std::unique_ptr<PositionEncoding> make_alibi(const ModelConfig& model, const PositionConfig& position);
+std::unique_ptr<PositionEncoding> make_t5(const ModelConfig& model, const PositionConfig& position);
 
 }  // namespace lexring

@@ -18,8 +18,9 @@ struct Entry {
 constexpr std::array table = {
     Entry{"none", make_none},       Entry{"sinusoidal", make_sinusoidal}, Entry{"learned", make_learned},
     Entry{"rope", make_rope, true}, Entry{"xpos", make_xpos, true},       Entry{"alibi", make_alibi},
+    Entry{"t5", make_t5},
 };
-constexpr std::array later = {"t5", "sandwich", "kerple_log", "kerple_power"};
+constexpr std::array later = {"sandwich", "kerple_log", "kerple_power"};
 
 }  // namespace
 

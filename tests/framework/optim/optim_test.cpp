@@ -77,9 +77,10 @@ Parameter parameter(Backend& backend, Shape shape, double value, double gradient
   return p;
 }
 
-TEST(AdamW, FirstStepIsTheSignOfTheGradientAndOnlyMatricesDecay) {
+TEST(AdamW, FirstStepIsTheSignOfTheGradientAndDecaysWhatShallDecay) {
   const auto backend = make_reference_backend();
   std::vector<Parameter> parameters = {parameter(*backend, {1, 2}, 1.0, 4.0), parameter(*backend, {2}, 1.0, -4.0)};
+  parameters[1].decayed = false;
   AdamWOptimizer optimizer(*backend, parameters, {.beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.5});
   optimizer.step(0.1);
   EXPECT_NEAR(parameters[0].value.to_host<double>()[0], 1.0 * (1 - 0.1 * 0.5) - 0.1, 1e-9);

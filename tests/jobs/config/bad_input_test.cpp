@@ -52,7 +52,7 @@ TEST_F(BadInput, ImpossibleModels) {
   expect_refusal(train("x", "--model.heads 3"), 2, "model.heads");
   expect_refusal(train("x", "--attention.pattern blockwise --attention.block 0"), 2, "attention.block");
   expect_refusal(train("x", "--model.vocab 100"), 2, "model.vocab = 100");
-  expect_refusal(train("x", "--position.kind t5"), 2, "position.kind = 't5' is not known; choose none, sinusoidal");
+  expect_refusal(train("x", "--position.kind fire"), 2, "position.kind = 'fire' is not known; choose none, sinusoidal");
   expect_refusal(train("x", "--train.batch 9223372036854775807"), 2, "train.batch = 9223372036854775807 is too large");
   expect_refusal(train("x", "--model.layers 1000000000000"), 2, "model.layers = 1000000000000 is too large");
   expect_refusal(train("x", "--model.width 9223372036854775807"), 2, "model.width");

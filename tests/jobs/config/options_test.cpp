@@ -229,8 +229,8 @@ TEST_F(OptionsTest, HelpOffersOnlyWhatWorks) {
       EXPECT_EQ(refusal({"--" + std::string(name), choice}), "nothing was thrown");
     }
   }
-  EXPECT_HAS(refusal({"--position.kind", "t5"}),
-             "position.kind = 't5' is not known; choose none, sinusoidal, learned, rope, xpos, alibi");
+  EXPECT_HAS(refusal({"--position.kind", "fire"}),
+             "position.kind = 'fire' is not known; choose none, sinusoidal, learned, rope, xpos, alibi, t5");
   EXPECT_HAS(refusal({"--attention.normalizer", "relu"}), "there is no key 'attention.normalizer'");
   EXPECT_EQ(table.find("position.buckets"), nullptr);
 }

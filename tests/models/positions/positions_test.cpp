@@ -81,10 +81,44 @@ TEST(Positions, AlibiSlopesForAnyNumberOfHeads) {
   EXPECT_EQ(std::vector<double>(six.begin(), six.end()), expected);
 }
 
+/// The reference's buckets (lex_reference.py: t5_bucket) at the ends of their ranges, and one table for all layers.
+TEST(Positions, T5SharesBucketsByTheLogarithmOfTheDistance) {
+  ModelConfig config = small_config("t5");
+  config.position.buckets = 8;
+  config.position.max_distance = 32;
+  const auto backend = make_reference_backend();
+  std::vector<double> rows;  // [buckets, heads]: bucket, and a hundred more for each head
+  for (int bucket = 0; bucket < 8; ++bucket)
+    for (int head = 0; head < 2; ++head) rows.push_back(bucket + 100 * head);
+  const Tensor table = Tensor::from(backend->runtime(), {8, 2}, rows);
+  Tensor gradient(backend->runtime(), {8, 2}, Dtype::f64);
+  backend->fill(gradient, 0.0);
+  Tape tape(*backend, Recording::on);
+  const auto t5 = encoding(config);
+  const Var bias = t5->bias_by_distance(tape, {{"position.t5", {table, gradient}}}, 1000, Dtype::f64);
+  ASSERT_EQ(bias.value().shape(), (Shape{2, 33}));
+  const std::vector<double> values = bias.value().to_host<double>();
+  const std::vector<double> expected = {0, 1, 2, 3, 4, 4, 4, 5, 5, 5, 5, 5, 6, 6, 6, 6, 6,
+                                        6, 6, 6, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7};
+  for (std::size_t d = 0; d < expected.size(); ++d) {
+    EXPECT_EQ(values[d], expected[d]) << "distance " << d;
+    EXPECT_EQ(values[33 + d], expected[d] + 100) << "distance " << d;
+  }
+  EXPECT_EQ(t5->bias_by_distance(tape, {{"position.t5", {table, gradient}}}, 5, Dtype::f64).value().dim(1), 6);
+  bias.accumulate(*backend, Tensor::from(backend->runtime(), {2, 33}, std::vector<double>(66, 1.0)));
+  tape.backward();
+  EXPECT_EQ(gradient.to_host<double>(), (std::vector<double>{1, 1, 1, 1, 1, 1, 1, 1, 3, 3, 5, 5, 8, 8, 13, 13}));
+  const auto parameters = t5->parameters(config);
+  ASSERT_EQ(parameters.size(), 1U);
+  EXPECT_EQ(parameters[0].shape, (Shape{8, config.heads}));
+  config.position.max_distance = 4;
+  EXPECT_NE(refusal(config).find("position.max_distance = 4"), std::string::npos);
+}
+
 TEST(Positions, UnknownAndLaterKindsSayWhatToChoose) {
   EXPECT_NE(refusal(small_config("rotary")).find("position.kind = rotary is not known; choose none, sinusoidal"),
             std::string::npos);
-  for (const char* later : {"t5", "sandwich", "kerple_log", "kerple_power"}) {
+  for (const char* later : {"sandwich", "kerple_log", "kerple_power"}) {
     EXPECT_THROW(encoding(small_config(later)), UnsupportedError);
     EXPECT_NE(refusal(small_config(later)).find("is not supported yet; choose"), std::string::npos);
   }

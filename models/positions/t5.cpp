@@ -1,0 +1,60 @@
+/// T5's relative positions (Raffel et al. 2020, section 2.1): score += table[bucket(n - m), h], learned, one table for
+/// all layers. With b buckets, distances below b/2 have one each; the others share the rest by their logarithm, up to
+/// max_distance, beyond which all are in the last.
+#include <algorithm>
+#include <cmath>
+
+#include "framework/ops/embedding.h"
+#include "framework/ops/transpose.h"
+#include "models/positions/position.h"
+
+namespace lexring {
+
+namespace {
+
+class T5 : public PositionEncoding {
+ public:
+  explicit T5(const PositionConfig& config) : config_(config) {}
+
+  std::vector<ParameterRow> parameters(const ModelConfig& model) const override {
+    ParameterRow table{name, {config_.buckets, model.heads}, Initialiser::normal, TensorCut::columns};
+    table.use = Use::lookup;
+    return {table};
+  }
+  Var bias_by_distance(Tape& tape, const PositionParameters& parameters, std::int64_t longest,
+                       Dtype master) const override {
+    std::vector<std::int32_t> buckets;
+    for (std::int64_t d = 0; d <= std::min(longest, config_.max_distance); ++d) buckets.push_back(bucket(d));
+    const Tensor index = Tensor::from(tape.runtime(), {static_cast<std::int64_t>(buckets.size())}, buckets);
+    return transpose(tape, embedding(tape, {{index, parameters.at(name)}}, {}, master));
+  }
+
+ private:
+  std::int32_t bucket(std::int64_t distance) const {
+    const std::int64_t exact = config_.buckets / 2;
+    if (distance < exact) return static_cast<std::int32_t>(distance);
+    const double of_range = std::log(static_cast<double>(distance) / static_cast<double>(exact)) /
+                            std::log(static_cast<double>(config_.max_distance) / static_cast<double>(exact));
+    const auto far = exact + static_cast<std::int64_t>(of_range * static_cast<double>(config_.buckets - exact));
+    return static_cast<std::int32_t>(std::min(far, config_.buckets - 1));
+  }
+
+  static constexpr const char* name = "position.t5";
+  PositionConfig config_;
+};
+
+}  // namespace
+
+std::unique_ptr<PositionEncoding> make_t5(const ModelConfig&, const PositionConfig& position) {
+  require_usage(position.buckets >= 2,
+                "position.buckets = {} is too few: half of them are for single distances; "
+                "choose e.g. 32",
+                position.buckets);
+  require_usage(position.max_distance > position.buckets / 2,
+                "position.max_distance = {} is not beyond the {} distances that have buckets of their own "
+                "(position.buckets / 2); choose e.g. 128",
+                position.max_distance, position.buckets / 2);
+  return std::make_unique<T5>(position);
+}
+
+}  // namespace lexring
