@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -18,7 +19,7 @@ class UnsupportedError : public UsageError {
 
 /// How a model knows where a token stands.
 struct PositionConfig {
-  std::string kind = "xpos";  ///< none sinusoidal learned rope xpos alibi (later: t5 sandwich kerple_log kerple_power)
+  std::string kind = "xpos";  ///< none sinusoidal learned rope xpos alibi t5 (later: sandwich kerple_log kerple_power)
   double theta = 10000.0;     ///< rotary base
   double gamma = 0.4;         ///< xpos: zeta_i = (i/(E/2) + gamma) / (1 + gamma)
   double scale_base = 512.0;  ///< xpos: exponent = distance / scale_base
@@ -27,8 +28,8 @@ struct PositionConfig {
   std::int64_t original_length = 0;  ///< yarn's ramp, modulo's period: the training length L
   double beta_fast = 32.0;           ///< yarn
   double beta_slow = 1.0;            ///< yarn
-  std::int64_t buckets = 32;         ///< t5
-  std::int64_t max_distance = 128;   ///< t5
+  std::int64_t buckets = 32;         ///< t5: half for single distances, half for ranges
+  std::int64_t max_distance = 128;   ///< t5: beyond it all distances are in the last bucket
   std::int64_t bar_d = 128;          ///< sandwich
   bool operator==(const PositionConfig&) const = default;
 };
@@ -69,7 +70,12 @@ struct ModelConfig {
   PositionConfig position;
   AttentionConfig attention;
 
-  LayerConfig layer(std::int64_t /*n*/) const { return {position, attention}; }
+  std::map<std::int64_t, LayerConfig> override;  ///< layers that differ, by their number
+
+  LayerConfig layer(std::int64_t n) const {
+    const auto found = override.find(n);
+    return found != override.end() ? found->second : LayerConfig{position, attention};
+  }
   bool operator==(const ModelConfig&) const = default;
 };
 

@@ -50,9 +50,18 @@ void check(const ModelConfig& config) {
                 "model.norm = {} is not known; choose layernorm or rmsnorm", config.norm);
   require_usage(static_cast<float>(config.norm_eps) > 0, "model.norm_eps = {} is 0 or less in f32; choose e.g. 1e-5",
                 config.norm_eps);
+  require_usage(config.override.empty() ||
+                    (config.override.begin()->first >= 0 && config.override.rbegin()->first < config.layers),
+                "layer {} is overridden, but there are layers 0 to {}",
+                config.override.empty() ? 0 : config.override.rbegin()->first, config.layers - 1);
+  std::int64_t sinks = 0;  // of documents: a batch says once where a document's end
   for (std::int64_t n = 0; n < config.layers; ++n) {
-    make_position(config, config.layer(n).position);
-    make_pattern(config.layer(n).attention);
+    const LayerConfig layer = config.layer(n);
+    make_position(config, layer.position);
+    const std::int64_t own = make_pattern(layer.attention)->sinks();
+    require_usage(own == 0 || sinks == 0 || own == sinks, "layers with {} and with {} sinks; all must have as many",
+                  sinks, own);
+    sinks = std::max(sinks, own);
   }
 }
 
