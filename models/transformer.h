@@ -75,7 +75,8 @@ class Transformer {
   /// Padding between parameters is 0 and stays 0. Shares storage with Parameter::gradient.
   Tensor gradients();
 
-  /// Parameters, by index, whose gradients backward finishes together, in that order (models/parameter_plan.h). With Held::all each lies before its predecessor in gradients().
+  /// Parameters, by index, whose gradients backward finishes together, in that order (models/parameter_plan.h). With
+  /// Held::all each lies before its predecessor in gradients().
   std::vector<std::vector<std::size_t>> gradient_sections() const;
 
   /// Loss of a batch; adds gradients of scale * nll_sum() to every parameter (the whole backward runs in here).

@@ -37,8 +37,8 @@ struct ModelWeights {
 /// and the feed-forward width, and divide the key and value heads or be divided by them.
 void check_tensor_parallel(const ModelConfig& config, int ranks);
 
-/// Declares and allocates in `store` this rank's parts of all parameters, cut over `group` as the plan says. `held` says
-/// what is allocated for all of them at once.
+/// Declares and allocates in `store` this rank's parts of all parameters, cut over `group` as the plan says. `held`
+/// says what is allocated for all of them at once.
 ModelWeights make_weights(const ModelConfig& config, const std::vector<ParameterRow>& plan, const Communicator& group,
                           Backend& backend, Dtype master, Dtype working, Held held, ParameterStore& store);
 

@@ -46,8 +46,8 @@ class KeyValueCache {
   struct Layer {
     Tensor keys, values;  ///< [capacity, K * E]; the first rows_->tokens.rows() are live
   };
-  /// `buffer` with the kept rows in front and room for `rows`; the same storage where nothing was forgotten and there is
-  /// room.
+  /// `buffer` with the kept rows in front and room for `rows`; the same storage where nothing was forgotten and there
+  /// is room.
   Tensor advance(const Tensor& buffer, std::int64_t rows, std::int64_t row_width, Dtype dtype) const;
   Tensor advance_table(const Tensor& table, const Tensor& chunk, std::int64_t rows) const;
 

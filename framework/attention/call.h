@@ -4,8 +4,8 @@
 ///
 /// N query rows, M key rows, H heads, K key heads, E head width.
 ///
-/// Decay (XPOS) at any length: kernels cut both sides into tiles whose span of positions is at most diagonal_span() / 2.
-/// For a query tile at positions [a, b] and a key tile at [c, d] the decay exp(log_decay (n - m)) is the product of
+/// Decay (XPOS) at any length: kernels cut both sides into tiles whose span of positions is at most diagonal_span() /
+/// 2. For a query tile at positions [a, b] and a key tile at [c, d] the decay exp(log_decay (n - m)) is the product of
 /// three factors: (n - a) on the query, (d - m) on the key, both at most 1, and (a - d) per channel for the pair of
 /// tiles, put onto the query before the product. Where a >= d all are at most 1; elsewhere (the diagonal) the span
 /// bounds them by e^40. Gradients are accumulated in the tile's own base, then scaled and rotated back once.

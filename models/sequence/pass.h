@@ -57,7 +57,8 @@ class SequencePass {
   /// pass must outlive the tape.
   virtual Var attend(Tape& tape, std::int64_t layer, const BiasTerms& bias, const AttentionProbe& probe,
                      const Var& qkv) const = 0;
-  /// [N, ...] in the order of the batch, from everybody's rows. Collective over cp. For evaluation: nothing is recorded.
+  /// [N, ...] in the order of the batch, from everybody's rows. Collective over cp. For evaluation: nothing is
+  /// recorded.
   virtual Tensor gather(const Tensor& rows) const = 0;
 };
 

@@ -40,8 +40,8 @@ struct SequenceTables {
   /// Own keys in parts of some thousands, for backward: those that most queries of the place see, and the others.
   std::vector<KeyRows> earlier, later;
 };
-/// `visible`: of the whole table's rows. Tables of arriving rows hold 8 bytes a row for positions, and 4 E with rotation:
-/// of all rows that the place's queries see.
+/// `visible`: of the whole table's rows. Tables of arriving rows hold 8 bytes a row for positions, and 4 E with
+/// rotation: of all rows that the place's queries see.
 SequenceTables make_sequence_tables(std::shared_ptr<const Partition> partition, int place, const AttentionForm& form,
                                     const Visibility& visible, Exchange exchange, const RotaryMaker& rotary);
 
