@@ -155,9 +155,13 @@ ModelBatch read_batch(const Hdf5File& file, const std::string& name, const Model
   batch.ids = file.read_all<std::int32_t>(name + "/tokens");
   batch.targets = file.read_all<std::int32_t>(name + "/targets");
   if (file.exists(name + "/positions")) {
-    const auto positions = file.read_all<std::int64_t>(name + "/positions");
+    const auto positions = file.read_all<double>(name + "/positions");
+    for (const double position : positions) {
+      if (position != std::floor(position) || position < 0)
+        throw UnsupportedError(fmt::format("position {}, which is no whole number, is not supported yet", position));
+    }
     for (std::size_t n = 0; n < batch.ids.size(); ++n)
-      batch.tokens.position[n] = positions.at(n % static_cast<std::size_t>(shape[1]));
+      batch.tokens.position[n] = static_cast<std::int64_t>(positions.at(n % static_cast<std::size_t>(shape[1])));
   }
   if (file.exists(name + "/documents"))
     fill_documents(batch, file.read_all<std::int64_t>(name + "/documents"), sinks_of(config));

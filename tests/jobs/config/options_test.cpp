@@ -232,7 +232,7 @@ TEST_F(OptionsTest, HelpOffersOnlyWhatWorks) {
   EXPECT_HAS(refusal({"--position.kind", "fire"}),
              "position.kind = 'fire' is not known; choose none, sinusoidal, learned, rope, xpos, alibi, t5");
   EXPECT_HAS(refusal({"--attention.normalizer", "relu"}), "there is no key 'attention.normalizer'");
-  EXPECT_EQ(table.find("position.buckets"), nullptr);
+  EXPECT_EQ(table.find("position.bar_d"), nullptr);
 }
 
 TEST_F(OptionsTest, NumbersOutOfRangeSaySo) {
