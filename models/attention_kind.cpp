@@ -37,6 +37,12 @@ RotaryTable AttentionKind::rotary(Runtime& runtime, const TokenTable& tokens, Dt
                                        : rotary_tables.make(runtime, *position->rotary(), tokens, master);
 }
 
+SharedRows AttentionKind::rows(Runtime& runtime, const TokenTable& tokens, Visibility visible, Dtype master) {
+  if (last_rows == nullptr || last_rows->tokens != tokens || last_rows->visible != visible)
+    last_rows = make_rows(tokens, rotary(runtime, tokens, master), std::move(visible));
+  return last_rows;
+}
+
 AttentionKinds::AttentionKinds(const ModelConfig& config, const Communicator& tp) {
   for (std::int64_t n = 0; n < config.layers; ++n) {
     const LayerConfig layer = config.layer(n);

@@ -10,6 +10,7 @@
 #include "models/positions/position.h"
 #include "models/positions/rotary.h"
 #include "parallel/comm/communicator.h"
+#include "parallel/sequence/attention.h"
 
 namespace lexring {
 
@@ -19,10 +20,17 @@ struct AttentionKind {
   std::unique_ptr<Pattern> pattern;
   AttentionForm form;         ///< of this rank's heads
   std::vector<float> slopes;  ///< of this rank's heads; empty: none
+
+  // What was made of the last batch: all steps of a training without documents have the same rows, and kernels know
+  // rows that they have met.
   RotaryTables rotary_tables;
+  SharedRows last_rows;
+  std::shared_ptr<const SequenceTables> last_tables;
 
   /// Rotation tables of rows; undefined without rotation. Kept while positions repeat.
   RotaryTable rotary(Runtime& runtime, const TokenTable& tokens, Dtype master);
+  /// The rows of a whole batch; those of the batch before, where they are the same.
+  SharedRows rows(Runtime& runtime, const TokenTable& tokens, Visibility visible, Dtype master);
 };
 
 /// The kinds of a model's layers.

@@ -23,6 +23,7 @@ struct TokenTable {
   std::vector<std::int64_t> position;  ///< [N] global positions, >= 0, strictly increasing within a sequence
 
   std::int64_t rows() const { return static_cast<std::int64_t>(position.size()); }
+  bool operator==(const TokenTable&) const = default;
 };
 
 /// `count` sequences of `length` tokens at positions 0 .. length-1, in ids 0 .. count-1.
@@ -43,6 +44,7 @@ struct Visibility {
   std::vector<std::int64_t> sink_begin;  ///< [N] or empty: no second interval. The two may overlap; a key in both
                                          ///< counts once.
   std::vector<std::int64_t> sink_end;    ///< [N], with sink_begin
+  bool operator==(const Visibility&) const = default;
 };
 
 struct AttentionRows {

@@ -9,8 +9,8 @@ class LocalPass final : public SequencePass {
   LocalPass(const PassModel& model, const ModelBatch& batch) : batch_(&batch), kinds_(&model.kinds) {
     for (std::size_t k = 0; k < model.kinds.size(); ++k) {
       AttentionKind& kind = model.kinds[k];
-      rows_.push_back(make_rows(batch.tokens, kind.rotary(model.backend.runtime(), batch.tokens, model.master),
-                                visibility(batch, *kind.pattern, nullptr)));
+      rows_.push_back(
+          kind.rows(model.backend.runtime(), batch.tokens, visibility(batch, *kind.pattern, nullptr), model.master));
     }
   }
 

@@ -55,9 +55,13 @@ class ShardedPass final : public SequencePass {
         return make_rotary_table(*runtime, *angles, tokens, dtype);
       };
     }
-    own.tables = std::make_shared<const SequenceTables>(
-        make_sequence_tables(partition_, ring_->rank(), own.heads.form(), visibility(batch, *kind.pattern, nullptr),
-                             model.exchange, own.rotary));
+    Visibility visible = visibility(batch, *kind.pattern, nullptr);
+    const SequenceTables* const last = kind.last_tables.get();
+    if (last == nullptr || last->partition->whole() != batch.tokens || last->visible != visible) {
+      kind.last_tables = std::make_shared<const SequenceTables>(
+          make_sequence_tables(partition_, ring_->rank(), own.heads.form(), visible, model.exchange, own.rotary));
+    }
+    own.tables = kind.last_tables;
     return own;
   }
 

@@ -274,6 +274,7 @@ SequenceTables make_sequence_tables(std::shared_ptr<const Partition> cut_by, int
   const Partition& partition = *cut_by;
   SequenceTables tables;
   tables.partition = std::move(cut_by);
+  tables.visible = visible;
   tables.schedule = make_schedule(partition, visible, exchange);
   tables.form = form;
   const auto rows_of = [&](TokenTable tokens, Visibility seen) {

@@ -33,6 +33,7 @@ struct KeyRows {
 /// What all layers of a kind share on one place of the ring, made once per batch.
 struct SequenceTables {
   std::shared_ptr<const Partition> partition;
+  Visibility visible;  ///< of the whole table's rows
   Schedule schedule;
   AttentionForm form;                             ///< with the heads that this rank has
   SharedRows own;                                 ///< rows of this place
