@@ -1,5 +1,5 @@
-/// Attention patterns: which keys a query may see. A table name -> maker (patterns.cpp); adding one touches its class,
-/// its test, one table line.
+/// Attention patterns: which keys a query may see. A table name -> maker (patterns.cpp). CONTRIBUTING.md lists what
+/// adding one touches.
 ///
 /// Windows and blocks are measured in positions (which may have gaps), sinks are counted in tokens. All are causal, and
 /// none sees past the beginning of the query's document.

@@ -1,5 +1,5 @@
-/// The mesh with one communicator per axis: built once in main, passed as a value. Models ask it for an axis, never for
-/// a rank.
+/// The mesh with one communicator per axis: built once per command (jobs/launch/mesh_setup.h), passed by reference.
+/// Models ask it for an axis, never for a rank.
 #pragma once
 
 #include <memory>

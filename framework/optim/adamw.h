@@ -1,7 +1,7 @@
 /// AdamW with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2; decay multiplied by the learning rate,
 /// as in PyTorch).
 ///
-/// Matrices decay (two dimensions or more, embeddings included); vectors (biases, norm weights) do not.
+/// What decays is said by each parameter (Parameter::decayed): in a model, matrices and tables, not biases and norms.
 #pragma once
 
 #include <cstdint>

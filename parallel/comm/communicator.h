@@ -1,9 +1,9 @@
 /// A group of processes and its collectives. Public functions check and record; a private virtual does.
 ///
 /// Every rank of the group calls the same functions in the same order. Blocking calls are about numbers of the host;
-/// asynchronous ones about tensors: memory of the device that the group was made for (comm/device.h; the host's where
-/// it was made for none). A group of one returns at once. Errors: a mismatch or a failure of the library throws Error
-/// naming operation, group and sequence number.
+/// asynchronous ones about tensors: memory of the device that the group was made for (comm/gpu/device.h; the host's
+/// where it was made for none). A group of one returns at once. Errors: a mismatch or a failure of the library throws
+/// Error naming operation, group and sequence number.
 ///
 /// start_X begins X and returns; X advances by itself, all of its stages, while the caller computes, and is done when
 /// Pending::wait returned (on a device: for all work of its runtime that is asked for after that, as it begins after

@@ -3,9 +3,10 @@
 ///
 /// A Route takes rows of one place from stop to stop; hop i happens in round i, all hops of a round at once. A stop
 /// gets the rows that it or a later stop needs, so a route narrows as it goes and ends where nobody needs anything.
-/// What gradients the rows collect travels behind them, and goes straight home from the last stop that had the row.
+/// Gradients of the rows are sent on behind them, and from the last stop that had a row directly to its source.
 ///
-///   ring   one route per place, through its neighbours in one direction (the one that sends fewer rows)
+///   ring   two routes per place, of the earlier and the later half of its rows (two lanes), through its neighbours in
+///          one direction (the one that sends fewer rows)
 ///   halo   one hop from whoever holds what a place needs; first keys of documents (sinks), which many need, go through
 ///          a chain of those that need them, so no rank sends them more than once
 #pragma once
