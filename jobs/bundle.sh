@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Packs what was built into one archive that runs where nothing can be installed: binary, tests and benchmarks for a GPU, configurations, golden
-# cases, and the shared libraries that a bare node lacks (MPI, HDF5, Boost, oneDNN).
+# Packs what was built into one archive that runs where nothing can be installed: binary, tests and benchmarks for a
+# GPU, configurations, golden cases, and the shared libraries that a bare node lacks (MPI, HDF5, Boost, oneDNN).
 #
 #   ./jobs/bundle.sh [--build DIR] [--golden FILE.h5]... [OUTPUT.tar.gz]
 #
-# DIR: build/cuda, else build/release. On the other machine: tar xf OUTPUT.tar.gz; lexring-bundle/jobs/gpu_check.sh, or lexring-bundle/lexring,
-# or lexring-bundle/mpirun -n 2 lexring-bundle/lexring. CUDA's, cuDNN's and NCCL's libraries come from there: a toolkit, or a PyTorch's packages.
+# DIR: build/cuda, else build/release. On the other machine: tar xf OUTPUT.tar.gz; lexring-bundle/jobs/gpu_check.sh, or
+# lexring-bundle/lexring, or lexring-bundle/mpirun -n 2 lexring-bundle/lexring. CUDA's, cuDNN's and NCCL's libraries
+# come from there: a toolkit, or a PyTorch's packages.
 set -euo pipefail
 
 usage() { sed -n '2,9s/^# \{0,1\}//p' "$0"; }
@@ -26,7 +27,10 @@ done
 if [ -z "$build" ]; then
   for build in "$root/build/cuda" "$root/build/release"; do [ ! -x "$build/lexring" ] || break; done
 fi
-[ -x "$build/lexring" ] || { echo "bundle: $build holds no lexring; build first, e.g. cmake --preset cuda && cmake --build --preset cuda" >&2; exit 2; }
+[ -x "$build/lexring" ] || {
+  echo "bundle: $build holds no lexring; build first, e.g. cmake --preset cuda && cmake --build --preset cuda" >&2
+  exit 2
+}
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -34,7 +38,9 @@ bundle=$work/lexring-bundle
 mkdir -p "$bundle"/{bin,lib,jobs,golden,openmpi/etc}
 
 cp "$build/lexring" "$bundle/bin/"
-for program in $(find "$build/tests" -type f -perm -u+x \( -name '*_gpu_test' -o -name device_bench \)); do cp "$program" "$bundle/bin/"; done
+for program in $(find "$build/tests" -type f -perm -u+x \( -name '*_gpu_test' -o -name device_bench \)); do
+  cp "$program" "$bundle/bin/"
+done
 strip --strip-debug "$bundle"/bin/*
 cp -r "$root/configs" "$bundle/"
 cp "$root/jobs/gpu_check.sh" "$bundle/jobs/"
@@ -49,7 +55,11 @@ pmix=$(find /usr/lib -type d -path '*pmix2/lib/pmix' -print -quit 2>/dev/null)
 mkdir -p "$bundle/openmpi/plugins" "$bundle/openmpi/pmix"
 # One machine, or plain TCP between several: fabrics bring their own libraries, which the target has or has not.
 for plugin in "$plugins"/*.so; do
-  case $(basename "$plugin") in *ucx* | *ofi* | *openib* | *verbs* | *psm* | *cuda* | *lustre* | *pvfs* | *slurm* | *gridengine* | *tm.so | *usnic* | *portals*) ;; *) cp "$plugin" "$bundle/openmpi/plugins/" ;; esac
+  case $(basename "$plugin") in
+    *ucx* | *ofi* | *openib* | *verbs* | *psm* | *usnic* | *portals* | *cuda*) ;;
+    *lustre* | *pvfs* | *slurm* | *gridengine* | *tm.so) ;;
+    *) cp "$plugin" "$bundle/openmpi/plugins/" ;;
+  esac
 done
 [ -z "$pmix" ] || cp "$pmix"/*.so "$bundle/openmpi/pmix/"
 cp -rL /usr/share/openmpi "$bundle/openmpi/share" 2>/dev/null || mkdir -p "$bundle/openmpi/share"
@@ -57,11 +67,14 @@ cp "$(readlink -f "$(command -v orterun)")" "$bundle/bin/orterun"
 cp "$(command -v orted)" "$bundle/bin/orted"
 
 # Libraries of all that, but those of every system, and NVIDIA's.
-for object in "$bundle"/bin/* "$bundle"/openmpi/plugins/*.so "$bundle"/openmpi/pmix/*.so; do ldd "$object" 2>/dev/null || true; done |
+for object in "$bundle"/bin/* "$bundle"/openmpi/plugins/*.so "$bundle"/openmpi/pmix/*.so; do
+  ldd "$object" 2>/dev/null || true
+done |
   awk '/=> \// {print $1, $3}' | sort -u |
   while read -r name path; do
     case $name in
-      ld-linux* | libc.so* | libm.so* | libpthread.so* | libdl.so* | librt.so* | libutil.so* | libresolv.so* | libnss_* | libanl.so*) ;;
+      ld-linux* | libc.so* | libm.so* | libpthread.so* | libdl.so* | librt.so* | libutil.so*) ;;
+      libresolv.so* | libnss_* | libanl.so*) ;;
       libcuda.so* | libcudart.so* | libcublas*.so* | libcudnn*.so* | libnccl.so* | libnvrtc*.so* | libnvidia*.so*) ;;
       *) cp -L "$path" "$bundle/lib/$name" ;;
     esac
@@ -70,7 +83,8 @@ for object in "$bundle"/bin/* "$bundle"/openmpi/plugins/*.so "$bundle"/openmpi/p
 cat >"$bundle/environment.sh" <<'EOF'
 # Sourced: where this bundle's libraries and NVIDIA's are.
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-export OPAL_PREFIX=$here/openmpi OPAL_BINDIR=$here/bin OPAL_SYSCONFDIR=$here/openmpi/etc OPAL_PKGDATADIR=$here/openmpi/share OPAL_DATADIR=$here/openmpi
+export OPAL_PREFIX=$here/openmpi OPAL_BINDIR=$here/bin OPAL_SYSCONFDIR=$here/openmpi/etc
+export OPAL_PKGDATADIR=$here/openmpi/share OPAL_DATADIR=$here/openmpi
 export OMPI_MCA_mca_base_component_path=$here/openmpi/plugins PMIX_MCA_mca_base_component_path=$here/openmpi/pmix
 export OMPI_MCA_plm_rsh_agent=${OMPI_MCA_plm_rsh_agent-false}
 nvidia=()

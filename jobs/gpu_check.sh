@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# One command on a machine with a GPU and no network: builds (or runs from a bundle of jobs/bundle.sh), tests every kernel, trains, measures, and
-# writes one Markdown and one JSON file with device, driver, commit and date. Ends within 8 minutes.
+# One command on a machine with a GPU and no network: builds (or runs from a bundle of jobs/bundle.sh), tests every
+# kernel, trains, measures, and writes one Markdown and one JSON file with device, driver, commit and date. Ends within
+# 8 minutes.
 #
 #   ./jobs/gpu_check.sh [--output DIR] [--build DIR] [--peer torch_train.py] [--text FILE] [PART...]
 #
@@ -17,7 +18,9 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 output='' build='' peer='' text='' parts=()
 all=(build tests sanitizer verify ranks curve kernels steps peer)
 while (($#)); do
-  case $1 in --output | --build | --peer | --text) (($# >= 2)) || { echo "gpu_check: $1 needs a value" >&2; exit 2; } ;; esac
+  case $1 in
+    --output | --build | --peer | --text) (($# >= 2)) || { echo "gpu_check: $1 needs a value" >&2; exit 2; } ;;
+  esac
   case $1 in --peer | --text) [ -f "$2" ] || { echo "gpu_check: $1: there is no file $2" >&2; exit 2; } ;; esac
   case $1 in
     --output) output=$2; shift 2 ;;
@@ -37,15 +40,17 @@ if [ -f "$root/environment.sh" ]; then  # a bundle
   output=${output:-$PWD}
 else
   build=${build:-$root/build/cuda}
-  programs=$build mpirun=mpirun commit=$(git -C "$root" describe --always --dirty --abbrev=12 2>/dev/null || echo unknown) golden=$root/tests/models/golden
+  programs=$build mpirun=mpirun golden=$root/tests/models/golden
+  commit=$(git -C "$root" describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)
   output=${output:-$root/docs/results/gpu}
 fi
 mkdir -p "$output"
 output=$(cd "$output" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none \
-  OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_btl_vader_single_copy_mechanism=none OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 \
+  OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_btl_vader_single_copy_mechanism=none \
+  OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
 
 ask() { nvidia-smi --query-gpu="$1" --format=csv,noheader 2>/dev/null | head -n 1; }
 device=$(ask name) driver=$(ask driver_version) date=$(date -u +%Y-%m-%dT%H:%MZ)
@@ -71,8 +76,17 @@ part() {
   tail -n 40 "$log"
   local seconds=$((SECONDS - begun)) verdict=passed
   ((status == 0)) || { verdict="failed (status $status)"; failed+=("$name"); }
-  { echo; echo "## $name: $verdict, $seconds s"; echo; echo '```'; grep -v '^{' "$log" | tail -n 120; echo '```'; } >>"$report"
-  results+=("{\"part\": \"$name\", \"status\": $status, \"seconds\": $seconds, \"lines\": [$(grep '^{' "$log" | paste -sd, -)]}")
+  {
+    echo
+    echo "## $name: $verdict, $seconds s"
+    echo
+    echo '```'
+    grep -v '^{' "$log" | tail -n 120
+    echo '```'
+  } >>"$report"
+  local lines
+  lines=$(grep '^{' "$log" | paste -sd, -)
+  results+=("{\"part\": \"$name\", \"status\": $status, \"seconds\": $seconds, \"lines\": [$lines]}")
 }
 
 # last LABEL COMMAND...: its last line, labelled; its status.
@@ -96,7 +110,10 @@ part_tests() {
     found=1
     timeout "$1" "$test" --gtest_brief=1
   done
-  ((found)) || { echo "there are no *_gpu_test programs in $programs; configure with -DLEXRING_GPU_TESTS=ON"; return 1; }
+  ((found)) || {
+    echo "there are no *_gpu_test programs in $programs; configure with -DLEXRING_GPU_TESTS=ON"
+    return 1
+  }
 }
 
 part_sanitizer() {
@@ -106,8 +123,12 @@ part_sanitizer() {
   test=$(program backend_gpu_test)
   local tools=(memcheck racecheck)
   for check in "${tools[@]}"; do
-    if ! timeout "$1" "$tool" --tool "$check" --error-exitcode 9 "$test" --gtest_filter='*Small*' --gtest_brief=1 >"$work/$check" 2>&1; then
-      if grep -q 'Device not supported' "$work/$check"; then echo "compute-sanitizer does not work on this machine: not checked"; return; fi
+    if ! timeout "$1" "$tool" --tool "$check" --error-exitcode 9 "$test" --gtest_filter='*Small*' --gtest_brief=1 \
+      >"$work/$check" 2>&1; then
+      if grep -q 'Device not supported' "$work/$check"; then
+        echo "compute-sanitizer does not work on this machine: not checked"
+        return
+      fi
       tail -n 40 "$work/$check"
       return 1
     fi
@@ -119,7 +140,8 @@ part_verify() {
   local file precision
   for file in "$golden"/*.h5; do
     for precision in fp32 bf16; do
-      last "$(basename "$file") $precision" timeout "$1" "$lexring" verify --golden "$file" --device cuda --precision "$precision"
+      last "$(basename "$file") $precision" \
+        timeout "$1" "$lexring" verify --golden "$file" --device cuda --precision "$precision"
     done
   done
 }
@@ -130,7 +152,8 @@ part_ranks() {
   for file in "$golden"/*.h5; do
     for mesh in "2 --mesh.cp 2" "2 --mesh.tp 2" "4 --mesh.cp 2 --mesh.tp 2" "4 --mesh.cp 4"; do
       # shellcheck disable=SC2086
-      last "$(basename "$file"), ranks $mesh" timeout "$1" "$mpirun" -n ${mesh%% *} "$lexring" verify --golden "$file" --device cuda ${mesh#* }
+      last "$(basename "$file"), ranks $mesh" \
+        timeout "$1" "$mpirun" -n ${mesh%% *} "$lexring" verify --golden "$file" --device cuda ${mesh#* }
     done
   done
 }
@@ -138,16 +161,24 @@ part_ranks() {
 # The same run on cpu and cuda: losses of 30 steps.
 part_curve() {
   local device
-  [ -n "$text" ] || { text=$work/text.txt; cat "$root"/README.md "$root"/configs/* "$root"/*/README.md >"$text" 2>/dev/null || true; }
+  [ -n "$text" ] || {
+    text=$work/text.txt
+    cat "$root"/README.md "$root"/configs/* "$root"/*/README.md >"$text" 2>/dev/null || true
+  }
   timeout "$1" "$lexring" prepare --input "$text" --output "$work/text.h5" >/dev/null
   for device in cpu cuda; do
-    timeout "$1" "$lexring" train --config "$root/configs/quickstart.ini" --device "$device" --data.train "$work/text.h5" --data.valid "" \
-      --train.steps 30 --train.precision fp32 --checkpoint.directory "$work/run_$device" --resume none >/dev/null
+    timeout "$1" "$lexring" train --config "$root/configs/quickstart.ini" --device "$device" \
+      --data.train "$work/text.h5" --data.valid "" --train.steps 30 --train.precision fp32 \
+      --checkpoint.directory "$work/run_$device" --resume none >/dev/null
     sed -nE 's/.*"loss":([0-9.eE+-]+).*/\1/p' "$work/run_$device/metrics.jsonl" >"$work/$device.losses"
   done
   paste "$work/cpu.losses" "$work/cuda.losses" | awk '
     { d = ($2 - $1) / $1; d = d < 0 ? -d : d; if (d > worst) worst = d; print "step", NR, "cpu", $1, "cuda", $2 }
-    END { if (NR < 30) { print "only", NR, "steps"; exit 1 } print "largest relative difference", worst; exit worst > 1e-4 }'
+    END {
+      if (NR < 30) { print "only", NR, "steps"; exit 1 }
+      print "largest relative difference", worst
+      exit worst > 1e-4
+    }'
 }
 
 part_kernels() { timeout "$1" "$(program device_bench)" cuda 0.3; }
@@ -159,17 +190,19 @@ part_steps() {
   [ -z "$peak" ] || ceiling=(--ceiling "$peak")
   for keys in "--train.length 1024 --train.batch 32 --train.micro_batch 32" ; do
     # shellcheck disable=SC2086
-    timeout "$1" "$lexring" bench --config "$root/configs/lex_paper.ini" --device cuda --model.vocab 50304 $keys --train.recompute none "${ceiling[@]}"
+    timeout "$1" "$lexring" bench --config "$root/configs/lex_paper.ini" --device cuda --model.vocab 50304 \
+      $keys --train.recompute none "${ceiling[@]}"
   done
   for keys in "8192 4" "65536 1"; do
-    timeout "$1" "$lexring" bench --config "$root/configs/lex_1b3.ini" --device cuda --model.vocab 50304 --train.length "${keys% *}" \
-      --train.batch "${keys#* }" --train.micro_batch 1 "${ceiling[@]}"
+    timeout "$1" "$lexring" bench --config "$root/configs/lex_1b3.ini" --device cuda --model.vocab 50304 \
+      --train.length "${keys% *}" --train.batch "${keys#* }" --train.micro_batch 1 "${ceiling[@]}"
   done
 }
 
 part_peer() {
   [ -n "$peer" ] || { echo "no --peer given: not measured"; return; }
-  timeout "$1" python3 "$peer" --device cuda --compile --layers 24 --width 1024 --heads 16 --vocab 50304 --length 1024 --batch 32 --dtype bf16
+  timeout "$1" python3 "$peer" --device cuda --compile --layers 24 --width 1024 --heads 16 --vocab 50304 \
+    --length 1024 --batch 32 --dtype bf16
 }
 
 part build 300
@@ -183,7 +216,8 @@ part steps 120
 part peer 90
 
 {
-  printf '{"device": "%s", "driver": "%s", "commit": "%s", "date": "%s", "parts": [\n' "$device" "$driver" "$commit" "$date"
+  printf '{"device": "%s", "driver": "%s", "commit": "%s", "date": "%s", "parts": [\n' \
+    "$device" "$driver" "$commit" "$date"
   (IFS=$'\n'; echo "${results[*]}") | sed '$!s/$/,/'
   printf ']}\n'
 } >"$output/gpu_check.json"

@@ -3,7 +3,8 @@
 #
 #   ./jobs/packages.sh [--tests] [PACKAGE...]
 #
-# --tests: also what only tests use; as root, where no Slurm is installed, with a Slurm for tests/slurm. PACKAGE: further packages.
+# --tests: also what only tests use; as root, where no Slurm is installed, with a Slurm for tests/slurm. PACKAGE:
+# further packages.
 set -euo pipefail
 
 # ocl-icd-opencl-dev: the CMake configuration of libdnnl-dev looks for OpenCL, which Debian only recommends.
@@ -15,7 +16,9 @@ build=(
 )
 tests=(libgtest-dev libbenchmark-dev libboost-context-dev python3-h5py clang-format)
 [ "$(uname -m)" = x86_64 ] && tests+=(qemu-user)
-if [ "$(id -u)" -eq 0 ] && ! command -v slurmctld >/dev/null; then tests+=(slurmctld slurmd slurm-client munge iproute2); fi
+if [ "$(id -u)" -eq 0 ] && ! command -v slurmctld >/dev/null; then
+  tests+=(slurmctld slurmd slurm-client munge iproute2)
+fi
 
 wanted=("${build[@]}")
 for argument in "$@"; do
@@ -47,4 +50,5 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 echo "installing ${missing[*]}"
 "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq update
-"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends "${missing[@]}" >/dev/null
+"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends \
+  "${missing[@]}" >/dev/null

@@ -1,15 +1,18 @@
 #!/usr/bin/env bash
-# From nothing to an extrapolation table: installs, builds, prepares text, trains a small LEX model for about five minutes with ring attention
-# over two ranks, evaluates it at 1 to 16 times its training length, and writes a report. What is there already is used again.
+# From nothing to an extrapolation table: installs, builds, prepares text, trains a small LEX model for about five
+# minutes with ring attention over two ranks, evaluates it at 1 to 16 times its training length, and writes a report.
+# What is there already is used again.
 #
 #   ./jobs/quickstart.sh [--config FILE.ini]... [--name NAME] [--minutes M] [--ranks N] [TEXT...]
 #
-# TEXT: .txt, .md, .pod, .jsonl files (each also .zst) or directories of them; without any, the POD files of Debian's perl-doc.
-# --config adds a configuration to configs/quickstart.ini, e.g. --config configs/quickstart_rope.ini --name rope; results are in runs/NAME.
+# TEXT: .txt, .md, .pod, .jsonl files (each also .zst) or directories of them; without any, the POD files of Debian's
+# perl-doc.
+# --config adds a configuration to configs/quickstart.ini, e.g. --config configs/quickstart_rope.ini --name rope;
+# results are in runs/NAME.
 # CUDA is built in where nvcc and a GPU are; before, `cmake --preset release -DLEXRING_CUDA=ON` (or OFF) says otherwise.
 set -euo pipefail
 
-usage() { sed -n '2,9s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,12s/^# \{0,1\}//p' "$0"; }
 refuse() { echo "quickstart: $*" >&2; exit 2; }
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -29,15 +32,18 @@ while (($#)); do
        texts+=("$(realpath "$1")"); shift ;;
   esac
 done
-[[ $name =~ ^[A-Za-z0-9_][A-Za-z0-9._-]*$ ]] || refuse "--name $name: results are in runs/NAME; use letters, digits, '.', '_' and '-'"
-[[ $minutes =~ ^[0-9]+([.][0-9]+)?$ && $minutes =~ [1-9] ]] || refuse "--minutes $minutes: give a number above 0, e.g. 5 or 0.5"
+[[ $name =~ ^[A-Za-z0-9_][A-Za-z0-9._-]*$ ]] ||
+  refuse "--name $name: results are in runs/NAME; use letters, digits, '.', '_' and '-'"
+[[ $minutes =~ ^[0-9]+([.][0-9]+)?$ && $minutes =~ [1-9] ]] ||
+  refuse "--minutes $minutes: give a number above 0, e.g. 5 or 0.5"
 [[ $ranks =~ ^[1-9][0-9]{0,3}$ ]] || refuse "--ranks $ranks: give how many processes share a sequence, 1 or more"
 files=()
 if ((${#texts[@]})); then
   mapfile -t files < <(for text in "${texts[@]}"; do
       find -L "$text" -not -path "$text" -name '.*' -prune -o -type f -size +0 -print | LC_ALL=C sort
     done | grep -E '\.(txt|md|pod|jsonl)(\.zst)?$')
-  ((${#files[@]})) || refuse "among what was given there is no .txt, .md, .pod or .jsonl file (each also .zst) with anything in it"
+  ((${#files[@]})) ||
+    refuse "among what was given there is no .txt, .md, .pod or .jsonl file (each also .zst) with anything in it"
 fi
 cd "$root"
 started=$SECONDS
@@ -58,11 +64,14 @@ mkdir -p "$run/text"
 # split_at FILE BYTE: the nearest place before that byte where no UTF-8 character is cut.
 split_at() {
   local byte=$2
-  while ((byte > 0)) && (($(tail -c +$((byte + 1)) "$1" | head -c 1 | od -An -tu1) / 64 == 2)); do byte=$((byte - 1)); done
+  while ((byte > 0)) && (($(tail -c +$((byte + 1)) "$1" | head -c 1 | od -An -tu1) / 64 == 2)); do
+    byte=$((byte - 1))
+  done
   echo "$byte"
 }
 
-# A document of JSON lines becomes two, with the first nine tenths of its text and the rest: perl-base is on every Debian.
+# A document of JSON lines becomes two, with the first nine tenths of its text and the rest: perl-base is on every
+# Debian.
 split_json_document() {
   perl -e '
     local $/; my $json = <STDIN>; my @best = (0);
@@ -119,13 +128,22 @@ split_corpus() {
     return
   fi
   for i in "${!files[@]}"; do
-    if ((i % 10 == 9 || (${#files[@]} < 10 && i == ${#files[@]} - 1))); then valid+=("${files[i]}"); else train+=("${files[i]}"); fi
+    if ((i % 10 == 9 || (${#files[@]} < 10 && i == ${#files[@]} - 1))); then
+      valid+=("${files[i]}")
+    else
+      train+=("${files[i]}")
+    fi
   done
 }
 
 # The data sets belong to the text they were made of: names, sizes and times of its files.
-corpus_key=$(if ((${#texts[@]})); then find -L "${texts[@]}" -type f -printf '%p %s %T@\n' | LC_ALL=C sort; else dpkg-query -W perl-doc; fi |
-  cksum | cut -d' ' -f1)
+corpus_key=$(
+  if ((${#texts[@]})); then
+    find -L "${texts[@]}" -type f -printf '%p %s %T@\n' | LC_ALL=C sort
+  else
+    dpkg-query -W perl-doc
+  fi | cksum | cut -d' ' -f1
+)
 train_data=runs/data/train-$corpus_key.h5 valid_data=runs/data/valid-$corpus_key.h5
 step "text -> tokens"
 if [ -f "$train_data" ] && [ -f "$valid_data" ]; then
@@ -141,26 +159,32 @@ cores=$(nproc)
 threads=$((cores / ranks > 0 ? cores / ranks : 1))
 mpi=(mpirun -n "$ranks" --bind-to none -x "OMP_NUM_THREADS=$threads")
 [ "$(id -u)" = 0 ] && mpi+=(--allow-run-as-root)
-((cores < ranks)) && mpi+=(--mca mpi_yield_when_idle 1 -x OMP_WAIT_POLICY=passive)  # who waits leaves the core to others
+# Who waits leaves the core to others.
+((cores < ranks)) && mpi+=(--mca mpi_yield_when_idle 1 -x OMP_WAIT_POLICY=passive)
 mpi+=(--oversubscribe)  # a machine that counts hardware threads differently from mpirun
 
 step "training for about $minutes minutes, every sequence shared by $ranks ranks (ring attention)"
 keys=(--config configs/quickstart.ini)
 for config in "${configs[@]:+${configs[@]}}"; do keys+=(--config "$config"); done
-"${mpi[@]}" "$lexring" train "${keys[@]}" --data.train "$train_data" --data.valid "$valid_data" --train.minutes "$minutes" \
-  --mesh.cp "$ranks" --mesh.ulysses 1 --sequence.exchange ring --checkpoint.directory "$run"
+"${mpi[@]}" "$lexring" train "${keys[@]}" --data.train "$train_data" --data.valid "$valid_data" \
+  --train.minutes "$minutes" --mesh.cp "$ranks" --mesh.ulysses 1 --sequence.exchange ring \
+  --checkpoint.directory "$run"
 
 step "evaluation at 1, 2, 4, 8 and 16 times the training length"
 length=$(sed -n '/^\[train\]/,/^\[/s/^length = //p' "$run/config.ini")
-# On a slow machine, ten readings of as many tokens as two minutes or so allow, where a forward pass takes a third of a training step: whole windows
-# of each length, 16 at least, and no more than there are (two bytes each, beside at most 64 KiB of attributes).
+# On a slow machine, ten readings of as many tokens as two minutes or so allow, where a forward pass takes a third of a
+# training step: whole windows of each length, 16 at least, and no more than there are (two bytes each, beside at most
+# 64 KiB of attributes).
 longest=$((16 * length)) budget=()
 speed=$(tail -n 1 "$run/metrics.jsonl" 2>/dev/null | sed -n 's/.*"tokens_per_second":\([0-9]*\).*/\1/p' || true)
 windows=$((${speed:-1000000} * 3 * 120 / 10 / longest))
 windows=$((windows < 16 ? 16 : windows))
-if ((windows < 64 && 2 * windows * longest + 65536 <= $(stat -L -c %s "$valid_data"))); then budget=(--tokens $((windows * longest))); fi
+if ((windows < 64 && 2 * windows * longest + 65536 <= $(stat -L -c %s "$valid_data"))); then
+  budget=(--tokens $((windows * longest)))
+fi
 "${mpi[@]}" "$lexring" evaluate --checkpoint "$run" --data "$valid_data" "${budget[@]:+${budget[@]}}" \
-  --lengths "$length,$((2 * length)),$((4 * length)),$((8 * length)),$((16 * length))" --patterns causal,blockwise --output "$run" --overwrite
+  --lengths "$length,$((2 * length)),$((4 * length)),$((8 * length)),$((16 * length))" \
+  --patterns causal,blockwise --output "$run" --overwrite
 
 step "done"
 echo "the report: $root/$run/report.html"

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds, and runs every test: on a fresh Debian or Ubuntu as root or with sudo. Ends with CTest's summary.
+# Installs what is missing, builds, and runs every test: on a fresh Debian or Ubuntu as root or with sudo. Ends with
+# CTest's summary.
 #
 #   ./tests/run.sh [PRESET] [CTEST ARGUMENT...]      PRESET: release (default), debug, cuda, asan or tsan
 #
-# Without a GPU, kernels for one are tested as plain C++ only; `CUDAARCHS=90a-real ./tests/run.sh cuda` also compiles them with nvcc, here for H100.
-# Non-zero when a test fails. With CI=true also when one could not run here: it says why, and is counted as skipped or not run.
+# Without a GPU, kernels for one are tested as plain C++ only; `CUDAARCHS=90a-real ./tests/run.sh cuda` also compiles
+# them with nvcc, here for H100. Non-zero when a test fails. With CI=true also when one could not run here: it says why,
+# and is counted as skipped or not run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 preset=${1:-release}
@@ -23,7 +25,8 @@ rm -f "$report"
 status=0
 ctest --preset "$preset" -j 2 --output-junit "$report" "$@" || status=$?
 if [ "$status" -eq 0 ] && [ "${CI:-}" = true ]; then
-  not_run=$(sed -nE '/<testsuite /,/>/{s/.*(skipped|disabled)="([0-9]+)".*/\2/p}' "$report" | paste -sd+ | sed 's/^$/0/')
+  not_run=$(sed -nE '/<testsuite /,/>/{s/.*(skipped|disabled)="([0-9]+)".*/\2/p}' "$report" |
+    paste -sd+ | sed 's/^$/0/')
   if [ $((not_run)) -ne 0 ]; then
     echo "tests/run.sh: $((not_run)) tests could not run here, which CI=true does not allow; they are listed above" >&2
     status=1

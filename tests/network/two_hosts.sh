@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Two hosts on one machine, joined by a link of a chosen rate: MPI ranks on them talk over TCP, as they would on two machines. For measuring
-# how communication hides behind computing. Needs root, iproute2 and util-linux.
+# Two hosts on one machine, joined by a link of a chosen rate: MPI ranks on them talk over TCP, as they would on two
+# machines. For measuring how communication hides behind computing. Needs root, iproute2 and util-linux.
 #
 #   two_hosts.sh up                    two network namespaces and a pair of virtual cards between them
 #   two_hosts.sh limit MBIT            caps the link, each direction by itself (0: no cap)
@@ -18,7 +18,8 @@ host_exec() {  # host_exec K COMMAND...: nsenter, not 'ip netns exec', which rem
   local k=$1
   shift
   exec nsenter --net="/run/netns/$name$k" unshare --uts --mount --ipc sh -c \
-    "hostname h$k && mount -t tmpfs tmpfs /dev/shm && mount -t tmpfs tmpfs /tmp && cd \"\$1\" && shift && exec taskset -c $(processors "$k") \"\$@\"" \
+    "hostname h$k && mount -t tmpfs tmpfs /dev/shm && mount -t tmpfs tmpfs /tmp &&
+      cd \"\$1\" && shift && exec taskset -c $(processors "$k") \"\$@\"" \
     sh "$PWD" "$@"
 }
 
@@ -41,7 +42,10 @@ up() {
   ip link add lexring0 netns "${name}1" type veth peer name lexring0 netns "${name}2"
   for k in 1 2; do
     nsenter --net="/run/netns/$name$k" sh -c \
-      "ip address add 10.78.0.$k/24 dev lexring0; ip link set lexring0 up; ip link set lo up; ip route add default dev lexring0"
+      "ip address add 10.78.0.$k/24 dev lexring0
+       ip link set lexring0 up
+       ip link set lo up
+       ip route add default dev lexring0"
   done
   # What mpirun starts remote daemons with: 'agent HOST COMMAND...', the command being text for a shell.
   {
@@ -55,7 +59,8 @@ up() {
 limit() {
   for k in 1 2; do
     nsenter --net="/run/netns/$name$k" tc qdisc delete dev lexring0 root 2> /dev/null || true
-    [ "$1" = 0 ] || nsenter --net="/run/netns/$name$k" tc qdisc add dev lexring0 root tbf rate "$1mbit" burst 256kb latency 100ms
+    [ "$1" = 0 ] || nsenter --net="/run/netns/$name$k" \
+      tc qdisc add dev lexring0 root tbf rate "$1mbit" burst 256kb latency 100ms
   done
 }
 
@@ -67,11 +72,13 @@ down() {
 run() {
   local ranks=$1
   shift
-  export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} OMP_WAIT_POLICY=passive
+  export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 \
+    OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} OMP_WAIT_POLICY=passive
   # shellcheck disable=SC2086
-  host_exec 1 mpirun --host "10.78.0.1:$ranks,10.78.0.2:$ranks" -n "$((2 * ranks))" --map-by slot --bind-to none --oversubscribe \
-    --mca plm_rsh_agent "$state/agent" --mca routed direct --mca oob_tcp_if_include lexring0 --mca btl_tcp_if_include lexring0 \
-    --mca btl_vader_single_copy_mechanism none -x OMP_NUM_THREADS -x OMP_WAIT_POLICY ${TWO_HOSTS_MPIRUN:-} "$@"
+  host_exec 1 mpirun --host "10.78.0.1:$ranks,10.78.0.2:$ranks" -n "$((2 * ranks))" \
+    --map-by slot --bind-to none --oversubscribe --mca plm_rsh_agent "$state/agent" --mca routed direct \
+    --mca oob_tcp_if_include lexring0 --mca btl_tcp_if_include lexring0 --mca btl_vader_single_copy_mechanism none \
+    -x OMP_NUM_THREADS -x OMP_WAIT_POLICY ${TWO_HOSTS_MPIRUN:-} "$@"
 }
 
 case ${1:-} in

@@ -3,9 +3,10 @@
 #
 #   cluster.sh HOSTS COMMAND [ARGUMENT...]        e.g. cluster.sh 2 bash, then sinfo, sbatch, srun --mpi=pmix
 #
-# Controller and hosts n1, n2, ... have namespaces of their own: network (10.77.0.0/24), processes, host name, /dev/shm, /run. Nothing outside is
-# touched, several clusters do not meet, and all of it goes with the first process, however that ends. $TMPDIR is shared by all hosts; so is
-# every directory but /dev/shm. Exit status: COMMAND's; 77, with the reason, where this machine does not allow such a cluster.
+# Controller and hosts n1, n2, ... have namespaces of their own: network (10.77.0.0/24), processes, host name, /dev/shm,
+# /run. Nothing outside is touched, several clusters do not meet, and all of it goes with the first process, however
+# that ends. $TMPDIR is shared by all hosts; so is every directory but /dev/shm. Exit status: COMMAND's; 77, with the
+# reason, where this machine does not allow such a cluster.
 set -euo pipefail
 self=$(realpath "$0")
 dir=/run/cluster
@@ -15,15 +16,20 @@ cannot() {
   exit 77
 }
 
-# Mounts of the new namespace must not reach the old one. unshare sees to it, except in a chroot, whose root is no mount.
+# Mounts of the new namespace must not reach the old one. unshare sees to it, except in a chroot, whose root is no
+# mount.
 private_mounts() {
   unshare --mount true 2>/dev/null && return
   local probe shared=0
   probe=$(mktemp -d)
-  unshare --mount --propagation unchanged mount -t tmpfs tmpfs "$probe" || { rmdir "$probe"; cannot "mount namespaces are forbidden"; }
+  unshare --mount --propagation unchanged mount -t tmpfs tmpfs "$probe" || {
+    rmdir "$probe"
+    cannot "mount namespaces are forbidden"
+  }
   if umount "$probe" 2>/dev/null; then shared=1; fi
   rmdir "$probe"
-  ((!shared)) || cannot "in this chroot, mounts of a new namespace would be seen outside; bind-mount its root onto itself first"
+  ((!shared)) ||
+    cannot "in this chroot, mounts of a new namespace would be seen outside; bind-mount its root onto itself first"
   propagation=(--propagation unchanged)
 }
 
@@ -31,7 +37,8 @@ outside() {
   [ "$(id -u)" = 0 ] || cannot "this needs root"
   local program
   for program in slurmctld slurmd sbatch munged ip unshare; do
-    command -v $program >/dev/null || cannot "$program is missing; install slurm-wlm, munge and iproute2 (./jobs/packages.sh --tests, as root)"
+    command -v $program >/dev/null ||
+      cannot "$program is missing; install slurm-wlm, munge and iproute2 (./jobs/packages.sh --tests, as root)"
   done
   propagation=()
   private_mounts
@@ -83,7 +90,8 @@ END
 }
 
 start_host() {  # K
-  unshare --net --uts --ipc --mount --pid --fork --kill-child --propagation unchanged "$self" --host "$1" >"$dir/log/n$1.out" 2>&1 </dev/null &
+  unshare --net --uts --ipc --mount --pid --fork --kill-child --propagation unchanged \
+    "$self" --host "$1" >"$dir/log/n$1.out" 2>&1 </dev/null &
   local host=$!
   until [ "$(readlink /proc/$host/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.02; done
   ip link add "host$1" type veth peer name eth0 netns "$host"
@@ -132,6 +140,6 @@ controller() {  # HOSTS COMMAND...
 
 case ${1:-} in
   --controller | --host) role=${1#--}; shift; "$role" "$@" ;;
-  [1-9]*) (($# > 1)) || { sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2; }; outside "$@" ;;
-  *) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2 ;;
+  [1-9]*) (($# > 1)) || { sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2; }; outside "$@" ;;
+  *) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac

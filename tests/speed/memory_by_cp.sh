@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Peak memory per rank of one training step of a long sequence, by the number of ranks that share it; Markdown rows on standard output.
+# Peak memory per rank of one training step of a long sequence, by the number of ranks that share it; Markdown rows on
+# standard output.
 #
 #   tests/speed/memory_by_cp.sh BUILD [steps LENGTH RANKS... | evaluate LENGTH RANKS | blockwise LENGTH RANKS...]
 #
@@ -18,8 +19,9 @@ shift $(($# < 3 ? $# : 3))
 ranks=("$@")
 if [ ${#ranks[@]} -eq 0 ]; then ranks=(1 2 4); fi
 
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none
-export OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_btl_vader_single_copy_mechanism=none OMP_WAIT_POLICY=passive
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
+export OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_mpi_yield_when_idle=1
+export OMPI_MCA_btl_vader_single_copy_mechanism=none OMP_WAIT_POLICY=passive
 directory=$(mktemp -d)
 trap 'rm -rf "$directory"' EXIT
 seq 1 $((length / 5 + 2000)) > "$directory/numbers.txt"
@@ -35,7 +37,8 @@ done
 wait $!
 RANK
 small=(--model.layers 2 --model.width 128 --model.heads 2)
-training=(--train.length "$length" --train.batch 1 --train.steps 1 --train.precision bf16 --train.recompute block --optimizer.warmup 0
+training=(--train.length "$length" --train.batch 1 --train.steps 1 --train.precision bf16
+  --train.recompute block --optimizer.warmup 0
   --checkpoint.every 0 --data.train "$directory/data.h5" --data.documents ignore)
 
 echo "| ranks | peak per rank, MiB | seconds |"
@@ -48,11 +51,12 @@ for n in "${ranks[@]}"; do
   command=("$lexring" train "${training[@]}" --checkpoint.directory "$run" --mesh.cp "$n")
   case $what in
     steps) command+=("${small[@]}") ;;
-    blockwise) command+=(--config configs/bench_cpu.ini --model.vocab 0 --attention.pattern blockwise --attention.block 512) ;;
+    blockwise)
+      command+=(--config configs/bench_cpu.ini --model.vocab 0 --attention.pattern blockwise --attention.block 512) ;;
     evaluate)
       "$lexring" train "${training[@]}" "${small[@]}" --train.length 256 --checkpoint.directory "$run" > /dev/null 2>&1
-      command=("$lexring" evaluate --checkpoint "$run" --data "$directory/data.h5" --lengths "$length" --tokens "$length" --patterns causal
-        --resolution 0 --output "$run/evaluation" --mesh.cp "$n") ;;
+      command=("$lexring" evaluate --checkpoint "$run" --data "$directory/data.h5" --lengths "$length"
+        --tokens "$length" --patterns causal --resolution 0 --output "$run/evaluation" --mesh.cp "$n") ;;
     *) echo "memory_by_cp.sh: '$what' is not known; choose steps, blockwise or evaluate" >&2; exit 2 ;;
   esac
   begin=$(date +%s.%N)

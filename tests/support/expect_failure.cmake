@@ -1,9 +1,10 @@
-# cmake -DCOMMAND=... -DMESSAGE=REGEX [-DNEVER=REGEX] [-DSECONDS=100] -P expect_failure.cmake: passes when COMMAND (a list) ends within SECONDS, with
-# a non-zero status, and its output matches MESSAGE, and not NEVER.
+# cmake -DCOMMAND=... -DMESSAGE=REGEX [-DNEVER=REGEX] [-DSECONDS=100] -P expect_failure.cmake: passes when COMMAND (a
+# list) ends within SECONDS, with a non-zero status, and its output matches MESSAGE, and not NEVER.
 if(NOT SECONDS)
   set(SECONDS 100) # a busy machine's seconds
 endif()
-execute_process(COMMAND ${COMMAND} RESULT_VARIABLE status OUTPUT_VARIABLE output ERROR_VARIABLE output TIMEOUT ${SECONDS})
+execute_process(COMMAND ${COMMAND} RESULT_VARIABLE status
+  OUTPUT_VARIABLE output ERROR_VARIABLE output TIMEOUT ${SECONDS})
 message("${output}")
 if(status EQUAL 0)
   message(FATAL_ERROR "expected a failure, and it succeeded")

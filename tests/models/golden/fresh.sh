@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# fresh.sh LEXRING REFERENCE_DIR: writes all golden cases with a random seed and verifies them on both devices in every precision.
+# fresh.sh LEXRING REFERENCE_DIR: writes all golden cases with a random seed and verifies them on both devices in every
+# precision.
 # Exit code 77: this machine has no Python with torch and h5py; says so.
 set -euo pipefail
 lexring=$1

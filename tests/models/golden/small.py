@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Writes every_kind.h5: golden cases of golden.py, one of every kind, each on a model so small that all of them fit into a repository.
+"""Writes every_kind.h5: golden cases of golden.py, one of every kind, each on a model so small that all of them fit
+into a repository.
 
     python3 small.py REFERENCE_DIR OUT.h5 [--seed N]
 
-REFERENCE_DIR holds golden.py and lex_reference.py. What a case is about stays: positions, pattern, documents, norms, biases, grouping of
-heads, and a length beyond the training length of 32; width, layers, vocabulary and batch shrink. Weights are rounded to f32 first, so that
-they need half the bytes; large datasets are compressed.
+REFERENCE_DIR holds golden.py and lex_reference.py. What a case is about stays: positions, pattern, documents, norms,
+biases, grouping of heads, and a length beyond the training length of 32; width, layers, vocabulary and batch shrink.
+Weights are rounded to f32 first, so that they need half the bytes; large datasets are compressed.
 """
 import argparse
 import json
@@ -17,7 +18,8 @@ import h5py
 
 KINDS = """
     lex llama hybrid_window_full xpos_spread pattern_window packed_sinks logn relu
-    position_none position_sinusoidal position_learned position_rope position_alibi position_t5 position_sandwich position_kerple_log position_kerple_power
+    position_none position_sinusoidal position_learned position_rope position_alibi position_t5
+    position_sandwich position_kerple_log position_kerple_power
     scaling_linear scaling_ntk scaling_yarn scaling_modulo scaling_repeat
 """.split()
 LENGTH = 40
@@ -25,8 +27,8 @@ LENGTH = 40
 
 def shrink(cfg, batch, extra):
     heads, kv_heads = (6, 2) if cfg.heads == 6 else (2, 1 if cfg.kv_heads < cfg.heads else 2)
-    small = replace(cfg, vocab=29, layers=2 if cfg.override else 1, width=24 if heads == 6 else 16, heads=heads, kv_heads=kv_heads, ffn_width=24,
-                    max_length=96 if cfg.position.kind == "learned" else 0)
+    small = replace(cfg, vocab=29, layers=2 if cfg.override else 1, width=24 if heads == 6 else 16, heads=heads,
+                    kv_heads=kv_heads, ffn_width=24, max_length=96 if cfg.position.kind == "learned" else 0)
     rows = 2 if "masked_row" in extra else 1
     return small, min(batch, rows), LENGTH, extra
 
@@ -40,7 +42,8 @@ def pack(source, target):
             values = item[()]
             kind = {"f": "f4", "i": "i4"}[values.dtype.kind]
             exact = (values.astype(kind).astype(values.dtype) == values).all()
-            packed = dict(compression=9, shuffle=True, chunks=values.shape) if values.size >= 512 else {}  # a chunk costs more than it saves below
+            # Below 512 values a chunk costs more than it saves.
+            packed = dict(compression=9, shuffle=True, chunks=values.shape) if values.size >= 512 else {}
             group = target.create_dataset(name, data=values.astype(kind) if exact else values, **packed)
         for key, value in item.attrs.items():
             group.attrs[key] = value
