@@ -30,6 +30,7 @@ class Plan {
   void position(ParameterRow row) {
     const auto found =
         std::find_if(rows.begin(), rows.end(), [&](const auto& other) { return other.name == row.name; });
+    row.of_position = true;
     if (found == rows.end()) return add(std::move(row));
     require_usage(found->shape == row.shape, "layers disagree about {}: {} and {}; all share one", row.name,
                   to_string(found->shape), to_string(row.shape));

@@ -24,9 +24,10 @@ struct ParameterRow {
   Shape shape;       ///< of the whole array
   Initialiser initialiser = Initialiser::normal;
   TensorCut cut = TensorCut::whole;
-  Use use = Use::product;   ///< of matrices; vectors are read from their master values
-  std::size_t section = 0;  ///< of gradients: backward finishes a section's together, one section after the other
-  bool decayed = true;      ///< by AdamW: matrices; norms and biases are not
+  Use use = Use::product;    ///< of matrices; vectors are read from their master values
+  std::size_t section = 0;   ///< of gradients: backward finishes a section's together, one section after the other
+  bool decayed = true;       ///< by AdamW: matrices; norms and biases are not
+  bool of_position = false;  ///< of a position method, which reads it by its name
 };
 
 /// Of a position method, this rank's parts, by name.

@@ -122,7 +122,7 @@ ModelWeights make_weights(const ModelConfig& config, const std::vector<Parameter
   const auto embedding = declarer.array({"embedding"});
   std::map<std::string, std::optional<std::size_t>> positions;
   for (const ParameterRow& row : plan) {
-    if (row.name.starts_with("position.")) positions[row.name] = declarer.array({row.name});
+    if (row.of_position) positions[row.name] = declarer.array({row.name});
   }
   std::vector<LayerHandles> layers;
   for (std::int64_t n = 0; n < config.layers; ++n) layers.push_back(declare_layer(declarer, config, n));

@@ -1,5 +1,6 @@
 #include "jobs/launch/model_state.h"
 
+#include <map>
 #include "framework/base/error.h"
 #include "jobs/config/changes.h"
 #include "models/config.h"
@@ -63,11 +64,17 @@ void require_fitting_weights(const Options& wanted, const Options& stored, const
     require_usage(!shapes, "the weights of {} are of another model: {}; leave {} as it was, or start without --init",
                   name, change.text, change.key);
   }
+  std::map<std::string, Shape> there;
+  for (const auto& tensor : checkpoint.tensors()) there[tensor.name] = tensor.shape;
   for (const ParameterRow& needed : parameter_plan(wanted.model)) {
-    require_usage(checkpoint.has(needed.name),
+    const auto found = there.find(needed.name);
+    require_usage(found != there.end(),
                   "position.kind = {} needs {}, which {} has no weights for, as it has position.kind = {}; keep that, "
                   "or start without --init",
                   wanted.model.position.kind, needed.name, name, stored.model.position.kind);
+    require_usage(found->second == needed.shape,
+                  "{} is {} here, but {} in {}; keep the keys of its position method, or start without --init",
+                  needed.name, to_string(needed.shape), to_string(found->second), name);
   }
 }
 

@@ -20,7 +20,7 @@
 
 namespace lexring {
 
-/// `automatic` is for those who choose by the pattern (models/sequence.h); a Partition is never automatic.
+/// `automatic` is for those who choose by the pattern (models/sequence/pass.h); a Partition is never automatic.
 enum class PartitionKind { automatic, contiguous, zigzag, striped };
 const char* name_of(PartitionKind kind);
 

@@ -17,7 +17,7 @@ while (($#)); do
     *) files+=("$1"); shift ;;
   esac
 done
-((${#files[@]})) || files=(framework/backend/cuda/*.cu parallel/comm/*.cu)
+((${#files[@]})) || files=(framework/backend/cuda/*.cu parallel/comm/gpu/*.cu)
 cuobjdump=${CUOBJDUMP:-$(command -v cuobjdump || true)}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
