@@ -1,6 +1,7 @@
 #include "jobs/launch/model_state.h"
 
 #include <map>
+
 #include "framework/base/error.h"
 #include "jobs/config/changes.h"
 #include "models/config.h"
