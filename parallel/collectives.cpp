@@ -73,11 +73,6 @@ Var recorded(Tape& tape, const Var& x, Tensor value, const Adjoint& adjoint) {
   return y;
 }
 
-Tensor sum_over(Tensor x, Communicator& group) {
-  group.start_all_reduce(bytes_of(x), x.dtype()).wait();
-  return x;
-}
-
 }  // namespace
 
 RowShards::RowShards(Communicator& group, std::int64_t rows)
@@ -112,24 +107,6 @@ PendingRows start_reduce_scatter_rows(Tensor x, const RowShards& shards) {
   if (shards.alone()) return PendingRows(std::move(x));
   Pending pending = shards.group().start_reduce_scatter(bytes_of(x), x.dtype(), shards.borders(x.dim(1)));
   return {std::move(x), shards.first(), shards.count(), std::move(pending)};
-}
-
-Var gather_rows(Tape& tape, const Var& x, const RowShards& shards) {
-  if (shards.alone()) return x;
-  return recorded(tape, x, start_gather_rows(x.value(), shards).wait(),
-                  [shards](Backend&, Tensor dy) { return start_reduce_scatter_rows(std::move(dy), shards).wait(); });
-}
-
-Var reduce_scatter_rows(Tape& tape, const Var& x, const RowShards& shards) {
-  if (shards.alone()) return x;
-  return recorded(tape, x, start_reduce_scatter_rows(copy_of(x.value()), shards).wait(),
-                  [shards](Backend&, const Tensor& dy) { return start_gather_rows(dy, shards).wait(); });
-}
-
-Var all_reduce(Tape& tape, const Var& x, Communicator& group) {
-  if (group.size() == 1) return x;
-  return recorded(tape, x, sum_over(copy_of(x.value()), group),
-                  [&group](Backend&, Tensor dy) { return sum_over(std::move(dy), group); });
 }
 
 Var columns_to_rows(Tape& tape, const Var& x, const RowShards& shards, std::int64_t width) {

@@ -34,12 +34,6 @@ class RowShards {
   std::vector<std::int64_t> borders_;
 };
 
-/// y [N, D] = the rows x [n, D] of all ranks, in their order. Adjoint: reduce_scatter_rows.
-Var gather_rows(Tape& tape, const Var& x, const RowShards& shards);
-/// y [n, D] = this rank's rows of the sum over ranks of x [N, D]. Adjoint: gather_rows.
-Var reduce_scatter_rows(Tape& tape, const Var& x, const RowShards& shards);
-/// y = the sum over ranks of x. Adjoint: all_reduce, for each rank's y depends on every rank's x.
-Var all_reduce(Tape& tape, const Var& x, Communicator& group);
 /// From columns to rows, an all-to-all: x [N, w] holds columns [W r / R, W (r + 1) / R) of a matrix [N, W] and y [n, W]
 /// rows of it. Adjoint: rows_to_columns.
 Var columns_to_rows(Tape& tape, const Var& x, const RowShards& shards, std::int64_t width);

@@ -39,10 +39,6 @@ std::uint64_t random_bits(std::uint64_t seed, std::uint64_t stream, std::uint64_
   return join(words[0], words[1]);
 }
 
-double random_uniform(std::uint64_t seed, std::uint64_t stream, std::uint64_t index) {
-  return unit(random_bits(seed, stream, index));
-}
-
 double random_normal(std::uint64_t seed, std::uint64_t stream, std::uint64_t index) {
   const auto words = draw(seed, stream, index);
   const double radius = std::sqrt(

@@ -21,8 +21,6 @@ std::uint64_t stream_id(std::string_view name);
 
 /// 64 uniform bits.
 std::uint64_t random_bits(std::uint64_t seed, std::uint64_t stream, std::uint64_t index);
-/// Uniform in [0, 1), a multiple of 2^-53.
-double random_uniform(std::uint64_t seed, std::uint64_t stream, std::uint64_t index);
 /// Standard normal (Box and Muller 1958, the cosine branch, in f64). Finite, at most 8.6 in size.
 double random_normal(std::uint64_t seed, std::uint64_t stream, std::uint64_t index);
 

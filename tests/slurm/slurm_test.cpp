@@ -73,7 +73,7 @@ class Slurm : public JobTest {
     return made.output.substr(0, made.output.find_first_of(";\n"));
   }
   static void wait_until(const std::function<bool()>& done, const std::string& what) {
-    for (int i = 0; i < 1200 && !done(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    for (int i = 0; i < 6000 && !done(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(50));
     EXPECT_TRUE(done()) << what;
   }
   static bool ended(const std::string& id) {
@@ -98,6 +98,19 @@ class Slurm : public JobTest {
   }
   static std::string pretrain(const std::string& name) {
     return "jobs/slurm/pretrain.sbatch " + config() + " " + keys(name);
+  }
+
+  /// A run that `stop` reached between its first step and its last. Where other programs have the processors, the first
+  /// step may be seen when the last is done: then again.
+  static Job stopped_midway(const std::string& name, const std::function<void(const std::string& id)>& stop) {
+    for (int attempt = 1;; ++attempt) {
+      std::filesystem::remove_all(directory(name));
+      const std::string id = submit(four_ranks, pretrain(name));
+      wait_until([&] { return !steps_of(name).empty() || ended(id); }, "no step was written");
+      stop(id);
+      Job job = finish(id);
+      if (steps_of(name).size() < static_cast<std::size_t>(steps) || attempt == 10) return job;
+    }
   }
 
   static std::vector<json> steps_of(const std::string& name) {
@@ -161,11 +174,10 @@ TEST_F(Slurm, EvaluatesOnTwoHostsAsWithoutSlurm) {
 }
 
 TEST_F(Slurm, StopsBeforeTheTimeIsUpAndGoesOnByTheSameCommand) {
-  const std::string id = submit(four_ranks, pretrain("stopped"));
-  wait_until([&] { return !steps_of("stopped").empty() || ended(id); }, "no step was written");
   // What Slurm does for --signal=B:USR1@300, which counts in minutes.
-  EXPECT_EQ(run_process("scancel --batch --signal=USR1 " + id).exit_code, 0);
-  const Job stopped = finish(id);
+  const Job stopped = stopped_midway("stopped", [](const std::string& id) {
+    EXPECT_EQ(run_process("scancel --batch --signal=USR1 " + id).exit_code, 0);
+  });
   ASSERT_EQ(stopped.exit_code, 0) << stopped.log;
   ASSERT_LT(steps_of("stopped").size(), static_cast<std::size_t>(steps)) << "too fast to be stopped";
   const Job resumed = run_job(four_ranks, pretrain("stopped"));
@@ -175,10 +187,8 @@ TEST_F(Slurm, StopsBeforeTheTimeIsUpAndGoesOnByTheSameCommand) {
 }
 
 TEST_F(Slurm, CancelledByHandItGoesOnToo) {
-  const std::string id = submit(four_ranks, pretrain("cancelled"));
-  wait_until([&] { return !steps_of("cancelled").empty() || ended(id); }, "no step was written");
-  EXPECT_EQ(run_process("scancel " + id).exit_code, 0);
-  const Job cancelled = finish(id);
+  const Job cancelled =
+      stopped_midway("cancelled", [](const std::string& id) { EXPECT_EQ(run_process("scancel " + id).exit_code, 0); });
   ASSERT_LT(steps_of("cancelled").size(), static_cast<std::size_t>(steps)) << "too fast to be cancelled";
   const Job resumed = run_job(four_ranks, pretrain("cancelled"));
   ASSERT_EQ(resumed.exit_code, 0) << resumed.log;
@@ -192,18 +202,18 @@ TEST_F(Slurm, ARankThatIsKilledEndsTheJob) {
   signal_rank(3, "KILL");
   const auto start = std::chrono::steady_clock::now();
   const Job job = finish(id);
-  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(100));
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(200));
   EXPECT_NE(job.exit_code, 0);
   EXPECT_NE(job.log.find("n2: task 3: Killed"), std::string::npos) << job.log;
 }
 
 TEST_F(Slurm, ARankThatIsStoppedEndsTheJobAndIsNamed) {
-  const std::string id = submit(four_ranks, pretrain("held") + " --train.steps 1000000 --watchdog.seconds 3");
+  const std::string id = submit(four_ranks, pretrain("held") + " --train.steps 1000000 --watchdog.seconds 10");
   wait_until([&] { return !steps_of("held").empty() || ended(id); }, "no step was written");
   signal_rank(3, "STOP");
   const auto start = std::chrono::steady_clock::now();
   const Job job = finish(id);
-  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(100));
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(200));
   EXPECT_NE(job.exit_code, 0);
   EXPECT_NE(job.log.find("Rank 3 does not answer"), std::string::npos) << job.log;
 }

@@ -41,20 +41,6 @@ TEST(Random, SeedStreamAndIndexAllMatter) {
   EXPECT_EQ(seen.size(), 600U);
 }
 
-TEST(Random, UniformIsUniform) {
-  constexpr int count = 200000;
-  double sum = 0, squares = 0;
-  for (int i = 0; i < count; ++i) {
-    const double u = random_uniform(7, stream_id("uniform"), static_cast<std::uint64_t>(i));
-    ASSERT_GE(u, 0.0);
-    ASSERT_LT(u, 1.0);
-    sum += u;
-    squares += u * u;
-  }
-  EXPECT_NEAR(sum / count, 0.5, 4 * std::sqrt(1.0 / 12 / count));
-  EXPECT_NEAR(squares / count, 1.0 / 3, 4 * std::sqrt(4.0 / 45 / count));
-}
-
 TEST(Random, NormalHasTheMomentsOfANormal) {
   constexpr int count = 200000;
   double moments[4] = {};
