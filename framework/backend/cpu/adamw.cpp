@@ -1,8 +1,8 @@
 #include <cmath>
 
-#include "framework/backend/cpu/dispatch.h"
 #include "framework/backend/cpu/kernels.h"
 #include "framework/backend/cpu/simd.h"
+#include "framework/backend/dispatch.h"
 #include "framework/base/parallel_for.h"
 
 namespace lexring::cpu {

@@ -1,6 +1,6 @@
 #include "framework/backend/cpu/attention_workspace.h"
-#include "framework/backend/cpu/dispatch.h"
 #include "framework/backend/cpu/kernels.h"
+#include "framework/backend/dispatch.h"
 #include "framework/base/parallel_for.h"
 
 namespace lexring::cpu {

@@ -5,8 +5,8 @@
 
 #include <algorithm>
 
-#include "framework/backend/cpu/dispatch.h"
 #include "framework/backend/cpu/tile_product.h"
+#include "framework/backend/dispatch.h"
 #include "framework/base/parallel_for.h"
 
 namespace lexring::cpu {

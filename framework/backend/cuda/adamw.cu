@@ -1,7 +1,7 @@
 #include <cmath>
 
 #include "framework/backend/cuda/array_list.h"
-#include "framework/backend/cuda/dispatch.h"
+#include "framework/backend/dispatch.h"
 
 namespace lexring::cuda {
 namespace {

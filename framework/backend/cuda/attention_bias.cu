@@ -2,7 +2,7 @@
 
 #include "framework/backend/cuda/attention_bias.h"
 #include "framework/backend/cuda/attention_plain_tiles.h"
-#include "framework/backend/cuda/dispatch.h"
+#include "framework/backend/dispatch.h"
 
 namespace lexring::cuda {
 namespace {

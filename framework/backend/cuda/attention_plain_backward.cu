@@ -1,5 +1,5 @@
 #include "framework/backend/cuda/attention_plain_tiles.h"
-#include "framework/backend/cuda/dispatch.h"
+#include "framework/backend/dispatch.h"
 
 // Two kernels, so that every sum has one owner and one order: dq by tiles of queries, dk and dv by tiles of keys.
 // Either keeps its own side in shared memory, and the other comes by in parts of 32 rows. Both compute the weights

@@ -1,5 +1,5 @@
 #include "framework/backend/cuda/attention_plain_tiles.h"
-#include "framework/backend/cuda/dispatch.h"
+#include "framework/backend/dispatch.h"
 
 namespace lexring::cuda {
 namespace {

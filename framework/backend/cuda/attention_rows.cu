@@ -1,6 +1,6 @@
 #include "framework/backend/cuda/attention_decay.h"
 #include "framework/backend/cuda/attention_tables.h"
-#include "framework/backend/cuda/dispatch.h"
+#include "framework/backend/dispatch.h"
 
 namespace lexring::cuda {
 namespace {

@@ -1,8 +1,8 @@
 #include <algorithm>
 
-#include "framework/backend/cuda/dispatch.h"
 #include "framework/backend/cuda/gpu.h"
 #include "framework/backend/cuda/kernels.h"
+#include "framework/backend/dispatch.h"
 
 namespace lexring::cuda {
 namespace {

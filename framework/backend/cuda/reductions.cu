@@ -2,7 +2,7 @@
 #include <numeric>
 
 #include "framework/backend/cuda/array_list.h"
-#include "framework/backend/cuda/dispatch.h"
+#include "framework/backend/dispatch.h"
 
 namespace lexring::cuda {
 namespace {

@@ -1,6 +1,6 @@
 #include "framework/backend/cuda/matmul.h"
-#include "framework/backend/cuda/dispatch.h"
 #include "framework/backend/cuda/gpu.h"
+#include "framework/backend/dispatch.h"
 
 namespace lexring::cuda {
 

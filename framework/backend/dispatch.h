@@ -1,9 +1,9 @@
-/// From a tensor's dtype to a template's type.
+/// From a tensor's dtype to a template's type, for backends that compute in f32 and bf16.
 #pragma once
 
 #include "framework/tensor/tensor.h"
 
-namespace lexring::cuda {
+namespace lexring {
 
 template <class T>
 struct Type {
@@ -19,7 +19,7 @@ void with_type(Dtype dtype, const Body& body) {
     case Dtype::bf16:
       return body(Type<bfloat16>{});
     default:
-      fail("the cuda backend computes in f32 and bf16, not in {}; use --device reference for f64", name_of(dtype));
+      fail("this backend computes in f32 and bf16, not in {}; use --device reference for f64", name_of(dtype));
   }
 }
 
@@ -28,4 +28,4 @@ void with_types(Dtype first, Dtype second, const Body& body) {
   with_type(first, [&](auto a) { with_type(second, [&](auto b) { body(a, b); }); });
 }
 
-}  // namespace lexring::cuda
+}  // namespace lexring
