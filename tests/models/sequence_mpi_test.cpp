@@ -107,7 +107,7 @@ TEST(ModelOverRanks, EveryLayoutAndPatternEqualsOneRank) {
 }
 
 TEST(ModelOverRanks, EveryPositionMethodEqualsOneRank) {
-  for (const char* position : {"none", "sinusoidal", "learned", "rope", "alibi"}) {
+  for (const char* position : {"none", "sinusoidal", "learned", "rope", "alibi", "t5"}) {
     for (const std::int64_t kv_heads : {1, 4}) {
       ModelConfig config = small_config(position);
       config.kv_heads = kv_heads;
@@ -118,6 +118,33 @@ TEST(ModelOverRanks, EveryPositionMethodEqualsOneRank) {
         SharedModel shared({1, world()->size(), ulysses, PartitionKind::automatic, Exchange::automatic}, alone);
         expect_same(alone, shared, small_batch(3, 11, config.vocab, true));
       }
+    }
+  }
+}
+
+TEST(ModelOverRanks, LayersThatDifferShareOnePartition) {
+  ModelConfig config = small_config("t5", "window");
+  config.override[1] = small_config("rope").layer(1);
+  SmallModel alone(config, {.precision = Precision::fp64});
+  for (const Layout& layout : layouts()) {
+    if (layout.exchange == Exchange::halo) continue;  // one layer sees everything
+    SCOPED_TRACE(fmt::format("cp {} ulysses {} {}", layout.cp, layout.ulysses, name_of(layout.partition)));
+    SharedModel shared(layout, alone);
+    expect_same(alone, shared, small_batch(2, 29, config.vocab, true));
+  }
+}
+
+/// What was made of one batch must not serve another.
+TEST(ModelOverRanks, AModelMeetsOneBatchAfterAnother) {
+  const ModelConfig config = small_config("xpos", "blockwise");
+  for (const Layout& layout : layouts()) {
+    SmallModel first(config, {.precision = Precision::fp64});
+    SharedModel shared(layout, first);
+    for (const ModelBatch& batch : {small_batch(2, 29, config.vocab, false), small_batch(2, 29, config.vocab, true),
+                                    small_batch(2, 29, config.vocab, false), small_batch(3, 11, config.vocab, true)}) {
+      SmallModel fresh(config, {.precision = Precision::fp64});
+      shared.model.zero_gradients();
+      expect_same(fresh, shared, batch);
     }
   }
 }

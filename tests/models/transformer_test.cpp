@@ -173,6 +173,16 @@ TEST(Transformer, FlopsAreCountedByWhatTheMaskLeaves) {
   EXPECT_DOUBLE_EQ(small.model.step_flops(batch), 6 * matrices * 10 + 12 * 16 * 2 * (1 + 2 + 3 + 4 + 6 * 5.0));
 }
 
+TEST(Transformer, WhatWasMadeOfOneBatchDoesNotServeAnother) {
+  const ModelConfig config = small_config("xpos", "blockwise");
+  SmallModel used(config, {.precision = Precision::fp64});
+  for (const ModelBatch& batch : {small_batch(2, 29, config.vocab, false), small_batch(2, 29, config.vocab, true),
+                                  small_batch(2, 29, config.vocab, false), small_batch(3, 11, config.vocab, true)}) {
+    SmallModel fresh(config, {.precision = Precision::fp64});
+    EXPECT_EQ(host_values(used.model.evaluate(batch).nll), host_values(fresh.model.evaluate(batch).nll));
+  }
+}
+
 TEST(Transformer, TheProbeSeesEveryLayer) {
   const ModelConfig config = small_config();
   SmallModel small(config, {});
