@@ -112,8 +112,8 @@ class Communicator {
   [[nodiscard]] Pending start_ring_shift(std::span<const std::byte> outgoing, std::span<std::byte> incoming);
 
   /// How long a call of any group of this process's MPI session may be held up without any movement, before the
-  /// watchdog ends the run (comm/watch/watchdog.h), in seconds; 0: for ever. The same on every rank. Nothing for a group of
-  /// one.
+  /// watchdog ends the run (comm/watch/watchdog.h), in seconds; 0: for ever. The same on every rank. Nothing for a
+  /// group of one.
   void set_patience(double seconds) { do_set_patience(seconds); }
 
   // ---- what it cost
