@@ -2,18 +2,22 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cmath>
 #include <initializer_list>
 #include <set>
 #include <span>
 #include <string>
+#include <system_error>
 
 #include <nlohmann/json.hpp>
 
 #include "framework/base/counted.h"
 #include "framework/nn/init.h"
 #include "framework/optim/adamw.h"
+#include "models/config_check.h"
 #include "models/patterns.h"
+#include "models/weights.h"
 #include "parallel/sequence/exchange_choice.h"
 #include "parallel/tensor/whole_tensor.h"
 
@@ -94,6 +98,14 @@ AttentionConfig parse_attention(const Json& json) {
   return a;
 }
 
+std::int64_t layer_number(const std::string& text) {
+  std::int64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || end != text.data() + text.size())
+    throw UnsupportedError(fmt::format("layer '{}' is overridden, which is no number", text));
+  return number;
+}
+
 ModelConfig parse_config(const std::string& text) {
   const Json json = Json::parse(text);
   ModelConfig c;
@@ -113,8 +125,10 @@ ModelConfig parse_config(const std::string& text) {
   fields.read("max_length", c.max_length);
   c.position = parse_position(json.at("position"));
   c.attention = parse_attention(json.at("attention"));
-  for (const auto& [layer, other] : json.at("override").items())
-    c.override[std::stoll(layer)] = {parse_position(other.at(0)), parse_attention(other.at(1))};
+  for (const auto& [layer, other] : json.at("override").items()) {
+    const std::int64_t number = layer_number(layer);
+    c.override[number] = {parse_position(other.at(0)), parse_attention(other.at(1))};
+  }
   fields.ignore({"position", "attention", "override", "sampling"});  // positions that were drawn are in the file
   if (json.contains("adapter") && json.at("adapter").at("rank") == 0) fields.ignore({"adapter"});
   fields.finish(
@@ -245,9 +259,14 @@ void sum_gradients(Transformer& model, const Context& context) {
 void run(GoldenResult& result, const Hdf5File& file, const std::string& name, const ModelRuntime& runtime,
          const Context& context, Backend& backend) {
   const ModelConfig config = parse_config(file.string_attribute(name, "config"));
-  const std::int64_t tp = context.mesh().size(Axis::tp);
-  if (!heads_fit(config.heads, config.kv_heads, tp) ||
-      !heads_fit(config.heads / tp, std::max<std::int64_t>(config.kv_heads / tp, 1), context.mesh().ulysses))
+  const int tp = context.mesh().size(Axis::tp);
+  try {  // what this case asks for; what the run asks for (precision, device) is refused for all cases
+    check(config);
+    check_tensor_parallel(config, tp);
+  } catch (const UsageError& error) {
+    throw UnsupportedError(error.what());
+  }
+  if (!heads_fit(config.heads / tp, std::max<std::int64_t>(config.kv_heads / tp, 1), context.mesh().ulysses))
     throw UnsupportedError(fmt::format("{} with {} do not fit this mesh", counted(config.heads, "head"),
                                        counted(config.kv_heads, "key and value head")));
   Transformer model(config, runtime, context, backend);
@@ -321,7 +340,7 @@ GoldenResult run_golden_case(const Hdf5File& file, const std::string& name, cons
           name);
   try {
     run(result, file, name, runtime, context, backend);
-  } catch (const UsageError& error) {  // the same on every rank, before anything is computed
+  } catch (const UnsupportedError& error) {
     result.verdict = GoldenResult::Verdict::not_supported;
     result.reason = error.what();
   } catch (const Json::exception& error) {

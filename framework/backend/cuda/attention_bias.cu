@@ -31,12 +31,6 @@ struct Shared {
   KeyRows<tile_rows> key_rows;
 };
 
-__device__ inline float warp_sum(float x) {
-  LEXRING_UNROLL for (int distance = warp_size / 2; distance > 0; distance /= 2) x +=
-      __shfl_xor_sync(whole_warp, x, distance);
-  return x;
-}
-
 /// Gradients of the scores of one head, over every `parts`th tile of queries. A warp adds its own rows to sums of its
 /// own, row after row: the keys of one row all have different distances, but for those beyond the table, which count
 /// at its end.

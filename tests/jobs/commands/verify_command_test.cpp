@@ -1,4 +1,8 @@
 // `lexring verify` with files that are no golden files.
+#include <filesystem>
+#include <fstream>
+
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "tests/jobs/job_fixture.h"
@@ -23,6 +27,41 @@ TEST_F(VerifyCommand, OtherFilesAreNamed) {
   std::filesystem::create_directories(run("empty"));
   expect_refusal("--golden " + run("empty"), "is a directory without *.h5 files");
   expect_refusal("--only nothing_is_called_so", "no case in");
+}
+
+/// A case that asks for what is not there is named with the reason, and the others go on.
+TEST_F(VerifyCommand, WhatACaseAsksForAndIsNotThereIsNotComputedWithout) {
+  const std::string python = "/usr/bin/python3", copy = run("changed.h5"), code = run("change.py");
+  if (run_process(python + " -c 'import h5py'").exit_code != 0)
+    GTEST_SKIP() << "needs Debian's python3-h5py (apt install python3-h5py)";
+  std::filesystem::create_directories(std::filesystem::path(code).parent_path());
+  std::ofstream(code) << "import h5py, sys\na = h5py.File(sys.argv[1], 'a')['lex_everything'].attrs\n"
+                         "assert sys.argv[2] in a['config']\n"
+                         "a['config'] = a['config'].replace(sys.argv[2], sys.argv[3], 1)\n";
+  const auto verdict = [&](const std::string& from, const std::string& to) {
+    std::filesystem::copy_file(std::string(LEXRING_SOURCE) + "/tests/models/golden/lex_everything.h5", copy,
+                               std::filesystem::copy_options::overwrite_existing);
+    const auto changed = run_process(fmt::format("{} {} {} '{}' '{}'", python, code, copy, from, to));
+    EXPECT_EQ(changed.exit_code, 0) << changed.output;
+    return run_process(binary() + " verify --golden " + copy);
+  };
+  const auto unsupported = [&](const std::string& from, const std::string& to, const std::string& reason) {
+    const ProcessResult result = verdict(from, to);
+    EXPECT_EQ(result.exit_code, 0) << result.output;
+    EXPECT_GE(occurrences(result.output, "0 passed, 0 failed, 1 not supported"), 1) << result.output;
+    EXPECT_GE(occurrences(result.output, reason), 1) << result.output;
+  };
+  unsupported("\"vocab\"", "\"thinking\": 2, \"vocab\"", "thinking = 2 is not supported yet");
+  unsupported("\"scaling\": \"none\"", "\"scaling\": \"dynamic\"", "dynamic");
+  unsupported("\"window\"", "\"cache_positions\": true, \"window\"",
+              "attention.cache_positions = true is not supported");
+  unsupported("\"override\": {}", "\"override\": {\"one\": [{}, {}]}", "is overridden, which is no number");
+  EXPECT_GE(occurrences(verdict("\"vocab\"", "\"vocab\"").output, "1 passed, 0 failed"), 1);
+}
+
+TEST_F(VerifyCommand, WhatTheRunAsksForAndIsNotThereEndsIt) {
+  expect_refusal("--device cpu --precision fp64", "precision fp64 is computed by the reference device only");
+  expect_refusal("--device reference --precision bf16", "the reference device computes in fp32 and fp64");
 }
 
 TEST_F(VerifyCommand, HelpNamesTheFilesThatAreThere) {
