@@ -115,10 +115,11 @@ struct Transformer::Impl {
     return make_pass({backend, context, partition, how.exchange, kinds, master}, batch, cache);
   }
 
-  /// The score bias of every kind of layers, for what these queries may see.
-  std::vector<BiasTerms> biases(Tape& tape, const TokenTable& queries) const {
+  /// The score bias of every kind of layers, for every distance in a batch: which rank attends with which of its rows
+  /// differs from layer to layer.
+  std::vector<BiasTerms> biases(Tape& tape, const TokenTable& batch) const {
     std::int64_t longest = 0;
-    for (const std::int64_t position : queries.position) longest = std::max(longest, position);
+    for (const std::int64_t position : batch.position) longest = std::max(longest, position);
     std::vector<BiasTerms> terms;
     for (std::size_t k = 0; k < kinds.size(); ++k) {
       terms.push_back({kinds[k].slopes, kinds[k].position->bias_by_distance(tape, weights.positions, longest, master)});
@@ -142,11 +143,11 @@ struct Transformer::Impl {
 
   /// The forward pass up to the input of the output projection, this rank's rows of [N, D], where N are those of its
   /// place on cp.
-  Var hidden(Tape& tape, const std::shared_ptr<const SequencePass>& sequence, const RowShards& shards,
-             const AttentionProbe& probe) {
+  Var hidden(Tape& tape, const ModelBatch& batch, const std::shared_ptr<const SequencePass>& sequence,
+             const RowShards& shards, const AttentionProbe& probe) {
     const auto layers = static_cast<std::size_t>(config.layers);
     tape.mark(layers + 1);  // sections of gradients, last to first
-    const std::vector<BiasTerms> bias = biases(tape, sequence->rows().tokens);
+    const std::vector<BiasTerms> bias = biases(tape, batch.tokens);
     Stream stream{embed(tape, sequence->rows(), shards), Var()};
     for (std::int64_t n = 0; n < config.layers; ++n) {
       tape.mark(layers - static_cast<std::size_t>(n));
@@ -159,13 +160,13 @@ struct Transformer::Impl {
     return final_norm(tape, weights.norm, working, stream);
   }
 
-  LossResult loss(Tape& tape, const std::shared_ptr<const SequencePass>& sequence, double scale,
-                  const AttentionProbe& probe) {
+  LossResult loss(Tape& tape, const ModelBatch& batch, const std::shared_ptr<const SequencePass>& sequence,
+                  double scale, const AttentionProbe& probe) {
     const ModelBatch& rows = sequence->rows();
     require(rows.targets.size() == rows.ids.size(), "a loss needs targets, but the batch has none");
     const RowShards shards(tp, rows.tokens.rows());
     const MemoryPurpose purpose("embedding, loss");
-    const Var h = hidden(tape, sequence, shards, probe);
+    const Var h = hidden(tape, batch, sequence, shards, probe);
     LossResult result;
     const Tensor targets =
         Tensor::from(backend.runtime(), {shards.rows()}, slice_targets(rows.targets, config.vocab, tp));
@@ -240,7 +241,7 @@ std::vector<std::vector<std::size_t>> Transformer::gradient_sections() const {
 LossResult Transformer::train_step(const ModelBatch& batch, double scale,
                                    const std::function<void(std::size_t)>& reached) {
   Tape tape(impl_->backend, Recording::on);
-  LossResult result = impl_->loss(tape, impl_->pass(batch, nullptr), scale, nullptr);
+  LossResult result = impl_->loss(tape, batch, impl_->pass(batch, nullptr), scale, nullptr);
   tape.backward(reached);
   return result;
 }
@@ -248,7 +249,7 @@ LossResult Transformer::train_step(const ModelBatch& batch, double scale,
 LossResult Transformer::evaluate(const ModelBatch& batch, ModelCache* cache, const AttentionProbe& probe) {
   Tape tape(impl_->backend, Recording::off);
   const auto sequence = impl_->pass(batch, cache);
-  LossResult result = impl_->loss(tape, sequence, 0.0, probe);
+  LossResult result = impl_->loss(tape, batch, sequence, 0.0, probe);
   result.nll = sequence->gather(result.own);
   return result;
 }
@@ -257,7 +258,8 @@ Tensor Transformer::logits(const ModelBatch& batch, Rows rows, ModelCache* cache
   Tape tape(impl_->backend, Recording::off);
   const auto sequence = impl_->pass(batch, cache);
   const RowShards shards(impl_->tp, sequence->rows().tokens.rows());
-  Tensor h = sequence->gather(start_gather_rows(impl_->hidden(tape, sequence, shards, nullptr).value(), shards).wait());
+  const Var own = impl_->hidden(tape, batch, sequence, shards, nullptr);
+  Tensor h = sequence->gather(start_gather_rows(own.value(), shards).wait());
   Runtime& runtime = impl_->backend.runtime();
   if (rows == Rows::last) {
     const auto& sequences = batch.tokens.sequences;

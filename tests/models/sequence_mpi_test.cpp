@@ -198,15 +198,16 @@ TEST(ModelOverRanks, StreamsAreSharedAndEqualTheWhole) {
 
 TEST(ModelOverRanks, AProbeSeesTheRowsOfAllRanks) {
   constexpr std::int64_t length = 21;
-  const ModelConfig config = small_config();
+  const ModelConfig config = small_config("t5");
   SmallModel alone(config, {.precision = Precision::fp64});
   const ModelBatch batch = small_batch(2, length, config.vocab, false);
   const auto score_sums = [&](Transformer& model) {
     std::vector<double> sums(length);
     std::vector<std::int64_t> counts(length);
     model.evaluate(batch, nullptr,
-                   [&](std::int64_t, const AttentionForm& form, const ScoreBias&, const SharedRows& rows,
+                   [&](std::int64_t, const AttentionForm& form, const ScoreBias& bias, const SharedRows& rows,
                        const Columns& q, const Columns& k) {
+                     EXPECT_EQ(bias.distances(), length);
                      model.backend().attention_score_sums({form, rows, q, k, sums, counts});
                    });
     EXPECT_EQ(counts[0], config.layers * config.heads * 2 * length);
