@@ -154,7 +154,7 @@ INSTANTIATE_TEST_SUITE_P(Problems, Attention, ::testing::ValuesIn(problems()),
 class AttentionKernels : public ::testing::TestWithParam<const char*> {};
 
 /// A problem drawn at random, for combinations that nobody thought of.
-AttentionProblem random_problem(std::uint64_t seed) {
+AttentionProblem random_problem(std::uint64_t seed, std::int64_t longest) {
   std::mt19937_64 generator(seed);
   const auto draw = [&](std::int64_t low, std::int64_t high) {
     return low + static_cast<std::int64_t>(generator() % static_cast<std::uint64_t>(high - low + 1));
@@ -164,7 +164,7 @@ AttentionProblem random_problem(std::uint64_t seed) {
   std::vector<Span> queries, keys;
   for (std::int64_t id = 0; id < draw(1, 4); ++id) {
     const std::vector<std::int64_t> positions =
-        with_gaps(draw(1, 160), draw(0, 2) == 0 ? 3000 : draw(1, 3), generator());
+        with_gaps(draw(1, longest), draw(0, 2) == 0 ? 3000 : draw(1, 3), generator());
     const std::int64_t kind = draw(0, 3), count = static_cast<std::int64_t>(positions.size());
     if (kind != 0) keys.push_back({id, positions});  // 0: queries without keys; 1: keys of the past only; else both
     queries.push_back({id, {positions.begin() + (kind == 1 ? count / 2 : 0), positions.end()}});
@@ -180,8 +180,13 @@ AttentionProblem random_problem(std::uint64_t seed) {
 
 TEST_P(AttentionKernels, RandomProblemsEqualTheReference) {
   const auto reference = make_reference_backend(), tested = tested_backend().make();
-  for (std::uint64_t seed = 1; seed <= (tested_backend().slow ? 6 : 60); ++seed) {
-    const AttentionProblem problem = random_problem(seed);
+  // Where every query has one key, the gradients of scores are what rounding leaves of 0.
+  const auto error = [](const Values& ours, const Values& expected) {
+    return largest_difference(expected, Values(expected.size())) < 1e-10 ? largest_difference(ours, expected)
+                                                                         : relative_error(ours, expected);
+  };
+  for (std::uint64_t seed = 1; seed <= 60; ++seed) {
+    const AttentionProblem problem = random_problem(seed, tested_backend().slow ? 70 : 160);
     const AttentionInputs inputs = rounded_to(Dtype::bf16, random_inputs(problem, seed));
     const AttentionResult expected = run_attention(*reference, Dtype::f64, problem, inputs);
     const Blocks blocks{static_cast<int>(seed % 3) + 1, static_cast<int>(seed % 4) + 1};
@@ -193,10 +198,10 @@ TEST_P(AttentionKernels, RandomProblemsEqualTheReference) {
       const AttentionResult ours = run_attention(*tested, working, problem, inputs, blocks, &expected);
       EXPECT_LT(relative_error(ours.output, expected.output), forward);
       EXPECT_LT(relative_error(ours.lse, expected.lse), forward);
-      EXPECT_LT(relative_error(ours.dq, expected.dq), backward);
-      EXPECT_LT(relative_error(ours.dk, expected.dk), backward);
-      EXPECT_LT(relative_error(ours.dv, expected.dv), backward);
-      EXPECT_LT(relative_error(ours.dby_distance, expected.dby_distance), backward);
+      EXPECT_LT(error(ours.dq, expected.dq), backward);
+      EXPECT_LT(error(ours.dk, expected.dk), backward);
+      EXPECT_LT(error(ours.dv, expected.dv), backward);
+      EXPECT_LT(error(ours.dby_distance, expected.dby_distance), backward);
     }
   }
 }

@@ -16,7 +16,6 @@ namespace {
 namespace context = boost::context;
 
 constexpr std::size_t stack_bytes = 128 << 10;
-constexpr std::size_t posted_bytes = 64;
 constexpr std::size_t shared_alignment = 128;
 
 struct Barrier {
@@ -24,9 +23,10 @@ struct Barrier {
   std::uint64_t generation = 0;
 };
 
+/// What a warp posts stays until all have come for the next but one exchange, so that one wait each is enough.
 struct Warp {
   Barrier barrier{32};
-  std::array<std::array<std::byte, posted_bytes>, 32> posted;
+  std::array<std::array<Posted, 32>, 2> posted;
 };
 
 struct Copy {
@@ -39,13 +39,15 @@ struct Thread {
   unsigned index;
   Warp* warp;
   context::fiber fiber, scheduler;
+  const Barrier* waits_for = nullptr;
+  std::uint64_t generation = 0;          ///< of the barrier it waits for
   std::vector<Copy> open;                ///< copies not yet committed
   std::deque<std::vector<Copy>> groups;  ///< committed and not arrived
 };
 
 /// The block that runs, and its thread that runs.
 struct Block {
-  dim3 index, size, grid;
+  dim3 index, size;
   Barrier barrier;
   std::vector<Warp> warps;
   std::vector<Thread> threads;
@@ -63,19 +65,23 @@ thread_local Block* current = nullptr;
 Thread& self() { return *current->running; }
 int lane() { return static_cast<int>(self().index % 32); }
 
-void yield() {
-  Thread& me = self();
-  me.scheduler = std::move(me.scheduler).resume();
+void run(Thread& thread) {
+  current->running = &thread;
+  place.thread = {thread.index, 0, 0};
 }
 
 void wait(Barrier& barrier) {
-  const std::uint64_t mine = barrier.generation;
   if (++barrier.arrived == barrier.expected) {
     barrier.arrived = 0;
     ++barrier.generation;
     current->progress = true;
+    return;
   }
-  while (barrier.generation == mine) yield();
+  Thread& me = self();
+  me.waits_for = &barrier;
+  me.generation = barrier.generation;
+  me.scheduler = std::move(me.scheduler).resume();
+  me.waits_for = nullptr;
 }
 
 void arrive(const std::vector<Copy>& group) {
@@ -127,7 +133,8 @@ void run_block(Block& block, const std::function<void()>& kernel, context::poole
       Thread& thread = block.threads[32 * warp + (forward ? i : 31 - i)];
       if (!thread.fiber) continue;
       alive = true;
-      block.running = &thread;
+      if (thread.waits_for != nullptr && thread.waits_for->generation == thread.generation) continue;
+      run(thread);
       thread.fiber = std::move(thread.fiber).resume();
     }
     return block.progress;
@@ -155,26 +162,15 @@ void run_block(Block& block, const std::function<void()>& kernel, context::poole
 
 }  // namespace
 
-dim3 thread_index() { return {self().index, 0, 0}; }
-dim3 block_index() { return current->index; }
-dim3 block_size() { return current->size; }
-dim3 grid_size() { return current->grid; }
-
 void block_barrier() { wait(current->barrier); }
 void warp_barrier() { wait(self().warp->barrier); }
 
-void with_all_lanes(const void* mine, std::size_t bytes,
-                    const std::function<void(const std::function<const void*(int)>&)>& read) {
-  require(bytes <= posted_bytes, "a lane exchanges {} bytes; {} are the most", bytes, posted_bytes);
+const Posted* post(const void* mine, std::size_t bytes) {
   Warp& warp = *self().warp;
-  std::memcpy(warp.posted[static_cast<std::size_t>(lane())].data(), mine, bytes);
+  std::array<Posted, 32>& posted = warp.posted[warp.barrier.generation % 2];
+  std::memcpy(posted[static_cast<std::size_t>(lane())].bytes, mine, bytes);
   warp_barrier();
-  read([&warp](int of) { return warp.posted[static_cast<std::size_t>(of)].data(); });
-  warp_barrier();
-}
-
-void exchange(const void* mine, void* theirs, std::size_t bytes, int from) {
-  with_all_lanes(mine, bytes, [&](const auto& posted) { std::memcpy(theirs, posted(from & 31), bytes); });
+  return posted.data();
 }
 
 std::byte* shared_bytes(std::size_t needed) {
@@ -213,21 +209,22 @@ void run(dim3 blocks, unsigned threads, std::size_t shared_bytes, const std::fun
   context::pooled_fixedsize_stack stacks(stack_bytes, 64, 0);
   Block block;
   block.size = {threads, 1, 1};
-  block.grid = blocks;
   block.shared.resize(shared_bytes + shared_alignment);
   block.shared_size = shared_bytes;
   block.shared_begin = block.shared.data();
   while (!aligned(block.shared_begin, shared_alignment)) ++block.shared_begin;
   struct Scope {
     Block* outer = current;
-    ~Scope() { current = outer; }
+    Place outer_place = place;
+    ~Scope() { current = outer, place = outer_place; }
   } scope;
   current = &block;
+  place.block_size = block.size, place.grid = blocks;
   const Inside inside;
   for (unsigned z = 0; z < blocks.z; ++z)
     for (unsigned y = 0; y < blocks.y; ++y)
       for (unsigned x = 0; x < blocks.x; ++x) {
-        block.index = {x, y, z};
+        place.block = block.index = {x, y, z};
         run_block(block, kernel, stacks);
       }
 }
@@ -245,43 +242,40 @@ float high(unsigned pair) {
 
 void ldmatrix(unsigned (&r)[4], const void* row, bool transposed) {
   emulated::require_shared(row);
-  emulated::with_all_lanes(&row, sizeof(row), [&](const auto& posted) {
-    const int me = emulated::lane();
-    const auto element = [&](int matrix, int at_row, int column) -> unsigned {
-      const void* begin = nullptr;
-      std::memcpy(&begin, posted(8 * matrix + at_row), sizeof(begin));
-      return static_cast<const std::uint16_t*>(begin)[column];
-    };
-    for (int j = 0; j < 4; ++j) {
-      const int major = me / 4, minor = 2 * (me % 4);
-      r[j] = transposed ? element(j, minor, major) | element(j, minor + 1, major) << 16
-                        : element(j, major, minor) | element(j, major, minor + 1) << 16;
-    }
-  });
+  const emulated::Posted* const posted = emulated::post(row);
+  const int me = emulated::lane(), major = me / 4, minor = 2 * (me % 4);
+  const auto element = [&](int matrix, int at_row, int column) -> unsigned {
+    return static_cast<const std::uint16_t*>(posted[8 * matrix + at_row].as<const void*>())[column];
+  };
+  for (int j = 0; j < 4; ++j) {
+    r[j] = transposed ? element(j, minor, major) | element(j, minor + 1, major) << 16
+                      : element(j, major, minor) | element(j, major, minor + 1) << 16;
+  }
 }
 
 }  // namespace
 
 void mma_16x8x16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+  // In f32 already: a lane's operands are read by four to eight others.
   struct Operands {
-    unsigned a[4], b[2];
-  } mine{{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
-  emulated::with_all_lanes(&mine, sizeof(mine), [&](const auto& posted) {
-    const int me = emulated::lane(), group = me / 4, pair = me % 4;
-    const auto of = [&](int lane) -> const Operands& { return *static_cast<const Operands*>(posted(lane)); };
-    for (int i = 0; i < 4; ++i) {
-      const int lower = i / 2, column = 2 * pair + i % 2;  // row group + 8 * lower
-      float sum = 0;
-      for (int t = 0; t < 4; ++t) {
-        const Operands &row = of(4 * group + t), &col = of(4 * column + t);
-        for (int half = 0; half < 2; ++half) {
-          const unsigned x = row.a[lower + 2 * half], y = col.b[half];
-          sum += low(x) * low(y) + high(x) * high(y);
-        }
+    float a[4][2], b[2][2];
+  } mine;
+  for (int i = 0; i < 4; ++i) mine.a[i][0] = low(a[i]), mine.a[i][1] = high(a[i]);
+  for (int i = 0; i < 2; ++i) mine.b[i][0] = low(b[i]), mine.b[i][1] = high(b[i]);
+  const emulated::Posted* const posted = emulated::post(mine);
+  const int me = emulated::lane(), group = me / 4, pair = me % 4;
+  const auto of = [&](int lane) -> const Operands& { return *reinterpret_cast<const Operands*>(posted[lane].bytes); };
+  float sum[4] = {};  // of row group + 8 * (i / 2), column 2 * pair + i % 2
+  for (int t = 0; t < 4; ++t) {
+    const Operands& row = of(4 * group + t);
+    for (int half = 0; half < 2; ++half) {
+      for (int i = 0; i < 4; ++i) {
+        const float(&x)[2] = row.a[i / 2 + 2 * half], (&y)[2] = of(4 * (2 * pair + i % 2) + t).b[half];
+        sum[i] += x[0] * y[0] + x[1] * y[1];
       }
-      d[i] += sum;
     }
-  });
+  }
+  for (int i = 0; i < 4; ++i) d[i] += sum[i];
 }
 
 void ldmatrix_x4(unsigned (&r)[4], const void* row) { ldmatrix(r, row, false); }

@@ -44,19 +44,36 @@ using Stream = CUstream_st*;
 
 namespace emulated {
 
-dim3 thread_index();
-dim3 block_index();
-dim3 block_size();
-dim3 grid_size();
+/// The thread that runs.
+struct Place {
+  dim3 thread, block, block_size, grid;
+};
+inline thread_local constinit Place place;
+inline dim3 thread_index() { return place.thread; }
+inline dim3 block_index() { return place.block; }
+inline dim3 block_size() { return place.block_size; }
+inline dim3 grid_size() { return place.grid; }
 
 void block_barrier();
 void warp_barrier();
-/// Posts this lane's `bytes` (at most 64), waits for the warp, and copies what `lane` posted.
-void exchange(const void* mine, void* theirs, std::size_t bytes, int lane);
-/// Posts this lane's bytes and lets `read` look at every lane's, as lane(i) -> its bytes, before the next exchange
-/// overwrites them.
-void with_all_lanes(const void* mine, std::size_t bytes,
-                    const std::function<void(const std::function<const void*(int lane)>&)>& read);
+
+/// Where a lane puts what the others of its warp read.
+struct alignas(64) Posted {
+  std::byte bytes[64];
+  template <class T>
+  T as() const {
+    T value;
+    std::memcpy(&value, bytes, sizeof(T));
+    return value;
+  }
+};
+/// Posts this lane's bytes and returns what every lane posted, good until this lane posts again.
+const Posted* post(const void* mine, std::size_t bytes);
+template <class T>
+const Posted* post(const T& mine) {
+  static_assert(sizeof(T) <= sizeof(Posted));
+  return post(&mine, sizeof(T));
+}
 std::byte* shared_bytes(std::size_t needed);
 void cp_async(void* to, const void* from, bool valid);
 void cp_async_commit();
@@ -133,20 +150,15 @@ inline void __syncthreads() { lexring::cuda::emulated::block_barrier(); }
 inline void __syncwarp() { lexring::cuda::emulated::warp_barrier(); }
 template <class T>
 T __shfl_sync(unsigned /*mask*/, T value, int lane) {
-  T theirs;
-  lexring::cuda::emulated::exchange(&value, &theirs, sizeof(T), lane);
-  return theirs;
+  return lexring::cuda::emulated::post(value)[lane & 31].template as<T>();
 }
 template <class T>
 T __shfl_xor_sync(unsigned /*mask*/, T value, int lanes) {
   return __shfl_sync(0, value, static_cast<int>(threadIdx.x % 32) ^ lanes);
 }
 inline bool __any_sync(unsigned /*mask*/, bool value) {
-  bool any = false;
-  lexring::cuda::emulated::with_all_lanes(&value, sizeof(value), [&](const auto& lane) {
-    for (int i = 0; i < 32; ++i) any = any || *static_cast<const bool*>(lane(i));
-  });
-  return any;
+  const auto* const lanes = lexring::cuda::emulated::post(value);
+  return std::any_of(lanes, lanes + 32, [](const auto& lane) { return lane.template as<bool>(); });
 }
 inline float atomicAdd(float* address, float value) {
   const float before = *address;
