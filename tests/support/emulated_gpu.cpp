@@ -3,7 +3,7 @@
 // cuda_link.h); ranks share the one GPU.
 #include <cstdlib>
 
-#include "framework/backend/cuda/emulated/backend.h"
+#include "tests/emulated_cuda/backend.h"
 #include "framework/backend/cuda/gpu.h"
 #include "framework/backend/cuda_backend.h"
 #include "parallel/comm/gpu/cuda_link.h"

@@ -1,5 +1,5 @@
 /// What kernels are written in: CUDA C++ and the few functions below. The same kernel source is compiled twice: by nvcc
-/// for a GPU, and as plain C++ for tests, where a block's threads are fibers on the host (emulated/gpu.h).
+/// for a GPU, and as plain C++ for tests, where a block's threads are fibers on the host (tests/emulated_cuda).
 ///
 /// `Gpu` is what a kernel starts on. Rules that make both possible:
 /// - shared memory comes from `shared_memory<T>()` alone, one struct per kernel; its size is a launch argument;
@@ -13,7 +13,7 @@
 #ifdef __CUDACC__
 #include "framework/backend/cuda/nvidia/gpu.h"
 #else
-#include "framework/backend/cuda/emulated/gpu.h"
+#include <emulated_gpu.h>  // of tests/emulated_cuda: whoever compiles kernels as C++ brings what stands for a GPU
 #endif
 
 /// Unrolls the loop that follows; registers may be indexed only where the compiler does. Or so many times and not more:

@@ -1,5 +1,5 @@
 /// Matrix products of the CUDA backend: cuBLASLt on a GPU (nvidia/matmul.cpp), plain loops in tests
-/// (emulated/matmul.cpp).
+/// (tests/emulated_cuda/matmul.cpp).
 #pragma once
 
 #include <memory>

@@ -1,4 +1,4 @@
-#include "framework/backend/cuda/emulated/backend.h"
+#include "tests/emulated_cuda/backend.h"
 #include "tests/framework/backend/tested_backend.h"
 
 namespace lexring::testing {

@@ -1,4 +1,4 @@
-#include "framework/backend/cuda/emulated/gpu.h"
+#include "tests/emulated_cuda/emulated_gpu.h"
 
 #include <array>
 #include <deque>

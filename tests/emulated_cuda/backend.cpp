@@ -1,4 +1,4 @@
-#include "framework/backend/cuda/emulated/backend.h"
+#include "tests/emulated_cuda/backend.h"
 
 #include "framework/backend/cuda/backend.h"
 
