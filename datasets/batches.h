@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "datasets/dataset.h"
+#include "framework/base/words.h"
 
 namespace lexring {
 
@@ -24,6 +25,9 @@ class KeyedPermutation {
 
 /// What documents mean to attention: `mask` hides other documents of the window, `ignore` does not.
 enum class Documents { mask, ignore };
+constexpr auto words(Documents) {
+  return std::to_array<Word<Documents>>({{Documents::mask, "mask"}, {Documents::ignore, "ignore"}});
+}
 
 /// Some windows of one length, row after row.
 struct TokenBatch {

@@ -46,7 +46,7 @@ void check(const ModelBatch& batch, const ModelConfig& config) {
             "target {} is not in the model's vocabulary of {}; was the data prepared with another tokenizer?", target,
             config.vocab);
   }
-  if (config.position.kind != "learned") return;
+  if (!config.position.kind->bounded) return;
   for (const std::int64_t position : batch.tokens.position) {
     require_usage(position < config.max_length,
                   "position {} is beyond the learned table of model.max_length = {}: learned positions do not "

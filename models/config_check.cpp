@@ -44,10 +44,6 @@ void check(const ModelConfig& config) {
   require_usage(config.heads % config.kv_heads == 0,
                 "model.kv_heads = {} does not divide model.heads = {}; choose one of {}", config.kv_heads, config.heads,
                 divisors(config.heads));
-  require_usage(config.ffn == "gelu" || config.ffn == "swiglu", "model.ffn = {} is not known; choose gelu or swiglu",
-                config.ffn);
-  require_usage(config.norm == "layernorm" || config.norm == "rmsnorm",
-                "model.norm = {} is not known; choose layernorm or rmsnorm", config.norm);
   require_usage(static_cast<float>(config.norm_eps) > 0, "model.norm_eps = {} is 0 or less in f32; choose e.g. 1e-5",
                 config.norm_eps);
   require_usage(config.override.empty() ||

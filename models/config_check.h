@@ -6,8 +6,7 @@
 namespace lexring {
 
 /// Throws UsageError, naming the key, its value and what would work, when the model cannot be built: heads not dividing
-/// width, an odd head width, unknown names, block 0 with blockwise, learned positions without max_length, and what is
-/// not there yet.
+/// width, an odd head width, block 0 with blockwise, learned positions without max_length.
 void check(const ModelConfig& config);
 
 }  // namespace lexring

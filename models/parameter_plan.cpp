@@ -14,7 +14,7 @@ class Plan {
 
   void norm(const std::string& name, std::int64_t width) {
     vector(name + ".weight", width, Initialiser::one, TensorCut::whole);
-    if (config_.norm == "layernorm") vector(name + ".bias", width, Initialiser::zero, TensorCut::whole);
+    if (config_.norm == NormKind::layernorm) vector(name + ".bias", width, Initialiser::zero, TensorCut::whole);
   }
   /// A bias is cut as the rows of its weight are.
   void linear(const std::string& name, std::int64_t out, std::int64_t in, TensorCut cut,
@@ -63,7 +63,7 @@ void plan_layer(Plan& plan, const ModelConfig& config, std::int64_t n) {
   if (config.sub_norm) plan.norm(layer + "attention.sub_norm", width);
   plan.linear(layer + "attention.output", width, width, TensorCut::columns, Initialiser::output_side);
   plan.norm(layer + "ffn.norm", width);
-  if (config.ffn == "swiglu") plan.linear(layer + "ffn.gate", config.ffn_width, width, TensorCut::rows);
+  if (config.ffn == Ffn::swiglu) plan.linear(layer + "ffn.gate", config.ffn_width, width, TensorCut::rows);
   plan.linear(layer + "ffn.up", config.ffn_width, width, TensorCut::rows);
   if (config.sub_norm) plan.norm(layer + "ffn.sub_norm", config.ffn_width);
   plan.linear(layer + "ffn.down", width, config.ffn_width, TensorCut::columns, Initialiser::output_side);

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <array>
 
-#include <fmt/ranges.h>
-
 namespace lexring {
 
 namespace {
@@ -50,7 +48,7 @@ std::unique_ptr<Pattern> make_causal(const AttentionConfig&) { return std::make_
 std::unique_ptr<Pattern> make_window(const AttentionConfig& config) {
   require_usage(config.window > 0,
                 "attention.window = {} shows a query nothing; choose at least 1 with attention.pattern = {}",
-                config.window, config.pattern);
+                config.window, config.pattern->name);
   return std::make_unique<Window>(config.window);
 }
 
@@ -72,12 +70,11 @@ std::unique_ptr<Pattern> make_sink_window(const AttentionConfig& config) {
   return std::make_unique<SinkWindow>(config.window, config.sinks);
 }
 
-struct Entry {
-  const char* name;
-  std::unique_ptr<Pattern> (*make)(const AttentionConfig&);
-};
-constexpr std::array table = {Entry{"causal", make_causal}, Entry{"window", make_window},
-                              Entry{"blockwise", make_blockwise}, Entry{"sink_window", make_sink_window}};
+constexpr std::array methods = {
+    PatternMethod{.name = "causal", .make = make_causal},
+    PatternMethod{.name = "window", .make = make_window, .window = true},
+    PatternMethod{.name = "blockwise", .make = make_blockwise, .block = true},
+    PatternMethod{.name = "sink_window", .make = make_sink_window, .window = true, .sinks = true}};
 
 }  // namespace
 
@@ -101,25 +98,8 @@ CacheKeep Pattern::keep(std::int64_t position, const DocumentPlace& place) const
           .first = std::max(first_visible(position), place.start)};
 }
 
-std::vector<std::string> pattern_names() {
-  std::vector<std::string> names;
-  for (const Entry& entry : table) names.emplace_back(entry.name);
-  return names;
-}
+std::span<const PatternMethod> PatternMethod::table() { return methods; }
 
-std::unique_ptr<Pattern> make_pattern(const AttentionConfig& config) {
-  if (config.logn_base > 0) {
-    throw UnsupportedError(fmt::format("attention.logn_base = {} is not supported yet; choose 0", config.logn_base));
-  }
-  if (config.normalizer == "relu")
-    throw UnsupportedError("attention.normalizer = relu is not supported yet; choose softmax");
-  require_usage(config.normalizer == "softmax", "attention.normalizer = {} is not known; choose softmax",
-                config.normalizer);
-  for (const Entry& entry : table) {
-    if (config.pattern == entry.name) return entry.make(config);
-  }
-  throw UsageError(
-      fmt::format("attention.pattern = {} is not known; choose {}", config.pattern, fmt::join(pattern_names(), ", ")));
-}
+std::unique_ptr<Pattern> make_pattern(const AttentionConfig& config) { return config.pattern->make(config); }
 
 }  // namespace lexring

@@ -1,4 +1,4 @@
-/// Attention patterns: which keys a query may see. A table name -> maker (patterns.cpp). CONTRIBUTING.md lists what
+/// Attention patterns: which keys a query may see. A table (patterns.cpp) of makers and of which sizes each reads. CONTRIBUTING.md lists what
 /// adding one touches.
 ///
 /// Windows and blocks are measured in positions (which may have gaps), sinks are counted in tokens. All are causal, and
@@ -7,7 +7,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "framework/attention/cache.h"
@@ -43,11 +42,7 @@ class Pattern {
   CacheKeep keep(std::int64_t position, const DocumentPlace& place) const;
 };
 
-/// Names of all patterns.
-std::vector<std::string> pattern_names();
-
-/// Throws UsageError when the pattern is unknown or its sizes make no sense; UnsupportedError for what is not there
-/// yet.
+/// Throws UsageError when the pattern's sizes make no sense.
 std::unique_ptr<Pattern> make_pattern(const AttentionConfig& config);
 
 }  // namespace lexring

@@ -302,7 +302,7 @@ void Transformer::set_position(const PositionConfig& position) {
   };
   require_usage(names(parameter_plan(config)) == names(impl_->plan),
                 "positions of kind {} need other parameters than those of kind {}; choose the kind of the training",
-                position.kind, impl_->config.position.kind);
+                position.kind->name, impl_->config.position.kind->name);
   impl_->kinds = AttentionKinds(config, impl_->tp);
   impl_->embedded_position = std::move(encoding);
   impl_->config = config;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "framework/autograd/tape.h"
+#include "framework/base/words.h"
 #include "framework/nn/parameter.h"
 #include "framework/nn/parameter_store.h"
 #include "models/batch.h"
@@ -24,6 +25,10 @@ enum class Precision { fp64, fp32, bf16 };
 /// What of a block backward makes again instead of keeping it: nothing; its attention half (norm, query, key and value,
 /// attention, output projection), of which its input stays, as its feed-forward half does; all of it.
 enum class Recompute { none, attention, block };
+constexpr auto words(Recompute) {
+  return std::to_array<Word<Recompute>>(
+      {{Recompute::none, "none"}, {Recompute::attention, "attention"}, {Recompute::block, "block"}});
+}
 
 /// How the model computes; what it is stands in ModelConfig.
 struct ModelRuntime {

@@ -81,7 +81,7 @@ LayerHandles declare_layer(Declarer& declarer, const ModelConfig& config, std::i
   handles.attention_sub_norm = part("attention.sub_norm");
   handles.output = part("attention.output");
   handles.ffn_norm = part("ffn.norm");
-  handles.ffn_in = config.ffn == "swiglu" ? declare(declarer, layer, {"ffn.gate", "ffn.up"}) : part("ffn.up");
+  handles.ffn_in = config.ffn == Ffn::swiglu ? declare(declarer, layer, {"ffn.gate", "ffn.up"}) : part("ffn.up");
   handles.ffn_sub_norm = part("ffn.sub_norm");
   handles.down = part("ffn.down");
   return handles;
@@ -137,8 +137,7 @@ ModelWeights make_weights(const ModelConfig& config, const std::vector<Parameter
     return LinearWeights{store.weight(handles.weight.value()), vector(handles.bias)};
   };
   const auto norm = [&](const Handles& handles) {
-    const NormKind kind = config.norm == "layernorm" ? NormKind::layernorm : NormKind::rmsnorm;
-    return Norm{kind, config.norm_eps, vector(handles.weight), vector(handles.bias)};
+    return Norm{config.norm, config.norm_eps, vector(handles.weight), vector(handles.bias)};
   };
   ModelWeights weights;
   weights.embedding = vector(embedding);

@@ -3,10 +3,10 @@
 #pragma once
 
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "framework/backend/backend.h"
+#include "framework/base/words.h"
 
 namespace lexring {
 
@@ -18,9 +18,13 @@ enum class CpuLevel {
   avx512_bf16  ///< x86-64-v4 with dot products of bf16
 };
 
-std::string name_of(CpuLevel level);  ///< "baseline" "avx2" "avx512" "avx512_bf16"
-/// Throws UsageError for another name, or for a level that this binary does not hold.
-CpuLevel cpu_level_named(const std::string& name);
+constexpr auto words(CpuLevel) {
+  return std::to_array<Word<CpuLevel>>({{CpuLevel::baseline, "baseline"},
+                                        {CpuLevel::avx2, "avx2"},
+                                        {CpuLevel::avx512, "avx512"},
+                                        {CpuLevel::avx512_bf16, "avx512_bf16"}});
+}
+
 /// Those that this binary holds and this processor has, lowest first. Throws UsageError where there is none.
 std::vector<CpuLevel> cpu_levels();
 

@@ -17,19 +17,16 @@ void check(const LrSchedule& schedule) {
       schedule.final_fraction >= 0 && schedule.final_fraction <= 1,
       "optimizer.final_fraction = {} is not in [0, 1]: it is the part of the learning rate that the decay ends at",
       schedule.final_fraction);
-  const std::string& decay = schedule.decay;
-  require_usage(decay == "constant" || decay == "cosine" || decay == "linear" || decay == "polynomial",
-                "optimizer.schedule = {} is not known; choose constant, cosine, linear or polynomial", decay);
 }
 
 double learning_rate(const LrSchedule& schedule, std::int64_t step) {
   if (step < schedule.warmup) return schedule.lr * static_cast<double>(step + 1) / static_cast<double>(schedule.warmup);
-  if (schedule.decay == "constant") return schedule.lr;
+  if (schedule.decay == Decay::constant) return schedule.lr;
   const std::int64_t peak = std::max<std::int64_t>(schedule.warmup - 1, 0), last = schedule.steps - 1;
   const double progress = step >= last ? 1.0 : static_cast<double>(step - peak) / static_cast<double>(last - peak);
   double left = 1.0 - progress;
-  if (schedule.decay == "cosine") left = 0.5 * (1.0 + std::cos(std::numbers::pi * progress));
-  if (schedule.decay == "polynomial") left = std::pow(left, schedule.power);
+  if (schedule.decay == Decay::cosine) left = 0.5 * (1.0 + std::cos(std::numbers::pi * progress));
+  if (schedule.decay == Decay::polynomial) left = std::pow(left, schedule.power);
   return schedule.lr * (schedule.final_fraction + (1.0 - schedule.final_fraction) * left);
 }
 

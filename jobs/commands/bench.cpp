@@ -250,7 +250,7 @@ int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Co
           .between(0, 1e9),
       {"profile", &profile, "print a table of the time per part and kernel", "", "", {}, true}};
   Options defaults;
-  defaults.train.precision = "auto";
+  defaults.train.precision = PrecisionChoice::automatic;
   const bool first = world->rank() == 0;
   if (asks_help(args)) {
     KeyTable table;
@@ -312,7 +312,7 @@ int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Co
                {"loss", round_to(loss, 1e4)},
                {"device", std::string(backend.name())},
                {"kernels", backend.describe()},
-               {"precision", o.train.precision},
+               {"precision", name_of(o.train.precision)},
                {"ranks", world->size()},
                {"mesh", run.context.mesh().describe()},
                {"parameters", training.model().parameter_count()},

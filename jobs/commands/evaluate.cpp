@@ -47,7 +47,9 @@ const char* const files[] = {"results.json", "results.csv", "loss_by_length.svg"
 constexpr std::int64_t longest_resolution = 2048;  // by default: its time is quadratic in the length
 
 struct Arguments {
-  std::string data, output, documents, precision;
+  std::string data, output;
+  std::optional<Documents> documents;
+  std::optional<PrecisionChoice> precision;
   DeviceKeys device;
   std::vector<std::string> checkpoints;
   std::vector<std::int64_t> lengths, resolution;
@@ -68,12 +70,8 @@ struct Arguments {
          Key{"tokens", &tokens, "tokens to score, from the first of the data", "tokens",
              "262144, or the longest length if that is more"}
              .at_least(0),
-         {"data.documents",
-          &documents,
-          "mask hides other documents of a window, ignore does not",
-          "",
-          "that of the training",
-          {"mask", "ignore"}},
+         {"data.documents", &documents, "mask hides other documents of a window, ignore does not", "",
+          "that of the training"},
          Key{"resolution", &resolution, "lengths at which attention resolution is measured; 0: none", "tokens",
              "the lengths up to 2048"}
              .at_least(0),
@@ -220,7 +218,7 @@ int evaluate_command(const std::vector<std::string>& words, const std::shared_pt
   std::optional<RunDevice> device;
   std::optional<EvaluationProgress> progress;
   for (std::size_t i = 0; i < subjects.size(); ++i) {
-    std::string precision = subjects[i].options.train.precision;
+    PrecisionChoice precision = subjects[i].options.train.precision;
     // What multiplies in TF32 is a choice of the device.
     if (!device || precision != subjects[i - 1].options.train.precision) {
       device.reset();

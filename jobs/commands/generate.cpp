@@ -40,7 +40,8 @@ causal attention loses its way. Prompt and continuation go to standard output.
 )";
 
 struct Arguments {
-  std::string checkpoint, prompt, prompt_file, precision;
+  std::string checkpoint, prompt, prompt_file;
+  std::optional<PrecisionChoice> precision;
   std::int64_t tokens = 256, top_k = 0, seed = 1, chunk = 4096;
   double temperature = 0.8;
   DeviceKeys device;
@@ -132,7 +133,7 @@ std::string read_prompt(const Arguments& args, std::int64_t most, Communicator& 
 
 /// Positions that a model has: any number, but for a table of learned ones.
 std::int64_t most_positions(const ModelConfig& model) {
-  return model.position.kind == "learned" ? model.max_length : std::numeric_limits<std::int64_t>::max();
+  return model.position.kind->bounded ? model.max_length : std::numeric_limits<std::int64_t>::max();
 }
 
 /// The last token that is drawn needs no position.
@@ -166,10 +167,7 @@ int generate_command(const std::vector<std::string>& words, const std::shared_pt
 
   const CheckpointReader reader(*world, args.checkpoint);
   Options options = parse_ini_text(reader.state().configuration, reader.path().string() + " (stored configuration)");
-  if (!args.precision.empty()) {
-    options.train.precision = args.precision;
-    if (args.precision != "bf16") options.train.residual = "f32";
-  }
+  if (args.precision) use_precision(options, *args.precision);
   const ByteTokenizer tokenizer;
   require(options.model.vocab == tokenizer.vocab(),
           "{} has a vocabulary of {}, but the byte tokenizer's is {}; only models of bytes can write text yet",

@@ -2,19 +2,14 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cmath>
-#include <initializer_list>
-#include <set>
 #include <span>
 #include <string>
-#include <system_error>
-
-#include <nlohmann/json.hpp>
 
 #include "framework/base/counted.h"
 #include "framework/nn/init.h"
 #include "framework/optim/adamw.h"
+#include "jobs/commands/golden_config.h"
 #include "models/config_check.h"
 #include "models/patterns.h"
 #include "models/weights.h"
@@ -25,116 +20,11 @@ namespace lexring {
 
 namespace {
 
-using Json = nlohmann::json;
-
-/// Fields of a group of the reference's configuration. What is asked for and not there is a model that lexring does not
-/// build: computed without it, the case would fail on its numbers.
-class Fields {
+/// What the case asks for, but neither lexring nor this mesh has.
+class UnsupportedError : public UsageError {
  public:
-  Fields(std::string of, const Json& json) : of_(std::move(of)), json_(json) {}
-  template <class T>
-  void read(const char* name, T& value) {
-    value = json_.at(name).get<T>();
-    known_.insert(name);
-  }
-  /// Fields that change nothing where others are as they are here.
-  void ignore(std::initializer_list<const char*> names) { known_.insert(names.begin(), names.end()); }
-  /// Throws UnsupportedError where a field is neither known nor neutral.
-  void finish(const Json& neutral) const {
-    for (const auto& [name, value] : json_.items()) {
-      if (known_.contains(name) || (neutral.contains(name) && neutral.at(name) == value)) continue;
-      throw UnsupportedError(fmt::format("{}{} = {} is not supported yet", of_, name, value.dump()));
-    }
-  }
-
- private:
-  std::string of_;
-  const Json& json_;
-  std::set<std::string> known_;
+  using UsageError::UsageError;
 };
-
-PositionConfig parse_position(const Json& json) {
-  PositionConfig p;
-  Fields fields("position.", json);
-  fields.read("kind", p.kind);
-  fields.read("theta", p.theta);
-  fields.read("gamma", p.gamma);
-  fields.read("scale_base", p.scale_base);
-  fields.read("scaling", p.scaling);
-  fields.read("scaling_factor", p.scaling_factor);
-  fields.read("original_length", p.original_length);
-  fields.read("beta_fast", p.beta_fast);
-  fields.read("beta_slow", p.beta_slow);
-  fields.read("buckets", p.buckets);
-  fields.read("max_distance", p.max_distance);
-  fields.read("bar_d", p.bar_d);
-  fields.ignore({"low_freq_factor", "high_freq_factor", "fire_width", "fire_threshold"});
-  fields.finish({{"partial_rotary_factor", 1.0},
-                 {"p_rope", 1.0},
-                 {"short_factor", Json::array()},
-                 {"long_factor", Json::array()},
-                 {"attention_factor", 0.0}});
-  return p;
-}
-
-AttentionConfig parse_attention(const Json& json) {
-  AttentionConfig a;
-  Fields fields("attention.", json);
-  fields.read("pattern", a.pattern);
-  fields.read("window", a.window);
-  fields.read("block", a.block);
-  fields.read("sinks", a.sinks);
-  fields.read("logn_base", a.logn_base);
-  fields.read("normalizer", a.normalizer);
-  fields.read("relu_gamma", a.relu_gamma);
-  fields.ignore({"logn_clip", "attn_scale", "landmark_every", "landmark_token"});
-  fields.finish({{"cache_positions", false},
-                 {"temperature", 1.0},
-                 {"floor_scale", 0},
-                 {"ssmax", false},
-                 {"softcap", 0.0},
-                 {"clamp", nullptr},
-                 {"forget_gate", false}});
-  return a;
-}
-
-std::int64_t layer_number(const std::string& text) {
-  std::int64_t number = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc() || end != text.data() + text.size())
-    throw UnsupportedError(fmt::format("layer '{}' is overridden, which is no number", text));
-  return number;
-}
-
-ModelConfig parse_config(const std::string& text) {
-  const Json json = Json::parse(text);
-  ModelConfig c;
-  Fields fields("", json);
-  fields.read("vocab", c.vocab);
-  fields.read("layers", c.layers);
-  fields.read("width", c.width);
-  fields.read("heads", c.heads);
-  fields.read("kv_heads", c.kv_heads);
-  fields.read("ffn", c.ffn);
-  fields.read("ffn_width", c.ffn_width);
-  fields.read("norm", c.norm);
-  fields.read("norm_eps", c.norm_eps);
-  fields.read("bias", c.bias);
-  fields.read("sub_norm", c.sub_norm);
-  fields.read("tied", c.tied);
-  fields.read("max_length", c.max_length);
-  c.position = parse_position(json.at("position"));
-  c.attention = parse_attention(json.at("attention"));
-  for (const auto& [layer, other] : json.at("override").items()) {
-    const std::int64_t number = layer_number(layer);
-    c.override[number] = {parse_position(other.at(0)), parse_attention(other.at(1))};
-  }
-  fields.ignore({"position", "attention", "override", "sampling"});  // positions that were drawn are in the file
-  if (json.contains("adapter") && json.at("adapter").at("rank") == 0) fields.ignore({"adapter"});
-  fields.finish(
-      {{"head_width", 0}, {"qkv_bias", false}, {"qk_norm", false}, {"parallel", false}, {"logit_softcap", 0.0}});
-  return c;
-}
 
 /// Documents are ids per token; the model takes where each begins, and where its first `sinks` tokens end.
 void fill_documents(ModelBatch& batch, const std::vector<std::int64_t>& documents, std::int64_t sinks) {
@@ -258,9 +148,11 @@ void sum_gradients(Transformer& model, const Context& context) {
 
 void run(GoldenResult& result, const Hdf5File& file, const std::string& name, const ModelRuntime& runtime,
          const Context& context, Backend& backend) {
-  const ModelConfig config = parse_config(file.string_attribute(name, "config"));
   const int tp = context.mesh().size(Axis::tp);
+  ModelConfig config;
   try {  // what this case asks for; what the run asks for (precision, device) is refused for all cases
+    config =
+        golden_config(file.string_attribute(name, "config"), fmt::format("{}: case {}", file.path().string(), name));
     check(config);
     check_tensor_parallel(config, tp);
   } catch (const UsageError& error) {
@@ -343,9 +235,6 @@ GoldenResult run_golden_case(const Hdf5File& file, const std::string& name, cons
   } catch (const UnsupportedError& error) {
     result.verdict = GoldenResult::Verdict::not_supported;
     result.reason = error.what();
-  } catch (const Json::exception& error) {
-    fail("{}: case {} has a configuration that cannot be read ({}); is this a golden file?", file.path().string(), name,
-         error.what());
   }
   return result;
 }

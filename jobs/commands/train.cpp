@@ -81,7 +81,7 @@ int train_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   take_vocabulary(o, train);
   if (valid) take_vocabulary(o, *valid);
   check(o.model);
-  require_usage(o.model.position.kind != "learned" || o.train.length <= o.model.max_length,
+  require_usage(!o.model.position.kind->bounded || o.train.length <= o.model.max_length,
                 "train.length = {}, but there are learned positions for {} only (model.max_length), and they do not "
                 "extrapolate; choose "
                 "train.length up to that",
@@ -103,7 +103,7 @@ int train_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   if (first) {
     say("{}\n{} parameters, {}, {} {}, {}; results in {}\n", run.description,
         format_count(static_cast<double>(trainer.model().parameter_count())), counted(train.tokens(), "token"),
-        backend.describe(), o.train.precision, describe_start(o, checkpoint), o.checkpoint.directory);
+        backend.describe(), name_of(o.train.precision), describe_start(o, checkpoint), o.checkpoint.directory);
     if (reader && !checkpoint) say("{}", describe_init(o, *reader));
   }
   if (trainer.options().train.minutes == 0 && trainer.step() >= trainer.options().train.steps) {

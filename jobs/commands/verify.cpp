@@ -81,7 +81,8 @@ Mesh verification_mesh(const MeshKeys& keys, int ranks) {
 }  // namespace
 
 int verify_command(const std::vector<std::string>& args, const std::shared_ptr<Communicator>& world) {
-  std::string golden, only, precision = "auto";
+  std::string golden, only;
+  PrecisionChoice precision = PrecisionChoice::automatic;
   DeviceKeys device;
   bool strict = false;
   MeshKeys mesh;
@@ -110,14 +111,15 @@ int verify_command(const std::vector<std::string>& args, const std::shared_ptr<C
   for (const std::filesystem::path& path : golden_files(golden)) files.emplace_back(path, Hdf5File::Mode::read);
   const Mesh cases_mesh = verification_mesh(mesh, world->size());
   ModelRuntime runtime;
-  if (precision == "auto") precision = device.name == "reference" ? "fp64" : "fp32";
+  if (precision == PrecisionChoice::automatic)
+    precision = device.device == DeviceChoice::reference ? PrecisionChoice::fp64 : PrecisionChoice::fp32;
   runtime.precision = precision_of(precision);
-  runtime.partition = partition_named(sequence.partition);
-  runtime.exchange = exchange_named(sequence.exchange);
+  runtime.partition = sequence.partition;
+  runtime.exchange = sequence.exchange;
 
   const RunDevice run = open_device(device, precision, world);
   const Context context(run.world, cases_mesh);
-  if (speaks) say("{} {}\n", run.backend->describe(), precision);
+  if (speaks) say("{} {}\n", run.backend->describe(), name_of(precision));
   std::array<int, 3> counts = {0, 0, 0};
   for (const Hdf5File& file : files) {
     if (speaks && files.size() > 1) print_result("{}\n", file.path().string());

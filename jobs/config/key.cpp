@@ -22,7 +22,8 @@ const char* expectation(const KeyTarget& target) {
       Overloaded{[](const std::int64_t*) { return "a whole number"; }, [](const double*) { return "a number"; },
                  [](const bool*) { return "true or false"; }, [](const std::string*) { return "a text"; },
                  [](const std::vector<std::int64_t>*) { return "whole numbers separated by commas"; },
-                 [](const std::vector<std::string>*) { return "a list"; }},
+                 [](const std::vector<std::string>*) { return "a list"; },
+                 [](const WordTarget& words) { return words.is_list() ? "a list" : "a text"; }},
       target);
 }
 
@@ -69,14 +70,21 @@ class Reader {
     return yes;
   }
   const std::string& name(const std::string& text) const {
-    const bool known =
-        key_.choices.empty() || std::find(key_.choices.begin(), key_.choices.end(), text) != key_.choices.end();
-    require_usage(known, "{}{} = '{}' is not known; choose {}", origin_, key_.name, shown(text),
-                  fmt::join(key_.choices, ", "));
+    if (!key_.choices.empty()) require_choice(text, text, key_.choices);
+    return text;
+  }
+  std::string name(const WordTarget& target, const std::string& word) const {
+    const std::string text = target.name_for(word);
+    require_choice(word, text, key_.choices.empty() ? target.names() : key_.choices);
     return text;
   }
 
  private:
+  void require_choice(const std::string& given, const std::string& text,
+                      const std::vector<std::string>& choices) const {
+    require_usage(std::find(choices.begin(), choices.end(), text) != choices.end(),
+                  "{}{} = '{}' is not known; choose {}", origin_, key_.name, shown(given), fmt::join(choices, ", "));
+  }
   [[noreturn]] void refuse(const std::string& text) const {
     throw UsageError(fmt::format("{}{} = '{}' is not {}", origin_, key_.name, shown(text), expectation(key_.target)));
   }
@@ -100,9 +108,9 @@ class Reader {
   const std::string& origin_;
 };
 
-/// The entries of a list; strings without choices, like names of files, may have commas in them.
+/// The entries of a list; strings, like names of files, may have commas in them.
 std::vector<std::string> entries_of(const Key& key, const std::vector<std::string>& values, const std::string& origin) {
-  const bool commas = !std::holds_alternative<std::vector<std::string>*>(key.target) || !key.choices.empty();
+  const bool commas = !std::holds_alternative<std::vector<std::string>*>(key.target);
   const std::vector<std::string> entries = commas ? split_commas(values) : values;
   const auto empty = std::find(entries.begin(), entries.end(), "");
   if (empty == entries.end()) return entries;
@@ -134,8 +142,14 @@ void assign(const Key& key, const std::vector<std::string>& values, const std::s
                         },
                         [&](std::vector<std::string>* to) {
                           if (how == ListValues::replace) to->clear();
-                          for (const std::string& part : entries_of(key, values, origin))
-                            to->push_back(read.name(part));
+                          for (const std::string& part : entries_of(key, values, origin)) to->push_back(part);
+                        },
+                        [&](const WordTarget& to) {
+                          auto all = how == ListValues::append && to.is_list() ? to.get() : std::vector<std::string>();
+                          const std::vector<std::string> words =
+                              to.is_list() ? entries_of(key, values, origin) : std::vector<std::string>{value};
+                          for (const std::string& word : words) all.push_back(read.name(to, word));
+                          to.set(all);
                         }},
              key.target);
 }
@@ -144,11 +158,13 @@ std::string text_of(const KeyTarget& target) {
   return std::visit(
       Overloaded{[](const auto* value) { return fmt::format("{}", *value); },
                  [](const std::vector<std::int64_t>* values) { return fmt::format("{}", fmt::join(*values, ",")); },
-                 [](const std::vector<std::string>* values) { return fmt::format("{}", fmt::join(*values, ",")); }},
+                 [](const std::vector<std::string>* values) { return fmt::format("{}", fmt::join(*values, ",")); },
+                 [](const WordTarget& words) { return fmt::format("{}", fmt::join(words.get(), ",")); }},
       target);
 }
 
 bool is_list(const KeyTarget& target) {
+  if (const auto* words = std::get_if<WordTarget>(&target)) return words->is_list();
   return std::holds_alternative<std::vector<std::int64_t>*>(target) ||
          std::holds_alternative<std::vector<std::string>*>(target);
 }

@@ -7,12 +7,14 @@
 #include <variant>
 #include <vector>
 
+#include "jobs/config/word_target.h"
+
 namespace lexring {
 
-/// Where a value goes; its contents when the table is made are the default. Lists: `--lengths 256,512` (numbers, and
-/// names with choices) or `--input a b` (strings).
-using KeyTarget =
-    std::variant<std::int64_t*, double*, bool*, std::string*, std::vector<std::int64_t>*, std::vector<std::string>*>;
+/// Where a value goes; its contents when the table is made are the default. Lists: `--lengths 256,512` (numbers and
+/// words) or `--input a b` (strings).
+using KeyTarget = std::variant<std::int64_t*, double*, bool*, std::string*, std::vector<std::int64_t>*,
+                               std::vector<std::string>*, WordTarget>;
 
 /// What another key must be for a key to have an effect.
 struct Need {
@@ -26,7 +28,7 @@ struct Key {
   std::string meaning;
   std::string unit = "";                                    ///< "tokens", "steps"; empty: none
   std::string default_text = "";                            ///< shown instead of the value: "4 x model.width"
-  std::vector<std::string> choices = {};                    ///< allowed values; empty: any
+  std::vector<std::string> choices = {};                    ///< allowed values; empty: any (of a WordTarget, all)
   bool flag = false;                                        ///< a bool without a value on the command line: `--strict`
   double least = -std::numeric_limits<double>::infinity();  ///< of a number, or of each in a list
   double most = std::numeric_limits<

@@ -37,6 +37,12 @@ std::string section_of(const std::string& name) {
 
 }  // namespace
 
+Key& KeyTable::add(Key key) {
+  const auto* words = std::get_if<WordTarget>(&key.target);
+  if (words != nullptr && key.choices.empty()) key.choices = words->names();
+  return keys_.emplace_back(std::move(key));
+}
+
 const Key* KeyTable::find(const std::string& name) const {
   const auto at = std::find_if(keys_.begin(), keys_.end(), [&](const Key& key) { return key.name == name; });
   return at == keys_.end() ? nullptr : &*at;

@@ -14,8 +14,10 @@ namespace lexring {
 
 class KeyTable {
  public:
-  Key& add(Key key) { return keys_.emplace_back(std::move(key)); }
-  void add(const std::vector<Key>& keys) { keys_.insert(keys_.end(), keys.begin(), keys.end()); }
+  Key& add(Key key);
+  void add(const std::vector<Key>& keys) {
+    for (const Key& key : keys) add(key);
+  }
   const std::vector<Key>& keys() const { return keys_; }
   const Key* find(const std::string& name) const;
 

@@ -14,45 +14,17 @@ std::vector<Key> mesh_keys(MeshKeys& mesh) {
 }
 
 std::vector<Key> sequence_keys(SequenceKeys& sequence) {
-  return {{"sequence.partition",
-           &sequence.partition,
-           "how a sequence is dealt to the ranks that share it; auto: zigzag if a layer is causal, else contiguous",
-           "",
-           "",
-           {"auto", "zigzag", "contiguous", "striped"}},
-          {"sequence.exchange",
-           &sequence.exchange,
+  return {{"sequence.partition", &sequence.partition,
+           "how a sequence is dealt to the ranks that share it; auto: zigzag if a layer is causal, else contiguous"},
+          {"sequence.exchange", &sequence.exchange,
            "how keys and values reach other ranks; auto: halo where a pattern reaches no further than the rank before, "
-           "else ring",
-           "",
-           "",
-           {"auto", "ring", "halo"}}};
+           "else ring"}};
 }
 
-PartitionKind partition_named(const std::string& name) {
-  for (const PartitionKind kind : {PartitionKind::contiguous, PartitionKind::zigzag, PartitionKind::striped}) {
-    if (name == name_of(kind)) return kind;
-  }
-  return PartitionKind::automatic;
-}
-
-Exchange exchange_named(const std::string& name) {
-  return name == "ring" ? Exchange::ring : name == "halo" ? Exchange::halo : Exchange::automatic;
-}
-
-std::vector<Key> device_keys(DeviceKeys& device) {
-  return {{"device",
-           &device.name,
-           "what computes; auto takes a GPU where there is one",
-           "",
-           "",
-           {"auto", "reference", "cpu", "cuda"}},
-          {"cpu.isa",
-           &device.isa,
-           "vector instructions of the CPU kernels and of oneDNN; auto: the highest level that all ranks have",
-           "",
-           "",
-           {"auto", "baseline", "avx2", "avx512", "avx512_bf16"}}};
+std::vector<Key> device_keys(DeviceKeys& keys) {
+  return {{"device", &keys.device, "what computes; auto takes a GPU where there is one"},
+          {"cpu.isa", &keys.isa,
+           "vector instructions of the CPU kernels and of oneDNN; auto: the highest level that all ranks have"}};
 }
 
 }  // namespace lexring

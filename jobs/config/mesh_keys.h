@@ -2,9 +2,10 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
+#include <optional>
 #include <vector>
 
+#include "framework/backend/cpu_backend.h"
 #include "jobs/config/keys.h"
 #include "parallel/sequence/schedule.h"
 
@@ -19,19 +20,41 @@ struct MeshKeys {
 std::vector<Key> mesh_keys(MeshKeys& mesh);
 
 struct SequenceKeys {
-  std::string partition = "auto";  ///< auto zigzag contiguous striped
-  std::string exchange = "auto";   ///< auto ring halo
+  PartitionKind partition = PartitionKind::automatic;
+  Exchange exchange = Exchange::automatic;
 };
 std::vector<Key> sequence_keys(SequenceKeys& sequence);
 
-/// What "auto" means for keys that are given.
-PartitionKind partition_named(const std::string& name);
-Exchange exchange_named(const std::string& name);
+enum class DeviceChoice { automatic, reference, cpu, cuda };
+constexpr auto words(DeviceChoice) {
+  return std::to_array<Word<DeviceChoice>>({{DeviceChoice::automatic, "auto"},
+                                            {DeviceChoice::reference, "reference"},
+                                            {DeviceChoice::cpu, "cpu"},
+                                            {DeviceChoice::cuda, "cuda"}});
+}
+
+/// A level of the CPU's kernels; none: the highest that all ranks have.
+inline std::vector<Word<std::optional<CpuLevel>>> words(const std::optional<CpuLevel>&) {
+  std::vector<Word<std::optional<CpuLevel>>> all = {{std::nullopt, "auto"}};
+  for (const Word<CpuLevel>& word : words(CpuLevel())) all.push_back({word.value, word.text});
+  return all;
+}
+
+/// The working precision that is asked for. automatic: the faster of bf16 and fp32, until the device is open; tf32: fp32
+/// with products in TF32 on a GPU.
+enum class PrecisionChoice { automatic, bf16, tf32, fp32, fp64 };
+constexpr auto words(PrecisionChoice) {
+  return std::to_array<Word<PrecisionChoice>>({{PrecisionChoice::automatic, "auto"},
+                                               {PrecisionChoice::bf16, "bf16"},
+                                               {PrecisionChoice::tf32, "tf32"},
+                                               {PrecisionChoice::fp32, "fp32"},
+                                               {PrecisionChoice::fp64, "fp64"}});
+}
 
 /// What computes: a device, and on a CPU the level of vector instructions.
 struct DeviceKeys {
-  std::string name = "auto";  ///< auto reference cpu cuda
-  std::string isa = "auto";   ///< auto, or a CpuLevel
+  DeviceChoice device = DeviceChoice::automatic;
+  std::optional<CpuLevel> isa;
 };
 std::vector<Key> device_keys(DeviceKeys& device);
 

@@ -7,15 +7,21 @@
 #include <utility>
 #include <vector>
 
+#include "datasets/batches.h"
 #include "framework/optim/adamw.h"
 #include "framework/optim/lr_schedule.h"
 #include "jobs/config/keys.h"
 #include "jobs/config/mesh_keys.h"
-#include "models/config.h"
+#include "jobs/config/model_keys.h"
 #include "models/transformer.h"
 #include "parallel/data/data_parallel.h"
 
 namespace lexring {
+
+enum class ResidualChoice { fp32, bf16 };
+constexpr auto words(ResidualChoice) {
+  return std::to_array<Word<ResidualChoice>>({{ResidualChoice::fp32, "f32"}, {ResidualChoice::bf16, "bf16"}});
+}
 
 struct Options {
   DeviceKeys device;
@@ -23,7 +29,7 @@ struct Options {
   std::string init;             ///< the checkpoint whose weights a new run begins with; empty: none
   struct Data {
     std::string train, valid;
-    std::string documents = "mask";  ///< mask ignore
+    Documents documents = Documents::mask;
   } data;
   ModelConfig model;
   struct Train {
@@ -33,21 +39,21 @@ struct Options {
     std::int64_t steps = 1000;
     double minutes = 0;  ///< > 0: steps are chosen from the speed of the first 20
     std::int64_t seed = 1;
-    std::string precision = "fp32";  ///< fp64 fp32 tf32 bf16; auto until the device is open
-    std::string residual = "f32";    ///< f32 bf16
-    std::string recompute = "none";  ///< none attention block
-    std::int64_t valid_every = 0;    ///< 0: at the end only
+    PrecisionChoice precision = PrecisionChoice::fp32;
+    ResidualChoice residual = ResidualChoice::fp32;
+    Recompute recompute = Recompute::none;
+    std::int64_t valid_every = 0;  ///< 0: at the end only
     std::int64_t valid_windows = 64;
   } train;
   struct Optimizer {
     double lr = 3e-4, beta1 = 0.9, beta2 = 0.95, eps = 1e-8;
-    std::int64_t warmup = 100;        ///< steps
-    std::string schedule = "cosine";  ///< constant cosine linear polynomial
-    double final_fraction = 0.1;      ///< fraction of lr at the last step
-    double power = 1.0;               ///< polynomial's exponent
+    std::int64_t warmup = 100;  ///< steps
+    Decay schedule = Decay::cosine;
+    double final_fraction = 0.1;  ///< fraction of lr at the last step
+    double power = 1.0;           ///< polynomial's exponent
     double weight_decay = 0.1;
-    double clip = 1.0;           ///< largest global norm of the gradient; 0: off
-    std::string shard = "none";  ///< none state gradients
+    double clip = 1.0;  ///< largest global norm of the gradient; 0: off
+    Shard shard = Shard::none;
   } optimizer;
   MeshKeys mesh;
   SequenceKeys sequence;
@@ -64,7 +70,6 @@ KeyTable option_keys(Options& options);
 /// A key of another command, with the limits of the run's key of the same name: what makes no sense in a training makes
 /// none elsewhere.
 Key limited_as_in_a_run(Key key);
-constexpr double most_tokens_at_once = 2147483647;  ///< in a sequence, and of a rank at a time
 
 /// The command line and the --config files that it names, each read once: a pipe is empty afterwards.
 struct OptionTexts {
@@ -93,7 +98,9 @@ ModelRuntime runtime_of(const Options& options);
 Shard shard_of(const Options& options);
 /// runtime_of, for a model that is trained with shard_of.
 ModelRuntime training_runtime(const Options& options, const Context& context);
+/// For weights that were trained in another precision. A residual stream in bf16 goes with bf16 only.
+void use_precision(Options& options, PrecisionChoice precision);
 LrSchedule lr_schedule(const Options& options);
 AdamWHyper adamw_hyper(const Options& options);
-Precision precision_of(const std::string& name);  ///< "fp64" "fp32" "tf32" "bf16"
+Precision precision_of(PrecisionChoice choice);  ///< of a choice that is made, not of `automatic`
 }  // namespace lexring

@@ -15,7 +15,7 @@ namespace {
 constexpr std::int64_t resolution_texts = 16;
 
 std::string why_not(const ModelConfig& model, std::int64_t length) {
-  if (model.position.kind == "learned" && length > model.max_length) {
+  if (model.position.kind->bounded && length > model.max_length) {
     return fmt::format("beyond max_length = {} of the learned positions", model.max_length);
   }
   return "";
@@ -32,8 +32,7 @@ class Measurement {
         reader_(reader),
         index_(index),
         dataset_(dataset),
-        stream_{results.tokens, options_.data.documents == "mask" ? Documents::mask : Documents::ignore, keys.chunk,
-                results.segment_ends} {}
+        stream_{results.tokens, options_.data.documents, keys.chunk, results.segment_ends} {}
 
   /// Fills the cells of the checkpoint's series and its resolutions. Collective.
   void run(const RunDevice& device, EvaluationProgress& progress) {
@@ -56,10 +55,10 @@ class Measurement {
                                    [&](const Series& s) { return s.model == index_; });
     model.attention = mine->attention;
     for (const Series& series : results_.series) {
-      if (series.model == index_ && series.attention.pattern == "causal") model.attention = series.attention;
+      if (series.model == index_ && series.attention.pattern->sees_all()) model.attention = series.attention;
     }
     return make_run_mesh(device.world, keys_.mesh, keys_.sequence, model,
-                         {1, results_.lengths.back(), options_.train.precision == "bf16" ? 2 : 4});
+                         {1, results_.lengths.back(), options_.train.precision == PrecisionChoice::bf16 ? 2 : 4});
   }
 
   void measure_series(Series& series, Transformer& model, const Context& context, EvaluationProgress& progress) {
@@ -75,7 +74,7 @@ class Measurement {
         model.set_position(position);
         cell = measure(model, context, dataset_, stream_, length,
                        [&](std::int64_t tokens) { progress.add(tokens * ranks, note); });
-        cell.scaling_factor = position.scaling == "none" ? 1 : position.scaling_factor;
+        cell.scaling_factor = position.scaling == Scaling::none ? 1 : position.scaling_factor;
       }
       series.cells.push_back(std::move(cell));
       progress.cell_done();

@@ -58,10 +58,11 @@ Json to_json(const MeasuredModel& m) {
 /// What a series is made of; sizes only of the method that has them.
 Json method(const Series& s) {
   const AttentionConfig& a = s.attention;
-  Json json = {{"position", s.position.kind}, {"scaling", s.position.scaling}, {"pattern", a.pattern}};
-  if (a.pattern == "blockwise") json["block"] = a.block;
-  if (a.pattern == "window" || a.pattern == "sink_window") json["window"] = a.window;
-  if (a.pattern == "sink_window") json["sinks"] = a.sinks;
+  Json json = {
+      {"position", s.position.kind->name}, {"scaling", name_of(s.position.scaling)}, {"pattern", a.pattern->name}};
+  if (a.pattern->block) json["block"] = a.block;
+  if (a.pattern->window) json["window"] = a.window;
+  if (a.pattern->sinks) json["sinks"] = a.sinks;
   return json;
 }
 
@@ -91,10 +92,18 @@ std::vector<std::string> measured_fields(const Cell& c) {
 }  // namespace
 
 std::string to_json(const EvaluationResults& r) {
-  Json json = {{"version", r.version},     {"command", r.command},         {"date", r.date},
-               {"data", r.data},           {"data_source", r.data_source}, {"data_hash", r.data_hash},
-               {"documents", r.documents}, {"tokens", r.tokens},           {"segment_ends", r.segment_ends},
-               {"lengths", r.lengths},     {"device", r.device},           {"ranks", r.ranks},
+  Json json = {{"version", r.version},
+               {"command", r.command},
+               {"date", r.date},
+               {"data", r.data},
+               {"data_source", r.data_source},
+               {"data_hash", r.data_hash},
+               {"documents", name_of(r.documents)},
+               {"tokens", r.tokens},
+               {"segment_ends", r.segment_ends},
+               {"lengths", r.lengths},
+               {"device", r.device},
+               {"ranks", r.ranks},
                {"machine", r.machine}};
   json["models"] = Json::array();
   for (const MeasuredModel& model : r.models) json["models"].push_back(to_json(model));

@@ -78,8 +78,8 @@ std::string loss_table(const EvaluationResults& r) {
 }
 
 std::string detail_table(const EvaluationResults& r) {
-  const bool factors =
-      std::any_of(r.series.begin(), r.series.end(), [](const Series& s) { return s.position.scaling != "none"; });
+  const bool factors = std::any_of(r.series.begin(), r.series.end(),
+                                   [](const Series& s) { return s.position.scaling != Scaling::none; });
   std::vector<std::string> columns = {"series", "length", "perplexity", "bits/byte", "seconds", "tokens/s", "peak MiB"};
   if (factors) columns.emplace_back("factor");
   std::string html = "<div class=\"scroll\"><table class=\"detail\">\n<thead><tr>";
@@ -95,7 +95,8 @@ std::string detail_table(const EvaluationResults& r) {
                                         format_number(cell.seconds, 1),
                                         with_commas(std::llround(cell.tokens_per_second)),
                                         format_number(cell.peak_mib, 0)};
-      if (factors) texts.push_back(series.position.scaling == "none" ? "" : fmt::format("{:g}", cell.scaling_factor));
+      if (factors)
+        texts.push_back(series.position.scaling == Scaling::none ? "" : fmt::format("{:g}", cell.scaling_factor));
       for (const std::string& text : texts) html += fmt::format("<td>{}</td>", text);
       html += "</tr>\n";
     }

@@ -74,7 +74,7 @@ std::string base_text(const EvaluationResults& r) {
 int colour_of(const EvaluationResults& r, std::size_t series) {
   const std::vector<std::string> known = {"blockwise", "causal", "window", "sink_window"};
   std::vector<std::string> patterns;
-  for (const Series& one : r.series) patterns.push_back(one.attention.pattern);
+  for (const Series& one : r.series) patterns.emplace_back(one.attention.pattern->name);
   const auto at = std::find(known.begin(), known.end(), patterns[series]);
   std::sort(patterns.begin(), patterns.end());
   const bool own = std::adjacent_find(patterns.begin(), patterns.end()) == patterns.end() && at != known.end();

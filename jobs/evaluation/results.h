@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "datasets/batches.h"
 #include "jobs/evaluation/statistics.h"
 #include "models/config.h"
 
@@ -69,7 +70,8 @@ struct Resolution {
 };
 
 struct EvaluationResults {
-  std::string data, data_source, data_hash, documents, device, machine, date, version, command;
+  std::string data, data_source, data_hash, device, machine, date, version, command;
+  Documents documents = Documents::mask;
   std::int64_t ranks = 1;
   std::int64_t tokens = 0;                 ///< scored stream, from the dataset's first token
   std::vector<std::int64_t> segment_ends;  ///< of the stream

@@ -10,17 +10,11 @@
 #include "framework/base/error.h"
 #include "jobs/launch/model_use.h"
 #include "models/config_check.h"
-#include "models/positions/position.h"
 
 namespace lexring {
 namespace {
 
 using Names = std::vector<std::string>;
-
-bool has_factor(const std::string& scaling) {
-  return scaling == "linear" || scaling == "ntk" || scaling == "yarn" || scaling == "repeat";
-}
-bool has_original_length(const std::string& scaling) { return scaling == "yarn" || scaling == "modulo"; }
 
 template <class T>
 std::vector<T> without_repeats(const std::vector<T>& values) {
@@ -31,23 +25,22 @@ std::vector<T> without_repeats(const std::vector<T>& values) {
   return once;
 }
 
-Names patterns_of(const SeriesKeys& keys) {
-  return keys.patterns.empty() ? Names{"causal", "blockwise"} : without_repeats(keys.patterns);
+std::vector<PatternKind> patterns_of(const SeriesKeys& keys) {
+  return keys.patterns.empty() ? std::vector<PatternKind>{"causal", "blockwise"} : without_repeats(keys.patterns);
 }
 
 /// The pattern at each of its sizes: those that were given, else the checkpoint's.
-std::vector<AttentionConfig> attentions(const std::string& pattern, const SeriesKeys& keys, const Options& options) {
+std::vector<AttentionConfig> attentions(const PatternKind& pattern, const SeriesKeys& keys, const Options& options) {
   AttentionConfig base = options.model.attention;
   base.pattern = pattern;
   base = with_sizes(base, options.train.length);
-  const bool windowed = pattern == "window" || pattern == "sink_window";
   const auto sizes = [](bool used, const std::vector<std::int64_t>& given, std::int64_t own) {
     return used && !given.empty() ? without_repeats(given) : std::vector<std::int64_t>{own};
   };
   std::vector<AttentionConfig> all;
-  for (const std::int64_t block : sizes(pattern == "blockwise", keys.blocks, base.block)) {
-    for (const std::int64_t window : sizes(windowed, keys.windows, base.window)) {
-      for (const std::int64_t sinks : sizes(pattern == "sink_window", keys.sinks, base.sinks)) {
+  for (const std::int64_t block : sizes(pattern->block, keys.blocks, base.block)) {
+    for (const std::int64_t window : sizes(pattern->window, keys.windows, base.window)) {
+      for (const std::int64_t sinks : sizes(pattern->sinks, keys.sinks, base.sinks)) {
         AttentionConfig& a = all.emplace_back(base);
         a.block = block;
         a.window = window;
@@ -59,7 +52,7 @@ std::vector<AttentionConfig> attentions(const std::string& pattern, const Series
 }
 
 /// A series with the checkpoint's positions, rescaled by `scaling`.
-Series rescaled(const std::string& scaling, const SeriesKeys& keys, const Options& options) {
+Series rescaled(Scaling scaling, const SeriesKeys& keys, const Options& options) {
   Series series;
   PositionConfig& p = series.position = options.model.position;
   const bool own = scaling == p.scaling;
@@ -71,7 +64,7 @@ Series rescaled(const std::string& scaling, const SeriesKeys& keys, const Option
   if (keys.given.count("position.scaling_factor") != 0) {
     p.scaling_factor = keys.position.scaling_factor;
   } else {
-    series.factor_follows_length = !own && has_factor(scaling);
+    series.factor_follows_length = !own && reads_factor(scaling);
   }
   return series;
 }
@@ -79,50 +72,55 @@ Series rescaled(const std::string& scaling, const SeriesKeys& keys, const Option
 std::vector<Series> positions(const SeriesKeys& keys, const Options& options) {
   const PositionConfig& own = options.model.position;
   std::vector<Series> all;
-  const Names scalings = keys.scalings.empty() || !is_rotary(own) ? Names{own.scaling} : without_repeats(keys.scalings);
-  for (const std::string& scaling : scalings) all.push_back(rescaled(scaling, keys, options));
+  const auto scalings =
+      keys.scalings.empty() || !own.kind->rotary ? std::vector{own.scaling} : without_repeats(keys.scalings);
+  for (const Scaling scaling : scalings) all.push_back(rescaled(scaling, keys, options));
   return all;
 }
 
 /// Refuses keys that change none of the series.
 void check_effects(const SeriesKeys& keys, const std::vector<Series>& series, const std::vector<Subject>& subjects) {
-  const auto require_any = [&](const char* key, const char* needed, const auto& uses) {
+  const auto require_any = [&](const char* key, const std::string& needed, const auto& uses) {
     const bool used = keys.given.count(key) == 0 || std::any_of(series.begin(), series.end(), uses);
     require_usage(used, "--{} has no effect: {}; leave it out", key, needed);
   };
-  require_any("attention.block", "no pattern of --patterns is blockwise",
-              [](const Series& s) { return s.attention.pattern == "blockwise"; });
-  require_any("attention.window", "no pattern of --patterns is window or sink_window",
-              [](const Series& s) { return s.attention.pattern == "window" || s.attention.pattern == "sink_window"; });
-  require_any("attention.sinks", "no pattern of --patterns is sink_window",
-              [](const Series& s) { return s.attention.pattern == "sink_window"; });
+  const auto require_pattern = [&](const char* key, bool PatternMethod::*reads) {
+    const Names names = names_where<PatternKind>([&](const PatternKind& pattern) { return (*pattern).*reads; });
+    require_any(key, fmt::format("no pattern of --patterns is {}", either(names)),
+                [&](const Series& s) { return (*s.attention.pattern).*reads; });
+  };
+  require_pattern("attention.block", &PatternMethod::block);
+  require_pattern("attention.window", &PatternMethod::window);
+  require_pattern("attention.sinks", &PatternMethod::sinks);
   Names kinds;
-  for (const Subject& subject : subjects) kinds.push_back(subject.options.model.position.kind);
+  for (const Subject& subject : subjects) kinds.emplace_back(subject.options.model.position.kind->name);
   const std::string no_angles =
       fmt::format("{} positions have no rotary angles", fmt::join(without_repeats(kinds), " and "));
-  const bool rotary = std::any_of(series.begin(), series.end(), [](const Series& s) { return is_rotary(s.position); });
+  const bool rotary =
+      std::any_of(series.begin(), series.end(), [](const Series& s) { return s.position.kind->rotary; });
   for (const char* key : {"position.scaling", "position.scaling_factor", "position.original_length",
                           "position.beta_fast", "position.beta_slow"}) {
     require_usage(rotary || keys.given.count(key) == 0, "--{} has no effect: {}; leave it out", key, no_angles);
   }
-  require_any("position.scaling_factor", "no position.scaling is linear, ntk, yarn or repeat",
-              [](const Series& s) { return has_factor(s.position.scaling); });
+  const auto no_scaling = [](bool (*reads)(Scaling)) {
+    return fmt::format("no position.scaling is {}", either(names_where<Scaling>(reads)));
+  };
+  require_any("position.scaling_factor", no_scaling(reads_factor),
+              [](const Series& s) { return reads_factor(s.position.scaling); });
   require_any("position.original_length",
-              "no position.scaling is yarn or modulo, or has a factor that follows the length",
-              [](const Series& s) { return has_original_length(s.position.scaling) || s.factor_follows_length; });
-  for (const char* key : {"position.beta_fast", "position.beta_slow"}) {
-    require_any(key, "no position.scaling is yarn", [](const Series& s) { return s.position.scaling == "yarn"; });
-  }
+              no_scaling(reads_original_length) + ", or has a factor that follows the length",
+              [](const Series& s) { return reads_original_length(s.position.scaling) || s.factor_follows_length; });
+  for (const char* key : {"position.beta_fast", "position.beta_slow"})
+    require_any(key, no_scaling(reads_ramp), [](const Series& s) { return reads_ramp(s.position.scaling); });
 }
 
 /// "blockwise 64", or without the size where it is the only one.
 std::string pattern_name(const AttentionConfig& a, const SeriesKeys& keys) {
-  std::string name = a.pattern;
+  std::string name = a.pattern->name;
   std::replace(name.begin(), name.end(), '_', ' ');
-  if (a.pattern == "blockwise" && keys.blocks.size() > 1) name += fmt::format(" {}", a.block);
-  if (a.pattern != "blockwise" && a.pattern != "causal" && keys.windows.size() > 1)
-    name += fmt::format(" {}", a.window);
-  if (a.pattern == "sink_window" && keys.sinks.size() > 1) name += fmt::format(" + {}", a.sinks);
+  if (a.pattern->block && keys.blocks.size() > 1) name += fmt::format(" {}", a.block);
+  if (a.pattern->window && keys.windows.size() > 1) name += fmt::format(" {}", a.window);
+  if (a.pattern->sinks && keys.sinks.size() > 1) name += fmt::format(" + {}", a.sinks);
   return name;
 }
 
@@ -152,23 +150,14 @@ std::vector<Key> series_keys(SeriesKeys& keys) {
   PositionConfig& p = keys.position;
   p.scaling_factor = 0;
   std::vector<Key> all = {
-      {"patterns",
-       &keys.patterns,
-       "attention patterns",
-       "",
-       "causal,blockwise",
-       {"causal", "blockwise", "window", "sink_window"}},
+      {"patterns", &keys.patterns, "attention patterns", "", "causal,blockwise"},
       {"attention.block", &keys.blocks, "of the blockwise pattern; several are measured one by one", "tokens",
        "the checkpoint's"},
       {"attention.window", &keys.windows, "of the window patterns, likewise", "tokens",
        "the checkpoint's, or train.length"},
       {"attention.sinks", &keys.sinks, "of the sink_window pattern, likewise", "tokens", "the checkpoint's, or 4"},
-      {"position.scaling",
-       &keys.scalings,
-       "rescaling of rotary angles; several are measured one by one",
-       "",
-       "the checkpoint's",
-       {"none", "linear", "ntk", "yarn", "modulo", "repeat"}},
+      {"position.scaling", &keys.scalings, "rescaling of rotary angles; several are measured one by one", "",
+       "the checkpoint's"},
       {"position.scaling_factor", &p.scaling_factor, "of linear, ntk, yarn and repeat", "",
        "length / original_length, at least 1; the checkpoint's for its own scaling"},
       {"position.original_length", &p.original_length, "what the factor is counted from, yarn's ramp, modulo's period",
@@ -206,7 +195,7 @@ std::vector<Series> plan_series(const SeriesKeys& keys, const std::vector<Subjec
   for (std::size_t i = 0; i < subjects.size(); ++i) {
     for (Series series : positions(keys, subjects[i].options)) {
       series.model = i;
-      for (const std::string& pattern : patterns_of(keys)) {
+      for (const PatternKind& pattern : patterns_of(keys)) {
         for (const AttentionConfig& attention : attentions(pattern, keys, subjects[i].options)) {
           series.attention = attention;
           all.push_back(series);
@@ -236,16 +225,17 @@ PositionConfig position_at(const Series& series, std::int64_t length) {
 
 std::string describe_position(const Series& series) {
   const PositionConfig& p = series.position;
-  if (p.scaling == "none") return p.kind;
-  std::string text = fmt::format("{}, {}", p.kind, p.scaling);
+  if (p.scaling == Scaling::none) return p.kind->name;
+  std::string text = fmt::format("{}, {}", p.kind->name, name_of(p.scaling));
   if (series.factor_follows_length) return text + fmt::format(" by length / {}, at least 1", p.original_length);
-  if (has_factor(p.scaling)) text += fmt::format(" by {:g}", p.scaling_factor);
-  if (p.scaling == "modulo") text += fmt::format(" {}", p.original_length);
+  if (reads_factor(p.scaling)) text += fmt::format(" by {:g}", p.scaling_factor);
+  else if (reads_original_length(p.scaling)) text += fmt::format(" {}", p.original_length);
   return text;
 }
 
 std::string position_name(const PositionConfig& position) {
-  return position.scaling == "none" ? position.kind : fmt::format("{} ({})", position.kind, position.scaling);
+  const std::string kind = position.kind->name;
+  return position.scaling == Scaling::none ? kind : fmt::format("{} ({})", kind, name_of(position.scaling));
 }
 
 }  // namespace lexring

@@ -15,9 +15,9 @@
 namespace lexring {
 
 struct SeriesKeys {
-  std::vector<std::string> patterns;                 ///< empty: causal and blockwise
+  std::vector<PatternKind> patterns;                 ///< empty: causal and blockwise
   std::vector<std::int64_t> blocks, windows, sinks;  ///< empty: the checkpoint's
-  std::vector<std::string> scalings;                 ///< empty: the checkpoint's
+  std::vector<Scaling> scalings;                     ///< empty: the checkpoint's
   PositionConfig position;                           ///< of it, what `given` names
   std::set<std::string> given;                       ///< keys that were given
 };

@@ -32,20 +32,18 @@ std::vector<Subject> read_subjects(const std::vector<CheckpointReader>& readers,
   for (std::size_t i = 0; i < readers.size(); ++i) {
     const std::string path = readers[i].path().string();
     Options options = parse_ini_text(readers[i].state().configuration, path + " (stored configuration)");
-    if (!changes.precision.empty()) {
-      options.train.precision = changes.precision;
-      if (changes.precision != "bf16") options.train.residual = "f32";
-    }
-    if (!changes.documents.empty()) options.data.documents = changes.documents;
+    if (changes.precision) use_precision(options, *changes.precision);
+    options.data.documents = changes.documents.value_or(options.data.documents);
     options.sequence = changes.sequence;
     require(dataset.vocab() == options.model.vocab,
             "{} has a vocabulary of {} and the model of {} one of {}; evaluate on data prepared with the tokenizer of "
             "the training",
             dataset.path().string(), dataset.vocab(), path, options.model.vocab);
-    require_usage(i == 0 || options.data.documents == subjects[0].options.data.documents,
+    const Documents documents = i == 0 ? options.data.documents : subjects[0].options.data.documents;
+    require_usage(options.data.documents == documents,
                   "{} was trained with data.documents = {} and {} with {}, so that they would score different tokens; "
                   "choose one for both with --data.documents",
-                  readers[0].path().string(), subjects[0].options.data.documents, path, options.data.documents);
+                  readers[0].path().string(), name_of(documents), path, name_of(options.data.documents));
     subjects.push_back({names[i], options});
   }
   return subjects;
@@ -62,12 +60,12 @@ MeasuredModel describe(const CheckpointReader& reader, const Subject& subject) {
                             counted_with_commas(m.heads, "head"), m.vocab);
   model.positions = position_name(m.position);
   const std::string decay =
-      o.optimizer.schedule == "constant" ? "" : fmt::format(" to {:g} %", 100 * o.optimizer.final_fraction);
+      o.optimizer.schedule == Decay::constant ? "" : fmt::format(" to {:g} %", 100 * o.optimizer.final_fraction);
   model.training =
       fmt::format("{} of {} of {}, learning rate {:g} ({}{}), seed {}", counted_with_commas(o.train.steps, "step"),
                   counted_with_commas(o.train.batch, "sequence"), counted_with_commas(o.train.length, "token"),
-                  o.optimizer.lr, o.optimizer.schedule, decay, o.train.seed);
-  model.precision = o.train.precision;
+                  o.optimizer.lr, name_of(o.optimizer.schedule), decay, o.train.seed);
+  model.precision = name_of(o.train.precision);
   model.step = reader.state().step;
   model.train_length = o.train.length;
   return model;

@@ -1,6 +1,7 @@
 /// The checkpoints of an evaluation.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,9 +12,10 @@
 
 namespace lexring {
 
-/// What the command line changes of a checkpoint's configuration; empty texts: nothing.
+/// What the command line changes of a checkpoint's configuration.
 struct Overrides {
-  std::string precision, documents;
+  std::optional<PrecisionChoice> precision;
+  std::optional<Documents> documents;
   SequenceKeys sequence;
 };
 

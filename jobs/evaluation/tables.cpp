@@ -147,12 +147,12 @@ std::string format_length(std::int64_t length, std::int64_t train_length) {
 }
 
 std::string describe_documents(const EvaluationResults& results) {
-  return results.documents == "mask" ? "documents masked from each other" : "documents not masked";
+  return results.documents == Documents::mask ? "documents masked from each other" : "documents not masked";
 }
 
 std::string describe(const Series& series) {
   const std::string pattern = describe(series.attention);
-  const bool told = series.position_part.empty() && series.position.scaling == "none";  // by the model's line
+  const bool told = series.position_part.empty() && series.position.scaling == Scaling::none;  // by the model's line
   return told ? pattern : describe_position(series) + "; " + pattern;
 }
 

@@ -17,8 +17,9 @@ namespace lexring {
 namespace {
 
 /// The level of `isa`, or the highest that every rank has. Collective.
-CpuLevel agree_on_level(const std::string& isa, const std::vector<std::string>& nodes, Communicator& world) {
-  if (isa != "auto") return cpu_level_named(isa);
+CpuLevel agree_on_level(const std::optional<CpuLevel>& isa, const std::vector<std::string>& nodes,
+                        Communicator& world) {
+  if (isa) return *isa;
   const auto own = static_cast<char>(cpu_levels().back());
   const std::vector<std::string> all = gather_texts(world, std::string_view(&own, 1));
   const auto lowest = std::min_element(all.begin(), all.end());
@@ -30,38 +31,37 @@ CpuLevel agree_on_level(const std::string& isa, const std::vector<std::string>& 
   return level;
 }
 
-/// "auto" becomes bf16 or fp32.
-void choose_precision(std::string& precision, const Backend& backend, bool speaks) {
-  if (precision != "auto") return;
-  precision = backend.prefers_bf16() ? "bf16" : "fp32";
+/// `automatic` becomes bf16 or fp32.
+void choose_precision(PrecisionChoice& precision, const Backend& backend, bool speaks) {
+  if (precision != PrecisionChoice::automatic) return;
+  precision = backend.prefers_bf16() ? PrecisionChoice::bf16 : PrecisionChoice::fp32;
   if (speaks)
-    say("train.precision = {}: {} multiplies bf16 {}\n", precision, backend.describe(),
+    say("train.precision = {}: {} multiplies bf16 {}\n", name_of(precision), backend.describe(),
         backend.prefers_bf16() ? "faster than f32" : "no faster than f32");
 }
 
 }  // namespace
 
-std::unique_ptr<Backend> make_backend(const std::string& device, const std::string& precision, int local_rank,
+std::unique_ptr<Backend> make_backend(DeviceChoice device, PrecisionChoice precision, int local_rank,
                                       std::optional<CpuLevel> level) {
   const auto make_cpu = [&] { return level ? make_cpu_backend(*level) : make_cpu_backend(); };
-  if (device == "reference") return make_reference_backend();
-  if (device == "cpu") return make_cpu();
-  require_usage(device == "auto" || device == "cuda", "device = '{}' is not known; choose auto, reference, cpu or cuda",
-                device);
+  if (device == DeviceChoice::reference) return make_reference_backend();
+  if (device == DeviceChoice::cpu) return make_cpu();
   const int devices = cuda_device_count();
   if (devices > 0)
-    return make_cuda_backend(local_rank % devices, precision == "tf32" ? F32Products::tf32 : F32Products::full);
-  if (device == "cuda") return make_cuda_backend(0);  // says why there is none
+    return make_cuda_backend(local_rank % devices,
+                             precision == PrecisionChoice::tf32 ? F32Products::tf32 : F32Products::full);
+  if (device == DeviceChoice::cuda) return make_cuda_backend(0);  // says why there is none
   if (cuda_is_built_in() && local_rank == 0) say("built with CUDA, no device found: using cpu\n");
   return make_cpu();
 }
 
-RunDevice open_device(const DeviceKeys& keys, std::string& precision, const std::shared_ptr<Communicator>& world) {
-  const std::string& name = keys.name;
+RunDevice open_device(const DeviceKeys& keys, PrecisionChoice& precision, const std::shared_ptr<Communicator>& world) {
   const std::vector<std::string> nodes = gather_nodes(*world);
   const auto own = nodes.begin() + world->rank();
-  const CpuLevel level = name == "reference" ? CpuLevel::baseline : agree_on_level(keys.isa, nodes, *world);
-  auto backend = make_backend(name, precision, static_cast<int>(std::count(nodes.begin(), own, *own)), level);
+  const CpuLevel level =
+      keys.device == DeviceChoice::reference ? CpuLevel::baseline : agree_on_level(keys.isa, nodes, *world);
+  auto backend = make_backend(keys.device, precision, static_cast<int>(std::count(nodes.begin(), own, *own)), level);
   const std::vector<std::string> backends = gather_texts(*world, backend->name());
   const auto other = std::find_if(backends.begin(), backends.end(),
                                   [&](const std::string& theirs) { return theirs != backends.front(); });
@@ -69,7 +69,7 @@ RunDevice open_device(const DeviceKeys& keys, std::string& precision, const std:
     const auto rank = static_cast<std::size_t>(other - backends.begin());
     throw UsageError(
         fmt::format("device = {} is {} on {} (rank 0), but {} on {} (rank {}); mend that node, or choose --device cpu",
-                    name, backends.front(), nodes.front(), *other, nodes[rank], rank));
+                    name_of(keys.device), backends.front(), nodes.front(), *other, nodes[rank], rank));
   }
   DeviceWorld device = make_device_world(world, backend->runtime());
   if (world->rank() == 0 && !device.description.empty()) say("{}\n", device.description);

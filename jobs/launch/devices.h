@@ -15,7 +15,7 @@ namespace lexring {
 /// a node take its GPUs in turn, by their number on the node; where they are more than the GPUs, several share one. Of
 /// `precision` only tf32 matters here. Throws UsageError where a device is not built in, or not there. `level`: of the
 /// CPU's kernels; none: the highest here.
-std::unique_ptr<Backend> make_backend(const std::string& device, const std::string& precision = "fp32",
+std::unique_ptr<Backend> make_backend(DeviceChoice device, PrecisionChoice precision = PrecisionChoice::fp32,
                                       int local_rank = 0, std::optional<CpuLevel> level = std::nullopt);
 
 /// What a run computes on, and the group of all ranks for tensors there.
@@ -24,9 +24,9 @@ struct RunDevice {
   std::shared_ptr<Communicator> world;
 };
 /// The backend that --device names, on the GPU of this rank's place on its node, or on the CPU at the highest level
-/// that all ranks have, so that replicas compute the same bits. `precision`: where it is "auto", it becomes what is
+/// that all ranks have, so that replicas compute the same bits. `precision`: where it is automatic, it becomes what is
 /// faster on this backend, and the same on every rank. Says on rank 0 what was chosen and how messages between GPUs
 /// travel. Collective.
-RunDevice open_device(const DeviceKeys& keys, std::string& precision, const std::shared_ptr<Communicator>& world);
+RunDevice open_device(const DeviceKeys& keys, PrecisionChoice& precision, const std::shared_ptr<Communicator>& world);
 
 }  // namespace lexring

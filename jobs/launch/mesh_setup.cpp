@@ -66,7 +66,7 @@ void check_ulysses(const MeshKeys& keys, const ModelConfig& model) {
 }
 
 PartitionKind partition_of(const SequenceKeys& sequence, const ModelConfig& model) {
-  const PartitionKind given = partition_named(sequence.partition);
+  const PartitionKind given = sequence.partition;
   return given == PartitionKind::automatic ? default_partition(model) : given;
 }
 
@@ -76,7 +76,7 @@ Schedule schedule_of(const SequenceKeys& sequence, const ModelConfig& model, con
   const TokenTable tokens = dense_tokens(shape.sequences, shape.length);
   const std::vector<DocumentPlace> places(tokens.position.size(), {0, model.attention.sinks});
   const Visibility visible = make_pattern(model.attention)->visibility(tokens, places);
-  return make_schedule(Partition(tokens, partition, ring), visible, exchange_named(sequence.exchange));
+  return make_schedule(Partition(tokens, partition, ring), visible, sequence.exchange);
 }
 
 /// The largest divisor of cp such that so many cp neighbours share a node.
@@ -111,9 +111,10 @@ MeshChoice choose_mesh(const MeshKeys& keys, const SequenceKeys& sequence, const
   const auto dp = static_cast<int>(keys.dp), cp = static_cast<int>(keys.cp), tp = static_cast<int>(keys.tp);
   check_tensor_parallel(keys, model, nodes);
   check_ulysses(keys, model);
-  require_usage(sequence.exchange != "halo" || model.attention.pattern != "causal",
-                "sequence.exchange = halo sends only the keys just before a rank's own, but attention.pattern = causal "
-                "sees all of them; choose ring, or another pattern");
+  require_usage(sequence.exchange != Exchange::halo || !model.attention.pattern->sees_all(),
+                "sequence.exchange = halo sends only the keys just before a rank's own, but attention.pattern = {} "
+                "sees all of them; choose ring, or another pattern",
+                model.attention.pattern->name);
   const PartitionKind partition = partition_of(sequence, model);
   if (cp == 1)
     return {make_mesh(ranks, dp, cp, tp), partition, Exchange::ring, make_mesh(ranks, dp, cp, tp).describe()};

@@ -58,7 +58,7 @@ void load_optimizer(const CheckpointReader& checkpoint, DataParallel& data) {
 
 void require_fitting_weights(const Options& wanted, const Options& stored, const CheckpointReader& checkpoint) {
   const std::string name = checkpoint.path().string();
-  const bool table = wanted.model.position.kind == "learned" && stored.model.position.kind == "learned";
+  const bool table = wanted.model.position.kind->bounded && stored.model.position.kind->bounded;
   for (const Change& change : changes_between(stored, wanted)) {
     const bool shapes = change.key.starts_with("model.") && change.key != "model.norm_eps" &&
                         (change.key != "model.max_length" || table);
@@ -72,7 +72,7 @@ void require_fitting_weights(const Options& wanted, const Options& stored, const
     require_usage(found != there.end(),
                   "position.kind = {} needs {}, which {} has no weights for, as it has position.kind = {}; keep that, "
                   "or start without --init",
-                  wanted.model.position.kind, needed.name, name, stored.model.position.kind);
+                  wanted.model.position.kind->name, needed.name, name, stored.model.position.kind->name);
     require_usage(found->second == needed.shape,
                   "{} is {} here, but {} in {}; keep the keys of its position method, or start without --init",
                   needed.name, to_string(needed.shape), to_string(found->second), name);

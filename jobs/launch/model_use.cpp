@@ -4,7 +4,6 @@
 
 #include "framework/base/counted.h"
 #include "framework/base/error.h"
-#include "models/positions/position.h"
 
 namespace lexring {
 namespace {
@@ -15,14 +14,13 @@ constexpr const char* names[] = {"attention.pattern",        "attention.window",
 
 /// What is given must have an effect; of a checkpoint's position.kind nothing can be changed.
 void require_effects(Options& stored, const std::set<std::string>& given) {
-  const std::string& kind = stored.model.position.kind;
-  const bool rotary = is_rotary(stored.model.position);
+  const PositionKind kind = stored.model.position.kind;
   const KeyTable table = option_keys(stored);
   for (const std::string name : names) {
     if (given.count(name) == 0) continue;
-    require_usage(rotary || !name.starts_with("position."),
+    require_usage(kind->rotary || !name.starts_with("position."),
                   "{} rescales rotary angles, but the checkpoint's position.kind = {} has none; leave it out", name,
-                  kind);
+                  kind->name);
     const std::string why = table.why_without_effect(*table.find(name));
     require_usage(why.empty(), "{}", why);
   }
@@ -39,11 +37,10 @@ void use_pattern(Options& stored, const std::set<std::string>& given) {
 
 void check_scaling(const Options& stored, const std::set<std::string>& given) {
   const PositionConfig& p = stored.model.position;
-  const bool by_factor = p.scaling != "none" && p.scaling != "modulo";
-  require_usage(given.count("position.scaling") == 0 || !by_factor || p.scaling_factor != 1,
+  require_usage(given.count("position.scaling") == 0 || !reads_factor(p.scaling) || p.scaling_factor != 1,
                 "position.scaling = {} with a position.scaling_factor of 1 changes nothing; give "
                 "--position.scaling_factor, e.g. 4 for text four times as long as in training",
-                p.scaling);
+                name_of(p.scaling));
 }
 
 }  // namespace
@@ -62,7 +59,7 @@ void use_model(Options& stored, Options& wanted, const std::set<std::string>& gi
   const std::vector<Key> to = model_use_keys(stored), from = model_use_keys(wanted);
   for (std::size_t i = 0; i < to.size(); ++i) {
     if (given.count(to[i].name) == 0) continue;
-    std::visit([&](auto* value) { *value = *std::get<decltype(value)>(from[i].target); }, to[i].target);
+    assign(to[i], {text_of(from[i].target)}, "");
   }
   require_effects(stored, given);
   use_pattern(stored, given);
@@ -72,22 +69,22 @@ void use_model(Options& stored, Options& wanted, const std::set<std::string>& gi
 AttentionConfig with_sizes(AttentionConfig a, std::int64_t train_length) {
   if (a.block == 0) a.block = std::max<std::int64_t>(1, train_length / 2);
   if (a.window == 0) a.window = train_length;
-  if (a.pattern != "sink_window") a.sinks = 0;
+  if (!a.pattern->sinks) a.sinks = 0;
   else if (a.sinks == 0) a.sinks = 4;
   return a;
 }
 
 std::string describe(const AttentionConfig& a) {
-  if (a.pattern == "blockwise") return fmt::format("blockwise, block {}", a.block);
-  if (a.pattern == "window") return fmt::format("window of {}", a.window);
-  if (a.pattern == "sink_window") return fmt::format("window of {} and {}", a.window, counted(a.sinks, "sink"));
-  return a.pattern;
+  if (a.pattern->block) return fmt::format("{}, block {}", a.pattern->name, a.block);
+  if (!a.pattern->window) return a.pattern->name;
+  return fmt::format("window of {}{}", a.window, a.pattern->sinks ? " and " + counted(a.sinks, "sink") : "");
 }
 
 std::string describe(const PositionConfig& p) {
-  if (p.scaling == "none") return p.kind;
-  if (p.scaling == "modulo") return fmt::format("{} (modulo {})", p.kind, p.original_length);
-  return fmt::format("{} ({}, factor {})", p.kind, p.scaling, p.scaling_factor);
+  const std::string kind = p.kind->name, scaling = name_of(p.scaling);
+  if (p.scaling == Scaling::none) return kind;
+  if (reads_factor(p.scaling)) return fmt::format("{} ({}, factor {})", kind, scaling, p.scaling_factor);
+  return fmt::format("{} ({} {})", kind, scaling, p.original_length);
 }
 
 }  // namespace lexring

@@ -55,7 +55,7 @@ Options read_run_options(const std::vector<std::string>& args, Communicator& wor
   if (asked.init.empty()) {
     Options options = parse_options(texts, {}, {}, nullptr);
     // A run goes on in the precision that was chosen for it, whatever this machine would choose.
-    if (options.train.precision == "auto" && own)
+    if (options.train.precision == PrecisionChoice::automatic && own)
       options.train.precision = stored_options(CheckpointReader(*own)).train.precision;
     return options;
   }

@@ -39,7 +39,7 @@ struct Sizes {
 double rows_passed(const StepShape& s) {
   const double places = s.mesh.ring(), own = number(s.length) / places, pairs = places * (places - 1);
   const AttentionConfig& a = s.model.attention;
-  if (a.pattern == "causal") {
+  if (a.pattern->sees_all()) {
     switch (s.runtime.partition) {
       case PartitionKind::contiguous:
         return own * pairs / 2;
@@ -50,8 +50,8 @@ double rows_passed(const StepShape& s) {
     }
   }
   if (s.runtime.partition != PartitionKind::contiguous) return std::numeric_limits<double>::quiet_NaN();
-  if (a.pattern == "window" && number(a.window) <= own) return (places - 1) * number(a.window - 1);
-  if (a.pattern == "blockwise" && s.length % (s.mesh.ring() * a.block) == 0) return (places - 1) * number(a.block);
+  if (a.pattern->window && !a.pattern->sinks && number(a.window) <= own) return (places - 1) * number(a.window - 1);
+  if (a.pattern->block && s.length % (s.mesh.ring() * a.block) == 0) return (places - 1) * number(a.block);
   return std::numeric_limits<double>::quiet_NaN();
 }
 

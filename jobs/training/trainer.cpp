@@ -39,8 +39,7 @@ Trainer::Trainer(const Options& options, const Context& context, Backend& backen
       backend_(&backend),
       valid_(valid),
       directory_(options.checkpoint.directory),
-      sampler_(train, options.train.length, static_cast<std::uint64_t>(options.train.seed),
-               options.data.documents == "mask" ? Documents::mask : Documents::ignore),
+      sampler_(train, options.train.length, static_cast<std::uint64_t>(options.train.seed), options.data.documents),
       model_(options.model, training_runtime(options, context), context, backend),
       data_(context, backend, model_.parameters(), model_.gradients(), model_.gradient_sections(), adamw_hyper(options),
             shard_of(options)),
@@ -73,7 +72,7 @@ void Trainer::resume(const CheckpointReader& checkpoint) {
   require_usage(before.data.documents == options_.data.documents,
                 "{} was trained with data.documents = {}, now it is {}: other targets would count; keep it, or start "
                 "anew in another --checkpoint.directory",
-                name, before.data.documents, options_.data.documents);
+                name, name_of(before.data.documents), name_of(options_.data.documents));
   require_same_model(options_, before, name);
   options_.init = before.init;
   if (options_.train.minutes > 0 && before.train.minutes == 0) {  // the choice has been made and stays
@@ -175,7 +174,6 @@ std::optional<double> Trainer::validate() {
   const std::int64_t length = options_.train.length;
   const std::int64_t available = (valid_->tokens() - 1) / length;
   const std::int64_t windows = std::min(options_.train.valid_windows, available);
-  const Documents documents = options_.data.documents == "mask" ? Documents::mask : Documents::ignore;
   std::array<double, 2> sums = {0, 0};  // nats, targets
   for (std::int64_t first = 0; first < windows;
        first += dp.size()) {  // in step: all ranks stop before the same windows, or none
@@ -184,7 +182,7 @@ std::optional<double> Trainer::validate() {
     if (i >= windows) continue;
     const std::int64_t window = i * available / windows;  // spread over the whole set
     std::int64_t targets = 0;
-    const ModelBatch batch = to_model_batch(read_windows(*valid_, window * length, 1, length, documents),
+    const ModelBatch batch = to_model_batch(read_windows(*valid_, window * length, 1, length, options_.data.documents),
                                             options_.model.attention.sinks, targets);
     const double nll = model_.evaluate(batch).nll_sum();  // the ranks of cp each hold a part, those of tp the same
     if (first_of_tp) sums[0] += nll;

@@ -51,13 +51,7 @@ class PositionEncoding {
   }
 };
 
-/// Kinds that are there.
-std::vector<std::string> position_kinds();
-/// Of them, those that turn queries and keys by angles, which position.scaling rescales.
-std::vector<std::string> rotary_position_kinds();
-bool is_rotary(const PositionConfig& position);
-
-/// Throws UsageError when the kind is unknown, not supported yet (UnsupportedError), or its values make no sense.
+/// Throws UsageError when the values of the kind make no sense.
 std::unique_ptr<PositionEncoding> make_position(const ModelConfig& model, const PositionConfig& position);
 
 /// Makers, one per file.

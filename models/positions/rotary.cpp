@@ -92,20 +92,17 @@ std::vector<double> yarn_frequencies(const PositionConfig& config, std::vector<d
 }
 
 void check_scaling(const PositionConfig& config, std::int64_t head_width) {
-  const std::string& scaling = config.scaling;
-  require_usage(scaling == "none" || scaling == "linear" || scaling == "ntk" || scaling == "yarn" ||
-                    scaling == "modulo" || scaling == "repeat",
-                "position.scaling = {} is not known; choose none, linear, ntk, yarn, modulo or repeat", scaling);
+  const Scaling scaling = config.scaling;
   require_usage(config.theta > 0, "position.theta = {} is not positive; choose e.g. 10000", config.theta);
-  require_usage(scaling == "none" || scaling == "modulo" || config.scaling_factor > 0,
+  require_usage(!reads_factor(scaling) || config.scaling_factor > 0,
                 "position.scaling_factor = {} is not positive: it is the new length over the old one; choose e.g. 4",
                 config.scaling_factor);
-  require_usage((scaling != "yarn" && scaling != "modulo") || config.original_length > 0,
+  require_usage(!reads_original_length(scaling) || config.original_length > 0,
                 "position.original_length = {} but position.scaling = {} needs the training length; set it",
-                config.original_length, scaling);
-  require_usage(scaling != "ntk" || head_width > 2,
+                config.original_length, name_of(scaling));
+  require_usage(scaling != Scaling::ntk || head_width > 2,
                 "position.scaling = ntk needs a head width above 2, but it is {}; choose fewer heads", head_width);
-  require_usage(scaling != "yarn" || (config.theta > 1 && config.beta_fast > 0 && config.beta_slow > 0),
+  require_usage(scaling != Scaling::yarn || (config.theta > 1 && config.beta_fast > 0 && config.beta_slow > 0),
                 "position.scaling = yarn needs theta above 1 and beta_fast and beta_slow above 0");
 }
 
@@ -115,18 +112,18 @@ RotaryAngles make_rotary_angles(const PositionConfig& config, std::int64_t head_
   check_scaling(config, head_width);
   const auto width = static_cast<double>(head_width);
   double theta = config.theta;
-  if (config.scaling == "ntk") theta *= std::pow(config.scaling_factor, width / (width - 2));
+  if (config.scaling == Scaling::ntk) theta *= std::pow(config.scaling_factor, width / (width - 2));
   RotaryAngles angles;
   for (std::int64_t i = 0; i < head_width / 2; ++i)
     angles.frequency.push_back(std::pow(theta, -2.0 * static_cast<double>(i) / width));
-  if (config.scaling == "yarn") angles.frequency = yarn_frequencies(config, std::move(angles.frequency), width);
+  if (config.scaling == Scaling::yarn) angles.frequency = yarn_frequencies(config, std::move(angles.frequency), width);
   const double factor = config.scaling_factor;
-  if (config.scaling == "linear") {
+  if (config.scaling == Scaling::linear) {
     angles.position = [factor](std::int64_t n) { return static_cast<double>(n) / factor; };
     angles.unit = 1 / factor;
-  } else if (config.scaling == "modulo") {
+  } else if (config.scaling == Scaling::modulo) {
     angles.position = [period = config.original_length](std::int64_t n) { return static_cast<double>(n % period); };
-  } else if (config.scaling == "repeat") {
+  } else if (config.scaling == Scaling::repeat) {
     angles.position = [factor](std::int64_t n) { return std::floor(static_cast<double>(n) / factor); };
   } else {
     angles.position = [](std::int64_t n) { return static_cast<double>(n); };
@@ -135,7 +132,7 @@ RotaryAngles make_rotary_angles(const PositionConfig& config, std::int64_t head_
 }
 
 double rotary_score_scale(const PositionConfig& config) {
-  if (config.scaling != "yarn") return 1.0;
+  if (config.scaling != Scaling::yarn) return 1.0;
   const double temperature = 0.1 * std::log(std::max(config.scaling_factor, 1.0)) + 1.0;
   return temperature * temperature;
 }

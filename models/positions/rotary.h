@@ -1,6 +1,6 @@
 /// Rotary angles and their tables, shared by rope and xpos.
 ///
-/// Scaling methods change the angles so that a model trained short may be used long, s = scaling_factor = L' / L:
+/// Scaling methods (scaling.h) change the angles so that a model trained short may be used long, s = scaling_factor = L' / L:
 ///   linear  position / s                                  (Chen et al. 2023, position interpolation)
 ///   ntk     theta' = theta * s^(E / (E - 2))              (bloc97 2023, NTK-aware)
 ///   yarn    a ramp over channel pairs between f and f / s, and a temperature (Peng et al. 2023, sections 3.2 and 3.4)
@@ -13,7 +13,7 @@
 
 namespace lexring {
 
-/// Throws UsageError when the scaling is unknown or its values make no sense. E is the head width.
+/// Throws UsageError when the scaling's values make no sense. E is the head width.
 RotaryAngles make_rotary_angles(const PositionConfig& config, std::int64_t head_width);
 
 /// What YaRN multiplies scores by: (0.1 ln s + 1)^2, since it multiplies query and key each; 1 for other scalings.

@@ -10,6 +10,7 @@
 #include <memory>
 #include <vector>
 
+#include "framework/base/words.h"
 #include "framework/nn/parameter_store.h"
 #include "framework/optim/adamw.h"
 #include "parallel/context.h"
@@ -26,6 +27,9 @@ enum class Shard {
   state,      ///< moments (ZeRO-1), and master values that nothing reads. f32: 4 + 4 + 8 / P; bf16: 2 + 4 + 12 / P
   gradients,  ///< gradients too (ZeRO-2); the whole exists for one section at a time. f32: 4 + 12 / P; bf16: 2 + 16 / P
 };
+constexpr auto words(Shard) {
+  return std::to_array<Word<Shard>>({{Shard::none, "none"}, {Shard::state, "state"}, {Shard::gradients, "gradients"}});
+}
 /// What a model trained with `shard` over so many replicas has to hold itself: ModelRuntime::held.
 Held held_by_model(Shard shard, int replicas);
 

@@ -43,11 +43,6 @@ void for_each_chunk(const std::vector<Chunk>& chunks, F&& f) {
 
 }  // namespace
 
-const char* name_of(PartitionKind kind) {
-  constexpr const char* names[] = {"auto", "contiguous", "zigzag", "striped"};
-  return names[static_cast<int>(kind)];
-}
-
 Partition::Partition(TokenTable whole, PartitionKind kind, int ring, int ulysses)
     : whole_(std::move(whole)), kind_(kind), ring_(ring), ulysses_(ulysses), places_(static_cast<std::size_t>(ring)) {
   require(ring >= 1 && ulysses >= 1, "a partition over ring {} x ulysses {} ranks", ring, ulysses);

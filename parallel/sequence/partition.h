@@ -16,13 +16,19 @@
 #include <vector>
 
 #include "framework/attention/rows.h"
+#include "framework/base/words.h"
 #include "parallel/sequence/row_set.h"
 
 namespace lexring {
 
 /// `automatic` is for those who choose by the pattern (models/sequence/pass.h); a Partition is never automatic.
 enum class PartitionKind { automatic, contiguous, zigzag, striped };
-const char* name_of(PartitionKind kind);
+constexpr auto words(PartitionKind) {
+  return std::to_array<Word<PartitionKind>>({{PartitionKind::automatic, "auto"},
+                                             {PartitionKind::zigzag, "zigzag"},
+                                             {PartitionKind::contiguous, "contiguous"},
+                                             {PartitionKind::striped, "striped"}});
+}
 
 /// Rows first, first + stride, ... of the whole table, all of one sequence.
 struct Chunk {

@@ -155,11 +155,6 @@ std::string describe(const Schedule& s) {
 
 }  // namespace
 
-const char* name_of(Exchange exchange) {
-  constexpr const char* names[] = {"auto", "ring", "halo"};
-  return names[static_cast<int>(exchange)];
-}
-
 int Schedule::rounds() const {
   std::size_t most = 0;
   for (const Route& route : routes) most = std::max(most, route.stops.size());

@@ -22,7 +22,10 @@ namespace lexring {
 /// `automatic`: the halo where it sends less (and what arrives is at most twice a place's own rows), or as much in
 /// fewer rounds (and at most as many rows arrive); else the ring.
 enum class Exchange { automatic, ring, halo };
-const char* name_of(Exchange exchange);
+constexpr auto words(Exchange) {
+  return std::to_array<Word<Exchange>>(
+      {{Exchange::automatic, "auto"}, {Exchange::ring, "ring"}, {Exchange::halo, "halo"}});
+}
 
 struct Stop {
   int place;

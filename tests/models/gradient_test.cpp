@@ -20,8 +20,8 @@ std::vector<Case> cases() {
                             {"alibi", small_config("alibi", "sink_window"), true}};
   Case llama{"llama", small_config("rope", "causal"), false};
   llama.config.kv_heads = 2;
-  llama.config.norm = "rmsnorm";
-  llama.config.ffn = "swiglu";
+  llama.config.norm = NormKind::rmsnorm;
+  llama.config.ffn = Ffn::swiglu;
   llama.config.bias = false;
   llama.config.tied = false;
   list.push_back(llama);
@@ -29,7 +29,7 @@ std::vector<Case> cases() {
   subnorm.config.sub_norm = true;
   list.push_back(subnorm);
   Case gated{"gated_with_everything", small_config("xpos", "blockwise"), true};
-  gated.config.ffn = "swiglu";
+  gated.config.ffn = Ffn::swiglu;
   gated.config.sub_norm = true;
   gated.config.tied = false;
   gated.config.kv_heads = 2;

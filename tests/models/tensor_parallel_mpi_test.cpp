@@ -101,13 +101,13 @@ std::vector<Case> cases() {
   Case lex{"lex", base("xpos", "blockwise", 4, 257), true};
   lex.config.sub_norm = true;
   Case llama{"llama", base("rope", "causal", 2, 23)};
-  llama.config.norm = "rmsnorm";
-  llama.config.ffn = "swiglu";
+  llama.config.norm = NormKind::rmsnorm;
+  llama.config.ffn = Ffn::swiglu;
   llama.config.bias = llama.config.tied = false;
   Case learned{"learned", base("learned", "window", 1, 5)};  // fewer tokens in the vocabulary than ranks may be
   learned.config.layers = 1;
   Case alibi{"alibi", base("alibi", "sink_window", 2, 257), true};
-  alibi.config.ffn = "swiglu";
+  alibi.config.ffn = Ffn::swiglu;
   alibi.config.sub_norm = true;
   alibi.config.tied = false;
   Case sinusoidal{"sinusoidal", base("sinusoidal", "causal", 8, 64)};

@@ -14,7 +14,7 @@ namespace {
 TEST(Transformer, ParametersHaveTheReferencesNamesAndShapes) {
   ModelConfig config = small_config("learned");
   config.sub_norm = true;
-  config.ffn = "swiglu";
+  config.ffn = Ffn::swiglu;
   config.tied = false;
   config.kv_heads = 2;
   config.layers = 1;
@@ -60,7 +60,7 @@ TEST(Transformer, ParametersHaveTheReferencesNamesAndShapes) {
 TEST(Transformer, InitialValuesDependOnNameAndIndexNotOnTheLayout) {
   // Gate and up are one fused array in one model; up stands alone in the other. Key heads differ, too.
   ModelConfig gated = small_config();
-  gated.ffn = "swiglu";
+  gated.ffn = Ffn::swiglu;
   gated.kv_heads = 2;
   SmallModel one(gated, {});
   SmallModel two(small_config(), {});
@@ -113,15 +113,15 @@ TEST(Transformer, SetPositionRescalesAngles) {
     ModelConfig config = small_config(kind);
     SmallModel model(config, {.precision = Precision::fp64});
     const double plain = model.model.evaluate(batch).nll_sum();
-    for (const char* scaling : {"linear", "ntk", "yarn"}) {
+    for (const Scaling scaling : {Scaling::linear, Scaling::ntk, Scaling::yarn}) {
       config.position.scaling = scaling;
       config.position.scaling_factor = 4;
       config.position.original_length = 8;
       SmallModel scaled(config, {.precision = Precision::fp64});
       model.model.set_position(config.position);
       EXPECT_EQ(model.model.evaluate(batch).nll_sum(), scaled.model.evaluate(batch).nll_sum())
-          << kind << " " << scaling;
-      EXPECT_NE(model.model.evaluate(batch).nll_sum(), plain) << kind << " " << scaling;
+          << kind << " " << name_of(scaling);
+      EXPECT_NE(model.model.evaluate(batch).nll_sum(), plain) << kind << " " << name_of(scaling);
     }
     model.model.set_position(small_config(kind).position);
     EXPECT_EQ(model.model.evaluate(batch).nll_sum(), plain);

@@ -53,9 +53,9 @@ class Reshard : public ::testing::TestWithParam<std::size_t> {
     Options options = options_of(which, directory.string());
     options.optimizer.lr = 0.01;  // what the moments say shows in the next loss but one
     options.optimizer.warmup = 0;
-    options.optimizer.schedule = "constant";
+    options.optimizer.schedule = Decay::constant;
     options.train.steps = 2;
-    Run run{make_backend("cpu"), std::make_unique<Context>(group, which.mesh), nullptr};
+    Run run{make_backend(DeviceChoice::cpu), std::make_unique<Context>(group, which.mesh), nullptr};
     run.trainer = std::make_unique<Trainer>(options, *run.context, *run.backend, place.data(), nullptr);
     return run;
   }

@@ -11,25 +11,11 @@ namespace {
 
 std::vector<std::string> names(std::span<const cpu::Level> levels) {
   std::vector<std::string> all;
-  for (const cpu::Level& level : levels) all.emplace_back(level.name);
+  for (const cpu::Level& level : levels) all.emplace_back(name_of(level.level));
   return all;
 }
 
 }  // namespace
-
-std::string name_of(CpuLevel level) {
-  constexpr const char* texts[] = {"baseline", "avx2", "avx512", "avx512_bf16"};
-  return texts[static_cast<std::size_t>(level)];
-}
-
-CpuLevel cpu_level_named(const std::string& name) {
-  const auto levels = cpu::built_levels();
-  const auto found =
-      std::find_if(levels.begin(), levels.end(), [&](const cpu::Level& level) { return name == level.name; });
-  require_usage(found != levels.end(), "this binary has no CPU kernels '{}'; choose auto, {}", name,
-                fmt::join(names(levels), ", "));
-  return found->level;
-}
 
 std::vector<CpuLevel> cpu_levels() {
   std::vector<CpuLevel> here;

@@ -10,7 +10,6 @@ namespace lexring::cpu {
 
 struct Level {
   CpuLevel level;
-  const char* name;
   bool (*here)();                      ///< whether this processor and its operating system have it
   std::unique_ptr<Backend> (*make)();  ///< backend.cpp, compiled for it
 };

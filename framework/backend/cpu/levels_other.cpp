@@ -6,7 +6,7 @@ std::unique_ptr<Backend> make_baseline_backend();
 
 namespace {
 
-constexpr Level levels[] = {{CpuLevel::baseline, "baseline", [] { return true; }, make_baseline_backend}};
+constexpr Level levels[] = {{CpuLevel::baseline, [] { return true; }, make_baseline_backend}};
 
 }  // namespace
 

@@ -22,10 +22,10 @@ bool has_v4() {
 }
 bool has_v4_bf16() { return has_v4() && __builtin_cpu_supports("avx512bf16"); }
 
-constexpr Level levels[] = {{CpuLevel::baseline, "baseline", has_v2, make_baseline_backend},
-                            {CpuLevel::avx2, "avx2", has_v3, make_avx2_backend},
-                            {CpuLevel::avx512, "avx512", has_v4, make_avx512_backend},
-                            {CpuLevel::avx512_bf16, "avx512_bf16", has_v4_bf16, make_avx512_bf16_backend}};
+constexpr Level levels[] = {{CpuLevel::baseline, has_v2, make_baseline_backend},
+                            {CpuLevel::avx2, has_v3, make_avx2_backend},
+                            {CpuLevel::avx512, has_v4, make_avx512_backend},
+                            {CpuLevel::avx512_bf16, has_v4_bf16, make_avx512_bf16_backend}};
 
 }  // namespace
 

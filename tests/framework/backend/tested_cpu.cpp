@@ -28,7 +28,7 @@ int main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     const std::string_view argument = argv[i];
     if (argument.starts_with(key))
-      lexring::testing::level = lexring::cpu_level_named(std::string(argument.substr(key.size())));
+      lexring::testing::level = lexring::named<lexring::CpuLevel>(argument.substr(key.size())).value();
   }
   std::cout << lexring::testing::tested_backend().make()->describe() << "\n";
   return RUN_ALL_TESTS();

@@ -11,37 +11,37 @@ namespace lexring {
 namespace {
 
 TEST(LrSchedule, WarmsUpThenDecays) {
-  LrSchedule s{.lr = 1.0, .warmup = 4, .steps = 14, .decay = "linear", .power = 1, .final_fraction = 0.1};
+  LrSchedule s{.lr = 1.0, .warmup = 4, .steps = 14, .decay = Decay::linear, .power = 1, .final_fraction = 0.1};
   EXPECT_DOUBLE_EQ(learning_rate(s, 0), 0.25);
   EXPECT_DOUBLE_EQ(learning_rate(s, 3), 1.0);
   EXPECT_DOUBLE_EQ(learning_rate(s, 4), 0.91);
   EXPECT_DOUBLE_EQ(learning_rate(s, 8), 0.55);
   EXPECT_DOUBLE_EQ(learning_rate(s, 13), 0.1);
   EXPECT_DOUBLE_EQ(learning_rate(s, 1000), 0.1);
-  s.decay = "cosine";
+  s.decay = Decay::cosine;
   EXPECT_DOUBLE_EQ(learning_rate(s, 8), 0.55);
   EXPECT_NEAR(learning_rate(s, 5), 0.1 + 0.9 * 0.5 * (1 + std::cos(std::acos(-1.0) * 0.2)), 1e-12);
-  s.decay = "polynomial";
+  s.decay = Decay::polynomial;
   s.power = 2;
   EXPECT_DOUBLE_EQ(learning_rate(s, 8), 0.1 + 0.9 * 0.25);
-  s.decay = "constant";
+  s.decay = Decay::constant;
   EXPECT_DOUBLE_EQ(learning_rate(s, 13), 1.0);
 }
 
 TEST(LrSchedule, BothEndsAreReachedExactly) {
-  const LrSchedule ten{.lr = 1.0, .steps = 10, .decay = "linear", .final_fraction = 0.1};
+  const LrSchedule ten{.lr = 1.0, .steps = 10, .decay = Decay::linear, .final_fraction = 0.1};
   for (int step = 0; step < 10; ++step) EXPECT_NEAR(learning_rate(ten, step), 1.0 - 0.1 * step, 1e-15) << step;
-  for (const char* decay : {"cosine", "linear", "polynomial"}) {
+  for (const Decay decay : {Decay::cosine, Decay::linear, Decay::polynomial}) {
     for (const std::int64_t warmup : {0, 1, 5, 9}) {
       const LrSchedule s{
           .lr = 3e-4, .warmup = warmup, .steps = 10, .decay = decay, .power = 1.5, .final_fraction = 0.07};
-      EXPECT_EQ(learning_rate(s, std::max<std::int64_t>(warmup - 1, 0)), s.lr) << decay << warmup;
-      EXPECT_EQ(learning_rate(s, 9), s.lr * s.final_fraction) << decay << warmup;
-      EXPECT_EQ(learning_rate(s, 10), s.lr * s.final_fraction) << decay << warmup;
+      EXPECT_EQ(learning_rate(s, std::max<std::int64_t>(warmup - 1, 0)), s.lr) << name_of(decay) << warmup;
+      EXPECT_EQ(learning_rate(s, 9), s.lr * s.final_fraction) << name_of(decay) << warmup;
+      EXPECT_EQ(learning_rate(s, 10), s.lr * s.final_fraction) << name_of(decay) << warmup;
     }
     for (const std::int64_t warmup : {10, 20}) {  // nothing is left to decay in
       const LrSchedule s{.lr = 1.0, .warmup = warmup, .steps = 10, .decay = decay, .final_fraction = 0.1};
-      EXPECT_DOUBLE_EQ(learning_rate(s, 9), 10.0 / static_cast<double>(warmup)) << decay;
+      EXPECT_DOUBLE_EQ(learning_rate(s, 9), 10.0 / static_cast<double>(warmup)) << name_of(decay);
     }
   }
 }
@@ -50,7 +50,6 @@ TEST(LrSchedule, RefusesWhatMakesNoSense) {
   EXPECT_THROW(check(LrSchedule{.lr = 0}), UsageError);
   EXPECT_THROW(check(LrSchedule{.lr = std::nan("")}), UsageError);
   EXPECT_THROW(check(LrSchedule{.warmup = -1}), UsageError);
-  EXPECT_THROW(check(LrSchedule{.decay = "step"}), UsageError);
   EXPECT_THROW(check(LrSchedule{.final_fraction = 2}), UsageError);
   EXPECT_NO_THROW(check(LrSchedule{}));
 }

@@ -53,6 +53,10 @@ TEST_F(VerifyCommand, WhatACaseAsksForAndIsNotThereIsNotComputedWithout) {
   };
   unsupported("\"vocab\"", "\"thinking\": 2, \"vocab\"", "thinking = 2 is not supported yet");
   unsupported("\"scaling\": \"none\"", "\"scaling\": \"dynamic\"", "dynamic");
+  unsupported("\"kind\": \"xpos\"", "\"kind\": \"fire\"", "position.kind = 'fire' is not known; choose none");
+  unsupported("\"normalizer\": \"softmax\"", "\"normalizer\": \"relu\"",
+              "attention.normalizer = \"relu\" is not supported");
+  unsupported("\"heads\"", "\"heads\": 2.5, \"header\"", "model.heads = '2.5' is not a whole number");
   unsupported("\"window\"", "\"cache_positions\": true, \"window\"",
               "attention.cache_positions = true is not supported");
   unsupported("\"override\": {}", "\"override\": {\"one\": [{}, {}]}", "is overridden, which is no number");

@@ -9,8 +9,6 @@
 #include "framework/backend/cuda_backend.h"
 #include "framework/base/error.h"
 #include "jobs/launch/devices.h"
-#include "models/patterns.h"
-#include "models/positions/position.h"
 
 namespace lexring {
 namespace {
@@ -123,9 +121,10 @@ TEST_F(OptionsTest, ImpossibleValuesAreRefused) {
   EXPECT_HAS(refusal({"--train.precision", "fp64"}), "reference");
   EXPECT_HAS(refusal({"--train.residual", "bf16"}), "train.residual");
   if (cuda_device_count() == 0) {
-    EXPECT_HAS(message_of([] { make_backend("cuda"); }), cuda_is_built_in() ? "no CUDA device" : "without CUDA");
+    EXPECT_HAS(message_of([] { make_backend(DeviceChoice::cuda); }),
+               cuda_is_built_in() ? "no CUDA device" : "without CUDA");
   }
-  EXPECT_EQ(make_backend("auto")->name(), cuda_device_count() > 0 ? "cuda" : "cpu");
+  EXPECT_EQ(make_backend(DeviceChoice::automatic)->name(), cuda_device_count() > 0 ? "cuda" : "cpu");
 }
 
 TEST_F(OptionsTest, KeysWithoutEffectAreRefusedByName) {
@@ -155,7 +154,7 @@ TEST_F(OptionsTest, KeysWithoutEffectAreRefusedByName) {
   // A scaling that scales by nothing.
   EXPECT_HAS(refusal({"--position.scaling", "ntk"}),
              "position.scaling = ntk with position.scaling_factor = 1 changes nothing");
-  EXPECT_EQ(parse_options({"--position.scaling", "modulo"}).model.position.scaling, "modulo");
+  EXPECT_EQ(parse_options({"--position.scaling", "modulo"}).model.position.scaling, Scaling::modulo);
 }
 
 TEST_F(OptionsTest, ALaterSourceMayTakeOrGiveAnEffect) {
@@ -163,7 +162,7 @@ TEST_F(OptionsTest, ALaterSourceMayTakeOrGiveAnEffect) {
   const Options alibi = parse_options({"--config", xpos, "--position.kind", "alibi"});
   EXPECT_EQ(alibi.model.position.gamma, 0.4)
       << "what has no effect is at its default, as whoever reads config.ini will have it";
-  EXPECT_EQ(alibi.model.position.scaling, "none");
+  EXPECT_EQ(alibi.model.position.scaling, Scaling::none);
   EXPECT_EQ(parse_options({"--config", xpos, "--config", file("rope.ini", "[position]\nkind = rope\n")})
                 .model.position.scaling_factor,
             2);
@@ -182,8 +181,8 @@ TEST_F(OptionsTest, EachMethodsOwnConfigurationIsReadAgain) {
     EXPECT_EQ(to_ini(parse_options({"--config", file("config.ini", text)})), text) << "as --config";
     return text;
   };
-  for (const std::string& kind : position_kinds()) again({"--position.kind", kind});
-  for (const std::string& pattern : pattern_names()) {
+  for (const std::string& kind : names_of<PositionKind>()) again({"--position.kind", kind});
+  for (const std::string& pattern : names_of<PatternKind>()) {
     again({"--attention.pattern", pattern});
     again({"--config", file("all.ini", "[attention]\npattern = sink_window\nwindow = 9\nsinks = 3\n"),
            "--attention.pattern", pattern});
@@ -290,7 +289,7 @@ TEST_F(OptionsTest, IniFilesAsPeopleSaveThem) {
   const Options o = parse_options({"--config", file("windows.ini",
                                                     "\xef\xbb\xbf"
                                                     "device = cpu  \r\n\r\n[train]\r\nlength = 64\t # tokens\r\n")});
-  EXPECT_EQ(o.device.name, "cpu");
+  EXPECT_EQ(o.device.device, DeviceChoice::cpu);
   EXPECT_EQ(o.train.length, 64);
   EXPECT_HAS(refusal({"--config", file("utf16.ini", std::string("\xff\xfe"
                                                                 "d\0",
@@ -337,8 +336,8 @@ TEST_F(OptionsTest, IniRoundTrips) {
   EXPECT_EQ(again.data.train, "some dir/corpus = 1.h5");
   EXPECT_EQ(again.resume, "none");
   EXPECT_EQ(again.mesh.ulysses, 4);
-  EXPECT_EQ(again.sequence.partition, "striped");
-  EXPECT_EQ(again.optimizer.shard, "state");
+  EXPECT_EQ(again.sequence.partition, PartitionKind::striped);
+  EXPECT_EQ(again.optimizer.shard, Shard::state);
   EXPECT_EQ(again.watchdog_seconds, 5);
   EXPECT_HAS(message_of([&] {
                Options odd = o;
@@ -373,18 +372,29 @@ TEST_F(OptionsTest, TheReadmeListsEveryKeyWithMeaningUnitAndDefault) {
 
 TEST_F(OptionsTest, ListsAndFlags) {
   std::vector<std::int64_t> lengths;
-  std::vector<std::string> inputs, patterns;
+  std::vector<std::string> inputs;
+  std::vector<PatternKind> patterns;
+  std::optional<PrecisionChoice> precision;
   bool strict = false;
   KeyTable table;
   table.add({{"lengths", &lengths, ""},
              {"input", &inputs, ""},
              {"patterns", &patterns, "", "", "", {"causal", "blockwise"}},
+             {"precision", &precision, "", "", "", {"bf16", "fp32"}},
              {"strict", &strict, "", "", "", {}, true}});
   table.parse_arguments({"--lengths", "256,512", "1024", "--input", "a", "b,c", "--input", "d", "--patterns",
                          "causal,blockwise", "--strict"});
   EXPECT_EQ(lengths, (std::vector<std::int64_t>{256, 512, 1024}));
   EXPECT_EQ(inputs, (std::vector<std::string>{"a", "b,c", "d"}));
-  EXPECT_EQ(patterns, (std::vector<std::string>{"causal", "blockwise"}));
+  EXPECT_EQ(patterns, (std::vector<PatternKind>{"causal", "blockwise"}));
+  EXPECT_EQ(text_of(table.find("patterns")->target), "causal,blockwise");
+  EXPECT_EQ(text_of(table.find("precision")->target), "");
+  EXPECT_EQ(precision, std::nullopt);
+  table.parse_arguments({"--precision", "bf16", "--patterns", "blockwise", "--patterns", "causal"});
+  EXPECT_EQ(precision, PrecisionChoice::bf16);
+  EXPECT_EQ(patterns, (std::vector<PatternKind>{"blockwise", "causal"}));
+  EXPECT_HAS(message_of([&] { table.parse_arguments({"--precision", "fp64"}); }), "choose bf16, fp32");
+  EXPECT_HAS(message_of([&] { table.parse_arguments({"--patterns", "window"}); }), "choose causal, blockwise");
   EXPECT_TRUE(strict);
   EXPECT_HAS(message_of([&] { table.parse_arguments({"--lengths", "256,x"}); }), "'x'");
   const std::string separators = "put one comma, and no space, between entries and none at the ends, like ";

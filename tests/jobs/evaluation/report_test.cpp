@@ -33,7 +33,8 @@ EvaluationResults awkward_results() {
   prepare_segments(r);
   for (const char* name : {"causal", "blockwise", "window", "sink_window", "a<b", "absent"}) {
     Series series;
-    series.name = series.attention.pattern = name;
+    series.name = name;
+    series.attention.pattern = named<PatternKind>(name).value_or("causal");
     for (const std::int64_t length : r.lengths) {
       Cell cell;
       cell.length = length;

@@ -9,7 +9,7 @@
 namespace lexring::testing {
 namespace {
 
-Subject subject(const std::string& name, const std::string& kind, const std::string& scaling = "none") {
+Subject subject(const std::string& name, const std::string& kind, Scaling scaling = Scaling::none) {
   Subject one;
   one.name = name;
   one.options.train.length = 256;
@@ -84,7 +84,7 @@ TEST(Series, FactorsFollowTheLength) {
 }
 
 TEST(Series, ARescalingThatWasTrainedKeepsItsFactor) {
-  Subject trained = subject("r", "rope", "linear");
+  Subject trained = subject("r", "rope", Scaling::linear);
   trained.options.model.position.scaling_factor = 4;
   for (const auto& words : {Names{}, Names{"--position.scaling", "linear,yarn"}}) {
     const auto plan = plan_series(keys(words), {trained});

@@ -105,7 +105,7 @@ TEST_F(CpuLevels, ALevelThatIsNotHereIsRefused) {
   if (cpu_levels().back() != CpuLevel::avx512_bf16) {
     const ProcessResult result = run_process(binary() + " bench --steps 1 --device cpu --cpu.isa avx512_bf16");
     EXPECT_EQ(result.exit_code, 2);
-    EXPECT_EQ(occurrences(result.output, "choose cpu.isa = auto or " + name_of(cpu_levels().back())), 1)
+    EXPECT_EQ(occurrences(result.output, std::string("choose cpu.isa = auto or ") + name_of(cpu_levels().back())), 1)
         << result.output;
   }
   EXPECT_EQ(run_process(binary() + " bench --cpu.isa mmx").exit_code, 2);

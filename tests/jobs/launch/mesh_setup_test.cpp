@@ -67,8 +67,9 @@ TEST(MeshSetup, TpStaysInsideANode) {
 }
 
 TEST(MeshSetup, AHaloServesNoCausalPattern) {
-  EXPECT_HAS(refusal({.cp = 8}, model_with(8, 8), one_node, {.exchange = "halo"}), "choose ring");
-  EXPECT_EQ(refusal({.cp = 8}, model_with(8, 8, "blockwise"), one_node, {.exchange = "halo"}), "nothing was thrown");
+  EXPECT_HAS(refusal({.cp = 8}, model_with(8, 8), one_node, {.exchange = Exchange::halo}), "choose ring");
+  EXPECT_EQ(refusal({.cp = 8}, model_with(8, 8, "blockwise"), one_node, {.exchange = Exchange::halo}),
+            "nothing was thrown");
 }
 
 TEST(MeshSetup, SaysWhatItChose) {

@@ -79,7 +79,7 @@ class TrainerMpi : public ::testing::Test {
   /// One good step, one that `spoil` spoils on the last rank, one more good one.
   void expect_skipped_everywhere(bool SpoilingBackend::*spoil) {
     const auto world = lexring::testing::world();
-    const auto cpu = make_backend("cpu");
+    const auto cpu = make_backend(DeviceChoice::cpu);
     SpoilingBackend backend(*cpu);
     const Context context(world, make_mesh(world->size(), 0, 1, 1));
     const Dataset data = Dataset::open(directory_ / "text.h5");
@@ -114,7 +114,7 @@ TEST_F(TrainerMpi, AGradientThatIsNotFiniteOnOneRankSkipsTheStepOnAll) {
 }
 
 TEST_F(TrainerMpi, AShardedOptimizerSkipsTheSameSteps) {
-  for (const char* shard : {"state", "gradients"}) {
+  for (const Shard shard : {Shard::state, Shard::gradients}) {
     options_.optimizer.shard = shard;
     expect_skipped_everywhere(&SpoilingBackend::spoil_gradient);
   }
@@ -122,7 +122,7 @@ TEST_F(TrainerMpi, AShardedOptimizerSkipsTheSameSteps) {
 
 TEST_F(TrainerMpi, ReplicasHoldTheSameParameters) {
   const auto world = lexring::testing::world();
-  const auto backend = make_backend("cpu");
+  const auto backend = make_backend(DeviceChoice::cpu);
   const Context context(world, make_mesh(world->size(), 0, 1, 1));
   const Dataset data = Dataset::open(directory_ / "text.h5");
   Trainer trainer(options_, context, *backend, data, nullptr);

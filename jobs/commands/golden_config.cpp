@@ -1,0 +1,103 @@
+#include "jobs/commands/golden_config.h"
+
+#include <charconv>
+#include <system_error>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "framework/base/error.h"
+#include "jobs/config/keys.h"
+#include "jobs/config/model_keys.h"
+
+namespace lexring {
+namespace {
+
+using Json = nlohmann::json;
+
+/// Fields without a key, at the values with which they change nothing.
+const Json& neutral_fields() {
+  static const Json fields = {{"head_width", 0},
+                              {"qkv_bias", false},
+                              {"qk_norm", false},
+                              {"parallel", false},
+                              {"logit_softcap", 0.0},
+                              {"position.partial_rotary_factor", 1.0},
+                              {"position.p_rope", 1.0},
+                              {"position.short_factor", Json::array()},
+                              {"position.long_factor", Json::array()},
+                              {"position.attention_factor", 0.0},
+                              {"attention.logn_base", 0},
+                              {"attention.normalizer", "softmax"},
+                              {"attention.cache_positions", false},
+                              {"attention.temperature", 1.0},
+                              {"attention.floor_scale", 0},
+                              {"attention.ssmax", false},
+                              {"attention.softcap", 0.0},
+                              {"attention.clamp", nullptr},
+                              {"attention.forget_gate", false}};
+  return fields;
+}
+
+/// Fields without a key that change nothing where the others are neutral.
+bool is_idle(const std::string& field, const Json& value) {
+  for (const char* idle :
+       {"sampling",  // positions that were drawn are in the file
+        "position.bar_d", "position.low_freq_factor", "position.high_freq_factor", "position.fire_width",
+        "position.fire_threshold", "attention.relu_gamma", "attention.logn_clip", "attention.attn_scale",
+        "attention.landmark_every", "attention.landmark_token"}) {
+    if (field == idle) return true;
+  }
+  return field == "adapter" && value.at("rank") == 0;
+}
+
+/// Reads the fields of a section; those of the model have none.
+void read(ModelConfig& config, const std::string& section, const Json& fields) {
+  KeyTable table;
+  table.add(model_keys(config));
+  for (const auto& [name, value] : fields.items()) {
+    const std::string field = section.empty() ? name : section + "." + name;
+    if (const Key* key = table.find(section.empty() ? "model." + name : field)) {
+      assign(*key, {value.is_string() ? value.get<std::string>() : value.dump()}, "");
+    } else if (!is_idle(field, value)) {
+      const Json& neutral = neutral_fields();
+      require_usage(neutral.contains(field) && neutral.at(field) == value, "{} = {} is not supported yet", field,
+                    value.dump());
+    }
+  }
+}
+
+std::int64_t layer_number(const std::string& text) {
+  std::int64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  require_usage(error == std::errc() && end == text.data() + text.size(),
+                "layer '{}' is overridden, which is no number", text);
+  return number;
+}
+
+ModelConfig read(Json json) {
+  ModelConfig config;
+  read(config, "position", json.at("position"));
+  read(config, "attention", json.at("attention"));
+  for (const auto& [layer, fields] : json.at("override").items()) {
+    ModelConfig other;
+    read(other, "position", fields.at(0));
+    read(other, "attention", fields.at(1));
+    config.override[layer_number(layer)] = {other.position, other.attention};
+  }
+  for (const char* section : {"position", "attention", "override"}) json.erase(section);
+  read(config, "", json);
+  return config;
+}
+
+}  // namespace
+
+ModelConfig golden_config(const std::string& json, const std::string& of) {
+  try {
+    return read(Json::parse(json));
+  } catch (const Json::exception& error) {
+    fail("{} has a configuration that cannot be read ({}); is this a golden file?", of, error.what());
+  }
+}
+
+}  // namespace lexring

@@ -1,0 +1,87 @@
+#include "jobs/config/model_keys.h"
+
+namespace lexring {
+namespace {
+
+std::vector<std::string> positions(bool PositionMethod::*are) {
+  return names_where<PositionKind>([&](const PositionKind& kind) { return (*kind).*are; });
+}
+/// That read a size.
+std::vector<std::string> patterns(bool PatternMethod::*size) {
+  return names_where<PatternKind>([&](const PatternKind& kind) { return (*kind).*size; });
+}
+
+}  // namespace
+
+std::vector<Key> model_keys(ModelConfig& m) {
+  std::vector<Key> keys;
+  const auto add = [&](std::string name, KeyTarget target, std::string meaning, std::string unit = "",
+                       std::string default_text = "") -> Key& {
+    return keys.emplace_back(
+        Key{std::move(name), std::move(target), std::move(meaning), std::move(unit), std::move(default_text)});
+  };
+  add("model.vocab", &m.vocab, "vocabulary", "tokens", "the dataset's").at_least(0);
+  add("model.layers", &m.layers, "layers").at_least(1);
+  add("model.width", &m.width, "width of the residual stream", "channels").at_least(1);
+  add("model.heads", &m.heads, "query heads; must divide model.width").at_least(1);
+  add("model.kv_heads", &m.kv_heads, "key and value heads; must divide model.heads", "", "model.heads").at_least(1);
+  add("model.ffn", &m.ffn, "feed-forward block");
+  add("model.ffn_width", &m.ffn_width, "inner width of the feed-forward block", "channels", "4 x model.width")
+      .at_least(1);
+  add("model.norm", &m.norm, "normalisation");
+  add("model.norm_eps", &m.norm_eps, "added to the variance").between(0, 1);
+  add("model.bias", &m.bias, "biases on every linear layer but the output projection", "true|false");
+  add("model.sub_norm", &m.sub_norm, "one more norm before the attention output and the last feed-forward matrix",
+      "true|false");
+  add("model.tied", &m.tied, "output projection = token embedding", "true|false");
+  add("model.max_length", &m.max_length, "rows of the learned position table", "tokens", "train.length")
+      .at_least(0)
+      .only_with("position.kind", positions(&PositionMethod::bounded));
+
+  auto& s = m.position;
+  add("position.kind", &s.kind, "how the model knows where a token stands");
+  add("position.theta", &s.theta, "rotary base")
+      .between(0, 1e15)
+      .only_with("position.kind", positions(&PositionMethod::rotary));
+  add("position.gamma", &s.gamma, "zeta_i = (2i/E + gamma) / (1 + gamma)")
+      .between(0, 1e6)
+      .only_with("position.kind", {"xpos"});
+  add("position.scale_base", &s.scale_base, "distance over which scores decay by zeta", "tokens")
+      .between(1, 1e12)
+      .only_with("position.kind", {"xpos"});
+  add("position.buckets", &s.buckets, "half for single distances, half for ranges that grow")
+      .between(2, 1 << 20)
+      .only_with("position.kind", {"t5"});
+  add("position.max_distance", &s.max_distance, "distance from which all keys share a bucket", "tokens")
+      .between(1, most_tokens_at_once)
+      .only_with("position.kind", {"t5"});
+  add("position.scaling", &s.scaling, "rescaling of rotary angles")
+      .only_with("position.kind", positions(&PositionMethod::rotary));
+  add("position.scaling_factor", &s.scaling_factor, "new length / training length")
+      .between(1e-3, 1e6)
+      .only_with("position.scaling", names_where<Scaling>(reads_factor));
+  add("position.original_length", &s.original_length, "yarn's ramp, modulo's period", "tokens", "train.length")
+      .between(0, most_tokens_at_once)
+      .only_with("position.scaling", names_where<Scaling>(reads_original_length));
+  add("position.beta_fast", &s.beta_fast, "rotations above which angles are kept")
+      .between(0, 1e6)
+      .only_with("position.scaling", names_where<Scaling>(reads_ramp));
+  add("position.beta_slow", &s.beta_slow, "rotations below which angles are interpolated")
+      .between(0, 1e6)
+      .only_with("position.scaling", names_where<Scaling>(reads_ramp));
+
+  auto& a = m.attention;
+  add("attention.pattern", &a.pattern, "which keys a query sees");
+  add("attention.window", &a.window, "keys a query sees, itself included", "tokens")
+      .between(0, most_tokens_at_once)
+      .only_with("attention.pattern", patterns(&PatternMethod::window));
+  add("attention.block", &a.block, "own block causally and the whole previous block", "tokens", "train.length / 2")
+      .between(0, most_tokens_at_once)
+      .only_with("attention.pattern", patterns(&PatternMethod::block));
+  add("attention.sinks", &a.sinks, "first tokens that stay visible", "tokens")
+      .between(0, most_tokens_at_once)
+      .only_with("attention.pattern", patterns(&PatternMethod::sinks));
+  return keys;
+}
+
+}  // namespace lexring
