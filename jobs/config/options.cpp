@@ -51,7 +51,7 @@ void check(const Options& o) {
   require_usage(precision != PrecisionChoice::bf16 || !reference,
                 "train.precision = bf16 does not exist on the reference device; choose fp32 or fp64, or --device cpu");
   require_usage(o.train.residual == ResidualChoice::fp32 || precision == PrecisionChoice::bf16,
-                "train.residual = bf16 needs train.precision = bf16, not {}; leave it at f32", name_of(precision));
+                "train.residual = bf16 needs train.precision = bf16, not {}; leave it at fp32", name_of(precision));
 }
 
 /// Keys that have no effect get their defaults back, as to_ini, which leaves them out, has them.

@@ -20,7 +20,9 @@ namespace lexring {
 
 enum class ResidualChoice { fp32, bf16 };
 constexpr auto words(ResidualChoice) {
-  return std::to_array<Word<ResidualChoice>>({{ResidualChoice::fp32, "f32"}, {ResidualChoice::bf16, "bf16"}});
+  return std::to_array<Word<ResidualChoice>>({{ResidualChoice::fp32, "fp32"},
+                                              {ResidualChoice::bf16, "bf16"},
+                                              {ResidualChoice::fp32, "f32"}});  // as it was once written
 }
 
 struct Options {

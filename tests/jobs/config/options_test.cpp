@@ -8,6 +8,7 @@
 
 #include "framework/backend/cuda_backend.h"
 #include "framework/base/error.h"
+#include "jobs/config/changes.h"
 #include "jobs/launch/devices.h"
 
 namespace lexring {
@@ -201,6 +202,17 @@ TEST_F(OptionsTest, OldConfigurationsAreRead) {
       "[attention]\nwindow = 0\nlogn_base = 0\nnormalizer = softmax\nrelu_gamma = 1\n",
       "test");
   EXPECT_EQ(o.model.position.kind, "rope");
+}
+
+TEST_F(OptionsTest, TheResidualStreamsOldWordIsRead) {
+  const Options stored = parse_ini_text("[train]\nprecision = bf16\nresidual = f32\n", "test");
+  EXPECT_EQ(stored.train.residual, ResidualChoice::fp32);
+  EXPECT_HAS(to_ini(stored), "residual = fp32\n");
+  EXPECT_EQ(parse_options({"--config", file("old.ini", "[train]\nresidual = f32\n")}).train.residual,
+            ResidualChoice::fp32);
+  EXPECT_TRUE(changes_between(stored, parse_options({"--train.precision", "bf16", "--train.residual", "fp32"})).empty())
+      << "a resume changes nothing";
+  EXPECT_HAS(refusal({"--train.residual", "f64"}), "train.residual = 'f64' is not known; choose fp32, bf16");
 }
 
 TEST_F(OptionsTest, StepsAndMinutes) {
