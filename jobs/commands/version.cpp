@@ -15,7 +15,7 @@ std::string cpu_text() {
   try {
     const auto levels = cpu_levels();
     std::string all;
-    for (const CpuLevel level : levels) all += (all.empty() ? "" : ", ") + name_of(level);
+    for (const CpuLevel level : levels) all += std::string(all.empty() ? "" : ", ") + name_of(level);
     return fmt::format("{} (this processor has {})", name_of(levels.back()), all);
   } catch (const std::exception& error) {
     return error.what();
