@@ -16,17 +16,14 @@
 #include "framework/base/console.h"
 #include "framework/base/process_memory.h"
 #include "framework/base/random.h"
-#include "framework/optim/clip.h"
 #include "jobs/config/options.h"
 #include "jobs/launch/devices.h"
 #include "jobs/launch/mesh_setup.h"
-#include "jobs/training/metrics.h"
+#include "jobs/training/replica.h"
 #include "jobs/training/traffic.h"
 #include "jobs/training/traffic_meter.h"
 #include "jobs/training/training_batches.h"
 #include "models/config_check.h"
-#include "models/transformer.h"
-#include "parallel/context.h"
 
 namespace lexring {
 namespace {
@@ -175,68 +172,6 @@ Json to_json(const std::vector<Line>& lines) {
   return json;
 }
 
-/// The steps of a training run, on random tokens.
-class Steps {
- public:
-  Steps(const Options& options, const Context& context, Backend& backend)
-      : options_(options),
-        context_(context),
-        model_(options.model, training_runtime(options, context), context, backend),
-        data_(context, backend, model_.parameters(), model_.gradients(), model_.gradient_sections(),
-              adamw_hyper(options), shard_of(options)),
-        ranges_(micro_batches(0, options.train.batch, context.axis(Axis::dp).rank(), context.axis(Axis::dp).size(),
-                              options.train.micro_batch)) {
-    const auto seed = static_cast<std::uint64_t>(options.train.seed);
-    model_.initialise(seed);
-    for (const Parameter& rows : data_.masters()) model_.initialise(rows, seed);
-  }
-
-  void run(std::int64_t step) {
-    const double scale = 1.0 / static_cast<double>(options_.train.batch * options_.train.length);
-    flops_ = loss_ = 0;
-    std::vector<LossResult> losses;
-    data_.begin_step();
-    for (const SampleRange& range : ranges_) {
-      const ModelBatch batch = random_batch(options_, range, step);
-      const auto which =
-          &range == &ranges_.back() ? DataParallel::MicroBatch::last : DataParallel::MicroBatch::more_to_come;
-      losses.push_back(model_.train_step(batch, scale, data_.reached(which)));
-      flops_ += model_.step_flops(batch);
-    }
-    for (const LossResult& loss : losses) loss_ += loss.nll_sum() * scale;
-    data_.step(options_.optimizer.lr, clip_scale(data_.finish_gradients(), options_.optimizer.clip));
-    model_.backend().runtime().synchronise();
-  }
-
-  /// Of all ranks, in the last step; collective.
-  double loss() const { return sum(loss_); }
-  double flops() const { return sum(flops_); }
-  Transformer& model() { return model_; }
-  StepShape shape(const ModelRuntime& exact) const {
-    const std::int64_t sequences = options_.train.batch / context_.axis(Axis::dp).size();
-    return {options_.model,
-            exact,
-            context_.mesh(),
-            shard_of(options_),
-            sequences,
-            options_.train.length,
-            static_cast<std::int64_t>(ranges_.size())};
-  }
-
- private:
-  double sum(double value) const {
-    context_.replicas().all_reduce(std::span<double>(&value, 1), Reduce::sum);
-    return value;
-  }
-
-  const Options& options_;
-  const Context& context_;
-  Transformer model_;
-  DataParallel data_;
-  std::vector<SampleRange> ranges_;
-  double flops_ = 0, loss_ = 0;
-};
-
 }  // namespace
 
 int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Communicator>& world) {
@@ -273,15 +208,22 @@ int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   ProfilingBackend profiling(*device.backend);
   Backend& backend = profile ? static_cast<Backend&>(profiling) : *device.backend;
   const double start_mib = resident_memory_mib();
-  Steps training(o, run.context, backend);
+  Replica replica(replica_settings(o), run.context, backend);
+  replica.initialise(static_cast<std::uint64_t>(o.train.seed));
+  const Communicator& dp = run.context.axis(Axis::dp);
+  const auto ranges = micro_batches(0, o.train.batch, dp.rank(), dp.size(), o.train.micro_batch);
+  StepResult last;
   std::optional<TrafficMeter> meter;
   std::vector<double> seconds;
   for (std::int64_t step = 0; step < warmup + steps; ++step) {
+    std::vector<ModelBatch> batches;
+    for (const SampleRange& range : ranges) batches.push_back(random_batch(o, range, step));
     if (step == warmup) profiling.reset();
     world->barrier();
     if (step == warmup) meter.emplace(run.context);
     const auto start = std::chrono::steady_clock::now();
-    training.run(step);
+    last = replica.step(batches, o.optimizer.lr);
+    backend.runtime().synchronise();
     if (step >= warmup)
       seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   }
@@ -291,9 +233,14 @@ int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   ModelRuntime exact = runtime_of(o);
   exact.partition = run.partition;
   exact.exchange = run.exchange;
-  const std::vector<Line> lines =
-      communication(*meter, *world, step_bytes(training.shape(exact), training.model().parameters()), count);
-  const double flops = training.flops(), loss = training.loss();
+  const StepShape shape = {o.model,
+                           exact,
+                           run.context.mesh(),
+                           shard_of(o),
+                           o.train.batch / dp.size(),
+                           o.train.length,
+                           static_cast<std::int64_t>(ranges.size())};
+  const std::vector<Line> lines = communication(*meter, *world, step_bytes(shape, replica.model().parameters()), count);
   if (!first) return 0;
   if (profile) print_profile(profiling.times(), total, count);
   if (profile) print_communication(lines);
@@ -302,26 +249,26 @@ int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   double busy = 0, waited = 0;
   for (const Line& line : lines) busy += line.busy, waited += line.waited;
   Json line = {{"tokens_per_second", round_to(static_cast<double>(o.train.batch * o.train.length) / median, 10)},
-               {"gflops", round_to(flops / median / 1e9, 10)},
+               {"gflops", round_to(last.flops / median / 1e9, 10)},
                {"peak_mib", round_to(peak_memory_mib(), 10)},
                {"start_mib", round_to(start_mib, 10)},
                {"seconds_per_step", round_to(median, 1e4)},
                {"seconds_computing", round_to(total / count - waited, 1e4)},
                {"seconds_communicating", round_to(busy, 1e4)},
                {"seconds_exposed", round_to(waited, 1e4)},
-               {"loss", round_to(loss, 1e4)},
+               {"loss", round_to(last.loss, 1e4)},
                {"device", std::string(backend.name())},
                {"kernels", backend.describe()},
                {"precision", name_of(o.train.precision)},
                {"ranks", world->size()},
                {"mesh", run.context.mesh().describe()},
-               {"parameters", training.model().parameter_count()},
+               {"parameters", replica.model().parameter_count()},
                {"length", o.train.length},
                {"batch", o.train.batch},
                {"communication", to_json(lines)},
                {"tensors_peak_mib", round_to(static_cast<double>(backend.runtime().memory().peak) / (1 << 20), 10)},
                {"memory", to_json(shares)}};
-  if (ceiling > 0) line["mfu"] = round_to(flops / median / (ceiling * 1e12 * world->size()), 1e4);
+  if (ceiling > 0) line["mfu"] = round_to(last.flops / median / (ceiling * 1e12 * world->size()), 1e4);
   print_result("{}\n", line.dump());
   return 0;
 }

@@ -21,7 +21,8 @@ const char* const usage = R"(lexring verify: run golden cases of the reference o
 
   lexring verify
   lexring verify --device cpu --precision bf16 --only position
-  mpirun -n 4 lexring verify --golden tests/models/golden/lex_everything.h5 --mesh.cp 2 --mesh.tp 2
+  mpirun -n 4 lexring verify --golden tests/models/golden/lex_everything.h5 --mesh.cp 2 --mesh.tp 2 \
+    --optimizer.shard state
 
 The cases that come with lexring are in tests/models/golden: every_kind.h5 has every position method and
 rescaling and more on small models, lex_everything.h5 all switches of LEX together, with heads for 6 ranks.
@@ -87,6 +88,7 @@ int verify_command(const std::vector<std::string>& args, const std::shared_ptr<C
   bool strict = false;
   MeshKeys mesh;
   SequenceKeys sequence;
+  Options options;  ///< only its optimizer.shard
   KeyTable table;
   table.add(
       {{"golden", &golden, "a file of golden cases, or a directory of them", "file", "those that come with lexring"},
@@ -101,6 +103,7 @@ int verify_command(const std::vector<std::string>& args, const std::shared_ptr<C
   table.add(device_keys(device));
   table.add(mesh_keys(mesh));
   table.add(sequence_keys(sequence));
+  table.add(*option_keys(options).find("optimizer.shard"));
   const bool speaks = world->rank() == 0;
   if (asks_help(args)) {
     if (speaks) print_result("{}{}", usage, table.help());
@@ -125,7 +128,7 @@ int verify_command(const std::vector<std::string>& args, const std::shared_ptr<C
     if (speaks && files.size() > 1) print_result("{}\n", file.path().string());
     for (const std::string& name : file.members("/")) {
       if (name.find(only) == std::string::npos || !file.is_group(name)) continue;
-      const GoldenResult result = run_golden_case(file, name, runtime, context, *run.backend);
+      const GoldenResult result = run_golden_case(file, name, runtime, shard_of(options), context, *run.backend);
       ++counts[static_cast<std::size_t>(result.verdict)];
       if (!speaks) continue;
       print_result("{:<26} {}\n", name, describe(result));

@@ -197,12 +197,6 @@ ModelRuntime runtime_of(const Options& options) {
 
 Shard shard_of(const Options& options) { return options.optimizer.shard; }
 
-ModelRuntime training_runtime(const Options& options, const Context& context) {
-  ModelRuntime runtime = runtime_of(options);
-  runtime.held = held_by_model(shard_of(options), context.replicas().size());
-  return runtime;
-}
-
 void use_precision(Options& options, PrecisionChoice precision) {
   options.train.precision = precision;
   if (precision != PrecisionChoice::bf16) options.train.residual = ResidualChoice::fp32;

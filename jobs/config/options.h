@@ -98,8 +98,6 @@ std::string to_ini(const Options& options);
 /// How the model computes, from train.precision, train.residual, train.recompute and sequence.*.
 ModelRuntime runtime_of(const Options& options);
 Shard shard_of(const Options& options);
-/// runtime_of, for a model that is trained with shard_of.
-ModelRuntime training_runtime(const Options& options, const Context& context);
 /// For weights that were trained in another precision. A residual stream in bf16 goes with bf16 only.
 void use_precision(Options& options, PrecisionChoice precision);
 LrSchedule lr_schedule(const Options& options);

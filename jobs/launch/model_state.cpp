@@ -8,52 +8,20 @@
 #include "models/parameter_plan.h"
 
 namespace lexring {
-namespace {
-
-LogicalTensor part_of(const Parameter& parameter, const std::string& name, const Tensor& data) {
-  return {name, parameter.full_shape, parameter.offset, data};
-}
-
-std::string first_moment(const Parameter& parameter) { return "optimizer.first_moment." + parameter.name; }
-std::string second_moment(const Parameter& parameter) { return "optimizer.second_moment." + parameter.name; }
-
-}  // namespace
-
-std::vector<LogicalTensor> tensors_to_save(DataParallel& data) {
-  std::vector<LogicalTensor> tensors;
-  for (const DataParallel::Owned& owned : data.owned()) {
-    tensors.push_back(part_of(owned.rows, owned.rows.name, owned.rows.value));
-    tensors.push_back(part_of(owned.rows, first_moment(owned.rows), owned.moments.first));
-    tensors.push_back(part_of(owned.rows, second_moment(owned.rows), owned.moments.second));
-  }
-  return tensors;
-}
-
-void load_parameters(const CheckpointReader& checkpoint, Transformer& model) {
+void load_parameters(const TensorSource& source, Transformer& model) {
   for (const Parameter& parameter : model.parameters()) {
     const bool held = parameter.value.defined();
     const Tensor value =
         held ? parameter.value
              : Tensor(model.backend().runtime(), parameter.gradient.shape(), parameter.gradient.dtype());
-    checkpoint.read(part_of(parameter, parameter.name, value));
+    source({parameter.name, parameter.full_shape, parameter.offset, value});
     if (!held) model.backend().cast(value, parameter.compute);
   }
   model.refresh_compute();
 }
 
-void load_masters(const CheckpointReader& checkpoint, DataParallel& data) {
-  for (const Parameter& rows : data.masters()) checkpoint.read(part_of(rows, rows.name, rows.value));
-}
-
-void load_optimizer(const CheckpointReader& checkpoint, DataParallel& data) {
-  load_masters(checkpoint, data);
-  AdamWOptimizer& optimizer = data.optimizer();
-  for (std::size_t i = 0; i < optimizer.parameters().size(); ++i) {
-    const Parameter& parameter = optimizer.parameters()[i];
-    checkpoint.read(part_of(parameter, first_moment(parameter), optimizer.moments()[i].first));
-    checkpoint.read(part_of(parameter, second_moment(parameter), optimizer.moments()[i].second));
-  }
-  optimizer.set_steps(checkpoint.state().step - checkpoint.state().skipped_steps);
+void load_parameters(const CheckpointReader& checkpoint, Transformer& model) {
+  load_parameters([&](const LogicalTensor& part) { checkpoint.read(part); }, model);
 }
 
 void require_fitting_weights(const Options& wanted, const Options& stored, const CheckpointReader& checkpoint) {

@@ -1,27 +1,21 @@
-/// A model and its optimizer as logical tensors of a checkpoint.
-///
-/// Names: the parameters' own; "optimizer.first_moment.<name>", "optimizer.second_moment.<name>".
+/// A model's weights as logical tensors of a checkpoint, and whether they are those of the model that is wanted.
 #pragma once
 
-#include <vector>
+#include <functional>
+#include <string>
 
 #include "jobs/config/options.h"
 #include "models/transformer.h"
 #include "parallel/checkpoint/checkpoint.h"
-#include "parallel/data/data_parallel.h"
 
 namespace lexring {
 
-/// What this rank is to write: the rows it owns of every parameter, and their moments. No part twice over all ranks.
-std::vector<LogicalTensor> tensors_to_save(DataParallel& data);
+/// Where tensors come from: fills `part.data`, or throws Error naming what is missing or of another shape.
+using TensorSource = std::function<void(const LogicalTensor& part)>;
 
-/// Fills parameters from a checkpoint, and their compute copies. Throws Error naming what is missing or of another
-/// shape.
+/// Fills parameters by their names, and their compute copies.
+void load_parameters(const TensorSource& source, Transformer& model);
 void load_parameters(const CheckpointReader& checkpoint, Transformer& model);
-/// Fills master values that only the optimizer holds.
-void load_masters(const CheckpointReader& checkpoint, DataParallel& data);
-/// Fills master values, moments, and the step count (steps that were not skipped).
-void load_optimizer(const CheckpointReader& checkpoint, DataParallel& data);
 
 /// Throws UsageError, naming the key to blame, unless the weights of a checkpoint are those of the wanted model.
 /// Positions and patterns without weights may differ, and how long sequences are.

@@ -91,7 +91,8 @@ double gradient_bytes(const StepShape& s, const Sizes& z, const std::vector<Para
   }
   const double times = s.shard == Shard::none ? 2 : s.shard == Shard::gradients ? number(s.micro_batches) : 1;
   const double reduced = elements * z.master * times;
-  return (replicas - 1) / replicas * (s.shard == Shard::none ? reduced : reduced + read);
+  const double targets = s.mesh.size(Axis::cp) == 1 ? 8 * (replicas - 1) : 0;
+  return (replicas - 1) / replicas * (s.shard == Shard::none ? reduced : reduced + read) + targets;
 }
 
 }  // namespace

@@ -22,7 +22,8 @@
 ///            sub-norms exchange columns for rows, forward and backward; gradients of what all ranks hold, all-reduced.
 /// gradients  over dp x cp = Q ranks: 2 (Q - 1) / Q of the gradients in m (a reduce-scatter and an all-gather); with
 ///            sharded state half of that (sharded gradients: for each micro-batch), and the updated values in the
-///            precision in which they are read (Rajbhandari et al. 1910.02054).
+///            precision in which they are read (Rajbhandari et al. 1910.02054). Where cp = 1, also the 8 bytes in which
+///            each replica tells the others its number of targets; else they go over a group of their own.
 #pragma once
 
 #include <cstdint>

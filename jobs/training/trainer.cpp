@@ -11,10 +11,8 @@
 #include "framework/base/console.h"
 #include "framework/base/counted.h"
 #include "framework/base/process_memory.h"
-#include "framework/optim/clip.h"
 #include "jobs/launch/model_state.h"
 #include "jobs/launch/progress_bar.h"
-#include "parallel/checkpoint/agree.h"
 
 namespace lexring {
 namespace {
@@ -40,9 +38,7 @@ Trainer::Trainer(const Options& options, const Context& context, Backend& backen
       valid_(valid),
       directory_(options.checkpoint.directory),
       sampler_(train, options.train.length, static_cast<std::uint64_t>(options.train.seed), options.data.documents),
-      model_(options.model, training_runtime(options, context), context, backend),
-      data_(context, backend, model_.parameters(), model_.gradients(), model_.gradient_sections(), adamw_hyper(options),
-            shard_of(options)),
+      replica_(replica_settings(options), context, backend),
       writer_(options.checkpoint.directory, context.world(), options.checkpoint.keep) {
   require_usage(valid == nullptr || valid->tokens() > options.train.length,
                 "data.valid {} has {}, fewer than one window of train.length = {} and its last target; give more text, "
@@ -50,9 +46,7 @@ Trainer::Trainer(const Options& options, const Context& context, Backend& backen
                 valid == nullptr ? "" : valid->path().string(),
                 counted(valid == nullptr ? 0 : valid->tokens(), "token"), options.train.length);
   state_.dataset_hash = train.content_hash();
-  const auto seed = static_cast<std::uint64_t>(options.train.seed);
-  model_.initialise(seed);
-  for (const Parameter& rows : data_.masters()) model_.initialise(rows, seed);
+  replica_.initialise(static_cast<std::uint64_t>(options.train.seed));
 }
 
 void Trainer::resume(const CheckpointReader& checkpoint) {
@@ -79,11 +73,7 @@ void Trainer::resume(const CheckpointReader& checkpoint) {
     options_.train.minutes = 0;
     options_.train.steps = before.train.steps;
   }
-  checkpoint.verify(context_->world());
-  agree(context_->world(), [&] {
-    load_parameters(checkpoint, model_);
-    load_optimizer(checkpoint, data_);
-  });
+  replica_.load(checkpoint);
   state_ = stored;
   resumed_step_ = saved_step_ = stored.step;
 }
@@ -91,60 +81,35 @@ void Trainer::resume(const CheckpointReader& checkpoint) {
 void Trainer::begin_with(const CheckpointReader& checkpoint) {
   const std::string source = checkpoint.path().string() + " (stored configuration)";
   require_fitting_weights(options_, parse_ini_text(checkpoint.state().configuration, source), checkpoint);
-  checkpoint.verify(context_->world());
-  agree(context_->world(), [&] {
-    load_parameters(checkpoint, model_);
-    load_masters(checkpoint, data_);
-  });
-}
-
-Trainer::Agreed Trainer::agree_on(double loss_sum, double flops) {
-  const bool done = writer_.in_flight() && writer_.shard_done();
-  // Ranks of cp have parts of these, ranks of tp the same: each is counted once, and is one number on all ranks.
-  const bool counts = context_->axis(Axis::tp).rank() == 0;
-  std::array<double, 4> values = {counts ? loss_sum : 0.0, counts ? flops : 0.0, done ? 1.0 : 0.0,
-                                  stop_.received() ? 1.0 : 0.0};
-  context_->world().all_reduce(std::span<double>(values), Reduce::sum);
-  return {values[0], values[1], writer_.in_flight() && values[2] == context_->world().size(), values[3] > 0};
+  replica_.load_weights(checkpoint);
 }
 
 StepMetrics Trainer::train_step() {
   const auto start = std::chrono::steady_clock::now();
-  Communicator& dp = context_->axis(Axis::dp);  // the ranks of cp and tp compute one batch together
+  const Communicator& dp = context_->axis(Axis::dp);
   const auto& t = options_.train;
   const auto ranges =
       micro_batches(static_cast<std::uint64_t>(state_.samples), t.batch, dp.rank(), dp.size(), t.micro_batch);
-  StepBatches step = read_batches(sampler_, ranges, options_.model.attention.sinks);
-  dp.all_reduce(std::span(&step.targets, 1), Reduce::sum);
-  const double scale = 1.0 / static_cast<double>(std::max<std::int64_t>(step.targets, 1));
-
-  data_.begin_step();
-  double loss_sum = 0, flops = 0;
-  std::vector<LossResult> losses;  // read when all passes are under way: nobody waits for the device between them
-  for (const ModelBatch& batch : step.batches) {
-    flops += model_.step_flops(batch);
-    const bool last = &batch == &step.batches.back();
-    losses.push_back(model_.train_step(
-        batch, scale, data_.reached(last ? DataParallel::MicroBatch::last : DataParallel::MicroBatch::more_to_come)));
-  }
-  for (const LossResult& loss : losses) loss_sum += loss.nll_sum();
-  const Agreed agreed = agree_on(loss_sum, flops);
   StepMetrics metrics;
   metrics.step = state_.step + 1;
-  metrics.loss = step.targets > 0 ? agreed.loss_sum * scale : no_targets;
-  metrics.gradient_norm = data_.finish_gradients();
   metrics.lr = learning_rate(lr_schedule(options_), state_.step);
-  metrics.skipped = (step.targets > 0 && !std::isfinite(metrics.loss)) || !std::isfinite(metrics.gradient_norm);
-  if (!metrics.skipped) data_.step(metrics.lr, clip_scale(metrics.gradient_norm, options_.optimizer.clip));
+  const StepResult result = replica_.step(read_batches(sampler_, ranges, options_.model.attention.sinks), metrics.lr,
+                                          [&]() -> std::vector<double> {
+                                            const bool done = writer_.in_flight() && writer_.shard_done();
+                                            return {done ? 1.0 : 0.0, stop_.received() ? 1.0 : 0.0};
+                                          });
+  metrics.loss = result.loss;
+  metrics.gradient_norm = result.gradient_norm;
+  metrics.skipped = result.skipped;
 
   state_.step += 1;
   state_.samples += t.batch;
   metrics.epochs = static_cast<double>(state_.samples) / static_cast<double>(sampler_.windows());
-  if (agreed.shards_done) writer_.publish();
-  stop_agreed_ = stop_agreed_ || agreed.stop;
+  if (writer_.in_flight() && result.sums[0] == context_->world().size()) writer_.publish();
+  stop_agreed_ = stop_agreed_ || result.sums[1] > 0;
   metrics.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   metrics.tokens_per_second = static_cast<double>(t.batch * t.length) / metrics.seconds;
-  metrics.flops = agreed.flops / metrics.seconds / 1e9;
+  metrics.flops = result.flops / metrics.seconds / 1e9;
   const Runtime& runtime = backend_->runtime();
   metrics.memory = runtime.device().type == DeviceType::cpu ? peak_memory_mib()
                                                             : static_cast<double>(runtime.memory().peak) / (1 << 20);
@@ -181,12 +146,12 @@ std::optional<double> Trainer::validate() {
     const std::int64_t i = first + dp.rank();
     if (i >= windows) continue;
     const std::int64_t window = i * available / windows;  // spread over the whole set
-    std::int64_t targets = 0;
     const ModelBatch batch = to_model_batch(read_windows(*valid_, window * length, 1, length, options_.data.documents),
-                                            options_.model.attention.sinks, targets);
-    const double nll = model_.evaluate(batch).nll_sum();  // the ranks of cp each hold a part, those of tp the same
+                                            options_.model.attention.sinks);
+    const double nll =
+        replica_.model().evaluate(batch).nll_sum();  // the ranks of cp each hold a part, those of tp the same
     if (first_of_tp) sums[0] += nll;
-    if (first_of_batch) sums[1] += static_cast<double>(targets);
+    if (first_of_batch) sums[1] += static_cast<double>(counted_targets(batch));
   }
   context_->world().all_reduce(std::span<double>(sums), Reduce::sum);
   return sums[1] > 0 ? sums[0] / sums[1] : no_targets;
@@ -208,28 +173,20 @@ void Trainer::choose_steps(const StepMetrics& metrics) {
   }
 }
 
-/// Weights that are not finite make all steps to come be skipped, and a checkpoint of them would displace a good one.
-void Trainer::require_finite_weights() {
-  std::vector<Tensor> weights;
-  for (const DataParallel::Owned& owned : data_.owned()) weights.push_back(owned.rows.value);
-  std::array<double, 1> sum = {backend_->sum_of_squares(weights)};
-  context_->world().all_reduce(std::span<double>(sum), Reduce::sum);
-  if (!std::isfinite(sum[0])) writer_.finish();  // the last good one is whole before this run ends
+void Trainer::save() {
+  if (saved_step_ == state_.step) return;
+  // Weights that are not finite make all steps to come be skipped, and a checkpoint of them would displace a good one.
+  const bool finite = replica_.weights_are_finite();
+  if (!finite || writer_.in_flight()) writer_.finish();  // the last good one is whole, should this run end here
   require(
-      std::isfinite(sum[0]),
+      finite,
       "weights are not finite after step {}, so they are not saved; {}. Lower optimizer.lr, or lengthen "
       "optimizer.warmup, and {}",
       state_.step,
       saved_step_ < 0 ? "there is no checkpoint yet" : fmt::format("the last checkpoint is of step {}", saved_step_),
       saved_step_ < 0 ? "start again" : "resume from there");
-}
-
-void Trainer::save() {
-  if (saved_step_ == state_.step) return;
-  require_finite_weights();
-  if (writer_.in_flight()) writer_.finish();
   state_.configuration = to_ini(options_);
-  writer_.save(state_, tensors_to_save(data_));
+  writer_.save(state_, replica_.tensors_to_save());
   saved_step_ = state_.step;
   save_due_ = false;
 }

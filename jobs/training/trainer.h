@@ -1,9 +1,7 @@
-/// The training loop: any mesh, deterministic, resumable.
+/// The training loop: any mesh, deterministic, resumable. The step itself is the replica's (jobs/training/replica.h).
 ///
 /// Step n (from 1) consumes the next train.batch global samples; rank r of dp computes a contiguous slice, micro-batch
-/// by micro-batch, together with the ranks of its cp and tp. Targets are counted first, so every backward is seeded
-/// with 1 / count; the loss is summed in f64, gradients in messages while backward runs (parallel/data). The same
-/// numbers are on every rank afterwards, so parameters are too.
+/// by micro-batch, together with the ranks of its cp and tp.
 #pragma once
 
 #include <cstdint>
@@ -14,12 +12,11 @@
 #include "jobs/config/options.h"
 #include "jobs/launch/stop_signal.h"
 #include "jobs/training/metrics.h"
+#include "jobs/training/replica.h"
 #include "jobs/training/run_directory.h"
 #include "jobs/training/training_batches.h"
-#include "models/transformer.h"
 #include "parallel/checkpoint/checkpoint.h"
 #include "parallel/context.h"
-#include "parallel/data/data_parallel.h"
 
 namespace lexring {
 
@@ -38,24 +35,16 @@ class Trainer {
 
   std::int64_t step() const { return state_.step; }
   const Options& options() const { return options_; }
-  Transformer& model() { return model_; }
+  Transformer& model() { return replica_.model(); }
 
   /// One optimizer step; what run() repeats. Collective.
   StepMetrics train_step();
 
  private:
-  struct Agreed {  ///< what every rank knows of the others after a step's all-reduce
-    double loss_sum = 0;
-    double flops = 0;
-    bool shards_done = false;
-    bool stop = false;
-  };
-  Agreed agree_on(double loss_sum, double flops);
   void note_skipped(const StepMetrics& metrics);
   bool stop_agreed();
   std::optional<double> validate();  ///< nothing when told to stop meanwhile
   void choose_steps(const StepMetrics& metrics);
-  void require_finite_weights();
   void save();
   bool is_first() const { return context_->world().rank() == 0; }
   std::string describe(const StepMetrics& metrics) const;
@@ -66,8 +55,7 @@ class Trainer {
   const Dataset* valid_;
   RunDirectory directory_;
   Sampler sampler_;
-  Transformer model_;
-  DataParallel data_;
+  Replica replica_;
   CheckpointWriter writer_;
   StopSignal stop_;
   TrainingState state_;

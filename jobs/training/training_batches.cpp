@@ -24,18 +24,21 @@ std::vector<SampleRange> micro_batches(std::uint64_t first, std::int64_t batch, 
   return ranges;
 }
 
-ModelBatch to_model_batch(TokenBatch batch, std::int64_t sinks, std::int64_t& targets) {
-  targets += std::count_if(batch.targets.begin(), batch.targets.end(), [](std::int32_t target) { return target >= 0; });
+std::vector<ModelBatch> read_batches(const Sampler& sampler, const std::vector<SampleRange>& ranges,
+                                     std::int64_t sinks) {
+  std::vector<ModelBatch> batches;
+  for (const SampleRange& range : ranges)
+    batches.push_back(to_model_batch(sampler.batch(range.first, range.count), sinks));
+  return batches;
+}
+
+ModelBatch to_model_batch(TokenBatch batch, std::int64_t sinks) {
   return make_batch(batch.sequences, batch.length, std::move(batch.tokens), std::move(batch.targets),
                     std::move(batch.document_start), sinks);
 }
 
-StepBatches read_batches(const Sampler& sampler, const std::vector<SampleRange>& ranges, std::int64_t sinks) {
-  StepBatches step;
-  for (const SampleRange& range : ranges) {
-    step.batches.push_back(to_model_batch(sampler.batch(range.first, range.count), sinks, step.targets));
-  }
-  return step;
+std::int64_t counted_targets(const ModelBatch& batch) {
+  return std::count_if(batch.targets.begin(), batch.targets.end(), [](std::int32_t target) { return target >= 0; });
 }
 
 }  // namespace lexring

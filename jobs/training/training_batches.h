@@ -22,14 +22,13 @@ struct SampleRange {
 std::vector<SampleRange> micro_batches(std::uint64_t first, std::int64_t batch, int replica, int replicas,
                                        std::int64_t micro_batch);
 
-/// A step's micro-batches on this replica and how many targets they count.
-struct StepBatches {
-  std::vector<ModelBatch> batches;
-  std::int64_t targets = 0;
-};
-StepBatches read_batches(const Sampler& sampler, const std::vector<SampleRange>& ranges, std::int64_t sinks);
+/// The micro-batches of a step on this replica.
+std::vector<ModelBatch> read_batches(const Sampler& sampler, const std::vector<SampleRange>& ranges,
+                                     std::int64_t sinks);
 
-/// A batch of windows as the model takes it; `targets` gets the number of counted ones.
-ModelBatch to_model_batch(TokenBatch batch, std::int64_t sinks, std::int64_t& targets);
+/// A batch of windows as the model takes it.
+ModelBatch to_model_batch(TokenBatch batch, std::int64_t sinks);
+/// Its targets that count.
+std::int64_t counted_targets(const ModelBatch& batch);
 
 }  // namespace lexring

@@ -1,0 +1,50 @@
+/// How far what ranks computed of a golden case is from its reference, and how far it may be.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "framework/io/hdf5_file.h"
+#include "jobs/training/replica.h"
+#include "models/transformer.h"
+
+namespace lexring {
+
+/// Largest errors allowed, relative to the norm of the reference tensor; 0: not compared.
+struct GoldenTolerance {
+  double loss;
+  double logits;
+  double gradient;
+  double step_losses;  ///< the loss of each of the three AdamW steps
+  double parameters;   ///< after three AdamW steps, and the loss then
+};
+GoldenTolerance golden_tolerance(Precision precision);
+
+struct GoldenResult {
+  enum class Verdict { passed, failed, not_supported };
+  Verdict verdict = Verdict::passed;
+  std::string reason;    ///< why it is not supported
+  std::string worst;     ///< the tensor nearest to, or furthest beyond, its tolerance
+  double error = 0;      ///< of that tensor
+  double tolerance = 0;  ///< of that tensor
+};
+
+/// Keeps in a result the comparison that is furthest along to its tolerance, or beyond it.
+class GoldenComparison {
+ public:
+  explicit GoldenComparison(GoldenResult& result) : result_(result) {}
+
+  /// `difference` relative to `scale`, or as it is where that is 0.
+  void add(const std::string& what, double difference, double scale, double tolerance);
+  /// A tensor that every rank has whole.
+  void add(const std::string& what, const Tensor& ours, const std::vector<double>& reference, double tolerance);
+  /// Values or gradients (`tensor`) of all parameters with those in the group `group` of a case: each rank compares the
+  /// rows that it owns, and all have the same sums. Collective.
+  void add_parameters(const std::string& group, const Hdf5File& file, const std::string& name, Replica& replica,
+                      Tensor Parameter::*tensor, Communicator& world, double tolerance);
+
+ private:
+  GoldenResult& result_;
+};
+
+}  // namespace lexring

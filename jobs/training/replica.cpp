@@ -1,0 +1,134 @@
+#include "jobs/training/replica.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <span>
+
+#include "framework/optim/clip.h"
+#include "jobs/training/training_batches.h"
+#include "parallel/checkpoint/agree.h"
+
+namespace lexring {
+namespace {
+
+ModelRuntime held_as(ModelRuntime runtime, Shard shard, const Context& context) {
+  runtime.held = held_by_model(shard, context.replicas().size());
+  return runtime;
+}
+
+LogicalTensor part_of(const Parameter& parameter, const std::string& name, const Tensor& data) {
+  return {name, parameter.full_shape, parameter.offset, data};
+}
+
+std::string first_moment(const Parameter& parameter) { return "optimizer.first_moment." + parameter.name; }
+std::string second_moment(const Parameter& parameter) { return "optimizer.second_moment." + parameter.name; }
+
+TensorSource source_of(const CheckpointReader& checkpoint) {
+  return [&](const LogicalTensor& part) { checkpoint.read(part); };
+}
+
+}  // namespace
+
+ReplicaSettings replica_settings(const Options& options) {
+  return {.model = options.model,
+          .runtime = runtime_of(options),
+          .optimizer = adamw_hyper(options),
+          .shard = shard_of(options),
+          .clip = options.optimizer.clip};
+}
+
+Replica::Replica(const ReplicaSettings& settings, const Context& context, Backend& backend)
+    : context_(&context),
+      backend_(&backend),
+      clip_(settings.clip),
+      model_(settings.model, held_as(settings.runtime, settings.shard, context), context, backend),
+      data_(context, backend, model_.parameters(), model_.gradients(), model_.gradient_sections(), settings.optimizer,
+            settings.shard) {}
+
+void Replica::initialise(std::uint64_t seed) {
+  model_.initialise(seed);
+  for (const Parameter& rows : data_.masters()) model_.initialise(rows, seed);
+}
+
+void Replica::load_weights(const TensorSource& source) {
+  agree(context_->world(), [&] {
+    load_parameters(source, model_);
+    for (const Parameter& rows : data_.masters()) source(part_of(rows, rows.name, rows.value));
+  });
+}
+
+void Replica::load_weights(const CheckpointReader& checkpoint) {
+  checkpoint.verify(context_->world());
+  load_weights(source_of(checkpoint));
+}
+
+void Replica::load(const CheckpointReader& checkpoint) {
+  load_weights(checkpoint);
+  agree(context_->world(), [&] {
+    AdamWOptimizer& optimizer = data_.optimizer();
+    for (std::size_t i = 0; i < optimizer.parameters().size(); ++i) {
+      const Parameter& parameter = optimizer.parameters()[i];
+      checkpoint.read(part_of(parameter, first_moment(parameter), optimizer.moments()[i].first));
+      checkpoint.read(part_of(parameter, second_moment(parameter), optimizer.moments()[i].second));
+    }
+    optimizer.set_steps(checkpoint.state().step - checkpoint.state().skipped_steps);
+  });
+}
+
+StepResult Replica::step(const std::vector<ModelBatch>& micro_batches, double lr,
+                         const std::function<std::vector<double>()>& tell) {
+  std::int64_t targets = 0;
+  for (const ModelBatch& batch : micro_batches) targets += counted_targets(batch);
+  // The ranks of cp and tp compute one batch together.
+  context_->axis(Axis::dp).all_reduce(std::span(&targets, 1), Reduce::sum);
+  const double scale = 1.0 / static_cast<double>(std::max<std::int64_t>(targets, 1));
+
+  data_.begin_step();
+  double loss_sum = 0, flops = 0;
+  std::vector<LossResult> losses;  // read when all passes are under way: nobody waits for the device between them
+  for (const ModelBatch& batch : micro_batches) {
+    flops += model_.step_flops(batch);
+    const bool last = &batch == &micro_batches.back();
+    losses.push_back(model_.train_step(
+        batch, scale, data_.reached(last ? DataParallel::MicroBatch::last : DataParallel::MicroBatch::more_to_come)));
+  }
+  for (const LossResult& loss : losses) loss_sum += loss.nll_sum();
+
+  // Ranks of cp have parts of these, ranks of tp the same: each is counted once, and is one number on all ranks.
+  const bool counts = context_->axis(Axis::tp).rank() == 0;
+  std::vector<double> values = {counts ? loss_sum : 0.0, counts ? flops : 0.0};
+  const std::vector<double> told = tell ? tell() : std::vector<double>();
+  values.insert(values.end(), told.begin(), told.end());
+  context_->world().all_reduce(std::span<double>(values), Reduce::sum);
+
+  StepResult result;
+  result.loss = targets > 0 ? values[0] * scale : std::numeric_limits<double>::quiet_NaN();
+  result.flops = values[1];
+  result.sums.assign(values.begin() + 2, values.end());
+  result.gradient_norm = data_.finish_gradients();
+  result.skipped = (targets > 0 && !std::isfinite(result.loss)) || !std::isfinite(result.gradient_norm);
+  if (!result.skipped) data_.step(lr, clip_scale(result.gradient_norm, clip_));
+  return result;
+}
+
+bool Replica::weights_are_finite() {
+  std::vector<Tensor> weights;
+  for (const DataParallel::Owned& rows : owned()) weights.push_back(rows.rows.value);
+  std::array<double, 1> sum = {backend_->sum_of_squares(weights)};
+  context_->world().all_reduce(std::span<double>(sum), Reduce::sum);
+  return std::isfinite(sum[0]);
+}
+
+std::vector<LogicalTensor> Replica::tensors_to_save() {
+  std::vector<LogicalTensor> tensors;
+  for (const DataParallel::Owned& own : owned()) {
+    tensors.push_back(part_of(own.rows, own.rows.name, own.rows.value));
+    tensors.push_back(part_of(own.rows, first_moment(own.rows), own.moments.first));
+    tensors.push_back(part_of(own.rows, second_moment(own.rows), own.moments.second));
+  }
+  return tensors;
+}
+
+}  // namespace lexring

@@ -1,0 +1,79 @@
+/// A model in training on this rank's place in the mesh, and the one training step that `train`, `bench` and `verify`
+/// take.
+///
+/// A step: targets are counted over all replicas, so that each backward is seeded with 1 / count; each micro-batch goes
+/// forward and backward, and gradients are summed meanwhile (parallel/data); the loss is summed in f64; gradients are
+/// clipped by their global norm; AdamW updates. Loss and norm are the same numbers on every rank, so all of them skip a
+/// step that is not finite, or none.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "jobs/config/options.h"
+#include "jobs/launch/model_state.h"
+#include "models/transformer.h"
+#include "parallel/checkpoint/checkpoint.h"
+#include "parallel/context.h"
+#include "parallel/data/data_parallel.h"
+
+namespace lexring {
+
+struct ReplicaSettings {
+  ModelConfig model;
+  ModelRuntime runtime;  ///< but for `held`, which follows from `shard` and the mesh
+  AdamWHyper optimizer;
+  Shard shard = Shard::none;
+  double clip = 0;  ///< largest global norm of the gradient; 0: off
+};
+/// What the keys of a run say.
+ReplicaSettings replica_settings(const Options& options);
+
+struct StepResult {
+  double loss = 0;           ///< nats per counted target, of all replicas; NaN where there is none
+  double gradient_norm = 0;  ///< before clipping
+  bool skipped = false;      ///< loss or gradient was not finite; nothing was changed
+  double flops = 0;          ///< of all ranks; convention: Transformer::step_flops
+  std::vector<double> sums;  ///< what the ranks had to tell
+};
+
+class Replica {
+ public:
+  /// Values are uninitialised. `context` and `backend` must outlive it. Throws UsageError where the model cannot be
+  /// built. Collective.
+  Replica(const ReplicaSettings& settings, const Context& context, Backend& backend);
+
+  /// Values as Transformer::initialise says.
+  void initialise(std::uint64_t seed);
+  /// Fills weights, compute copies and master values. An error on one rank is thrown on all of them. Collective.
+  void load_weights(const TensorSource& source);
+  /// The same with the weights of a checkpoint, which is verified first.
+  void load_weights(const CheckpointReader& checkpoint);
+  /// Weights, moments and the number of updates (steps that were not skipped), likewise.
+  void load(const CheckpointReader& checkpoint);
+
+  /// One training step. `micro_batches` are this replica's, the same on all ranks of its cp and tp, equally many on
+  /// every replica. `tell`, if given, is asked once backward is done: its numbers, equally many on every rank, are
+  /// summed over all ranks in the message that carries the loss. Does not wait for the update. Collective.
+  StepResult step(const std::vector<ModelBatch>& micro_batches, double lr,
+                  const std::function<std::vector<double>()>& tell = {});
+
+  /// Whether every weight is finite, on all ranks. Collective.
+  bool weights_are_finite();
+  /// What this rank alone is to write to a checkpoint; no part twice over all ranks. Names: the parameters' own;
+  /// "optimizer.first_moment.<name>", "optimizer.second_moment.<name>".
+  std::vector<LogicalTensor> tensors_to_save();
+  /// The rows of parameters behind these, with the gradients of the last step (summed, not clipped).
+  std::vector<DataParallel::Owned> owned() { return data_.owned(); }
+  Transformer& model() { return model_; }
+
+ private:
+  const Context* context_;
+  Backend* backend_;
+  double clip_;
+  Transformer model_;
+  DataParallel data_;
+};
+
+}  // namespace lexring
