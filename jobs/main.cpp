@@ -141,6 +141,15 @@ int end_interrupted(const std::string& message, MpiSession* session) {
   return 128 + signal;
 }
 
+/// All ranks have done their work and end with `code`. mpirun would add a dozen lines on an exit code other than 0, so
+/// rank 0 ends the others; srun takes the code from each of them.
+int end_together(int code, MpiSession* session) {
+  const bool by_srun = std::getenv("SLURM_STEP_NUM_TASKS") != nullptr && std::getenv("OMPI_COMM_WORLD_SIZE") == nullptr;
+  if (code == 0 || session == nullptr || by_srun) return code;
+  if (session->world()->rank() > 0) std::this_thread::sleep_for(patience_with_rank_0);
+  return end_all(code, session);
+}
+
 int run_command(const Arguments& all, const MpiSession* session) {
   const Command& command = find_command(all[0]);
   const World world = session ? session->world() : World(make_self_communicator());
@@ -180,8 +189,7 @@ int main(int argc, char** argv) {
     if (session) watchdog = std::make_unique<Watchdog>(*session, 600);  // until the configuration says otherwise
     const int code = run_command(all, session.get());
     done.emplace();  // whoever wants this process to stop from now on, has it stop
-    if (code != 0 && session && session->world()->rank() > 0) std::this_thread::sleep_for(patience_with_rank_0);
-    return code == 0 ? 0 : end_all(code, session.get());
+    return end_together(code, session.get());
   } catch (const OutputClosed&) {
     return end_quietly(session.get());
   } catch (const Interrupted& error) {

@@ -26,8 +26,11 @@ const char* const usage = R"(lexring train: pretrain a model; run it under mpiru
   lexring train --config configs/quickstart.ini --data.train corpus.h5 --checkpoint.directory runs/first
   mpirun -n 2 lexring train --config configs/quickstart.ini --config configs/quickstart_rope.ini --data.train corpus.h5
 
-The same command goes on where it was stopped. --init runs/first begins a new run with the weights of that
-one, for another length, other data or another rescaling of positions:
+The same command goes on where it was stopped. Its exit code is 0 when all steps are done, 75 when a signal stopped
+it with a checkpoint and steps are left, 1 after an error, 2 for a mistake in the command.
+
+--init runs/first begins a new run with the weights of that one, for another length, other data or another rescaling
+of positions:
 
   lexring train --init runs/first --train.length 1024 --position.scaling linear --position.scaling_factor 4 \
     --data.train corpus.h5
@@ -114,8 +117,7 @@ int train_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   }
   if (checkpoint) go_on(*checkpoint, reader->state(), trainer.options(), *world);
   reader.reset();
-  trainer.run();
-  return 0;
+  return trainer.run() == RunEnd::finished ? 0 : to_be_continued;
 }
 
 }  // namespace lexring

@@ -38,7 +38,7 @@ case ${LEXRING_LAUNCHER:-srun} in
 esac
 
 # launch ARGUMENT...: lexring on every rank, in LEXRING_DIRECTORY; returns its exit code. SIGUSR1, which Slurm sends
-# before the time is up, is passed on: train then writes a checkpoint and ends.
+# before the time is up, is passed on: train then writes a checkpoint and ends with 75.
 launch() {
   cd "${LEXRING_DIRECTORY:-.}"
   echo "job $SLURM_JOB_ID: $SLURM_NNODES nodes ($SLURM_JOB_NODELIST) x $ranks_per_node ranks x $threads threads," \

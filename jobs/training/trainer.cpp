@@ -201,7 +201,7 @@ std::string Trainer::describe(const StepMetrics& metrics) const {
   return text;
 }
 
-void Trainer::run() {
+RunEnd Trainer::run() {
   const auto& o = options_;
   std::optional<MetricsWriter> log;
   if (is_first()) {
@@ -238,10 +238,12 @@ void Trainer::run() {
   save();
   writer_.finish();
   if (metrics.step > 0) progress->finish(describe(metrics));
-  if (stop_agreed_ && is_first()) {
+  if (o.train.minutes == 0 && state_.step >= o.train.steps) return RunEnd::finished;
+  if (is_first()) {
     say("stopped by a signal after step {} of {}; {} goes on from there\n", state_.step, o.train.steps,
         o.resume == "auto" ? "the same command" : "the same command with --resume auto");
   }
+  return RunEnd::stopped;
 }
 
 }  // namespace lexring

@@ -20,6 +20,12 @@
 
 namespace lexring {
 
+/// How a run ended: the same on every rank.
+enum class RunEnd {
+  finished,  ///< with the last step
+  stopped    ///< by a signal, with a checkpoint; steps are left
+};
+
 class Trainer {
  public:
   /// `options` is resolved (the vocabulary included). `valid` may be null. Everything given must outlive the trainer.
@@ -31,7 +37,7 @@ class Trainer {
   /// Begins a new run with the weights of a checkpoint. Throws when they are of another model. Collective.
   void begin_with(const CheckpointReader& checkpoint);
   /// Trains to the last step, or until a stop signal; saves at the end either way. Collective.
-  void run();
+  RunEnd run();
 
   std::int64_t step() const { return state_.step; }
   const Options& options() const { return options_; }

@@ -178,7 +178,7 @@ TEST_F(Slurm, StopsBeforeTheTimeIsUpAndGoesOnByTheSameCommand) {
   const Job stopped = stopped_midway("stopped", [](const std::string& id) {
     EXPECT_EQ(run_process("scancel --batch --signal=USR1 " + id).exit_code, 0);
   });
-  ASSERT_EQ(stopped.exit_code, 0) << stopped.log;
+  ASSERT_EQ(stopped.exit_code, 75) << stopped.log;
   ASSERT_LT(steps_of("stopped").size(), static_cast<std::size_t>(steps)) << "too fast to be stopped";
   const Job resumed = run_job(four_ranks, pretrain("stopped"));
   ASSERT_EQ(resumed.exit_code, 0) << resumed.log;

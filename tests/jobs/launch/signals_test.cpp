@@ -30,7 +30,7 @@ TEST_F(Signals, AStopEndsAValidationAndSaves) {
   const auto result =
       run_process("echo >" + run("log").string() + "\n" + train("run", keys) + " 2>" + run("log").string() +
                   " & pid=$!\n" + until(run("log"), "results in") + "sleep 1; kill -TERM $pid; wait $pid");
-  EXPECT_EQ(result.exit_code, 0) << content(run("log"));
+  EXPECT_EQ(result.exit_code, 75) << content(run("log"));
   const std::string metrics = content(run("run") / "metrics.jsonl");
   EXPECT_EQ(occurrences(metrics, "\n"), 1) << metrics;
   EXPECT_EQ(occurrences(metrics, "valid_loss"), 0) << metrics;

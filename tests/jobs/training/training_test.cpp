@@ -93,12 +93,27 @@ TEST_F(Training, ASignalSavesAtTheStepBoundary) {
                                             metrics_file +
                                             " 2>/dev/null | wc -l)\" -ge 3 ]; do sleep 0.01; done\n"
                                             "kill -TERM $pid; wait $pid");
-  EXPECT_EQ(stopped.exit_code, 0) << stopped.output;
+  EXPECT_EQ(stopped.exit_code, 75) << stopped.output;
   const auto done = metrics("stopped").size();
   char name[32];
   std::snprintf(name, sizeof(name), "step-%08zu", done);
   EXPECT_TRUE(std::filesystem::exists(run("stopped") + "/" + name + "/manifest.json")) << name << "\n"
                                                                                        << stopped.output;
+}
+
+/// mpirun has the ranks' exit code, and adds nothing to what we say.
+TEST_F(Training, AStopOfTwoRanksIsOneMessageAndOneExitCode) {
+  const std::string keys = "--optimizer.schedule constant --train.steps ";
+  const ProcessResult stopped = run_process(
+      mpirun(2) + train("stopped", keys + "100000") + " & pid=$!\n" + "until [ \"$(cat " + run("stopped") +
+      "/metrics.jsonl 2>/dev/null | wc -l)\" -ge 3 ]; do sleep 0.01; done\n" + "kill -USR1 $pid; wait $pid");
+  EXPECT_EQ(stopped.exit_code, 75) << stopped.output;
+  EXPECT_EQ(occurrences(stopped.output, "stopped by a signal after step"), 1) << stopped.output;
+  EXPECT_EQ(occurrences(stopped.output, "exit code"), 0) << stopped.output;
+  EXPECT_EQ(occurrences(stopped.output, "-----"), 0) << stopped.output;
+  const ProcessResult finished =
+      run_process(mpirun(2) + train("stopped", keys + std::to_string(metrics("stopped").size() + 2)));
+  EXPECT_EQ(finished.exit_code, 0) << finished.output;
 }
 
 TEST_F(Training, MicroBatchesAddUpToTheBatch) {
