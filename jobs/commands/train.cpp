@@ -14,6 +14,7 @@
 #include "jobs/training/run_directory.h"
 #include "jobs/training/run_start.h"
 #include "jobs/training/trainer.h"
+#include "jobs/training/training_progress.h"
 #include "models/config_check.h"
 #include "parallel/checkpoint/agree.h"
 #include "parallel/checkpoint/steps.h"
@@ -117,7 +118,13 @@ int train_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   }
   if (checkpoint) go_on(*checkpoint, reader->state(), trainer.options(), *world);
   reader.reset();
-  return trainer.run() == RunEnd::finished ? 0 : to_be_continued;
+  MetricSinks sinks;
+  if (first) {
+    const RunDirectory directory(o.checkpoint.directory);
+    sinks.push_back(std::make_unique<MetricsFile>(directory.metrics(), trainer.step()));
+    sinks.push_back(std::make_unique<TrainingProgress>());
+  }
+  return trainer.run(sinks) == RunEnd::finished ? 0 : to_be_continued;
 }
 
 }  // namespace lexring

@@ -27,7 +27,7 @@ std::uintmax_t bytes_to_keep(const std::filesystem::path& path, std::int64_t las
 
 }  // namespace
 
-MetricsWriter::MetricsWriter(std::filesystem::path path, std::int64_t last_step) : path_(std::move(path)) {
+MetricsFile::MetricsFile(std::filesystem::path path, std::int64_t last_step) : path_(std::move(path)) {
   if (std::filesystem::exists(path_))
     std::filesystem::resize_file(path_, last_step > 0 ? bytes_to_keep(path_, last_step) : 0);
   file_.reset(std::fopen(path_.c_str(), "ab"));
@@ -35,7 +35,7 @@ MetricsWriter::MetricsWriter(std::filesystem::path path, std::int64_t last_step)
           std::strerror(errno));
 }
 
-void MetricsWriter::write(const StepMetrics& m) {
+void MetricsFile::write(const StepMetrics& m) {
   nlohmann::ordered_json json = {
       {"step", m.step},      {"loss", m.loss},     {"gradient_norm", m.gradient_norm},
       {"lr", m.lr},          {"epochs", m.epochs}, {"tokens_per_second", m.tokens_per_second},

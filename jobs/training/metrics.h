@@ -1,4 +1,4 @@
-/// metrics.jsonl: one JSON object per training step.
+/// The numbers of training steps, and where they go.
 #pragma once
 
 #include <cstdint>
@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <vector>
 
 namespace lexring {
 
@@ -23,12 +24,28 @@ struct StepMetrics {
   std::optional<double> valid_loss = std::nullopt;  ///< where the step was followed by a validation
 };
 
-class MetricsWriter {
+/// One place that the numbers go to. A run has a list of them, on rank 0 only.
+class MetricSink {
+ public:
+  virtual ~MetricSink() = default;
+  /// `done` of `steps` (0: not known yet) are done. Before the first step, and again when train.minutes has chosen how
+  /// many there are.
+  virtual void begin(std::int64_t done, std::int64_t steps) = 0;
+  virtual void write(const StepMetrics& metrics) = 0;
+  /// The run has ended, and its last checkpoint is whole.
+  virtual void finish() = 0;
+};
+using MetricSinks = std::vector<std::unique_ptr<MetricSink>>;
+
+/// metrics.jsonl: one JSON object per training step.
+class MetricsFile : public MetricSink {
  public:
   /// Appends to `path`, after cutting it back to the lines of steps up to `last_step` (0: starts anew).
-  MetricsWriter(std::filesystem::path path, std::int64_t last_step);
+  MetricsFile(std::filesystem::path path, std::int64_t last_step);
+  void begin(std::int64_t, std::int64_t) override {}
   /// Throws Error when the line cannot be written.
-  void write(const StepMetrics& metrics);
+  void write(const StepMetrics& metrics) override;
+  void finish() override {}
 
  private:
   struct Close {

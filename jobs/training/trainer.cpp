@@ -12,7 +12,6 @@
 #include "framework/base/counted.h"
 #include "framework/base/process_memory.h"
 #include "jobs/launch/model_state.h"
-#include "jobs/launch/progress_bar.h"
 
 namespace lexring {
 namespace {
@@ -75,7 +74,7 @@ void Trainer::resume(const CheckpointReader& checkpoint) {
   }
   replica_.load(checkpoint);
   state_ = stored;
-  resumed_step_ = saved_step_ = stored.step;
+  saved_step_ = stored.step;
 }
 
 void Trainer::begin_with(const CheckpointReader& checkpoint) {
@@ -104,6 +103,8 @@ StepMetrics Trainer::train_step() {
 
   state_.step += 1;
   state_.samples += t.batch;
+  state_.skipped_in_a_row = metrics.skipped ? state_.skipped_in_a_row + 1 : 0;
+  if (metrics.skipped) state_.skipped_steps += 1;
   metrics.epochs = static_cast<double>(state_.samples) / static_cast<double>(sampler_.windows());
   if (writer_.in_flight() && result.sums[0] == context_->world().size()) writer_.publish();
   stop_agreed_ = stop_agreed_ || result.sums[1] > 0;
@@ -113,17 +114,7 @@ StepMetrics Trainer::train_step() {
   const Runtime& runtime = backend_->runtime();
   metrics.memory = runtime.device().type == DeviceType::cpu ? peak_memory_mib()
                                                             : static_cast<double>(runtime.memory().peak) / (1 << 20);
-  note_skipped(metrics);
   return metrics;
-}
-
-void Trainer::note_skipped(const StepMetrics& metrics) {
-  state_.skipped_in_a_row = metrics.skipped ? state_.skipped_in_a_row + 1 : 0;
-  if (!metrics.skipped) return;
-  state_.skipped_steps += 1;
-  if (is_first()) {
-    say("step {} skipped on all ranks: loss {}, gradient norm {}\n", metrics.step, metrics.loss, metrics.gradient_norm);
-  }
 }
 
 bool Trainer::stop_agreed() {
@@ -191,53 +182,33 @@ void Trainer::save() {
   save_due_ = false;
 }
 
-std::string Trainer::describe(const StepMetrics& metrics) const {
-  const auto loss = [&](double value) {
-    return std::isnan(value) && !metrics.skipped ? "of no targets" : fmt::format("{:.4f}", value);
-  };
-  std::string text = fmt::format("loss {}  epoch {:.2f}  {} tokens/s", loss(metrics.loss), metrics.epochs,
-                                 format_count(metrics.tokens_per_second));
-  if (metrics.valid_loss) text += fmt::format("  validation loss {}", loss(*metrics.valid_loss));
-  return text;
-}
-
-RunEnd Trainer::run() {
+RunEnd Trainer::run(const MetricSinks& sinks) {
   const auto& o = options_;
-  std::optional<MetricsWriter> log;
-  if (is_first()) {
-    directory_.write_config(to_ini(options_));
-    log.emplace(directory_.metrics(), resumed_step_);
-  }
-  std::optional<ProgressBar> progress;
-  const auto begin_progress = [&] {
-    progress.emplace("training", "step", o.train.minutes > 0 ? 0 : static_cast<std::uint64_t>(o.train.steps),
-                     static_cast<std::uint64_t>(state_.step));
-    if (!is_first()) progress->silence();
-  };
-  begin_progress();
-  StepMetrics metrics;
+  if (is_first()) directory_.write_config(to_ini(options_));
+  for (const auto& sink : sinks) sink->begin(state_.step, o.train.minutes > 0 ? 0 : o.train.steps);
   while ((o.train.minutes > 0 || state_.step < o.train.steps) && !stop_agreed_) {
-    metrics = train_step();
+    StepMetrics metrics = train_step();
     const bool choosing = o.train.minutes > 0;
     if (choosing) choose_steps(metrics);
     const bool last = !choosing && state_.step == o.train.steps;
     const bool due = o.train.valid_every > 0 && state_.step % o.train.valid_every == 0;
     if (valid_ != nullptr && (last || due)) metrics.valid_loss = validate();
-    if (log) log->write(metrics);
+    for (const auto& sink : sinks) {
+      if (choosing && o.train.minutes == 0) sink->begin(state_.step, o.train.steps);
+      sink->write(metrics);
+    }
     const bool hopeless = state_.skipped_in_a_row >= most_skipped_in_a_row;
     if (hopeless) writer_.finish();  // the last good checkpoint is whole before this run ends
     require(!hopeless,
             "{} steps in a row had a loss or gradient that is not finite (the last is step {}); lower optimizer.lr, "
             "lengthen optimizer.warmup, or resume from an earlier checkpoint",
             most_skipped_in_a_row, state_.step);
-    if (choosing && o.train.minutes == 0) begin_progress();
-    progress->update(static_cast<std::uint64_t>(state_.step), describe(metrics));
     save_due_ = save_due_ || (o.checkpoint.every > 0 && state_.step % o.checkpoint.every == 0);
     if (save_due_ && !last && !metrics.skipped) save();  // after skipped steps it waits for a good one
   }
   save();
   writer_.finish();
-  if (metrics.step > 0) progress->finish(describe(metrics));
+  for (const auto& sink : sinks) sink->finish();
   if (o.train.minutes == 0 && state_.step >= o.train.steps) return RunEnd::finished;
   if (is_first()) {
     say("stopped by a signal after step {} of {}; {} goes on from there\n", state_.step, o.train.steps,

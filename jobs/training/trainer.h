@@ -36,8 +36,9 @@ class Trainer {
   void resume(const CheckpointReader& checkpoint);
   /// Begins a new run with the weights of a checkpoint. Throws when they are of another model. Collective.
   void begin_with(const CheckpointReader& checkpoint);
-  /// Trains to the last step, or until a stop signal; saves at the end either way. Collective.
-  RunEnd run();
+  /// Trains to the last step, or until a stop signal; saves at the end either way. `sinks` get every step's numbers;
+  /// empty but on rank 0. Collective.
+  RunEnd run(const MetricSinks& sinks = {});
 
   std::int64_t step() const { return state_.step; }
   const Options& options() const { return options_; }
@@ -47,13 +48,11 @@ class Trainer {
   StepMetrics train_step();
 
  private:
-  void note_skipped(const StepMetrics& metrics);
   bool stop_agreed();
   std::optional<double> validate();  ///< nothing when told to stop meanwhile
   void choose_steps(const StepMetrics& metrics);
   void save();
   bool is_first() const { return context_->world().rank() == 0; }
-  std::string describe(const StepMetrics& metrics) const;
 
   Options options_;
   const Context* context_;
@@ -65,7 +64,6 @@ class Trainer {
   CheckpointWriter writer_;
   StopSignal stop_;
   TrainingState state_;
-  std::int64_t resumed_step_ = 0;
   std::int64_t saved_step_ = -1;
   bool save_due_ = false;
   bool stop_agreed_ = false;

@@ -35,12 +35,12 @@ TEST(ProgressBar, DurationsAndCountsAsPeopleReadThem) {
 TEST(Metrics, AResumeCutsTheFileBackToItsStep) {
   const auto path = std::filesystem::temp_directory_path() / ("lexring_metrics_" + std::to_string(getpid()) + ".jsonl");
   {
-    MetricsWriter writer(path, 0);
+    MetricsFile writer(path, 0);
     for (int step = 1; step <= 5; ++step) writer.write({.step = step, .loss = 5.0 - step});
   }
   std::ofstream(path, std::ios::app) << "{\"step\": 6, \"lo";  // killed while writing
   {
-    MetricsWriter writer(path, 3);
+    MetricsFile writer(path, 3);
     writer.write({.step = 4, .loss = std::numeric_limits<double>::quiet_NaN(), .skipped = true});
   }
   std::stringstream lines(text_of_file(path));
@@ -53,7 +53,7 @@ TEST(Metrics, AResumeCutsTheFileBackToItsStep) {
   EXPECT_EQ(steps[3]["skipped"], true);
   for (const char* key : {"gradient_norm", "lr", "epochs", "tokens_per_second", "flops", "memory", "seconds"})
     EXPECT_TRUE(steps[0].contains(key)) << key;
-  MetricsWriter(path, 0);
+  MetricsFile(path, 0);
   EXPECT_EQ(text_of_file(path), "");
   std::filesystem::remove(path);
 }

@@ -120,6 +120,39 @@ TEST_F(TrainerMpi, AShardedOptimizerSkipsTheSameSteps) {
   }
 }
 
+/// What a run tells the places that its numbers go to.
+class Recorded : public MetricSink {
+ public:
+  explicit Recorded(std::vector<std::string>& told) : told_(told) {}
+  void begin(std::int64_t done, std::int64_t steps) override {
+    told_.push_back("begin " + std::to_string(done) + " of " + std::to_string(steps));
+  }
+  void write(const StepMetrics& metrics) override { told_.push_back("step " + std::to_string(metrics.step)); }
+  void finish() override { told_.emplace_back("finish"); }
+
+ private:
+  std::vector<std::string>& told_;
+};
+
+TEST_F(TrainerMpi, ASinkGetsEveryStepOnceAndTheEnd) {
+  const auto world = lexring::testing::world();
+  const auto backend = make_backend(DeviceChoice::cpu);
+  const Context context(world, make_mesh(world->size(), 0, 1, 1));
+  const Dataset data = Dataset::open(directory_ / "text.h5");
+  options_.train.steps = 3;
+  std::vector<std::string> told;
+  MetricSinks sinks;
+  if (world->rank() == 0) {
+    std::filesystem::create_directories(options_.checkpoint.directory);
+    sinks.push_back(std::make_unique<Recorded>(told));
+  }
+  world->barrier();
+  Trainer trainer(options_, context, *backend, data, nullptr);
+  EXPECT_EQ(trainer.run(sinks), RunEnd::finished);
+  const std::vector<std::string> all = {"begin 0 of 3", "step 1", "step 2", "step 3", "finish"};
+  EXPECT_EQ(told, world->rank() == 0 ? all : std::vector<std::string>());
+}
+
 TEST_F(TrainerMpi, ReplicasHoldTheSameParameters) {
   const auto world = lexring::testing::world();
   const auto backend = make_backend(DeviceChoice::cpu);
