@@ -4,7 +4,6 @@
 #include <array>
 #include <chrono>
 #include <cmath>
-#include <limits>
 
 #include <fmt/format.h>
 
@@ -18,8 +17,7 @@ namespace {
 
 constexpr int most_skipped_in_a_row = 10;
 constexpr std::int64_t measured_steps = 20;  // train.minutes: the choice falls after this step
-constexpr double no_targets = std::numeric_limits<double>::quiet_NaN();  // the loss of none: null in metrics.jsonl
-constexpr std::size_t unmeasured_steps = 2;                              // the first steps allocate and compile kernels
+constexpr std::size_t unmeasured_steps = 2;  // the first steps allocate and compile kernels
 
 double median(std::vector<double> values) {
   const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
@@ -34,16 +32,11 @@ Trainer::Trainer(const Options& options, const Context& context, Backend& backen
     : options_(options),
       context_(&context),
       backend_(&backend),
-      valid_(valid),
       directory_(options.checkpoint.directory),
       sampler_(train, options.train.length, static_cast<std::uint64_t>(options.train.seed), options.data.documents),
       replica_(replica_settings(options), context, backend),
       writer_(options.checkpoint.directory, context.world(), options.checkpoint.keep) {
-  require_usage(valid == nullptr || valid->tokens() > options.train.length,
-                "data.valid {} has {}, fewer than one window of train.length = {} and its last target; give more text, "
-                "or leave it out",
-                valid == nullptr ? "" : valid->path().string(),
-                counted(valid == nullptr ? 0 : valid->tokens(), "token"), options.train.length);
+  if (valid != nullptr) validation_.emplace(options_, context, *valid);
   state_.dataset_hash = train.content_hash();
   replica_.initialise(static_cast<std::uint64_t>(options.train.seed));
 }
@@ -123,31 +116,6 @@ bool Trainer::stop_agreed() {
   return stop_agreed_ = stop_agreed_ || wishes[0] > 0;
 }
 
-std::optional<double> Trainer::validate() {
-  const Communicator& dp = context_->axis(Axis::dp);
-  const bool first_of_tp = context_->axis(Axis::tp).rank() == 0,
-             first_of_batch = first_of_tp && context_->axis(Axis::cp).rank() == 0;
-  const std::int64_t length = options_.train.length;
-  const std::int64_t available = (valid_->tokens() - 1) / length;
-  const std::int64_t windows = std::min(options_.train.valid_windows, available);
-  std::array<double, 2> sums = {0, 0};  // nats, targets
-  for (std::int64_t first = 0; first < windows;
-       first += dp.size()) {  // in step: all ranks stop before the same windows, or none
-    if (stop_agreed()) return std::nullopt;
-    const std::int64_t i = first + dp.rank();
-    if (i >= windows) continue;
-    const std::int64_t window = i * available / windows;  // spread over the whole set
-    const ModelBatch batch = to_model_batch(read_windows(*valid_, window * length, 1, length, options_.data.documents),
-                                            options_.model.attention.sinks);
-    const double nll =
-        replica_.model().evaluate(batch).nll_sum();  // the ranks of cp each hold a part, those of tp the same
-    if (first_of_tp) sums[0] += nll;
-    if (first_of_batch) sums[1] += static_cast<double>(counted_targets(batch));
-  }
-  context_->world().all_reduce(std::span<double>(sums), Reduce::sum);
-  return sums[1] > 0 ? sums[0] / sums[1] : no_targets;
-}
-
 void Trainer::choose_steps(const StepMetrics& metrics) {
   measured_.push_back(metrics.seconds);
   const bool enough = state_.step >= measured_steps && measured_.size() > unmeasured_steps + 1;
@@ -192,7 +160,8 @@ RunEnd Trainer::run(const MetricSinks& sinks) {
     if (choosing) choose_steps(metrics);
     const bool last = !choosing && state_.step == o.train.steps;
     const bool due = o.train.valid_every > 0 && state_.step % o.train.valid_every == 0;
-    if (valid_ != nullptr && (last || due)) metrics.valid_loss = validate();
+    if (validation_ && (last || due))
+      metrics.valid_loss = validation_->loss(replica_.model(), [&] { return stop_agreed(); });
     for (const auto& sink : sinks) {
       if (choosing && o.train.minutes == 0) sink->begin(state_.step, o.train.steps);
       sink->write(metrics);

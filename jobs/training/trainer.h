@@ -15,6 +15,7 @@
 #include "jobs/training/replica.h"
 #include "jobs/training/run_directory.h"
 #include "jobs/training/training_batches.h"
+#include "jobs/training/validation.h"
 #include "parallel/checkpoint/checkpoint.h"
 #include "parallel/context.h"
 
@@ -49,7 +50,6 @@ class Trainer {
 
  private:
   bool stop_agreed();
-  std::optional<double> validate();  ///< nothing when told to stop meanwhile
   void choose_steps(const StepMetrics& metrics);
   void save();
   bool is_first() const { return context_->world().rank() == 0; }
@@ -57,9 +57,9 @@ class Trainer {
   Options options_;
   const Context* context_;
   Backend* backend_;
-  const Dataset* valid_;
   RunDirectory directory_;
   Sampler sampler_;
+  std::optional<Validation> validation_;
   Replica replica_;
   CheckpointWriter writer_;
   StopSignal stop_;

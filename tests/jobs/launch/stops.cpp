@@ -3,8 +3,8 @@
 ///
 ///   stops BINARY RANKS COUNT [PRELOAD.so]
 ///
-/// f32 of several widths, SIGTERM, SIGINT, SIGUSR1 and SIGHUP in turn. Every stop must end within two minutes, with exit
-/// code 75 (0 where the last step came first) and a checkpoint of the last step in metrics.jsonl. PRELOAD:
+/// f32 of several widths, SIGTERM, SIGINT, SIGUSR1 and SIGHUP in turn. Every stop must end within two minutes, with
+/// exit code 75 (0 where the last step came first) and a checkpoint of the last step in metrics.jsonl. PRELOAD:
 /// tests/jobs/launch/profiler.cpp, which interrupts the run beside; so do we then, by SIGUSR2.
 #include <fcntl.h>
 #include <spawn.h>
