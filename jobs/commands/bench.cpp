@@ -17,8 +17,7 @@
 #include "framework/base/process_memory.h"
 #include "framework/base/random.h"
 #include "jobs/config/options.h"
-#include "jobs/launch/devices.h"
-#include "jobs/launch/mesh_setup.h"
+#include "jobs/launch/command_start.h"
 #include "jobs/training/replica.h"
 #include "jobs/training/traffic.h"
 #include "jobs/training/traffic_meter.h"
@@ -187,12 +186,9 @@ int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   Options defaults;
   defaults.train.precision = PrecisionChoice::automatic;
   const bool first = world->rank() == 0;
-  if (asks_help(args)) {
-    KeyTable table;
-    table.add(extra);
-    if (first) print_result("{}{}{}", usage, table.help(), option_keys(defaults).help());
-    return 0;
-  }
+  KeyTable own;
+  own.add(extra);
+  if (answers_help(args, usage + own.help() + option_keys(defaults).help(), *world)) return 0;
   Options o = parse_options(args, extra, defaults);
   require_usage(
       ceiling == 0 || ceiling >= 1e-6,
@@ -201,12 +197,12 @@ int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   if (o.model.vocab == 0) o.model.vocab = 256;
   check(o.model);
   world->set_patience(static_cast<double>(o.watchdog_seconds));
-  const RunDevice device = open_device(o.device, o.train.precision, world);
-  const RunMesh run = make_run_mesh(device.world, o.mesh, o.sequence, o.model, work_shape(o, world->size()));
+  const CommandPlace place = open_place(o, world);
+  const RunMesh& run = place.mesh;
   if (first && world->size() > 1) say("{}\n", run.description);
 
-  ProfilingBackend profiling(*device.backend);
-  Backend& backend = profile ? static_cast<Backend&>(profiling) : *device.backend;
+  ProfilingBackend profiling(*place.device.backend);
+  Backend& backend = profile ? static_cast<Backend&>(profiling) : *place.device.backend;
   const double start_mib = resident_memory_mib();
   Replica replica(replica_settings(o), run.context, backend);
   replica.initialise(static_cast<std::uint64_t>(o.train.seed));

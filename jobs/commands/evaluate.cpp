@@ -22,8 +22,8 @@
 #include "jobs/evaluation/subjects.h"
 #include "jobs/evaluation/tables.h"
 #include "jobs/launch/build_info.h"
+#include "jobs/launch/command_start.h"
 #include "jobs/launch/devices.h"
-#include "jobs/launch/mesh_setup.h"
 #include "jobs/launch/stop_signal.h"
 
 namespace lexring {
@@ -191,10 +191,7 @@ int evaluate_command(const std::vector<std::string>& words, const std::shared_pt
   Arguments args;
   const KeyTable keys = args.keys();
   const bool first_rank = world->rank() == 0;
-  if (asks_help(words)) {
-    if (first_rank) print_result("{}{}", usage, keys.help());
-    return 0;
-  }
+  if (answers_help(words, usage + keys.help(), *world)) return 0;
   args.series.given = keys.parse_arguments(words);
   check(args);
   // All that can be known to be wrong comes before anything that takes time.

@@ -7,8 +7,7 @@
 #include "framework/base/console.h"
 #include "framework/base/counted.h"
 #include "jobs/config/options.h"
-#include "jobs/launch/devices.h"
-#include "jobs/launch/mesh_setup.h"
+#include "jobs/launch/command_start.h"
 #include "jobs/launch/progress_bar.h"
 #include "jobs/launch/stop_signal.h"
 #include "jobs/training/run_directory.h"
@@ -56,20 +55,18 @@ void take_vocabulary(Options& o, const Dataset& data) {
 
 int train_command(const std::vector<std::string>& args, const std::shared_ptr<Communicator>& world) {
   const bool first = world->rank() == 0;
-  if (asks_help(args)) {
-    Options defaults;
-    if (first)
-      print_result("{}{}\n  --config FILE.ini              read keys from a file; may be given again, later ones win\n",
-                   usage, option_keys(defaults).help());
+  Options defaults;
+  if (answers_help(args,
+                   usage + option_keys(defaults).help() +
+                       "\n  --config FILE.ini              read keys from a file; may be given again, later ones win\n",
+                   *world))
     return 0;
-  }
   const StopSignal stop;  // one that comes before the first step is honoured after it
   Options o = read_run_options(args, *world);
   world->set_patience(static_cast<double>(o.watchdog_seconds));
-  const RunDevice device = open_device(o.device, o.train.precision, world);
-  Backend& backend = *device.backend;
-  const RunMesh run = make_run_mesh(device.world, o.mesh, o.sequence, o.model, work_shape(o, world->size()));
-  const Context& context = run.context;
+  const CommandPlace place = open_place(o, world);
+  Backend& backend = *place.device.backend;
+  const Context& context = place.mesh.context;
   micro_batches(0, o.train.batch, 0, context.mesh().size(Axis::dp),
                 o.train.micro_batch);  // throws where the batch does not divide
   require_usage(!o.data.train.empty(),
@@ -105,7 +102,7 @@ int train_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   if (checkpoint) trainer.resume(*reader);
   else if (reader) trainer.begin_with(*reader);
   if (first) {
-    say("{}\n{} parameters, {}, {} {}, {}; results in {}\n", run.description,
+    say("{}\n{} parameters, {}, {} {}, {}; results in {}\n", place.mesh.description,
         format_count(static_cast<double>(trainer.model().parameter_count())), counted(train.tokens(), "token"),
         backend.describe(), name_of(o.train.precision), describe_start(o, checkpoint), o.checkpoint.directory);
     if (reader && !checkpoint) say("{}", describe_init(o, *reader));

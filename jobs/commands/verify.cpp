@@ -10,8 +10,8 @@
 #include "jobs/config/keys.h"
 #include "jobs/config/mesh_keys.h"
 #include "jobs/config/options.h"
+#include "jobs/launch/command_start.h"
 #include "jobs/launch/devices.h"
-#include "jobs/launch/mesh_setup.h"
 
 namespace lexring {
 
@@ -105,10 +105,7 @@ int verify_command(const std::vector<std::string>& args, const std::shared_ptr<C
   table.add(sequence_keys(sequence));
   table.add(*option_keys(options).find("optimizer.shard"));
   const bool speaks = world->rank() == 0;
-  if (asks_help(args)) {
-    if (speaks) print_result("{}{}", usage, table.help());
-    return 0;
-  }
+  if (answers_help(args, usage + table.help(), *world)) return 0;
   table.parse_arguments(args);
   std::vector<Hdf5File> files;
   for (const std::filesystem::path& path : golden_files(golden)) files.emplace_back(path, Hdf5File::Mode::read);
