@@ -56,7 +56,7 @@ TEST_F(VerifyCommand, WhatACaseAsksForAndIsNotThereIsNotComputedWithout) {
   unsupported("\"kind\": \"xpos\"", "\"kind\": \"fire\"", "position.kind = 'fire' is not known; choose none");
   unsupported("\"normalizer\": \"softmax\"", "\"normalizer\": \"relu\"",
               "attention.normalizer = \"relu\" is not supported");
-  unsupported("\"heads\"", "\"heads\": 2.5, \"header\"", "model.heads = '2.5' is not a whole number");
+  unsupported("\"norm_eps\": 0.01", "\"norm_eps\": \"small\"", "model.norm_eps = 'small' is not a number");
   unsupported("\"window\"", "\"cache_positions\": true, \"window\"",
               "attention.cache_positions = true is not supported");
   unsupported("\"override\": {}", "\"override\": {\"one\": [{}, {}]}", "is overridden, which is no number");
