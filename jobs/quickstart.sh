@@ -8,11 +8,12 @@
 # TEXT: .txt, .md, .pod, .jsonl files (each also .zst) or directories of them; without any, the POD files of Debian's
 # perl-doc.
 # --config adds a configuration to configs/quickstart.ini, e.g. --config configs/quickstart_rope.ini --name rope;
-# results are in runs/NAME.
+# results are in runs/NAME. A training that was stopped by a signal ends this script too, with exit code 75; the same
+# command goes on from there.
 # CUDA is built in where nvcc and a GPU are; before, `cmake --preset release -DLEXRING_CUDA=ON` (or OFF) says otherwise.
 set -euo pipefail
 
-usage() { sed -n '2,12s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,13s/^# \{0,1\}//p' "$0"; }
 refuse() { echo "quickstart: $*" >&2; exit 2; }
 
 root=$(cd "$(dirname "$0")/.." && pwd)
