@@ -12,7 +12,6 @@
 
 #include <fmt/format.h>
 
-#include "datasets/tokenizer.h"
 #include "framework/base/console.h"
 #include "framework/base/counted.h"
 #include "jobs/commands/text_stream.h"
@@ -23,6 +22,7 @@
 #include "jobs/launch/model_state.h"
 #include "jobs/launch/model_use.h"
 #include "jobs/launch/progress_bar.h"
+#include "jobs/launch/stored_tokenizer.h"
 #include "models/config_check.h"
 #include "models/transformer.h"
 
@@ -168,15 +168,12 @@ int generate_command(const std::vector<std::string>& words, const std::shared_pt
   const CheckpointReader reader(*world, args.checkpoint);
   Options options = parse_ini_text(reader.state().configuration, reader.path().string() + " (stored configuration)");
   if (args.precision) use_precision(options, *args.precision);
-  const ByteTokenizer tokenizer;
-  require(options.model.vocab == tokenizer.vocab(),
-          "{} has a vocabulary of {}, but the byte tokenizer's is {}; only models of bytes can write text yet",
-          reader.path().string(), options.model.vocab, tokenizer.vocab());
+  const std::unique_ptr<Tokenizer> tokenizer = make_tokenizer(reader, options.model.vocab);
   use_model(options, args.use, given);
   check(options.model);
   const std::string prompt = read_prompt(args, most_positions(options.model), *world);
   std::vector<std::uint32_t> encoded;
-  tokenizer.encode(prompt, encoded);
+  tokenizer->encode(prompt, encoded);
   const std::vector<std::int32_t> ids(encoded.begin(), encoded.end());
   check_length(static_cast<std::int64_t>(ids.size()), args.tokens, options.model);
 
@@ -199,8 +196,8 @@ int generate_command(const std::vector<std::string>& words, const std::shared_pt
   for (std::int64_t left = args.tokens; left > 0; --left) {
     std::array<std::int32_t, 1> drawn = {draw(scores, args.temperature, args.top_k, random)};
     world->broadcast(std::as_writable_bytes(std::span(drawn)), 0);  // unlike processors may round unlike
-    if (drawn[0] == tokenizer.end_of_document()) break;
-    if (first) print_result_text(tokenizer.decode(drawn));
+    if (drawn[0] == tokenizer->end_of_document()) break;
+    if (first) print_result_text(tokenizer->decode(drawn));
     if (left > 1) scores = text.read(drawn);
   }
   if (first) print_result_text("\n");

@@ -1,18 +1,17 @@
 #include "jobs/commands/inspect.h"
 
 #include <filesystem>
-#include <map>
 
 #include <fmt/format.h>
 
 #include "datasets/inspect.h"
 #include "datasets/output_target.h"
 #include "datasets/partial_file.h"
-#include "datasets/tokenizer.h"
 #include "framework/base/console.h"
 #include "framework/base/counted.h"
 #include "jobs/config/keys.h"
 #include "jobs/config/options.h"
+#include "jobs/launch/stored_tokenizer.h"
 #include "parallel/checkpoint/checkpoint.h"
 #include "parallel/checkpoint/export.h"
 #include "parallel/checkpoint/inspect.h"
@@ -40,13 +39,9 @@ void export_to(const std::string& output, const std::string& checkpoint) {
   OutputTarget target(output, Existing::refuse);
   const CheckpointReader reader(checkpoint);
   const std::string name = reader.path().string();
-  std::map<std::string, std::string> attributes;
-  const ByteTokenizer bytes;
-  if (parse_ini_text(reader.state().configuration, name + " (stored configuration)").model.vocab == bytes.vocab()) {
-    attributes["tokenizer"] = bytes.kind();
-  }
+  const Options options = parse_ini_text(reader.state().configuration, name + " (stored configuration)");
   PartialPath partial(target.path().string() + ".partial");
-  export_checkpoint(reader.path(), partial.path(), attributes);
+  export_checkpoint(reader.path(), partial.path(), stored_tokenizer(reader, options.model.vocab));
   partial.finish(target.path());
   print_result("{}: step {}, {}, from {}\n", target.path().string(), reader.state().step,
                counted(reader.tensors().size(), "tensor"), name);

@@ -10,6 +10,7 @@
 #include "jobs/launch/command_start.h"
 #include "jobs/launch/progress_bar.h"
 #include "jobs/launch/stop_signal.h"
+#include "jobs/launch/stored_tokenizer.h"
 #include "jobs/training/run_directory.h"
 #include "jobs/training/run_start.h"
 #include "jobs/training/trainer.h"
@@ -100,7 +101,10 @@ int train_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   std::optional<CheckpointReader> reader;
   if (checkpoint || !o.init.empty()) reader.emplace(checkpoint ? *checkpoint : std::filesystem::path(o.init));
   if (checkpoint) trainer.resume(*reader);
-  else if (reader) trainer.begin_with(*reader);
+  else if (reader) {
+    require_same_tokenizer(*reader, train);
+    trainer.begin_with(*reader);
+  }
   if (first) {
     say("{}\n{} parameters, {}, {} {}, {}; results in {}\n", place.mesh.description,
         format_count(static_cast<double>(trainer.model().parameter_count())), counted(train.tokens(), "token"),

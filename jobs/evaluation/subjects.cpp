@@ -7,6 +7,7 @@
 
 #include "framework/base/error.h"
 #include "jobs/evaluation/tables.h"
+#include "jobs/launch/stored_tokenizer.h"
 
 namespace lexring {
 
@@ -39,6 +40,7 @@ std::vector<Subject> read_subjects(const std::vector<CheckpointReader>& readers,
             "{} has a vocabulary of {} and the model of {} one of {}; evaluate on data prepared with the tokenizer of "
             "the training",
             dataset.path().string(), dataset.vocab(), path, options.model.vocab);
+    require_same_tokenizer(readers[i], dataset);
     const Documents documents = i == 0 ? options.data.documents : subjects[0].options.data.documents;
     require_usage(options.data.documents == documents,
                   "{} was trained with data.documents = {} and {} with {}, so that they would score different tokens; "

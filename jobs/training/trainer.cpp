@@ -11,6 +11,7 @@
 #include "framework/base/counted.h"
 #include "framework/base/process_memory.h"
 #include "jobs/launch/model_state.h"
+#include "jobs/launch/stored_tokenizer.h"
 
 namespace lexring {
 namespace {
@@ -38,6 +39,7 @@ Trainer::Trainer(const Options& options, const Context& context, Backend& backen
       writer_(options.checkpoint.directory, context.world(), options.checkpoint.keep) {
   if (valid != nullptr) validation_.emplace(options_, context, *valid);
   state_.dataset_hash = train.content_hash();
+  state_.tokenizer = stored_tokenizer(train);
   replica_.initialise(static_cast<std::uint64_t>(options.train.seed));
 }
 
@@ -66,7 +68,9 @@ void Trainer::resume(const CheckpointReader& checkpoint) {
     options_.train.steps = before.train.steps;
   }
   replica_.load(checkpoint);
+  StoredTokenizer tokenizer = std::move(state_.tokenizer);  // an earlier version stored none
   state_ = stored;
+  state_.tokenizer = std::move(tokenizer);
   saved_step_ = stored.step;
 }
 

@@ -22,6 +22,13 @@ struct LogicalTensor {
   Tensor data;
 };
 
+/// What made a model's tokens, as plain data, for whoever can make a tokenizer of it.
+struct StoredTokenizer {
+  std::string kind;   ///< "bytes"; empty: not known, as in checkpoints from before tokenizers were stored
+  std::string files;  ///< its files, as bytes; empty where it needs none
+  bool operator==(const StoredTokenizer&) const = default;
+};
+
 /// What a run must know besides its tensors to go on as if it had not stopped.
 struct TrainingState {
   std::int64_t step = 0;
@@ -30,6 +37,7 @@ struct TrainingState {
   std::string dataset_hash;
   std::string configuration;          ///< the whole configuration, as INI text
   std::int64_t skipped_in_a_row = 0;  ///< of skipped_steps, those just before this state
+  StoredTokenizer tokenizer = {};
 };
 
 /// Saves in the background. A save copies this rank's tensors to host memory and returns; a writer thread writes and

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "parallel/checkpoint/checkpoint.h"
 #include "parallel/checkpoint/files.h"
 #include "parallel/checkpoint/manifest.h"
 
@@ -42,15 +41,17 @@ void write_tensor(const CheckpointReader& reader, const CheckpointReader::Entry&
 }  // namespace
 
 void export_checkpoint(const std::filesystem::path& checkpoint, const std::filesystem::path& path,
-                       const std::map<std::string, std::string>& attributes) {
+                       const StoredTokenizer& tokenizer) {
   const CheckpointReader reader(checkpoint);
   for (const ManifestFile& file : read_manifest(reader.path()).files) check_file(reader.path(), file, true);
   const auto runtime = make_cpu_runtime();
   Hdf5File file(path, Hdf5File::Mode::create);
   for (const CheckpointReader::Entry& tensor : reader.tensors()) write_tensor(reader, tensor, *runtime, file);
   file.write_attribute("/", "format", std::string(export_format));
-  write_state(file, reader.state());
-  for (const auto& [name, value] : attributes) file.write_attribute("/", name, value);
+  TrainingState state = reader.state();
+  state.tokenizer = tokenizer;
+  write_state(file, state);
+  if (!tokenizer.kind.empty()) file.write_attribute("/", "tokenizer_files", tokenizer.files);
   file.close();
   sync_path(path);
 }
@@ -60,6 +61,8 @@ std::string describe_export(const std::filesystem::path& path) {
   if (!file.has_attribute("/", "format") || file.string_attribute("/", "format") != export_format) return "";
   std::string text = fmt::format("exported checkpoint {}\n  step {}, dataset {}\n", path.string(),
                                  file.int_attribute("/", "step"), file.string_attribute("/", "dataset_hash"));
+  if (file.has_attribute("/", "tokenizer"))
+    text += fmt::format("  tokenizer {}\n", file.string_attribute("/", "tokenizer"));
   text += "configuration\n" + file.string_attribute("/", "configuration") + "tensors\n";
   for (const std::string& name : file.members("/"))
     text += fmt::format("  {}  {}\n", name, to_string(file.shape(name)));

@@ -19,6 +19,15 @@ std::string indent(const std::string& text) {
   return result;
 }
 
+std::string describe_tokenizer(const Manifest& manifest) {
+  const std::string& kind = manifest.state.tokenizer.kind;
+  if (kind.empty()) return "tokenizer not stored";
+  const ManifestFile* file = tokenizer_file(manifest);
+  return fmt::format(
+      "tokenizer {}{}", kind,
+      file == nullptr ? "" : fmt::format(", files of {}, xxh3 {}", counted(file->bytes, "byte"), file->hash));
+}
+
 std::string describe_tensors(const Manifest& manifest) {
   std::size_t widest = 0;
   std::int64_t elements = 0;
@@ -43,6 +52,7 @@ std::string describe_checkpoint(const std::filesystem::path& path, bool verify) 
   std::string text = fmt::format("checkpoint {}\n  step {}, {}, {}, dataset {}\n", reader.path().string(),
                                  manifest.state.step, counted(manifest.state.samples, "sample"),
                                  counted(manifest.state.skipped_steps, "skipped step"), manifest.state.dataset_hash);
+  text += "  " + describe_tokenizer(manifest) + "\n";
   text += "configuration\n" + indent(manifest.state.configuration) + describe_tensors(manifest) + "files\n";
   for (const ManifestFile& file : manifest.files) {
     if (verify) check_file(reader.path(), file, true);

@@ -6,8 +6,8 @@
 
 namespace lexring {
 
-/// Step, configuration, tensors with dtype, shape and number of pieces, files with sizes. With `verify` every file is
-/// hashed. Throws Error, naming the file, when the checkpoint is not there or not whole.
+/// Step, tokenizer, configuration, tensors with dtype, shape and number of pieces, files with sizes. With `verify`
+/// every file is hashed. Throws Error, naming the file, when the checkpoint is not there or not whole.
 std::string describe_checkpoint(const std::filesystem::path& path, bool verify);
 
 }  // namespace lexring

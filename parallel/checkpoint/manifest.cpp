@@ -1,5 +1,6 @@
 #include "parallel/checkpoint/manifest.h"
 
+#include <algorithm>
 #include <set>
 
 #include <nlohmann/json.hpp>
@@ -59,12 +60,18 @@ json to_json(const TrainingState& state) {
           {"skipped_steps", state.skipped_steps},
           {"skipped_in_a_row", state.skipped_in_a_row},
           {"dataset_hash", state.dataset_hash},
-          {"configuration", state.configuration}};
+          {"configuration", state.configuration},
+          {"tokenizer", state.tokenizer.kind}};
 }
 
 TrainingState state_from(const json& value) {
-  return {value.at("step"),         value.at("samples"),       value.at("skipped_steps"),
-          value.at("dataset_hash"), value.at("configuration"), value.value("skipped_in_a_row", std::int64_t{0})};
+  return {value.at("step"),
+          value.at("samples"),
+          value.at("skipped_steps"),
+          value.at("dataset_hash"),
+          value.at("configuration"),
+          value.value("skipped_in_a_row", std::int64_t{0}),
+          {value.value("tokenizer", ""), ""}};
 }
 
 template <class Items>
@@ -149,6 +156,7 @@ void write_state(Hdf5File& file, const TrainingState& state) {
   file.write_attribute("/", "skipped_steps", state.skipped_steps);
   file.write_attribute("/", "dataset_hash", state.dataset_hash);
   file.write_attribute("/", "configuration", state.configuration);
+  if (!state.tokenizer.kind.empty()) file.write_attribute("/", "tokenizer", state.tokenizer.kind);
 }
 
 H5Type h5_type(Dtype dtype) {
@@ -221,6 +229,19 @@ void check_file(const std::filesystem::path& directory, const ManifestFile& file
   const std::string found = hash_file(path);
   if (found != file.hash)
     refuse(path, fmt::format("its contents have checksum {}, its manifest says {}", found, file.hash));
+}
+
+const ManifestFile* tokenizer_file(const Manifest& manifest) {
+  const auto found = std::find_if(manifest.files.begin(), manifest.files.end(),
+                                  [](const ManifestFile& file) { return file.name == tokenizer_name; });
+  return found == manifest.files.end() ? nullptr : &*found;
+}
+
+std::string read_tokenizer_files(const std::filesystem::path& directory, const Manifest& manifest) {
+  const ManifestFile* file = tokenizer_file(manifest);
+  if (file == nullptr) return "";
+  check_file(directory, *file, true);
+  return read_text_file(directory / file->name);
 }
 
 }  // namespace lexring

@@ -14,6 +14,7 @@ namespace lexring {
 
 inline constexpr const char* manifest_name = "manifest.json";
 inline constexpr const char* whole_name = "checkpoint.h5";  ///< the virtual datasets, for people
+inline constexpr const char* tokenizer_name = "tokenizer";  ///< the tokenizer's files, where it needs any
 
 /// Part of a logical tensor: a whole dataset of one file.
 struct ManifestPiece {
@@ -37,7 +38,7 @@ struct ManifestFile {
 };
 
 struct Manifest {
-  TrainingState state;
+  TrainingState state;  ///< in the manifest's text without the tokenizer's files, which are a file of their own
   std::vector<ManifestFile> files;
   std::vector<ManifestTensor> tensors;
 };
@@ -52,7 +53,7 @@ void check_tiling(const std::vector<ManifestTensor>& tensors);
 
 std::string to_text(const Manifest& manifest);
 /// Throws Error naming the file when it is missing, damaged (its own checksum), of a newer format, or contradicts
-/// itself.
+/// itself. The tokenizer's files are left to read_tokenizer_files.
 Manifest read_manifest(const std::filesystem::path& directory);
 
 /// What a rank tells the others of its pieces and of its file.
@@ -60,6 +61,11 @@ std::string to_text(const std::vector<ManifestTensor>& tensors);
 std::vector<ManifestTensor> tensors_from_text(const std::string& text);
 std::string to_text(const ManifestFile& file);
 ManifestFile file_from_text(const std::string& text);
+
+/// The file of the tokenizer in the list; null where it needs none.
+const ManifestFile* tokenizer_file(const Manifest& manifest);
+/// Its contents. Throws Error naming it when they are missing or damaged.
+std::string read_tokenizer_files(const std::filesystem::path& directory, const Manifest& manifest);
 
 /// Throws Error unless the file has the size (and with `hash` the checksum) that the manifest says.
 void check_file(const std::filesystem::path& directory, const ManifestFile& file, bool hash);

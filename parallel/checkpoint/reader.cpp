@@ -119,6 +119,7 @@ CheckpointReader::CheckpointReader(const std::filesystem::path& path) : impl_(st
   impl_->manifest = read_manifest(impl_->path);
   for (std::size_t i = 0; i < impl_->manifest.tensors.size(); ++i) impl_->index[impl_->manifest.tensors[i].name] = i;
   for (const ManifestFile& file : impl_->manifest.files) check_file(impl_->path, file, false);
+  impl_->manifest.state.tokenizer.files = read_tokenizer_files(impl_->path, impl_->manifest);
 }
 
 CheckpointReader::~CheckpointReader() = default;

@@ -39,6 +39,11 @@ HostPart copy_to_host(const LogicalTensor& part, const std::string& dataset) {
   return host;
 }
 
+/// A file that was written and synced, for the manifest.
+ManifestFile file_of(const std::filesystem::path& path) {
+  return {path.filename().string(), size_of_file(path), hash_file(path)};
+}
+
 /// The only work of the writer thread.
 ManifestFile write_shard(const std::filesystem::path& path, const std::vector<HostPart>& parts) {
   Hdf5File file(path, Hdf5File::Mode::create);
@@ -47,7 +52,7 @@ ManifestFile write_shard(const std::filesystem::path& path, const std::vector<Ho
   file.close();
   sync_path(path);
   sync_path(path.parent_path());
-  return {path.filename().string(), size_of_file(path), hash_file(path)};
+  return file_of(path);
 }
 
 /// The tensors of all ranks, by name, each with all its pieces.
@@ -85,7 +90,7 @@ ManifestFile write_whole(const std::filesystem::path& path, const Manifest& mani
                                    "inspect DIRECTORY --export FILE.h5` writes one file that stands alone."));
   file.close();
   sync_path(path);
-  return {path.filename().string(), size_of_file(path), hash_file(path)};
+  return file_of(path);
 }
 
 }  // namespace
@@ -197,6 +202,10 @@ void CheckpointWriter::Impl::publish_on_first(const std::vector<std::vector<std:
   for (const auto& bytes : shards) {
     ManifestFile file = file_from_text({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
     if (!file.name.empty()) manifest.files.push_back(std::move(file));
+  }
+  if (const std::string& files = flight->state.tokenizer.files; !files.empty()) {
+    write_text_file(flight->partial / tokenizer_name, files);
+    manifest.files.push_back(file_of(flight->partial / tokenizer_name));
   }
   manifest.files.push_back(write_whole(flight->partial / whole_name, manifest));
   write_text_file(flight->partial / manifest_name, to_text(manifest));

@@ -92,7 +92,7 @@ class CheckpointTest : public ::testing::Test {
     writer.finish();
   }
   static TrainingState state_at(std::int64_t step) {
-    return {step, 32 * step, 1, "0123abcd", "[model]\nlayers = 2\n", 0};
+    return {step, 32 * step, 1, "0123abcd", "[model]\nlayers = 2\n", 0, {"bytes", ""}};
   }
 
   TemporaryDirectory temporary;

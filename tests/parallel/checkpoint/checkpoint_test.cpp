@@ -5,6 +5,7 @@
 #include <fstream>
 #include <limits>
 
+#include "parallel/checkpoint/files.h"
 #include "parallel/checkpoint/inspect.h"
 #include "parallel/checkpoint/steps.h"
 #include "tests/parallel/checkpoint/checkpoint_fixture.h"
@@ -199,11 +200,48 @@ TEST_F(CheckpointTest, PythonSeesWholeTensors) {
   expect_contains(error_of([&] { CheckpointReader reader(directory); }), "shard-0000.h5 is missing");
 }
 
+TEST_F(CheckpointTest, ATokenizerIsLoadedWithEveryByte) {
+  const StoredTokenizer tokenizer{"pairs", std::string("a\0\xff\n", 4)};
+  TrainingState state = state_at(3);
+  state.tokenizer = tokenizer;
+  CheckpointWriter writer(directory, *self, 0);
+  writer.save(state, {matrix_part<float>(*runtime, "w", {4, 4}, {0, 0}, {4, 4})});
+  writer.finish();
+  const CheckpointReader reader(directory);
+  reader.verify(*self);
+  EXPECT_EQ(reader.state().tokenizer, tokenizer);
+  const auto file = directory / "step-00000003/tokenizer";
+  expect_contains(describe_checkpoint(directory, true), "tokenizer pairs, files of 4 bytes, xxh3 " + hash_file(file));
+  std::fstream(file, std::ios::in | std::ios::out | std::ios::binary).put('b');
+  expect_contains(error_of([&] { CheckpointReader again(directory); }), "tokenizer is damaged: its contents");
+  std::filesystem::remove(file);
+  expect_contains(error_of([&] { CheckpointReader again(directory); }), "tokenizer is missing");
+}
+
+/// As they were before tokenizers were stored, and before steps skipped in a row were counted.
+TEST_F(CheckpointTest, AnOlderManifestIsRead) {
+  save(3);
+  const auto path = directory / "step-00000003/manifest.json";
+  std::string text = read_text_file(path);
+  for (const std::string member : {",\"tokenizer\":\"bytes\"", "\"skipped_in_a_row\":0,"}) {
+    ASSERT_NE(text.find(member), std::string::npos) << text;
+    text.erase(text.find(member), member.size());
+  }
+  const auto checksum = text.find("\"checksum\": \"") + 13;
+  text.replace(checksum, 16, 16, '0');
+  text.replace(checksum, 16, hash_text(text));
+  std::ofstream(path) << text;
+  const CheckpointReader reader(directory);
+  EXPECT_EQ(reader.state().step, 3);
+  EXPECT_EQ(reader.state().tokenizer, StoredTokenizer());
+  expect_contains(describe_checkpoint(directory, true), "tokenizer not stored");
+}
+
 TEST_F(CheckpointTest, InspectTellsWhatIsInside) {
   save(7);
   const std::string text = describe_checkpoint(directory, true);
-  for (const char* part :
-       {"step 7, 224 samples, 1 skipped", "layers = 2", "[8, 6]  in 3 pieces", "shard-0000.h5", "verified"})
+  for (const char* part : {"step 7, 224 samples, 1 skipped", "layers = 2", "[8, 6]  in 3 pieces", "shard-0000.h5",
+                           "verified", "tokenizer bytes\n"})
     expect_contains(text, part);
   expect_contains(describe_checkpoint(directory, false), "not verified");
 }

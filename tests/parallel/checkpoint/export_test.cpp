@@ -16,7 +16,7 @@ using ExportTest = CheckpointTest;
 TEST_F(ExportTest, OneFileHoldsEveryBit) {
   save(5);
   const auto path = temporary.path() / "one.h5";
-  export_checkpoint(directory, path, {{"tokenizer", "bytes"}});
+  export_checkpoint(directory, path, {"pairs", "a b\n"});
   std::filesystem::remove_all(directory);
   const Hdf5File file(path, Hdf5File::Mode::read);
   EXPECT_EQ(file.members("/"), (std::vector<std::string>{"b", "d", "w"}));
@@ -27,9 +27,11 @@ TEST_F(ExportTest, OneFileHoldsEveryBit) {
   for (std::size_t i = 0; i < w.size(); ++i) ASSERT_EQ(w[i], element(static_cast<std::int64_t>(i)));
   EXPECT_EQ(file.int_attribute("/", "step"), 5);
   EXPECT_EQ(file.string_attribute("/", "configuration"), state_at(5).configuration);
-  EXPECT_EQ(file.string_attribute("/", "tokenizer"), "bytes");
+  EXPECT_EQ(file.string_attribute("/", "tokenizer"), "pairs");
+  EXPECT_EQ(file.string_attribute("/", "tokenizer_files"), "a b\n");
   const std::string text = describe_export(path);
   expect_contains(text, "step 5");
+  expect_contains(text, "tokenizer pairs");
   expect_contains(text, "w  [8, 6]");
 }
 
