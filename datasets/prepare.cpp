@@ -16,7 +16,7 @@
 #include "datasets/output_target.h"
 #include "datasets/partial_file.h"
 #include "datasets/sources.h"
-#include "datasets/tokenizer.h"
+#include "datasets/tokenizers/tokenizer.h"
 #include "framework/base/counted.h"
 #include "framework/base/error.h"
 #include "framework/io/hdf5_file.h"

@@ -7,6 +7,7 @@
 #include <fmt/core.h>
 
 #include "datasets/prepare.h"
+#include "datasets/tokenizers/tokenizer.h"
 #include "framework/base/console.h"
 #include "framework/base/counted.h"
 #include "framework/base/error.h"
@@ -38,7 +39,7 @@ KeyTable prepare_keys(Arguments& arguments) {
   keys.add({.name = "tokenizer",
             .target = &arguments.tokenizer,
             .meaning = "how text becomes tokens",
-            .choices = {"bytes"}});
+            .choices = tokenizer_kinds()});
   keys.add({.name = "skip-bad",
             .target = &arguments.skip_bad,
             .meaning = "leave out lines of broken JSON and texts that are not UTF-8, and count them",

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "datasets/tokenizers/bytes.h"
 #include "framework/base/error.h"
 #include "parallel/checkpoint/files.h"
 

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "datasets/dataset.h"
-#include "datasets/tokenizer.h"
+#include "datasets/tokenizers/tokenizer.h"
 #include "parallel/checkpoint/checkpoint.h"
 
 namespace lexring {

@@ -12,7 +12,7 @@
 #include <nlohmann/json.hpp>
 
 #include "datasets/prepare.h"
-#include "datasets/tokenizer.h"
+#include "datasets/tokenizers/bytes.h"
 #include "framework/base/error.h"
 
 namespace lexring::testing {

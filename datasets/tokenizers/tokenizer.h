@@ -16,7 +16,7 @@ class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
 
-  virtual std::string kind() const = 0;    ///< the dataset's attribute: "bytes"
+  virtual std::string kind() const = 0;    ///< its name in datasets, checkpoints and make_tokenizer: "bytes"
   virtual std::string files() const = 0;   ///< what must be stored to make this tokenizer again; may be empty
   virtual std::int64_t vocab() const = 0;  ///< V
   virtual std::int32_t end_of_document() const = 0;
@@ -31,20 +31,10 @@ class Tokenizer {
   virtual std::string decode(std::span<const std::int32_t> ids) const = 0;
 };
 
-/// 256 bytes + end of document (id 256).
-class ByteTokenizer final : public Tokenizer {
- public:
-  std::string kind() const override { return "bytes"; }
-  std::string files() const override { return ""; }
-  std::int64_t vocab() const override { return 257; }
-  std::int32_t end_of_document() const override { return 256; }
-  std::vector<std::uint16_t> token_bytes() const override;
-  void encode(std::string_view text, std::vector<std::uint32_t>& ids) const override;
-  std::string decode(std::span<const std::int32_t> ids) const override;
-};
-
+/// All kinds that make_tokenizer knows.
+std::vector<std::string> tokenizer_kinds();
 /// The tokenizer of a kind, with the files that a dataset or a checkpoint stores. Throws UsageError naming the known
-/// kinds.
+/// kinds, and Error for files that are not of this kind.
 std::unique_ptr<Tokenizer> make_tokenizer(const std::string& kind, const std::string& files = "");
 
 }  // namespace lexring

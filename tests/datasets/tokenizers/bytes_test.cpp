@@ -1,4 +1,4 @@
-#include "datasets/tokenizer.h"
+#include "datasets/tokenizers/bytes.h"
 
 #include <gtest/gtest.h>
 
@@ -30,11 +30,10 @@ TEST(ByteTokenizer, BytesPerToken) {
   EXPECT_EQ(bytes[static_cast<std::size_t>(tokenizer.end_of_document())], 0);
 }
 
-TEST(ByteTokenizer, RefusesForeignIdsAndKinds) {
+TEST(ByteTokenizer, RefusesForeignIdsAndFiles) {
   const std::vector<std::int32_t> foreign{257};
   expect_says(error_of([&] { ByteTokenizer().decode(foreign); }), "257", "vocabulary");
-  expect_says(error_of([] { make_tokenizer("bpe"); }), "bpe", "bytes");
-  expect_says(error_of([] { make_tokenizer("bytes", "merges"); }), "no files");
+  expect_says(error_of([] { ByteTokenizer("merges"); }), "no files");
 }
 
 }  // namespace

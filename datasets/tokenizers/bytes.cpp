@@ -1,8 +1,15 @@
-#include "datasets/tokenizer.h"
+#include "datasets/tokenizers/bytes.h"
 
 #include "framework/base/error.h"
 
 namespace lexring {
+
+ByteTokenizer::ByteTokenizer(const std::string& files) {
+  require(
+      files.empty(),
+      "the byte tokenizer has no files, but {} bytes of them are stored with it; the dataset or checkpoint is damaged",
+      files.size());
+}
 
 std::vector<std::uint16_t> ByteTokenizer::token_bytes() const {
   std::vector<std::uint16_t> bytes(257, 1);
@@ -27,15 +34,6 @@ std::string ByteTokenizer::decode(std::span<const std::int32_t> ids) const {
     if (id < 256) text.push_back(static_cast<char>(id));
   }
   return text;
-}
-
-std::unique_ptr<Tokenizer> make_tokenizer(const std::string& kind, const std::string& files) {
-  require_usage(kind == "bytes", "unknown tokenizer \"{}\"; this version knows: bytes", kind);
-  require(
-      files.empty(),
-      "the byte tokenizer has no files, but {} bytes of them are stored with it; the dataset or checkpoint is damaged",
-      files.size());
-  return std::make_unique<ByteTokenizer>();
 }
 
 }  // namespace lexring
