@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "framework/base/counted.h"
 #include "jobs/commands/golden_config.h"
@@ -69,18 +72,25 @@ ModelBatch read_batch(const Hdf5File& file, const std::string& name, const Model
 }
 
 /// The weights of a case.
-TensorSource weights_of(const Hdf5File& file, const std::string& name) {
-  return [&file, name](const LogicalTensor& part) {
-    const std::string weight = name + "/weights/" + part.name;
-    require(file.shape(weight) == part.full_shape, "{}: {} has shape {}, the model's is {}", file.path().string(),
-            weight, to_string(file.shape(weight)), to_string(part.full_shape));
-    std::vector<std::byte> values(part.data.bytes());
-    if (values.empty()) return;
-    file.read(weight, part.data.dtype() == Dtype::f64 ? H5Type::f64 : H5Type::f32, part.offset, part.data.shape(),
-              values);
-    part.data.runtime().copy_from_host(part.data.raw(), values.data(), values.size());
-  };
-}
+class GoldenWeights final : public TensorSource {
+ public:
+  GoldenWeights(const Hdf5File& file, const std::string& name) : file_(file), group_(name + "/weights") {}
+  std::string origin() const override { return fmt::format("{}: {}", file_.path().string(), group_); }
+  std::vector<std::string> names() const override { return file_.members(group_); }
+  std::optional<Info> info(const std::string& name) const override {
+    if (!file_.exists(group_ + "/" + name)) return std::nullopt;
+    return Info{Dtype::f64, file_.shape(group_ + "/" + name)};
+  }
+
+ private:
+  void do_read(const std::string& name, const Shape& offset, const Shape& shape,
+               std::span<std::byte> out) const override {
+    file_.read(group_ + "/" + name, H5Type::f64, offset, shape, out);
+  }
+
+  const Hdf5File& file_;
+  std::string group_;
+};
 
 void run(GoldenResult& result, const Hdf5File& file, const std::string& name, const ModelRuntime& runtime, Shard shard,
          const Context& context, Backend& backend) {
@@ -99,7 +109,7 @@ void run(GoldenResult& result, const Hdf5File& file, const std::string& name, co
                                        counted(config.kv_heads, "key and value head")));
   const AdamWHyper hyper = {.beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1};
   Replica replica({.model = config, .runtime = runtime, .optimizer = hyper, .shard = shard}, context, backend);
-  replica.load_weights(weights_of(file, name));
+  replica.load_weights(GoldenWeights(file, name));
 
   const GoldenTolerance tolerance = golden_tolerance(runtime.precision);
   GoldenComparison comparison(result);

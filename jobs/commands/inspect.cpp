@@ -44,7 +44,7 @@ void export_to(const std::string& output, const std::string& checkpoint) {
   export_checkpoint(reader.path(), partial.path(), stored_tokenizer(reader, options.model.vocab));
   partial.finish(target.path());
   print_result("{}: step {}, {}, from {}\n", target.path().string(), reader.state().step,
-               counted(reader.tensors().size(), "tensor"), name);
+               counted(reader.names().size(), "tensor"), name);
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 #include "jobs/launch/model_state.h"
 
-#include <map>
+#include <optional>
 
 #include "framework/base/error.h"
 #include "jobs/config/changes.h"
@@ -14,18 +14,14 @@ void load_parameters(const TensorSource& source, Transformer& model) {
     const Tensor value =
         held ? parameter.value
              : Tensor(model.backend().runtime(), parameter.gradient.shape(), parameter.gradient.dtype());
-    source({parameter.name, parameter.full_shape, parameter.offset, value});
+    source.read({parameter.name, parameter.full_shape, parameter.offset, value});
     if (!held) model.backend().cast(value, parameter.compute);
   }
   model.refresh_compute();
 }
 
-void load_parameters(const CheckpointReader& checkpoint, Transformer& model) {
-  load_parameters([&](const LogicalTensor& part) { checkpoint.read(part); }, model);
-}
-
-void require_fitting_weights(const Options& wanted, const Options& stored, const CheckpointReader& checkpoint) {
-  const std::string name = checkpoint.path().string();
+void require_fitting_weights(const Options& wanted, const Options& stored, const TensorSource& weights) {
+  const std::string name = weights.origin();
   const bool table = wanted.model.position.kind->bounded && stored.model.position.kind->bounded;
   for (const Change& change : changes_between(stored, wanted)) {
     const bool shapes = change.key.starts_with("model.") && change.key != "model.norm_eps" &&
@@ -33,17 +29,15 @@ void require_fitting_weights(const Options& wanted, const Options& stored, const
     require_usage(!shapes, "the weights of {} are of another model: {}; leave {} as it was, or start without --init",
                   name, change.text, change.key);
   }
-  std::map<std::string, Shape> there;
-  for (const auto& tensor : checkpoint.tensors()) there[tensor.name] = tensor.shape;
   for (const ParameterRow& needed : parameter_plan(wanted.model)) {
-    const auto found = there.find(needed.name);
-    require_usage(found != there.end(),
+    const std::optional<TensorSource::Info> found = weights.info(needed.name);
+    require_usage(found.has_value(),
                   "position.kind = {} needs {}, which {} has no weights for, as it has position.kind = {}; keep that, "
                   "or start without --init",
                   wanted.model.position.kind->name, needed.name, name, stored.model.position.kind->name);
-    require_usage(found->second == needed.shape,
+    require_usage(found->shape == needed.shape,
                   "{} is {} here, but {} in {}; keep the keys of its position method, or start without --init",
-                  needed.name, to_string(needed.shape), to_string(found->second), name);
+                  needed.name, to_string(needed.shape), to_string(found->shape), name);
   }
 }
 

@@ -1,25 +1,20 @@
-/// A model's weights as logical tensors of a checkpoint, and whether they are those of the model that is wanted.
+/// A model's weights from a source of tensors, and whether they are those of the model that is wanted.
 #pragma once
 
-#include <functional>
 #include <string>
 
 #include "jobs/config/options.h"
 #include "models/transformer.h"
-#include "parallel/checkpoint/checkpoint.h"
+#include "parallel/checkpoint/tensor_source.h"
 
 namespace lexring {
 
-/// Where tensors come from: fills `part.data`, or throws Error naming what is missing or of another shape.
-using TensorSource = std::function<void(const LogicalTensor& part)>;
-
-/// Fills parameters by their names, and their compute copies.
+/// Fills parameters by their names, and their compute copies. Throws Error naming what is missing or of another shape.
 void load_parameters(const TensorSource& source, Transformer& model);
-void load_parameters(const CheckpointReader& checkpoint, Transformer& model);
 
-/// Throws UsageError, naming the key to blame, unless the weights of a checkpoint are those of the wanted model.
+/// Throws UsageError, naming the key to blame, unless these weights are those of the wanted model.
 /// Positions and patterns without weights may differ, and how long sequences are.
-void require_fitting_weights(const Options& wanted, const Options& stored, const CheckpointReader& checkpoint);
+void require_fitting_weights(const Options& wanted, const Options& stored, const TensorSource& weights);
 /// Throws UsageError naming the first key of the model in which the two differ.
 void require_same_model(const Options& wanted, const Options& stored, const std::string& checkpoint);
 

@@ -25,10 +25,6 @@ LogicalTensor part_of(const Parameter& parameter, const std::string& name, const
 std::string first_moment(const Parameter& parameter) { return "optimizer.first_moment." + parameter.name; }
 std::string second_moment(const Parameter& parameter) { return "optimizer.second_moment." + parameter.name; }
 
-TensorSource source_of(const CheckpointReader& checkpoint) {
-  return [&](const LogicalTensor& part) { checkpoint.read(part); };
-}
-
 }  // namespace
 
 ReplicaSettings replica_settings(const Options& options) {
@@ -55,16 +51,12 @@ void Replica::initialise(std::uint64_t seed) {
 void Replica::load_weights(const TensorSource& source) {
   agree(context_->world(), [&] {
     load_parameters(source, model_);
-    for (const Parameter& rows : data_.masters()) source(part_of(rows, rows.name, rows.value));
+    for (const Parameter& rows : data_.masters()) source.read(part_of(rows, rows.name, rows.value));
   });
 }
 
-void Replica::load_weights(const CheckpointReader& checkpoint) {
-  checkpoint.verify(context_->world());
-  load_weights(source_of(checkpoint));
-}
-
 void Replica::load(const CheckpointReader& checkpoint) {
+  checkpoint.verify(context_->world());
   load_weights(checkpoint);
   agree(context_->world(), [&] {
     AdamWOptimizer& optimizer = data_.optimizer();

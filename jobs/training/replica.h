@@ -48,9 +48,7 @@ class Replica {
   void initialise(std::uint64_t seed);
   /// Fills weights, compute copies and master values. An error on one rank is thrown on all of them. Collective.
   void load_weights(const TensorSource& source);
-  /// The same with the weights of a checkpoint, which is verified first.
-  void load_weights(const CheckpointReader& checkpoint);
-  /// Weights, moments and the number of updates (steps that were not skipped), likewise.
+  /// Verifies a checkpoint; then weights, moments and the number of updates (steps that were not skipped), likewise.
   void load(const CheckpointReader& checkpoint);
 
   /// One training step. `micro_batches` are this replica's, the same on all ranks of its cp and tp, equally many on

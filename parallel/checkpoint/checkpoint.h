@@ -3,24 +3,15 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "framework/tensor/tensor.h"
+#include "parallel/checkpoint/tensor_source.h"
 #include "parallel/comm/communicator.h"
 
 namespace lexring {
-
-/// One rank's part of a logical tensor. `data` has the part's shape; the part begins at `offset` of the whole.
-struct LogicalTensor {
-  std::string name;  ///< "layers.0.ffn.up.weight", "optimizer.first_moment.layers.0.ffn.up.weight"
-  Shape full_shape;
-  Shape offset;
-  Tensor data;
-};
 
 /// What made a model's tokens, as plain data, for whoever can make a tokenizer of it.
 struct StoredTokenizer {
@@ -68,32 +59,30 @@ class CheckpointWriter {
 
 /// Reads a checkpoint by its manifest. Anything that cannot be opened, read or verified is an Error that names the
 /// file.
-class CheckpointReader {
+class CheckpointReader final : public TensorSource {
  public:
   /// `path` is a step directory, or a directory of them (its `latest` is taken).
   explicit CheckpointReader(const std::filesystem::path& path);
   /// The one that rank 0 finds, on every rank. Collective.
   CheckpointReader(Communicator& world, const std::filesystem::path& path);
-  ~CheckpointReader();
+  ~CheckpointReader() override;
   CheckpointReader(CheckpointReader&&) noexcept;
 
   const std::filesystem::path& path() const;  ///< the step directory
   const TrainingState& state() const;
-  struct Entry {
-    std::string name;
-    Dtype dtype;
-    Shape shape;
-  };
-  std::vector<Entry> tensors() const;
-  bool has(const std::string& name) const;
   /// Size and XXH3 of every file (rank i of `world` hashes every P-th), and that all ranks read the same checkpoint;
   /// collective, throws on all ranks.
   void verify(Communicator& world) const;
-  /// Fills `part.data` (converting between f32, f64 and bf16) from wherever its elements lie. Throws when name or full
-  /// shape differ.
-  void read(const LogicalTensor& part) const;
+
+  std::string origin() const override;
+  std::vector<std::string> names() const override;
+  std::optional<Info> info(const std::string& name) const override;
 
  private:
+  /// From whatever pieces its elements lie in.
+  void do_read(const std::string& name, const Shape& offset, const Shape& shape,
+               std::span<std::byte> out) const override;
+
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };

@@ -10,21 +10,21 @@ namespace {
 
 constexpr std::int64_t block_bytes = 8 << 20;
 
-void write_tensor(const CheckpointReader& reader, const CheckpointReader::Entry& tensor, Runtime& runtime,
-                  Hdf5File& file) {
+void write_tensor(const TensorSource& source, const std::string& name, Runtime& runtime, Hdf5File& file) {
+  const TensorSource::Info tensor = source.info(name).value();
   const H5Type type = h5_type(tensor.dtype);
   const auto read = [&](const Shape& offset, const Shape& shape) {
-    const LogicalTensor part{tensor.name, tensor.shape, offset, Tensor(runtime, shape, tensor.dtype)};
-    reader.read(part);
+    const LogicalTensor part{name, tensor.shape, offset, Tensor(runtime, shape, tensor.dtype)};
+    source.read(part);
     return part.data;
   };
   const auto bytes_of = [](const Tensor& data) { return std::span<const std::byte>(data.raw(), data.bytes()); };
   if (tensor.shape.empty()) {
     const Tensor scalar = read({}, {});
-    file.write(tensor.name, type, {}, bytes_of(scalar));
+    file.write(name, type, {}, bytes_of(scalar));
     return;
   }
-  file.create(tensor.name, type, tensor.shape);
+  file.create(name, type, tensor.shape);
   if (element_count(tensor.shape) == 0) return;
   const std::int64_t rows = tensor.shape[0];
   const auto row_bytes = element_count(tensor.shape) / rows * static_cast<std::int64_t>(size_of(tensor.dtype));
@@ -34,7 +34,7 @@ void write_tensor(const CheckpointReader& reader, const CheckpointReader::Entry&
     offset[0] = first;
     shape[0] = std::min(step, rows - first);
     const Tensor part = read(offset, shape);
-    file.write_rows(tensor.name, first, shape[0], bytes_of(part));
+    file.write_rows(name, first, shape[0], bytes_of(part));
   }
 }
 
@@ -46,7 +46,7 @@ void export_checkpoint(const std::filesystem::path& checkpoint, const std::files
   for (const ManifestFile& file : read_manifest(reader.path()).files) check_file(reader.path(), file, true);
   const auto runtime = make_cpu_runtime();
   Hdf5File file(path, Hdf5File::Mode::create);
-  for (const CheckpointReader::Entry& tensor : reader.tensors()) write_tensor(reader, tensor, *runtime, file);
+  for (const std::string& name : reader.names()) write_tensor(reader, name, *runtime, file);
   file.write_attribute("/", "format", std::string(export_format));
   TrainingState state = reader.state();
   state.tokenizer = tokenizer;

@@ -13,17 +13,17 @@
 namespace lexring {
 namespace {
 
-/// The block that a piece and a part have in common, in the whole tensor.
+/// The block that a piece and what is read have in common, in the whole tensor.
 struct Block {
   Shape offset;
   Shape shape;
 };
 
-std::optional<Block> common_block(const ManifestPiece& piece, const LogicalTensor& part) {
+std::optional<Block> common_block(const ManifestPiece& piece, const Shape& offset, const Shape& shape) {
   Block block;
   for (std::size_t i = 0; i < piece.shape.size(); ++i) {
-    const std::int64_t begin = std::max(piece.offset[i], part.offset[i]);
-    const std::int64_t end = std::min(piece.offset[i] + piece.shape[i], part.offset[i] + part.data.shape()[i]);
+    const std::int64_t begin = std::max(piece.offset[i], offset[i]);
+    const std::int64_t end = std::min(piece.offset[i] + piece.shape[i], offset[i] + shape[i]);
     if (begin >= end) return std::nullopt;
     block.offset.push_back(begin);
     block.shape.push_back(end - begin);
@@ -37,43 +37,9 @@ Shape difference(const Shape& a, const Shape& b) {
   return result;
 }
 
-template <class To, class From>
-void convert(const std::byte* from, std::byte* to, std::int64_t count) {
-  for (std::int64_t i = 0; i < count; ++i) {
-    From value;
-    std::memcpy(&value, from + static_cast<std::size_t>(i) * sizeof(From), sizeof(From));
-    To result;
-    if constexpr (std::is_same_v<To, bfloat16>) {
-      result = bfloat16(static_cast<float>(value));
-    } else {
-      result = static_cast<To>(value);
-    }
-    std::memcpy(to + static_cast<std::size_t>(i) * sizeof(To), &result, sizeof(To));
-  }
-}
-
-template <class To>
-void convert(const std::byte* from, Dtype source, std::byte* to, std::int64_t count) {
-  if (source == Dtype::f32) return convert<To, float>(from, to, count);
-  if (source == Dtype::f64) return convert<To, double>(from, to, count);
-  return convert<To, bfloat16>(from, to, count);
-}
-
-void convert(const std::byte* from, Dtype source, std::byte* to, Dtype target, std::int64_t count) {
-  if (source == target) {
-    std::memcpy(to, from, static_cast<std::size_t>(count) * size_of(source));
-  } else if (target == Dtype::f32) {
-    convert<float>(from, source, to, count);
-  } else if (target == Dtype::f64) {
-    convert<double>(from, source, to, count);
-  } else {
-    convert<bfloat16>(from, source, to, count);
-  }
-}
-
 /// Copies a dense block to its place inside a dense array of shape `whole`, run by run of the last dim.
-void place_block(const std::vector<std::byte>& block, Dtype source, const Shape& at, const Shape& shape,
-                 std::vector<std::byte>& into, Dtype target, const Shape& whole) {
+void place_block(const std::vector<std::byte>& block, std::size_t element, const Shape& at, const Shape& shape,
+                 std::span<std::byte> into, const Shape& whole) {
   const std::int64_t run = shape.empty() ? 1 : shape.back();
   const std::int64_t runs = element_count(shape) / run;
   for (std::int64_t r = 0; r < runs; ++r) {
@@ -87,8 +53,9 @@ void place_block(const std::vector<std::byte>& block, Dtype source, const Shape&
       rest /= shape[d - 1];
       stride *= whole[d - 1];
     }
-    convert(block.data() + static_cast<std::size_t>(r * run) * size_of(source), source,
-            into.data() + static_cast<std::size_t>(index) * size_of(target), target, run);
+    const std::size_t bytes = static_cast<std::size_t>(run) * element;
+    std::memcpy(into.data() + static_cast<std::size_t>(index) * element,
+                block.data() + static_cast<std::size_t>(r) * bytes, bytes);
   }
 }
 
@@ -127,13 +94,19 @@ CheckpointReader::CheckpointReader(CheckpointReader&&) noexcept = default;
 
 const std::filesystem::path& CheckpointReader::path() const { return impl_->path; }
 const TrainingState& CheckpointReader::state() const { return impl_->manifest.state; }
-bool CheckpointReader::has(const std::string& name) const { return impl_->index.contains(name); }
+std::string CheckpointReader::origin() const { return impl_->path.string(); }
 
-std::vector<CheckpointReader::Entry> CheckpointReader::tensors() const {
-  std::vector<Entry> entries;
-  for (const ManifestTensor& tensor : impl_->manifest.tensors)
-    entries.push_back({tensor.name, tensor.dtype, tensor.shape});
-  return entries;
+std::vector<std::string> CheckpointReader::names() const {
+  std::vector<std::string> names;
+  for (const ManifestTensor& tensor : impl_->manifest.tensors) names.push_back(tensor.name);
+  return names;
+}
+
+std::optional<TensorSource::Info> CheckpointReader::info(const std::string& name) const {
+  const auto at = impl_->index.find(name);
+  if (at == impl_->index.end()) return std::nullopt;
+  const ManifestTensor& tensor = impl_->manifest.tensors[at->second];
+  return Info{tensor.dtype, tensor.shape};
 }
 
 void CheckpointReader::verify(Communicator& world) const {
@@ -171,37 +144,15 @@ std::vector<std::byte> CheckpointReader::Impl::read_block(const ManifestTensor& 
   return bytes;
 }
 
-void CheckpointReader::read(const LogicalTensor& part) const {
-  const auto at = impl_->index.find(part.name);
-  require(at != impl_->index.end(), "{}: there is no tensor {}; the checkpoint is of another model",
-          impl_->path.string(), part.name);
-  const ManifestTensor& tensor = impl_->manifest.tensors[at->second];
-  require(tensor.shape == part.full_shape,
-          "{}: tensor {} has shape {}, but {} is needed; the checkpoint is of another model", impl_->path.string(),
-          part.name, to_string(tensor.shape), to_string(part.full_shape));
-  const Dtype target = part.data.dtype();
-  require(target == tensor.dtype || (target != Dtype::i32 && tensor.dtype != Dtype::i32),
-          "{}: tensor {} is {}, but {} is needed", impl_->path.string(), part.name, name_of(tensor.dtype),
-          name_of(target));
-  require(part.offset.size() == tensor.shape.size() && part.data.shape().size() == tensor.shape.size(),
-          "{}: tensor {}: a part of shape {} at {} does not fit shape {}", impl_->path.string(), part.name,
-          to_string(part.data.shape()), to_string(part.offset), to_string(tensor.shape));
-
-  std::vector<std::byte> host(part.data.bytes());
-  std::int64_t filled = 0;
-  for (const ManifestPiece& piece : tensor.pieces) {
-    const auto block = common_block(piece, part);
+void CheckpointReader::do_read(const std::string& name, const Shape& offset, const Shape& shape,
+                               std::span<std::byte> out) const {
+  const ManifestTensor& tensor = impl_->manifest.tensors[impl_->index.at(name)];
+  for (const ManifestPiece& piece : tensor.pieces) {  // which leave nothing out, as read_manifest has checked
+    const auto block = common_block(piece, offset, shape);
     if (!block) continue;
     const auto bytes = impl_->read_block(tensor, piece, *block);
-    place_block(bytes, tensor.dtype, difference(block->offset, part.offset), block->shape, host, target,
-                part.data.shape());
-    filled += element_count(block->shape);
+    place_block(bytes, size_of(tensor.dtype), difference(block->offset, offset), block->shape, out, shape);
   }
-  require(filled == part.data.elements(), "{}: tensor {}: a part of shape {} at {} is not inside shape {}",
-          impl_->path.string(), part.name, to_string(part.data.shape()), to_string(part.offset),
-          to_string(tensor.shape));
-  part.data.runtime().copy_from_host(part.data.raw(), host.data(), host.size());
-  part.data.runtime().synchronise();
 }
 
 }  // namespace lexring

@@ -49,11 +49,10 @@ std::string find_drift(Transformer& model, Communicator& world) {
   return {};
 }
 
-std::vector<double> read_tensor(const CheckpointReader& checkpoint, const CheckpointReader::Entry& entry,
-                                Runtime& runtime) {
-  const LogicalTensor whole{entry.name, entry.shape, Shape(entry.shape.size(), 0),
-                            Tensor(runtime, entry.shape, Dtype::f64)};
-  checkpoint.read(whole);
+std::vector<double> read_tensor(const TensorSource& source, const std::string& name, Runtime& runtime) {
+  const Shape shape = source.info(name).value().shape;
+  const LogicalTensor whole{name, shape, Shape(shape.size(), 0), Tensor(runtime, shape, Dtype::f64)};
+  source.read(whole);
   return whole.data.to_host<double>();
 }
 
@@ -134,14 +133,14 @@ Tensors read_tensors(const std::filesystem::path& directory, const Options& opti
   // The first step's moment is (1 - beta1) x gradient x clipping.
   const double scale =
       (1 - options.optimizer.beta1) * clip_scale(outcome.gradient_norms.front(), options.optimizer.clip);
-  for (const auto& entry : first.tensors()) {
-    if (entry.name.rfind(first_moment, 0) != 0) continue;
-    std::vector<double> gradient = read_tensor(first, entry, *runtime);
+  for (const std::string& name : first.names()) {
+    if (name.rfind(first_moment, 0) != 0) continue;
+    std::vector<double> gradient = read_tensor(first, name, *runtime);
     for (double& value : gradient) value /= scale;
-    result.gradients[entry.name.substr(first_moment.size())] = std::move(gradient);
+    result.gradients[name.substr(first_moment.size())] = std::move(gradient);
   }
-  for (const auto& entry : last.tensors()) {
-    if (entry.name.rfind("optimizer.", 0) != 0) result.parameters[entry.name] = read_tensor(last, entry, *runtime);
+  for (const std::string& name : last.names()) {
+    if (name.rfind("optimizer.", 0) != 0) result.parameters[name] = read_tensor(last, name, *runtime);
   }
   return result;
 }
