@@ -68,6 +68,22 @@ void throw_hdf5_error(const std::string& subject, const char* call, const char* 
   throw Error(message);
 }
 
+std::size_t size_of(H5Type type) {
+  switch (type) {
+    case H5Type::u8:
+      return 1;
+    case H5Type::bf16:
+    case H5Type::u16:
+      return 2;
+    case H5Type::f32:
+    case H5Type::i32:
+    case H5Type::u32:
+      return 4;
+    default:
+      return 8;
+  }
+}
+
 Hdf5Handle hdf5_type(H5Type type) {
   const auto copy = [](hid_t of) { return Hdf5Handle(LEXRING_HDF5_CALL("HDF5 type", H5Tcopy(of)), H5Tclose); };
   switch (type) {
