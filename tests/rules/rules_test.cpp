@@ -9,7 +9,7 @@
 #include <sstream>
 #include <string>
 
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <gtest/gtest.h>
 
 #include "tests/rules/source_tree.h"
@@ -139,6 +139,44 @@ TEST(Rules, FoldersIncludeOnlyWhatIsBelowThem) {
       wrong.push_back(file.path + " is in no layer of framework");
   }
   EXPECT_NONE(wrong, "framework <- parallel <- models <- jobs, framework <- datasets <- jobs");
+}
+
+/// Circles in "who needs whom", as "a -> b -> a"; one for each way back that a walk finds.
+std::vector<std::string> circles(const std::map<std::string, std::set<std::string>>& needs) {
+  std::vector<std::string> path, found;
+  std::set<std::string> done;
+  const std::function<void(const std::string&)> visit = [&](const std::string& node) {
+    if (const auto seen = std::find(path.begin(), path.end(), node); seen != path.end()) {
+      found.push_back(fmt::format("{} -> {}", fmt::join(seen, path.end(), " -> "), node));
+      return;
+    }
+    const auto at = needs.find(node);
+    if (at == needs.end() || !done.insert(node).second) return;
+    path.push_back(node);
+    for (const std::string& next : at->second) visit(next);
+    path.pop_back();
+  };
+  for (const auto& [node, others] : needs) visit(node);
+  return found;
+}
+
+TEST(Rules, CirclesAreFound) {
+  EXPECT_EQ(circles({{"a", {"b", "c"}}, {"b", {"d"}}, {"c", {"d"}}}), std::vector<std::string>());
+  EXPECT_EQ(circles({{"a", {"b"}}, {"b", {"c", "d"}}, {"c", {"b"}}, {"d", {"a"}}}),
+            (std::vector<std::string>{"b -> c -> b", "a -> b -> d -> a"}));
+}
+
+/// A header and a source of one name are one: what either includes, both need.
+TEST(Rules, FilesIncludeEachOtherInNoCircle) {
+  const auto stem = [](const std::string& path) { return path.substr(0, path.rfind('.')); };
+  std::map<std::string, std::set<std::string>> needs;
+  for (const SourceFile& file : tree()) {
+    for (const std::string& include : file.includes) {
+      if (include[0] != '<' && stem(include) != stem(file.path)) needs[stem(file.path)].insert(stem(include));
+    }
+  }
+  EXPECT_GT(needs.size(), 100U);
+  EXPECT_NONE(circles(needs), "a file can be read, tested and changed before those that include it");
 }
 
 /// A stream of the library throws, ends the process or forgets what it lost, when a disk is full or a pipe closed.

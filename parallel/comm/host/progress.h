@@ -53,7 +53,7 @@ class WatchedCalls {
   virtual std::string failure() = 0;
 };
 
-class Progress {
+class Progress final : MessageCarrier {
  public:
   /// caller: the library lets no second thread in, so messages move while somebody waits.
   enum class Driver { thread, caller };
@@ -105,23 +105,6 @@ class Progress {
   double patience() const { return patience_.load(); }
   void set_patience(double seconds) { patience_.store(seconds); }
 
-  // ---- for Transfer
-
-  enum class Direction { send, receive };
-  struct Message {
-    std::shared_ptr<Transfer> transfer;
-    Direction direction;
-    int peer;
-    std::size_t bytes;
-    std::size_t id;
-  };
-  void posted(MPI_Request request, Message message);
-  struct Gate {
-    std::shared_ptr<Transfer> transfer;
-    std::function<bool()> passed;
-  };
-  void gate(Gate gate);
-
  private:
   using Clock = std::chrono::steady_clock;
   using Lock = std::unique_lock<std::mutex>;
@@ -129,6 +112,9 @@ class Progress {
     const Transfer* transfer;
     Clock::time_point since;
   };
+
+  void posted(MPI_Request request, Message message) override;
+  void gate(Gate gate) override;
 
   Lock take_turn();
   void run();

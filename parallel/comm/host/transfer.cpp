@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "parallel/comm/host/progress.h"
-
 namespace lexring {
 namespace {
 
@@ -29,7 +27,7 @@ void Transfer::send(int to, std::span<const std::byte> bytes) {
     MPI_Request request = MPI_REQUEST_NULL;
     LEXRING_MPI_CALL(
         MPI_Isend(message.data(), static_cast<int>(message.size()), MPI_BYTE, to, tag(), group_->comm, &request));
-    progress_->posted(request, {shared_from_this(), Progress::Direction::send, to, message.size(), 0});
+    carrier_->posted(request, {shared_from_this(), MessageCarrier::Direction::send, to, message.size(), 0});
   }
 }
 
@@ -39,11 +37,11 @@ void Transfer::receive(int from, std::span<std::byte> bytes, std::size_t id) {
     MPI_Request request = MPI_REQUEST_NULL;
     LEXRING_MPI_CALL(
         MPI_Irecv(message.data(), static_cast<int>(message.size()), MPI_BYTE, from, tag(), group_->comm, &request));
-    progress_->posted(request, {shared_from_this(), Progress::Direction::receive, from, message.size(), id});
+    carrier_->posted(request, {shared_from_this(), MessageCarrier::Direction::receive, from, message.size(), id});
   }
 }
 
-void Transfer::until(std::function<bool()> passed) { progress_->gate({shared_from_this(), std::move(passed)}); }
+void Transfer::until(std::function<bool()> passed) { carrier_->gate({shared_from_this(), std::move(passed)}); }
 
 void ExchangeStage::begin(Transfer& transfer) {
   const int rank = transfer.group().rank;

@@ -16,7 +16,6 @@
 
 namespace lexring {
 
-class Progress;
 class Transfer;
 
 /// What messages know of their group; outlives the communicator while some are under way.
@@ -27,6 +26,28 @@ struct MpiGroup {
   int size;
   std::vector<int> world_ranks;  ///< [size]
   std::shared_ptr<CommLedger> ledger;
+};
+
+/// Who carries what transfers post (Progress). Called while a stage runs, by whoever drives.
+class MessageCarrier {
+ public:
+  enum class Direction { send, receive };
+  struct Message {
+    std::shared_ptr<Transfer> transfer;
+    Direction direction;
+    int peer;
+    std::size_t bytes;
+    std::size_t id;
+  };
+  virtual void posted(MPI_Request request, Message message) = 0;
+  struct Gate {
+    std::shared_ptr<Transfer> transfer;
+    std::function<bool()> passed;
+  };
+  virtual void gate(Gate gate) = 0;
+
+ protected:
+  ~MessageCarrier() = default;
 };
 
 /// Messages, and what is done with them as they come. Called by whoever drives, one at a time.
@@ -79,7 +100,7 @@ class Transfer : public std::enable_shared_from_this<Transfer> {
   std::vector<std::unique_ptr<Stage>> stages_;
 
   // Progress's, under its lock.
-  Progress* progress_ = nullptr;
+  MessageCarrier* carrier_ = nullptr;
   std::size_t next_stage_ = 0;
   std::size_t outstanding_ = 0;  ///< messages, and what is waited for beside them
   std::size_t bytes_ = 0;        ///< of the messages posted so far, both ways
