@@ -7,8 +7,8 @@
 
 #include "framework/nn/init.h"
 #include "models/batch.h"
-#include "models/block.h"
 #include "models/config_check.h"
+#include "models/layer.h"
 #include "models/parameter_plan.h"
 #include "models/sequence/pass.h"
 #include "parallel/tensor/heads.h"
@@ -130,14 +130,14 @@ struct Transformer::Impl {
   Stream layer(Tape& tape, std::int64_t n, const Attend& with, const RowShards& shards, Stream in) {
     const LayerWeights& parts = weights.layers[static_cast<std::size_t>(n)];
     const Recompute again = tape.recording() ? how.recompute : Recompute::none;
-    if (again == Recompute::none) return block(tape, parts, working, with, shards, std::move(in));
-    const auto body = again == Recompute::block ? block : attention_half;
+    if (again == Recompute::none) return whole_layer(tape, parts, working, with, shards, std::move(in));
+    const auto body = again == Recompute::layer ? whole_layer : attention_half;
     const std::vector<Var> out = recompute(
-        tape, {in.x, in.delta}, [this, body, &parts, with, shards](Tape& inner, const std::vector<Var>& vars) {
+        tape, {in.x, in.branch}, [this, body, &parts, with, shards](Tape& inner, const std::vector<Var>& vars) {
           Stream next = body(inner, parts, working, with, shards, {vars[0], vars[1]});
-          return std::vector<Var>{next.x, next.delta};
+          return std::vector<Var>{next.x, next.branch};
         });
-    if (again == Recompute::block) return {out[0], out[1]};
+    if (again == Recompute::layer) return {out[0], out[1]};
     return feed_forward_half(tape, parts, working, shards, {out[0], out[1]});
   }
 

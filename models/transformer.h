@@ -1,6 +1,6 @@
 /// The LEX transformer (and its relatives), written once for every mesh, device and length.
 ///
-/// Pre-norm blocks over the residual stream x [N, D]: x += attention(norm(x)); x += ffn(norm(x)); a final norm; output
+/// Pre-norm layers over the residual stream x [N, D]: x += attention(norm(x)); x += ffn(norm(x)); a final norm; output
 /// projection and loss in chunks of tokens. Activations are [N, D]: this rank's tokens, sequence after sequence; there
 /// is no batch dimension.
 #pragma once
@@ -22,12 +22,12 @@
 namespace lexring {
 
 enum class Precision { fp64, fp32, bf16 };
-/// What of a block backward makes again instead of keeping it: nothing; its attention half (norm, query, key and value,
+/// What of a layer backward makes again instead of keeping it: nothing; its attention half (norm, query, key and value,
 /// attention, output projection), of which its input stays, as its feed-forward half does; all of it.
-enum class Recompute { none, attention, block };
+enum class Recompute { none, attention, layer };
 constexpr auto words(Recompute) {
   return std::to_array<Word<Recompute>>(
-      {{Recompute::none, "none"}, {Recompute::attention, "attention"}, {Recompute::block, "block"}});
+      {{Recompute::none, "none"}, {Recompute::attention, "attention"}, {Recompute::layer, "block"}});
 }
 
 /// How the model computes; what it is stands in ModelConfig.

@@ -4,13 +4,13 @@ namespace lexring {
 
 namespace {
 
-void check(const Tensor& x, const Tensor& delta, const Norm& layer) {
+void check(const Tensor& x, const Tensor& branch, const Norm& layer) {
   require(x.shape().size() == 2 && layer.weight.value.elements() == x.dim(1),
           "norm: x {} does not fit a weight of {} elements", to_string(x.shape()), layer.weight.value.elements());
   require(layer.bias.value.defined() == (layer.kind == NormKind::layernorm),
           "norm: layernorm has a bias, rmsnorm has none");
-  require(!delta.defined() || delta.shape() == x.shape(), "norm: delta {} cannot be added to x {}",
-          delta.defined() ? to_string(delta.shape()) : "", to_string(x.shape()));
+  require(!branch.defined() || branch.shape() == x.shape(), "norm: branch {} cannot be added to x {}",
+          branch.defined() ? to_string(branch.shape()) : "", to_string(x.shape()));
 }
 
 /// What one pass of the kernel writes.
@@ -18,7 +18,7 @@ struct Normed {
   Tensor y, mean, rstd;
 };
 
-Normed normalise(Backend& backend, const Norm& layer, Dtype working, const Tensor& x, const Tensor& delta,
+Normed normalise(Backend& backend, const Norm& layer, Dtype working, const Tensor& x, const Tensor& branch,
                  const Tensor& sum) {
   Runtime& runtime = backend.runtime();
   const Dtype master = layer.weight.value.dtype();
@@ -28,7 +28,7 @@ Normed normalise(Backend& backend, const Norm& layer, Dtype working, const Tenso
   backend.norm({.kind = layer.kind,
                 .eps = layer.eps,
                 .x = x,
-                .delta = delta,
+                .delta = branch,
                 .weight = layer.weight.value,
                 .bias = layer.bias.value,
                 .sum = sum,
@@ -46,21 +46,21 @@ struct NormStep {
   Var::Maker kept;  ///< the sum that was normalised
   Tensor mean, rstd;
   GradientSlot sum_slot, x_slot, y_slot;
-  GradientSlot delta_slot;
-  bool moves;  ///< there was a delta
+  GradientSlot branch_slot;
+  bool moves;  ///< there was a branch
 
   void operator()() const {
     const Tensor dy = y_slot.take();
     Tensor ds = sum_slot.take();
     if (!dy.defined() && !ds.defined()) return;
-    Tensor ddelta;
+    Tensor dbranch;
     if (!dy.defined()) {
-      if (moves) backend.cast(ds, ddelta = Tensor(backend.runtime(), ds.shape(), working));
+      if (moves) backend.cast(ds, dbranch = Tensor(backend.runtime(), ds.shape(), working));
     } else {
       const Tensor s = kept();
       const Tensor dsum = ds;
       if (!ds.defined()) ds = Tensor(backend.runtime(), s.shape(), s.dtype());
-      if (moves) ddelta = Tensor(backend.runtime(), s.shape(), working);
+      if (moves) dbranch = Tensor(backend.runtime(), s.shape(), working);
       backend.norm_backward({.kind = layer.kind,
                              .dy = dy,
                              .s = s,
@@ -69,23 +69,23 @@ struct NormStep {
                              .rstd = rstd,
                              .dsum = dsum,
                              .ds = ds,
-                             .ddelta = ddelta,
+                             .ddelta = dbranch,
                              .dweight = layer.weight.gradient,
                              .dbias = layer.bias.gradient});
     }
     x_slot.accumulate(backend, std::move(ds));
-    if (moves) delta_slot.accumulate(backend, std::move(ddelta));
+    if (moves) branch_slot.accumulate(backend, std::move(dbranch));
   }
 };
 
-NormedSum forward(Tape& tape, const Var& x, const Var& delta, const Norm& layer, Dtype working) {
-  check(x.value(), delta.value(), layer);
+NormedSum forward(Tape& tape, const Var& x, const Var& branch, const Norm& layer, Dtype working) {
+  check(x.value(), branch.value(), layer);
   Backend& backend = tape.backend();
-  const bool moves = delta.defined();
-  // Without delta the sum is x itself: same value, same slot, so that the gradient of the residual stream passes
+  const bool moves = branch.defined();
+  // Without branch the sum is x itself: same value, same slot, so that the gradient of the residual stream passes
   // through.
   Var sum = moves ? Var(Tensor(tape.runtime(), x.value().shape(), x.value().dtype())) : x;
-  Normed normed = normalise(backend, layer, working, x.value(), delta.value(), moves ? sum.value() : Tensor());
+  Normed normed = normalise(backend, layer, working, x.value(), branch.value(), moves ? sum.value() : Tensor());
   if (!tape.recording()) return {std::move(sum), Var(std::move(normed.y))};
   const Var::Maker kept = sum.keep();
   const Var y(std::move(normed.y), [&backend, layer, working, kept] {
@@ -100,7 +100,7 @@ NormedSum forward(Tape& tape, const Var& x, const Var& delta, const Norm& layer,
                        .sum_slot = sum.slot(),
                        .x_slot = x.slot(),
                        .y_slot = y.slot(),
-                       .delta_slot = delta.slot(),
+                       .branch_slot = branch.slot(),
                        .moves = moves});
   return {std::move(sum), y};
 }
@@ -111,9 +111,9 @@ Var norm(Tape& tape, const Var& x, const Norm& layer, Dtype working) {
   return forward(tape, x, Var(), layer, working).y;
 }
 
-NormedSum add_norm(Tape& tape, const Var& x, const Var& delta, const Norm& layer, Dtype working) {
-  require(delta.defined(), "add_norm: there is nothing to add; use norm");
-  return forward(tape, x, delta, layer, working);
+NormedSum add_norm(Tape& tape, const Var& x, const Var& branch, const Norm& layer, Dtype working) {
+  require(branch.defined(), "add_norm: there is nothing to add; use norm");
+  return forward(tape, x, branch, layer, working);
 }
 
 }  // namespace lexring

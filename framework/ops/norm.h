@@ -19,11 +19,11 @@ struct Norm {
 Var norm(Tape& tape, const Var& x, const Norm& layer, Dtype working);
 
 struct NormedSum {
-  Var sum;  ///< x + delta, dtype of x
+  Var sum;  ///< x + branch, dtype of x
   Var y;    ///< norm(sum), working dtype
 };
 
-/// The residual stream moves on: sum = x + delta, y = norm(sum). delta [N, D] working dtype.
-NormedSum add_norm(Tape& tape, const Var& x, const Var& delta, const Norm& layer, Dtype working);
+/// The residual stream moves on: sum = x + branch, y = norm(sum). branch [N, D] working dtype.
+NormedSum add_norm(Tape& tape, const Var& x, const Var& branch, const Norm& layer, Dtype working);
 
 }  // namespace lexring

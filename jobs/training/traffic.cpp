@@ -32,7 +32,7 @@ struct Sizes {
         ring(s.mesh.ring()),
         tp(s.mesh.size(Axis::tp)),
         attention_passes(s.runtime.recompute == Recompute::none ? 1 : 2),
-        ffn_passes(s.runtime.recompute == Recompute::block ? 2 : 1) {}
+        ffn_passes(s.runtime.recompute == Recompute::layer ? 2 : 1) {}
 };
 
 /// Rows that a sequence's keys are passed on, over all places.

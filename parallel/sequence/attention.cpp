@@ -23,24 +23,24 @@ KeySide side_of(SharedRows rows, const Tensor& keys) {
   return {std::move(rows), {keys, 0, width}, {keys, width, width}};
 }
 
-KeySide side_of(const SequenceTables& tables, const Block& block) {
-  const auto route = static_cast<std::size_t>(block.route - tables.schedule.routes.data());
-  return side_of(tables.arriving[route][block.hop], block.keys);
+KeySide side_of(const SequenceTables& tables, const RemoteKeys& remote) {
+  const auto route = static_cast<std::size_t>(remote.route - tables.schedule.routes.data());
+  return side_of(tables.arriving[route][remote.hop], remote.keys);
 }
 
-/// How many blocks that arrive the queries of a place meet.
-std::size_t used_blocks(const Schedule& schedule, int place) {
-  std::size_t blocks = 0;
+/// How many of the remote keys that arrive the queries of a place meet: a call of attention for each.
+std::size_t used_stops(const Schedule& schedule, int place) {
+  std::size_t used = 0;
   for (const Route& route : schedule.routes) {
-    for (const Stop& stop : route.stops) blocks += stop.place == place && stop.used ? 1 : 0;
+    for (const Stop& stop : route.stops) used += stop.place == place && stop.used ? 1 : 0;
   }
-  return blocks;
+  return used;
 }
 
-/// The stages of a place's blocks, one after the other.
+/// The stages of a place's calls, one after the other.
 class Stages {
  public:
-  explicit Stages(std::size_t blocks) : left_(blocks) {}
+  explicit Stages(std::size_t calls) : left_(calls) {}
   CallStage next() {
     const CallStage stage{first_, --left_ == 0};
     first_ = false;
@@ -61,15 +61,15 @@ class ForwardPass {
         tables_(tables),
         bias_(bias),
         qkv_(qkv),
-        blocks_(1 + used_blocks(tables.schedule, ring.rank())),
-        stages_(blocks_) {
+        calls_(1 + used_stops(tables.schedule, ring.rank())),
+        stages_(calls_) {
     Runtime& runtime = backend.runtime();
     const AttentionForm& form = tables.form;
     const std::int64_t rows = qkv.dim(0), width = form.query_width();
     const Dtype statistics = statistics_dtype(qkv.dtype());
     output = Tensor(runtime, {rows, width}, qkv.dtype());
     lse = Tensor(runtime, {rows, form.heads}, statistics);
-    if (blocks_ == 1) return;
+    if (calls_ == 1) return;
     state_ = {Tensor(runtime, {rows, width}, statistics), Tensor(runtime, {rows, form.heads}, statistics),
               Tensor(runtime, {rows, form.heads}, statistics)};
   }
@@ -78,8 +78,9 @@ class ForwardPass {
     const Schedule& schedule = tables_.schedule;
     const int steps = schedule.steps();
     const Columns own = key_value_columns(tables_.form, qkv_);
-    std::vector<std::vector<Block>> held(static_cast<std::size_t>(schedule.lanes));  // of the last step of each lane
-    const auto lane = [&](int step) -> std::vector<Block>& {
+    std::vector<std::vector<RemoteKeys>> held(
+        static_cast<std::size_t>(schedule.lanes));  // of the last step of each lane
+    const auto lane = [&](int step) -> std::vector<RemoteKeys>& {
       return held[static_cast<std::size_t>(step % schedule.lanes)];
     };
     KeyStep keys;
@@ -89,8 +90,8 @@ class ForwardPass {
       keys.messages.wait();
       lane(step) = std::move(keys.arriving);
       if (step + 1 < steps) keys = start_keys(backend_, ring_, schedule, step + 1, own, lane(step + 1));
-      for (const Block& block : lane(step)) {
-        if (block.stop().used) attend(side_of(tables_, block));
+      for (const RemoteKeys& remote : lane(step)) {
+        if (remote.stop().used) attend(side_of(tables_, remote));
       }
     }
   }
@@ -119,7 +120,7 @@ class ForwardPass {
   const SequenceTables& tables_;
   const ScoreBias& bias_;
   const Tensor& qkv_;
-  std::size_t blocks_;
+  std::size_t calls_;
   Stages stages_;
   AttentionState state_;
 };
@@ -137,12 +138,11 @@ class BackwardPass {
         lse_(lse),
         delta_(delta),
         travels_(tables.schedule.steps() > 0),
-        blocks_((travels_ ? tables.earlier.size() + tables.later.size() : 1) +
-                used_blocks(tables.schedule, ring.rank())),
-        stages_(blocks_),
+        calls_((travels_ ? tables.earlier.size() + tables.later.size() : 1) + used_stops(tables.schedule, ring.rank())),
+        stages_(calls_),
         own_(gradients_of(qkv.rows())) {
     dby_distance = begin_bias_gradient(backend, bias);
-    if (blocks_ > 1) dq_state_ = Tensor(backend.runtime(), doutput.shape(), statistics_dtype(qkv.dtype()));
+    if (calls_ > 1) dq_state_ = Tensor(backend.runtime(), doutput.shape(), statistics_dtype(qkv.dtype()));
   }
 
   Tensor run() {
@@ -163,7 +163,7 @@ class BackwardPass {
     const Schedule& schedule = tables_.schedule;
     const int steps = schedule.steps();
     const auto lanes = static_cast<std::size_t>(schedule.lanes);
-    std::vector<std::vector<Block>> held(lanes);  // of the last step of each lane
+    std::vector<std::vector<RemoteKeys>> held(lanes);  // of the last step of each lane
     std::vector<GradientStep> gradients(lanes);
     const auto lane = [&](int step) { return static_cast<std::size_t>(step) % lanes; };
     backend_.fill(own_, 0.0);
@@ -172,16 +172,16 @@ class BackwardPass {
       differentiate_own(own, part);  // few queries see these; what most of them see is kept for the end
     for (int step = 0; step < steps; ++step) {
       keys.messages.wait();
-      std::vector<Block>& here = held[lane(step)];
+      std::vector<RemoteKeys>& here = held[lane(step)];
       here = std::move(keys.arriving);
       if (step + 1 < steps) keys = start_keys(backend_, ring_, schedule, step + 1, own, held[lane(step + 1)]);
-      for (Block& block : here) {
+      for (RemoteKeys& remote : here) {
         const MemoryPurpose purpose("ring: gradients of keys");
-        block.gradients = gradients_of(block.keys.rows());
-        if (block.stop().used) {
-          differentiate(side_of(tables_, block), block.gradients);
+        remote.gradients = gradients_of(remote.keys.rows());
+        if (remote.stop().used) {
+          differentiate(side_of(tables_, remote), remote.gradients);
         } else {
-          backend_.fill(block.gradients, 0.0);
+          backend_.fill(remote.gradients, 0.0);
         }
       }
       collect(gradients[lane(step)], here);
@@ -233,13 +233,13 @@ class BackwardPass {
     add_rows(backend_, gradients, part.rows, own_);
   }
 
-  /// Adds what arrived to the blocks it was meant for, and to own rows.
-  void collect(GradientStep& arrived, const std::vector<Block>& blocks) {
+  /// Adds what arrived to the remote keys it was meant for, and to own rows.
+  void collect(GradientStep& arrived, const std::vector<RemoteKeys>& keys) {
     arrived.messages.wait();
-    auto block = blocks.begin();
+    auto remote = keys.begin();
     for (const auto& [route, gradients] : arrived.passed_on) {
-      while (block->route != route) ++block;
-      backend_.add(gradients, block->gradients);
+      while (remote->route != route) ++remote;
+      backend_.add(gradients, remote->gradients);
     }
     for (const auto& [rows, gradients] : arrived.home) add_rows(backend_, gradients, rows, own_);
   }
@@ -259,11 +259,11 @@ class BackwardPass {
   const ScoreBias& bias_;
   const Tensor &qkv_, &doutput_, &lse_, &delta_;
   bool travels_;
-  std::size_t blocks_;
+  std::size_t calls_;
   Stages stages_;
   Tensor own_;       ///< [N, 2 W]: gradients of own keys and values
   Tensor dq_state_;  ///< [N, H E]
-  Tensor dqkv_;      ///< from the last block on
+  Tensor dqkv_;      ///< from the last call on
 };
 
 }  // namespace

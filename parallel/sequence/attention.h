@@ -3,7 +3,7 @@
 /// N rows of this place, H query heads, K key heads, E head width, W = K E.
 ///
 /// Forward: own keys first, while those of the first step are under way; then each step's arrivals while the next
-/// step's are. Keys and values travel as [rows, 2 W] in the working dtype; the state between blocks is f32. Backward:
+/// step's are. Keys and values travel as [rows, 2 W] in the working dtype; the state between calls is f32. Backward:
 /// keys and values travel again. What a stop adds to their gradients is computed apart, [rows, 2 W] in f32, while what
 /// stops before it added arrives; the sum goes on behind the keys, and home from the last stop. A part of the own keys
 /// is kept for the end, so that there is something to compute while the last gradients come home; own keys are met some

@@ -12,7 +12,7 @@ namespace {
 struct Cost {
   double all_to_all = 0;  ///< seconds, waited for
   double hop = 0;         ///< seconds of a hop's transfer
-  double block = 0;       ///< seconds of the block it hides behind
+  double attention = 0;   ///< seconds of the attention it hides behind
   double waiting = 0;
 };
 
@@ -28,9 +28,9 @@ Cost cost(const ExchangeShape& s, const ExchangeSpeeds& speeds, int ulysses) {
     c.all_to_all = 2 * speeds.latency + moved / (ulysses > s.cp_inside_node ? speeds.network : speeds.node);
   if (ring == 1) return c.waiting = c.all_to_all, c;
   c.hop = speeds.latency + tokens / ring * 2.0 * key_heads / u * width / link;
-  c.block = 2.0 * static_cast<double>(s.heads * s.head_width) * tokens * static_cast<double>(s.length) / (cp * ring) /
-            speeds.flops;
-  c.waiting = c.all_to_all + (ring - 1) * std::max(0.0, c.hop - c.block);
+  c.attention = 2.0 * static_cast<double>(s.heads * s.head_width) * tokens * static_cast<double>(s.length) /
+                (cp * ring) / speeds.flops;
+  c.waiting = c.all_to_all + (ring - 1) * std::max(0.0, c.hop - c.attention);
   return c;
 }
 
@@ -51,7 +51,7 @@ std::string name_of(int cp, int ulysses) {
 std::string explain(const ExchangeShape& s, const Cost& c, const Cost& ring, int ulysses) {
   const auto hidden = [&](const Cost& of) {
     return fmt::format("a hop takes about {}, {} {} of attention", duration(of.hop),
-                       of.hop <= of.block ? "hidden behind" : "longer than the", duration(of.block));
+                       of.hop <= of.attention ? "hidden behind" : "longer than the", duration(of.attention));
   };
   if (ulysses == 1) return hidden(c);
   const std::string inner =

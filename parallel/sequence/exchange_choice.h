@@ -2,8 +2,8 @@
 /// (Whether a halo does instead of a ring says parallel/sequence/schedule.h.)
 ///
 /// Arithmetic on shapes. What counts is the time that a layer's forward pass would wait:
-/// - a ring of R passes K and V on R - 1 times, each behind the block that is being computed: only what a hop takes
-///   longer is waited for;
+/// - a ring of R passes K and V on R - 1 times, each behind the attention that is being computed: only what a hop
+///   takes longer is waited for;
 /// - all-to-all over U moves queries, keys and values, and outputs, in two exchanges that are waited for whole; it
 ///   needs U to divide the heads.
 /// Sources of the byte counts: Liu et al. 2310.01889 (ring), Jacobs et al. 2309.14509 (all-to-all), Fang and Zhao

@@ -212,7 +212,7 @@ Schedule make_schedule(const Partition& partition, const Visibility& visible, Ex
     halo.reason = describe(halo) + ", as asked for";
     return halo;
   }
-  // All that a halo brings is there at once, while a ring's next hop hides behind the block of this one.
+  // All that a halo brings is there at once, while a ring's next hop hides behind the attention of this one.
   const std::int64_t ring_rows = all_rows(ring), halo_rows = all_rows(halo);
   const double room = halo_rows < ring_rows ? 2.0 : 1.0, needed = arrivals(halo, partition);
   const bool less = halo_rows < ring_rows || (halo_rows == ring_rows && halo.rounds() < ring.rounds());

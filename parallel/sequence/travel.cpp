@@ -32,7 +32,7 @@ void Messages::receive(int from, const Tensor& buffer) { incoming_.push_back({fr
 void Messages::start(Communicator& ring) { pending_ = ring.start_exchange(std::move(outgoing_), std::move(incoming_)); }
 
 KeyStep start_keys(Backend& backend, Communicator& ring, const Schedule& schedule, int step, const Columns& own,
-                   const std::vector<Block>& before) {
+                   const std::vector<RemoteKeys>& before) {
   const MemoryPurpose purpose("ring: keys");
   KeyStep keys;
   auto held = before.begin();
@@ -57,18 +57,18 @@ KeyStep start_keys(Backend& backend, Communicator& ring, const Schedule& schedul
 }
 
 GradientStep start_gradients(Backend& backend, Communicator& ring, const Schedule& schedule, int step,
-                             const std::vector<Block>& done, const Tensor& own) {
+                             const std::vector<RemoteKeys>& done, const Tensor& own) {
   const MemoryPurpose purpose("ring: gradients of keys");
   GradientStep gradients;
-  auto block = done.begin();
+  auto keys = done.begin();
   for_each_hop(schedule, step, [&](const Route& route, std::size_t hop) {
     const Stop& stop = route.stops[hop];
     const Stop* onward = hop + 1 < route.stops.size() ? &route.stops[hop + 1] : nullptr;
     const RowSet home = onward == nullptr ? stop.rows : subtract(stop.rows, onward->rows);
     if (stop.place == ring.rank()) {
-      while (block->route != &route) ++block;
-      if (onward != nullptr) gradients.messages.send(backend, onward->place, block->gradients, stop.rows, onward->rows);
-      if (!home.empty()) gradients.messages.send(backend, route.source, block->gradients, stop.rows, home);
+      while (keys->route != &route) ++keys;
+      if (onward != nullptr) gradients.messages.send(backend, onward->place, keys->gradients, stop.rows, onward->rows);
+      if (!home.empty()) gradients.messages.send(backend, route.source, keys->gradients, stop.rows, home);
     }
     const auto expect = [&](const RowSet& rows) {
       Tensor buffer(own.runtime(), {count(rows), own.row_elements()}, own.dtype());

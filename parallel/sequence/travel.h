@@ -9,8 +9,8 @@
 
 namespace lexring {
 
-/// Rows of a route at one of its stops.
-struct Block {
+/// Keys and values of other places, and in backward their gradients: the rows of a route at one of its stops.
+struct RemoteKeys {
   const Route* route;
   std::size_t hop;   ///< stops[hop] is here
   Tensor keys;       ///< [rows, 2 W] keys, values; working dtype
@@ -37,24 +37,24 @@ class Messages {
   Pending pending_;  // the last member: goes first, and waits for what is under way
 };
 
-/// Keys and values of one step under way, from the blocks of the step one round before (in the first round from own
-/// rows [N, 2 W]).
+/// Keys and values of one step under way, from the remote keys of the step one round before (in the first round from
+/// own rows [N, 2 W]).
 struct KeyStep {
-  std::vector<Block> arriving;
+  std::vector<RemoteKeys> arriving;
   Messages messages;
 };
 KeyStep start_keys(Backend& backend, Communicator& ring, const Schedule& schedule, int step, const Columns& own,
-                   const std::vector<Block>& before);
+                   const std::vector<RemoteKeys>& before);
 
-/// Gradients under way when the blocks of step `step` are `done`: on to the next stops, and home. `own` [N, 2 W]: those
-/// of own rows.
+/// Gradients under way when the remote keys of step `step` are `done`: on to the next stops, and home. `own` [N, 2 W]:
+/// those of own rows.
 struct GradientStep {
   std::vector<std::pair<const Route*, Tensor>>
-      passed_on;                                ///< what the stops before added to a block of the step one round later
+      passed_on;  ///< what the stops before added to remote keys of the step one round later
   std::vector<std::pair<RowSet, Tensor>> home;  ///< own rows, what a route's stops added to them
   Messages messages;
 };
 GradientStep start_gradients(Backend& backend, Communicator& ring, const Schedule& schedule, int step,
-                             const std::vector<Block>& done, const Tensor& own);
+                             const std::vector<RemoteKeys>& done, const Tensor& own);
 
 }  // namespace lexring

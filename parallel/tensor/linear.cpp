@@ -35,26 +35,26 @@ Tensor gather_into(const Tensor& own, const RowShards& shards, const Tensor& res
 /// The bias of a row-parallel layer is added, and has its gradient taken, by one rank.
 Vector once(const Vector& bias, const RowShards& shards) { return shards.group().rank() == 0 ? bias : Vector(); }
 
-/// y [n, O], this rank's rows of the sum over ranks of x w^T + b. A block of outputs travels while the next is
+/// y [n, O], this rank's rows of the sum over ranks of x w^T + b. A slice of outputs travels while the next is
 /// computed.
 Tensor product_into_shards(Backend& backend, const Tensor& x, const Tensor& w, const Tensor& b,
                            const RowShards& shards) {
-  constexpr std::int64_t least_bytes = 1 << 20, most_blocks = 4;
+  constexpr std::int64_t least_bytes = 1 << 20, most_slices = 4;
   const std::int64_t rows = shards.rows(), outputs = w.dim(0);
   const std::int64_t bytes = rows * outputs * static_cast<std::int64_t>(size_of(x.dtype()));
-  const std::int64_t blocks = std::clamp<std::int64_t>(std::min(bytes / least_bytes, outputs), 1, most_blocks);
+  const std::int64_t slices = std::clamp<std::int64_t>(std::min(bytes / least_bytes, outputs), 1, most_slices);
   std::vector<PendingRows> coming;
-  for (std::int64_t i = 0; i < blocks; ++i) {
-    const std::int64_t first = outputs * i / blocks, count = outputs * (i + 1) / blocks - first;
+  for (std::int64_t i = 0; i < slices; ++i) {
+    const std::int64_t first = outputs * i / slices, count = outputs * (i + 1) / slices - first;
     Tensor partial(backend.runtime(), {rows, count}, x.dtype());
     backend.linear(x, w.slice(first, count), b.defined() ? b.slice(first, count) : b, partial);
     coming.push_back(start_reduce_scatter_rows(std::move(partial), shards));
   }
-  if (blocks == 1) return coming.front().wait();
+  if (slices == 1) return coming.front().wait();
   const Tensor y(backend.runtime(), {shards.count(), outputs}, x.dtype());
-  for (std::int64_t i = 0; i < blocks; ++i) {
-    const Tensor block = coming[static_cast<std::size_t>(i)].wait();
-    backend.copy(block, {y, outputs * i / blocks, block.dim(1)});
+  for (std::int64_t i = 0; i < slices; ++i) {
+    const Tensor slice = coming[static_cast<std::size_t>(i)].wait();
+    backend.copy(slice, {y, outputs * i / slices, slice.dim(1)});
   }
   return y;
 }

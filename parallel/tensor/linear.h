@@ -18,7 +18,7 @@ namespace lexring {
 Var column_parallel_linear(Tape& tape, const Var& x, const Weight& weight, const Vector& bias, const RowShards& shards);
 
 /// y [n, O] = this rank's rows of the sum over ranks of x W^T, plus b once; x [N, I / R], W [O, I / R] these columns of
-/// the weight, b [O] held by all. Forward sends (N - n) O B, in up to four blocks of outputs, each while the next is
+/// the weight, b [O] held by all. Forward sends (N - n) O B, in up to four slices of outputs, each while the next is
 /// computed. Adjoint: with dY [N, O] from everybody's rows, which sends n O B (R - 1), dx = dY W, dW += dY^T x; db +=
 /// column sums of dY on the group's first rank: a part of the gradient, as ReplicatedGradients wants it.
 Var row_parallel_linear(Tape& tape, const Var& x, const Weight& weight, const Vector& bias, const RowShards& shards);

@@ -75,7 +75,7 @@ TEST_P(GradientTest, RecomputeGivesTheSameBits) {
   const ModelBatch batch = small_batch(2, 19, c.config.vocab, c.documents, c.config.attention.sinks);
   SmallModel plain(c.config, {.precision = Precision::fp32});
   plain.model.train_step(batch, 0.1);
-  for (const Recompute what : {Recompute::attention, Recompute::block}) {
+  for (const Recompute what : {Recompute::attention, Recompute::layer}) {
     SmallModel replayed(c.config, {.precision = Precision::fp32, .recompute = what});
     replayed.model.train_step(batch, 0.1);
     EXPECT_EQ(host_values(plain.model.gradients()), host_values(replayed.model.gradients()));
@@ -117,10 +117,10 @@ TEST(Gradients, RecomputeHoldsLessMemory) {
     small.model.train_step(batch, 1.0);
     return static_cast<double>(small.backend->runtime().memory().peak - before);
   };
-  const double none = peak(Recompute::none), attention = peak(Recompute::attention), block = peak(Recompute::block);
-  EXPECT_LT(block, none / 2);
+  const double none = peak(Recompute::none), attention = peak(Recompute::attention), layer = peak(Recompute::layer);
+  EXPECT_LT(layer, none / 2);
   EXPECT_LT(attention, none * 0.8);
-  EXPECT_LT(block, attention);
+  EXPECT_LT(layer, attention);
 }
 
 }  // namespace

@@ -61,7 +61,7 @@ INSTANTIATE_TEST_SUITE_P(
     Cpu, PrecisionTest,
     ::testing::Values(Case{"fp32", {.precision = Precision::fp32}}, Case{"bf16", {.precision = Precision::bf16}},
                       Case{"bf16_residual", {.precision = Precision::bf16, .residual = Dtype::bf16}},
-                      Case{"bf16_recompute", {.precision = Precision::bf16, .recompute = Recompute::block}}),
+                      Case{"bf16_recompute", {.precision = Precision::bf16, .recompute = Recompute::layer}}),
     [](const auto& given) { return given.param.name; });
 
 TEST(Precision, Fp64NeedsTheReference) {

@@ -99,7 +99,7 @@ TEST(ModelOverRanks, EveryLayoutAndPatternEqualsOneRank) {
       SCOPED_TRACE(fmt::format("{} cp {} ulysses {} {} {}", pattern, layout.cp, layout.ulysses,
                                name_of(layout.partition), name_of(layout.exchange)));
       for (const bool documents : {false, true}) {
-        SharedModel shared(layout, alone, documents ? Recompute::block : Recompute::none);
+        SharedModel shared(layout, alone, documents ? Recompute::layer : Recompute::none);
         expect_same(alone, shared, small_batch(2, 29, config.vocab, documents, config.attention.sinks));
       }
     }

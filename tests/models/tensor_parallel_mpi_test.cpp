@@ -143,7 +143,7 @@ TEST(TensorParallel, RecomputeGivesTheSameBits) {
     SCOPED_TRACE(c.name);
     const ModelBatch batch = batch_of(c, 2, 11);
     std::vector<std::vector<double>> found;
-    for (const Recompute what : {Recompute::none, Recompute::attention, Recompute::block}) {
+    for (const Recompute what : {Recompute::none, Recompute::attention, Recompute::layer}) {
       Twins twins(c.config, {.precision = Precision::fp64, .recompute = what});
       twins.part.train_step(batch, 0.1);
       twins.part.reduce_replicated_gradients();
@@ -258,7 +258,7 @@ TEST(TensorParallel, F32AndBf16OfTheCpuBackendAreAsGoodAsOnOneRank) {
 TEST(TensorParallel, BytesAreThoseOfTheFormula) {
   if (world()->size() == 1) return;  // nothing is sent
   for (const bool sub_norm : {false, true}) {
-    for (const Recompute what : {Recompute::none, Recompute::attention, Recompute::block}) {
+    for (const Recompute what : {Recompute::none, Recompute::attention, Recompute::layer}) {
       ModelConfig config = cases()[0].config;
       config.sub_norm = sub_norm;
       Twins twins(config, {.precision = Precision::fp32, .recompute = what});
@@ -279,7 +279,7 @@ TEST(TensorParallel, BytesAreThoseOfTheFormula) {
       std::int64_t layer = 6 * gather + 4 * scatter;
       std::int64_t again = 0;
       if (what == Recompute::attention) again = gather + scatter;
-      if (what == Recompute::block) again = 2 * (gather + scatter);
+      if (what == Recompute::layer) again = 2 * (gather + scatter);
       if (sub_norm) {
         // There and back, both ways: rows of the own columns to others, others' columns of the own rows.
         const auto round = [&](std::int64_t width) {
@@ -287,7 +287,7 @@ TEST(TensorParallel, BytesAreThoseOfTheFormula) {
         };
         layer += 2 * (round(config.width) + round(config.ffn_width));
         if (what != Recompute::none) again += round(config.width);
-        if (what == Recompute::block) again += round(config.ffn_width);
+        if (what == Recompute::layer) again += round(config.ffn_width);
       }
       // The embedding scatters, and its gradient is gathered; the loss the other way round, with two statistics per
       // row.

@@ -102,17 +102,17 @@ TEST_F(OpsTest, AddNormIsAdditionThenNorm) {
     Tape tape(*backend, Recording::on);
     const Norm layer{NormKind::layernorm, 1e-5, {filled({4}, 2), zeros({4})}, {filled({4}, 3), zeros({4})}};
     const Var x(filled({3, 4}, 4));
-    const Var delta(filled({3, 4}, 5));
+    const Var branch(filled({3, 4}, 5));
     if (fused) {
-      const NormedSum out = add_norm(tape, x, delta, layer, Dtype::f64);
+      const NormedSum out = add_norm(tape, x, branch, layer, Dtype::f64);
       out.sum.accumulate(*backend, filled({3, 4}, 6));
       out.y.accumulate(*backend, filled({3, 4}, 7));
       tape.backward();
       found.push_back(out.y.value().to_host<double>());
-      EXPECT_EQ(x.gradient().to_host<double>(), delta.gradient().to_host<double>());
-      EXPECT_NE(x.gradient().raw(), delta.gradient().raw());
+      EXPECT_EQ(x.gradient().to_host<double>(), branch.gradient().to_host<double>());
+      EXPECT_NE(x.gradient().raw(), branch.gradient().raw());
     } else {
-      backend->add(delta.value(), x.value());
+      backend->add(branch.value(), x.value());
       const Var y = norm(tape, x, layer, Dtype::f64);
       y.accumulate(*backend, filled({3, 4}, 7));
       x.accumulate(*backend, filled({3, 4}, 6));

@@ -1,4 +1,4 @@
-#include "models/block.h"
+#include "models/layer.h"
 
 #include "framework/ops/gelu.h"
 #include "framework/ops/swiglu.h"
@@ -8,9 +8,9 @@ namespace lexring {
 
 namespace {
 
-/// norm(x + delta) and the stream it leaves behind. Temporaries are not named where their memory should go at once.
+/// norm(x + branch) and the stream it leaves behind. Temporaries are not named where their memory should go at once.
 NormedSum advance(Tape& tape, const Norm& layer, Dtype working, const Stream& in) {
-  if (in.delta.defined()) return add_norm(tape, in.x, in.delta, layer, working);
+  if (in.branch.defined()) return add_norm(tape, in.x, in.branch, layer, working);
   return {in.x, norm(tape, in.x, layer, working)};
 }
 
@@ -48,8 +48,8 @@ Stream feed_forward_half(Tape& tape, const LayerWeights& layer, Dtype working, c
   return {std::move(normed.sum), row_parallel_linear(tape, inner, layer.down.weight, layer.down.bias, shards)};
 }
 
-Stream block(Tape& tape, const LayerWeights& layer, Dtype working, const Attend& attend, const RowShards& shards,
-             Stream in) {
+Stream whole_layer(Tape& tape, const LayerWeights& layer, Dtype working, const Attend& attend, const RowShards& shards,
+                   Stream in) {
   return feed_forward_half(tape, layer, working, shards,
                            attention_half(tape, layer, working, attend, shards, std::move(in)));
 }

@@ -1,4 +1,4 @@
-/// One transformer block over the residual stream, with the residual addition of a branch fused into the norm of the
+/// One transformer layer over the residual stream, with the residual addition of a branch fused into the norm of the
 /// next.
 ///
 /// N tokens, D width, H query heads, K key heads, E head width, F feed-forward width. Under tensor parallelism a rank
@@ -13,25 +13,25 @@
 
 namespace lexring {
 
-/// Between blocks: the stream is x + delta, where delta is the last branch, not added yet (absent before the first
-/// block).
+/// Between layers: the stream is x + branch, where branch is what the last attention or feed-forward half computed, not
+/// added yet (absent before the first layer).
 struct Stream {
-  Var x;      ///< [n, D] residual dtype
-  Var delta;  ///< [n, D] working dtype
+  Var x;       ///< [n, D] residual dtype
+  Var branch;  ///< [n, D] working dtype
 };
 
 /// [N, (H + 2K) E] fused projections -> [N, H E] attended values.
 using Attend = std::function<Var(Tape&, const Var& qkv)>;
 
 /// x += attention(norm(x)); x += ffn(norm(x)).
-Stream block(Tape& tape, const LayerWeights& layer, Dtype working, const Attend& attend, const RowShards& shards,
-             Stream in);
+Stream whole_layer(Tape& tape, const LayerWeights& layer, Dtype working, const Attend& attend, const RowShards& shards,
+                   Stream in);
 /// Its two halves.
 Stream attention_half(Tape& tape, const LayerWeights& layer, Dtype working, const Attend& attend,
                       const RowShards& shards, Stream in);
 Stream feed_forward_half(Tape& tape, const LayerWeights& layer, Dtype working, const RowShards& shards, Stream in);
 
-/// norm(x + delta), the input of the output projection.
+/// norm(x + branch), the input of the output projection.
 Var final_norm(Tape& tape, const Norm& layer, Dtype working, const Stream& in);
 
 }  // namespace lexring
