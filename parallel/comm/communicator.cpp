@@ -129,10 +129,6 @@ Pending Communicator::start_exchange(std::vector<Outgoing> outgoing, std::vector
   return charged(do_exchange(std::move(outgoing), std::move(incoming)));
 }
 
-Pending Communicator::start_ring_shift(std::span<const std::byte> outgoing, std::span<std::byte> incoming) {
-  return start_exchange({{(rank_ + 1) % size_, outgoing}}, {{(rank_ + size_ - 1) % size_, incoming}});
-}
-
 void Communicator::check_slices(std::span<const std::byte> values, Dtype dtype,
                                 const std::vector<std::int64_t>& borders) const {
   const bool fits = borders.size() == static_cast<std::size_t>(size_) + 1 && borders.front() == 0 &&

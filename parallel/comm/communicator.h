@@ -108,8 +108,6 @@ class Communicator {
   /// receive, also nothing. Between two ranks, the i-th outgoing part meets the i-th incoming one; sizes must agree.
   /// All-to-all and ring shifts are exchanges.
   [[nodiscard]] Pending start_exchange(std::vector<Outgoing> outgoing, std::vector<Incoming> incoming);
-  /// To the next rank (rank + 1, around), from the one before.
-  [[nodiscard]] Pending start_ring_shift(std::span<const std::byte> outgoing, std::span<std::byte> incoming);
 
   /// How long a call of any group of this process's MPI session may be held up without any movement, before the
   /// watchdog ends the run (comm/watch/watchdog.h), in seconds; 0: for ever. The same on every rank. Nothing for a

@@ -18,6 +18,7 @@
 #include "framework/backend/backend.h"
 #include "framework/base/error.h"
 #include "parallel/comm/host/mpi.h"
+#include "tests/support/ring_shift.h"
 
 namespace {
 
@@ -68,7 +69,7 @@ class Experiment {
  private:
   static constexpr int repeats = 12;
 
-  Pending start() { return ring_->start_ring_shift(outgoing_, incoming_); }
+  Pending start() { return testing::start_ring_shift(*ring_, outgoing_, incoming_); }
   void compute() {
     for (int i = 0; i < products_; ++i) backend_->linear(x_, w_, {}, y_);
   }

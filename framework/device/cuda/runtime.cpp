@@ -108,8 +108,7 @@ struct CudaRuntime::Implementation {
     MemoryAccount::Place place;
   };
 
-  explicit Implementation(int device_index)
-      : index(device_index), properties(enter(device_index)), name(properties.name) {}
+  explicit Implementation(int device_index) : index(device_index), properties(enter(device_index)) {}
 
   Block take(std::size_t bytes) {
     const std::scoped_lock lock(mutex);
@@ -126,7 +125,6 @@ struct CudaRuntime::Implementation {
 
   int index;
   cudaDeviceProp properties;
-  std::string name;
   mutable std::mutex mutex;  ///< of memory and account
   DeviceMemory memory;
   MemoryAccount account;
@@ -200,9 +198,5 @@ void CudaRuntime::trim() {
 CUstream_st* CudaRuntime::stream() const { return implementation_->stream.get(); }
 void CudaRuntime::use_device() const { LEXRING_CUDA_CALL(cudaSetDevice(implementation_->index)); }
 int CudaRuntime::multiprocessors() const { return implementation_->properties.multiProcessorCount; }
-int CudaRuntime::compute_capability() const {
-  return 10 * implementation_->properties.major + implementation_->properties.minor;
-}
-const std::string& CudaRuntime::device_name() const { return implementation_->name; }
 
 }  // namespace lexring

@@ -47,9 +47,6 @@ class CudaRuntime final : public Runtime {
   CUstream_st* stream() const;
   void use_device() const;
   int multiprocessors() const;
-  /// 10 * major + minor: 80, 90.
-  int compute_capability() const;
-  const std::string& device_name() const;
 
   static constexpr std::size_t staging_bytes = 32 << 20;
 

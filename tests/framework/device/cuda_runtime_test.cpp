@@ -31,8 +31,6 @@ TEST(CudaRuntime, SmallFactsAboutTheDevice) {
   CudaRuntime runtime(0);
   EXPECT_EQ(runtime.device(), (Device{DeviceType::cuda, 0}));
   EXPECT_GE(runtime.multiprocessors(), 1);
-  EXPECT_GE(runtime.compute_capability(), 80);
-  EXPECT_FALSE(runtime.device_name().empty());
   EXPECT_NE(runtime.stream(), nullptr);
   EXPECT_GE(visible_cuda_devices(), 1);
   EXPECT_THROW(CudaRuntime{visible_cuda_devices()}, UsageError);

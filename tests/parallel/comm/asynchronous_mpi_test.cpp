@@ -10,6 +10,7 @@
 #include "framework/base/error.h"
 #include "framework/base/random.h"
 #include "tests/support/mpi_world.h"
+#include "tests/support/ring_shift.h"
 
 namespace lexring {
 namespace {
@@ -127,7 +128,7 @@ struct Many {
     } else if (number % 4 == 1) {
       outgoing = values_of<float>(rank, count, what), should = values_of<float>((rank + size - 1) % size, count, what);
       values.resize(count);
-      pending = group->start_ring_shift(std::as_bytes(std::span(outgoing)), bytes_of(values));
+      pending = testing::start_ring_shift(*group, std::as_bytes(std::span(outgoing)), bytes_of(values));
     } else {
       const auto borders = even_borders(last, size);
       const std::int64_t own = borders[static_cast<std::size_t>(rank)],
@@ -190,14 +191,14 @@ TEST(Concurrent, DestroyingAPendingWaitsForIt) {
   const std::size_t count = 300000;
   auto mine = values_of<float>(world()->rank(), count);
   std::vector<float> got(count);
-  { const Pending pending = world()->start_ring_shift(std::as_bytes(std::span(mine)), bytes_of(got)); }
+  { const Pending pending = testing::start_ring_shift(*world(), std::as_bytes(std::span(mine)), bytes_of(got)); }
   EXPECT_TRUE(same_bits(got, values_of<float>((world()->rank() + world()->size() - 1) % world()->size(), count)));
 }
 
 TEST(Concurrent, LargeMessages) {
   const std::size_t count = std::size_t{16} << 20;  // 64 MiB
   std::vector<float> mine(count, static_cast<float>(world()->rank() + 1)), got(count);
-  Pending shift = world()->start_ring_shift(std::as_bytes(std::span(mine)), bytes_of(got));
+  Pending shift = testing::start_ring_shift(*world(), std::as_bytes(std::span(mine)), bytes_of(got));
   std::vector<float> sums(count, static_cast<float>(world()->rank() + 1));
   world()->start_all_reduce(bytes_of(sums), Dtype::f32).wait();
   shift.wait();
@@ -281,7 +282,7 @@ TEST(Records, BytesAreThoseThatLeftThisRank) {
   std::vector<float> values(all), other(all);
   group->start_reduce_scatter(bytes_of(values), Dtype::f32, borders).wait();
   group->start_all_gather(bytes_of(values), Dtype::f32, borders).wait();
-  group->start_ring_shift(bytes_of(values), bytes_of(other)).wait();
+  testing::start_ring_shift(*group, bytes_of(values), bytes_of(other)).wait();
   std::vector<double> small(3), large(1000 * size);
   group->all_reduce(small, Reduce::sum);
   group->all_reduce(large, Reduce::sum);

@@ -15,6 +15,7 @@
 #include "tests/support/fake_device.h"
 #include "tests/support/fake_nccl.h"
 #include "tests/support/mpi_world.h"
+#include "tests/support/ring_shift.h"
 
 namespace lexring {
 namespace {
@@ -139,7 +140,7 @@ TEST_F(Nccl, AnErrorLeavesNoGroupOfCallsOpenAndTheWatchdogLooksOnWhileAllAreBrok
   if (group->size() == 1) return;
   const auto part = group->split("part", 0);
   const Tensor values = full(1000, 1), other = full(1000, 1);
-  group->start_ring_shift(bytes_of(values), bytes_of(other)).wait();
+  testing::start_ring_shift(*group, bytes_of(values), bytes_of(other)).wait();
   testing::refuse_next_message();
   std::future<std::string> look;
   bool looked = false;
@@ -147,10 +148,10 @@ TEST_F(Nccl, AnErrorLeavesNoGroupOfCallsOpenAndTheWatchdogLooksOnWhileAllAreBrok
     look = std::async(std::launch::async, [&] { return failure_seen_by_a_watchdog(*group); });
     looked = look.wait_for(std::chrono::seconds(100)) == std::future_status::ready;
   });
-  EXPECT_THROW(static_cast<void>(group->start_ring_shift(bytes_of(values), bytes_of(other))), Error);
+  EXPECT_THROW(static_cast<void>(testing::start_ring_shift(*group, bytes_of(values), bytes_of(other))), Error);
   EXPECT_TRUE(looked);
   EXPECT_EQ(testing::open_groups_of_calls(), 0);
-  EXPECT_THROW(static_cast<void>(part->start_ring_shift(bytes_of(values), bytes_of(other))), Error);
+  EXPECT_THROW(static_cast<void>(testing::start_ring_shift(*part, bytes_of(values), bytes_of(other))), Error);
 }
 
 /// Rank 0 fails where the others wait for it, and their later work waits for that. All can end, in any order.

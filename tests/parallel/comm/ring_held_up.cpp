@@ -11,13 +11,14 @@
 #include "framework/base/error.h"
 #include "parallel/comm/host/session.h"
 #include "parallel/comm/watch/watchdog.h"
+#include "tests/support/ring_shift.h"
 
 namespace {
 
 using namespace lexring;
 
 void shift(Communicator& ring, const std::vector<float>& mine, std::vector<float>& got) {
-  ring.start_ring_shift(std::as_bytes(std::span(mine)), std::as_writable_bytes(std::span(got))).wait();
+  testing::start_ring_shift(ring, std::as_bytes(std::span(mine)), std::as_writable_bytes(std::span(got))).wait();
 }
 
 /// A GPU's calls that the watchdog sees. Like NCCL's: what it tells of a failure may come of another rank's end.

@@ -7,6 +7,7 @@
 #include "parallel/context.h"
 #include "tests/support/fake_device.h"
 #include "tests/support/mpi_world.h"
+#include "tests/support/ring_shift.h"
 
 namespace lexring {
 namespace {
@@ -47,7 +48,7 @@ TEST_F(OnADevice, WhatWasSentMayBeWrittenToWhenItWasWaitedFor) {
   for (int round = 0; round < 20; ++round) {
     const std::int64_t count = 1 << 14;
     const Tensor mine = full(count, rank_), got = full(count, -1);
-    group_->start_ring_shift(bytes_of(mine), bytes_of(got)).wait();
+    testing::start_ring_shift(*group_, bytes_of(mine), bytes_of(got)).wait();
     const Tensor other = full(count, 77);
     runtime_.copy(mine.raw(), other.raw(), mine.bytes());
     const float before = static_cast<float>((world()->rank() + world()->size() - 1) % world()->size());
