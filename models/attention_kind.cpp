@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "parallel/tensor/heads.h"
+#include "parallel/heads.h"
 
 namespace lexring {
 
@@ -20,12 +20,13 @@ AttentionKind make_kind(const ModelConfig& model, const LayerConfig& layer, cons
   form.head_width = model.width / model.heads;
   form.scale = 1.0 / std::sqrt(static_cast<double>(form.head_width));
   kind.position->shape(form);
-  kind.form = own_heads(form, tp);
+  const HeadShare own = head_share(form, tp.rank(), tp.size());
+  kind.form = form_of(form, own);
   check(kind.form);
   const std::vector<float> slopes = kind.position->slopes(model.heads);
   if (!slopes.empty()) {
-    const auto first = slopes.begin() + tp.rank() * kind.form.heads;
-    kind.slopes.assign(first, first + kind.form.heads);
+    const auto first = slopes.begin() + own.first;
+    kind.slopes.assign(first, first + own.heads);
   }
   return kind;
 }

@@ -11,7 +11,6 @@
 #include "models/layer.h"
 #include "models/parameter_plan.h"
 #include "models/sequence/pass.h"
-#include "parallel/tensor/heads.h"
 #include "parallel/tensor/replicated.h"
 #include "parallel/tensor/vocabulary.h"
 

@@ -4,7 +4,7 @@
 #include <optional>
 #include <string_view>
 
-#include "parallel/tensor/heads.h"
+#include "parallel/heads.h"
 #include "parallel/tensor/shard.h"
 
 namespace lexring {
@@ -46,7 +46,7 @@ class Declarer {
       case TensorCut::key_value_rows:
         break;
     }
-    return {0, key_value_shares(kv_heads_, group_.size())};
+    return {0, kv_head_parts(kv_heads_, group_.size())};
   }
 
   ParameterStore& store_;
@@ -96,8 +96,7 @@ std::vector<std::vector<std::string>> sharing(const ModelConfig& config, const s
 }
 
 bool can_share(const ModelConfig& config, int ranks) {
-  return config.heads % ranks == 0 && config.ffn_width % ranks == 0 &&
-         (config.kv_heads % ranks == 0 || ranks % config.kv_heads == 0);
+  return heads_fit(config.heads, config.kv_heads, ranks) && config.ffn_width % ranks == 0;
 }
 
 }  // namespace

@@ -33,8 +33,8 @@ struct ModelWeights {
   Weight output;  ///< [V, D] of the output projection; the embedding when tied
 };
 
-/// Throws UsageError, naming what would work, unless `ranks` can share the model's layers: they must divide the heads
-/// and the feed-forward width, and divide the key and value heads or be divided by them.
+/// Throws UsageError, naming what would work, unless `ranks` can share the model's layers: they must be able to
+/// share its heads (parallel/heads.h) and divide the feed-forward width.
 void check_tensor_parallel(const ModelConfig& config, int ranks);
 
 /// Declares and allocates in `store` this rank's parts of all parameters, cut over `group` as the plan says. `held`

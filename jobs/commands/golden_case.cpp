@@ -13,7 +13,7 @@
 #include "models/config_check.h"
 #include "models/patterns.h"
 #include "models/weights.h"
-#include "parallel/sequence/exchange_choice.h"
+#include "parallel/heads.h"
 
 namespace lexring {
 
@@ -104,7 +104,7 @@ void run(GoldenResult& result, const Hdf5File& file, const std::string& name, co
   } catch (const UsageError& error) {
     throw UnsupportedError(error.what());
   }
-  if (!heads_fit(config.heads / tp, std::max<std::int64_t>(config.kv_heads / tp, 1), context.mesh().ulysses))
+  if (!heads_fit(config.heads / tp, kv_heads_of_rank(config.kv_heads, tp), context.mesh().ulysses))
     throw UnsupportedError(fmt::format("{} with {} do not fit this mesh", counted(config.heads, "head"),
                                        counted(config.kv_heads, "key and value head")));
   const AdamWHyper hyper = {.beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1};

@@ -1,6 +1,5 @@
 #include "jobs/launch/mesh_setup.h"
 
-#include <algorithm>
 #include <functional>
 #include <set>
 
@@ -14,6 +13,7 @@
 #include "jobs/launch/nodes.h"
 #include "models/patterns.h"
 #include "models/sequence/pass.h"
+#include "parallel/heads.h"
 #include "parallel/sequence/exchange_choice.h"
 
 namespace lexring {
@@ -55,14 +55,14 @@ void check_tensor_parallel(const MeshKeys& keys, const ModelConfig& model, const
 void check_ulysses(const MeshKeys& keys, const ModelConfig& model) {
   if (keys.ulysses == 0) return;
   const auto fits = [&](std::int64_t u) {
-    return keys.cp % u == 0 && heads_fit(model.heads / keys.tp, std::max<std::int64_t>(model.kv_heads / keys.tp, 1), u);
+    return keys.cp % u == 0 && heads_fit(model.heads / keys.tp, kv_heads_of_rank(model.kv_heads, keys.tp), u);
   };
   require_usage(
       keys.ulysses >= 1 && fits(keys.ulysses),
       "mesh.ulysses = {} must divide mesh.cp = {} and the {} of a tensor-parallel rank, and split or replicate its {}; "
       "choose {}, or 0 to have it chosen",
       keys.ulysses, keys.cp, counted(model.heads / keys.tp, "head"),
-      counted(std::max<std::int64_t>(model.kv_heads / keys.tp, 1), "key and value head"), choices(keys.cp, fits));
+      counted(kv_heads_of_rank(model.kv_heads, keys.tp), "key and value head"), choices(keys.cp, fits));
 }
 
 PartitionKind partition_of(const SequenceKeys& sequence, const ModelConfig& model) {
@@ -123,7 +123,7 @@ MeshChoice choose_mesh(const MeshKeys& keys, const SequenceKeys& sequence, const
   exchange.sequences = shape.sequences;
   exchange.length = shape.length;
   exchange.heads = model.heads / keys.tp;
-  exchange.kv_heads = std::max<std::int64_t>(model.kv_heads / keys.tp, 1);
+  exchange.kv_heads = kv_heads_of_rank(model.kv_heads, keys.tp);
   exchange.head_width = model.width / model.heads;
   exchange.bytes = shape.bytes;
   exchange.cp = cp;

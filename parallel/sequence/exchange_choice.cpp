@@ -6,6 +6,8 @@
 
 #include <fmt/format.h>
 
+#include "parallel/heads.h"
+
 namespace lexring {
 namespace {
 
@@ -61,10 +63,6 @@ std::string explain(const ExchangeShape& s, const Cost& c, const Cost& ring, int
 }
 
 }  // namespace
-
-bool heads_fit(std::int64_t heads, std::int64_t kv_heads, std::int64_t parts) {
-  return heads % parts == 0 && (kv_heads % parts == 0 || parts % kv_heads == 0);
-}
 
 ExchangeChoice choose_exchange(const ExchangeShape& s, const ExchangeSpeeds& speeds, int ulysses) {
   if (s.cp == 1) return {1, "none", "no sequence is shared"};

@@ -45,10 +45,7 @@ struct ExchangeChoice {
 };
 
 /// The best of all factors that fit, or the given one (`ulysses` > 0), with the reason. A factor fits when it divides
-/// cp, the heads, and is a divisor or a multiple of the key heads; what is chosen stays inside a node.
+/// cp and so many ranks can share the heads (parallel/heads.h); what is chosen stays inside a node.
 ExchangeChoice choose_exchange(const ExchangeShape& shape, const ExchangeSpeeds& speeds, int ulysses = 0);
-
-/// Whether heads can be dealt to `parts` ranks: query heads evenly, key heads evenly or each to several ranks.
-bool heads_fit(std::int64_t heads, std::int64_t kv_heads, std::int64_t parts);
 
 }  // namespace lexring

@@ -1,50 +1,36 @@
 #include "parallel/sequence/head_exchange.h"
 
-#include <algorithm>
-
 #include "framework/base/counted.h"
+#include "parallel/heads.h"
 #include "parallel/sequence/rows.h"
 #include "parallel/sequence/travel.h"
 
 namespace lexring {
-namespace {
-
-/// The heads that a rank of `ranks` attends with.
-struct HeadRange {
-  std::int64_t query, queries, key, keys;
-};
-
-HeadRange heads_of(const AttentionForm& whole, int rank, int ranks) {
-  const std::int64_t queries = whole.heads / ranks, keys = std::max<std::int64_t>(whole.kv_heads / ranks, 1);
-  return {rank * queries, queries, rank * queries / (whole.group()), keys};
-}
-
-}  // namespace
 
 HeadExchange::HeadExchange(Communicator& group, const AttentionForm& whole, std::vector<std::int64_t> borders)
-    : group_(&group), form_(whole), borders_(std::move(borders)) {
+    : group_(&group), borders_(std::move(borders)) {
   const int ranks = group.size();
-  require_usage(whole.heads % ranks == 0 && (whole.kv_heads % ranks == 0 || ranks % whole.kv_heads == 0),
+  require_usage(heads_fit(whole.heads, whole.kv_heads, ranks),
                 "mesh.ulysses = {} does not fit {} with {}: it must divide the former, and divide the latter or be "
                 "a multiple of them",
                 ranks, counted(whole.heads, "head"), counted(whole.kv_heads, "key and value head"));
   const std::int64_t width = whole.head_width, keys_at = whole.heads * width,
                      values_at = keys_at + whole.kv_heads * width;
   for (int r = 0; r < ranks; ++r) {
-    const HeadRange h = heads_of(whole, r, ranks);
-    const ColumnSpan queries{h.query * width, h.queries * width};
-    fused_.push_back({queries, {keys_at + h.key * width, h.keys * width}, {values_at + h.key * width, h.keys * width}});
+    const HeadShare share = head_share(whole, r, ranks);
+    const ColumnSpan queries{share.first * width, share.heads * width};
+    const std::int64_t first_key = share.kv_first * width, key_width = share.kv_heads * width;
+    fused_.push_back({queries, {keys_at + first_key, key_width}, {values_at + first_key, key_width}});
     output_.push_back({queries});
   }
   fused_width_ = values_at + whole.kv_heads * width;
   output_width_ = keys_at;
-  const HeadRange own = heads_of(whole, group.rank(), ranks);
-  form_.heads = own.queries;
-  form_.kv_heads = own.keys;
-  first_head_ = own.query;
+  const HeadShare own = head_share(whole, group.rank(), ranks);
+  form_ = form_of(whole, own);
+  first_head_ = own.first;
 }
 
-Tensor HeadExchange::gather_rows(Backend& backend, const Tensor& x, const Columns& columns) const {
+Tensor HeadExchange::exchange_for_heads(Backend& backend, const Tensor& x, const SpansByRank& columns) const {
   const std::int64_t rows = x.rows();
   std::int64_t width = 0;  // the same on every rank
   for (const ColumnSpan& span : columns.front()) width += span.width;
@@ -65,8 +51,8 @@ Tensor HeadExchange::gather_rows(Backend& backend, const Tensor& x, const Column
   return all;
 }
 
-Tensor HeadExchange::gather_columns(Backend& backend, const Tensor& x, const Columns& columns,
-                                    std::int64_t width) const {
+Tensor HeadExchange::exchange_for_rows(Backend& backend, const Tensor& x, const SpansByRank& columns,
+                                       std::int64_t width) const {
   const std::int64_t rows = border(group_->rank() + 1) - border(group_->rank());
   Messages messages;
   std::vector<Tensor> parts;
@@ -106,7 +92,7 @@ Tensor HeadExchange::gather_columns(Backend& backend, const Tensor& x, const Col
 }
 
 Var HeadExchange::to_heads(Tape& tape, const Var& qkv) const {
-  Var all(gather_rows(tape.backend(), qkv.value(), fused_));
+  Var all(exchange_for_heads(tape.backend(), qkv.value(), fused_));
   tape.record([exchange = *this, &backend = tape.backend(), shape = all.value().shape(), dtype = all.value().dtype(),
                from = all.slot(), to = qkv.slot()] {
     Tensor gradient = from.take();
@@ -114,13 +100,13 @@ Var HeadExchange::to_heads(Tape& tape, const Var& qkv) const {
       gradient = Tensor(backend.runtime(), shape, dtype);
       backend.fill(gradient, 0.0);
     }
-    to.accumulate(backend, exchange.gather_columns(backend, gradient, exchange.fused_, exchange.fused_width_));
+    to.accumulate(backend, exchange.exchange_for_rows(backend, gradient, exchange.fused_, exchange.fused_width_));
   });
   return all;
 }
 
 Var HeadExchange::to_rows(Tape& tape, const Var& output) const {
-  Var own(gather_columns(tape.backend(), output.value(), output_, output_width_));
+  Var own(exchange_for_rows(tape.backend(), output.value(), output_, output_width_));
   tape.record([exchange = *this, &backend = tape.backend(), shape = own.value().shape(), dtype = own.value().dtype(),
                from = own.slot(), to = output.slot()] {
     Tensor gradient = from.take();
@@ -128,7 +114,7 @@ Var HeadExchange::to_rows(Tape& tape, const Var& output) const {
       gradient = Tensor(backend.runtime(), shape, dtype);
       backend.fill(gradient, 0.0);
     }
-    to.accumulate(backend, exchange.gather_rows(backend, gradient, exchange.output_));
+    to.accumulate(backend, exchange.exchange_for_heads(backend, gradient, exchange.output_));
   });
   return own;
 }

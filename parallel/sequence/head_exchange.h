@@ -19,8 +19,8 @@ struct ColumnSpan {
 
 class HeadExchange {
  public:
-  /// `borders` [u + 1] cut the place's rows over `group`, which must outlive it. Throws UsageError unless u divides H,
-  /// and K and u divide one the other.
+  /// `borders` [u + 1] cut the place's rows over `group`, which must outlive it. Throws UsageError unless
+  /// u ranks can share the heads (parallel/heads.h).
   HeadExchange(Communicator& group, const AttentionForm& whole, std::vector<std::int64_t> borders);
 
   bool alone() const { return group_->size() == 1; }
@@ -35,16 +35,18 @@ class HeadExchange {
   Var to_rows(Tape& tape, const Var& output) const;
 
  private:
-  using Columns = std::vector<std::vector<ColumnSpan>>;  ///< by rank: what it gets of a row
-  Tensor gather_rows(Backend& backend, const Tensor& x, const Columns& columns) const;
-  Tensor gather_columns(Backend& backend, const Tensor& x, const Columns& columns, std::int64_t width) const;
+  using SpansByRank = std::vector<std::vector<ColumnSpan>>;  ///< what each rank gets of a row
+  /// All rows of the place, of this rank's columns, from everybody's own rows.
+  Tensor exchange_for_heads(Backend& backend, const Tensor& x, const SpansByRank& columns) const;
+  /// The way back; `width`: of a whole row.
+  Tensor exchange_for_rows(Backend& backend, const Tensor& x, const SpansByRank& columns, std::int64_t width) const;
   std::int64_t border(int rank) const { return borders_[static_cast<std::size_t>(rank)]; }
 
   Communicator* group_;
   AttentionForm form_;
   std::int64_t first_head_;
   std::vector<std::int64_t> borders_;
-  Columns fused_, output_;
+  SpansByRank fused_, output_;
   std::int64_t fused_width_, output_width_;
 };
 
