@@ -1,6 +1,7 @@
 #include "parallel/context.h"
 
 #include <string>
+#include <vector>
 
 #include "framework/base/error.h"
 
@@ -11,23 +12,31 @@ Context::Context() : Context(make_self_communicator(), Mesh{}) {}
 Context::Context(std::shared_ptr<Communicator> world, const Mesh& mesh) : mesh_(mesh), world_(std::move(world)) {
   require(mesh.ranks() == world_->size(), "a mesh of {} needs {} processes, and group {} has {}", mesh.describe(),
           mesh.ranks(), world_->name(), world_->size());
-  const auto at = [&](Axis axis) { return mesh.coordinate(world_->rank(), axis); };
+  const int rank = world_->rank();
   // Ranks of one color form a group, ordered by their world rank: which is their coordinate in it.
-  const auto group = [&](const char* name, int size, int color) -> std::shared_ptr<Communicator> {
-    if (size == 1) return world_->alone(name);
-    return world_->split(name, color);
+  const auto group = [&](std::string_view name, int size, int color) -> std::shared_ptr<Communicator> {
+    if (size == 1) return world_->alone(std::string(name));
+    return world_->split(std::string(name), color);
   };
-  const int dp = mesh.size(Axis::dp), cp = mesh.size(Axis::cp), tp = mesh.size(Axis::tp);
-  const int ring_place = at(Axis::cp) / mesh.ulysses, ulysses_place = at(Axis::cp) % mesh.ulysses;
-  axes_ = {group("dp", dp, at(Axis::cp) * tp + at(Axis::tp)), group("cp", cp, at(Axis::dp) * tp + at(Axis::tp)),
-           group("tp", tp, at(Axis::dp) * cp + at(Axis::cp))};
+  std::vector<Axis> replicating;
+  for (const AxisRow& row : axis_rows) {
+    axes_[static_cast<std::size_t>(row.axis)] = group(row.name, mesh.size(row.axis), mesh.group_of(rank, {row.axis}));
+    if (row.replicates) replicating.push_back(row.axis);
+  }
   // A group that another one equals is that one: no more communicators than a mesh needs.
-  const auto or_cp = [&](int size, const char* name, int color) {
-    return size == cp ? axes_[1] : group(name, size, color);
+  int replicas = 1;
+  for (const Axis axis : replicating) replicas *= mesh.size(axis);
+  for (const Axis axis : replicating) {
+    if (replicas_ == nullptr && mesh.size(axis) == replicas) replicas_ = axes_[static_cast<std::size_t>(axis)];
+  }
+  if (replicas_ == nullptr) replicas_ = group("replicas", replicas, mesh.group_of(rank, replicating));
+  const auto part_of_cp = [&](const char* name, int size, int parts, int part) {
+    if (size == mesh.size(Axis::cp)) return axes_[static_cast<std::size_t>(Axis::cp)];
+    return group(name, size, mesh.group_of(rank, {Axis::cp}) * parts + part);
   };
-  replicas_ = cp == 1 ? axes_[0] : dp == 1 ? axes_[1] : group("replicas", dp * cp, at(Axis::tp));
-  ring_ = or_cp(mesh.ring(), "ring", (at(Axis::dp) * tp + at(Axis::tp)) * mesh.ulysses + ulysses_place);
-  ulysses_ = or_cp(mesh.ulysses, "ulysses", (at(Axis::dp) * tp + at(Axis::tp)) * mesh.ring() + ring_place);
+  const int place = mesh.coordinate(rank, Axis::cp);
+  ring_ = part_of_cp("ring", mesh.ring(), mesh.ulysses, place % mesh.ulysses);
+  ulysses_ = part_of_cp("ulysses", mesh.ulysses, mesh.ring(), place / mesh.ulysses);
 }
 
 }  // namespace lexring

@@ -19,7 +19,7 @@ class Context {
   const Mesh& mesh() const { return mesh_; }
   Communicator& world() const { return *world_; }
   Communicator& axis(Axis axis) const { return *axes_[static_cast<std::size_t>(axis)]; }
-  /// dp x cp: the ranks that hold the same parameters, over which gradients are summed.
+  /// dp x cp (AxisRow::replicates): the ranks that hold the same parameters, over which gradients are summed.
   Communicator& replicas() const { return *replicas_; }
   /// cp = ring x ulysses: sequences go around the ring, heads are exchanged inside ulysses.
   Communicator& ring() const { return *ring_; }
@@ -28,7 +28,7 @@ class Context {
  private:
   Mesh mesh_;
   std::shared_ptr<Communicator> world_;
-  std::array<std::shared_ptr<Communicator>, 3> axes_;
+  std::array<std::shared_ptr<Communicator>, axes.size()> axes_;  ///< by Axis
   std::shared_ptr<Communicator> replicas_, ring_, ulysses_;
 };
 

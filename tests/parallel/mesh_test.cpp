@@ -1,5 +1,8 @@
 #include "parallel/mesh.h"
 
+#include <algorithm>
+#include <map>
+
 #include <gtest/gtest.h>
 
 #include "framework/base/error.h"
@@ -33,6 +36,35 @@ TEST(Mesh, ContextParallelIsRingTimesUlysses) {
   EXPECT_EQ(mesh.ring(), 2);
   EXPECT_EQ(mesh.describe(), "dp 1 x cp 4 (ring 2 x ulysses 2) x tp 2");
   EXPECT_THROW(make_mesh(8, 1, 4, 2, 3), UsageError);
+}
+
+TEST(Mesh, TheTableOfAxesIsInTheOrderOfTheirNumbers) {
+  for (std::size_t i = 0; i < axes.size(); ++i) EXPECT_EQ(static_cast<std::size_t>(axes[i]), i);
+}
+
+TEST(Mesh, RanksOfAGroupDifferOnItsAxesAlone) {
+  const Mesh mesh = make_mesh(24, 2, 3, 4);
+  const std::vector<std::vector<Axis>> groups = {{},         {Axis::dp},           {Axis::cp},
+                                                 {Axis::tp}, {Axis::dp, Axis::cp}, {Axis::dp, Axis::cp, Axis::tp}};
+  for (const auto& within : groups) {
+    int size = 1;
+    for (const Axis axis : within) size *= mesh.size(axis);
+    std::map<int, int> ranks_of;
+    for (int rank = 0; rank < 24; ++rank) {
+      ++ranks_of[mesh.group_of(rank, within)];
+      for (int other = 0; other < 24; ++other) {
+        bool same = true;
+        for (const Axis axis : axes) {
+          if (std::find(within.begin(), within.end(), axis) == within.end())
+            same = same && mesh.coordinate(rank, axis) == mesh.coordinate(other, axis);
+        }
+        EXPECT_EQ(mesh.group_of(rank, within) == mesh.group_of(other, within), same);
+      }
+    }
+    for (const auto& [group, ranks] : ranks_of) EXPECT_EQ(ranks, size) << "group " << group;
+    EXPECT_EQ(static_cast<int>(ranks_of.size()), 24 / size);
+    EXPECT_EQ(ranks_of.rbegin()->first, 24 / size - 1);
+  }
 }
 
 TEST(Mesh, DataParallelIsWhatIsLeft) {
