@@ -1,0 +1,155 @@
+#include "parallel/sequence/passes.h"
+#include "parallel/sequence/rows.h"
+
+namespace lexring {
+namespace {
+
+class BackwardPass {
+ public:
+  BackwardPass(Backend& backend, Communicator& ring, const SequenceTables& tables, const ScoreBias& bias,
+               const Tensor& qkv, const Tensor& doutput, const Tensor& lse, const Tensor& delta)
+      : backend_(backend),
+        ring_(ring),
+        tables_(tables),
+        bias_(bias),
+        qkv_(qkv),
+        doutput_(doutput),
+        lse_(lse),
+        delta_(delta),
+        travels_(tables.schedule.steps() > 0),
+        calls_((travels_ ? tables.earlier.size() + tables.later.size() : 1) + used_stops(tables.schedule, ring.rank())),
+        stages_(calls_),
+        own_(gradients_of(qkv.rows())) {
+    dby_distance_ = begin_bias_gradient(backend, bias);
+    if (calls_ > 1) dq_state_ = Tensor(backend.runtime(), doutput.shape(), statistics_dtype(qkv.dtype()));
+  }
+
+  AttentionGradients run() {
+    const Columns own = key_value_columns(tables_.form, qkv_);
+    if (travels_) {
+      travel(own);
+    } else {
+      differentiate(own_side(tables_, qkv_), own_);
+    }
+    write_own(own);
+    return {dqkv_, dby_distance_};
+  }
+
+ private:
+  void travel(const Columns& own) {
+    const Schedule& schedule = tables_.schedule;
+    const int steps = schedule.steps();
+    const auto lanes = static_cast<std::size_t>(schedule.lanes);
+    std::vector<std::vector<RemoteKeys>> held(lanes);  // of the last step of each lane
+    std::vector<GradientStep> gradients(lanes);
+    const auto lane = [&](int step) { return static_cast<std::size_t>(step) % lanes; };
+    backend_.fill(own_, 0.0);
+    KeyStep keys = start_keys(backend_, ring_, schedule, 0, own, {});
+    for (const KeyRows& part : tables_.later)
+      differentiate_own(own, part);  // few queries see these; what most of them see is kept for the end
+    for (int step = 0; step < steps; ++step) {
+      keys.messages.wait();
+      std::vector<RemoteKeys>& here = held[lane(step)];
+      here = std::move(keys.arriving);
+      if (step + 1 < steps) keys = start_keys(backend_, ring_, schedule, step + 1, own, held[lane(step + 1)]);
+      for (RemoteKeys& remote : here) {
+        const MemoryPurpose purpose("ring: gradients of keys");
+        remote.gradients = gradients_of(remote.keys.rows());
+        if (remote.stop().used) {
+          differentiate(side_of(tables_, remote), remote.gradients);
+        } else {
+          backend_.fill(remote.gradients, 0.0);
+        }
+      }
+      collect(gradients[lane(step)], here);
+      gradients[lane(step)] = start_gradients(backend_, ring_, schedule, step, here, own_);
+    }
+    held.clear();
+    keys = {};
+    for (const KeyRows& part : tables_.earlier) differentiate_own(own, part);
+    for (int last = steps - schedule.lanes; last < steps; ++last) collect(gradients[lane(last)], {});
+  }
+
+  /// [rows, 2 W]: of keys, of values.
+  Tensor gradients_of(std::int64_t rows) const {
+    return {backend_.runtime(), {rows, 2 * tables_.form.key_width()}, statistics_dtype(qkv_.dtype())};
+  }
+
+  void differentiate(const KeySide& side, const Tensor& dkv) {
+    const std::int64_t width = dkv.row_elements() / 2;
+    const CallStage stage = stages_.next();
+    if (stage.last) dqkv_ = Tensor(backend_.runtime(), qkv_.shape(), qkv_.dtype());
+    const AttentionBackward call{.form = tables_.form,
+                                 .bias = bias_,
+                                 .queries = tables_.own,
+                                 .keys = side.rows,
+                                 .q = split_columns(tables_.form, qkv_).query,
+                                 .k = side.keys,
+                                 .v = side.values,
+                                 .doutput = doutput_,
+                                 .lse = lse_,
+                                 .delta = delta_,
+                                 .query_stage = stage,
+                                 .key_stage = {},
+                                 .dq_state = dq_state_,
+                                 .dk_state = {},
+                                 .dv_state = {},
+                                 .dq = stage.last ? split_columns(tables_.form, dqkv_).query : Columns(),
+                                 .dk = {dkv, 0, width},
+                                 .dv = {dkv, width, width},
+                                 .dby_distance = dby_distance_};
+    check(call);
+    backend_.attention_backward(call);
+  }
+
+  /// Some of the own keys.
+  void differentiate_own(const Columns& own, const KeyRows& part) {
+    const MemoryPurpose purpose("attention: a part of the own keys");
+    const Tensor gradients = gradients_of(count(part.rows));
+    differentiate(side_of(part.table, pack_rows(backend_, own, part.rows)), gradients);
+    add_rows(backend_, gradients, part.rows, own_);
+  }
+
+  /// Adds what arrived to the remote keys it was meant for, and to own rows.
+  void collect(GradientStep& arrived, const std::vector<RemoteKeys>& keys) {
+    arrived.messages.wait();
+    auto remote = keys.begin();
+    for (const auto& [route, gradients] : arrived.passed_on) {
+      while (remote->route != route) ++remote;
+      backend_.add(gradients, remote->gradients);
+    }
+    for (const auto& [rows, gradients] : arrived.home) add_rows(backend_, gradients, rows, own_);
+  }
+
+  void write_own(const Columns& own) {
+    Tensor rounded = own_;
+    if (own_.dtype() != qkv_.dtype()) {
+      rounded = Tensor(backend_.runtime(), own_.shape(), qkv_.dtype());
+      backend_.cast(own_, rounded);
+    }
+    backend_.copy(rounded, {dqkv_, own.first, own.width});
+  }
+
+  Backend& backend_;
+  Communicator& ring_;
+  const SequenceTables& tables_;
+  const ScoreBias& bias_;
+  const Tensor &qkv_, &doutput_, &lse_, &delta_;
+  bool travels_;
+  std::size_t calls_;
+  Stages stages_;
+  Tensor own_;       ///< [N, 2 W]: gradients of own keys and values
+  Tensor dq_state_;  ///< [N, H E]
+  Tensor dqkv_;      ///< from the last call on
+  Tensor dby_distance_;
+};
+
+}  // namespace
+
+AttentionGradients backward_pass(Backend& backend, Communicator& ring, const SequenceTables& tables,
+                                 const ScoreBias& bias, const Tensor& qkv, const Tensor& doutput, const Tensor& lse,
+                                 const Tensor& delta) {
+  return BackwardPass(backend, ring, tables, bias, qkv, doutput, lse, delta).run();
+}
+
+}  // namespace lexring

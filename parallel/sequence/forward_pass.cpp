@@ -1,0 +1,110 @@
+#include "parallel/sequence/passes.h"
+
+namespace lexring {
+
+KeySide own_side(const SequenceTables& tables, const Tensor& qkv) {
+  const QueryKeyValue parts = split_columns(tables.form, qkv);
+  return {tables.own, parts.key, parts.value};
+}
+
+KeySide side_of(SharedRows rows, const Tensor& keys) {
+  const std::int64_t width = keys.row_elements() / 2;
+  return {std::move(rows), {keys, 0, width}, {keys, width, width}};
+}
+
+KeySide side_of(const SequenceTables& tables, const RemoteKeys& remote) {
+  const auto route = static_cast<std::size_t>(remote.route - tables.schedule.routes.data());
+  return side_of(tables.arriving[route][remote.hop], remote.keys);
+}
+
+std::size_t used_stops(const Schedule& schedule, int place) {
+  std::size_t used = 0;
+  for (const Route& route : schedule.routes) {
+    for (const Stop& stop : route.stops) used += stop.place == place && stop.used ? 1 : 0;
+  }
+  return used;
+}
+
+namespace {
+
+class ForwardPass {
+ public:
+  ForwardPass(Backend& backend, Communicator& ring, const SequenceTables& tables, const ScoreBias& bias,
+              const Tensor& qkv)
+      : backend_(backend),
+        ring_(ring),
+        tables_(tables),
+        bias_(bias),
+        qkv_(qkv),
+        calls_(1 + used_stops(tables.schedule, ring.rank())),
+        stages_(calls_) {
+    Runtime& runtime = backend.runtime();
+    const AttentionForm& form = tables.form;
+    const std::int64_t rows = qkv.dim(0), width = form.query_width();
+    const Dtype statistics = statistics_dtype(qkv.dtype());
+    output_ = Tensor(runtime, {rows, width}, qkv.dtype());
+    lse_ = Tensor(runtime, {rows, form.heads}, statistics);
+    if (calls_ == 1) return;
+    state_ = {Tensor(runtime, {rows, width}, statistics), Tensor(runtime, {rows, form.heads}, statistics),
+              Tensor(runtime, {rows, form.heads}, statistics)};
+  }
+
+  AttendedRows run() {
+    const Schedule& schedule = tables_.schedule;
+    const int steps = schedule.steps();
+    const Columns own = key_value_columns(tables_.form, qkv_);
+    std::vector<std::vector<RemoteKeys>> held(
+        static_cast<std::size_t>(schedule.lanes));  // of the last step of each lane
+    const auto lane = [&](int step) -> std::vector<RemoteKeys>& {
+      return held[static_cast<std::size_t>(step % schedule.lanes)];
+    };
+    KeyStep keys;
+    if (steps > 0) keys = start_keys(backend_, ring_, schedule, 0, own, {});
+    attend(own_side(tables_, qkv_));
+    for (int step = 0; step < steps; ++step) {
+      keys.messages.wait();
+      lane(step) = std::move(keys.arriving);
+      if (step + 1 < steps) keys = start_keys(backend_, ring_, schedule, step + 1, own, lane(step + 1));
+      for (const RemoteKeys& remote : lane(step)) {
+        if (remote.stop().used) attend(side_of(tables_, remote));
+      }
+    }
+    return {output_, lse_};
+  }
+
+ private:
+  void attend(const KeySide& side) {
+    const AttentionForward call{.form = tables_.form,
+                                .bias = bias_,
+                                .queries = tables_.own,
+                                .keys = side.rows,
+                                .q = split_columns(tables_.form, qkv_).query,
+                                .k = side.keys,
+                                .v = side.values,
+                                .stage = stages_.next(),
+                                .state = state_,
+                                .output = output_,
+                                .lse = lse_};
+    check(call);
+    backend_.attention(call);
+  }
+
+  Backend& backend_;
+  Communicator& ring_;
+  const SequenceTables& tables_;
+  const ScoreBias& bias_;
+  const Tensor& qkv_;
+  std::size_t calls_;
+  Stages stages_;
+  AttentionState state_;
+  Tensor output_, lse_;
+};
+
+}  // namespace
+
+AttendedRows forward_pass(Backend& backend, Communicator& ring, const SequenceTables& tables, const ScoreBias& bias,
+                          const Tensor& qkv) {
+  return ForwardPass(backend, ring, tables, bias, qkv).run();
+}
+
+}  // namespace lexring

@@ -1,0 +1,55 @@
+/// The two passes of sequence attention (attention.h), and what they share: calls of attention that meet own and remote
+/// keys, one after the other.
+#pragma once
+
+#include "parallel/sequence/attention.h"
+#include "parallel/sequence/travel.h"
+
+namespace lexring {
+
+/// Keys that an attention call meets: own rows, or rows that arrived.
+struct KeySide {
+  SharedRows rows;
+  Columns keys, values;
+};
+KeySide own_side(const SequenceTables& tables, const Tensor& qkv);
+/// Rows with their keys and values side by side, [rows, 2 W].
+KeySide side_of(SharedRows rows, const Tensor& keys);
+KeySide side_of(const SequenceTables& tables, const RemoteKeys& remote);
+
+/// How many of the remote keys that arrive the queries of a place meet: a call of attention for each.
+std::size_t used_stops(const Schedule& schedule, int place);
+
+/// The stages of a place's calls, one after the other.
+class Stages {
+ public:
+  explicit Stages(std::size_t calls) : left_(calls) {}
+  CallStage next() {
+    const CallStage stage{first_, --left_ == 0};
+    first_ = false;
+    return stage;
+  }
+
+ private:
+  std::size_t left_;
+  bool first_ = true;
+};
+
+struct AttendedRows {
+  Tensor output;  ///< [N, H E]
+  Tensor lse;     ///< [N, H]
+};
+/// Collective over `ring`.
+AttendedRows forward_pass(Backend& backend, Communicator& ring, const SequenceTables& tables, const ScoreBias& bias,
+                          const Tensor& qkv);
+
+struct AttentionGradients {
+  Tensor dqkv;
+  Tensor dby_distance;  ///< this place's part; undefined without a table
+};
+/// `delta` [N, H]: of Backend::attention_delta. Collective over `ring`.
+AttentionGradients backward_pass(Backend& backend, Communicator& ring, const SequenceTables& tables,
+                                 const ScoreBias& bias, const Tensor& qkv, const Tensor& doutput, const Tensor& lse,
+                                 const Tensor& delta);
+
+}  // namespace lexring
