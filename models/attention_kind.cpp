@@ -44,8 +44,9 @@ SharedRows AttentionKind::rows(Runtime& runtime, const TokenTable& tokens, Visib
   return last_rows;
 }
 
-AttentionKinds::AttentionKinds(const ModelConfig& config, const Communicator& tp) {
-  for (std::int64_t n = 0; n < config.layers; ++n) {
+AttentionKinds::AttentionKinds(const ModelConfig& config, const LayerRange& range, const Communicator& tp)
+    : first_(range.first) {
+  for (std::int64_t n = range.first; n < range.last; ++n) {
     const LayerConfig layer = config.layer(n);
     const auto found =
         std::find_if(kinds_.begin(), kinds_.end(), [&](const AttentionKind& kind) { return kind.config == layer; });

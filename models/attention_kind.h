@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "framework/ops/attention.h"
-#include "models/config.h"
+#include "models/layer_range.h"
 #include "models/patterns.h"
 #include "models/positions/position.h"
 #include "models/positions/rotary.h"
@@ -33,19 +33,20 @@ struct AttentionKind {
   SharedRows rows(Runtime& runtime, const TokenTable& tokens, Visibility visible, Dtype master);
 };
 
-/// The kinds of a model's layers.
+/// The kinds of a range of layers.
 class AttentionKinds {
  public:
   /// Heads are cut over `tp`. Throws UsageError when some layer's position method or pattern cannot be made.
-  AttentionKinds(const ModelConfig& config, const Communicator& tp);
+  AttentionKinds(const ModelConfig& config, const LayerRange& range, const Communicator& tp);
 
   std::size_t size() const { return kinds_.size(); }
   AttentionKind& operator[](std::size_t kind) { return kinds_[kind]; }
   const AttentionKind& operator[](std::size_t kind) const { return kinds_[kind]; }
-  std::size_t of_layer(std::int64_t layer) const { return of_layer_[static_cast<std::size_t>(layer)]; }
+  std::size_t of_layer(std::int64_t layer) const { return of_layer_[static_cast<std::size_t>(layer - first_)]; }
   std::int64_t layers(std::size_t kind) const;  ///< how many layers are of it
 
  private:
+  std::int64_t first_;  ///< layer
   std::vector<AttentionKind> kinds_;
   std::vector<std::size_t> of_layer_;
 };

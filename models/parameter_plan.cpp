@@ -71,24 +71,37 @@ void plan_layer(Plan& plan, const ModelConfig& config, std::int64_t n) {
 
 }  // namespace
 
-std::vector<ParameterRow> parameter_plan(const ModelConfig& config) {
+std::vector<ParameterRow> parameter_plan(const ModelConfig& config, const LayerRange& range) {
   Plan plan(config);
-  const auto layers = static_cast<std::size_t>(config.layers);
+  const auto layers = static_cast<std::size_t>(range.count());
+  const Shape table = {config.vocab, config.width};
+  const bool tied = config.tied && range.head;
+  plan.section = range.embedding ? layers + 1 : 0;
+  if (range.embedding || tied) {
+    plan.matrix("embedding", table, TensorCut::rows, !tied ? Use::lookup : range.embedding ? Use::both : Use::product);
+  }
   plan.section = layers + 1;
-  plan.matrix("embedding", {config.vocab, config.width}, TensorCut::rows, config.tied ? Use::both : Use::lookup);
   const auto positions = [&](const PositionConfig& position) {
-    for (ParameterRow& row : make_position(config, position)->parameters(config)) plan.position(std::move(row));
+    const auto encoding = make_position(config, position);
+    for (ParameterRow& row : encoding->parameters(config)) {
+      if (range.embedding || row.name != encoding->added_parameter()) plan.position(std::move(row));
+    }
   };
-  positions(config.position);
-  for (std::int64_t n = 0; n < config.layers; ++n) positions(config.layer(n).position);
-  for (std::int64_t n = 0; n < config.layers; ++n) {
-    plan.section = layers - static_cast<std::size_t>(n);
+  if (range.embedding) positions(config.position);
+  for (std::int64_t n = range.first; n < range.last; ++n) positions(config.layer(n).position);
+  for (std::int64_t n = range.first; n < range.last; ++n) {
+    plan.section = layers - static_cast<std::size_t>(n - range.first);
     plan_layer(plan, config, n);
   }
+  if (!range.head) return std::move(plan.rows);
   plan.section = 0;
   plan.norm("norm", config.width);
-  if (!config.tied) plan.matrix("output", {config.vocab, config.width}, TensorCut::rows, Use::product);
+  if (!config.tied) plan.matrix("output", table, TensorCut::rows, Use::product);
   return std::move(plan.rows);
+}
+
+std::vector<ParameterRow> parameter_plan(const ModelConfig& config) {
+  return parameter_plan(config, all_layers(config));
 }
 
 }  // namespace lexring

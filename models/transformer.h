@@ -14,7 +14,7 @@
 #include "framework/nn/parameter.h"
 #include "framework/nn/parameter_store.h"
 #include "models/batch.h"
-#include "models/config.h"
+#include "models/layer_range.h"
 #include "models/sequence/pass.h"
 #include "parallel/context.h"
 #include "parallel/sequence/schedule.h"
@@ -51,10 +51,38 @@ struct LossResult {
   double nll_sum() const;
 };
 
+/// What a range of layers hands to the next: this rank's rows of the stream x + branch; in backward, gradients of both.
+struct StreamRows {
+  Tensor x;       ///< [n, D] residual dtype
+  Tensor branch;  ///< [n, D] working dtype; absent behind an embedding without layers
+};
+
+/// A batch that has gone forward through a range of layers, and has to come back.
+class RangeStep {
+ public:
+  LossResult loss;    ///< with the head
+  StreamRows output;  ///< without it
+
+  /// Adds gradients to every parameter of the range; once. `gradients`: of `output`, taken over; none with the head.
+  /// Returns the gradients of what arrived, none with the embedding. `reached` as in Transformer::train_step.
+  StreamRows backward(StreamRows gradients, const std::function<void(std::size_t)>& reached = {});
+
+ private:
+  friend class Transformer;
+  std::unique_ptr<Tape> tape_;
+  struct Slots {
+    GradientSlot x, branch;
+  } arrived_, left_;
+};
+
 class Transformer {
  public:
   /// Throws UsageError when the configuration cannot be built. `context` and `backend` must outlive the model.
   Transformer(const ModelConfig& config, const ModelRuntime& runtime, const Context& context, Backend& backend);
+  /// A range of its layers; what is said below of the model holds for the range. Without embedding or head it can go
+  /// forward and backward alone.
+  Transformer(const ModelConfig& config, const ModelRuntime& runtime, const Context& context, Backend& backend,
+              const LayerRange& range);
   ~Transformer();
 
   const ModelConfig& config() const;
@@ -80,7 +108,8 @@ class Transformer {
   /// Padding between parameters is 0 and stays 0. Shares storage with Parameter::gradient.
   Tensor gradients();
 
-  /// Parameters, by index, whose gradients backward finishes together, in that order (models/parameter_plan.h). With
+  /// Parameters, by index, whose gradients backward finishes together, in that order (models/parameter_plan.h); a
+  /// section may be empty where the range has neither head nor embedding. With
   /// Held::all each lies before its predecessor in gradients().
   std::vector<std::vector<std::size_t>> gradient_sections() const;
 
@@ -88,6 +117,9 @@ class Transformer {
   /// `reached`, if not empty, is called with the number of each section of gradient_sections() as soon as nothing is
   /// added to it any more.
   LossResult train_step(const ModelBatch& batch, double scale, const std::function<void(std::size_t)>& reached = {});
+  /// The forward pass of a training step, of any range: from the batch's tokens, or from the rows that `arrived` from
+  /// the range before. The batch must live until the step is back.
+  RangeStep forward(const ModelBatch& batch, double scale, const StreamRows& arrived = {});
   /// Loss without gradients. With a cache, the rows continue the cached sequences (streamed evaluation); ranks of cp
   /// share each chunk, and each caches all keys.
   LossResult evaluate(const ModelBatch& batch, ModelCache* cache = nullptr, const AttentionProbe& probe = nullptr);

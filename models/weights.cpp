@@ -88,8 +88,9 @@ LayerHandles declare_layer(Declarer& declarer, const ModelConfig& config, std::i
 }
 
 /// Names of the parameters that share a storage for their gradients, section by section.
-std::vector<std::vector<std::string>> sharing(const ModelConfig& config, const std::vector<ParameterRow>& plan) {
-  std::vector<std::vector<std::string>> sections(static_cast<std::size_t>(config.layers) + 2);
+std::vector<std::vector<std::string>> sharing(const ModelConfig& config, const LayerRange& range,
+                                              const std::vector<ParameterRow>& plan) {
+  std::vector<std::vector<std::string>> sections(static_cast<std::size_t>(range.count()) + 2);
   for (const ParameterRow& row : plan) sections[row.section].push_back(row.name);
   if (config.tied) sections.pop_back();  // the embedding's gradient is in use from the loss on
   return sections;
@@ -115,8 +116,9 @@ void check_tensor_parallel(const ModelConfig& config, int ranks) {
                 ranks, config.kv_heads, choices);
 }
 
-ModelWeights make_weights(const ModelConfig& config, const std::vector<ParameterRow>& plan, const Communicator& group,
-                          Backend& backend, Dtype master, Dtype working, Held held, ParameterStore& store) {
+ModelWeights make_weights(const ModelConfig& config, const LayerRange& range, const std::vector<ParameterRow>& plan,
+                          const Communicator& group, Backend& backend, Dtype master, Dtype working, Held held,
+                          ParameterStore& store) {
   Declarer declarer(store, config, plan, group);
   const auto embedding = declarer.array({"embedding"});
   std::map<std::string, std::optional<std::size_t>> positions;
@@ -124,12 +126,12 @@ ModelWeights make_weights(const ModelConfig& config, const std::vector<Parameter
     if (row.of_position) positions[row.name] = declarer.array({row.name});
   }
   std::vector<LayerHandles> layers;
-  for (std::int64_t n = 0; n < config.layers; ++n) layers.push_back(declare_layer(declarer, config, n));
+  for (std::int64_t n = range.first; n < range.last; ++n) layers.push_back(declare_layer(declarer, config, n));
   const Handles last_norm = declare(declarer, "", {"norm"});
   const auto output = declarer.array({"output"});
   std::vector<NamedShape> order;
   for (const ParameterRow& row : plan) order.push_back({row.name, row.shape});
-  store.allocate(backend, master, working, order, held, sharing(config, plan));
+  store.allocate(backend, master, working, order, held, sharing(config, range, plan));
 
   const auto vector = [&](std::optional<std::size_t> handle) { return handle ? store.vector(*handle) : Vector(); };
   const auto linear = [&](const Handles& handles) {
@@ -139,7 +141,7 @@ ModelWeights make_weights(const ModelConfig& config, const std::vector<Parameter
     return Norm{config.norm, config.norm_eps, vector(handles.weight), vector(handles.bias)};
   };
   ModelWeights weights;
-  weights.embedding = vector(embedding);
+  if (range.embedding) weights.embedding = vector(embedding);
   for (const auto& [name, handle] : positions) weights.positions[name] = vector(handle);
   for (const LayerHandles& layer : layers) {
     weights.layers.push_back({.attention_norm = norm(layer.attention_norm),
@@ -152,7 +154,7 @@ ModelWeights make_weights(const ModelConfig& config, const std::vector<Parameter
                               .down = linear(layer.down)});
   }
   weights.norm = norm(last_norm);
-  weights.output = store.weight(output ? *output : embedding.value());
+  if (range.head) weights.output = store.weight(output ? *output : embedding.value());
   return weights;
 }
 

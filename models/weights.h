@@ -5,7 +5,7 @@
 
 #include "framework/nn/parameter_store.h"
 #include "framework/ops/norm.h"
-#include "models/config.h"
+#include "models/layer_range.h"
 #include "models/parameter_row.h"
 #include "parallel/comm/communicator.h"
 
@@ -26,20 +26,21 @@ struct LayerWeights {
 };
 
 struct ModelWeights {
-  Vector embedding;  ///< [V, D] as looked up
+  Vector embedding;  ///< [V, D] as looked up; absent without the embedding
   PositionParameters positions;
-  std::vector<LayerWeights> layers;
-  Norm norm;
-  Weight output;  ///< [V, D] of the output projection; the embedding when tied
+  std::vector<LayerWeights> layers;  ///< of the range
+  Norm norm;                         ///< absent without the head, as is
+  Weight output;                     ///< [V, D] of the output projection; the embedding when tied
 };
 
 /// Throws UsageError, naming what would work, unless `ranks` can share the model's layers: they must be able to
 /// share its heads (parallel/heads.h) and divide the feed-forward width.
 void check_tensor_parallel(const ModelConfig& config, int ranks);
 
-/// Declares and allocates in `store` this rank's parts of all parameters, cut over `group` as the plan says. `held`
-/// says what is allocated for all of them at once.
-ModelWeights make_weights(const ModelConfig& config, const std::vector<ParameterRow>& plan, const Communicator& group,
-                          Backend& backend, Dtype master, Dtype working, Held held, ParameterStore& store);
+/// Declares and allocates in `store` this rank's parts of all parameters of the range, whose plan is `plan`, cut over
+/// `group` as it says. `held` says what is allocated for all of them at once.
+ModelWeights make_weights(const ModelConfig& config, const LayerRange& range, const std::vector<ParameterRow>& plan,
+                          const Communicator& group, Backend& backend, Dtype master, Dtype working, Held held,
+                          ParameterStore& store);
 
 }  // namespace lexring
