@@ -197,7 +197,7 @@ int main(int argc, char** argv) {
   } catch (const UsageError& error) {
     return report(error.what(), 2, session.get());
   } catch (const std::bad_alloc&) {
-    return report("there is not enough memory; use a smaller train.micro_batch or model, or --train.recompute block", 1,
+    return report("there is not enough memory; use a smaller train.micro_batch or model, or --train.recompute layer", 1,
                   session.get());
   } catch (const std::exception& error) {
     return report(error.what(), 1, session.get());

@@ -26,8 +26,10 @@ enum class Precision { fp64, fp32, bf16 };
 /// attention, output projection), of which its input stays, as its feed-forward half does; all of it.
 enum class Recompute { none, attention, layer };
 constexpr auto words(Recompute) {
-  return std::to_array<Word<Recompute>>(
-      {{Recompute::none, "none"}, {Recompute::attention, "attention"}, {Recompute::layer, "block"}});
+  return std::to_array<Word<Recompute>>({{Recompute::none, "none"},
+                                         {Recompute::attention, "attention"},
+                                         {Recompute::layer, "layer"},
+                                         {Recompute::layer, "block"}});  // as it was once written
 }
 
 /// How the model computes; what it is stands in ModelConfig.

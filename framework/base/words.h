@@ -1,9 +1,9 @@
 /// Words for values: what configurations, messages and records call them. One table beside the definition of a type:
 ///
-///   enum class Recompute { none, attention, block };
+///   enum class Recompute { none, attention, layer };
 ///   constexpr auto words(Recompute) {
 ///     return std::to_array<Word<Recompute>>(
-///         {{Recompute::none, "none"}, {Recompute::attention, "attention"}, {Recompute::block, "block"}});
+///         {{Recompute::none, "none"}, {Recompute::attention, "attention"}, {Recompute::layer, "layer"}});
 ///   }
 ///
 /// The table is found by the argument's type; its value does not matter. People choose among the words in the table's

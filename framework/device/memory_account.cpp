@@ -47,7 +47,7 @@ void MemoryAccount::no_memory(std::size_t bytes) const {
   }
   fail(
       "no memory for a tensor of {} MiB; tensors hold {} MiB ({}). Lower train.micro_batch or train.length, or use "
-      "train.recompute = block",
+      "train.recompute = layer",
       bytes >> 20, use_.current >> 20, holders);
 }
 

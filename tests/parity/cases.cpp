@@ -57,7 +57,7 @@ class Dealer {
     which.length = model.length;
     constexpr std::array<std::int64_t, 5> micro_batches = {0, 3, 0, 1, 2};
     which.micro_batch = micro_batches[draw(1, micro_batches.size())];
-    if (draw(2, 5) == 0) which.recompute = "block";
+    if (draw(2, 5) == 0) which.recompute = "layer";
     cases_.push_back(std::move(which));
   }
   std::vector<Case> take() { return std::move(cases_); }
@@ -172,17 +172,17 @@ std::vector<Case> quick_cases(int ranks) {
   };
   const std::vector<Case> list = {
       {mesh(2, 1, 1), "-", "blockwise", "halo", true, "none", "lex", 96, 3, "none"},
-      {mesh(4, 1, 1), "-", "causal", "ring", true, "none", "learned", 77, 1, "block"},
+      {mesh(4, 1, 1), "-", "causal", "ring", true, "none", "learned", 77, 1, "layer"},
       {mesh(3, 1, 1), "-", "causal", "ring", true, "state", "learned", 77, 1, "none"},
-      {mesh(4, 1, 1), "-", "causal", "ring", false, "gradients", "everything", 83, 1, "block"},
-      {mesh(1, 2, 1), "zigzag", "causal", "ring", true, "none", "lex", 96, 3, "block"},
+      {mesh(4, 1, 1), "-", "causal", "ring", false, "gradients", "everything", 83, 1, "layer"},
+      {mesh(1, 2, 1), "zigzag", "causal", "ring", true, "none", "lex", 96, 3, "layer"},
       {mesh(1, 3, 1), "striped", "causal", "ring", true, "gradients", "everything", 83, 0, "none"},
       {mesh(1, 4, 1), "contiguous", "blockwise", "halo", true, "state", "lex", 96, 0, "none"},
       {mesh(1, 4, 1), "zigzag", "causal", "ring", true, "none", "lex", 5, 0, "none"},
       {mesh(1, 3, 1), "zigzag", "sink_window", "halo", true, "none", "alibi", 64, 0, "none"},
       {mesh(1, 4, 1, 2), "zigzag", "causal", "ring", true, "none", "everything", 83, 0, "none"},
       {mesh(2, 2, 1), "contiguous", "window", "halo", false, "gradients", "learned", 77, 3, "none"},
-      {mesh(1, 1, 2), "-", "causal", "ring", true, "none", "lex", 96, 3, "block"},
+      {mesh(1, 1, 2), "-", "causal", "ring", true, "none", "lex", 96, 3, "layer"},
       {mesh(1, 1, 4), "-", "blockwise", "halo", false, "state", "everything", 83, 0, "none"},
       {mesh(2, 1, 2), "-", "causal", "ring", true, "gradients", "alibi", 64, 0, "none"},
       {mesh(1, 2, 2), "zigzag", "causal", "ring", true, "state", "everything", 83, 0, "none"},

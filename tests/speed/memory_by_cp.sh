@@ -4,7 +4,7 @@
 #
 #   tests/speed/memory_by_cp.sh BUILD [steps LENGTH RANKS... | evaluate LENGTH RANKS | blockwise LENGTH RANKS...]
 #
-#   steps 65536 1 2 4      a training step: 2 layers, width 128, bf16, causal, recompute block (the default)
+#   steps 65536 1 2 4      a training step: 2 layers, width 128, bf16, causal, recompute layer (the default)
 #   steps 262144 2         about 5 minutes on two cores
 #   evaluate 1048576 4     one causal forward pass over one window; about 25 minutes
 #   blockwise 65536 1 2 4  a training step of configs/bench_cpu.ini's model with blockwise attention, block 512
@@ -38,7 +38,7 @@ wait $!
 RANK
 small=(--model.layers 2 --model.width 128 --model.heads 2)
 training=(--train.length "$length" --train.batch 1 --train.steps 1 --train.precision bf16
-  --train.recompute block --optimizer.warmup 0
+  --train.recompute layer --optimizer.warmup 0
   --checkpoint.every 0 --data.train "$directory/data.h5" --data.documents ignore)
 
 echo "| ranks | peak per rank, MiB | seconds |"

@@ -215,6 +215,14 @@ TEST_F(OptionsTest, TheResidualStreamsOldWordIsRead) {
   EXPECT_HAS(refusal({"--train.residual", "f64"}), "train.residual = 'f64' is not known; choose fp32, bf16");
 }
 
+TEST_F(OptionsTest, ARecomputedLayersOldWordIsRead) {
+  const Options stored = parse_ini_text("[train]\nrecompute = block\n", "test");
+  EXPECT_EQ(stored.train.recompute, Recompute::layer);
+  EXPECT_HAS(to_ini(stored), "recompute = layer\n");
+  EXPECT_TRUE(changes_between(stored, parse_options({"--train.recompute", "layer"})).empty());
+  EXPECT_HAS(refusal({"--train.recompute", "all"}), "choose none, attention, layer");
+}
+
 TEST_F(OptionsTest, StepsAndMinutes) {
   const auto minutes = file("minutes.ini", "[train]\nminutes = 5\n");
   const Options steps = parse_options({"--config", minutes, "--train.steps", "4"});

@@ -44,10 +44,10 @@ TEST_F(EmulatedGpu, TrainsAsTheCpuDoesOnEveryMesh) {
 }
 
 TEST_F(EmulatedGpu, TrainsInBf16) {
-  done(train_small("cpu", "--device cpu --train.precision bf16 --train.recompute block"));
-  done(train_small("cuda", "--device cuda --train.precision bf16 --train.recompute block"));
+  done(train_small("cpu", "--device cpu --train.precision bf16 --train.recompute layer"));
+  done(train_small("cuda", "--device cuda --train.precision bf16 --train.recompute layer"));
   expect_close("cpu", "cuda", 2e-2);
-  done(train_small("again", "--device cuda --train.precision bf16 --train.recompute block"));
+  done(train_small("again", "--device cuda --train.precision bf16 --train.recompute layer"));
   EXPECT_EQ(trajectory("cuda"), trajectory("again"));
 }
 

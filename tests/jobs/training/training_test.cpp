@@ -322,7 +322,7 @@ TEST_F(Training, BenchCountsTheBytesOfTheFormulas) {
       " bench --model.layers 2 --model.width 32 --model.heads 4 --train.length 64 --train.batch 4 --steps 1 ";
   const std::vector<std::pair<int, std::string>> cases = {
       {2, "--mesh.cp 2"},
-      {3, "--mesh.cp 3 --train.length 48 --sequence.partition contiguous --train.recompute block"},
+      {3, "--mesh.cp 3 --train.length 48 --sequence.partition contiguous --train.recompute layer"},
       {3, "--mesh.cp 3 --train.length 48 --sequence.partition striped --model.kv_heads 2 --train.precision bf16"},
       {4, "--mesh.cp 4 --mesh.ulysses 2 --model.kv_heads 1"},
       {4, "--mesh.cp 4 --attention.pattern blockwise --attention.block 8 --sequence.exchange halo"},
