@@ -1,5 +1,5 @@
-/// Attention patterns: which keys a query may see. A table (patterns.cpp) of makers and of which sizes each reads. CONTRIBUTING.md lists what
-/// adding one touches.
+/// Attention patterns: which keys a query may see. A table (patterns.cpp) of makers and of which sizes each reads.
+/// CONTRIBUTING.md lists what adding one touches.
 ///
 /// Windows and blocks are measured in positions (which may have gaps), sinks are counted in tokens. All are causal, and
 /// none sees past the beginning of the query's document.

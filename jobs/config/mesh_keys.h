@@ -40,8 +40,8 @@ inline std::vector<Word<std::optional<CpuLevel>>> words(const std::optional<CpuL
   return all;
 }
 
-/// The working precision that is asked for. automatic: the faster of bf16 and fp32, until the device is open; tf32: fp32
-/// with products in TF32 on a GPU.
+/// The working precision that is asked for. automatic: the faster of bf16 and fp32, until the device is open; tf32:
+/// fp32 with products in TF32 on a GPU.
 enum class PrecisionChoice { automatic, bf16, tf32, fp32, fp64 };
 constexpr auto words(PrecisionChoice) {
   return std::to_array<Word<PrecisionChoice>>({{PrecisionChoice::automatic, "auto"},

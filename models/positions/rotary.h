@@ -1,6 +1,6 @@
 /// Rotary angles and their tables, shared by rope and xpos.
 ///
-/// Scaling methods (scaling.h) change the angles so that a model trained short may be used long, s = scaling_factor = L' / L:
+/// Scaling methods (scaling.h) change the angles of a model trained short, to use it long; s = scaling_factor = L' / L:
 ///   linear  position / s                                  (Chen et al. 2023, position interpolation)
 ///   ntk     theta' = theta * s^(E / (E - 2))              (bloc97 2023, NTK-aware)
 ///   yarn    a ramp over channel pairs between f and f / s, and a temperature (Peng et al. 2023, sections 3.2 and 3.4)

@@ -11,40 +11,13 @@
 /// dtype forward; backward the same, and Traffic::gradients x 2 W x 4 (8 with f64).
 #pragma once
 
-#include <functional>
 #include <memory>
-#include <vector>
 
 #include "framework/ops/attention.h"
 #include "parallel/comm/communicator.h"
-#include "parallel/sequence/schedule.h"
+#include "parallel/sequence/tables.h"
 
 namespace lexring {
-
-/// Rotation tables of any rows; empty without rotation.
-using RotaryMaker = std::function<RotaryTable(const TokenTable&)>;
-
-/// Some of a place's rows, as keys.
-struct KeyRows {
-  RowSet rows;  ///< by their places among the place's rows
-  SharedRows table;
-};
-
-/// What all layers of a kind share on one place of the ring, made once per batch.
-struct SequenceTables {
-  std::shared_ptr<const Partition> partition;
-  Visibility visible;  ///< of the whole table's rows
-  Schedule schedule;
-  AttentionForm form;                             ///< with the heads that this rank has
-  SharedRows own;                                 ///< rows of this place
-  std::vector<std::vector<SharedRows>> arriving;  ///< by route and hop; null where this place does not use them
-  /// Own keys in parts of some thousands, for backward: those that most queries of the place see, and the others.
-  std::vector<KeyRows> earlier, later;
-};
-/// `visible`: of the whole table's rows. Tables of arriving rows hold 8 bytes a row for positions, and 4 E with
-/// rotation: of all rows that the place's queries see.
-SequenceTables make_sequence_tables(std::shared_ptr<const Partition> partition, int place, const AttentionForm& form,
-                                    const Visibility& visible, Exchange exchange, const RotaryMaker& rotary);
 
 /// [N, H E] = attention of this place's rows [N, (H + 2K) E] (query, key, value) to those of all places they see.
 /// Collective over `ring`, also for a place without rows. Adjoint: dqkv, with scores recomputed from the log-sum-exp,

@@ -2,7 +2,8 @@
 /// keys, one after the other.
 #pragma once
 
-#include "parallel/sequence/attention.h"
+#include "parallel/comm/communicator.h"
+#include "parallel/sequence/tables.h"
 #include "parallel/sequence/travel.h"
 
 namespace lexring {

@@ -3,10 +3,10 @@
 // cuda_link.h); ranks share the one GPU.
 #include <cstdlib>
 
-#include "tests/emulated_cuda/backend.h"
 #include "framework/backend/cuda/gpu.h"
 #include "framework/backend/cuda_backend.h"
 #include "parallel/comm/gpu/cuda_link.h"
+#include "tests/emulated_cuda/backend.h"
 #include "tests/support/fake_device.h"
 
 namespace lexring {

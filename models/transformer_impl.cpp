@@ -1,11 +1,10 @@
-#include "models/transformer.h"
+#include "models/transformer_impl.h"
 
 #include <algorithm>
 #include <cmath>
 
 #include "framework/nn/init.h"
 #include "models/config_check.h"
-#include "models/transformer_impl.h"
 
 namespace lexring {
 
