@@ -232,7 +232,7 @@ int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   const StepShape shape = {o.model,
                            exact,
                            run.context.mesh(),
-                           shard_of(o),
+                           o.optimizer.shard,
                            o.train.batch / dp.size(),
                            o.train.length,
                            static_cast<std::int64_t>(ranges.size())};

@@ -125,7 +125,7 @@ int verify_command(const std::vector<std::string>& args, const std::shared_ptr<C
     if (speaks && files.size() > 1) print_result("{}\n", file.path().string());
     for (const std::string& name : file.members("/")) {
       if (name.find(only) == std::string::npos || !file.is_group(name)) continue;
-      const GoldenResult result = run_golden_case(file, name, runtime, shard_of(options), context, *run.backend);
+      const GoldenResult result = run_golden_case(file, name, runtime, options.optimizer.shard, context, *run.backend);
       ++counts[static_cast<std::size_t>(result.verdict)];
       if (!speaks) continue;
       print_result("{:<26} {}\n", name, describe(result));

@@ -195,8 +195,6 @@ ModelRuntime runtime_of(const Options& options) {
   return runtime;
 }
 
-Shard shard_of(const Options& options) { return options.optimizer.shard; }
-
 void use_precision(Options& options, PrecisionChoice precision) {
   options.train.precision = precision;
   if (precision != PrecisionChoice::bf16) options.train.residual = ResidualChoice::fp32;

@@ -97,7 +97,6 @@ std::string to_ini(const Options& options);
 
 /// How the model computes, from train.precision, train.residual, train.recompute and sequence.*.
 ModelRuntime runtime_of(const Options& options);
-Shard shard_of(const Options& options);
 /// For weights that were trained in another precision. A residual stream in bf16 goes with bf16 only.
 void use_precision(Options& options, PrecisionChoice precision);
 LrSchedule lr_schedule(const Options& options);

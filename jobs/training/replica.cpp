@@ -31,7 +31,7 @@ ReplicaSettings replica_settings(const Options& options) {
   return {.model = options.model,
           .runtime = runtime_of(options),
           .optimizer = adamw_hyper(options),
-          .shard = shard_of(options),
+          .shard = options.optimizer.shard,
           .clip = options.optimizer.clip};
 }
 
