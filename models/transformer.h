@@ -101,18 +101,13 @@ class Transformer {
   void initialise(const Parameter& part, std::uint64_t seed) const;
   /// Rewrites compute copies from master values (after loading).
   void refresh_compute();
-  void zero_gradients();
-  /// Once per step, after the last train_step and before gradients are read: sums gradients of what several ranks of
-  /// the tp axis hold (Parameter::copies) over them; a no-op without. ReplicatedGradients does the same for some
-  /// parameters at a time; not both. It commutes with the sum over replicas.
-  void reduce_replicated_gradients();
   /// Every gradient in one flat buffer [elements], master dtype, on the device: one all-reduce, one fill, one norm.
   /// Padding between parameters is 0 and stays 0. Shares storage with Parameter::gradient.
   Tensor gradients();
 
   /// Parameters, by index, whose gradients backward finishes together, in that order (models/parameter_plan.h); a
-  /// section may be empty where the range has neither head nor embedding. With
-  /// Held::all each lies before its predecessor in gradients().
+  /// section may be empty where the range has neither head nor embedding. With Held::all each lies before its
+  /// predecessor in gradients().
   std::vector<std::vector<std::size_t>> gradient_sections() const;
 
   /// Loss of a batch; adds gradients of scale * nll_sum() to every parameter (the whole backward runs in here).

@@ -41,7 +41,6 @@ Transformer::Impl::Impl(const ModelConfig& model, const ModelRuntime& runtime, c
       kinds(model, part, tp),
       plan(parameter_plan(model, part)) {
   weights = make_weights(config, range, plan, tp, backend, master, working, how.held, store);
-  replicated.emplace(tp, store.parameters());
 }
 
 const ParameterRow& Transformer::Impl::row(const std::string& name) const {
@@ -76,8 +75,6 @@ const ModelConfig& Transformer::config() const { return impl_->config; }
 Backend& Transformer::backend() const { return impl_->backend; }
 std::vector<Parameter>& Transformer::parameters() { return impl_->store.parameters(); }
 Tensor Transformer::gradients() { return impl_->store.gradients(); }
-void Transformer::zero_gradients() { impl_->backend.fill(impl_->store.gradients(), 0.0); }
-void Transformer::reduce_replicated_gradients() { impl_->replicated->sum(impl_->store.parameters()); }
 void Transformer::refresh_compute() { impl_->store.refresh_compute(impl_->backend); }
 
 std::int64_t Transformer::parameter_count() const {

@@ -1,12 +1,9 @@
 /// What a Transformer consists of.
 #pragma once
 
-#include <optional>
-
 #include "models/layer.h"
 #include "models/parameter_plan.h"
 #include "models/transformer.h"
-#include "parallel/tensor/replicated.h"
 
 namespace lexring {
 
@@ -23,7 +20,6 @@ struct Transformer::Impl {
   std::vector<ParameterRow> plan;
   ParameterStore store;
   ModelWeights weights;
-  std::optional<ReplicatedGradients> replicated;
   std::vector<std::int64_t> added_at;
   Tensor added;
 

@@ -44,7 +44,7 @@ TEST_P(GradientTest, EqualsCentralDifferencesAlongARandomDirectionOfEachParamete
   SmallModel small(c.config, {.precision = Precision::fp64});
   const ModelBatch batch = small_batch(2, 19, c.config.vocab, c.documents, c.config.attention.sinks);
   constexpr double scale = 0.03;
-  small.model.zero_gradients();
+  zero_gradients(small.model);
   small.model.train_step(batch, scale);
   for (const Parameter& parameter : small.model.parameters()) {
     const std::vector<double> at = parameter.value.to_host<double>();
@@ -94,7 +94,7 @@ TEST(Gradients, AddUpOverMicroBatches) {
   small.model.train_step(batch, 0.1);
   const auto twice = host_values(small.model.gradients());
   for (std::size_t i = 0; i < once.size(); ++i) ASSERT_NEAR(twice[i], 2 * once[i], 1e-12);
-  small.model.zero_gradients();
+  zero_gradients(small.model);
   EXPECT_EQ(small.backend->sum_of_squares(small.model.gradients()), 0.0);
 }
 

@@ -68,6 +68,8 @@ SmallModel::SmallModel(const ModelConfig& config, const ModelRuntime& how, std::
   model.refresh_compute();
 }
 
+void zero_gradients(Transformer& model) { model.backend().fill(model.gradients(), 0.0); }
+
 std::vector<double> host_values(const Tensor& tensor) {
   if (tensor.dtype() == Dtype::f64) return tensor.to_host<double>();
   const std::vector<float> values = tensor.to_host<float>();

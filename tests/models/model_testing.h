@@ -26,6 +26,8 @@ struct SmallModel {
   Transformer model;
 };
 
+void zero_gradients(Transformer& model);
+
 std::vector<double> host_values(const Tensor& tensor);
 
 }  // namespace lexring

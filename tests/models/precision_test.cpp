@@ -27,7 +27,7 @@ TEST_P(PrecisionTest, LearnsABatchByHeart) {
   AdamWOptimizer optimizer(*small.backend, small.model.parameters(), {});
   const double before = small.model.evaluate(batch).nll_sum() / counted;
   for (int step = 0; step < 60; ++step) {
-    small.model.zero_gradients();
+    zero_gradients(small.model);
     small.model.train_step(batch, 1.0 / counted);
     optimizer.step(1e-2);
   }

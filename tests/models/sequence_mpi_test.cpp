@@ -55,7 +55,7 @@ struct SharedModel {
       set_values(model.parameters()[i], host_values(other.model.parameters()[i].value));
     }
     model.refresh_compute();
-    model.zero_gradients();
+    zero_gradients(model);
   }
   Communicator& cp() { return context.axis(Axis::cp); }
   double sum(double value) {
@@ -73,7 +73,7 @@ double largest_difference(const std::vector<double>& a, const std::vector<double
 }
 
 void expect_same(SmallModel& alone, SharedModel& shared, const ModelBatch& batch) {
-  alone.model.zero_gradients();
+  zero_gradients(alone.model);
   const LossResult expected = alone.model.train_step(batch, 0.125);
   const LossResult ours = shared.model.train_step(batch, 0.125);
   EXPECT_NEAR(shared.sum(ours.nll_sum()), expected.nll_sum(), 1e-10);
@@ -143,7 +143,7 @@ TEST(ModelOverRanks, AModelMeetsOneBatchAfterAnother) {
     for (const ModelBatch& batch : {small_batch(2, 29, config.vocab, false), small_batch(2, 29, config.vocab, true),
                                     small_batch(2, 29, config.vocab, false), small_batch(3, 11, config.vocab, true)}) {
       SmallModel fresh(config, {.precision = Precision::fp64});
-      shared.model.zero_gradients();
+      zero_gradients(shared.model);
       expect_same(fresh, shared, batch);
     }
   }

@@ -6,6 +6,7 @@
 
 #include "framework/nn/init.h"
 #include "parallel/collectives.h"
+#include "parallel/tensor/replicated.h"
 #include "tests/models/model_testing.h"
 #include "tests/support/mpi_world.h"
 
@@ -63,6 +64,9 @@ struct Twins {
     }
     part.refresh_compute();
   }
+
+  /// Sums gradients of what several ranks hold, as parallel/data does.
+  void sum_replicated() { ReplicatedGradients(context.axis(Axis::tp), part.parameters()).sum(part.parameters()); }
 
   /// Each gradient against its part of the whole's; what is tiny beside all others is compared with them.
   void expect_same_gradients(double tolerance) {
@@ -132,7 +136,7 @@ TEST(TensorParallel, LossAndGradientsAreThoseOfOneRank) {
       EXPECT_NEAR(ours.nll_sum(), expected.nll_sum(), same_sums * (1 + expected.nll_sum()));
       EXPECT_EQ(ours.nll.shape(), expected.nll.shape());
       EXPECT_LE(error_of(host_values(ours.nll), host_values(expected.nll)), same_sums);
-      twins.part.reduce_replicated_gradients();
+      twins.sum_replicated();
       twins.expect_same_gradients(same_sums);
     }
   }
@@ -146,7 +150,7 @@ TEST(TensorParallel, RecomputeGivesTheSameBits) {
     for (const Recompute what : {Recompute::none, Recompute::attention, Recompute::layer}) {
       Twins twins(c.config, {.precision = Precision::fp64, .recompute = what});
       twins.part.train_step(batch, 0.1);
-      twins.part.reduce_replicated_gradients();
+      twins.sum_replicated();
       found.push_back(host_values(twins.part.gradients()));
     }
     EXPECT_EQ(found[0], found[1]);
@@ -164,7 +168,7 @@ TEST(TensorParallel, MicroBatchesAndReplicasOfUnequalLoadsAddUp) {
     for (int r = 0; r < replicas.size(); ++r) twins.whole.model.train_step(micro_batch(r, n), 0.1);
     twins.part.train_step(micro_batch(replicas.rank(), n), 0.1);
   }
-  twins.part.reduce_replicated_gradients();
+  twins.sum_replicated();
   const Tensor gradients = twins.part.gradients();
   replicas.all_reduce(std::span(gradients.data<double>(), static_cast<std::size_t>(gradients.elements())), Reduce::sum);
   twins.expect_same_gradients(same_sums);
@@ -239,7 +243,7 @@ TEST(TensorParallel, F32AndBf16OfTheCpuBackendAreAsGoodAsOnOneRank) {
       Twins twins(c.config, how, make_cpu_backend);
       twins.whole.model.train_step(batch, 0.05);
       twins.part.train_step(batch, 0.05);
-      twins.part.reduce_replicated_gradients();
+      twins.sum_replicated();
       // Errors of all gradients together: those of this rank's parts, and of the same parts on one rank.
       std::vector<double> ours, one_rank, expected;
       for (std::size_t i = 0; i < twins.part.parameters().size(); ++i) {
