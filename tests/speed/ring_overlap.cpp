@@ -139,15 +139,15 @@ class Experiment {
     const Tensor gradients(backend_->runtime(), {qkv_.rows(), own.width}, Dtype::f32);
     for (const bool backward : {false, true}) {
       const auto lanes = static_cast<std::size_t>(schedule.lanes);
-      std::vector<std::vector<Block>> held(lanes);
+      std::vector<std::vector<RemoteKeys>> held(lanes);
       std::vector<GradientStep> sent;
       for (int step = 0; step < schedule.steps(); ++step) {
-        std::vector<Block>& here = held[static_cast<std::size_t>(step) % lanes];
+        std::vector<RemoteKeys>& here = held[static_cast<std::size_t>(step) % lanes];
         KeyStep keys = start_keys(*backend_, *ring_, schedule, step, own, here);
         keys.messages.wait();
         here = std::move(keys.arriving);
         if (!backward) continue;
-        for (Block& block : here) block.gradients = Tensor(backend_->runtime(), block.keys.shape(), Dtype::f32);
+        for (RemoteKeys& remote : here) remote.gradients = Tensor(backend_->runtime(), remote.keys.shape(), Dtype::f32);
         sent.push_back(start_gradients(*backend_, *ring_, schedule, step, here, gradients));
       }
       for (GradientStep& step : sent) step.messages.wait();
