@@ -1,4 +1,4 @@
-/// A corpus on disk, cut into blocks of a few megabytes: memory does not grow with the corpus, nor with a document of
+/// A corpus on disk, cut into blocks of about a megabyte: memory does not grow with the corpus, nor with a document of
 /// plain text.
 ///
 /// .txt .md .pod: one document a file. .jsonl: one JSON object a line, its document under "text" (the Pile's layout).
