@@ -142,12 +142,20 @@ int end_interrupted(const std::string& message, MpiSession* session) {
 }
 
 /// All ranks have done their work and end with `code`. mpirun would add a dozen lines on an exit code other than 0, so
-/// rank 0 ends the others; srun takes the code from each of them.
-int end_together(int code, MpiSession* session) {
+/// rank 0 ends the others. srun returns the highest code, but may kill whoever is left once a task ends with one (then
+/// the highest is that of a signal), so that rank 0 alone says it, when the others are gone.
+int end_together(int code, std::unique_ptr<MpiSession>& session, std::unique_ptr<Watchdog>& watchdog) {
+  if (code == 0 || session == nullptr || session->world()->size() == 1) return code;
+  const bool first = session->world()->rank() == 0;
   const bool by_srun = std::getenv("SLURM_STEP_NUM_TASKS") != nullptr && std::getenv("OMPI_COMM_WORLD_SIZE") == nullptr;
-  if (code == 0 || session == nullptr || by_srun) return code;
-  if (session->world()->rank() > 0) std::this_thread::sleep_for(patience_with_rank_0);
-  return end_all(code, session);
+  if (!by_srun) {
+    if (!first) std::this_thread::sleep_for(patience_with_rank_0);
+    return end_all(code, session.get());
+  }
+  watchdog.reset();
+  session.reset();
+  if (first) std::this_thread::sleep_for(patience_with_rank_0);
+  return first ? code : 0;
 }
 
 int run_command(const Arguments& all, const MpiSession* session) {
@@ -189,7 +197,7 @@ int main(int argc, char** argv) {
     if (session) watchdog = std::make_unique<Watchdog>(*session, 600);  // until the configuration says otherwise
     const int code = run_command(all, session.get());
     done.emplace();  // whoever wants this process to stop from now on, has it stop
-    return end_together(code, session.get());
+    return end_together(code, session, watchdog);
   } catch (const OutputClosed&) {
     return end_quietly(session.get());
   } catch (const Interrupted& error) {

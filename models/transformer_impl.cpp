@@ -21,7 +21,7 @@ void check(const ModelRuntime& runtime, const Backend& backend) {
   require_usage(!reference || runtime.precision != Precision::bf16,
                 "the reference device computes in fp32 and fp64; choose another precision or device");
   require_usage(!reference || runtime.residual != Dtype::bf16,
-                "the reference device has no bf16 residual stream; choose train.residual = f32");
+                "the reference device has no bf16 residual stream; choose train.residual = fp32");
 }
 
 }  // namespace

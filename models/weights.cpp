@@ -92,7 +92,7 @@ std::vector<std::vector<std::string>> sharing(const ModelConfig& config, const L
                                               const std::vector<ParameterRow>& plan) {
   std::vector<std::vector<std::string>> sections(static_cast<std::size_t>(range.count()) + 2);
   for (const ParameterRow& row : plan) sections[row.section].push_back(row.name);
-  if (config.tied) sections.pop_back();  // the embedding's gradient is in use from the loss on
+  if (config.tied && range.embedding && range.head) sections.pop_back();  // in use from the loss on
   return sections;
 }
 
@@ -120,7 +120,7 @@ ModelWeights make_weights(const ModelConfig& config, const LayerRange& range, co
                           const Communicator& group, Backend& backend, Dtype master, Dtype working, Held held,
                           ParameterStore& store) {
   Declarer declarer(store, config, plan, group);
-  const auto embedding = declarer.array({"embedding"});
+  const auto embedding = range.embedding ? declarer.array({"embedding"}) : std::nullopt;
   std::map<std::string, std::optional<std::size_t>> positions;
   for (const ParameterRow& row : plan) {
     if (row.of_position) positions[row.name] = declarer.array({row.name});
@@ -128,7 +128,7 @@ ModelWeights make_weights(const ModelConfig& config, const LayerRange& range, co
   std::vector<LayerHandles> layers;
   for (std::int64_t n = range.first; n < range.last; ++n) layers.push_back(declare_layer(declarer, config, n));
   const Handles last_norm = declare(declarer, "", {"norm"});
-  const auto output = declarer.array({"output"});
+  const auto output = declarer.array({config.tied && !range.embedding ? "embedding" : "output"});
   std::vector<NamedShape> order;
   for (const ParameterRow& row : plan) order.push_back({row.name, row.shape});
   store.allocate(backend, master, working, order, held, sharing(config, range, plan));

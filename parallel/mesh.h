@@ -32,7 +32,11 @@ inline constexpr auto axes = [] {
 constexpr std::string_view name_of(Axis axis) { return axis_rows[static_cast<std::size_t>(axis)].name; }
 
 struct Mesh {
-  std::array<int, axes.size()> sizes = {1, 1, 1};  ///< by Axis
+  std::array<int, axes.size()> sizes = [] {  ///< by Axis
+    std::array<int, axes.size()> ones{};
+    ones.fill(1);
+    return ones;
+  }();
   int ulysses = 1;  ///< cp = ring x ulysses; ulysses varies fastest, so that it stays inside a node
 
   int size(Axis axis) const { return sizes[static_cast<std::size_t>(axis)]; }

@@ -51,10 +51,16 @@ bool is_idle(const std::string& field, const Json& value) {
   return field == "adapter" && value.at("rank") == 0;
 }
 
-/// Reads the fields of a section; those of the model have none.
+/// Reads the fields of a section; those of the model have none. The reference writes all of them, so that one that is
+/// missing is not left at a default of ours.
 void read(ModelConfig& config, const std::string& section, const Json& fields) {
   KeyTable table;
-  table.add(model_keys(config));
+  const std::string prefix = section.empty() ? "model." : section + ".";
+  for (const Key& key : model_keys(config)) {
+    if (!key.name.starts_with(prefix)) continue;
+    static_cast<void>(fields.at(key.name.substr(prefix.size())));
+    table.add({key});
+  }
   for (const auto& [name, value] : fields.items()) {
     const std::string field = section.empty() ? name : section + "." + name;
     if (const Key* key = table.find(section.empty() ? "model." + name : field)) {
@@ -80,10 +86,11 @@ ModelConfig read(Json json) {
   read(config, "position", json.at("position"));
   read(config, "attention", json.at("attention"));
   for (const auto& [layer, fields] : json.at("override").items()) {
+    const std::int64_t number = layer_number(layer);
     ModelConfig other;
     read(other, "position", fields.at(0));
     read(other, "attention", fields.at(1));
-    config.override[layer_number(layer)] = {other.position, other.attention};
+    config.override[number] = {other.position, other.attention};
   }
   for (const char* section : {"position", "attention", "override"}) json.erase(section);
   read(config, "", json);

@@ -96,15 +96,14 @@ int train_command(const std::vector<std::string>& args, const std::shared_ptr<Co
     if (first && lock->held()) delete_debris(o.checkpoint.directory);
   });
   const auto checkpoint = checkpoint_to_resume(o, *world);
+  if (valid) require_same_tokenizer(*valid, train);
 
   Trainer trainer(o, context, backend, train, valid ? &*valid : nullptr);
   std::optional<CheckpointReader> reader;
   if (checkpoint || !o.init.empty()) reader.emplace(checkpoint ? *checkpoint : std::filesystem::path(o.init));
+  if (reader) require_same_tokenizer(*reader, train);
   if (checkpoint) trainer.resume(*reader);
-  else if (reader) {
-    require_same_tokenizer(*reader, train);
-    trainer.begin_with(*reader);
-  }
+  else if (reader) trainer.begin_with(*reader);
   if (first) {
     say("{}\n{} parameters, {}, {} {}, {}; results in {}\n", place.mesh.description,
         format_count(static_cast<double>(trainer.model().parameter_count())), counted(train.tokens(), "token"),

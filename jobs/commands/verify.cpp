@@ -110,6 +110,11 @@ int verify_command(const std::vector<std::string>& args, const std::shared_ptr<C
   std::vector<Hdf5File> files;
   for (const std::filesystem::path& path : golden_files(golden)) files.emplace_back(path, Hdf5File::Mode::read);
   const Mesh cases_mesh = verification_mesh(mesh, world->size());
+  require_usage(
+      options.optimizer.shard == Shard::none || cases_mesh.size(Axis::cp) > 1,
+      "optimizer.shard = {} divides the optimizer among the ranks of mesh.cp, of which this run has one; start "
+      "more of them with --mesh.cp 2 or more, or leave it out",
+      name_of(options.optimizer.shard));
   ModelRuntime runtime;
   if (precision == PrecisionChoice::automatic)
     precision = device.device == DeviceChoice::reference ? PrecisionChoice::fp64 : PrecisionChoice::fp32;

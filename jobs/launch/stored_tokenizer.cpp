@@ -31,7 +31,12 @@ std::unique_ptr<Tokenizer> make_tokenizer(const CheckpointReader& checkpoint, st
           "{} has no tokenizer, as an earlier version saved it, and its vocabulary of {} is not the {} of bytes; train "
           "it for one more step, and take the checkpoint that is saved then",
           path, vocab, ByteTokenizer().vocab());
-  auto tokenizer = make_tokenizer(stored.kind, stored.files);
+  std::unique_ptr<Tokenizer> tokenizer;
+  try {
+    tokenizer = make_tokenizer(stored.kind, stored.files);
+  } catch (const UsageError& error) {
+    throw UsageError(fmt::format("{}: {}", path, error.what()));
+  }
   require(tokenizer->vocab() == vocab, "{} has a vocabulary of {}, but its tokenizer ({}) one of {}; take another one",
           path, vocab, describe(stored), tokenizer->vocab());
   return tokenizer;
@@ -43,6 +48,14 @@ void require_same_tokenizer(const CheckpointReader& checkpoint, const Dataset& d
                 "the data of {} were prepared with the tokenizer {}, but {} with {}; prepare it with the tokenizer of "
                 "that training",
                 checkpoint.path().string(), describe(stored), dataset.path().string(), describe(here));
+}
+
+void require_same_tokenizer(const Dataset& valid, const Dataset& train) {
+  const StoredTokenizer scored = stored_tokenizer(valid), trained = stored_tokenizer(train);
+  require_usage(
+      scored == trained,
+      "data.valid = {} was prepared with the tokenizer {}, but data.train = {} with {}; prepare both with one",
+      valid.path().string(), describe(scored), train.path().string(), describe(trained));
 }
 
 }  // namespace lexring

@@ -23,5 +23,7 @@ std::unique_ptr<Tokenizer> make_tokenizer(const CheckpointReader& checkpoint, st
 /// Throws UsageError where `dataset` was made with another tokenizer than a checkpoint's data. One that is not known is
 /// no other one.
 void require_same_tokenizer(const CheckpointReader& checkpoint, const Dataset& dataset);
+/// The same of the data for validation and those for training.
+void require_same_tokenizer(const Dataset& valid, const Dataset& train);
 
 }  // namespace lexring

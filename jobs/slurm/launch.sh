@@ -44,14 +44,13 @@ launch() {
   echo "job $SLURM_JOB_ID: $SLURM_NNODES nodes ($SLURM_JOB_NODELIST) x $ranks_per_node ranks x $threads threads," \
     "by ${start[0]}, in $PWD"
   echo "lexring $*"
-  local process status=0
+  local process status interrupted=yes
   "${start[@]}" "$lexring" "$@" &
   process=$!
   # shellcheck disable=SC2064  # the process of now
-  trap "kill -USR1 $process" USR1
-  wait "$process" || status=$?
-  while kill -0 "$process" 2>/dev/null; do  # a trapped signal ends 'wait', not the run
-    status=0
+  trap "interrupted=yes; kill -USR1 $process" USR1
+  while [ -n "$interrupted" ]; do  # a trapped signal ends 'wait', not the run
+    interrupted='' status=0
     wait "$process" || status=$?
   done
   return "$status"

@@ -10,7 +10,7 @@ double number(std::int64_t value) { return static_cast<double>(value); }
 
 struct Sizes {
   double rows, layers, width, heads, key_heads, head_width, ffn_width, working, master, residual, cp, ulysses, ring, tp;
-  double attention_passes, ffn_passes;  ///< forward passes of the halves of a block
+  double attention_passes, ffn_passes;  ///< forward passes of the halves of a layer
 
   explicit Sizes(const StepShape& s)
       : rows(number(s.sequences * s.length) / s.mesh.size(Axis::cp)),

@@ -34,7 +34,9 @@ std::unique_ptr<Backend> make_cpu_backend(CpuLevel level) {
   const auto levels = cpu::built_levels();
   const auto found =
       std::find_if(levels.begin(), levels.end(), [&](const cpu::Level& each) { return each.level == level; });
-  require_usage(found != levels.end() && std::find(here.begin(), here.end(), level) != here.end(),
+  require_usage(found != levels.end(), "this binary has no CPU kernels '{}'; choose auto, {}", name_of(level),
+                fmt::join(names(levels), ", "));
+  require_usage(std::find(here.begin(), here.end(), level) != here.end(),
                 "this machine has no {} instructions, only {}; choose cpu.isa = auto or {}", name_of(level),
                 name_of(here.back()), name_of(here.back()));
   if (level != here.back()) cpu::limit_matrix_products(level);

@@ -61,11 +61,15 @@ TEST_F(VerifyCommand, WhatACaseAsksForAndIsNotThereIsNotComputedWithout) {
               "attention.cache_positions = true is not supported");
   unsupported("\"override\": {}", "\"override\": {\"one\": [{}, {}]}", "is overridden, which is no number");
   EXPECT_GE(occurrences(verdict("\"vocab\"", "\"vocab\"").output, "1 passed, 0 failed"), 1);
+  const ProcessResult damaged = verdict("\"norm_eps\": 0.01, ", "");
+  EXPECT_EQ(damaged.exit_code, 1) << damaged.output;
+  EXPECT_GE(occurrences(damaged.output, "is this a golden file?"), 1) << damaged.output;
 }
 
 TEST_F(VerifyCommand, WhatTheRunAsksForAndIsNotThereEndsIt) {
   expect_refusal("--device cpu --precision fp64", "precision fp64 is computed by the reference device only");
   expect_refusal("--device reference --precision bf16", "the reference device computes in fp32 and fp64");
+  expect_refusal("--optimizer.shard state", "among the ranks of mesh.cp, of which this run has one");
 }
 
 TEST_F(VerifyCommand, HelpNamesTheFilesThatAreThere) {
