@@ -42,7 +42,7 @@ class CheckpointWriter {
   /// Begins a save; every rank calls it with what it alone is to write (no part twice over all ranks). Waits for an
   /// earlier one.
   void save(const TrainingState& state, const std::vector<LogicalTensor>& tensors);
-  /// This rank's flag, summed by the step's all-reduce: 1 when nothing is in flight here or its shard is safely on disk.
+  /// This rank's flag, summed by a step's all-reduce: 1 when nothing is in flight here or its shard is safely on disk.
   /// Throws what the writer thread threw.
   bool shard_done();
   /// Every rank calls it once all shards are done: rank 0 writes manifest and checkpoint.h5, renames into place,
