@@ -17,6 +17,7 @@
 #include "jobs/commands/text_stream.h"
 #include "jobs/config/mesh_keys.h"
 #include "jobs/config/options.h"
+#include "jobs/launch/command_start.h"
 #include "jobs/launch/devices.h"
 #include "jobs/launch/mesh_setup.h"
 #include "jobs/launch/model_state.h"
@@ -157,10 +158,7 @@ int generate_command(const std::vector<std::string>& words, const std::shared_pt
   Arguments args;
   const KeyTable keys = args.keys();
   const bool first = world->rank() == 0;
-  if (asks_help(words)) {
-    if (first) print_result("{}{}", usage, keys.help());
-    return 0;
-  }
+  if (answers_help(words, usage + keys.help(), *world)) return 0;
   const std::set<std::string> given = keys.parse_arguments(words);
   check(args, given);
   check_mesh(args.mesh, world->size());
