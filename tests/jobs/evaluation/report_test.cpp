@@ -313,6 +313,16 @@ TEST(Report, JsonAndCsvHoldEveryCell) {
   EXPECT_EQ(lines, 1 + 6 * 12);
 }
 
+/// A pattern has the same colour in every report, unless two series share one.
+TEST(Report, PatternsHaveColoursOfTheirOwn) {
+  EvaluationResults r = awkward_results();
+  r.series.resize(4);
+  const auto colours = [&] { return std::vector{colour_of(r, 0), colour_of(r, 1), colour_of(r, 2), colour_of(r, 3)}; };
+  EXPECT_EQ(colours(), (std::vector{1, 0, 2, 3}));  // causal, blockwise, window, sink_window
+  r.series[3].attention.pattern = "causal";
+  EXPECT_EQ(colours(), (std::vector{0, 1, 2, 3}));
+}
+
 TEST(Report, TrainingCurvePassesOverWhatIsNotOne) {
   const TempDirectory directory;
   write_file(directory / "metrics.jsonl",
