@@ -153,25 +153,33 @@ TEST_F(TrainerMpi, ASinkGetsEveryStepOnceAndTheEnd) {
   EXPECT_EQ(told, world->rank() == 0 ? all : std::vector<std::string>());
 }
 
-/// Validation's own sums against the mean over the same windows, one by one.
+/// Validation's own sums against the mean over the same windows, one by one, whichever axis the ranks are on.
 TEST_F(TrainerMpi, AValidationIsTheMeanOverItsWindows) {
   const auto world = lexring::testing::world();
+  const int ranks = world->size();
   const auto backend = make_backend(DeviceChoice::cpu);
-  const Context context(world, make_mesh(world->size(), 0, 1, 1));
   const Dataset data = Dataset::open(directory_ / "text.h5");
   options_.train.valid_windows = 5;  // of many: spread over all of them, and no multiple of the ranks
-  Replica replica(replica_settings(options_), context, *backend);
-  replica.initialise(3);
-  const std::int64_t length = options_.train.length, available = (data.tokens() - 1) / length;
-  double sum = 0;
-  for (std::int64_t i = 0; i < 5; ++i) {
-    const std::int64_t first = i * available / 5 * length;
-    sum += replica.model().evaluate(to_model_batch(read_windows(data, first, 1, length, Documents::mask), 0)).nll_sum();
+  std::vector<Mesh> meshes = {make_mesh(ranks, 0, 1, 1), make_mesh(ranks, 1, ranks, 1)};
+  if (options_.model.heads % ranks == 0) meshes.push_back(make_mesh(ranks, 1, 1, ranks));
+  for (const Mesh& mesh : meshes) {
+    SCOPED_TRACE(mesh.describe());
+    const Context context(world, mesh);
+    Replica replica(replica_settings(options_), context, *backend);
+    replica.initialise(3);
+    const std::int64_t length = options_.train.length, available = (data.tokens() - 1) / length;
+    double sum = 0;
+    for (std::int64_t i = 0; i < 5; ++i) {
+      const std::int64_t first = i * available / 5 * length;
+      const ModelBatch window = to_model_batch(read_windows(data, first, 1, length, Documents::mask), 0);
+      sum += replica.model().evaluate(window).nll_sum();
+    }
+    context.axis(Axis::cp).all_reduce(std::span(&sum, 1), Reduce::sum);
+    const Validation validation(options_, context, data);
+    EXPECT_NEAR(*validation.loss(replica.model(), [] { return false; }), sum / (5.0 * length), 1e-12);
+    int asked = 0;
+    EXPECT_FALSE(validation.loss(replica.model(), [&] { return ++asked == 2; }));
   }
-  const Validation validation(options_, context, data);
-  EXPECT_NEAR(*validation.loss(replica.model(), [] { return false; }), sum / (5.0 * length), 1e-12);
-  int asked = 0;
-  EXPECT_FALSE(validation.loss(replica.model(), [&] { return ++asked == 2; }));
 }
 
 TEST_F(TrainerMpi, ReplicasHoldTheSameParameters) {
