@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include <fmt/ranges.h>
+
 #include "models/positions/position.h"
 
 namespace lexring {
@@ -69,6 +71,10 @@ void plan_layer(Plan& plan, const ModelConfig& config, std::int64_t n) {
   plan.linear(layer + "ffn.down", width, config.ffn_width, TensorCut::columns, Initialiser::output_side);
 }
 
+bool names_part_of(const std::string& parts, const std::string& name) {
+  return !parts.empty() && ("." + name + ".").find("." + parts + ".") != std::string::npos;
+}
+
 }  // namespace
 
 std::vector<ParameterRow> parameter_plan(const ModelConfig& config, const LayerRange& range) {
@@ -102,6 +108,26 @@ std::vector<ParameterRow> parameter_plan(const ModelConfig& config, const LayerR
 
 std::vector<ParameterRow> parameter_plan(const ModelConfig& config) {
   return parameter_plan(config, all_layers(config));
+}
+
+void freeze(std::vector<ParameterRow>& plan, const std::vector<std::string>& frozen) {
+  for (ParameterRow& row : plan) {
+    const auto names = [&](const std::string& parts) { return names_part_of(parts, row.name); };
+    row.trainable = row.trainable && std::none_of(frozen.begin(), frozen.end(), names);
+  }
+}
+
+void check_frozen(const ModelConfig& config, const std::vector<std::string>& frozen) {
+  std::vector<ParameterRow> plan = parameter_plan(config);
+  for (const std::string& parts : frozen) {
+    require_usage(
+        std::any_of(plan.begin(), plan.end(), [&](const auto& row) { return names_part_of(parts, row.name); }),
+        "train.frozen = {} names no parameter; give whole parts of their names, such as {} or {}", parts,
+        plan.front().name, "attention.query");
+  }
+  freeze(plan, frozen);
+  require_usage(std::any_of(plan.begin(), plan.end(), [](const auto& row) { return row.trainable; }),
+                "train.frozen = {} leaves nothing to train; leave out something", fmt::join(frozen, ","));
 }
 
 }  // namespace lexring

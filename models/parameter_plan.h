@@ -20,4 +20,10 @@ std::vector<ParameterRow> parameter_plan(const ModelConfig& config, const LayerR
 /// Of all layers.
 std::vector<ParameterRow> parameter_plan(const ModelConfig& config);
 
+/// Marks as not trainable what `frozen` names: whole parts of names between dots, one after another, anywhere ("norm"
+/// is all norms but sub_norm, "layers.0" the first layer, "attention.query" the queries of all layers).
+void freeze(std::vector<ParameterRow>& plan, const std::vector<std::string>& frozen);
+/// Throws UsageError where one of `frozen` names nothing in the whole model, or nothing is left to train.
+void check_frozen(const ModelConfig& config, const std::vector<std::string>& frozen);
+
 }  // namespace lexring

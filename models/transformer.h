@@ -42,6 +42,8 @@ struct ModelRuntime {
   /// How keys reach queries over the ring of cp; automatic: what sends least (parallel/sequence/schedule.h).
   Exchange exchange = Exchange::automatic;
   Held held = Held::all;  ///< less only where a sharded optimizer has the rest (parallel/data)
+  std::vector<std::string> frozen =
+      {};  ///< parts of names of parameters that are not trained (parameter_plan.h: freeze)
 };
 
 struct LossResult {
@@ -91,7 +93,11 @@ class Transformer {
   Backend& backend() const;
   /// All parameters in a fixed order, names and shapes as in the plan (models/parameter_plan.h).
   std::vector<Parameter>& parameters();
-  std::int64_t parameter_count() const;  ///< of the whole model, not of this rank's part
+  /// Those that have a gradient, likewise.
+  const std::vector<Parameter>& trained() const;
+  /// Of the whole model, not of this rank's part: all, and those that are trained.
+  std::int64_t parameter_count() const;
+  std::int64_t trained_count() const;
 
   /// Values as functions of (seed, parameter name, global element index): matrices normal(0, 0.02), output-side
   /// matrices (attention.output, ffn.down) scaled by 1 / sqrt(2 layers); norms 1 and 0; biases 0. Refreshes compute
@@ -105,9 +111,8 @@ class Transformer {
   /// Padding between parameters is 0 and stays 0. Shares storage with Parameter::gradient.
   Tensor gradients();
 
-  /// Parameters, by index, whose gradients backward finishes together, in that order (models/parameter_plan.h); a
-  /// section may be empty where the range has neither head nor embedding. With Held::all each lies before its
-  /// predecessor in gradients().
+  /// Parameters, by index in trained(), whose gradients backward finishes together, in that order
+  /// (models/parameter_plan.h); a section may be empty. With Held::all each lies before its predecessor in gradients().
   std::vector<std::vector<std::size_t>> gradient_sections() const;
 
   /// Loss of a batch; adds gradients of scale * nll_sum() to every parameter (the whole backward runs in here).
@@ -133,7 +138,8 @@ class Transformer {
   void set_position(const PositionConfig& position);
 
   /// Floating-point operations of one training step per batch, counted by what the mask leaves visible: matrices 6 x
-  /// parameters in matrices (output projection included) per token, attention 12 x E x H per visible pair and layer.
+  /// parameters in matrices (output projection included; 4 x what is not trained) per token, attention 12 x E x H
+  /// per visible pair and layer.
   /// Forward only: a third. An equal share for each rank of cp: the sum over context.replicas() is that of all.
   double step_flops(const ModelBatch& batch) const;
 

@@ -40,7 +40,10 @@ Transformer::Impl::Impl(const ModelConfig& model, const ModelRuntime& runtime, c
       embedded_position(make_position(model, model.position)),
       kinds(model, part, tp),
       plan(parameter_plan(model, part)) {
+  freeze(plan, how.frozen);
   weights = make_weights(config, range, plan, tp, backend, master, working, how.held, store);
+  std::copy_if(store.parameters().begin(), store.parameters().end(), std::back_inserter(trained),
+               [](const Parameter& parameter) { return parameter.gradient.defined(); });
 }
 
 const ParameterRow& Transformer::Impl::row(const std::string& name) const {
@@ -63,6 +66,7 @@ Transformer::Transformer(const ModelConfig& config, const ModelRuntime& runtime,
                          Backend& backend, const LayerRange& range) {
   check(config);
   check(runtime, backend);
+  check_frozen(config, runtime.frozen);
   check_tensor_parallel(config, context.mesh().size(Axis::tp));
   require(0 <= range.first && range.first <= range.last && range.last <= config.layers,
           "layers [{}, {}) are not a range of the model's {}", range.first, range.last, config.layers);
@@ -74,12 +78,19 @@ Transformer::~Transformer() = default;
 const ModelConfig& Transformer::config() const { return impl_->config; }
 Backend& Transformer::backend() const { return impl_->backend; }
 std::vector<Parameter>& Transformer::parameters() { return impl_->store.parameters(); }
+const std::vector<Parameter>& Transformer::trained() const { return impl_->trained; }
 Tensor Transformer::gradients() { return impl_->store.gradients(); }
 void Transformer::refresh_compute() { impl_->store.refresh_compute(impl_->backend); }
 
 std::int64_t Transformer::parameter_count() const {
   std::int64_t count = 0;
   for (const ParameterRow& row : impl_->plan) count += element_count(row.shape);
+  return count;
+}
+
+std::int64_t Transformer::trained_count() const {
+  std::int64_t count = 0;
+  for (const ParameterRow& row : impl_->plan) count += row.trainable ? element_count(row.shape) : 0;
   return count;
 }
 
@@ -113,7 +124,10 @@ void Transformer::initialise(const Parameter& part, std::uint64_t seed) const {
 
 std::vector<std::vector<std::size_t>> Transformer::gradient_sections() const {
   std::vector<std::vector<std::size_t>> sections(static_cast<std::size_t>(impl_->range.count()) + 2);
-  for (std::size_t i = 0; i < impl_->plan.size(); ++i) sections[impl_->plan[i].section].push_back(i);
+  std::size_t i = 0;
+  for (const ParameterRow& row : impl_->plan) {
+    if (row.trainable) sections[row.section].push_back(i++);
+  }
   return sections;
 }
 
@@ -156,9 +170,10 @@ void Transformer::set_position(const PositionConfig& position) {
 
 double Transformer::step_flops(const ModelBatch& batch) const {
   const ModelConfig& config = impl_->config;
-  double matrices = 0;
+  double products = 0;  // of a token
   for (const ParameterRow& row : impl_->plan) {
-    if (row.shape.size() >= 2 && row.use != Use::lookup) matrices += static_cast<double>(element_count(row.shape));
+    if (row.shape.size() < 2 || row.use == Use::lookup) continue;
+    products += (row.trainable ? 6.0 : 4.0) * static_cast<double>(element_count(row.shape));
   }
   double pairs = 0;  // of all layers
   for (std::size_t k = 0; k < impl_->kinds.size(); ++k) {
@@ -166,7 +181,7 @@ double Transformer::step_flops(const ModelBatch& batch) const {
              visible_pairs(batch.tokens, visibility(batch, *impl_->kinds[k].pattern, nullptr));
   }
   const double all =
-      6.0 * matrices * static_cast<double>(batch.tokens.rows()) + 12.0 * static_cast<double>(config.width) * pairs;
+      products * static_cast<double>(batch.tokens.rows()) + 12.0 * static_cast<double>(config.width) * pairs;
   return all / impl_->context.mesh().size(Axis::cp);
 }
 

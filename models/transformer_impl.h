@@ -19,6 +19,7 @@ struct Transformer::Impl {
   AttentionKinds kinds;
   std::vector<ParameterRow> plan;
   ParameterStore store;
+  std::vector<Parameter> trained;
   ModelWeights weights;
   std::vector<std::int64_t> added_at;
   Tensor added;

@@ -29,6 +29,7 @@ class Declarer {
       const ParameterRow& row = *found->second;
       parts.push_back(part_of({name, row.shape}, cut_of(row.cut), group_));
       parts.back().decayed = row.decayed;
+      parts.back().trainable = row.trainable;
       use = row.use;
     }
     return store_.declare(std::move(parts), use);

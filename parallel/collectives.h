@@ -45,6 +45,7 @@ Var rows_to_columns(Tape& tape, const Var& x, const RowShards& shards);
 /// Rows that a collective is bringing. Holds all memory that moves.
 class PendingRows {
  public:
+  PendingRows() = default;  ///< nothing is on its way
   explicit PendingRows(Tensor rows) : moving_(std::move(rows)), count_(moving_.rows()) {}
   /// Rows [first, first + count) of `moving` when `pending` is done.
   PendingRows(Tensor moving, std::int64_t first, std::int64_t count, Pending pending)
@@ -56,7 +57,7 @@ class PendingRows {
  private:
   Tensor moving_;
   std::int64_t first_ = 0;
-  std::int64_t count_;
+  std::int64_t count_ = 0;
   Pending pending_;
 };
 

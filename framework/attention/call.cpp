@@ -53,9 +53,9 @@ void check_inputs(const Call& call) {
   check_columns("q", call.q, n, form.query_width(), working);
   check_columns("k", call.k, m, form.key_width(), working);
   check_columns("v", call.v, m, form.key_width(), working);
-  check_rotary("query rotary table", *call.queries, form, statistics_dtype(working));
-  check_rotary("key rotary table", *call.keys, form, statistics_dtype(working));
-  check_bias(call.bias, form, statistics_dtype(working));
+  check_rotary("query rotary table", *call.queries, form, master_dtype(working));
+  check_rotary("key rotary table", *call.keys, form, master_dtype(working));
+  check_bias(call.bias, form, master_dtype(working));
   require(call.queries->visible.first.size() == size(n), "the visibility has {} rows for {} queries",
           call.queries->visible.first.size(), n);
 }
@@ -65,7 +65,7 @@ void check_inputs(const Call& call) {
 void check(const AttentionForward& call) {
   check_inputs(call);
   const std::int64_t n = call.queries->tokens.rows(), h = call.form.heads, width = call.form.query_width();
-  const Dtype working = call.q.dtype(), master = statistics_dtype(working);
+  const Dtype working = call.q.dtype(), master = master_dtype(working);
   if (!call.stage.first || !call.stage.last) {
     check_tensor("state.output", call.state.output, n, width, master);
     check_tensor("state.maximum", call.state.maximum, n, h, master);
@@ -81,7 +81,7 @@ void check(const AttentionBackward& call) {
   check_inputs(call);
   const std::int64_t n = call.queries->tokens.rows(), m = call.keys->tokens.rows(), h = call.form.heads;
   const std::int64_t query_width = call.form.query_width(), key_width = call.form.key_width();
-  const Dtype working = call.q.dtype(), master = statistics_dtype(working);
+  const Dtype working = call.q.dtype(), master = master_dtype(working);
   check_tensor("doutput", call.doutput, n, query_width, working);
   check_tensor("lse", call.lse, n, h, master);
   check_tensor("delta", call.delta, n, h, master);

@@ -41,7 +41,4 @@ void check(const AttentionForm& form);
 /// decay. See the note on decay in call.h.
 std::int64_t diagonal_span(const AttentionForm& form);
 
-/// Of what is accumulated over keys (states, log-sum-exp, gradients of keys): f32, or f64 where f64 is computed.
-inline Dtype statistics_dtype(Dtype working) { return working == Dtype::f64 ? Dtype::f64 : Dtype::f32; }
-
 }  // namespace lexring

@@ -14,11 +14,17 @@ std::vector<Var> recompute(Tape& tape, const std::vector<Var>& inputs,
   };
   Tape forgetful(tape.backend(), Recording::off);
   std::vector<Var> outputs = detached(body(forgetful, detached(inputs)));
-  std::vector<GradientSlot> slots;
+  std::vector<GradientSlot> slots, reached;
+  std::vector<Kept> kept;
   for (const Var& output : outputs) slots.push_back(output.slot());
-  tape.record([&backend = tape.backend(), inputs, slots, body, detached] {
+  for (const Var& input : inputs) {
+    reached.push_back(input.slot());
+    kept.push_back(tape.keep(input));
+  }
+  tape.record([&backend = tape.backend(), kept, reached, slots, body] {
     Tape replay(backend, Recording::on);
-    const std::vector<Var> fresh = detached(inputs);
+    std::vector<Var> fresh;
+    for (const Kept& input : kept) fresh.push_back(Var(input()));
     {
       const std::vector<Var> again = body(replay, fresh);
       for (std::size_t i = 0; i < slots.size(); ++i) {
@@ -26,9 +32,9 @@ std::vector<Var> recompute(Tape& tape, const std::vector<Var>& inputs,
       }
     }
     replay.backward();
-    for (std::size_t i = 0; i < inputs.size(); ++i) {
+    for (std::size_t i = 0; i < fresh.size(); ++i) {
       if (Tensor gradient = fresh[i].take_gradient(); gradient.defined())
-        inputs[i].accumulate(backend, std::move(gradient));
+        reached[i].accumulate(backend, std::move(gradient));
     }
   });
   return outputs;

@@ -16,6 +16,16 @@ void Tape::record(std::function<void()> backward) {
   if (recording()) steps_.push_back({std::move(backward), MemoryPurpose::current()});
 }
 
+Kept Tape::keep(const Var& value) const {
+  if (!recording()) return {};
+  return value.again_ ? value.again_ : keep(value.value());
+}
+
+Kept Tape::keep(Tensor value) const {
+  if (!recording()) return {};
+  return [value = std::move(value)] { return value; };
+}
+
 void Tape::mark(std::size_t place) {
   record([this, place] {
     if (reached_) reached_(place);

@@ -26,32 +26,29 @@ class GradientSlot {
   std::shared_ptr<Tensor> gradient_ = std::make_shared<Tensor>();
 };
 
+/// Gives a value of the forward pass back in backward: as it is, or made again.
+using Kept = std::function<Tensor()>;
+
 /// A value on a tape, with the slot of its gradient. Copies share both. A default-constructed Var is absent.
 class Var {
  public:
-  using Maker = std::function<Tensor()>;
-
   Var() = default;
   explicit Var(Tensor value) : value_(std::move(value)) {}
   /// A value that is cheap to make again from what backward holds anyway (an activation, a norm).
-  Var(Tensor value, Maker again) : value_(std::move(value)), again_(std::move(again)) {}
+  Var(Tensor value, Kept again) : value_(std::move(value)), again_(std::move(again)) {}
 
   bool defined() const { return value_.defined(); }
   const Tensor& value() const { return value_; }
   const GradientSlot& slot() const { return slot_; }
-  /// What a step keeps to have the value in backward: its maker where there is one, so that the memory goes now; else
-  /// the value itself.
-  Maker keep() const {
-    return again_ ? again_ : [value = value_] { return value; };
-  }
   const Tensor& gradient() const { return slot_.get(); }
   void accumulate(Backend& backend, Tensor gradient) const { slot_.accumulate(backend, std::move(gradient)); }
   Tensor take_gradient() const { return slot_.take(); }
 
  private:
+  friend class Tape;
   Tensor value_;
   GradientSlot slot_;
-  Maker again_;
+  Kept again_;
 };
 
 enum class Recording { on, off };
@@ -69,6 +66,11 @@ class Tape {
   /// inputs. It may find an output without gradient (nothing depended on it) and then has nothing to do. What it
   /// captures is freed as soon as it has run. No-op when not recording.
   void record(std::function<void()> backward);
+  /// For a step to capture what it reads of the forward pass. Every activation and statistic that backward needs passes
+  /// here, so how it is kept is decided in one place: what is cheap to make again is made again, and its memory goes,
+  /// the rest stays. Empty when not recording.
+  Kept keep(const Var& value) const;
+  Kept keep(Tensor value) const;
   /// Remembers a place, by a number of the caller's: backward tells when it has gone back over everything recorded
   /// after it.
   void mark(std::size_t place);

@@ -47,8 +47,8 @@ struct NormBackward {
   Tensor dsum;     ///< [N, D] dtype of s: gradient that reaches s by the residual stream, added to ds; undefined: none
   Tensor ds;       ///< [N, D] dtype of s; may be the same storage as dsum
   Tensor ddelta;   ///< [N, D] working dtype: a copy of ds for delta; undefined: not wanted
-  Tensor dweight;  ///< [D] master, +=
-  Tensor dbias;    ///< [D] master, +=; undefined with rmsnorm
+  Tensor dweight;  ///< [D] master, +=; undefined: not wanted
+  Tensor dbias;    ///< [D] master, +=; undefined with rmsnorm, or where it is not wanted
 };
 
 struct AdamW {
@@ -95,7 +95,8 @@ class Backend {
   // ---- linear: y [N, O] = x [N, I] w^T + b; w [O, I] working, b [O] master or undefined
   virtual void linear(const Tensor& x, const Tensor& w, const Tensor& b, const Tensor& y) = 0;  ///< y working or master
   virtual void linear_backward_input(const Tensor& dy, const Tensor& w, const Tensor& dx) = 0;
-  /// dw [O, I] += dy^T x, db [O] += column sums of dy (db may be undefined); dw, db master
+  /// dw [O, I] += dy^T x, db [O] += column sums of dy; dw, db master; what is undefined is not wanted, and without dw
+  /// nobody reads x
   virtual void linear_backward_weight(const Tensor& dy, const Tensor& x, const Tensor& dw, const Tensor& db) = 0;
 
   // ---- norm

@@ -22,7 +22,8 @@ struct ParameterPart {
   /// is.
   int copies = 1;
   int copy = 0;
-  bool decayed = true;  ///< by AdamW
+  bool decayed = true;    ///< by AdamW
+  bool trainable = true;  ///< else it has no gradient
 
   /// The whole array.
   ParameterPart(std::string of, Shape shape_of_it)
@@ -39,7 +40,8 @@ struct Parameter {
   Shape offset;      ///< where this rank's part begins in it
   Tensor
       value;  ///< master copy, f32 (f64): this rank's part; undefined where only a sharded optimizer holds it, by rows
-  Tensor gradient;  ///< same shape and dtype; accumulated; storage may be that of another section's (Held)
+  Tensor gradient;  ///< same shape and dtype; accumulated; storage may be that of another section's (Held); undefined
+                    ///< where it is not trained
   Tensor compute;   ///< working-precision copy that matrix products read; the same storage as `value` when the dtypes
                     ///< agree; undefined for vectors and lookup tables, which are always read from `value`
   bool looked_up = false;  ///< rows of `value` are read as they are, whether or not there is a compute copy too
@@ -48,12 +50,15 @@ struct Parameter {
   int copies = 1;
   int copy = 0;
   bool decayed = true;  ///< by AdamW
+
+  /// Of this rank's part.
+  const Shape& shape() const { return value.defined() ? value.shape() : compute.shape(); }
 };
 
 /// What a product reads and where its weight gradient goes; rows may be several parameters.
 struct Weight {
   Tensor compute;   ///< [O, I] working
-  Tensor gradient;  ///< [O, I] master, accumulated
+  Tensor gradient;  ///< [O, I] master, accumulated; undefined where it is not trained, as of vectors
 };
 
 /// A vector read in master precision (bias, norm weight). Undefined tensors: absent.

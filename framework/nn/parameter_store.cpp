@@ -28,6 +28,11 @@ std::int64_t padded(std::int64_t elements, std::int64_t unit) { return (elements
 std::size_t ParameterStore::declare(std::vector<ParameterPart> rows, Use use) {
   require(!rows.empty() && !gradients_.defined(),
           "parameters are declared before they are allocated, at least one at a time");
+  for (const ParameterPart& row : rows) {
+    require_usage(row.trainable == rows.front().trainable,
+                  "{} is computed in one product with {}, and only one of them is frozen; freeze both, or none",
+                  row.name, rows.front().name);
+  }
   arrays_.push_back({std::move(rows), use, {}, {}, {}});
   return arrays_.size() - 1;
 }
@@ -39,7 +44,7 @@ void ParameterStore::allocate(Backend& backend, Dtype master, Dtype working, con
     return working != master && array.use != Use::lookup && shape_of(array.parts).size() >= 2;
   };
   const auto has_value = [&](const Array& array) {
-    return held == Held::all || !has_copy(array) || array.use == Use::both;
+    return held == Held::all || !has_copy(array) || array.use == Use::both || !array.parts.front().trainable;
   };
   std::int64_t valued = 0, copied = 0;
   for (const Array& array : arrays_) {
@@ -83,13 +88,14 @@ void ParameterStore::place_gradients(Backend& backend, Dtype master, std::int64_
     const auto section = section_of.find(array.parts.front().name);
     std::int64_t& next = section == section_of.end() ? own : used[section->second];
     places.push_back(next);
-    next += padded(element_count(shape_of(array.parts)), unit);
+    if (array.parts.front().trainable) next += padded(element_count(shape_of(array.parts)), unit);
   }
   const std::int64_t shared = used.empty() ? 0 : *std::max_element(used.begin(), used.end());
   const MemoryPurpose purpose("gradients");
   gradients_ = Tensor(backend.runtime(), {shared + own}, master);
   backend.fill(gradients_, 0.0);
   for (std::size_t i = 0; i < arrays_.size(); ++i) {
+    if (!arrays_[i].parts.front().trainable) continue;
     const Shape shape = shape_of(arrays_[i].parts);
     const std::int64_t first = places[i] + (section_of.contains(arrays_[i].parts.front().name) ? 0 : shared);
     arrays_[i].gradient = gradients_.slice(first, element_count(shape)).reshape(shape);

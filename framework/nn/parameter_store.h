@@ -19,14 +19,14 @@ enum class Use { product, lookup, both };
 /// What exists for all parameters at once. The rest belongs to a sharded optimizer, which holds it for its own rows.
 enum class Held {
   all,        ///< values, gradients, compute copies
-  gradients,  ///< not the master values of what is only read by products, in a working precision of its own
+  gradients,  ///< not the master values of what is trained and only read by products, in a precision of its own
   section,    ///< nor all gradients: sections that are used one after another share one storage
 };
 
 class ParameterStore {
  public:
-  /// Declares one array made of these parts of parameters, row after row; all their sizes but the first agree. Returns
-  /// its handle.
+  /// Declares one array made of these parts of parameters, row after row; all their sizes but the first agree, and all
+  /// are trained or none. Returns its handle.
   std::size_t declare(std::vector<ParameterPart> rows, Use use = Use::product);
   /// Allocates everything, once, after all declarations. `order` lists every declared name, with its full shape, in the
   /// order of parameters(); throws Error when the two sets differ. Values are uninitialised, gradients 0.

@@ -44,7 +44,7 @@ Var attention(Tape& tape, const AttentionForm& form, const SharedRows& rows, con
   const QueryKeyValue in = split_columns(form, input);
   const MemoryPurpose purpose("attention: output, state, gradients");
   Var output(Tensor(tape.runtime(), {input.dim(0), form.query_width()}, input.dtype()));
-  const Tensor lse(tape.runtime(), {input.dim(0), form.heads}, statistics_dtype(input.dtype()));
+  const Tensor lse(tape.runtime(), {input.dim(0), form.heads}, master_dtype(input.dtype()));
   const ScoreBias added = bias.value();
   const AttentionForward call{.form = form,
                               .bias = added,
@@ -59,17 +59,18 @@ Var attention(Tape& tape, const AttentionForm& form, const SharedRows& rows, con
                               .lse = lse};
   check(call);
   tape.backend().attention(call);
-  tape.record([&backend = tape.backend(), &form, rows, added, input, lse, o = output.value(), o_slot = output.slot(),
-               qkv_slot = qkv.slot(), bias_slot = bias.by_distance.slot()]() mutable {
+  tape.record([&backend = tape.backend(), &form, rows, added, kept_qkv = tape.keep(qkv), kept_lse = tape.keep(lse),
+               kept_output = tape.keep(output), o_slot = output.slot(), qkv_slot = qkv.slot(),
+               bias_slot = bias.by_distance.slot()]() mutable {
     const Tensor doutput = o_slot.take();
     if (!doutput.defined()) return;
-    const Tensor delta(backend.runtime(), lse.shape(), lse.dtype());
-    backend.attention_delta(o, doutput, delta);
-    o = Tensor();
-    Tensor dinput(backend.runtime(), input.shape(), input.dtype());
+    const Tensor x = kept_qkv(), statistics = kept_lse(),
+                 delta(backend.runtime(), statistics.shape(), statistics.dtype());
+    backend.attention_delta(std::exchange(kept_output, {})(), doutput, delta);
+    Tensor dx(backend.runtime(), x.shape(), x.dtype());
     Tensor dbias = begin_bias_gradient(backend, added);
-    const QueryKeyValue q = split_columns(form, input);
-    const QueryKeyValue dq = split_columns(form, dinput);
+    const QueryKeyValue q = split_columns(form, x);
+    const QueryKeyValue dq = split_columns(form, dx);
     const AttentionBackward back{.form = form,
                                  .bias = added,
                                  .queries = rows,
@@ -78,7 +79,7 @@ Var attention(Tape& tape, const AttentionForm& form, const SharedRows& rows, con
                                  .k = q.key,
                                  .v = q.value,
                                  .doutput = doutput,
-                                 .lse = lse,
+                                 .lse = statistics,
                                  .delta = delta,
                                  .query_stage = {},
                                  .key_stage = {},
@@ -92,7 +93,7 @@ Var attention(Tape& tape, const AttentionForm& form, const SharedRows& rows, con
     check(back);
     backend.attention_backward(back);
     if (dbias.defined()) bias_slot.accumulate(backend, std::move(dbias));
-    qkv_slot.accumulate(backend, std::move(dinput));
+    qkv_slot.accumulate(backend, std::move(dx));
   });
   return output;
 }
@@ -100,7 +101,7 @@ Var attention(Tape& tape, const AttentionForm& form, const SharedRows& rows, con
 Tensor attention_to_cache(Backend& backend, const AttentionForm& form, const SharedRows& queries, const ScoreBias& bias,
                           const Columns& query, const CachedKeys& cached) {
   Tensor output(backend.runtime(), {query.rows(), query.width}, query.dtype());
-  const Tensor lse(backend.runtime(), {query.rows(), form.heads}, statistics_dtype(query.dtype()));
+  const Tensor lse(backend.runtime(), {query.rows(), form.heads}, master_dtype(query.dtype()));
   const AttentionForward call{.form = form,
                               .bias = bias,
                               .queries = queries,

@@ -25,7 +25,9 @@ Var embedding(Tape& tape, const std::vector<Lookup>& lookups, const Tensor& cons
   tape.record([&backend = tape.backend(), lookups, dx_slot = out.slot()] {
     const Tensor dx = dx_slot.take();
     if (!dx.defined()) return;
-    for (const Lookup& lookup : lookups) backend.embedding_backward(lookup.index, dx, lookup.table.gradient);
+    for (const Lookup& lookup : lookups) {
+      if (lookup.table.gradient.defined()) backend.embedding_backward(lookup.index, dx, lookup.table.gradient);
+    }
   });
   return out;
 }

@@ -3,17 +3,21 @@
 namespace lexring {
 
 Var gelu(Tape& tape, const Var& u) {
-  const auto activate = [&backend = tape.backend(), input = u.value()] {
-    Tensor a(backend.runtime(), input.shape(), input.dtype());
-    backend.gelu(input, a);
+  Backend& backend = tape.backend();
+  const auto activate = [&backend](const Tensor& x) {
+    Tensor a(backend.runtime(), x.shape(), x.dtype());
+    backend.gelu(x, a);
     return a;
   };
-  Var a = tape.recording() ? Var(activate(), activate) : Var(activate());
-  tape.record([&backend = tape.backend(), input = u.value(), du_slot = u.slot(), da_slot = a.slot()] {
+  if (!tape.recording()) return Var(activate(u.value()));
+  const Kept kept = tape.keep(u);
+  Var a(activate(u.value()), [activate, kept] { return activate(kept()); });
+  tape.record([&backend, kept, du_slot = u.slot(), da_slot = a.slot()] {
     const Tensor da = da_slot.take();
     if (!da.defined()) return;
-    Tensor du(backend.runtime(), input.shape(), input.dtype());
-    backend.gelu_backward(input, da, du);
+    const Tensor x = kept();
+    Tensor du(backend.runtime(), x.shape(), x.dtype());
+    backend.gelu_backward(x, da, du);
     du_slot.accumulate(backend, std::move(du));
   });
   return a;

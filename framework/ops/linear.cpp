@@ -12,11 +12,11 @@ Var linear(Tape& tape, const Var& x, const Weight& weight, const Vector& bias) {
           bias.value.defined() ? bias.value.elements() : 0, to_string(w.shape()));
   Var y(Tensor(tape.runtime(), {input.dim(0), w.dim(0)}, input.dtype()));
   tape.backend().linear(input, w, bias.value, y.value());
-  tape.record([&backend = tape.backend(), kept = x.keep(), shape = input.shape(), dtype = input.dtype(),
-               dx_slot = x.slot(), weight, bias, dy_slot = y.slot()] {
+  tape.record([&backend = tape.backend(), kept = keep_for(tape, weight, x), shape = input.shape(),
+               dtype = input.dtype(), dx_slot = x.slot(), weight, bias, dy_slot = y.slot()] {
     const Tensor dy = dy_slot.take();
     if (!dy.defined()) return;
-    backend.linear_backward_weight(dy, kept(), weight.gradient, bias.gradient);
+    backend.linear_backward_weight(dy, kept ? kept() : Tensor(), weight.gradient, bias.gradient);
     Tensor dx(backend.runtime(), shape, dtype);
     backend.linear_backward_input(dy, weight.compute, dx);
     dx_slot.accumulate(backend, std::move(dx));

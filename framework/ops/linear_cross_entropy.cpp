@@ -22,7 +22,7 @@ Tensor linear_cross_entropy(Tape& tape, const Var& h, const Weight& weight, cons
   Runtime& runtime = tape.runtime();
   const std::int64_t rows = input.dim(0);
   const std::int64_t vocab = w.dim(0);
-  const Dtype master = weight.gradient.dtype();
+  const Dtype master = master_dtype(input.dtype());
   const std::int64_t largest = std::min(loss_chunk_rows(vocab, master, runtime.device().type), rows);
   Tensor nll(runtime, {rows}, master);
   const Tensor logits(runtime, {largest, vocab}, master);
@@ -39,7 +39,7 @@ Tensor linear_cross_entropy(Tape& tape, const Var& h, const Weight& weight, cons
     backend.linear_backward_weight(chunk_dlogits, chunk, weight.gradient, Tensor());
     backend.linear_backward_input(chunk_dlogits, w, dh.slice(first, count));
   }
-  tape.record([&backend, dh_slot = h.slot(), dh]() mutable { dh_slot.accumulate(backend, std::move(dh)); });
+  tape.record([&backend, dh_slot = h.slot(), kept = tape.keep(std::move(dh))] { dh_slot.accumulate(backend, kept()); });
   return nll;
 }
 

@@ -43,8 +43,8 @@ struct NormStep {
   Backend& backend;
   Norm layer;
   Dtype working;
-  Var::Maker kept;  ///< the sum that was normalised
-  Tensor mean, rstd;
+  Kept kept;  ///< the sum that was normalised
+  Kept mean, rstd;
   GradientSlot sum_slot, x_slot, y_slot;
   GradientSlot branch_slot;
   bool moves;  ///< there was a branch
@@ -65,8 +65,8 @@ struct NormStep {
                              .dy = dy,
                              .s = s,
                              .weight = layer.weight.value,
-                             .mean = mean,
-                             .rstd = rstd,
+                             .mean = mean(),
+                             .rstd = rstd(),
                              .dsum = dsum,
                              .ds = ds,
                              .ddelta = dbranch,
@@ -87,7 +87,7 @@ NormedSum forward(Tape& tape, const Var& x, const Var& branch, const Norm& layer
   Var sum = moves ? Var(Tensor(tape.runtime(), x.value().shape(), x.value().dtype())) : x;
   Normed normed = normalise(backend, layer, working, x.value(), branch.value(), moves ? sum.value() : Tensor());
   if (!tape.recording()) return {std::move(sum), Var(std::move(normed.y))};
-  const Var::Maker kept = sum.keep();
+  const Kept kept = tape.keep(sum);
   const Var y(std::move(normed.y), [&backend, layer, working, kept] {
     return normalise(backend, layer, working, kept(), Tensor(), Tensor()).y;
   });
@@ -95,8 +95,8 @@ NormedSum forward(Tape& tape, const Var& x, const Var& branch, const Norm& layer
                        .layer = layer,
                        .working = working,
                        .kept = kept,
-                       .mean = normed.mean,
-                       .rstd = normed.rstd,
+                       .mean = tape.keep(normed.mean),
+                       .rstd = tape.keep(normed.rstd),
                        .sum_slot = sum.slot(),
                        .x_slot = x.slot(),
                        .y_slot = y.slot(),

@@ -6,18 +6,22 @@ Var swiglu(Tape& tape, const Var& gate_up) {
   const Tensor& input = gate_up.value();
   require(input.shape().size() == 2 && input.dim(1) % 2 == 0, "swiglu: {} is not gate beside up",
           to_string(input.shape()));
-  const auto activate = [&backend = tape.backend(), input] {
-    Tensor a(backend.runtime(), {input.dim(0), input.dim(1) / 2}, input.dtype());
-    backend.swiglu(input, a);
+  Backend& backend = tape.backend();
+  const auto activate = [&backend](const Tensor& x) {
+    Tensor a(backend.runtime(), {x.dim(0), x.dim(1) / 2}, x.dtype());
+    backend.swiglu(x, a);
     return a;
   };
-  Var a = tape.recording() ? Var(activate(), activate) : Var(activate());
-  tape.record([&backend = tape.backend(), input, dinput_slot = gate_up.slot(), da_slot = a.slot()] {
+  if (!tape.recording()) return Var(activate(input));
+  const Kept kept = tape.keep(gate_up);
+  Var a(activate(input), [activate, kept] { return activate(kept()); });
+  tape.record([&backend, kept, dinput_slot = gate_up.slot(), da_slot = a.slot()] {
     const Tensor da = da_slot.take();
     if (!da.defined()) return;
-    Tensor dinput(backend.runtime(), input.shape(), input.dtype());
-    backend.swiglu_backward(input, da, dinput);
-    dinput_slot.accumulate(backend, std::move(dinput));
+    const Tensor x = kept();
+    Tensor dx(backend.runtime(), x.shape(), x.dtype());
+    backend.swiglu_backward(x, da, dx);
+    dinput_slot.accumulate(backend, std::move(dx));
   });
   return a;
 }

@@ -18,6 +18,9 @@ constexpr std::string_view name_of(Dtype dtype) {
   return names[static_cast<int>(dtype)];
 }
 
+/// Of parameters, their gradients and all statistics, where activations are of dtype `working`.
+constexpr Dtype master_dtype(Dtype working) { return working == Dtype::f64 ? Dtype::f64 : Dtype::f32; }
+
 /// The upper half of an f32: 8 exponent bits, 7 of significand. Conversion rounds to nearest even and keeps NaN a NaN.
 struct bfloat16 {
   std::uint16_t bits;

@@ -236,7 +236,7 @@ int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Co
                            o.train.batch / dp.size(),
                            o.train.length,
                            static_cast<std::int64_t>(ranges.size())};
-  const std::vector<Line> lines = communication(*meter, *world, step_bytes(shape, replica.model().parameters()), count);
+  const std::vector<Line> lines = communication(*meter, *world, step_bytes(shape, replica.model().trained()), count);
   if (!first) return 0;
   if (profile) print_profile(profiling.times(), total, count);
   if (profile) print_communication(lines);

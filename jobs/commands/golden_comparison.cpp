@@ -20,7 +20,36 @@ std::vector<double> to_host(const Tensor& tensor) {
   return {values.begin(), values.end()};
 }
 
+/// Of these rows, what stands in the file.
+std::vector<double> read_rows(const Hdf5File& file, const std::string& path, const Parameter& rows) {
+  std::vector<double> values(static_cast<std::size_t>(element_count(rows.shape())));
+  if (!values.empty())
+    file.read(path, H5Type::f64, rows.offset, rows.shape(), std::as_writable_bytes(std::span(values)));
+  return values;
+}
+
 }  // namespace
+
+FirstUpdate::FirstUpdate(const Hdf5File& file, const std::string& name, Replica& replica, double lr, double eps) {
+  const auto update = [&](double g) { return -lr * g / (std::abs(g) + eps); };
+  for (const DataParallel::Owned& own : replica.owned()) {
+    std::vector<double> values = to_host(own.rows.gradient);
+    const std::vector<double> theirs = read_rows(file, name + "/gradients/" + own.rows.name, own.rows);
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] = update(values[i]) - update(theirs[i]);
+    differences_.push_back(std::move(values));
+  }
+}
+
+double FirstUpdate::share_of_loss(Replica& replica, Communicator& world) const {
+  double share = 0;
+  const std::vector<DataParallel::Owned> owned = replica.owned();
+  for (std::size_t n = 0; n < owned.size(); ++n) {
+    const std::vector<double> gradient = to_host(owned[n].rows.gradient);
+    share = std::inner_product(gradient.begin(), gradient.end(), differences_[n].begin(), share);
+  }
+  world.all_reduce(std::span(&share, 1), Reduce::sum);
+  return share;
+}
 
 GoldenTolerance golden_tolerance(Precision precision) {
   switch (precision) {
@@ -74,10 +103,7 @@ void GoldenComparison::add_parameters(const std::string& group, const Hdf5File& 
   for (const DataParallel::Owned& own : replica.owned()) {
     const std::size_t i = places.at(own.rows.name);
     const std::vector<double> ours = to_host(own.rows.*tensor);
-    std::vector<double> theirs(ours.size());
-    if (!ours.empty())
-      file.read(name + "/" + group + own.rows.name, H5Type::f64, own.rows.offset, (own.rows.*tensor).shape(),
-                std::as_writable_bytes(std::span(theirs)));
+    const std::vector<double> theirs = read_rows(file, name + "/" + group + own.rows.name, own.rows);
     for (std::size_t n = 0; n < ours.size(); ++n) {
       differences[i] += (ours[n] - theirs[n]) * (ours[n] - theirs[n]);
       references[i] += theirs[n] * theirs[n];

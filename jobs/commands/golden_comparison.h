@@ -29,6 +29,20 @@ struct GoldenResult {
   double tolerance = 0;  ///< of that tensor
 };
 
+/// What the first AdamW update, lr g / (|g| + eps), makes of the rounding of gradients near eps: an element whose
+/// gradient is 3e-8 moves by 2 lr when rounding turns its sign, however near its gradient is to the reference's.
+class FirstUpdate {
+ public:
+  /// Of the gradients of the first step, ours and those of the case.
+  FirstUpdate(const Hdf5File& file, const std::string& name, Replica& replica, double lr, double eps);
+  /// How much of the loss of a later step comes from that difference, to first order: its product with that step's
+  /// gradients. Collective.
+  double share_of_loss(Replica& replica, Communicator& world) const;
+
+ private:
+  std::vector<std::vector<double>> differences_;  // of this rank's rows, ours - theirs
+};
+
 /// Keeps in a result the comparison that is furthest along to its tolerance, or beyond it.
 class GoldenComparison {
  public:

@@ -52,6 +52,15 @@ void take_vocabulary(Options& o, const Dataset& data) {
   o.model.vocab = data.vocab();
 }
 
+/// "10.7 M parameters"; "…, 98.3 k of them trained".
+std::string describe_parameters(const Transformer& model) {
+  const auto count = [](std::int64_t number) { return format_count(static_cast<double>(number)); };
+  const std::string all = count(model.parameter_count()) + " parameters";
+  return model.trained_count() == model.parameter_count()
+             ? all
+             : fmt::format("{}, {} of them trained", all, count(model.trained_count()));
+}
+
 }  // namespace
 
 int train_command(const std::vector<std::string>& args, const std::shared_ptr<Communicator>& world) {
@@ -105,9 +114,9 @@ int train_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   if (checkpoint) trainer.resume(*reader);
   else if (reader) trainer.begin_with(*reader);
   if (first) {
-    say("{}\n{} parameters, {}, {} {}, {}; results in {}\n", place.mesh.description,
-        format_count(static_cast<double>(trainer.model().parameter_count())), counted(train.tokens(), "token"),
-        backend.describe(), name_of(o.train.precision), describe_start(o, checkpoint), o.checkpoint.directory);
+    say("{}\n{}, {}, {} {}, {}; results in {}\n", place.mesh.description, describe_parameters(trainer.model()),
+        counted(train.tokens(), "token"), backend.describe(), name_of(o.train.precision), describe_start(o, checkpoint),
+        o.checkpoint.directory);
     if (reader && !checkpoint) say("{}", describe_init(o, *reader));
   }
   if (trainer.options().train.minutes == 0 && trainer.step() >= trainer.options().train.steps) {

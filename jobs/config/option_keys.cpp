@@ -42,6 +42,8 @@ KeyTable option_keys(Options& o) {
   key("train.recompute", &t.recompute,
       "what backward computes again instead of keeping it; attention: norm, projections and attention, not the "
       "feed-forward half; layer: all but a layer's input");
+  key("train.frozen", &t.frozen,
+      "parameters that stay as they are, by parts of their names: embedding, norm, layers.0, attention.query");
   key("train.valid_every", &t.valid_every, "steps between validations; 0: only at the end", "steps")
       .between(0, most_steps);
   key("train.valid_windows", &t.valid_windows, "windows of train.length tokens in a validation", "windows")

@@ -44,6 +44,7 @@ struct Options {
     PrecisionChoice precision = PrecisionChoice::fp32;
     ResidualChoice residual = ResidualChoice::fp32;
     Recompute recompute = Recompute::none;
+    std::string frozen;            ///< "norm,embedding": parts of names of parameters that are not trained
     std::int64_t valid_every = 0;  ///< 0: at the end only
     std::int64_t valid_windows = 64;
   } train;

@@ -46,7 +46,8 @@ void require_same_model(const Options& wanted, const Options& stored, const std:
   const KeyTable keys = option_keys(a), theirs = option_keys(b);
   for (const Key& key : keys.keys()) {
     const std::string section = key.name.substr(0, key.name.find('.'));
-    if (section != "model" && section != "position" && section != "attention") continue;
+    const bool of_model = section == "model" || section == "position" || section == "attention";
+    if (!of_model && key.name != "train.frozen") continue;
     if (!keys.has_effect(key)) continue;
     const std::string mine = text_of(key.target), other = text_of(theirs.find(key.name)->target);
     require_usage(mine == other,

@@ -15,7 +15,7 @@ void load_parameters(const TensorSource& source, Transformer& model);
 /// Throws UsageError, naming the key to blame, unless these weights are those of the wanted model.
 /// Positions and patterns without weights may differ, and how long sequences are.
 void require_fitting_weights(const Options& wanted, const Options& stored, const TensorSource& weights);
-/// Throws UsageError naming the first key of the model in which the two differ.
+/// Throws UsageError naming the first key of the model, or of what is trained of it, in which the two differ.
 void require_same_model(const Options& wanted, const Options& stored, const std::string& checkpoint);
 
 }  // namespace lexring

@@ -22,6 +22,18 @@ LogicalTensor part_of(const Parameter& parameter, const std::string& name, const
   return {name, parameter.full_shape, parameter.offset, data};
 }
 
+/// Written by one rank each, as rows of trained parameters are.
+std::vector<Parameter> frozen_rows(Transformer& model, const Communicator& replicas) {
+  std::vector<Parameter> frozen, own;
+  for (const Parameter& parameter : model.parameters()) {
+    if (!parameter.gradient.defined() && parameter.copy == 0) frozen.push_back(parameter);
+  }
+  const auto shares = share_rows(frozen, replicas.size());
+  for (const RowShare& share : shares[static_cast<std::size_t>(replicas.rank())])
+    own.push_back(rows_of(frozen[share.parameter], share));
+  return own;
+}
+
 std::string first_moment(const Parameter& parameter) { return "optimizer.first_moment." + parameter.name; }
 std::string second_moment(const Parameter& parameter) { return "optimizer.second_moment." + parameter.name; }
 
@@ -40,7 +52,8 @@ Replica::Replica(const ReplicaSettings& settings, const Context& context, Backen
       backend_(&backend),
       clip_(settings.clip),
       model_(settings.model, held_as(settings.runtime, settings.shard, context), context, backend),
-      data_(context, backend, model_.parameters(), model_.gradients(), model_.gradient_sections(), settings.optimizer,
+      frozen_(frozen_rows(model_, context.replicas())),
+      data_(context, backend, model_.trained(), model_.gradients(), model_.gradient_sections(), settings.optimizer,
             settings.shard) {}
 
 void Replica::initialise(std::uint64_t seed) {
@@ -115,6 +128,7 @@ bool Replica::weights_are_finite() {
 
 std::vector<LogicalTensor> Replica::tensors_to_save() {
   std::vector<LogicalTensor> tensors;
+  for (const Parameter& rows : frozen_) tensors.push_back(part_of(rows, rows.name, rows.value));
   for (const DataParallel::Owned& own : owned()) {
     tensors.push_back(part_of(own.rows, own.rows.name, own.rows.value));
     tensors.push_back(part_of(own.rows, first_moment(own.rows), own.moments.first));

@@ -71,6 +71,7 @@ class Replica {
   Backend* backend_;
   double clip_;
   Transformer model_;
+  std::vector<Parameter> frozen_;  // this rank's rows of what is not trained, for checkpoints
   DataParallel data_;
 };
 

@@ -67,7 +67,7 @@ double ulysses_bytes(const Sizes& z) {
   return z.layers * z.rows * (z.ulysses - 1) / z.ulysses * heads * z.head_width * z.working * (z.attention_passes + 1);
 }
 
-double tp_bytes(const StepShape& s, const Sizes& z, const std::vector<Parameter>& parameters) {
+double tp_bytes(const StepShape& s, const Sizes& z, const std::vector<Parameter>& trained) {
   const double leaving = (z.tp - 1) / z.tp;
   const double products = 2 * (z.attention_passes + z.ffn_passes) + 6;
   double per_row = z.layers * products * z.width * z.working + 2 * z.width * z.working + 2 * z.width * z.residual;
@@ -75,16 +75,16 @@ double tp_bytes(const StepShape& s, const Sizes& z, const std::vector<Parameter>
     per_row +=
         z.layers * 2 / z.tp * ((z.attention_passes + 1) * z.width + (z.ffn_passes + 1) * z.ffn_width) * z.working;
   double replicated = 0;
-  for (const Parameter& parameter : parameters) {
+  for (const Parameter& parameter : trained) {
     if (parameter.copies == s.mesh.size(Axis::tp)) replicated += number(parameter.gradient.elements());
   }
   return z.rows * (per_row * leaving + 2 * z.master * (z.tp - 1)) + 2 * replicated * z.master * leaving;
 }
 
-double gradient_bytes(const StepShape& s, const Sizes& z, const std::vector<Parameter>& parameters) {
+double gradient_bytes(const StepShape& s, const Sizes& z, const std::vector<Parameter>& trained) {
   const double replicas = s.mesh.size(Axis::dp) * s.mesh.size(Axis::cp);
   double elements = 0, read = 0;  // bytes of the values that are read
-  for (const Parameter& parameter : parameters) {
+  for (const Parameter& parameter : trained) {
     elements += number(parameter.gradient.elements());
     read += number(parameter.gradient.elements()) *
             (parameter.compute.defined() && !parameter.looked_up ? z.working : z.master);
@@ -97,10 +97,9 @@ double gradient_bytes(const StepShape& s, const Sizes& z, const std::vector<Para
 
 }  // namespace
 
-StepBytes step_bytes(const StepShape& s, const std::vector<Parameter>& parameters) {
+StepBytes step_bytes(const StepShape& s, const std::vector<Parameter>& trained) {
   const Sizes z(s);
-  return {ring_bytes(s, z), ulysses_bytes(z), z.tp > 1 ? tp_bytes(s, z, parameters) : 0,
-          gradient_bytes(s, z, parameters)};
+  return {ring_bytes(s, z), ulysses_bytes(z), z.tp > 1 ? tp_bytes(s, z, trained) : 0, gradient_bytes(s, z, trained)};
 }
 
 }  // namespace lexring

@@ -47,7 +47,7 @@ struct StepBytes {
   double ring = 0, ulysses = 0, tp = 0, gradients = 0;
 };
 
-/// `parameters` are those of this rank.
-StepBytes step_bytes(const StepShape& shape, const std::vector<Parameter>& parameters);
+/// `trained`: this rank's parameters that have a gradient.
+StepBytes step_bytes(const StepShape& shape, const std::vector<Parameter>& trained);
 
 }  // namespace lexring

@@ -21,7 +21,7 @@ std::vector<std::vector<RowShare>> share_rows(const std::vector<Parameter>& para
       small.push_back(i);
       continue;
     }
-    const auto borders = even_borders(parameters[i].gradient.rows(), replicas);
+    const auto borders = even_borders(parameters[i].shape()[0], replicas);
     for (std::size_t r = 0; r < shares.size(); ++r) {
       if (borders[r] < borders[r + 1]) shares[r].push_back({i, borders[r], borders[r + 1] - borders[r]});
     }
@@ -34,7 +34,7 @@ std::vector<std::vector<RowShare>> share_rows(const std::vector<Parameter>& para
   for (const std::size_t i : small) {
     const auto least = static_cast<std::size_t>(std::min_element(load.begin(), load.end()) - load.begin());
     load[least] += size(i);
-    if (parameters[i].gradient.elements() > 0) shares[least].push_back({i, 0, parameters[i].gradient.rows()});
+    if (element_count(parameters[i].shape()) > 0) shares[least].push_back({i, 0, parameters[i].shape()[0]});
   }
   for (auto& mine : shares) {
     std::sort(mine.begin(), mine.end(), [](const RowShare& a, const RowShare& b) { return a.parameter < b.parameter; });

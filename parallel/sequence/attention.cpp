@@ -12,18 +12,18 @@ Var sequence_attention(Tape& tape, Communicator& ring, const std::shared_ptr<con
   const ScoreBias added = bias.value();
   const AttendedRows attended = forward_pass(tape.backend(), ring, *tables, added, qkv.value());
   Var output(attended.output);
-  tape.record([&backend = tape.backend(), &ring, tables, added, input = qkv.value(), lse = attended.lse,
-               o = output.value(), o_slot = output.slot(), qkv_slot = qkv.slot(),
-               bias_slot = bias.by_distance.slot()]() mutable {
-    Tensor doutput = o_slot.take();
+  tape.record([&backend = tape.backend(), &ring, tables, added, kept_qkv = tape.keep(qkv),
+               kept_lse = tape.keep(attended.lse), kept_output = tape.keep(output), o_slot = output.slot(),
+               qkv_slot = qkv.slot(), bias_slot = bias.by_distance.slot()]() mutable {
+    Tensor o = std::exchange(kept_output, {})(), doutput = o_slot.take();
     if (!doutput.defined()) {  // other places may need this one's keys: it takes part
       doutput = Tensor(backend.runtime(), o.shape(), o.dtype());
       backend.fill(doutput, 0.0);
     }
-    const Tensor delta(backend.runtime(), lse.shape(), lse.dtype());
+    const Tensor lse = kept_lse(), delta(backend.runtime(), lse.shape(), lse.dtype());
     backend.attention_delta(o, doutput, delta);
     o = Tensor();
-    AttentionGradients gradients = backward_pass(backend, ring, *tables, added, input, doutput, lse, delta);
+    AttentionGradients gradients = backward_pass(backend, ring, *tables, added, kept_qkv(), doutput, lse, delta);
     qkv_slot.accumulate(backend, std::move(gradients.dqkv));
     if (gradients.dby_distance.defined()) bias_slot.accumulate(backend, std::move(gradients.dby_distance));
   });

@@ -21,7 +21,7 @@ class BackwardPass {
         stages_(calls_),
         own_(gradients_of(qkv.rows())) {
     dby_distance_ = begin_bias_gradient(backend, bias);
-    if (calls_ > 1) dq_state_ = Tensor(backend.runtime(), doutput.shape(), statistics_dtype(qkv.dtype()));
+    if (calls_ > 1) dq_state_ = Tensor(backend.runtime(), doutput.shape(), master_dtype(qkv.dtype()));
   }
 
   AttentionGradients run() {
@@ -72,7 +72,7 @@ class BackwardPass {
 
   /// [rows, 2 W]: of keys, of values.
   Tensor gradients_of(std::int64_t rows) const {
-    return {backend_.runtime(), {rows, 2 * tables_.form.key_width()}, statistics_dtype(qkv_.dtype())};
+    return {backend_.runtime(), {rows, 2 * tables_.form.key_width()}, master_dtype(qkv_.dtype())};
   }
 
   void differentiate(const KeySide& side, const Tensor& dkv) {

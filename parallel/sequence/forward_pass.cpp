@@ -41,7 +41,7 @@ class ForwardPass {
     Runtime& runtime = backend.runtime();
     const AttentionForm& form = tables.form;
     const std::int64_t rows = qkv.dim(0), width = form.query_width();
-    const Dtype statistics = statistics_dtype(qkv.dtype());
+    const Dtype statistics = master_dtype(qkv.dtype());
     output_ = Tensor(runtime, {rows, width}, qkv.dtype());
     lse_ = Tensor(runtime, {rows, form.heads}, statistics);
     if (calls_ == 1) return;

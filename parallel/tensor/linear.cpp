@@ -70,15 +70,15 @@ Var column_parallel_linear(Tape& tape, const Var& x, const Weight& weight, const
   gather_into(x.value(), shards, y.value(), [&](const Tensor& rows, const Tensor& to) {
     tape.backend().linear(rows, weight.compute, bias.value, to);
   });
-  tape.record([&backend = tape.backend(), kept = x.keep(), inputs, weight, bias, shards, dx_slot = x.slot(),
-               dy_slot = y.slot()] {
+  tape.record([&backend = tape.backend(), kept = keep_for(tape, weight, x), inputs, weight, bias, shards,
+               dx_slot = x.slot(), dy_slot = y.slot()] {
     const Tensor dy = dy_slot.take();
     if (!dy.defined()) return;
-    PendingRows all_x = start_gather_rows(kept(), shards);
+    PendingRows all_x = kept ? start_gather_rows(kept(), shards) : PendingRows();
     Tensor all_dx(backend.runtime(), {shards.rows(), inputs}, dy.dtype());
     backend.linear_backward_input(dy, weight.compute, all_dx);
     PendingRows dx = start_reduce_scatter_rows(std::move(all_dx), shards);
-    backend.linear_backward_weight(dy, all_x.wait(), weight.gradient, bias.gradient);
+    backend.linear_backward_weight(dy, kept ? all_x.wait() : Tensor(), weight.gradient, bias.gradient);
     dx_slot.accumulate(backend, dx.wait());
   });
   return y;
@@ -88,15 +88,15 @@ Var row_parallel_linear(Tape& tape, const Var& x, const Weight& weight, const Ve
   if (shards.alone()) return linear(tape, x, weight, bias);
   check("row_parallel_linear", x.value(), weight, bias);
   Var y(product_into_shards(tape.backend(), x.value(), weight.compute, once(bias, shards).value, shards));
-  tape.record([&backend = tape.backend(), kept = x.keep(), shape = x.value().shape(), weight, bias, shards,
-               dx_slot = x.slot(), dy_slot = y.slot()] {
+  tape.record([&backend = tape.backend(), kept = keep_for(tape, weight, x), shape = x.value().shape(), weight, bias,
+               shards, dx_slot = x.slot(), dy_slot = y.slot()] {
     const Tensor dy = dy_slot.take();
     if (!dy.defined()) return;
     Tensor dx(backend.runtime(), shape, dy.dtype());
     const Tensor all_dy = gather_into(dy, shards, dx, [&](const Tensor& rows, const Tensor& to) {
       backend.linear_backward_input(rows, weight.compute, to);
     });
-    backend.linear_backward_weight(all_dy, kept(), weight.gradient, once(bias, shards).gradient);
+    backend.linear_backward_weight(all_dy, kept ? kept() : Tensor(), weight.gradient, once(bias, shards).gradient);
     dx_slot.accumulate(backend, std::move(dx));
   });
   return y;

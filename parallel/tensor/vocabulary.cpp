@@ -29,7 +29,7 @@ Pending start_gather_slots(const Tensor& slots, Communicator& group) {
 class ChunkedLoss {
  public:
   ChunkedLoss(Tape& tape, Tensor h, const Weight& weight, const Tensor& targets, double scale, Communicator& group)
-      : nll(tape.runtime(), {h.rows()}, weight.gradient.dtype()),
+      : nll(tape.runtime(), {h.rows()}, master_dtype(h.dtype())),
         backend_(tape.backend()),
         weight_(weight),
         h_(std::move(h)),
@@ -128,9 +128,11 @@ Var vocabulary_embedding(Tape& tape, const Lookup& tokens, const PositionTerms& 
   tape.record([&backend, tokens, positions, looked_up, shards, dx_slot = x.slot()] {
     const Tensor dx = dx_slot.take();
     if (!dx.defined()) return;
-    PendingRows all_dx = start_gather_rows(dx, shards);
-    if (looked_up) backend.embedding_backward(positions.lookup.index, dx, positions.lookup.table.gradient);
-    backend.embedding_backward(tokens.index, all_dx.wait(), tokens.table.gradient);
+    const bool trained = tokens.table.gradient.defined();
+    PendingRows all_dx = trained ? start_gather_rows(dx, shards) : PendingRows();
+    if (looked_up && positions.lookup.table.gradient.defined())
+      backend.embedding_backward(positions.lookup.index, dx, positions.lookup.table.gradient);
+    if (trained) backend.embedding_backward(tokens.index, all_dx.wait(), tokens.table.gradient);
   });
   return x;
 }
@@ -155,15 +157,16 @@ Tensor vocabulary_cross_entropy(Tape& tape, const Var& h, const Weight& weight, 
   if (before) loss.finish(*std::exchange(before, std::nullopt));
   if (tape.recording()) {
     Tensor dh = start_reduce_scatter_rows(std::move(loss.dh), shards).wait();
-    tape.record(
-        [&backend = tape.backend(), dh_slot = h.slot(), dh]() mutable { dh_slot.accumulate(backend, std::move(dh)); });
+    tape.record([&backend = tape.backend(), dh_slot = h.slot(), kept = tape.keep(std::move(dh))] {
+      dh_slot.accumulate(backend, kept());
+    });
   }
   return loss.nll;
 }
 
 Tensor vocabulary_logits(Backend& backend, const Tensor& h, const Weight& weight, std::int64_t vocab,
                          Communicator& group) {
-  const Dtype master = weight.gradient.dtype();
+  const Dtype master = master_dtype(h.dtype());
   const Tensor own(backend.runtime(), {h.rows(), weight.compute.dim(0)}, master);
   backend.linear(h, weight.compute, Tensor(), own);
   if (group.size() == 1) return own;

@@ -237,7 +237,7 @@ TEST(TensorParallel, F32AndBf16OfTheCpuBackendAreAsGoodAsOnOneRank) {
     const ModelBatch batch = batch_of(c, 2, 19);
     SmallModel exact(c.config, f64);
     exact.model.train_step(batch, 0.05);
-    for (const ModelRuntime how :
+    for (const ModelRuntime& how :
          {ModelRuntime{.precision = Precision::fp32}, ModelRuntime{.precision = Precision::bf16},
           ModelRuntime{.precision = Precision::bf16, .residual = Dtype::bf16, .recompute = Recompute::attention}}) {
       Twins twins(c.config, how, make_cpu_backend);

@@ -58,6 +58,8 @@ class Dealer {
     constexpr std::array<std::int64_t, 5> micro_batches = {0, 3, 0, 1, 2};
     which.micro_batch = micro_batches[draw(1, micro_batches.size())];
     if (draw(2, 5) == 0) which.recompute = "layer";
+    constexpr std::array<const char*, 6> frozen = {"", "norm,ffn.down", "", "", "layers.0,embedding", ""};
+    which.frozen = frozen[draw(3, frozen.size())];
     cases_.push_back(std::move(which));
   }
   std::vector<Case> take() { return std::move(cases_); }
@@ -113,6 +115,7 @@ std::vector<std::string> common_keys(const Case& which, const std::string& direc
                                    "--checkpoint.keep",      "0",
                                    "--checkpoint.directory", directory};
   keys.insert(keys.end(), model.keys.begin(), model.keys.end());
+  if (!which.frozen.empty()) keys.insert(keys.end(), {"--train.frozen", which.frozen});
   const std::string& pattern = which.pattern;
   if (pattern == "blockwise") keys.insert(keys.end(), {"--attention.block", "16"});
   if (pattern == "window" || pattern == "sink_window") keys.insert(keys.end(), {"--attention.window", "21"});
@@ -134,13 +137,15 @@ std::string Case::exchange() const {
 }
 
 std::string Case::reference() const {
-  return fmt::format("{}-{}-{}-{}x{}", model, pattern, documents ? "packed" : "whole", batch(), length);
+  return fmt::format("{}-{}-{}-{}x{}{}", model, pattern, documents ? "packed" : "whole", batch(), length,
+                     frozen.empty() ? "" : "-without-" + frozen);
 }
 
 std::string Case::describe() const {
-  return fmt::format("dp{} cp{} tp{} {} {} {} {} {} {} length {} micro {} recompute {}", mesh.size(Axis::dp),
+  return fmt::format("dp{} cp{} tp{} {} {} {} {} {} {} length {} micro {} recompute {}{}", mesh.size(Axis::dp),
                      mesh.size(Axis::cp), mesh.size(Axis::tp), partition, pattern, exchange(),
-                     documents ? "packed" : "whole", shard, model, length, micro_batch, recompute);
+                     documents ? "packed" : "whole", shard, model, length, micro_batch, recompute,
+                     frozen.empty() ? "" : " frozen " + frozen);
 }
 
 std::vector<std::string> models() {
@@ -188,6 +193,11 @@ std::vector<Case> quick_cases(int ranks) {
       {mesh(1, 2, 2), "zigzag", "causal", "ring", true, "state", "everything", 83, 0, "none"},
       {mesh(1, 1, 8), "-", "causal", "ring", true, "none", "lex", 96, 0, "none"},
       {mesh(2, 2, 2), "zigzag", "causal", "ring", true, "gradients", "lex", 96, 3, "none"},
+      {mesh(2, 1, 1), "-", "causal", "ring", true, "gradients", "everything", 83, 3, "none", "norm,ffn.down"},
+      {mesh(3, 1, 1), "-", "blockwise", "halo", true, "none", "learned", 77, 1, "layer", "layers.0,embedding"},
+      {mesh(1, 2, 1), "zigzag", "causal", "ring", false, "state", "lex", 96, 0, "none", "norm,ffn.down"},
+      {mesh(1, 1, 2), "-", "causal", "ring", true, "none", "lex", 96, 3, "none", "layers.0,embedding"},
+      {mesh(2, 1, 2), "-", "causal", "ring", true, "state", "everything", 83, 0, "layer", "layers.0,embedding"},
   };
   std::vector<Case> fitting;
   for (const Case& which : list) {

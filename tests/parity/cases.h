@@ -23,6 +23,7 @@ struct Case {
   std::int64_t length = 96;
   std::int64_t micro_batch = 0;
   std::string recompute = "none";
+  std::string frozen = "";  ///< train.frozen
 
   /// Sequences per step: 8, or what dp divides.
   std::int64_t batch() const;

@@ -51,7 +51,7 @@ class CpuBackend final : public Backend {
     product(dy, Layout::rows, w, Layout::rows, {}, dx, false);
   }
   void linear_backward_weight(const Tensor& dy, const Tensor& x, const Tensor& dw, const Tensor& db) override {
-    product(dy, Layout::columns, x, Layout::rows, {}, dw, true);
+    if (dw.defined()) product(dy, Layout::columns, x, Layout::rows, {}, dw, true);
     if (db.defined()) cpu::column_sums(dy, db);
   }
 

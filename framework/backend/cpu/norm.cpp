@@ -103,11 +103,13 @@ void norm_backward(const NormBackward& call) {
       norm_backward_rows<X, Y>(call, rows * b / blocks, rows * (b + 1) / blocks, sums, sums + width);
     });
   });
-  float* dweight = call.dweight.data<float>();
+  float* dweight = call.dweight.defined() ? call.dweight.data<float>() : nullptr;
   float* dbias = call.dbias.defined() ? call.dbias.data<float>() : nullptr;
   for (std::int64_t b = 0; b < blocks; ++b) {
     const float* sums = partial.data<float>() + b * 2 * width;
-    for (std::int64_t i = 0; i < width; ++i) dweight[i] += sums[i];
+    if (dweight) {
+      for (std::int64_t i = 0; i < width; ++i) dweight[i] += sums[i];
+    }
     if (dbias) {
       for (std::int64_t i = 0; i < width; ++i) dbias[i] += sums[width + i];
     }

@@ -41,7 +41,7 @@ class CudaBackend final : public Backend {
     products_.product(dy, Layout::rows, w, Layout::rows, {}, dx, false);
   }
   void linear_backward_weight(const Tensor& dy, const Tensor& x, const Tensor& dw, const Tensor& db) override {
-    products_.product(dy, Layout::columns, x, Layout::rows, {}, dw, true);
+    if (dw.defined()) products_.product(dy, Layout::columns, x, Layout::rows, {}, dw, true);
     if (db.defined()) column_sums(gpu_, dy, db);
   }
 

@@ -328,7 +328,7 @@ struct PartialShared {
   float sums[sum_warps][warp_size];
 };
 
-/// dweight, dbias += column sums of partial [blocks, 2, width]; 32 columns for each block, and each of its warps takes
+/// dweight, dbias (or null) += column sums of partial [blocks, 2, width]; 32 columns for each block, and each of its warps takes
 /// every 16th row.
 __global__ void __launch_bounds__(sum_warps* warp_size)
     add_partial_sums(const float* partial, int blocks, int width, float* dweight, float* dbias) {
@@ -345,8 +345,8 @@ __global__ void __launch_bounds__(sum_warps* warp_size)
   if (warp > 0 || !inside) return;
   sum = 0;
   LEXRING_UNROLL for (int w = 0; w < sum_warps; ++w) sum += shared.sums[w][lane];
-  if (column < width) dweight[column] += sum;
-  else dbias[column - width] += sum;
+  if (column >= width) dbias[column - width] += sum;
+  else if (dweight) dweight[column] += sum;
 }
 
 /// How many blocks share the rows: what a GPU holds at once, but no fewer than four rows for each, so that `partial`
@@ -384,6 +384,7 @@ void start_backward(const Gpu& gpu, Backward<X, Y> call, float* dweight, float* 
     launch(gpu.stream, blocks, wide_threads, sizeof(BackwardShared<wide_threads>), norm_backward_wide_rows<n, X, Y>,
            call);
   }
+  if (!dweight && !dbias) return;
   launch(gpu.stream,
          dim3(static_cast<unsigned>(
              ceil_div((dbias ? 2 : 1) * static_cast<std::int64_t>(call.width), std::int64_t{warp_size}))),
@@ -437,8 +438,9 @@ void norm_backward(const Gpu& gpu, const NormBackward& call) {
                            width};
     const bool vectors = width % vector<X, Y> == 0 && aligned(c.dy) && aligned(c.s) && aligned(c.weight) &&
                          aligned(c.dsum) && aligned(c.ds) && aligned(c.ddelta);
-    if (vectors) start_backward<vector<X, Y>>(gpu, c, call.dweight.data<float>(), data_or_null<float>(call.dbias));
-    else start_backward<1>(gpu, c, call.dweight.data<float>(), data_or_null<float>(call.dbias));
+    if (vectors)
+      start_backward<vector<X, Y>>(gpu, c, data_or_null<float>(call.dweight), data_or_null<float>(call.dbias));
+    else start_backward<1>(gpu, c, data_or_null<float>(call.dweight), data_or_null<float>(call.dbias));
   });
 }
 

@@ -40,20 +40,21 @@ void ReferenceBackend::linear_backward_input(const Tensor& dy, const Tensor& w, 
 void ReferenceBackend::linear_backward_weight(const Tensor& dy, const Tensor& x, const Tensor& dw, const Tensor& db) {
   dispatch(dy.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    const T *pdy = dy.data<T>(), *px = x.data<T>();
-    T *pdw = dw.data<T>(), *pdb = db.defined() ? db.data<T>() : nullptr;
-    const std::int64_t rows = x.rows(), outputs = dw.dim(0), inputs = dw.dim(1);
-    std::vector<double> sum(static_cast<std::size_t>(inputs));
-    for (std::int64_t o = 0; o < outputs; ++o) {
-      sum.assign(sum.size(), 0.0);
-      double bias_sum = 0;
-      for (std::int64_t n = 0; n < rows; ++n) {
-        const double g = pdy[n * outputs + o];
-        for (std::int64_t i = 0; i < inputs; ++i) sum[i] += g * px[n * inputs + i];
-        bias_sum += g;
-      }
-      for (std::int64_t i = 0; i < inputs; ++i) pdw[o * inputs + i] += static_cast<T>(sum[i]);
-      if (pdb) pdb[o] += static_cast<T>(bias_sum);
+    const T* pdy = dy.data<T>();
+    const std::int64_t rows = dy.rows(), outputs = dy.dim(1);
+    for (std::int64_t o = 0; o < outputs && dw.defined(); ++o) {
+      const T* px = x.data<T>();
+      const std::int64_t inputs = dw.dim(1);
+      std::vector<double> sum(static_cast<std::size_t>(inputs));
+      for (std::int64_t n = 0; n < rows; ++n)
+        for (std::int64_t i = 0; i < inputs; ++i)
+          sum[i] += static_cast<double>(pdy[n * outputs + o]) * px[n * inputs + i];
+      for (std::int64_t i = 0; i < inputs; ++i) dw.data<T>()[o * inputs + i] += static_cast<T>(sum[i]);
+    }
+    for (std::int64_t o = 0; o < outputs && db.defined(); ++o) {
+      double sum = 0;
+      for (std::int64_t n = 0; n < rows; ++n) sum += pdy[n * outputs + o];
+      db.data<T>()[o] += static_cast<T>(sum);
     }
   });
 }

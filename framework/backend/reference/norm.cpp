@@ -62,7 +62,7 @@ void backward(const NormBackward& call) {
     }
   }
   for (std::int64_t d = 0; d < width; ++d) {
-    call.dweight.data<T>()[d] += static_cast<T>(dweight[d]);
+    if (call.dweight.defined()) call.dweight.data<T>()[d] += static_cast<T>(dweight[d]);
     if (call.dbias.defined()) call.dbias.data<T>()[d] += static_cast<T>(dbias[d]);
   }
 }

@@ -132,19 +132,21 @@ TEST_P(Kernels, Linear) {
                      bias = numbers(outputs, 3), dy = numbers(rows * outputs, 4, working()),
                      dw = numbers(outputs * inputs, 5), db = numbers(outputs, 6);
         const double y_error = matmul(working()) * (with_bias && tested_backend().rounds_bias ? 2 : 1);
-        both({y_error, tolerance::f32_matmul, matmul(working()), tolerance::f32_matmul, tolerance::f32_matmul},
+        both({y_error, tolerance::f32_matmul, matmul(working()), tolerance::f32_matmul, tolerance::f32_matmul,
+              tolerance::f32_matmul},
              [&](const Side& s) {
                const Tensor tx = s.in({rows, inputs}, s.working, x), tw = s.in({outputs, inputs}, s.working, w),
                             tdy = s.in({rows, outputs}, s.working, dy),
                             tb = with_bias ? s.in({outputs}, s.master, bias) : Tensor();
                const Tensor y = s.out({rows, outputs}, s.working), wide = s.out({rows, outputs}, s.master),
                             dx = s.out({rows, inputs}, s.working), gw = s.in({outputs, inputs}, s.master, dw),
-                            gb = s.in({outputs}, s.master, db);
+                            gb = s.in({outputs}, s.master, db), only_b = s.in({outputs}, s.master, db);
                s.backend.linear(tx, tw, tb, y);
                s.backend.linear(tx, tw, tb, wide);
                s.backend.linear_backward_input(tdy, tw, dx);
                s.backend.linear_backward_weight(tdy, tx, gw, with_bias ? gb : Tensor());
-               return std::vector<Tensor>{y, wide, dx, gw, gb};
+               s.backend.linear_backward_weight(tdy, {}, {}, only_b);
+               return std::vector<Tensor>{y, wide, dx, gw, gb, only_b};
              });
       }
 }
@@ -262,6 +264,38 @@ TEST_P(Kernels, NormBackwardAddsAGradientOfItsOwnStorage) {
     s.backend.norm_backward(call);
     return std::vector<Tensor>{call.ds, call.dsum};
   });
+}
+
+TEST_P(Kernels, NormBackwardOfVectorsThatAreNotTrained) {
+  for (const std::int64_t width : {37, 700}) {
+    const std::int64_t rows = 9;
+    const Values x = numbers(rows * width, 1, residual()), dy = numbers(rows * width, 2, working()),
+                 weight = numbers(width, 4), sums = numbers(width, 5), rstd(static_cast<std::size_t>(rows), 0.75),
+                 mean(static_cast<std::size_t>(rows), 0.1);
+    const double e = elementwise(residual());
+    both({e, tolerance::f32_matmul, e, tolerance::f32_matmul, e}, [&](const Side& s) {
+      std::vector<Tensor> results;
+      for (const auto& [with_weight, with_bias] : {std::pair(false, true), {true, false}, {false, false}}) {
+        const NormBackward call{NormKind::layernorm,
+                                s.in({rows, width}, s.working, dy),
+                                s.in({rows, width}, s.residual, x),
+                                s.in({width}, s.master, weight),
+                                s.in({rows}, s.master, mean),
+                                s.in({rows}, s.master, rstd),
+                                {},
+                                s.out({rows, width}, s.residual),
+                                {},
+                                with_weight ? s.in({width}, s.master, sums) : Tensor(),
+                                with_bias ? s.in({width}, s.master, sums) : Tensor()};
+        s.backend.norm_backward(call);
+        results.push_back(call.ds);
+        for (const Tensor& sum : {call.dweight, call.dbias}) {
+          if (sum.defined()) results.push_back(sum);
+        }
+      }
+      return results;
+    });
+  }
 }
 
 TEST_P(Kernels, Activations) {

@@ -88,8 +88,9 @@ TEST_F(Resume, WhatDeadWritersLeftGoesAndWhatALivingOneWritesStays) {
 
 TEST_F(Resume, ARefusedRunLeavesNothing) {
   std::filesystem::create_directories(run("there"));
-  for (const std::string& keys : Names{"--train.length 100000", "--model.vocab 100", "--resume " + run("nowhere"),
-                                       "--model.heads 3", "--data.valid " + run("missing.h5")}) {
+  for (const std::string& keys :
+       Names{"--train.length 100000", "--model.vocab 100", "--resume " + run("nowhere"), "--model.heads 3",
+             "--train.frozen nothing", "--data.valid " + run("missing.h5")}) {
     EXPECT_NE(run_process(train("new", keys)).exit_code, 0) << keys;
     EXPECT_FALSE(std::filesystem::exists(run("new"))) << keys;
     EXPECT_NE(run_process(train("there", keys)).exit_code, 0) << keys;
@@ -98,6 +99,20 @@ TEST_F(Resume, ARefusedRunLeavesNothing) {
     EXPECT_FALSE(std::filesystem::exists(run("deep"))) << keys;
   }
   done(train("there", "--train.steps 1"));
+}
+
+TEST_F(Resume, WhatIsNotTrainedHasNoMomentsAndStaysSoInTheRun) {
+  const std::string keys = "--train.frozen 'embedding, layers.0' --checkpoint.every 2 --train.steps ";
+  const std::string said = done(train("run", keys + "4"));
+  EXPECT_EQ(occurrences(said, " of them trained, "), 1) << said;
+  done(mpirun(2) + train("run", keys + "6 --optimizer.shard gradients"));
+  EXPECT_EQ(metrics("run").size(), 6U);
+  const std::string names = done(binary() + " inspect " + run("run") + "/step-00000006");
+  EXPECT_EQ(occurrences(names, "optimizer.first_moment.layers.0."), 0) << names;
+  EXPECT_GT(occurrences(names, "optimizer.first_moment.layers.1."), 0) << names;
+  refused(train("run", "--train.steps 8"), "train.frozen =  but");
+  refused(train("run", "--train.steps 8 --train.frozen embedding"), "train.frozen = embedding but");
+  done(train("other", "--train.steps 2 --init " + run("run")));
 }
 
 TEST_F(Resume, ANameThatAnIniFileCannotHoldIsRefusedBeforeAnythingIsMade) {
