@@ -328,8 +328,8 @@ struct PartialShared {
   float sums[sum_warps][warp_size];
 };
 
-/// dweight, dbias (or null) += column sums of partial [blocks, 2, width]; 32 columns for each block, and each of its warps takes
-/// every 16th row.
+/// dweight, dbias (or null) += column sums of partial [blocks, 2, width]; 32 columns for each block, and each of its
+/// warps takes every 16th row.
 __global__ void __launch_bounds__(sum_warps* warp_size)
     add_partial_sums(const float* partial, int blocks, int width, float* dweight, float* dbias) {
   auto& shared = shared_memory<PartialShared>();
