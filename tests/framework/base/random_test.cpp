@@ -1,7 +1,9 @@
 #include "framework/base/random.h"
 
+#include <bit>
 #include <cmath>
 #include <set>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -53,6 +55,34 @@ TEST(Random, NormalHasTheMomentsOfANormal) {
   EXPECT_NEAR(moments[1], 1, 4 * std::sqrt(2.0 / count));
   EXPECT_NEAR(moments[2], 0, 4 * std::sqrt(15.0 / count));
   EXPECT_NEAR(moments[3], 3, 4 * std::sqrt(96.0 / count));
+}
+
+// Beginnings that are no multiple of a vector, and the border at which the counter's second word changes.
+TEST(Random, ManyNormalsAreThoseDrawnOneByOne) {
+  const std::uint64_t stream = stream_id("normal");
+  for (const std::uint64_t first : {std::uint64_t{0}, std::uint64_t{12345}, (std::uint64_t{1} << 32) - 501}) {
+    for (const std::size_t count : {std::size_t{0}, std::size_t{1}, std::size_t{257}, std::size_t{200000}}) {
+      std::vector<float> singles(count);
+      std::vector<double> doubles(count);
+      random_normals(7, stream, first, 0.02, singles);
+      random_normals(7, stream, first, 0.02, doubles);
+      for (std::size_t i = 0; i < count; ++i) {
+        const double expected = 0.02 * random_normal(7, stream, first + i);
+        ASSERT_EQ(doubles[i], expected) << first + i;
+        ASSERT_EQ(std::bit_cast<std::uint32_t>(singles[i]), std::bit_cast<std::uint32_t>(static_cast<float>(expected)))
+            << first + i;
+      }
+    }
+  }
+}
+
+TEST(Random, NormalsOfNoDeviationAreTheZerosDrawnOneByOne) {
+  std::vector<float> zeros(300);
+  random_normals(7, 1, 0, 0.0, zeros);
+  for (std::size_t i = 0; i < zeros.size(); ++i) {
+    EXPECT_EQ(zeros[i], 0);
+    EXPECT_EQ(std::signbit(zeros[i]), std::signbit(0.0 * random_normal(7, 1, i)));
+  }
 }
 
 }  // namespace

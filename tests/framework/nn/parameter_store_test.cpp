@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "framework/base/random.h"
 #include "framework/nn/init.h"
 
 namespace lexring {
@@ -70,6 +71,27 @@ TEST(Init, APartOfAParameterGetsTheValuesOfItsPlace) {
   for (std::size_t row = 0; row < 3; ++row) {
     for (std::size_t column = 0; column < 2; ++column)
       EXPECT_EQ(own[row * 2 + column], all[(row + 2) * 4 + column + 1]);
+  }
+}
+
+// More elements than are drawn at once, with rows across the border.
+TEST(Init, ALargePartInSinglePrecisionHasTheRoundedValues) {
+  const auto backend = make_reference_backend();
+  const Parameter part{.name = "w",
+                       .full_shape = {2000, 900},
+                       .offset = {700, 3},
+                       .value = Tensor(backend->runtime(), {1250, 890}, Dtype::f32),
+                       .gradient = {},
+                       .compute = {}};
+  init_normal(part, 11, 0.5);
+  const auto own = part.value.to_host<float>();
+  for (std::int64_t row = 0; row < 1250; ++row) {
+    for (std::int64_t column = 0; column < 890; ++column) {
+      const auto index = static_cast<std::uint64_t>((row + 700) * 900 + column + 3);
+      ASSERT_EQ(own[static_cast<std::size_t>(row * 890 + column)],
+                static_cast<float>(0.5 * random_normal(11, stream_id("w"), index)))
+          << row << ", " << column;
+    }
   }
 }
 
