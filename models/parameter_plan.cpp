@@ -122,8 +122,8 @@ void check_frozen(const ModelConfig& config, const std::vector<std::string>& fro
   for (const std::string& parts : frozen) {
     require_usage(
         std::any_of(plan.begin(), plan.end(), [&](const auto& row) { return names_part_of(parts, row.name); }),
-        "train.frozen = {} names no parameter; give whole parts of their names, such as {} or {}", parts,
-        plan.front().name, "attention.query");
+        "train.frozen = {} names no parameter; give whole parts of their names, such as {} or attention.query", parts,
+        plan.front().name);
   }
   freeze(plan, frozen);
   require_usage(std::any_of(plan.begin(), plan.end(), [](const auto& row) { return row.trainable; }),

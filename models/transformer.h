@@ -42,8 +42,8 @@ struct ModelRuntime {
   /// How keys reach queries over the ring of cp; automatic: what sends least (parallel/sequence/schedule.h).
   Exchange exchange = Exchange::automatic;
   Held held = Held::all;  ///< less only where a sharded optimizer has the rest (parallel/data)
-  std::vector<std::string> frozen =
-      {};  ///< parts of names of parameters that are not trained (parameter_plan.h: freeze)
+  /// Parts of names of parameters that are not trained (models/parameter_plan.h: freeze).
+  std::vector<std::string> frozen = {};
 };
 
 struct LossResult {
@@ -67,8 +67,8 @@ class RangeStep {
   LossResult loss;    ///< with the head
   StreamRows output;  ///< without it
 
-  /// Adds gradients to every parameter of the range; once. `gradients`: of `output`, taken over; none with the head.
-  /// Returns the gradients of what arrived, none with the embedding. `reached` as in Transformer::train_step.
+  /// Adds gradients to every trained parameter of the range; once. `gradients`: of `output`, taken over; none with the
+  /// head. Returns the gradients of what arrived, none with the embedding. `reached` as in Transformer::train_step.
   StreamRows backward(StreamRows gradients, const std::function<void(std::size_t)>& reached = {});
 
  private:
@@ -115,7 +115,7 @@ class Transformer {
   /// (models/parameter_plan.h); a section may be empty. With Held::all each lies before its predecessor in gradients().
   std::vector<std::vector<std::size_t>> gradient_sections() const;
 
-  /// Loss of a batch; adds gradients of scale * nll_sum() to every parameter (the whole backward runs in here).
+  /// Loss of a batch; adds gradients of scale * nll_sum() to every trained parameter (the whole backward runs here).
   /// `reached`, if not empty, is called with the number of each section of gradient_sections() as soon as nothing is
   /// added to it any more.
   LossResult train_step(const ModelBatch& batch, double scale, const std::function<void(std::size_t)>& reached = {});

@@ -48,7 +48,7 @@ class MemoryPurpose {
 /// everything has happened on return.
 ///
 /// Ownership: memory belongs to the returned shared_ptr and goes back to the runtime's cache with its last copy; the
-/// runtime must outlive all of it. Thread safety: allocate and release from any thread.
+/// runtime must outlive all of it. Thread safety: allocate, release and copy_from_host from any thread.
 class Runtime {
  public:
   Runtime() = default;

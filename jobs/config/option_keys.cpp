@@ -43,7 +43,8 @@ KeyTable option_keys(Options& o) {
       "what backward computes again instead of keeping it; attention: norm, projections and attention, not the "
       "feed-forward half; layer: all but a layer's input");
   key("train.frozen", &t.frozen,
-      "parameters that stay as they are, by parts of their names: embedding, norm, layers.0, attention.query");
+      "parameters that stay as they are, by parts of their names with commas between: embedding, norm, layers.0, "
+      "attention.query, attention.key, attention.value");
   key("train.valid_every", &t.valid_every, "steps between validations; 0: only at the end", "steps")
       .between(0, most_steps);
   key("train.valid_windows", &t.valid_windows, "windows of train.length tokens in a validation", "windows")

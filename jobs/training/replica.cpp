@@ -120,6 +120,7 @@ StepResult Replica::step(const std::vector<ModelBatch>& micro_batches, double lr
 
 bool Replica::weights_are_finite() {
   std::vector<Tensor> weights;
+  for (const Parameter& rows : frozen_) weights.push_back(rows.value);
   for (const DataParallel::Owned& rows : owned()) weights.push_back(rows.rows.value);
   std::array<double, 1> sum = {backend_->sum_of_squares(weights)};
   context_->world().all_reduce(std::span<double>(sum), Reduce::sum);
