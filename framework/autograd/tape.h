@@ -67,8 +67,8 @@ class Tape {
   /// captures is freed as soon as it has run. No-op when not recording.
   void record(std::function<void()> backward);
   /// For a step to capture what it reads of the forward pass. Every activation and statistic that backward needs passes
-  /// here, so how it is kept is decided in one place: what is cheap to make again is made again, and its memory goes,
-  /// the rest stays. Empty when not recording.
+  /// here (not indices and tables of a bias), so how it is kept is decided in one place: what is cheap to make again is
+  /// made again, and its memory goes; the rest stays. Empty when not recording.
   Kept keep(const Var& value) const;
   Kept keep(Tensor value) const;
   /// Remembers a place, by a number of the caller's: backward tells when it has gone back over everything recorded
