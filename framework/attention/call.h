@@ -4,11 +4,14 @@
 ///
 /// N query rows, M key rows, H heads, K key heads, E head width.
 ///
-/// Decay (XPOS) at any length: kernels cut both sides into tiles whose span of positions is at most diagonal_span() /
-/// 2. For a query tile at positions [a, b] and a key tile at [c, d] the decay exp(log_decay (n - m)) is the product of
-/// three factors: (n - a) on the query, (d - m) on the key, both at most 1, and (a - d) per channel for the pair of
-/// tiles, put onto the query before the product. Where a >= d all are at most 1; elsewhere (the diagonal) the span
-/// bounds them by e^40. Gradients are accumulated in the tile's own base, then scaled and rotated back once.
+/// Decay (XPOS) at any length: positions are cut into spans of decay_span() (32k for LEX), the same on both sides of
+/// every call, and kernels into tiles that lie within one. The decay exp(log_decay (n - m)) of query n and key m whose
+/// spans have their middles at b and c is the product of three factors: (n - b) on the query and (c - m) on the key,
+/// put on when rows are rotated, and (b - c) per channel, put onto the query before the product. Within one span the
+/// third is 1: decay costs nothing there, and attention is that of scaled rows. The first two stay between e^-40 and
+/// e^40; their product is at most 1 where n >= m, and below e^80 for pairs that are masked. The third is at most 1, and
+/// where it underflows so does nothing that counts: all of the pair's decay is below e^-43 there. Gradients are
+/// accumulated in the rows' own base, then scaled and rotated back once.
 #pragma once
 
 #include "framework/attention/bias.h"
@@ -53,7 +56,7 @@ struct AttentionBackward {
   Tensor delta;           ///< [N, H] f32 (f64): sum over E of output * doutput, from Backend::attention_delta
   CallStage query_stage;  ///< first / last block that these queries meet
   CallStage key_stage;    ///< first / last block of queries that these keys meet
-  /// Accumulators between stages, f32 (f64), in the tiles' own base (not yet rotated back): [N, H * E], [M, K * E], [M,
+  /// Accumulators between stages, f32 (f64), in the rows' own base (not yet rotated back): [N, H * E], [M, K * E], [M,
   /// K * E]. Read unless first, written unless last; may be undefined when first and last. Opaque between calls of one
   /// backend: the reference's are gradients of the rotated rows, without decay factors.
   Tensor dq_state, dk_state, dv_state;

@@ -28,13 +28,14 @@ void check(const AttentionForm& form) {
           "the ReLU normaliser is not supported yet; choose attention.normalizer = softmax");
 }
 
-std::int64_t diagonal_span(const AttentionForm& form) {
-  constexpr double largest_exponent = 40.0;  // e^40 times e^-40 stays exact in f32, whose exponents reach 88
-  constexpr std::int64_t unlimited = std::int64_t{1} << 40;
+std::int64_t decay_span(const AttentionForm& form) {
+  constexpr double largest_exponent =
+      40.0;                             // f32 reaches e^88: products of two factors stay below, even of masked pairs
+  constexpr double farthest = 1 << 22;  // distances between bases are exact in f32
+  if (!form.decays()) return std::int64_t{1} << 62;
   double steepest = 0;
   for (const double d : form.log_decay) steepest = std::max(steepest, std::abs(d));
-  if (steepest * static_cast<double>(unlimited) <= largest_exponent) return unlimited;
-  return std::max<std::int64_t>(1, static_cast<std::int64_t>(std::floor(largest_exponent / steepest)));
+  return 2 * static_cast<std::int64_t>(std::min(std::floor(largest_exponent / steepest), farthest)) + 1;
 }
 
 }  // namespace lexring

@@ -36,9 +36,9 @@ struct AttentionForm {
 /// Throws Error when the form contradicts itself, or asks for what no backend has yet.
 void check(const AttentionForm& form);
 
-/// The largest span of positions, max - min over a tile of queries and one of keys, over which the rebased decay
-/// factors of a diagonal tile stay representable: 40 / max |log_decay| (16k for LEX). Effectively unlimited without
-/// decay. See the note on decay in call.h.
-std::int64_t diagonal_span(const AttentionForm& form);
+/// Adjacent positions whose decay is counted from one base, the one in their middle: 2 floor(40 / max |log_decay|) + 1
+/// (32,695 for LEX), so that factors stay between e^-40 and e^40. Span i holds positions [i, i + 1) times this number.
+/// Unlimited without decay. See the note on decay in call.h.
+std::int64_t decay_span(const AttentionForm& form);
 
 }  // namespace lexring

@@ -8,25 +8,6 @@
 namespace lexring {
 namespace {
 
-/// Tiling::base.
-std::vector<std::int64_t> bases(const std::vector<TokenTile>& tiles, const TokenTable& tokens, AttentionRole role,
-                                std::int64_t span) {
-  const auto first = [&](std::size_t t) { return tokens.position[static_cast<std::size_t>(tiles[t].first)]; };
-  const auto last = [&](std::size_t t) {
-    return tokens.position[static_cast<std::size_t>(tiles[t].first + tiles[t].count - 1)];
-  };
-  std::vector<std::int64_t> base(tiles.size());
-  for (std::size_t begin = 0; begin < tiles.size();) {
-    std::size_t end = begin + 1;
-    while (end < tiles.size() && tiles[end].sequence == tiles[begin].sequence && last(end) - first(begin) <= span)
-      ++end;
-    std::fill(base.begin() + static_cast<std::ptrdiff_t>(begin), base.begin() + static_cast<std::ptrdiff_t>(end),
-              role == AttentionRole::query ? first(begin) : last(end - 1));
-    begin = end;
-  }
-  return base;
-}
-
 /// The smallest interval that holds both.
 void widen(std::int32_t& first, std::int32_t& last, std::int32_t from, std::int32_t to) {
   if (from >= to) return;
@@ -47,17 +28,15 @@ std::int32_t lower_row(const TokenTable& keys, const TokenTable::Sequence& s, st
 }  // namespace
 
 std::vector<TokenTile> make_tiles(const TokenTable& tokens, std::int64_t largest, std::int64_t span) {
-  require(largest >= 1 && span >= 0, "tiles of at most {} tokens and a span of {} positions are impossible", largest,
-          span);
+  require(largest >= 1 && span >= 1, "tiles of at most {} tokens within {} positions are impossible", largest, span);
   std::vector<TokenTile> tiles;
   for (std::size_t s = 0; s < tokens.sequences.size(); ++s) {
     const auto& sequence = tokens.sequences[s];
     const std::int64_t end = sequence.first + sequence.count;
     for (std::int64_t first = sequence.first; first < end;) {
+      const std::int64_t beyond = (tokens.position[static_cast<std::size_t>(first)] / span + 1) * span;
       std::int64_t next = first + 1;
-      while (next < end && next - first < largest &&
-             tokens.position[static_cast<std::size_t>(next)] - tokens.position[static_cast<std::size_t>(first)] <= span)
-        ++next;
+      while (next < end && next - first < largest && tokens.position[static_cast<std::size_t>(next)] < beyond) ++next;
       tiles.push_back({static_cast<std::int64_t>(s), first, next - first});
       first = next;
     }
@@ -65,11 +44,14 @@ std::vector<TokenTile> make_tiles(const TokenTable& tokens, std::int64_t largest
   return tiles;
 }
 
-Tiling make_tiling(const AttentionForm& form, const TokenTable& tokens, AttentionRole role, std::int64_t largest) {
+Tiling make_tiling(const AttentionForm& form, const TokenTable& tokens, std::int64_t largest) {
   Tiling tiling;
-  const std::int64_t span = diagonal_span(form) / 2;
+  const std::int64_t span = decay_span(form);
   tiling.tiles = make_tiles(tokens, largest, span);
-  tiling.base = bases(tiling.tiles, tokens, role, span);
+  for (const TokenTile& tile : tiling.tiles) {
+    const std::int64_t position = tokens.position[static_cast<std::size_t>(tile.first)];
+    tiling.base.push_back(form.decays() ? position / span * span + span / 2 : 0);
+  }
   tiling.first_tile.assign(tokens.sequences.size() + 1, static_cast<std::int64_t>(tiling.tiles.size()));
   for (auto t = static_cast<std::int64_t>(tiling.tiles.size()); t-- > 0;) {
     tiling.first_tile[static_cast<std::size_t>(tiling.tiles[static_cast<std::size_t>(t)].sequence)] = t;

@@ -16,24 +16,23 @@ struct TokenTile {
   std::int64_t count;
 };
 
-/// Cuts rows into tiles of at most `largest` tokens that span at most `span` positions (last - first). A pure function:
-/// every rank that knows the table gets the same tiles.
+/// Cuts rows into tiles of at most `largest` tokens, none of which lies on both sides of a multiple of `span` positions.
+/// A pure function: every rank that knows the table gets the same tiles.
 std::vector<TokenTile> make_tiles(const TokenTable& tokens, std::int64_t largest, std::int64_t span);
 
+/// Decay goes over position - base for queries, over base - position for keys.
 enum class AttentionRole { query, key };
 
 /// One side of a block, cut into tiles.
 struct Tiling {
   std::vector<TokenTile> tiles;
   std::vector<std::int64_t> first_tile;  ///< [sequences + 1] tiles of a sequence: first_tile[s] .. first_tile[s + 1]
-  /// Per tile, the position that its decay is counted from: the first (queries) or last (keys) of a run of adjacent
-  /// tiles that span at most diagonal_span() / 2 together. One base for many tiles, so that rows are seldom scaled
-  /// again.
-  std::vector<std::int64_t> base;
+  std::vector<std::int64_t> base;        ///< per tile, the position that its decay is counted from; 0 without decay
 };
 
-/// Tiles of at most `largest` tokens. A pure function: calls with the same table have the same tiles and bases.
-Tiling make_tiling(const AttentionForm& form, const TokenTable& tokens, AttentionRole role, std::int64_t largest);
+/// Tiles of at most `largest` tokens, cut and based by decay_span(). A pure function: calls with the same table have
+/// the same tiles, and both sides of a call the same bases.
+Tiling make_tiling(const AttentionForm& form, const TokenTable& tokens, std::int64_t largest);
 
 /// The keys a query row sees, as rows of the key table: [first, last) and [sink_first, sink_last).
 struct RowRange {

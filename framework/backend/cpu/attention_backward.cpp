@@ -124,7 +124,6 @@ class BackwardTask {
   /// One tile of queries of one head against the keys of the segment that it sees.
   void query_rows(std::int64_t t, std::int64_t head) {
     const TokenTile& queries = queries_.tiles[static_cast<std::size_t>(t)];
-    const bool decays = !call_.form.log_decay.empty();
     const bool opens = call_.query_stage.first && first_segment_, closes = call_.query_stage.last && last_segment_;
     const float scale = static_cast<float>(call_.form.scale) * log2_e;
     const auto take_up = [&] {
@@ -141,10 +140,10 @@ class BackwardTask {
       if (!packed_tiles_[static_cast<std::size_t>(slot)])
         packed_.pack(slot, keys, call_.k, call_.v, kv_head_, keys_.factors, staging_);
       packed_tiles_[static_cast<std::size_t>(slot)] = true;
-      if (decays) rebase(queries, queries_.base[static_cast<std::size_t>(t)], keys_.base[static_cast<std::size_t>(k)]);
-      meet(queries, keys, mask, slot, head, decays ? part_ : dquery_);
+      rebase(queries, queries_.base[static_cast<std::size_t>(t)], keys_.base[static_cast<std::size_t>(k)]);
+      meet(queries, keys, mask, slot, head, own_base_ ? dquery_ : part_);
     }
-    if (decays) add_part(queries);
+    leave_base(queries);
     if (!prepared) {
       if (!opens && !closes) return;
       take_up();
@@ -161,7 +160,6 @@ class BackwardTask {
   void prepare(const TokenTile& queries, std::int64_t head, float scale) {
     rotate_rows(call_.q.template data<T>() + queries.first * call_.q.stride() + head * width_, call_.q.stride(),
                 queries_.factors, queries.first, queries.count, width_, scale, query_, stride_);
-    if (call_.form.log_decay.empty()) pack_queries(query_, queries.count);
     float* const rows = widens ? widened_doutput_ : staging_;
     rotate_rows(doutput(queries.first, head), call_.form.heads * width_, RowFactors{}, 0, queries.count, width_, 1.0F,
                 rows, stride_);
@@ -169,18 +167,20 @@ class BackwardTask {
     bias_ = TileBias(call_.bias, head);
   }
 
-  /// Queries scaled to meet keys of this base, unless they are; `part_` gathers their gradient in it.
+  /// Queries packed, and scaled where keys have another base, unless they are; `part_` gathers their gradient in it.
   void rebase(const TokenTile& queries, std::int64_t query_base, std::int64_t key_base) {
     if (key_base == key_base_) return;
-    add_part(queries);
-    key_base_ = key_base;
+    leave_base(queries);
+    key_base_ = key_base, own_base_ = key_base == query_base;
+    if (own_base_) return pack_queries(query_, queries.count);
     pair_factors(call_.form, query_base - key_base, factors_.data());
     scale_pairs(query_, stride_, queries.count, width_, factors_.data(), based_, stride_);
     pack_queries(based_, queries.count);
     std::fill(part_, part_ + queries.count * stride_, 0.0F);
   }
-  void add_part(const TokenTile& queries) {
-    if (key_base_ >= 0) scale_pairs(part_, stride_, queries.count, width_, factors_.data(), dquery_, stride_, true);
+  void leave_base(const TokenTile& queries) {
+    if (key_base_ >= 0 && !own_base_)
+      scale_pairs(part_, stride_, queries.count, width_, factors_.data(), dquery_, stride_, true);
     key_base_ = -1;
   }
   void pack_queries(const float* rows, std::int64_t count) {
@@ -319,6 +319,7 @@ class BackwardTask {
   std::int64_t first_tile_ = 0, last_tile_ = 0, first_key_ = 0, key_count_ = 0;  // of the segment; none without keys
   bool first_segment_ = true, last_segment_ = true;
   std::int64_t key_base_ = -1;  // positions are never negative
+  bool own_base_ = true;        // the keys' base is that of the queries
   std::vector<Tensor> memory_;
   std::vector<bool> packed_tiles_;
   std::vector<float> factors_;

@@ -92,14 +92,12 @@ class ForwardTask {
         rotate_rows(call_.q.data<T>() + queries.first * call_.q.stride() + head * width_, call_.q.stride(),
                     queries_.factors, queries.first, queries.count, width_,
                     static_cast<float>(call_.form.scale) * log2_e, query_, stride_);
-        if (call_.form.log_decay.empty()) pack_left<F>(query_, stride_, queries.count, width_, left_);
         bias_ = TileBias(call_.bias, head);
         key_base_ = -1;
         for (std::int64_t k = first; k < last; ++k) {
           const TileMask& mask = masks_[static_cast<std::size_t>(k - first)];
           if (!mask.any()) continue;
-          if (!call_.form.log_decay.empty())
-            rebase(queries, queries_.base[static_cast<std::size_t>(t)], keys_.base[static_cast<std::size_t>(k)]);
+          rebase(queries, queries_.base[static_cast<std::size_t>(t)], keys_.base[static_cast<std::size_t>(k)]);
           meet(states_[static_cast<std::size_t>(g)], queries, keys_.tiles[static_cast<std::size_t>(k)], mask,
                k - first);
         }
@@ -107,10 +105,11 @@ class ForwardTask {
     }
   }
 
-  /// Queries scaled to meet keys of this base, unless they are.
+  /// Queries packed, and scaled where keys have another base, unless they are.
   void rebase(const TokenTile& queries, std::int64_t query_base, std::int64_t key_base) {
     if (key_base == key_base_) return;
     key_base_ = key_base;
+    if (key_base == query_base) return pack_left<F>(query_, stride_, queries.count, width_, left_);
     pair_factors(call_.form, query_base - key_base, factors_.data());
     scale_pairs(query_, stride_, queries.count, width_, factors_.data(), based_, stride_);
     pack_left<F>(based_, stride_, queries.count, width_, left_);

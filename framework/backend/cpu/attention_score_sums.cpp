@@ -33,9 +33,9 @@ void add_head(const AttentionScoreSums& call, const Side& queries, const Side& k
       if (at(tile.first + tile.count - 1) < at(key.first)) continue;
       rotate_rows(call.q.data<T>() + tile.first * call.q.stride() + head * width, call.q.stride(), queries.factors,
                   tile.first, tile.count, width, static_cast<float>(call.form.scale) * log2_e, query, stride);
-      if (!call.form.log_decay.empty()) {
-        pair_factors(call.form, queries.base[static_cast<std::size_t>(t)] - keys.base[static_cast<std::size_t>(k)],
-                     factors.data());
+      const std::int64_t between = queries.base[static_cast<std::size_t>(t)] - keys.base[static_cast<std::size_t>(k)];
+      if (between != 0) {
+        pair_factors(call.form, between, factors.data());
         scale_pairs(query, stride, tile.count, width, factors.data(), query, stride);
       }
       pack_left<F>(query, stride, tile.count, width, left);

@@ -11,7 +11,7 @@ using namespace simd;
 
 Side make_side(const AttentionForm& form, const TokenTable& tokens, const RotaryTable& rotary, AttentionRole role,
                Runtime& runtime) {
-  Side side{make_tiling(form, tokens, role, role == AttentionRole::query ? query_tile : key_tile), {}};
+  Side side{make_tiling(form, tokens, role == AttentionRole::query ? query_tile : key_tile), {}};
   if (!form.rotary) return side;
 
   const std::int64_t pairs = form.head_width / 2;
@@ -26,8 +26,8 @@ Side make_side(const AttentionForm& form, const TokenTable& tokens, const Rotary
       const TokenTile& tile = side.tiles[static_cast<std::size_t>(t)];
       const std::int64_t base = side.base[static_cast<std::size_t>(t)];
       for (std::int64_t n = tile.first; n < tile.first + tile.count; ++n) {
-        const std::int64_t distance = std::abs(tokens.position[static_cast<std::size_t>(n)] - base), at = n * pairs;
-        pair_factors(form, distance, decay.data());
+        const std::int64_t after = tokens.position[static_cast<std::size_t>(n)] - base, at = n * pairs;
+        pair_factors(form, role == AttentionRole::query ? after : -after, decay.data());
         for_lanes(pairs, [&](std::int64_t i, std::int64_t m) {
           const f32v f = scale * load(decay.data() + i);
           store(c + at + i, load(cosine + at + i, m) * f, m);

@@ -55,8 +55,8 @@ struct TileMask {
 /// `reach` is the hull of the rows' ranges.
 TileMask make_mask(const RowRange* rows, const RowRange& reach, const TokenTile& queries, const TokenTile& keys);
 
-/// factors [E/2] = exp(log_decay * distance), for a row (distance from its base) and for a pair of bases (a - d). With
-/// decay only.
+/// factors [E/2] = exp(log_decay * distance), for a row and its base and from a base of keys to one of queries. Without
+/// decay nothing is written.
 void pair_factors(const AttentionForm& form, std::int64_t distance, float* factors);
 
 /// out [count, width] f32 = rows of x (columns `first` on) rotated and scaled by their factors; without rotation, times

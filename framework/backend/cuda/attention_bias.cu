@@ -57,11 +57,12 @@ __global__ void __launch_bounds__(plain_threads) sum_gradients(const BiasGradien
     for (int k = 0; k < tiles_met(tile); ++k) {
       const KeyTile keys = call.keys[tile_met(tile, k)];
       __syncthreads();  // the tiles before have been read
-      if (rule.decay != nullptr) {
+      const bool scaled = keys.base != tile.base;
+      if (scaled) {
         put_factors<width>(shared.factors, rule.decay, rule.pairs, tile.base - keys.base);
         __syncthreads();
       }
-      load_tile(shared.query, call.q, head, tile.first, tile.count, rule.decay != nullptr ? shared.factors : nullptr);
+      load_tile(shared.query, call.q, head, tile.first, tile.count, scaled ? shared.factors : nullptr);
       load_tile(shared.key, call.k, head / call.group, keys.first, keys.count);
       shared.query_rows.put(rule, tile.first, tile.count);
       shared.key_rows.put(rule, keys.first, keys.count);

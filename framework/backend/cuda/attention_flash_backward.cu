@@ -41,7 +41,7 @@ __device__ void write_gradient(const float (&sums)[2][width / 8][4], int count, 
   LEXRING_UNROLL for (int j = 0; j < width / 8; ++j) {
     const int channel = 8 * j + lane % 4 * 2;
     if (channel >= own) continue;
-    const float factor = scale * (decay != nullptr ? decay_over(decay[channel / 2], distance) : 1.0F);
+    const float factor = scale * (distance != 0 ? decay_over(decay[channel / 2], distance) : 1.0F);
     LEXRING_UNROLL for (int i = 0; i < 4; ++i) {
       const int r = lane / 4 + 16 * (i / 2) + 8 * (i % 2);
       if (r >= count) continue;
@@ -113,7 +113,7 @@ __global__ void __launch_bounds__(threads, width <= 64 ? 3 : 2) flash_backward_q
     const KeyWalk walk(tile);
     more = walk.count > 0;
     if (more) {
-      if (c.decay == nullptr)
+      if (c.key_tiles[walk[0]].base == tile.base)
         load_tile<width, tile_rows, threads>(shared.q, c.q.at(this_head(), tile.first), c.q.row_stride, tile.count);
       load_tile<width, tile_rows, threads>(shared.doutput, c.doutput.at(this_head(), tile.first), c.doutput.row_stride,
                                            tile.count);
@@ -140,9 +140,10 @@ __global__ void __launch_bounds__(threads, width <= 64 ? 3 : 2) flash_backward_q
       load_keys(shared.keys[(step + 1) / parts % 4], step + 1);
       cp_async_commit();
     }
-    if (c.decay != nullptr && step % parts == 0) {
-      const int base = shared.keys[step / parts % 4].base, before = shared.keys[(step / parts + 3) % 4].base;
-      if (step == 0 || base != before) {
+    if (step % parts == 0) {
+      const int base = shared.keys[step / parts % 4].base;
+      const int before = step == 0 ? shared.tile.base : shared.keys[(step / parts + 3) % 4].base;
+      if (base != before) {
         if (step > 0) decay_sums<width>(sums, c.decay, c.width, base - before);
         const QueryTile& tile = shared.tile;
         load_decayed_tile<width, tile_rows, threads>(shared.q, c.q.at(this_head(), tile.first), c.q.row_stride,
@@ -323,7 +324,7 @@ __global__ void __launch_bounds__(threads, width <= 32 ? 2 : 1) flash_backward_k
     more = queries.tile >= 0;
     if (more) {
       const int head = this_key_head();
-      if (c.decay == nullptr)
+      if (queries.base == tile.base)
         load_tile<width, tile_rows, threads>(shared.resident[0], c.k.at(head, tile.first), c.k.row_stride, tile.count);
       load_tile<width, tile_rows, threads>(shared.resident[1], c.v.at(head, tile.first), c.v.row_stride, tile.count);
       copy_record(shared.tile, tile);
@@ -362,16 +363,13 @@ __global__ void __launch_bounds__(threads, width <= 32 ? 2 : 1) flash_backward_k
     }
     if (delayed) add_pending(step + 1);
     const Queries& queries = shared.queries[step % 4];
-    if (c.decay != nullptr) {
-      const int base = queries.base, before = shared.queries[(step + 3) % 4].base;
-      if (step == 0 || base != before) {
-        if (step > 0 && side == 1) decay_sums<width>(sums, c.decay, c.width, before - base);
-        const KeyTile& tile = shared.tile;
-        load_decayed_tile<width, tile_rows, threads>(shared.resident[0], c.k.at(this_key_head(), tile.first),
-                                                     c.k.row_stride, tile.count, c.decay, c.width / 2,
-                                                     base - tile.base);
-        __syncthreads();
-      }
+    const int base = queries.base, before = step == 0 ? shared.tile.base : shared.queries[(step + 3) % 4].base;
+    if (base != before) {
+      if (step > 0 && side == 1) decay_sums<width>(sums, c.decay, c.width, before - base);
+      const KeyTile& tile = shared.tile;
+      load_decayed_tile<width, tile_rows, threads>(shared.resident[0], c.k.at(this_key_head(), tile.first),
+                                                   c.k.row_stride, tile.count, c.decay, c.width / 2, base - tile.base);
+      __syncthreads();
     }
     const bool whole =
         shared.tile.first >= queries.whole_first && shared.tile.first + shared.tile.count <= queries.whole_last;

@@ -119,7 +119,7 @@ __global__ void __launch_bounds__(threads, forward_blocks(width)) flash_forward(
     const KeyWalk walk(tile);
     more = walk.count > 0;
     if (more) {
-      if (c.decay == nullptr)
+      if (c.key_tiles[walk[0]].base == tile.base)
         load_tile<width, query_rows, threads>(shared.q, c.q.at(this_head(), tile.first), c.q.row_stride, tile.count);
       load_keys(c.key_tiles[walk[0]], 0);
       copy_record(shared.tile, tile);
@@ -139,7 +139,7 @@ __global__ void __launch_bounds__(threads, forward_blocks(width)) flash_forward(
       cp_async_commit();
     }
     const int base = shared.keys[step % 4].base;
-    if (c.decay != nullptr && (step == 0 || base != shared.keys[(step + 3) % 4].base)) {
+    if (base != (step == 0 ? shared.tile.base : shared.keys[(step + 3) % 4].base)) {
       const QueryTile& tile = shared.tile;
       load_decayed_tile<width, query_rows, threads>(shared.q, c.q.at(this_head(), tile.first), c.q.row_stride,
                                                     tile.count, c.decay, c.width / 2, tile.base - base);

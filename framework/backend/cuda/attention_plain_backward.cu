@@ -71,16 +71,17 @@ __global__ void __launch_bounds__(plain_threads, width <= 128 ? 2 : 1) backward_
   }
   shared.query_rows.put(rule, tile.first, tile.count);
   load_tile(shared.doutput, call.doutput, head, tile.first, tile.count);
-  if (rule.decay == nullptr) load_tile(shared.query, call.q, head, tile.first, tile.count);
+  load_tile(shared.query, call.q, head, tile.first, tile.count);
 
   bool fresh = call.query_first;  // dq holds nothing yet
+  int base = tile.base;           // of the keys that the queries in shared memory are scaled to meet
   const auto leave_base = [&] {
     LEXRING_UNROLL for (int i = 0; i < m; ++i) {
       const int row = place.row + i * square;
       if (row >= tile.count) continue;
       float* const dq = call.dq + (static_cast<std::int64_t>(tile.first + row) * call.heads + head) * call.width;
       for_channels<width>(place.column, call.width, [&](int c, int channel) {
-        const float sum = rule.decay != nullptr ? sums[i][c] * shared.factors[channel / 2] : sums[i][c];
+        const float sum = base != tile.base ? sums[i][c] * shared.factors[channel / 2] : sums[i][c];
         dq[channel] = fresh ? sum : dq[channel] + sum;
       });
       LEXRING_UNROLL for (int c = 0; c < width / square; ++c) sums[i][c] = 0.0F;
@@ -88,11 +89,10 @@ __global__ void __launch_bounds__(plain_threads, width <= 128 ? 2 : 1) backward_
     fresh = false;
   };
 
-  int base = -1;  // positions are never negative
   for (int t = 0; t < tiles_met(tile); ++t) {
     const KeyTile keys = call.keys[tile_met(tile, t)];
-    if (rule.decay != nullptr && keys.base != base) {
-      if (base >= 0) leave_base();
+    if (keys.base != base) {
+      if (t > 0) leave_base();
       base = keys.base;
       __syncthreads();
       put_factors<width>(shared.factors, rule.decay, rule.pairs, tile.base - base);
@@ -126,16 +126,7 @@ __global__ void __launch_bounds__(plain_threads, width <= 128 ? 2 : 1) backward_
       carry<width>(shared.gradients, shared.key, place, sums);
     }
   }
-  if (rule.decay == nullptr || base >= 0) {
-    leave_base();
-  } else if (fresh) {  // no keys, and no factors
-    LEXRING_UNROLL for (int i = 0; i < m; ++i) {
-      const int row = place.row + i * square;
-      if (row >= tile.count) continue;
-      float* const dq = call.dq + (static_cast<std::int64_t>(tile.first + row) * call.heads + head) * call.width;
-      for_channels<width>(place.column, call.width, [&](int, int channel) { dq[channel] = 0.0F; });
-    }
-  }
+  leave_base();
 }
 
 // ---- dk and dv
@@ -184,11 +175,11 @@ __global__ void __launch_bounds__(plain_threads, width <= 128 ? 2 : 1) backward_
   load_tile(shared.value, call.v, key_head, tile.first, tile.count);
   shared.key_rows.put(rule, tile.first, tile.count);
 
-  int base = -1;  // positions are never negative
+  int base = tile.base;  // of the queries that the factors are for
   for (int t = tile.tiles_begin; t < tile.tiles_end; ++t) {
     const QueryTile queries = call.queries[t];
     if (!meets(queries, own)) continue;  // also for the decay's sake: it is bounded where tiles meet
-    if (rule.decay != nullptr && queries.base != base) {
+    if (queries.base != base) {
       base = queries.base;
       __syncthreads();
       put_factors<width>(shared.factors, rule.decay, rule.pairs, base - tile.base);
@@ -200,7 +191,7 @@ __global__ void __launch_bounds__(plain_threads, width <= 128 ? 2 : 1) backward_
         const int first = queries.first + begin,
                   count = queries.count - begin < part_rows ? queries.count - begin : part_rows;
         __syncthreads();  // the part before has been read, and the factors written
-        load_tile(shared.query, call.q, head, first, count, rule.decay != nullptr ? shared.factors : nullptr);
+        load_tile(shared.query, call.q, head, first, count, base != tile.base ? shared.factors : nullptr);
         load_tile(shared.doutput, call.doutput, head, first, count);
         shared.query_rows.put(rule, first, count);
         if (threadIdx.x < part_rows) {

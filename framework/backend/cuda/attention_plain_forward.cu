@@ -102,13 +102,13 @@ __global__ void __launch_bounds__(plain_threads, width <= 128 ? 2 : 1) forward(c
   State<width> state;
   state.begin(call, tile, head, place);
   shared.query_rows.put(rule, tile.first, tile.count);
-  if (rule.decay == nullptr) load_tile(shared.query, call.q, head, tile.first, tile.count);
+  load_tile(shared.query, call.q, head, tile.first, tile.count);
 
-  int base = -1;  // positions are never negative
+  int base = tile.base;  // of the keys that the queries in shared memory are scaled to meet
   for (int t = 0; t < tiles_met(tile); ++t) {
     const KeyTile keys = call.keys[tile_met(tile, t)];
     __syncthreads();  // the tile before has been read
-    if (rule.decay != nullptr && keys.base != base) {
+    if (keys.base != base) {
       base = keys.base;
       put_factors<width>(shared.factors, rule.decay, rule.pairs, tile.base - base);
       __syncthreads();

@@ -52,11 +52,12 @@ __global__ void __launch_bounds__(plain_threads) sum_by_distance(const Scores<T>
       const KeyTile keys = call.keys[k];
       if (call.position[tile.first] - call.position[keys.first + keys.count - 1] >= call.distances) continue;
       __syncthreads();  // the tiles before have been read
-      if (call.decay != nullptr) {
+      const bool scaled = keys.base != tile.base;
+      if (scaled) {
         put_factors<width>(shared.factors, call.decay, call.pairs, tile.base - keys.base);
         __syncthreads();
       }
-      load_tile(shared.query, call.q, head, tile.first, tile.count, call.decay != nullptr ? shared.factors : nullptr);
+      load_tile(shared.query, call.q, head, tile.first, tile.count, scaled ? shared.factors : nullptr);
       load_tile(shared.key, call.k, head / call.group, keys.first, keys.count);
       __syncthreads();
       float products[per_thread][per_thread];

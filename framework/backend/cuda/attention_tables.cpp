@@ -83,13 +83,15 @@ std::vector<KeyTile> key_tiles(const Tiling& keys, const std::vector<QueryTile>&
   return tiles;
 }
 
-/// Per row, positions to its tile's base.
-Tensor distances(const Gpu& gpu, const TokenTable& tokens, const Tiling& tiling) {
+/// Per row, what its decay is raised to.
+Tensor distances(const Gpu& gpu, const TokenTable& tokens, const Tiling& tiling, AttentionRole role) {
   std::vector<std::int32_t> distance(tokens.position.size());
   for (std::size_t t = 0; t < tiling.tiles.size(); ++t) {
     const TokenTile& tile = tiling.tiles[t];
-    for (std::int64_t n = tile.first; n < tile.first + tile.count; ++n)
-      distance[size(n)] = narrow(std::abs(tokens.position[size(n)] - tiling.base[t]));
+    for (std::int64_t n = tile.first; n < tile.first + tile.count; ++n) {
+      const std::int64_t after = tokens.position[size(n)] - tiling.base[t];
+      distance[size(n)] = narrow(role == AttentionRole::query ? after : -after);
+    }
   }
   return upload(gpu, distance);
 }
@@ -98,13 +100,13 @@ Tensor positions(const Gpu& gpu, const TokenTable& tokens) {
   return upload(gpu, std::vector<std::int32_t>(tokens.position.begin(), tokens.position.end()));
 }
 
-void require_narrow(const TokenTable& tokens) {
+void require_narrow(const AttentionForm& form, const TokenTable& tokens) {
+  const std::int64_t largest = std::numeric_limits<std::int32_t>::max() - (form.decays() ? decay_span(form) / 2 : 0);
   for (const auto& s : tokens.sequences) {
     if (s.count == 0) continue;
     const std::int64_t last = tokens.position[size(s.first + s.count - 1)];
-    require(last <= std::numeric_limits<std::int32_t>::max(),
-            "position {} is beyond {}, the last that the cuda backend's attention can count", last,
-            std::numeric_limits<std::int32_t>::max());
+    require(last <= largest, "position {} is beyond {}, the last that the cuda backend's attention can count", last,
+            largest);
   }
 }
 
@@ -115,11 +117,10 @@ AttentionTables make_tables(const Gpu& gpu, const AttentionForm& form, const Sco
                             std::int64_t key_tile) {
   const TokenTable& queries = query_rows.tokens;
   const Visibility& visible = query_rows.visible;
-  require_narrow(queries);
-  require_narrow(keys);
+  require_narrow(form, queries);
+  require_narrow(form, keys);
   const MemoryPurpose purpose("attention tables");
-  const Tiling query_tiling = make_tiling(form, queries, AttentionRole::query, query_tile),
-               key_tiling = make_tiling(form, keys, AttentionRole::key, key_tile);
+  const Tiling query_tiling = make_tiling(form, queries, query_tile), key_tiling = make_tiling(form, keys, key_tile);
   const Ranges ranges = make_ranges(queries, keys, visible, query_tiling);
   const std::vector<QueryTile> query_records = query_tiles(query_tiling, key_tiling, ranges);
   const std::vector<KeyTile> key_records = key_tiles(key_tiling, query_records);
@@ -131,8 +132,8 @@ AttentionTables make_tables(const Gpu& gpu, const AttentionForm& form, const Sco
   tables.key_tiles = upload(gpu, key_records);
   tables.ranges = upload(gpu, ranges.rows);
   if (!form.log_decay.empty()) {
-    tables.query_distance = distances(gpu, queries, query_tiling);
-    tables.key_distance = distances(gpu, keys, key_tiling);
+    tables.query_distance = distances(gpu, queries, query_tiling, AttentionRole::query);
+    tables.key_distance = distances(gpu, keys, key_tiling, AttentionRole::key);
     std::vector<float> decay;
     for (const double d : form.log_decay) {
       const double binary = d * 1.4426950408889634;

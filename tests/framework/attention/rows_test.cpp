@@ -43,16 +43,16 @@ TEST(AttentionForm, RefusesContradictionsAndWhatIsNotThere) {
   refused([](auto& s) { s.normalizer = Normalizer::relu; });
 }
 
-TEST(DiagonalSpan, KeepsFactorsWithinReach) {
+TEST(DecaySpan, KeepsFactorsWithinReach) {
   AttentionForm form = small_form();
-  EXPECT_EQ(diagonal_span(form), std::int64_t{1} << 40);
+  EXPECT_EQ(decay_span(form), std::int64_t{1} << 62);
   form.rotary = true;
   form.log_decay = {std::log(0.4 / 1.4) / 512, 0, 0, 0};
-  EXPECT_EQ(diagonal_span(form), 16347);  // 40 * 512 / ln(3.5)
+  EXPECT_EQ(decay_span(form), 32695);  // 16,347 = 40 * 512 / ln(3.5) on either side of the middle
   form.log_decay = {-100, 0, 0, 0};
-  EXPECT_EQ(diagonal_span(form), 1);
+  EXPECT_EQ(decay_span(form), 1);
   form.log_decay = {0, 0, 0, 0};
-  EXPECT_EQ(diagonal_span(form), std::int64_t{1} << 40);
+  EXPECT_EQ(decay_span(form), (1 << 23) + 1);
 }
 
 TEST(TokenTable, DenseOnesAreValid) {
@@ -80,16 +80,28 @@ std::vector<std::int64_t> counts_of(const std::vector<TokenTile>& tiles) {
   return counts;
 }
 
-TEST(Tiles, AreBoundedInTokensAndInPositions) {
+TEST(Tiles, AreBoundedInTokensAndLieWithinOneSpan) {
   const TokenTable tokens{{{0, 0, 5}, {3, 5, 4}}, {0, 1, 2, 3, 4, 0, 10, 11, 30}};
   ASSERT_NO_THROW(check(tokens));
   EXPECT_EQ(counts_of(make_tiles(tokens, 100, 100)), (std::vector<std::int64_t>{5, 4}));
   EXPECT_EQ(counts_of(make_tiles(tokens, 2, 100)), (std::vector<std::int64_t>{2, 2, 1, 2, 2}));
-  EXPECT_EQ(counts_of(make_tiles(tokens, 100, 10)), (std::vector<std::int64_t>{5, 2, 1, 1}));
-  EXPECT_EQ(counts_of(make_tiles(tokens, 100, 0)), (std::vector<std::int64_t>(9, 1)));
-  const auto tiles = make_tiles(tokens, 100, 10);
+  EXPECT_EQ(counts_of(make_tiles(tokens, 100, 11)), (std::vector<std::int64_t>{5, 2, 1, 1}));
+  EXPECT_EQ(counts_of(make_tiles(tokens, 100, 3)), (std::vector<std::int64_t>{3, 2, 1, 2, 1}));
+  EXPECT_EQ(counts_of(make_tiles(tokens, 100, 1)), (std::vector<std::int64_t>(9, 1)));
+  const auto tiles = make_tiles(tokens, 100, 11);
   EXPECT_EQ(tiles[2].sequence, 1);
   EXPECT_EQ(tiles[2].first, 7);
+}
+
+TEST(Tiling, BasesAreTheMiddlesOfSpans) {
+  const TokenTable tokens{{{0, 0, 5}, {1, 5, 1}}, {0, 32694, 32695, 65389, 1000000, 40000}};
+  ASSERT_NO_THROW(check(tokens));
+  AttentionForm form = small_form();
+  EXPECT_EQ(make_tiling(form, tokens, 100).base, (std::vector<std::int64_t>{0, 0}));
+  form.rotary = true, form.log_decay = {std::log(0.4 / 1.4) / 512, 0, 0, 0};
+  const Tiling tiling = make_tiling(form, tokens, 100);
+  EXPECT_EQ(counts_of(tiling.tiles), (std::vector<std::int64_t>{2, 2, 1, 1}));
+  EXPECT_EQ(tiling.base, (std::vector<std::int64_t>{16347, 32695 + 16347, 30 * 32695 + 16347, 32695 + 16347}));
 }
 
 TEST(AttentionRows, AreCheckedWhenMade) {

@@ -47,6 +47,8 @@ std::vector<AttentionProblem> small_problems() {
                gaps = same("gaps", {{0, with_gaps(40, 5000, 2)}});
   for (const char* method : {"none", "xpos", "steep"}) add(method, "causal", 0, 2, 1, 16, spread);
   add("xpos", "blockwise", 1000, 2, 1, 64, gaps);
+  // Across the borders of decay spans (32,695 and 65,390).
+  add("xpos", "causal", 0, 2, 1, 32, same("borders", {{0, clusters({16300, 32660, 65350}, 70)}}));
   const Tables cached{"cached", make_table({{0, consecutive(20, 60)}, {4, consecutive(5)}}),
                       make_table({{0, consecutive(80)}, {1, consecutive(17)}, {4, consecutive(5)}})};
   const Tables one_more{"one_more", make_table({{0, {1000000}}}), make_table({{0, consecutive(97, 999904)}})};
@@ -90,6 +92,9 @@ std::vector<AttentionProblem> problems() {
     for (const char* method : {"none", "rope", "xpos", "steep", "alibi", "table"})
       add(method, "causal", 0, 2, 1, 16, tables);
   add("xpos", "window", 333, 2, 2, 64, spread);
+  const Tables borders = same("borders", {{0, clusters({16300, 32600, 65350}, 130)}, {1, with_gaps(200, 700, 3)}});
+  add("xpos", "causal", 0, 4, 2, 20, borders);
+  add("xpos", "documents_sinks", 40000, 2, 2, 16, borders);
   add("xpos", "blockwise", 1000, 4, 2, 32, gaps);
   add("steep", "blockwise", 128, 2, 2, 20, long_one);
   // Keys of the past, keys that some queries miss, queries without a sequence of keys, and nothing at all.
@@ -244,8 +249,8 @@ TEST_P(AttentionKernels, HugeScoresDoNotOverflow) {
 
 TEST_P(AttentionKernels, ScoreSumsEqualTheReference) {
   const auto reference = make_reference_backend(), tested = tested_backend().make();
-  const TokenTable tokens =
-      make_table({{0, consecutive(150)}, {1, with_gaps(90, 9, 3)}, {2, consecutive(40, 1000000)}});
+  const TokenTable tokens = make_table(
+      {{0, consecutive(150)}, {1, with_gaps(90, 9, 3)}, {2, consecutive(40, 1000000)}, {3, consecutive(40, 32680)}});
   for (const Dtype working : {Dtype::f32, Dtype::bf16})
     for (const char* method : {"none", "xpos"}) {
       SCOPED_TRACE(::testing::Message() << method << " " << name_of(working));
