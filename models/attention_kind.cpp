@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "models/batch.h"
 #include "parallel/heads.h"
 
 namespace lexring {
@@ -34,8 +35,8 @@ AttentionKind make_kind(const ModelConfig& model, const LayerConfig& layer, cons
 }  // namespace
 
 RotaryTable AttentionKind::rotary(Runtime& runtime, const TokenTable& tokens, Dtype master) {
-  return position->rotary() == nullptr ? RotaryTable()
-                                       : rotary_tables.make(runtime, *position->rotary(), tokens, master);
+  const std::optional<RotaryAngles> angles = position->rotary(length_of(tokens));
+  return angles ? rotary_tables.make(runtime, *angles, tokens, master) : RotaryTable();
 }
 
 SharedRows AttentionKind::rows(Runtime& runtime, const TokenTable& tokens, Visibility visible, Dtype master) {

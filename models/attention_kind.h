@@ -27,7 +27,8 @@ struct AttentionKind {
   SharedRows last_rows;
   std::shared_ptr<const SequenceTables> last_tables;
 
-  /// Rotation tables of rows; undefined without rotation. Kept while positions repeat.
+  /// Rotation tables of whole sequences, or of rows whose angles do not follow the length; undefined without rotation.
+  /// Kept while positions repeat.
   RotaryTable rotary(Runtime& runtime, const TokenTable& tokens, Dtype master);
   /// The rows of a whole batch; those of the batch before, where they are the same.
   SharedRows rows(Runtime& runtime, const TokenTable& tokens, Visibility visible, Dtype master);

@@ -55,6 +55,12 @@ void check(const ModelBatch& batch, const ModelConfig& config) {
   }
 }
 
+std::int64_t length_of(const TokenTable& tokens) {
+  std::int64_t length = 0;
+  for (const std::int64_t position : tokens.position) length = std::max(length, position + 1);
+  return length;
+}
+
 std::vector<DocumentPlace> document_places(const ModelBatch& batch, std::int64_t sinks, const TokenTable* cached) {
   std::vector<DocumentPlace> places(batch.ids.size());
   if (!batch.document_start.empty()) {

@@ -31,6 +31,9 @@ ModelBatch make_chunk(std::int64_t position, std::vector<std::int32_t> ids, std:
 /// Throws Error unless ids and targets are in the vocabulary and all sizes agree.
 void check(const ModelBatch& batch, const ModelConfig& config);
 
+/// One more than the last position: the length of the batch's longest sequence.
+std::int64_t length_of(const TokenTable& tokens);
+
 /// Where each row's document begins and its sinks end. Sequences without document table: one document from the
 /// sequence's first position, which for a streamed chunk is the first the cache holds (sinks are never forgotten).
 std::vector<DocumentPlace> document_places(const ModelBatch& batch, std::int64_t sinks, const TokenTable* cached);

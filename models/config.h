@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "framework/backend/backend.h"
 #include "framework/base/words.h"
@@ -60,11 +61,18 @@ struct PositionConfig {
   double scale_base = 512.0;         ///< xpos: exponent = distance / scale_base
   Scaling scaling = Scaling::none;   ///< of the angles of rotary methods
   double scaling_factor = 1.0;       ///< s = L' / L
-  std::int64_t original_length = 0;  ///< yarn's ramp, modulo's period: the training length L
+  std::int64_t original_length = 0;  ///< the training length L: yarn's ramp, modulo's period, dynamic, llama3, longrope
   double beta_fast = 32.0;           ///< yarn
   double beta_slow = 1.0;            ///< yarn
-  std::int64_t buckets = 32;         ///< t5: half for single distances, half for ranges
-  std::int64_t max_distance = 128;   ///< t5: beyond it all distances are in the last bucket
+  double low_freq_factor = 1.0;      ///< llama3
+  double high_freq_factor = 4.0;     ///< llama3
+  std::vector<double> short_factor;  ///< longrope: a divisor per rotated pair, up to L tokens
+  std::vector<double> long_factor;   ///< longrope: the same beyond
+  double attention_factor = 0.0;     ///< yarn, longrope: multiplies turned queries and keys; 0: the method's own
+  double partial_rotary_factor = 1.0;  ///< of rotary methods: only so much of a head's channels is turned (and decays)
+  double p_rope = 1.0;                 ///< of rotary methods: only so many of the turned pairs have a frequency
+  std::int64_t buckets = 32;           ///< t5: half for single distances, half for ranges
+  std::int64_t max_distance = 128;     ///< t5: beyond it all distances are in the last bucket
   bool operator==(const PositionConfig&) const = default;
 };
 
@@ -106,6 +114,14 @@ struct ModelConfig {
   LayerConfig layer(std::int64_t n) const {
     const auto found = override.find(n);
     return found != override.end() ? found->second : LayerConfig{position, attention};
+  }
+  /// Some layer's angles depend on the length of the sequence at hand, which no part of it shows: it must be whole.
+  bool follows_length() const {
+    for (std::int64_t n = 0; n < layers; ++n) {
+      const PositionConfig own = layer(n).position;
+      if (own.kind->rotary && lexring::follows_length(own.scaling)) return true;
+    }
+    return false;
   }
   bool operator==(const ModelConfig&) const = default;
 };

@@ -59,8 +59,7 @@ Tensor Transformer::Impl::added_positions(const std::vector<std::int64_t>& posit
 }
 
 std::vector<BiasTerms> Transformer::Impl::biases(Tape& tape, const TokenTable& batch) const {
-  std::int64_t longest = 0;
-  for (const std::int64_t position : batch.position) longest = std::max(longest, position);
+  const std::int64_t longest = std::max<std::int64_t>(length_of(batch) - 1, 0);
   std::vector<BiasTerms> terms;
   for (std::size_t k = 0; k < kinds.size(); ++k) {
     terms.push_back({kinds[k].slopes, kinds[k].position->bias_by_distance(tape, weights.positions, longest, master)});

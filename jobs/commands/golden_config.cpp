@@ -22,11 +22,6 @@ const Json& neutral_fields() {
                               {"qk_norm", false},
                               {"parallel", false},
                               {"logit_softcap", 0.0},
-                              {"position.partial_rotary_factor", 1.0},
-                              {"position.p_rope", 1.0},
-                              {"position.short_factor", Json::array()},
-                              {"position.long_factor", Json::array()},
-                              {"position.attention_factor", 0.0},
                               {"attention.logn_base", 0},
                               {"attention.normalizer", "softmax"},
                               {"attention.cache_positions", false},
@@ -43,12 +38,18 @@ const Json& neutral_fields() {
 bool is_idle(const std::string& field, const Json& value) {
   for (const char* idle :
        {"sampling",  // positions that were drawn are in the file
-        "position.bar_d", "position.low_freq_factor", "position.high_freq_factor", "position.fire_width",
-        "position.fire_threshold", "attention.relu_gamma", "attention.logn_clip", "attention.attn_scale",
-        "attention.landmark_every", "attention.landmark_token"}) {
+        "position.bar_d", "position.fire_width", "position.fire_threshold", "attention.relu_gamma",
+        "attention.logn_clip", "attention.attn_scale", "attention.landmark_every", "attention.landmark_token"}) {
     if (field == idle) return true;
   }
   return field == "adapter" && value.at("rank") == 0;
+}
+
+std::vector<std::string> texts_of(const Json& value) {
+  if (!value.is_array()) return {value.is_string() ? value.get<std::string>() : value.dump()};
+  std::vector<std::string> texts;
+  for (const Json& entry : value) texts.push_back(entry.dump());
+  return texts;
 }
 
 /// Reads the fields of a section; those of the model have none. The reference writes all of them, so that one that is
@@ -64,7 +65,7 @@ void read(ModelConfig& config, const std::string& section, const Json& fields) {
   for (const auto& [name, value] : fields.items()) {
     const std::string field = section.empty() ? name : section + "." + name;
     if (const Key* key = table.find(section.empty() ? "model." + name : field)) {
-      assign(*key, {value.is_string() ? value.get<std::string>() : value.dump()}, "");
+      if (!value.empty()) assign(*key, texts_of(value), "");  // else a list that is empty by default too
     } else if (!is_idle(field, value)) {
       const Json& neutral = neutral_fields();
       require_usage(neutral.contains(field) && neutral.at(field) == value, "{} = {} is not supported yet", field,

@@ -22,6 +22,7 @@ const char* expectation(const KeyTarget& target) {
       Overloaded{[](const std::int64_t*) { return "a whole number"; }, [](const double*) { return "a number"; },
                  [](const bool*) { return "true or false"; }, [](const std::string*) { return "a text"; },
                  [](const std::vector<std::int64_t>*) { return "whole numbers separated by commas"; },
+                 [](const std::vector<double>*) { return "numbers separated by commas"; },
                  [](const std::vector<std::string>*) { return "a list"; },
                  [](const WordTarget& words) { return words.is_list() ? "a list" : "a text"; }},
       target);
@@ -90,7 +91,8 @@ class Reader {
   }
   /// A number that its type cannot hold.
   [[noreturn]] void refuse_range(const std::string& text) const {
-    const bool whole = !std::holds_alternative<double*>(key_.target);
+    const bool whole =
+        !std::holds_alternative<double*>(key_.target) && !std::holds_alternative<std::vector<double>*>(key_.target);
     const std::string most = std::isfinite(key_.most) ? plain(key_.most) : "9223372036854775807";
     const std::string range =
         !whole           ? "numbers go from about 1e-308 to 1e308"
@@ -135,10 +137,10 @@ void assign(const Key& key, const std::vector<std::string>& values, const std::s
   std::visit(Overloaded{[&](std::int64_t* to) { *to = read.number<std::int64_t>(value); },
                         [&](double* to) { *to = read.number<double>(value); },
                         [&](bool* to) { *to = read.truth(value); }, [&](std::string* to) { *to = read.name(value); },
-                        [&](std::vector<std::int64_t>* to) {
+                        [&]<class Number>(std::vector<Number>* to) {
                           if (how == ListValues::replace) to->clear();
                           for (const std::string& part : entries_of(key, values, origin))
-                            to->push_back(read.number<std::int64_t>(part));
+                            to->push_back(read.number<Number>(part));
                         },
                         [&](std::vector<std::string>* to) {
                           if (how == ListValues::replace) to->clear();
@@ -154,19 +156,24 @@ void assign(const Key& key, const std::vector<std::string>& values, const std::s
              key.target);
 }
 
+void copy_value(const KeyTarget& from, const KeyTarget& to) {
+  std::visit(Overloaded{[&](const WordTarget& words) { words.set(std::get<WordTarget>(from).get()); },
+                        [&](auto* value) { *value = *std::get<decltype(value)>(from); }},
+             to);
+}
+
 std::string text_of(const KeyTarget& target) {
   return std::visit(
       Overloaded{[](const auto* value) { return fmt::format("{}", *value); },
-                 [](const std::vector<std::int64_t>* values) { return fmt::format("{}", fmt::join(*values, ",")); },
-                 [](const std::vector<std::string>* values) { return fmt::format("{}", fmt::join(*values, ",")); },
+                 []<class T>(const std::vector<T>* values) { return fmt::format("{}", fmt::join(*values, ",")); },
                  [](const WordTarget& words) { return fmt::format("{}", fmt::join(words.get(), ",")); }},
       target);
 }
 
 bool is_list(const KeyTarget& target) {
   if (const auto* words = std::get_if<WordTarget>(&target)) return words->is_list();
-  return std::holds_alternative<std::vector<std::int64_t>*>(target) ||
-         std::holds_alternative<std::vector<std::string>*>(target);
+  return std::visit(Overloaded{[]<class T>(std::vector<T>*) { return true; }, [](const auto&) { return false; }},
+                    target);
 }
 
 std::string either(const std::vector<std::string>& values) {

@@ -14,7 +14,7 @@ namespace lexring {
 /// Where a value goes; its contents when the table is made are the default. Lists: `--lengths 256,512` (numbers and
 /// words) or `--input a b` (strings).
 using KeyTarget = std::variant<std::int64_t*, double*, bool*, std::string*, std::vector<std::int64_t>*,
-                               std::vector<std::string>*, WordTarget>;
+                               std::vector<double>*, std::vector<std::string>*, WordTarget>;
 
 /// What another key must be for a key to have an effect.
 struct Need {
@@ -48,6 +48,8 @@ struct Key {
 enum class ListValues { replace, append };
 void assign(const Key& key, const std::vector<std::string>& values, const std::string& origin,
             ListValues how = ListValues::replace);
+/// Gives a key the value of another of its kind.
+void copy_value(const KeyTarget& from, const KeyTarget& to);
 /// A value as INI text; the same value for reading it back.
 std::string text_of(const KeyTarget& target);
 bool is_list(const KeyTarget& target);

@@ -60,7 +60,9 @@ std::vector<Key> model_keys(ModelConfig& m) {
   add("position.scaling_factor", &s.scaling_factor, "new length / training length")
       .between(1e-3, 1e6)
       .only_with("position.scaling", names_where<Scaling>(reads_factor));
-  add("position.original_length", &s.original_length, "yarn's ramp, modulo's period", "tokens", "train.length")
+  add("position.original_length", &s.original_length,
+      "training length: yarn's and llama3's ramp, modulo's period, where dynamic and longrope begin", "tokens",
+      "train.length")
       .between(0, most_tokens_at_once)
       .only_with("position.scaling", names_where<Scaling>(reads_original_length));
   add("position.beta_fast", &s.beta_fast, "rotations above which angles are kept")
@@ -69,6 +71,31 @@ std::vector<Key> model_keys(ModelConfig& m) {
   add("position.beta_slow", &s.beta_slow, "rotations below which angles are interpolated")
       .between(0, 1e6)
       .only_with("position.scaling", names_where<Scaling>(reads_ramp));
+
+  add("position.low_freq_factor", &s.low_freq_factor,
+      "turns within original_length below which angles are interpolated")
+      .between(0, 1e6)
+      .only_with("position.scaling", names_where<Scaling>(reads_band));
+  add("position.high_freq_factor", &s.high_freq_factor, "turns within original_length above which angles are kept")
+      .between(0, 1e6)
+      .only_with("position.scaling", names_where<Scaling>(reads_band));
+  add("position.short_factor", &s.short_factor,
+      "what the frequency of each turned channel pair is divided by up to original_length; separated by commas")
+      .between(0, 1e9)
+      .only_with("position.scaling", names_where<Scaling>(reads_divisors));
+  add("position.long_factor", &s.long_factor, "the same in longer sequences")
+      .between(0, 1e9)
+      .only_with("position.scaling", names_where<Scaling>(reads_divisors));
+  add("position.attention_factor", &s.attention_factor,
+      "what turned queries and keys are multiplied by; 0: the method's own")
+      .between(0, 1e6)
+      .only_with("position.scaling", names_where<Scaling>(reads_magnitude));
+  add("position.partial_rotary_factor", &s.partial_rotary_factor, "share of a head's channels that is turned")
+      .between(0, 1)
+      .only_with("position.kind", positions(&PositionMethod::rotary));
+  add("position.p_rope", &s.p_rope, "share of the turned channel pairs, the fastest, that has a frequency")
+      .between(0, 1)
+      .only_with("position.kind", positions(&PositionMethod::rotary));
 
   auto& a = m.attention;
   add("attention.pattern", &a.pattern, "which keys a query sees");

@@ -37,7 +37,7 @@ void check_products(const Options& o) {
 void check(const Options& o) {
   check_products(o);
   const PositionConfig& position = o.model.position;
-  require_usage(!reads_factor(position.scaling) || position.scaling_factor != 1,
+  require_usage(!needs_factor(position.scaling) || position.scaling_factor != 1,
                 "position.scaling = {} with position.scaling_factor = 1 changes nothing; give position.scaling_factor, "
                 "the new length over the training length, e.g. 4",
                 name_of(position.scaling));
@@ -59,7 +59,7 @@ void forget_without_effect(const KeyTable& table, Options defaults, std::set<std
   const KeyTable fresh = option_keys(defaults);
   for (const Key& key : table.keys()) {
     if (table.has_effect(key)) continue;
-    assign(key, {text_of(fresh.find(key.name)->target)}, "");
+    copy_value(fresh.find(key.name)->target, key.target);
     given.erase(key.name);
   }
 }

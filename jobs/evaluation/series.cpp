@@ -64,7 +64,7 @@ Series rescaled(Scaling scaling, const SeriesKeys& keys, const Options& options)
   if (keys.given.count("position.scaling_factor") != 0) {
     p.scaling_factor = keys.position.scaling_factor;
   } else {
-    series.factor_follows_length = !own && reads_factor(scaling);
+    series.factor_follows_length = !own && needs_factor(scaling);
   }
   return series;
 }

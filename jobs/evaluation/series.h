@@ -36,7 +36,8 @@ std::vector<std::string> checkpoint_names(const std::vector<std::string>& paths)
 /// The series of all `subjects`, in their order, without cells.
 ///
 /// A rescaling that the checkpoint was not trained with has the factor that was given, else one that follows the
-/// evaluated length: max(1, length / original_length), as "dynamic" rescaling is defined in the literature.
+/// evaluated length: max(1, length / original_length), as "dynamic" rescaling is defined in the literature;
+/// dynamic, which follows the length by itself, and longrope keep the checkpoint's.
 /// original_length is the checkpoint's (its training length). Checkpoints without rotary angles are measured as they
 /// are.
 ///

@@ -8,9 +8,10 @@
 namespace lexring {
 namespace {
 
-constexpr const char* names[] = {"attention.pattern",        "attention.window",   "attention.block",
-                                 "attention.sinks",          "position.scaling",   "position.scaling_factor",
-                                 "position.original_length", "position.beta_fast", "position.beta_slow"};
+constexpr const char* names[] = {"attention.pattern",        "attention.window",          "attention.block",
+                                 "attention.sinks",          "position.scaling",          "position.scaling_factor",
+                                 "position.original_length", "position.beta_fast",        "position.beta_slow",
+                                 "position.low_freq_factor", "position.high_freq_factor", "position.attention_factor"};
 
 /// What is given must have an effect; of a checkpoint's position.kind nothing can be changed.
 void require_effects(Options& stored, const std::set<std::string>& given) {
@@ -37,7 +38,7 @@ void use_pattern(Options& stored, const std::set<std::string>& given) {
 
 void check_scaling(const Options& stored, const std::set<std::string>& given) {
   const PositionConfig& p = stored.model.position;
-  require_usage(given.count("position.scaling") == 0 || !reads_factor(p.scaling) || p.scaling_factor != 1,
+  require_usage(given.count("position.scaling") == 0 || !needs_factor(p.scaling) || p.scaling_factor != 1,
                 "position.scaling = {} with a position.scaling_factor of 1 changes nothing; give "
                 "--position.scaling_factor, e.g. 4 for text four times as long as in training",
                 name_of(p.scaling));

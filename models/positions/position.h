@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,7 +17,8 @@ namespace lexring {
 
 /// Angles of rotated channel pairs: angle[n, i] = position(n) * frequency[i], in f64.
 struct RotaryAngles {
-  std::vector<double> frequency;                 ///< [E/2]
+  std::vector<double> frequency;                 ///< [E/2]; 0: the pair stays as it is
+  std::vector<double> magnitude;                 ///< [E/2]; turned queries and keys are each multiplied by it
   std::function<double(std::int64_t)> position;  ///< global position -> what the angle is computed from
   double unit = 1.0;                             ///< what `position` gives are multiples of it
 };
@@ -31,8 +33,8 @@ class PositionEncoding {
 
   /// Writes what it needs into the form of attention; heads, head_width and scale are set.
   virtual void shape(AttentionForm&) const {}
-  /// Angles, for methods that set form.rotary; nullptr otherwise.
-  virtual const RotaryAngles* rotary() const { return nullptr; }
+  /// Angles in a sequence of `length` tokens, for methods that set form.rotary; nullopt otherwise.
+  virtual std::optional<RotaryAngles> rotary(std::int64_t /*length*/) const { return std::nullopt; }
   /// The bias's slope for each of `heads` heads; empty: none.
   virtual std::vector<float> slopes(std::int64_t /*heads*/) const { return {}; }
   /// A constant added to the token embeddings, row-major [N, D]; empty: none.

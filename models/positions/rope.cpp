@@ -9,16 +9,17 @@ namespace {
 class Rope : public PositionEncoding {
  public:
   Rope(const ModelConfig& model, const PositionConfig& config)
-      : angles_(make_rotary_angles(config, model.width / model.heads)), score_scale_(rotary_score_scale(config)) {}
-  void shape(AttentionForm& form) const override {
-    form.rotary = true;
-    form.scale *= score_scale_;
+      : config_(config), head_width_(model.width / model.heads) {
+    make_rotary_angles(config_, head_width_, 0);
   }
-  const RotaryAngles* rotary() const override { return &angles_; }
+  void shape(AttentionForm& form) const override { form.rotary = true; }
+  std::optional<RotaryAngles> rotary(std::int64_t length) const override {
+    return make_rotary_angles(config_, head_width_, length);
+  }
 
  private:
-  RotaryAngles angles_;
-  double score_scale_;
+  PositionConfig config_;
+  std::int64_t head_width_;
 };
 
 }  // namespace

@@ -1,6 +1,6 @@
 /// Extrapolatable position embedding (Sun et al. 2022, section 2): RoPE, with channel pair i of the score multiplied by
-/// zeta_i^((n - m) / S), zeta_i = (i / (E/2) + gamma) / (1 + gamma). Only the distance n - m enters: see
-/// framework/attention/call.h for how kernels keep it exact.
+/// zeta_i^((n - m) / S), zeta_i = (i / (R/2) + gamma) / (1 + gamma), of the R channels that are turned (rotary.h). Only
+/// the distance n - m enters: see framework/attention/call.h for how kernels keep it exact.
 #include <cmath>
 
 #include "models/positions/rotary.h"
@@ -12,25 +12,25 @@ namespace {
 class Xpos : public PositionEncoding {
  public:
   Xpos(const ModelConfig& model, const PositionConfig& config)
-      : config_(config),
-        angles_(make_rotary_angles(config, model.width / model.heads)),
-        score_scale_(rotary_score_scale(config)) {}
+      : config_(config), head_width_(model.width / model.heads) {
+    make_rotary_angles(config_, head_width_, 0);
+  }
   void shape(AttentionForm& form) const override {
     form.rotary = true;
-    form.scale *= score_scale_;
-    form.log_decay.clear();
-    const std::int64_t half = form.head_width / 2;
-    for (std::int64_t i = 0; i < half; ++i) {
-      const double zeta = (static_cast<double>(i) / static_cast<double>(half) + config_.gamma) / (1 + config_.gamma);
-      form.log_decay.push_back(std::log(zeta) / config_.scale_base);
+    form.log_decay.assign(static_cast<std::size_t>(head_width_ / 2), 0.0);
+    const std::int64_t pairs = rotated_channels(config_, head_width_) / 2;
+    for (std::int64_t i = 0; i < pairs; ++i) {
+      const double zeta = (static_cast<double>(i) / static_cast<double>(pairs) + config_.gamma) / (1 + config_.gamma);
+      form.log_decay[static_cast<std::size_t>(i)] = std::log(zeta) / config_.scale_base;
     }
   }
-  const RotaryAngles* rotary() const override { return &angles_; }
+  std::optional<RotaryAngles> rotary(std::int64_t length) const override {
+    return make_rotary_angles(config_, head_width_, length);
+  }
 
  private:
   PositionConfig config_;
-  RotaryAngles angles_;
-  double score_scale_;
+  std::int64_t head_width_;
 };
 
 }  // namespace

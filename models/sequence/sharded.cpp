@@ -50,10 +50,9 @@ class ShardedPass final : public SequencePass {
 
   Kind make_kind(const PassModel& model, const ModelBatch& batch, AttentionKind& kind) const {
     Kind own{HeadExchange(model.context.ulysses(), kind.form, partition_->ulysses_borders(ring_->rank())), nullptr, {}};
-    if (const RotaryAngles* angles = kind.position->rotary()) {
-      own.rotary = [angles, runtime = &model.backend.runtime(), dtype = model.master](const TokenTable& tokens) {
-        return make_rotary_table(*runtime, *angles, tokens, dtype);
-      };
+    if (std::optional<RotaryAngles> angles = kind.position->rotary(length_of(batch.tokens))) {
+      own.rotary = [angles = std::move(*angles), runtime = &model.backend.runtime(), dtype = model.master](
+                       const TokenTable& tokens) { return make_rotary_table(*runtime, angles, tokens, dtype); };
     }
     Visibility visible = visibility(batch, *kind.pattern, nullptr);
     const SequenceTables* const last = kind.last_tables.get();

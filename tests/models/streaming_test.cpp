@@ -102,6 +102,13 @@ TEST(Streaming, LastLogitsOfAChunkAreThoseOfTheWhole) {
   for (std::size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(streamed[i], expected[i], 1e-11);
 }
 
+TEST(Streaming, AnglesThatFollowTheLengthNeedTheWholeSequence) {
+  ModelConfig config = small_config("rope");
+  config.position.scaling = Scaling::dynamic;
+  config.position.original_length = 32;
+  EXPECT_THROW(SmallModel(config, {.precision = Precision::fp64}).model.make_cache(), UsageError);
+}
+
 TEST(Streaming, ACacheHoldsOneSequence) {
   const ModelConfig config = small_config();
   SmallModel small(config, {.precision = Precision::fp64});

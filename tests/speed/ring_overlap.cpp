@@ -80,7 +80,7 @@ class Experiment {
     const TokenTable table = dense_tokens(1, tokens);
     const std::vector<DocumentPlace> places(static_cast<std::size_t>(tokens));
     const RotaryMaker rotary = [this](const TokenTable& rows) {
-      return make_rotary_table(backend_->runtime(), *position_->rotary(), rows, Dtype::f32);
+      return make_rotary_table(backend_->runtime(), *position_->rotary(tokens_), rows, Dtype::f32);
     };
     tables_ = std::make_shared<const SequenceTables>(
         make_sequence_tables(std::make_shared<const Partition>(table, PartitionKind::zigzag, ring.size()), ring.rank(),

@@ -136,7 +136,8 @@ TEST_F(OptionsTest, KeysWithoutEffectAreRefusedByName) {
              "position.scaling has an effect only with position.kind = rope or xpos, but position.kind = alibi");
   EXPECT_HAS(refusal({"--position.kind", "none", "--position.theta", "500000"}),
              "position.theta has an effect only with");
-  EXPECT_HAS(refusal({"--position.scaling_factor", "4"}), "only with position.scaling = linear, ntk, yarn or repeat");
+  EXPECT_HAS(refusal({"--position.scaling_factor", "4"}),
+             "only with position.scaling = linear, ntk, yarn, repeat, dynamic, llama3 or longrope");
   EXPECT_HAS(refusal({"--position.scaling", "ntk", "--position.scaling_factor", "2", "--position.beta_fast", "9"}),
              "position.beta_fast");
   EXPECT_HAS(refusal({"--attention.window", "64"}),
@@ -192,6 +193,9 @@ TEST_F(OptionsTest, EachMethodsOwnConfigurationIsReadAgain) {
   for (const char* scaling : {"linear", "ntk", "yarn", "repeat"}) {
     again({"--position.scaling", scaling, "--position.scaling_factor", "2"});
   }
+  EXPECT_HAS(
+      again({"--position.scaling", "longrope", "--position.short_factor", "1,1.5", "--position.long_factor", "2,4"}),
+      "short_factor = 1,1.5");
   EXPECT_EQ(again({"--position.kind", "rope"}).find("gamma"), std::string::npos);
   EXPECT_HAS(again({"--train.minutes", "3"}), "\nminutes = 3\n");
 }

@@ -113,8 +113,9 @@ TEST(Series, KeysWithoutEffectAreRefusedByName) {
   expect_says(says({"--position.scaling", "yarn"}, {alibi}), "position.scaling has",
               "alibi positions have no rotary angles");
   expect_says(says({"--position.scaling_factor", "4"}, {rope}), "position.scaling_factor",
-              "linear, ntk, yarn or repeat");
-  expect_says(says({"--position.original_length", "128"}, {rope}), "position.original_length", "yarn or modulo");
+              "linear, ntk, yarn, repeat, dynamic, llama3 or longrope");
+  expect_says(says({"--position.original_length", "128"}, {rope}), "position.original_length",
+              "yarn, modulo, dynamic, llama3 or longrope");
   expect_says(says({"--position.scaling", "linear", "--position.beta_fast", "16"}, {rope}), "position.beta_fast",
               "yarn");
   expect_says(says({"--position.scaling", "yarn", "--position.scaling_factor", "-1"}, {rope}),

@@ -21,6 +21,7 @@ KINDS = """
     position_none position_sinusoidal position_learned position_rope position_alibi position_t5
     position_sandwich position_kerple_log position_kerple_power
     scaling_linear scaling_ntk scaling_yarn scaling_modulo scaling_repeat
+    scaling_dynamic scaling_llama3 scaling_longrope partial_rotary_xpos p_rope
 """.split()
 LENGTH = 40
 
@@ -29,6 +30,9 @@ def shrink(cfg, batch, extra):
     heads, kv_heads = (6, 2) if cfg.heads == 6 else (2, 1 if cfg.kv_heads < cfg.heads else 2)
     small = replace(cfg, vocab=29, layers=2 if cfg.override else 1, width=24 if heads == 6 else 16, heads=heads,
                     kv_heads=kv_heads, ffn_width=24, max_length=96 if cfg.position.kind == "learned" else 0)
+    pairs = small.width // small.heads // 2
+    small.position = replace(cfg.position, short_factor=cfg.position.short_factor[:pairs],
+                             long_factor=cfg.position.long_factor[:pairs])
     rows = 2 if "masked_row" in extra else 1
     return small, min(batch, rows), LENGTH, extra
 

@@ -135,30 +135,80 @@ PositionConfig scaled(Scaling scaling, double factor, std::int64_t length = 0) {
 }
 
 TEST(Rotary, ScalingChangesPositionsOrFrequencies) {
-  const RotaryAngles plain = make_rotary_angles(PositionConfig{}, 8);
+  const RotaryAngles plain = make_rotary_angles(PositionConfig{}, 8, 0);
   for (std::size_t i = 0; i < 4; ++i)
     EXPECT_DOUBLE_EQ(plain.frequency[i], std::pow(10000.0, -static_cast<double>(i) / 4));
-  EXPECT_EQ(make_rotary_angles(scaled(Scaling::linear, 4), 8).position(10), 2.5);
-  EXPECT_EQ(make_rotary_angles(scaled(Scaling::modulo, 1, 32), 8).position(70), 6.0);
-  EXPECT_EQ(make_rotary_angles(scaled(Scaling::repeat, 4), 8).position(11), 2.0);
-  EXPECT_DOUBLE_EQ(make_rotary_angles(scaled(Scaling::ntk, 4), 8).frequency[3],
+  EXPECT_EQ(make_rotary_angles(scaled(Scaling::linear, 4), 8, 0).position(10), 2.5);
+  EXPECT_EQ(make_rotary_angles(scaled(Scaling::modulo, 1, 32), 8, 0).position(70), 6.0);
+  EXPECT_EQ(make_rotary_angles(scaled(Scaling::repeat, 4), 8, 0).position(11), 2.0);
+  EXPECT_DOUBLE_EQ(make_rotary_angles(scaled(Scaling::ntk, 4), 8, 0).frequency[3],
                    std::pow(10000.0 * std::pow(4.0, 8.0 / 6), -6.0 / 8));
-  const RotaryAngles yarn = make_rotary_angles(scaled(Scaling::yarn, 4, 4096), 128);
+  const RotaryAngles yarn = make_rotary_angles(scaled(Scaling::yarn, 4, 4096), 128, 0);
   EXPECT_DOUBLE_EQ(yarn.frequency[0], 1.0);
   EXPECT_DOUBLE_EQ(yarn.frequency[63], std::pow(10000.0, -126.0 / 128) / 4);
-  EXPECT_DOUBLE_EQ(rotary_score_scale(scaled(Scaling::yarn, 4, 4096)), std::pow(0.1 * std::log(4.0) + 1, 2));
-  EXPECT_EQ(rotary_score_scale(scaled(Scaling::linear, 4)), 1.0);
+  EXPECT_DOUBLE_EQ(yarn.magnitude[63], 0.1 * std::log(4.0) + 1);
+  EXPECT_EQ(make_rotary_angles(scaled(Scaling::linear, 4), 8, 0).magnitude[0], 1.0);
+}
+
+TEST(Rotary, DynamicAndLongropeLookAtTheLength) {
+  const PositionConfig dynamic = scaled(Scaling::dynamic, 4, 32);
+  EXPECT_DOUBLE_EQ(make_rotary_angles(dynamic, 8, 32).frequency[3], std::pow(10000.0, -6.0 / 8));
+  EXPECT_DOUBLE_EQ(make_rotary_angles(dynamic, 8, 80).frequency[3],
+                   std::pow(10000.0 * std::pow(4.0 * 80 / 32 - 3, 8.0 / 6), -6.0 / 8));
+  PositionConfig longrope = scaled(Scaling::longrope, 4, 32);
+  longrope.short_factor = {1, 1, 1, 2};
+  longrope.long_factor = {1, 2, 3, 5};
+  EXPECT_DOUBLE_EQ(make_rotary_angles(longrope, 8, 32).frequency[3], std::pow(10000.0, -6.0 / 8) / 2);
+  EXPECT_DOUBLE_EQ(make_rotary_angles(longrope, 8, 33).frequency[3], std::pow(10000.0, -6.0 / 8) / 5);
+  EXPECT_DOUBLE_EQ(make_rotary_angles(longrope, 8, 33).magnitude[0], std::sqrt(1 + std::log(4.0) / std::log(32.0)));
+  longrope.attention_factor = 1.4;
+  EXPECT_EQ(make_rotary_angles(longrope, 8, 33).magnitude[0], 1.4);
+  longrope.long_factor.pop_back();
+  EXPECT_THROW(make_rotary_angles(longrope, 8, 33), UsageError);
+}
+
+TEST(Rotary, Llama3InterpolatesWhatTurnsSeldomWithinTheTrainingLength) {
+  const RotaryAngles angles = make_rotary_angles(scaled(Scaling::llama3, 4, 32), 8, 80);
+  const double turns = 32 / (2 * std::numbers::pi), keep = (turns - 1) / 3;  // of the first pair: 5.1
+  ASSERT_GT(keep, 1);
+  EXPECT_DOUBLE_EQ(angles.frequency[0], 1.0);
+  EXPECT_DOUBLE_EQ(angles.frequency[1], 0.1 / 4);  // turns half a time
+  const double second = 320 / (2 * std::numbers::pi) * 0.1;
+  EXPECT_DOUBLE_EQ(make_rotary_angles(scaled(Scaling::llama3, 4, 160), 8, 80).frequency[1],
+                   0.1 / 4 * (1 - (second / 2 - 1) / 3) + 0.1 * (second / 2 - 1) / 3);
+}
+
+TEST(Rotary, OnlyAPartOfTheChannelsTurns) {
+  PositionConfig config = scaled(Scaling::yarn, 4, 4096);
+  config.partial_rotary_factor = 0.67;
+  const RotaryAngles angles = make_rotary_angles(config, 12, 0);  // 8 channels: 4 pairs of 6
+  ASSERT_EQ(angles.frequency.size(), 6U);
+  EXPECT_DOUBLE_EQ(angles.frequency[0], 1.0);
+  EXPECT_GT(angles.frequency[3], 0.0);
+  EXPECT_EQ(angles.frequency[4], 0.0);
+  EXPECT_GT(angles.magnitude[3], 1.0);
+  EXPECT_EQ(angles.magnitude[4], 1.0);
+  config.p_rope = 0.75;
+  EXPECT_GT(make_rotary_angles(config, 12, 0).frequency[2], 0.0);
+  EXPECT_EQ(make_rotary_angles(config, 12, 0).frequency[3], 0.0);
+  EXPECT_GT(make_rotary_angles(config, 12, 0).magnitude[3], 1.0);
+  config.partial_rotary_factor = 0.5;
+  EXPECT_THROW(make_rotary_angles(config, 6, 0), UsageError);  // 3 channels
+  ModelConfig model = small_config("xpos");
+  model.position.partial_rotary_factor = 0.5;
+  EXPECT_EQ(shaped(model).log_decay[0], std::log(0.4 / 1.4) / 16);
+  EXPECT_EQ(shaped(model).log_decay[1], 0.0);
 }
 
 TEST(Rotary, RefusesWhatMakesNoSense) {
-  EXPECT_THROW(make_rotary_angles(scaled(Scaling::linear, 0), 8), UsageError);
-  EXPECT_THROW(make_rotary_angles(scaled(Scaling::yarn, 4, 0), 8), UsageError);
-  EXPECT_THROW(make_rotary_angles(scaled(Scaling::modulo, 1, 0), 8), UsageError);
+  EXPECT_THROW(make_rotary_angles(scaled(Scaling::linear, 0), 8, 0), UsageError);
+  EXPECT_THROW(make_rotary_angles(scaled(Scaling::yarn, 4, 0), 8, 0), UsageError);
+  EXPECT_THROW(make_rotary_angles(scaled(Scaling::modulo, 1, 0), 8, 0), UsageError);
 }
 
 TEST(Rotary, TablesAreExactFarOutAndKeptWhilePositionsRepeat) {
   const auto backend = make_reference_backend();
-  const RotaryAngles angles = make_rotary_angles(PositionConfig{}, 8);
+  const RotaryAngles angles = make_rotary_angles(PositionConfig{}, 8, 0);
   TokenTable tokens = dense_tokens(2, 3);
   tokens.position = {1000000, 1000001, 1000002, 1000000, 1000001, 5000000};
   RotaryTables tables;
@@ -181,8 +231,8 @@ TEST(Rotary, TurnedTablesAreThoseOfExactAngles) {
   const auto backend = make_reference_backend();
   for (const PositionConfig& config :
        {PositionConfig{}, scaled(Scaling::linear, 4), scaled(Scaling::linear, 3), scaled(Scaling::modulo, 1, 1000),
-        scaled(Scaling::repeat, 5), scaled(Scaling::ntk, 4), scaled(Scaling::yarn, 4, 4096)}) {
-    const RotaryAngles angles = make_rotary_angles(config, 32);
+        scaled(Scaling::repeat, 5), scaled(Scaling::ntk, 4), scaled(Scaling::llama3, 4, 4096)}) {
+    const RotaryAngles angles = make_rotary_angles(config, 32, 0);
     TokenTable tokens = dense_tokens(1, 5000);
     for (std::size_t n = 0; n < 5000; ++n)
       tokens.position[n] = static_cast<std::int64_t>(n < 3000 ? n : 1000000 + (n - 3000) * 7);
