@@ -8,6 +8,7 @@
 #include <functional>
 
 #include "framework/autograd/tape.h"
+#include "models/recompute.h"
 #include "models/weights.h"
 #include "parallel/collectives.h"
 
@@ -23,13 +24,16 @@ struct Stream {
 /// [N, (H + 2K) E] fused projections -> [N, H E] attended values.
 using Attend = std::function<Var(Tape&, const Var& qkv)>;
 
-/// x += attention(norm(x)); x += ffn(norm(x)).
-Stream whole_layer(Tape& tape, const LayerWeights& layer, Dtype working, const Attend& attend, const RowShards& shards,
-                   Stream in);
-/// Its two halves.
-Stream attention_half(Tape& tape, const LayerWeights& layer, Dtype working, const Attend& attend,
-                      const RowShards& shards, Stream in);
-Stream feed_forward_half(Tape& tape, const LayerWeights& layer, Dtype working, const RowShards& shards, Stream in);
+/// A layer in one pass.
+struct LayerPass {
+  const LayerWeights* weights;
+  Dtype working;
+  Attend attend;
+  RowShards shards;
+};
+
+/// x += attention(norm(x)); x += ffn(norm(x)). The same bits whatever is made again.
+Stream layer(Tape& tape, const LayerPass& pass, Recompute again, Stream in);
 
 /// norm(x + branch), the input of the output projection.
 Var final_norm(Tape& tape, const Norm& layer, Dtype working, const Stream& in);

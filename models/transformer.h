@@ -15,6 +15,7 @@
 #include "framework/nn/parameter_store.h"
 #include "models/batch.h"
 #include "models/layer_range.h"
+#include "models/recompute.h"
 #include "models/sequence/pass.h"
 #include "parallel/context.h"
 #include "parallel/sequence/schedule.h"
@@ -22,16 +23,6 @@
 namespace lexring {
 
 enum class Precision { fp64, fp32, bf16 };
-/// What of a layer backward makes again instead of keeping it: nothing; its attention half (norm, query, key and value,
-/// attention, output projection), of which its input stays, as its feed-forward half does; all of it.
-enum class Recompute { none, attention, layer };
-constexpr auto words(Recompute) {
-  return std::to_array<Word<Recompute>>({{Recompute::none, "none"},
-                                         {Recompute::attention, "attention"},
-                                         {Recompute::layer, "layer"},
-                                         {Recompute::layer, "block"}});  // as it was once written
-}
-
 /// How the model computes; what it is stands in ModelConfig.
 struct ModelRuntime {
   Precision precision = Precision::fp32;  ///< working dtype; master dtype is f32 (f64 with fp64)
@@ -140,7 +131,7 @@ class Transformer {
 
   /// Floating-point operations of one training step per batch, counted by what the mask leaves visible: matrices 6 x
   /// parameters in matrices (output projection included; 4 x what is not trained) per token, attention 12 x E x H
-  /// per visible pair and layer.
+  /// per visible pair and layer; not what backward makes again (Recompute), for that trains nothing.
   /// Forward only: a third. An equal share for each rank of cp: the sum over context.replicas() is that of all.
   double step_flops(const ModelBatch& batch) const;
 

@@ -39,7 +39,6 @@ struct Transformer::Impl {
   /// The score bias of every kind of layers, for every distance in a batch: which rank attends with which of its rows
   /// differs from layer to layer.
   std::vector<BiasTerms> biases(Tape& tape, const TokenTable& batch) const;
-  Stream layer(Tape& tape, std::int64_t n, const Attend& with, const RowShards& shards, Stream in);
   /// From the embedding, or from what arrived (`in`), through all layers: this rank's rows of those of its place on cp.
   Stream layers(Tape& tape, const ModelBatch& batch, const std::shared_ptr<const SequencePass>& sequence,
                 const RowShards& shards, const AttentionProbe& probe, Stream in);

@@ -67,20 +67,6 @@ std::vector<BiasTerms> Transformer::Impl::biases(Tape& tape, const TokenTable& b
   return terms;
 }
 
-Stream Transformer::Impl::layer(Tape& tape, std::int64_t n, const Attend& with, const RowShards& shards, Stream in) {
-  const LayerWeights& parts = weights.layers[static_cast<std::size_t>(n - range.first)];
-  const Recompute again = tape.recording() ? how.recompute : Recompute::none;
-  if (again == Recompute::none) return whole_layer(tape, parts, working, with, shards, std::move(in));
-  const auto body = again == Recompute::layer ? whole_layer : attention_half;
-  const std::vector<Var> out =
-      recompute(tape, {in.x, in.branch}, [this, body, &parts, with, shards](Tape& inner, const std::vector<Var>& vars) {
-        Stream next = body(inner, parts, working, with, shards, {vars[0], vars[1]});
-        return std::vector<Var>{next.x, next.branch};
-      });
-  if (again == Recompute::layer) return {out[0], out[1]};
-  return feed_forward_half(tape, parts, working, shards, {out[0], out[1]});
-}
-
 Stream Transformer::Impl::layers(Tape& tape, const ModelBatch& batch,
                                  const std::shared_ptr<const SequencePass>& sequence, const RowShards& shards,
                                  const AttentionProbe& probe, Stream in) {
@@ -92,7 +78,8 @@ Stream Transformer::Impl::layers(Tape& tape, const ModelBatch& batch,
     const Attend attend = [sequence, n, probe, own = bias[kinds.of_layer(n)]](Tape& inner, const Var& qkv) {
       return sequence->attend(inner, n, own, probe, qkv);
     };
-    in = layer(tape, n, attend, shards, std::exchange(in, {}));
+    const LayerPass own{&weights.layers[static_cast<std::size_t>(n - range.first)], working, attend, shards};
+    in = layer(tape, own, how.recompute, std::exchange(in, {}));
   }
   tape.mark(0);
   return in;

@@ -26,6 +26,15 @@ Kept Tape::keep(Tensor value) const {
   return [value = std::move(value)] { return value; };
 }
 
+std::vector<Tensor> Tape::once(const std::function<std::vector<Tensor>()>& compute) {
+  if (once_ == nullptr) return compute();
+  if (!recording()) return once_->emplace_back(compute());
+  require(!once_->empty(), "the replay of a recomputed stretch computes other things than its first pass");
+  std::vector<Tensor> results = std::move(once_->front());
+  once_->pop_front();
+  return results;
+}
+
 void Tape::mark(std::size_t place) {
   record([this, place] {
     if (reached_) reached_(place);

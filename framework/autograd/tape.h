@@ -1,6 +1,7 @@
 /// Reverse-mode differentiation over coarse operations. Recording order is topological order.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <memory>
 #include <utility>
@@ -71,6 +72,9 @@ class Tape {
   /// made again, and its memory goes; the rest stays. Empty when not recording.
   Kept keep(const Var& value) const;
   Kept keep(Tensor value) const;
+  /// What `compute` returns, for results that are worth their memory in every case. In a stretch that is recomputed the
+  /// first pass keeps them, and the replay takes them: `compute` runs once.
+  std::vector<Tensor> once(const std::function<std::vector<Tensor>()>& compute);
   /// Remembers a place, by a number of the caller's: backward tells when it has gone back over everything recorded
   /// after it.
   void mark(std::size_t place);
@@ -85,16 +89,26 @@ class Tape {
     const char* purpose;  ///< of the operation, for what its backward allocates
   };
 
+  friend class Stretch;
+
   Backend* backend_;
   Recording recording_;
+  std::deque<std::vector<Tensor>>* once_ = nullptr;  // of a stretch: its first pass adds, its replay takes
   std::vector<Step> steps_;
   std::function<void(std::size_t)> reached_;  // while backward runs
 };
 
-/// Runs `body` on `inputs` without remembering anything, and replays it in backward: activations inside live only
-/// during its own backward. `body` must be a pure function of its inputs and of parameters (the generator is
-/// counter-based, so a replay draws the same numbers). Inputs and outputs may be absent.
-std::vector<Var> recompute(Tape& tape, const std::vector<Var>& inputs,
-                           const std::function<std::vector<Var>(Tape&, const std::vector<Var>&)>& body);
+/// What a stretch of operations hands on.
+struct StretchOutputs {
+  std::vector<Var> kept;  ///< as other values are; may be absent
+  Var operand;  ///< of the product behind the stretch: backward gets it from the replay, so one step may keep it
+};
+using StretchBody = std::function<StretchOutputs(Tape&, std::vector<Var> inputs)>;
+
+/// Runs `body` on `inputs`, which may be absent, and remembers only these, the outputs in `kept`, and what Tape::once
+/// keeps. Backward replays it, at the latest when it comes to the stretch: activations inside live only meanwhile. A
+/// last product whose value the replay would compute for nobody stands behind the stretch, on `tape`. `body` must be a
+/// pure function of its inputs and of parameters (the generator is counter-based, so a replay draws the same numbers).
+StretchOutputs recompute(Tape& tape, std::vector<Var> inputs, const StretchBody& body);
 
 }  // namespace lexring

@@ -40,28 +40,32 @@ Tensor begin_bias_gradient(Backend& backend, const ScoreBias& bias) {
 }
 
 Var attention(Tape& tape, const AttentionForm& form, const SharedRows& rows, const BiasTerms& bias, const Var& qkv) {
-  const Tensor& input = qkv.value();
-  const QueryKeyValue in = split_columns(form, input);
   const MemoryPurpose purpose("attention: output, state, gradients");
-  Var output(Tensor(tape.runtime(), {input.dim(0), form.query_width()}, input.dtype()));
-  const Tensor lse(tape.runtime(), {input.dim(0), form.heads}, master_dtype(input.dtype()));
   const ScoreBias added = bias.value();
-  const AttentionForward call{.form = form,
-                              .bias = added,
-                              .queries = rows,
-                              .keys = rows,
-                              .q = in.query,
-                              .k = in.key,
-                              .v = in.value,
-                              .stage = {},
-                              .state = {},
-                              .output = output.value(),
-                              .lse = lse};
-  check(call);
-  tape.backend().attention(call);
-  tape.record([&backend = tape.backend(), &form, rows, added, kept_qkv = tape.keep(qkv), kept_lse = tape.keep(lse),
-               kept_output = tape.keep(output), o_slot = output.slot(), qkv_slot = qkv.slot(),
-               bias_slot = bias.by_distance.slot()]() mutable {
+  const std::vector<Tensor> attended = tape.once([&] {
+    const Tensor& input = qkv.value();
+    const QueryKeyValue in = split_columns(form, input);
+    const Tensor output(tape.runtime(), {input.dim(0), form.query_width()}, input.dtype()),
+        lse(tape.runtime(), {input.dim(0), form.heads}, master_dtype(input.dtype()));
+    const AttentionForward call{.form = form,
+                                .bias = added,
+                                .queries = rows,
+                                .keys = rows,
+                                .q = in.query,
+                                .k = in.key,
+                                .v = in.value,
+                                .stage = {},
+                                .state = {},
+                                .output = output,
+                                .lse = lse};
+    check(call);
+    tape.backend().attention(call);
+    return std::vector<Tensor>{output, lse};
+  });
+  Var output(attended[0]);
+  tape.record([&backend = tape.backend(), &form, rows, added, kept_qkv = tape.keep(qkv),
+               kept_lse = tape.keep(attended[1]), kept_output = tape.keep(output), o_slot = output.slot(),
+               qkv_slot = qkv.slot(), bias_slot = bias.by_distance.slot()]() mutable {
     const Tensor doutput = o_slot.take();
     if (!doutput.defined()) return;
     const Tensor x = kept_qkv(), statistics = kept_lse(),

@@ -38,7 +38,7 @@ Fields, of all ranks together where nothing else is said:
 
   tokens_per_second      tokens/s, of the median step
   gflops                 GFLOP/s, of the median step: matrices count 6 x parameters per token, attention 12 x width per
-                         visible pair and layer
+                         visible pair and layer; what train.recompute makes again is not counted
   mfu                    a fraction: gflops over --ceiling times the ranks; only with --ceiling
   seconds_per_step       s, of the median step
   seconds_communicating  s per step with transfers under way, mean over ranks

@@ -40,8 +40,8 @@ KeyTable option_keys(Options& o) {
       "f32, else fp32; tf32: fp32 with products in TF32 on a GPU");
   key("train.residual", &t.residual, "dtype of the residual stream");
   key("train.recompute", &t.recompute,
-      "what backward computes again instead of keeping it; attention: norm, projections and attention, not the "
-      "feed-forward half; layer: all but a layer's input");
+      "what backward makes again instead of keeping it; attention: norm, query, key and value; ffn: norm and inner "
+      "product; layer: both; attention itself never runs twice");
   key("train.frozen", &t.frozen,
       "parameters that stay as they are, by parts of their names with commas between: embedding, norm, layers.0, "
       "attention.query, attention.key, attention.value");

@@ -8,9 +8,14 @@ namespace {
 
 double number(std::int64_t value) { return static_cast<double>(value); }
 
+bool makes_again(const StepShape& s, Recompute half) {
+  return s.runtime.recompute == half || s.runtime.recompute == Recompute::layer;
+}
+
 struct Sizes {
   double rows, layers, width, heads, key_heads, head_width, ffn_width, working, master, residual, cp, ulysses, ring, tp;
-  double attention_passes, ffn_passes;  ///< forward passes of the halves of a layer
+  double attention_passes, ffn_passes;  ///< forward passes of the halves of a layer, but for attention itself
+  double products_again;                ///< of a layer, that gather or scatter rows
 
   explicit Sizes(const StepShape& s)
       : rows(number(s.sequences * s.length) / s.mesh.size(Axis::cp)),
@@ -31,8 +36,11 @@ struct Sizes {
         ulysses(s.mesh.ulysses),
         ring(s.mesh.ring()),
         tp(s.mesh.size(Axis::tp)),
-        attention_passes(s.runtime.recompute == Recompute::none ? 1 : 2),
-        ffn_passes(s.runtime.recompute == Recompute::layer ? 2 : 1) {}
+        attention_passes(makes_again(s, Recompute::attention) ? 2 : 1),
+        ffn_passes(makes_again(s, Recompute::ffn) ? 2 : 1),
+        products_again(s.runtime.recompute == Recompute::none    ? 0
+                       : s.runtime.recompute == Recompute::layer ? 3
+                                                                 : 1) {}
 };
 
 /// Rows that a sequence's keys are passed on, over all places.
@@ -58,8 +66,7 @@ double rows_passed(const StepShape& s) {
 double ring_bytes(const StepShape& s, const Sizes& z) {
   if (z.ring == 1) return 0;
   const double columns = 2 * std::max(1.0, z.key_heads / z.ulysses) * z.head_width;
-  return z.layers * number(s.sequences) * rows_passed(s) / z.ring * columns *
-         ((z.attention_passes + 1) * z.working + z.master);
+  return z.layers * number(s.sequences) * rows_passed(s) / z.ring * columns * (2 * z.working + z.master);
 }
 
 double ulysses_bytes(const Sizes& z) {
@@ -69,7 +76,7 @@ double ulysses_bytes(const Sizes& z) {
 
 double tp_bytes(const StepShape& s, const Sizes& z, const std::vector<Parameter>& trained) {
   const double leaving = (z.tp - 1) / z.tp;
-  const double products = 2 * (z.attention_passes + z.ffn_passes) + 6;
+  const double products = 10 + z.products_again;
   double per_row = z.layers * products * z.width * z.working + 2 * z.width * z.working + 2 * z.width * z.residual;
   if (s.model.sub_norm)
     per_row +=

@@ -2,11 +2,12 @@
 ///
 /// Per rank and step, mean over ranks. S sequences of L tokens in a replica's step; D width, H query heads, K key heads
 /// (of a rank of tp), E head width, F feed-forward width; cp = P places of the ring x U; R = tp; b bytes in working
-/// precision, m of a master value (4; 8 in fp64). f = 1, or 2 where attention is computed again in backward.
+/// precision, m of a master value (4; 8 in fp64). f = 1, or 2 where the attention half is made again in backward
+/// (models/recompute.h), which attention itself never is.
 ///
-/// ring       a layer passes rows of keys and values (2 W each, W = max(K / U, 1) E), f times in b; backward once more
-///            in b, and as many gradients of rows in m, for a sum over stops is as long as what arrived. Rows per
-///            sequence, n = L / P, over all places:
+/// ring       a layer passes rows of keys and values (2 W each, W = max(K / U, 1) E) in b; backward once more, and as
+///            many gradients of rows in m, for a sum over stops is as long as what arrived. Rows per sequence, n = L /
+///            P, over all places:
 ///              causal, contiguous  n P (P - 1) / 2         place p sends on what p' <= p hold
 ///              causal, zigzag      3/4 n P (P - 1)         high chunks travel half the way
 ///              causal, striped     (n - 1/2) P (P - 1)     the last row of a stripe is seen by half of the others
@@ -17,8 +18,8 @@
 /// ulysses    S L / cp rows of 2 H + 2 max(K, U) heads, forward f times and backward once, of which (U - 1) / U leave
 ///            (Jacobs et al. 2309.14509: 4 N h / P where K = H).
 /// tp         between row shards and column shards (Korthikanti et al. 2205.05198): N = S L / cp rows x D x (R - 1) /
-///            R, per layer 4 forward and 6 backward (inputs are gathered again), 2 or 4 more where a half or all of a
-///            layer is computed again; embedding and loss 2 each; two statistics per row to R - 1 ranks for the loss;
+///            R, per layer 4 forward and 6 backward (inputs are gathered again), 1 more where a half is made again, 3
+///            where both are; embedding and loss 2 each; two statistics per row to R - 1 ranks for the loss;
 ///            sub-norms exchange columns for rows, forward and backward; gradients of what all ranks hold, all-reduced.
 /// gradients  over dp x cp = Q ranks: 2 (Q - 1) / Q of the gradients in m (a reduce-scatter and an all-gather); with
 ///            sharded state half of that (sharded gradients: for each micro-batch), and the updated values in the

@@ -10,10 +10,13 @@ Var sequence_attention(Tape& tape, Communicator& ring, const std::shared_ptr<con
           tables->partition->ring(), ring.name(), ring.size());
   const MemoryPurpose purpose("attention: output, state, gradients");
   const ScoreBias added = bias.value();
-  const AttendedRows attended = forward_pass(tape.backend(), ring, *tables, added, qkv.value());
-  Var output(attended.output);
+  const std::vector<Tensor> attended = tape.once([&] {
+    const AttendedRows rows = forward_pass(tape.backend(), ring, *tables, added, qkv.value());
+    return std::vector<Tensor>{rows.output, rows.lse};
+  });
+  Var output(attended[0]);
   tape.record([&backend = tape.backend(), &ring, tables, added, kept_qkv = tape.keep(qkv),
-               kept_lse = tape.keep(attended.lse), kept_output = tape.keep(output), o_slot = output.slot(),
+               kept_lse = tape.keep(attended[1]), kept_output = tape.keep(output), o_slot = output.slot(),
                qkv_slot = qkv.slot(), bias_slot = bias.by_distance.slot()]() mutable {
     Tensor o = std::exchange(kept_output, {})(), doutput = o_slot.take();
     if (!doutput.defined()) {  // other places may need this one's keys: it takes part

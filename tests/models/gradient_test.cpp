@@ -75,7 +75,7 @@ TEST_P(GradientTest, RecomputeGivesTheSameBits) {
   const ModelBatch batch = small_batch(2, 19, c.config.vocab, c.documents, c.config.attention.sinks);
   SmallModel plain(c.config, {.precision = Precision::fp32});
   plain.model.train_step(batch, 0.1);
-  for (const Recompute what : {Recompute::attention, Recompute::layer}) {
+  for (const Recompute what : {Recompute::attention, Recompute::ffn, Recompute::layer}) {
     SmallModel replayed(c.config, {.precision = Precision::fp32, .recompute = what});
     replayed.model.train_step(batch, 0.1);
     EXPECT_EQ(host_values(plain.model.gradients()), host_values(replayed.model.gradients()));
@@ -108,6 +108,7 @@ TEST(Gradients, ARankWithoutTokensTakesPart) {
 TEST(Gradients, RecomputeHoldsLessMemory) {
   ModelConfig config = small_config();
   config.layers = 6;
+  config.ffn_width = 4 * config.width;
   const ModelBatch batch = small_batch(2, 64, config.vocab, false);
   const auto peak = [&](Recompute what) {
     SmallModel small(config, {.precision = Precision::fp32, .recompute = what});
@@ -117,10 +118,13 @@ TEST(Gradients, RecomputeHoldsLessMemory) {
     small.model.train_step(batch, 1.0);
     return static_cast<double>(small.backend->runtime().memory().peak - before);
   };
-  const double none = peak(Recompute::none), attention = peak(Recompute::attention), layer = peak(Recompute::layer);
-  EXPECT_LT(layer, none / 2);
+  const double none = peak(Recompute::none), attention = peak(Recompute::attention), ffn = peak(Recompute::ffn),
+               layer = peak(Recompute::layer);
+  EXPECT_LT(layer, none * 0.45);
   EXPECT_LT(attention, none * 0.8);
+  EXPECT_LT(ffn, none * 0.8);
   EXPECT_LT(layer, attention);
+  EXPECT_LT(layer, ffn);
 }
 
 }  // namespace

@@ -57,7 +57,8 @@ class Dealer {
     which.length = model.length;
     constexpr std::array<std::int64_t, 5> micro_batches = {0, 3, 0, 1, 2};
     which.micro_batch = micro_batches[draw(1, micro_batches.size())];
-    if (draw(2, 5) == 0) which.recompute = "layer";
+    constexpr std::array<const char*, 6> recompute = {"layer", "none", "ffn", "none", "attention", "none"};
+    which.recompute = recompute[draw(2, recompute.size())];
     constexpr std::array<const char*, 6> frozen = {"", "norm,ffn.down", "", "", "layers.0,embedding", ""};
     which.frozen = frozen[draw(3, frozen.size())];
     cases_.push_back(std::move(which));
