@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <span>
 
 #include "framework/base/counted.h"
 #include "framework/base/error.h"
@@ -17,6 +18,17 @@ std::uint64_t mix(std::uint64_t x) {
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
   x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
   return x ^ (x >> 31);
+}
+
+/// Leaves targets only to tokens of answers; targets[t] is token first + t + 1.
+void keep_answers(const std::vector<std::uint64_t>& answers, std::int64_t first, std::span<std::int32_t> targets) {
+  const auto begin = static_cast<std::uint64_t>(first) + 1, end = begin + targets.size();
+  // Borders rise: an odd number of them up to a token, and it is within an answer.
+  auto border = std::upper_bound(answers.begin(), answers.end(), begin);
+  for (std::uint64_t token = begin; token < end; ++token) {
+    while (border != answers.end() && *border <= token) ++border;
+    if ((border - answers.begin()) % 2 == 0) targets[token - begin] = -1;
+  }
 }
 
 /// `count` windows from token `first(i)`; `has_next(i)`: the stream goes on behind the window.
@@ -38,6 +50,9 @@ TokenBatch gather(const Dataset& dataset, std::int64_t count, std::int64_t lengt
     const auto row = i * length;
     std::copy(window.begin(), window.end() - 1, batch.tokens.begin() + row);
     std::copy(window.begin() + 1, window.end(), batch.targets.begin() + row);
+    if (!dataset.answers().empty())
+      keep_answers(dataset.answers(), begin,
+                   std::span(batch.targets).subspan(static_cast<std::size_t>(row), static_cast<std::size_t>(length)));
     if (documents == Documents::ignore) continue;
     const auto& offsets = dataset.documents();
     auto document = std::upper_bound(offsets.begin(), offsets.end(), static_cast<std::uint64_t>(begin)) - 1;
@@ -80,6 +95,10 @@ std::uint64_t KeyedPermutation::operator()(std::uint64_t index) const {
 Sampler::Sampler(const Dataset& dataset, std::int64_t length, std::uint64_t seed, Documents documents)
     : dataset_(&dataset), length_(length), seed_(seed), documents_(documents) {
   require_usage(length >= 1, "train.length = {}; a window needs at least 1", length);
+  require_usage(dataset.window() == 0 || dataset.window() == length,
+                "{} holds whole texts in windows of {}, which windows of train.length = {} would cut; set train.length "
+                "= {}",
+                dataset.path().string(), counted(dataset.window(), "token"), length, dataset.window());
   windows_ = (dataset.tokens() - 1) / length;
   require(windows_ >= 1,
           "{} holds {}, less than one window of train.length + 1 = {}; choose train.length at most {}, or prepare a "

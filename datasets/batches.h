@@ -36,7 +36,7 @@ struct TokenBatch {
   std::vector<std::int32_t> tokens;  ///< [sequences * length]
   /// [sequences * length] next tokens of the stream; -1: not counted. With `mask` the end-of-document token has no
   /// target: nothing it may see says what the next document begins with. With `ignore` it has. The very last token of
-  /// the dataset has none either way.
+  /// the dataset has none either way. Where the dataset has answers, only their tokens are targets.
   std::vector<std::int32_t> targets;
   std::vector<std::int64_t> document_start;  ///< [sequences * length] where in the window the token's document begins
                                              ///< (0 when ignored)
@@ -47,7 +47,7 @@ struct TokenBatch {
 class Sampler {
  public:
   /// `dataset` must outlive the sampler. Throws Error when the corpus is shorter than one window, saying which lengths
-  /// would fit.
+  /// would fit; UsageError for another length than the dataset's windows have.
   Sampler(const Dataset& dataset, std::int64_t length, std::uint64_t seed, Documents documents);
 
   std::int64_t windows() const { return windows_; }

@@ -80,7 +80,8 @@ struct Dataset::Impl {
   std::int64_t tokens = 0;
   std::int64_t vocab = 0;
   std::string tokenizer, tokenizer_files, source, content_hash;
-  std::vector<std::uint64_t> documents;
+  std::vector<std::uint64_t> documents, answers;
+  std::int64_t window = 0;
   std::vector<std::uint16_t> token_bytes;
 
   void load(const Hdf5File& file);
@@ -115,6 +116,8 @@ void Dataset::Impl::load(const Hdf5File& file) {
   content_hash = file.string_attribute("/", "content_hash");
   documents = file.read_all<std::uint64_t>("documents");
   token_bytes = file.read_all<std::uint16_t>("token_bytes");
+  if (file.exists("answers")) answers = file.read_all<std::uint64_t>("answers");
+  if (file.has_attribute("/", "window")) window = file.int_attribute("/", "window");
 }
 
 void Dataset::Impl::check() const {
@@ -134,6 +137,11 @@ void Dataset::Impl::check() const {
       !std::is_sorted(documents.begin(), documents.end())) {
     refuse(path, fmt::format("/documents must rise from 0 to its {} and does not", counted(tokens, "token")));
   }
+  if (answers.size() % 2 != 0 || !std::is_sorted(answers.begin(), answers.end()) ||
+      (!answers.empty() && answers.back() > static_cast<std::uint64_t>(tokens))) {
+    refuse(path, fmt::format("/answers must be pairs that rise within its {} and are not", counted(tokens, "token")));
+  }
+  if (window < 0) refuse(path, fmt::format("its windows are of {} tokens", window));
 }
 
 Dataset::Dataset(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -166,6 +174,8 @@ const std::string& Dataset::source() const { return impl_->source; }
 const std::string& Dataset::content_hash() const { return impl_->content_hash; }
 const std::vector<std::uint64_t>& Dataset::documents() const { return impl_->documents; }
 const std::vector<std::uint16_t>& Dataset::token_bytes() const { return impl_->token_bytes; }
+const std::vector<std::uint64_t>& Dataset::answers() const { return impl_->answers; }
+std::int64_t Dataset::window() const { return impl_->window; }
 int Dataset::token_width() const { return static_cast<int>(impl_->width); }
 
 void Dataset::read_raw(std::int64_t first, std::span<std::byte> out) const {

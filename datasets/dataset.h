@@ -1,8 +1,9 @@
 /// A tokenised corpus in HDF5, read by offset.
 ///
 /// File: /tokens uint16 or uint32 [N], contiguous; /documents uint64 [D + 1] offsets into tokens; /token_bytes uint16
-/// [V]: bytes of text per token; attributes of the root group: format_version, tokenizer (kind), tokenizer_files
-/// (bytes, may be empty), vocab, source, content_hash.
+/// [V]: bytes of text per token; where only answers count (prepare --task), /answers uint64 [2 A]: first and one past
+/// the last token of each, rising; attributes of the root group: format_version, tokenizer (kind), tokenizer_files
+/// (bytes, may be empty), vocab, source, content_hash; window, where texts were laid into windows of one length.
 #pragma once
 
 #include <cstddef>
@@ -36,6 +37,9 @@ class Dataset {
   const std::string& content_hash() const;                ///< hex; of tokens and documents
   const std::vector<std::uint64_t>& documents() const;    ///< [D + 1] first token of each document, then N
   const std::vector<std::uint16_t>& token_bytes() const;  ///< [V]
+  const std::vector<std::uint64_t>& answers() const;      ///< [2 A] as in the file; empty: every token counts
+  /// Windows of this many tokens hold whole texts, and others would cut them; 0: a stream to be cut anywhere.
+  std::int64_t window() const;
   /// Tokens [first, first + out.size()). Throws Error when out of range, on a read error, and on an id
   /// outside the vocabulary (a damaged file).
   void read(std::int64_t first, std::span<std::int32_t> out) const;

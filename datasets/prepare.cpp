@@ -8,8 +8,8 @@
 #include <thread>
 
 #include "datasets/byte_stream.h"
-#include "datasets/content_hash.h"
 #include "datasets/corpus.h"
+#include "datasets/dataset_writer.h"
 #include "datasets/document_parser.h"
 #include "datasets/long_lines.h"
 #include "datasets/ordered_pipeline.h"
@@ -19,7 +19,6 @@
 #include "datasets/tokenizers/tokenizer.h"
 #include "framework/base/counted.h"
 #include "framework/base/error.h"
-#include "framework/io/hdf5_file.h"
 
 namespace lexring {
 namespace {
@@ -184,55 +183,13 @@ void check_not_an_input(const PrepareOptions& options, const CorpusFiles& corpus
   }
 }
 
-void require_space(const std::filesystem::path& output, std::uint64_t bytes) {
-  std::error_code error;
-  const auto directory = output.has_parent_path() ? output.parent_path() : ".";
-  const auto space = std::filesystem::space(directory, error);
-  require(error || space.capacity == 0 || space.available >= bytes,
-          "no space left for {}: it needs {} more MiB and its disk has {}; free some space, or write to another disk",
-          output.string(), (bytes >> 20) + 1, space.available >> 20);
-}
-
-/// The spool and the tables -> HDF5. Returns the content hash.
-std::string write_dataset(const PrepareOptions& options, const std::filesystem::path& path, const SpoolFile& spool,
-                          std::size_t width, const std::vector<std::uint64_t>& documents, const Tokenizer& tokenizer) {
-  const auto tokens = static_cast<std::int64_t>(spool.size() / width);
-  require_space(path, spool.size() + documents.size() * 8);
-  Hdf5File file(path, Hdf5File::Mode::create);
-  ContentHash hash;
-  file.create("tokens", width == 2 ? H5Type::u16 : H5Type::u32, {tokens});
-  const auto rows = std::int64_t{1} << 22;
-  std::vector<std::byte> buffer(static_cast<std::size_t>(std::min(rows, tokens)) * width);
-  for (std::int64_t first = 0; first < tokens; first += rows) {
-    check_interrupted(options);
-    const auto count = std::min(rows, tokens - first);
-    const auto part = std::span(buffer).first(static_cast<std::size_t>(count) * width);
-    spool.read(static_cast<std::uint64_t>(first) * width, part);
-    hash.update(part);
-    file.write_rows("tokens", first, count, part);
-  }
-  const auto borders = std::as_bytes(std::span(documents));
-  hash.update(borders);
-  file.write("documents", H5Type::u64, {static_cast<std::int64_t>(documents.size())}, borders);
-  const auto token_bytes = tokenizer.token_bytes();
-  file.write("token_bytes", H5Type::u16, {tokenizer.vocab()}, std::as_bytes(std::span(token_bytes)));
-  file.write_attribute("/", "format_version", std::int64_t{1});
-  file.write_attribute("/", "tokenizer", tokenizer.kind());
-  file.write_attribute("/", "tokenizer_files", tokenizer.files());
-  file.write_attribute("/", "vocab", tokenizer.vocab());
-  file.write_attribute("/", "source", join_sources(options.inputs));
-  file.write_attribute("/", "content_hash", hash.hex());
-  file.close();
-  return hash.hex();
-}
-
 PrepareReport prepare_on(const PrepareOptions& options, const std::function<void(const PrepareProgress&)>& progress) {
   require_usage(options.threads >= 0, "--threads {}; choose 1 or more, or 0 for all cores", options.threads);
   const auto tokenizer = make_tokenizer(options.tokenizer);
   const auto corpus = find_corpus(options.inputs);
   check_not_an_input(options, corpus);
   OutputTarget target(options.output, options.existing);
-  const std::size_t width = tokenizer->vocab() <= 65536 ? 2 : 4;
+  const std::size_t width = token_width(*tokenizer);
   const int threads =
       options.threads > 0 ? options.threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
 
@@ -269,7 +226,12 @@ PrepareReport prepare_on(const PrepareOptions& options, const std::function<void
           describe_sources(join_sources(options.inputs)), counted(report.empty, "empty document"), report.skipped,
           report.skipped > 0 ? " (" + report.skipped_examples.front() + ")" : "");
   PartialPath partial(target.path().string() + ".partial");
-  report.content_hash = write_dataset(options, partial.path(), spool, width, collector.documents, *tokenizer);
+  report.content_hash = write_dataset(partial.path(),
+                                      {.tokens = spool,
+                                       .tokenizer = *tokenizer,
+                                       .documents = collector.documents,
+                                       .source = join_sources(options.inputs)},
+                                      [&] { check_interrupted(options); });
   check_interrupted(options);
   partial.finish(target.path());
   return report;

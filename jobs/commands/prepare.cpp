@@ -3,15 +3,18 @@
 #include <chrono>
 #include <cstdint>
 #include <optional>
+#include <set>
 
 #include <fmt/core.h>
 
 #include "datasets/prepare.h"
+#include "datasets/prepare_task.h"
 #include "datasets/tokenizers/tokenizer.h"
 #include "framework/base/console.h"
 #include "framework/base/counted.h"
 #include "framework/base/error.h"
 #include "jobs/config/keys.h"
+#include "jobs/config/task_keys.h"
 #include "jobs/launch/progress_bar.h"
 #include "jobs/launch/stop_signal.h"
 
@@ -23,31 +26,58 @@ struct Arguments {
   std::string output;
   std::string tokenizer = "bytes";
   bool skip_bad = false, overwrite = false;
-  std::int64_t threads = 0;
+  std::int64_t threads = 0, window = 0;
+  TaskKeys task{.task = "", .sizes = {}, .count = 10000, .seed = 0, .settings = {}};
 };
+
+const char* const usage = R"(lexring prepare: text, or a task with known answers, becomes tokens in HDF5
+
+  lexring prepare --input TEXT... --output FILE.h5
+  lexring prepare --task flip_flop --sizes 256 --count 20000 --output FILE.h5
+  lexring prepare --task parity --sizes 1,40 --count 100000 --seed 1 --output FILE.h5
+
+A dataset of a task holds whole texts in windows of one length, which train.length must be, and only bytes of answers
+are trained on and scored.
+
+)";
+
+std::vector<Key> text_keys(Arguments& arguments) {
+  return {{.name = "input",
+           .target = &arguments.inputs,
+           .meaning = "files (.txt .md .pod .jsonl, each also .zst) and directories of them"},
+          {.name = "tokenizer",
+           .target = &arguments.tokenizer,
+           .meaning = "how text becomes tokens",
+           .choices = tokenizer_kinds()},
+          {.name = "skip-bad",
+           .target = &arguments.skip_bad,
+           .meaning = "leave out lines of broken JSON and texts that are not UTF-8, and count them",
+           .flag = true},
+          {.name = "threads",
+           .target = &arguments.threads,
+           .meaning = "parse and tokenise on this many",
+           .default_text = "all cores"}};
+}
+
+std::vector<Key> keys_of_task(Arguments& arguments) {
+  return task_keys(arguments.task, "size of every text, or the least and the most of sizes drawn uniformly",
+                   {Key{"depth", &arguments.task.settings.depth, "share of the filler before the key", "", "-1: drawn"}
+                        .between(-1, 1)
+                        .only_with("task", {"passkey"}),
+                    Key{"window", &arguments.window, "length of the windows that texts are laid into", "tokens",
+                        "that of the longest text and its end"}
+                        .at_least(0)});
+}
 
 KeyTable prepare_keys(Arguments& arguments) {
   KeyTable keys;
-  keys.add({.name = "input",
-            .target = &arguments.inputs,
-            .meaning = "files (.txt .md .pod .jsonl, each also .zst) and directories of them"});
   keys.add({.name = "output", .target = &arguments.output, .meaning = "the HDF5 file to write"});
   keys.add({.name = "overwrite",
             .target = &arguments.overwrite,
             .meaning = "replace an output that exists, once the new one is whole",
             .flag = true});
-  keys.add({.name = "tokenizer",
-            .target = &arguments.tokenizer,
-            .meaning = "how text becomes tokens",
-            .choices = tokenizer_kinds()});
-  keys.add({.name = "skip-bad",
-            .target = &arguments.skip_bad,
-            .meaning = "leave out lines of broken JSON and texts that are not UTF-8, and count them",
-            .flag = true});
-  keys.add({.name = "threads",
-            .target = &arguments.threads,
-            .meaning = "parse and tokenise on this many",
-            .default_text = "all cores"});
+  keys.add(text_keys(arguments));
+  keys.add(keys_of_task(arguments));
   return keys;
 }
 
@@ -76,20 +106,7 @@ void print_report(const PrepareReport& report, const std::string& output, double
   }
 }
 
-}  // namespace
-
-int prepare_command(const std::vector<std::string>& args) {
-  Arguments arguments;
-  const auto keys = prepare_keys(arguments);
-  if (asks_help(args)) {
-    print_result("lexring prepare --input TEXT... --output FILE.h5\n\n{}", keys.help());
-    return 0;
-  }
-  keys.parse_arguments(args);
-  require_usage(arguments.threads >= 0 && arguments.threads <= 1024,
-                "--threads {}; choose 1 to 1024, or 0 for all cores", arguments.threads);
-
-  const StopSignal stop;
+int prepare_texts(const Arguments& arguments, const StopSignal& stop) {
   PrepareOptions options;
   options.inputs = arguments.inputs;
   options.output = arguments.output;
@@ -111,6 +128,47 @@ int prepare_command(const std::vector<std::string>& args) {
   if (bar) bar->finish(counted(report.documents, "document") + ", " + counted(report.tokens, "token"));
   print_report(report, arguments.output, elapsed.count());
   return 0;
+}
+
+int prepare_task_texts(const Arguments& arguments, const StopSignal& stop) {
+  const TaskKeys& keys = arguments.task;
+  require_usage(keys.sizes.size() <= 2, "--sizes has {} values; give one size, or the least and the most",
+                keys.sizes.size());
+  const TaskDataset options{.task = keys.task,
+                            .least = keys.sizes.front(),
+                            .most = keys.sizes.back(),
+                            .settings = keys.settings,
+                            .count = keys.count,
+                            .seed = static_cast<std::uint64_t>(keys.seed),
+                            .window = arguments.window,
+                            .output = arguments.output,
+                            .existing = arguments.overwrite ? Existing::replace : Existing::refuse,
+                            .interrupted = [&] { return stop.received(); }};
+  ProgressBar bar("prepare", "text", static_cast<std::uint64_t>(keys.count));
+  const TaskReport report =
+      prepare_task(options, [&](std::int64_t texts) { bar.update(static_cast<std::uint64_t>(texts)); });
+  bar.finish();
+  print_result("{}: {} of task {}, {}, in windows of {}: train with --train.length {}\n", arguments.output,
+               counted(report.texts, "text"), keys.task, counted(report.answers, "answer"),
+               counted(report.window, "token"), report.window);
+  return 0;
+}
+
+}  // namespace
+
+int prepare_command(const std::vector<std::string>& args) {
+  Arguments arguments;
+  const auto keys = prepare_keys(arguments);
+  if (asks_help(args)) {
+    print_result("{}{}\n{}", usage, keys.help(), task_list());
+    return 0;
+  }
+  const std::set<std::string> given = keys.parse_arguments(args);
+  check_task_keys(keys_of_task(arguments), arguments.task, given, {"input", "tokenizer", "skip-bad", "threads"});
+  require_usage(arguments.threads >= 0 && arguments.threads <= 1024,
+                "--threads {}; choose 1 to 1024, or 0 for all cores", arguments.threads);
+  const StopSignal stop;
+  return arguments.task.task.empty() ? prepare_texts(arguments, stop) : prepare_task_texts(arguments, stop);
 }
 
 }  // namespace lexring
