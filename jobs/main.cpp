@@ -16,6 +16,7 @@
 #include <fmt/format.h>
 
 #include "datasets/prepare.h"
+#include "framework/backend/cuda_backend.h"
 #include "framework/base/console.h"
 #include "framework/base/error.h"
 #include "framework/base/signal_stack.h"
@@ -172,6 +173,7 @@ int run_command(const Arguments& all, const MpiSession* session) {
 int main(int argc, char** argv) {
   let_waiting_threads_sleep(argv);
   open_standard_streams();
+  load_cuda_kernels_at_start();
   const SignalThread signals;  // before any library starts a thread
   use_signal_stack();
   const Arguments all(argv + 1, argv + argc);

@@ -96,6 +96,7 @@ LossResult Transformer::Impl::loss(Tape& tape, const ModelBatch& rows, const Row
 }
 
 StreamRows RangeStep::backward(StreamRows gradients, const std::function<void(std::size_t)>& reached) {
+  const TraceRange trace("backward");
   Backend& backend = tape_->backend();
   if (gradients.x.defined()) left_.x.accumulate(backend, std::move(gradients.x));
   if (gradients.branch.defined()) left_.branch.accumulate(backend, std::move(gradients.branch));
@@ -104,6 +105,7 @@ StreamRows RangeStep::backward(StreamRows gradients, const std::function<void(st
 }
 
 RangeStep Transformer::forward(const ModelBatch& batch, double scale, const StreamRows& arrived) {
+  const TraceRange trace("forward");
   RangeStep step;
   step.tape_ = std::make_unique<Tape>(impl_->backend, Recording::on);
   Tape& tape = *step.tape_;

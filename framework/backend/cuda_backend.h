@@ -2,18 +2,31 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "framework/backend/backend.h"
 
 namespace lexring {
 
 bool cuda_is_built_in();
-/// Devices that this process sees; 0 where there is no driver. Never throws.
-int cuda_device_count();
+/// Kernels are loaded when CUDA starts, not each at its first use, which waits for the device and may do so while a
+/// message waits for this process. Before any thread is started: unless the user has set it, an environment variable of
+/// CUDA's says so (CUDA_MODULE_LOADING).
+void load_cuda_kernels_at_start();
+struct CudaDevices {
+  int count = 0;
+  std::string why_none;  ///< CUDA's own words where there are none; "" where CUDA is not built in
+};
+/// Those that this process sees. Never throws.
+CudaDevices cuda_devices();
 /// How exact products of f32 operands are: TF32 rounds them to 10 bits of mantissa. bf16 operands are never rounded;
 /// sums are f32 either way.
 enum class F32Products { full, tf32 };
+struct CudaSettings {
+  F32Products f32 = F32Products::full;
+  bool check_launches = false;  ///< wait for every kernel, so that an error names the kernel that made it
+};
 /// cuBLASLt and our kernels. Throws UsageError where the device does not exist, is too old, or CUDA is not built in.
-std::unique_ptr<Backend> make_cuda_backend(int device_index, F32Products f32 = F32Products::full);
+std::unique_ptr<Backend> make_cuda_backend(int device_index, const CudaSettings& settings = {});
 
 }  // namespace lexring

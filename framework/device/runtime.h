@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "framework/device/trace.h"
+
 namespace lexring {
 
 enum class DeviceType { cpu, cuda };
@@ -28,10 +30,10 @@ struct MemoryShare {
 };
 
 /// Says what tensors are for, to people who ask where memory went: those that this thread allocates until the scope
-/// ends. The innermost scope counts. `purpose` is a literal.
+/// ends. The innermost scope counts. `purpose` is a literal. Also a TraceRange, to people who ask where time went.
 class MemoryPurpose {
  public:
-  explicit MemoryPurpose(const char* purpose) : outer_(current_) { current_ = purpose; }
+  explicit MemoryPurpose(const char* purpose) : outer_(current_), range_(purpose) { current_ = purpose; }
   MemoryPurpose(const MemoryPurpose&) = delete;
   MemoryPurpose& operator=(const MemoryPurpose&) = delete;
   ~MemoryPurpose() { current_ = outer_; }
@@ -41,6 +43,7 @@ class MemoryPurpose {
  private:
   static thread_local const char* current_;
   const char* outer_;
+  TraceRange range_;
 };
 
 /// One device's memory and its order of execution. Work on a device is stream-ordered: what is allocated, copied and

@@ -25,8 +25,9 @@ std::string cpu_text() {
 std::string cuda_text() {
   if (!cuda_is_built_in()) return "not built in";
   try {
-    const int count = cuda_device_count();
-    return fmt::format("{}; {} GPU{} here", build_info.cuda, count, count == 1 ? "" : "s");
+    const CudaDevices devices = cuda_devices();
+    if (devices.count == 0) return fmt::format("{}; no GPU here ({})", build_info.cuda, devices.why_none);
+    return fmt::format("{}; {} GPU{} here", build_info.cuda, devices.count, devices.count == 1 ? "" : "s");
   } catch (const std::exception& error) {
     return fmt::format("{}; {}", build_info.cuda, error.what());
   }

@@ -22,9 +22,13 @@ std::vector<Key> sequence_keys(SequenceKeys& sequence) {
 }
 
 std::vector<Key> device_keys(DeviceKeys& keys) {
-  return {{"device", &keys.device, "what computes; auto takes a GPU where there is one"},
-          {"cpu.isa", &keys.isa,
-           "vector instructions of the CPU kernels and of oneDNN; auto: the highest level that all ranks have"}};
+  return {
+      {"device", &keys.device, "what computes; auto takes a GPU where there is one"},
+      {"cpu.isa", &keys.isa,
+       "vector instructions of the CPU kernels and of oneDNN; auto: the highest level that all ranks have"},
+      {"cuda.check_launches", &keys.check_launches,
+       "to find an error on a GPU: every kernel is waited for, and one that fails is named with its arguments; slow",
+       "true|false"}};
 }
 
 }  // namespace lexring

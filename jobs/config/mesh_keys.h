@@ -51,10 +51,11 @@ constexpr auto words(PrecisionChoice) {
                                                {PrecisionChoice::fp64, "fp64"}});
 }
 
-/// What computes: a device, and on a CPU the level of vector instructions.
+/// What computes, and how it is looked after.
 struct DeviceKeys {
   DeviceChoice device = DeviceChoice::automatic;
-  std::optional<CpuLevel> isa;
+  std::optional<CpuLevel> isa = std::nullopt;  ///< of a CPU
+  bool check_launches = false;                 ///< of a GPU: wait for every kernel, so that errors name theirs
 };
 std::vector<Key> device_keys(DeviceKeys& device);
 

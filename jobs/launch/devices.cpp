@@ -42,26 +42,27 @@ void choose_precision(PrecisionChoice& precision, const Backend& backend, bool s
 
 }  // namespace
 
-std::unique_ptr<Backend> make_backend(DeviceChoice device, PrecisionChoice precision, int local_rank,
-                                      std::optional<CpuLevel> level) {
-  const auto make_cpu = [&] { return level ? make_cpu_backend(*level) : make_cpu_backend(); };
-  if (device == DeviceChoice::reference) return make_reference_backend();
-  if (device == DeviceChoice::cpu) return make_cpu();
-  const int devices = cuda_device_count();
-  if (devices > 0)
-    return make_cuda_backend(local_rank % devices,
-                             precision == PrecisionChoice::tf32 ? F32Products::tf32 : F32Products::full);
-  if (device == DeviceChoice::cuda) return make_cuda_backend(0);  // says why there is none
-  if (cuda_is_built_in() && local_rank == 0) say("built with CUDA, no device found: using cpu\n");
+std::unique_ptr<Backend> make_backend(const DeviceKeys& keys, PrecisionChoice precision, int local_rank) {
+  const auto make_cpu = [&] { return keys.isa ? make_cpu_backend(*keys.isa) : make_cpu_backend(); };
+  if (keys.device == DeviceChoice::reference) return make_reference_backend();
+  if (keys.device == DeviceChoice::cpu) return make_cpu();
+  const CudaDevices devices = cuda_devices();
+  if (devices.count > 0)
+    return make_cuda_backend(local_rank % devices.count,
+                             {.f32 = precision == PrecisionChoice::tf32 ? F32Products::tf32 : F32Products::full,
+                              .check_launches = keys.check_launches});
+  if (keys.device == DeviceChoice::cuda) return make_cuda_backend(0);  // says why there is none
+  if (cuda_is_built_in() && local_rank == 0)
+    say("built with CUDA, but no device was found ({}): using cpu\n", devices.why_none);
   return make_cpu();
 }
 
 RunDevice open_device(const DeviceKeys& keys, PrecisionChoice& precision, const std::shared_ptr<Communicator>& world) {
   const std::vector<std::string> nodes = gather_nodes(*world);
   const auto own = nodes.begin() + world->rank();
-  const CpuLevel level =
-      keys.device == DeviceChoice::reference ? CpuLevel::baseline : agree_on_level(keys.isa, nodes, *world);
-  auto backend = make_backend(keys.device, precision, static_cast<int>(std::count(nodes.begin(), own, *own)), level);
+  DeviceKeys agreed = keys;
+  if (keys.device != DeviceChoice::reference) agreed.isa = agree_on_level(keys.isa, nodes, *world);
+  auto backend = make_backend(agreed, precision, static_cast<int>(std::count(nodes.begin(), own, *own)));
   const std::vector<std::string> backends = gather_texts(*world, backend->name());
   const auto other = std::find_if(backends.begin(), backends.end(),
                                   [&](const std::string& theirs) { return theirs != backends.front(); });

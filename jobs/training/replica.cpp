@@ -112,8 +112,12 @@ StepResult Replica::step(const std::vector<ModelBatch>& micro_batches, double lr
   result.loss = targets > 0 ? values[0] * scale : std::numeric_limits<double>::quiet_NaN();
   result.flops = values[1];
   result.sums.assign(values.begin() + 2, values.end());
-  result.gradient_norm = data_.finish_gradients();
+  {
+    const TraceRange trace("gradients of all replicas");
+    result.gradient_norm = data_.finish_gradients();
+  }
   result.skipped = (targets > 0 && !std::isfinite(result.loss)) || !std::isfinite(result.gradient_norm);
+  const TraceRange trace("optimizer");
   if (!result.skipped) data_.step(lr, clip_scale(result.gradient_norm, clip_));
   return result;
 }

@@ -4,8 +4,8 @@
 
 namespace lexring {
 
-std::unique_ptr<Backend> make_emulated_cuda_backend(std::unique_ptr<Runtime> runtime) {
-  return cuda::make_backend(std::move(runtime), nullptr, 2, F32Products::full);
+std::unique_ptr<Backend> make_emulated_cuda_backend(std::unique_ptr<Runtime> runtime, const CudaSettings& settings) {
+  return cuda::make_backend(std::move(runtime), nullptr, 2, settings);
 }
 
 }  // namespace lexring

@@ -16,6 +16,7 @@
 #include <cstring>
 #include <functional>
 
+#include "framework/backend/cuda/launch.h"
 #include "framework/base/error.h"
 #include "framework/tensor/dtype.h"
 
@@ -29,8 +30,6 @@
 #define blockDim (::lexring::cuda::emulated::block_size())
 #define gridDim (::lexring::cuda::emulated::grid_size())
 
-struct CUstream_st;
-
 struct dim3 {
   unsigned x = 1, y = 1, z = 1;
   constexpr dim3(unsigned x_size = 1, unsigned y_size = 1, unsigned z_size = 1)
@@ -38,9 +37,6 @@ struct dim3 {
 };
 
 namespace lexring::cuda {
-
-/// There is one, and everything on it has happened on return.
-using Stream = CUstream_st*;
 
 namespace emulated {
 
@@ -75,6 +71,9 @@ const Posted* post(const T& mine) {
   return post(&mine, sizeof(T));
 }
 std::byte* shared_bytes(std::size_t needed);
+/// Throws unless `bytes` at this address, a multiple of them, lie in that memory.
+enum class Memory { global, shared };
+void require_place(const void* address, std::size_t bytes, Memory memory);
 void cp_async(void* to, const void* from, bool valid);
 void cp_async_commit();
 void cp_async_wait(int groups);
@@ -128,18 +127,32 @@ void cp_async_wait() {
 
 template <int words>
 void store_words(void* to, const unsigned (&word)[words]) {
-  require(reinterpret_cast<std::uintptr_t>(to) % sizeof(word) == 0,
-          "a store of {} bytes to an address that is not a multiple of it", sizeof(word));
+  emulated::require_place(to, sizeof(word), emulated::Memory::global);
+  std::memcpy(to, word, sizeof(word));
+}
+template <int words>
+void store_shared_words(void* to, const unsigned (&word)[words]) {
+  emulated::require_place(to, sizeof(word), emulated::Memory::shared);
   std::memcpy(to, word, sizeof(word));
 }
 
 inline int anew(int x) { return x; }
 inline float exp2_fast(float x) { return std::exp2(x); }
 
+/// Everything has happened on return. An error is that of the kernel, whose type stands for its name.
 template <class... Parameters, class... Arguments>
-void launch(Stream /*stream*/, dim3 blocks, unsigned threads, std::size_t shared_bytes, void (*kernel)(Parameters...),
-            Arguments&&... arguments) {
-  emulated::run(blocks, threads, shared_bytes, [&] { kernel(static_cast<Parameters>(arguments)...); });
+void launch(const Stream& /*stream*/, dim3 blocks, unsigned threads, std::size_t shared_bytes,
+            void (*kernel)(Parameters...), Arguments&&... arguments) {
+  try {
+    emulated::run(blocks, threads, shared_bytes, [&] { kernel(static_cast<Parameters>(arguments)...); });
+  } catch (const Error& error) {
+    with_arguments<Parameters...>(
+        [&](std::span<const Argument> given) {
+          fail("{} in {}", error.what(),
+               describe({typeid(*kernel).name(), {blocks.x, blocks.y, blocks.z}, threads, shared_bytes, given}));
+        },
+        arguments...);
+  }
 }
 
 }  // namespace lexring::cuda

@@ -93,12 +93,7 @@ void arrive(const std::vector<Copy>& group) {
 
 bool aligned(const void* address, std::size_t bytes) { return reinterpret_cast<std::uintptr_t>(address) % bytes == 0; }
 
-void require_shared(const void* address) {
-  const auto* const byte = static_cast<const std::byte*>(address);
-  require(byte >= current->shared_begin && byte + 16 <= current->shared_begin + current->shared_size,
-          "16 bytes outside the block's shared memory");
-  require(aligned(address, 16), "an address in shared memory is not a multiple of 16");
-}
+void require_shared(const void* address) { require_place(address, 16, Memory::shared); }
 
 void run_block(Block& block, const std::function<void()>& kernel, context::pooled_fixedsize_stack& stacks) {
   std::fill(block.shared.begin(), block.shared.end(), std::byte{0xff});
@@ -177,6 +172,18 @@ std::byte* shared_bytes(std::size_t needed) {
   require(needed <= current->shared_size, "a kernel uses {} bytes of shared memory and was launched with {}", needed,
           current->shared_size);
   return current->shared_begin;
+}
+
+void require_place(const void* address, std::size_t bytes, Memory memory) {
+  const auto* const byte = static_cast<const std::byte*>(address);
+  const std::byte* const end = current->shared_begin + current->shared_size;
+  require(aligned(address, bytes), "an access of {} bytes to an address that is not a multiple of them", bytes);
+  if (memory == Memory::shared) {
+    require(byte >= current->shared_begin && byte + bytes <= end, "{} bytes outside the block's shared memory", bytes);
+  } else {
+    require(byte >= end || byte + bytes <= current->shared_begin, "{} bytes of shared memory taken for global ones",
+            bytes);
+  }
 }
 
 void cp_async(void* to, const void* from, bool valid) {

@@ -107,7 +107,7 @@ void compare(const NamedTensors& tensors, const NamedTensors& expected, double v
 }  // namespace
 
 Outcome train(const Options& given, const Context& context, const Dataset& data) {
-  const auto backend = make_backend(given.device.device);
+  const auto backend = make_backend(given.device);
   Communicator& world = context.world();
   Outcome outcome;
   Options options = given;

@@ -55,7 +55,7 @@ class Reshard : public ::testing::TestWithParam<std::size_t> {
     options.optimizer.warmup = 0;
     options.optimizer.schedule = Decay::constant;
     options.train.steps = 2;
-    Run run{make_backend(DeviceChoice::cpu), std::make_unique<Context>(group, which.mesh), nullptr};
+    Run run{make_backend({.device = DeviceChoice::cpu}), std::make_unique<Context>(group, which.mesh), nullptr};
     run.trainer = std::make_unique<Trainer>(options, *run.context, *run.backend, place.data(), nullptr);
     return run;
   }

@@ -73,6 +73,7 @@ const std::vector<std::pair<std::string, std::vector<std::string>>> foreign = {
      {"framework/device/cuda/", "framework/backend/cuda/nvidia/", "parallel/comm/gpu/cuda_", "parallel/comm/gpu/nccl",
       "tests/support/fake_cuda.cpp"}},
     {"<cublas", {"framework/backend/cuda/nvidia/"}},
+    {"<nvtx3/", {"framework/device/cuda/trace.cpp"}},
     {"framework/device/cuda/",
      {"framework/device/cuda/", "framework/backend/cuda/nvidia/", "parallel/comm/gpu/cuda_", "parallel/comm/gpu/nccl",
       "tests/"}},

@@ -12,16 +12,17 @@
 namespace lexring {
 
 bool cuda_is_built_in() { return true; }
-int cuda_device_count() { return 1; }
+void load_cuda_kernels_at_start() {}
+CudaDevices cuda_devices() { return {.count = 1, .why_none = {}}; }
 
-std::unique_ptr<Backend> make_cuda_backend(int /*device_index*/, F32Products /*f32*/) {
+std::unique_ptr<Backend> make_cuda_backend(int /*device_index*/, const CudaSettings& settings) {
   auto runtime = std::make_unique<testing::FakeRuntime>();
   cuda::emulated::memory_door() = {[runtime = runtime.get()] {
                                      runtime->synchronise();  // a kernel starts when all before it is done
                                      testing::show_device_memory(true);
                                    },
                                    [] { testing::show_device_memory(false); }};
-  return make_emulated_cuda_backend(std::move(runtime));
+  return make_emulated_cuda_backend(std::move(runtime), settings);
 }
 
 CUstream_st* stream_of(const Runtime&) { return nullptr; }

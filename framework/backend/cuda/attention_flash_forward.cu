@@ -49,8 +49,8 @@ __device__ void write_output(const float (&sums)[2][width / 8][4], const float (
   LEXRING_UNROLL for (int i = 0; i < 4; ++i) {
     const float sum = total[i / 2][i % 2], inverse = sum > 0 ? 1.0F / sum : 0.0F;
     LEXRING_UNROLL for (int j = 0; j < width / 8; ++j) {
-      store<2>(staging + swizzled<width>(lane / 4 + 8 * i, j) + lane % 4 * 2,
-               Floats<2>{{sums[i / 2][j][i % 2 * 2] * inverse, sums[i / 2][j][i % 2 * 2 + 1] * inverse}});
+      store_shared<2>(staging + swizzled<width>(lane / 4 + 8 * i, j) + lane % 4 * 2,
+                      Floats<2>{{sums[i / 2][j][i % 2 * 2] * inverse, sums[i / 2][j][i % 2 * 2 + 1] * inverse}});
     }
   }
   __syncwarp();

@@ -92,7 +92,7 @@ __device__ void load_decayed_tile(bfloat16* tile, const bfloat16* from, int stri
     Floats<8> x{};
     if (row < count) x = load<8>(from + row * stride + mine.chunk * 8);
     LEXRING_UNROLL for (int i = 0; i < 8; ++i) x[i] *= factor[i / 2];
-    store<8>(tile + swizzled<width>(row, mine.chunk), x);
+    store_shared<8>(tile + swizzled<width>(row, mine.chunk), x);
   }
 }
 
@@ -156,9 +156,7 @@ __device__ inline void pack_left(const float (&even)[4], const float (&odd)[4], 
 struct alignas(16) FourRegisters {
   unsigned value[4];
 };
-__device__ inline void store_registers(unsigned (&to)[4], const unsigned (&x)[4]) {
-  *reinterpret_cast<FourRegisters*>(&to) = FourRegisters{{x[0], x[1], x[2], x[3]}};
-}
+__device__ inline void store_registers(unsigned (&to)[4], const unsigned (&x)[4]) { store_shared_words(&to, x); }
 __device__ inline void load_registers(const unsigned (&from)[4], unsigned (&x)[4]) {
   const FourRegisters loaded = *reinterpret_cast<const FourRegisters*>(&from);
   LEXRING_UNROLL for (int i = 0; i < 4; ++i) x[i] = loaded.value[i];

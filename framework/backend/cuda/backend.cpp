@@ -8,10 +8,10 @@ namespace {
 
 class CudaBackend final : public Backend {
  public:
-  CudaBackend(std::unique_ptr<Runtime> runtime, CUstream_st* stream, int multiprocessors, F32Products f32)
+  CudaBackend(std::unique_ptr<Runtime> runtime, CUstream_st* stream, int multiprocessors, const CudaSettings& settings)
       : runtime_(std::move(runtime)),
-        gpu_{stream, *runtime_, multiprocessors, attention_tables_},
-        products_(gpu_, f32) {}
+        gpu_{{stream, settings.check_launches}, *runtime_, multiprocessors, attention_tables_},
+        products_(gpu_, settings.f32) {}
 
   std::string_view name() const override { return "cuda"; }
   std::string describe() const override { return "cuda"; }
@@ -94,8 +94,8 @@ class CudaBackend final : public Backend {
 }  // namespace
 
 std::unique_ptr<Backend> make_backend(std::unique_ptr<Runtime> runtime, CUstream_st* stream, int multiprocessors,
-                                      F32Products f32) {
-  return std::make_unique<CudaBackend>(std::move(runtime), stream, multiprocessors, f32);
+                                      const CudaSettings& settings) {
+  return std::make_unique<CudaBackend>(std::move(runtime), stream, multiprocessors, settings);
 }
 
 }  // namespace lexring::cuda

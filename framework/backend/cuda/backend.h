@@ -12,6 +12,6 @@ namespace lexring::cuda {
 
 /// `stream` is the runtime's (nullptr where kernels are emulated).
 std::unique_ptr<Backend> make_backend(std::unique_ptr<Runtime> runtime, CUstream_st* stream, int multiprocessors,
-                                      F32Products f32);
+                                      const CudaSettings& settings);
 
 }  // namespace lexring::cuda

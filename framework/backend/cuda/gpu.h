@@ -106,7 +106,7 @@ __device__ void store(T* to, const Floats<n>& x) {
 template <int n, class T>
 __device__ void store_shared(T* to, const Floats<n>& x) {
   static_assert(n * sizeof(T) >= 4 && n * sizeof(T) <= 16);
-  *reinterpret_cast<Packed<T, n>*>(to) = pack<T>(x);
+  store_shared_words(to, pack<T>(x).word);
 }
 /// Whether `load` and `store` may be used at this address and at multiples of 16 bytes from it.
 template <class T>

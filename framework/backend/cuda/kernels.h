@@ -6,8 +6,7 @@
 #pragma once
 
 #include "framework/backend/backend.h"
-
-struct CUstream_st;
+#include "framework/backend/cuda/launch.h"
 
 namespace lexring::cuda {
 
@@ -15,7 +14,7 @@ class AttentionTableCache;
 
 /// Where kernels start.
 struct Gpu {
-  CUstream_st* stream;  ///< nullptr where kernels are emulated
+  Stream stream;
   Runtime& runtime;
   int multiprocessors;
   AttentionTableCache& attention_tables;

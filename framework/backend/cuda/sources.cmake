@@ -21,6 +21,7 @@ set(cuda_kernels
 set(cuda_sources
   attention_tables.cpp
   backend.cpp
+  launch.cpp
 )
 foreach(list cuda_kernels cuda_sources)
   list(TRANSFORM ${list} PREPEND ${PROJECT_SOURCE_DIR}/framework/backend/cuda/)

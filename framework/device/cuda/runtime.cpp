@@ -4,6 +4,8 @@
 
 #include <mutex>
 
+#include <fmt/format.h>
+
 #include "framework/device/block_pool.h"
 #include "framework/device/cuda/call.h"
 #include "framework/device/cuda/staging_ring.h"
@@ -74,11 +76,12 @@ class Stream {
 
 /// The device is the thread's from here on: before its stream and its memory are made.
 cudaDeviceProp enter(int index) {
-  const int count = visible_cuda_devices();
-  require_usage(
-      index >= 0 && index < count,
-      "there is no CUDA device {}: {} are visible; see nvidia-smi and CUDA_VISIBLE_DEVICES, or use --device cpu", index,
-      count);
+  std::string why_none;
+  const int count = visible_cuda_devices(&why_none);
+  require_usage(count > 0, "there is no CUDA device ({}); see nvidia-smi and CUDA_VISIBLE_DEVICES, or use --device cpu",
+                why_none);
+  require_usage(index >= 0 && index < count, "there is no CUDA device {}: {} are visible; see CUDA_VISIBLE_DEVICES",
+                index, count);
   LEXRING_CUDA_CALL(cudaSetDevice(index));
   cudaDeviceProp properties{};
   LEXRING_CUDA_CALL(cudaGetDeviceProperties(&properties, index));
@@ -94,10 +97,13 @@ cudaDeviceProp enter(int index) {
 
 }  // namespace
 
-int visible_cuda_devices() {
+int visible_cuda_devices(std::string* why_none) {
   int count = 0;
-  if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
-  static_cast<void>(cudaGetLastError());
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  if (status == cudaSuccess && count > 0) return count;
+  static_cast<void>(cudaGetLastError());  // it is dealt with
+  const cudaError_t reason = status == cudaSuccess ? cudaErrorNoDevice : status;
+  if (why_none != nullptr) *why_none = fmt::format("{}: {}", cudaGetErrorName(reason), cudaGetErrorString(reason));
   return 0;
 }
 

@@ -19,8 +19,8 @@ struct CUstream_st;
 
 namespace lexring {
 
-/// The devices that this process sees; 0 where there is no driver.
-int visible_cuda_devices();
+/// The devices that this process sees; where it sees none, `why_none` gets CUDA's words.
+int visible_cuda_devices(std::string* why_none = nullptr);
 
 /// Thread safety as of Runtime. Every call that touches the device makes it the calling thread's own; a thread that
 /// starts kernels by itself calls `use_device` first. Several processes may share a device.

@@ -54,7 +54,7 @@ void start(CUstream_st* stream, std::byte* own, const std::byte* others, std::in
   auto* const to = reinterpret_cast<T*>(own);
   const auto* const from = reinterpret_cast<const T*>(others);
   const bool vectors = aligned(to) && aligned(from) && stride * static_cast<std::int64_t>(sizeof(T)) % 16 == 0;
-  launch(stream, dim3(static_cast<unsigned>(ceil_div<std::int64_t>(count, threads * width))), threads, 0,
+  launch({stream}, dim3(static_cast<unsigned>(ceil_div<std::int64_t>(count, threads * width))), threads, 0,
          fold_kernel<T>, to, from, stride, count, rank, ranks, vectors);
 }
 

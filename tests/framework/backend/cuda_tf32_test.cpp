@@ -26,7 +26,7 @@ TEST(CudaProducts, SmallTf32OnlyWhenAsked) {
   };
   const Values exact = product(*make_reference_backend());
   EXPECT_LT(relative_error(product(*make_cuda_backend(0)), exact), 5e-6);
-  const double rounded = relative_error(product(*make_cuda_backend(0, F32Products::tf32)), exact);
+  const double rounded = relative_error(product(*make_cuda_backend(0, {.f32 = F32Products::tf32})), exact);
   EXPECT_LT(rounded, 1e-3);
   EXPECT_GT(rounded, 5e-6);
 }

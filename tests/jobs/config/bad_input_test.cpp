@@ -34,7 +34,7 @@ TEST_F(BadInput, KeysAndTypes) {
   expect_refusal(train("x", "--train.steps soon"), 2, "train.steps = 'soon' is not a whole number");
   expect_refusal(train("x", "--train.length 0"), 2, "train.length = 0");
   expect_refusal(train("x", "--config " + run("none.ini")), 2, "cannot be opened");
-  if (cuda_device_count() == 0)
+  if (cuda_devices().count == 0)
     expect_refusal(train("x", "--device cuda"), 2, cuda_is_built_in() ? "no CUDA device" : "without CUDA");
 }
 

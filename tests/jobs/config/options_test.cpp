@@ -121,11 +121,11 @@ TEST_F(OptionsTest, ImpossibleValuesAreRefused) {
   EXPECT_HAS(refusal({"--optimizer.shard", "parameters"}), "choose none, state, gradients");
   EXPECT_HAS(refusal({"--train.precision", "fp64"}), "reference");
   EXPECT_HAS(refusal({"--train.residual", "bf16"}), "train.residual");
-  if (cuda_device_count() == 0) {
-    EXPECT_HAS(message_of([] { make_backend(DeviceChoice::cuda); }),
+  if (cuda_devices().count == 0) {
+    EXPECT_HAS(message_of([] { make_backend({.device = DeviceChoice::cuda}); }),
                cuda_is_built_in() ? "no CUDA device" : "without CUDA");
   }
-  EXPECT_EQ(make_backend(DeviceChoice::automatic)->name(), cuda_device_count() > 0 ? "cuda" : "cpu");
+  EXPECT_EQ(make_backend({})->name(), cuda_devices().count > 0 ? "cuda" : "cpu");
 }
 
 TEST_F(OptionsTest, KeysWithoutEffectAreRefusedByName) {

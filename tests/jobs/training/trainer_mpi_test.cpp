@@ -79,7 +79,7 @@ class TrainerMpi : public ::testing::Test {
   /// One good step, one that `spoil` spoils on the last rank, one more good one.
   void expect_skipped_everywhere(bool SpoilingBackend::*spoil) {
     const auto world = lexring::testing::world();
-    const auto cpu = make_backend(DeviceChoice::cpu);
+    const auto cpu = make_backend({.device = DeviceChoice::cpu});
     SpoilingBackend backend(*cpu);
     const Context context(world, make_mesh(world->size(), 0, 1, 1));
     const Dataset data = Dataset::open(directory_ / "text.h5");
@@ -136,7 +136,7 @@ class Recorded : public MetricSink {
 
 TEST_F(TrainerMpi, ASinkGetsEveryStepOnceAndTheEnd) {
   const auto world = lexring::testing::world();
-  const auto backend = make_backend(DeviceChoice::cpu);
+  const auto backend = make_backend({.device = DeviceChoice::cpu});
   const Context context(world, make_mesh(world->size(), 0, 1, 1));
   const Dataset data = Dataset::open(directory_ / "text.h5");
   options_.train.steps = 3;
@@ -157,7 +157,7 @@ TEST_F(TrainerMpi, ASinkGetsEveryStepOnceAndTheEnd) {
 TEST_F(TrainerMpi, AValidationIsTheMeanOverItsWindows) {
   const auto world = lexring::testing::world();
   const int ranks = world->size();
-  const auto backend = make_backend(DeviceChoice::cpu);
+  const auto backend = make_backend({.device = DeviceChoice::cpu});
   const Dataset data = Dataset::open(directory_ / "text.h5");
   options_.train.valid_windows = 5;  // of many: spread over all of them, and no multiple of the ranks
   std::vector<Mesh> meshes = {make_mesh(ranks, 0, 1, 1), make_mesh(ranks, 1, ranks, 1)};
@@ -184,7 +184,7 @@ TEST_F(TrainerMpi, AValidationIsTheMeanOverItsWindows) {
 
 TEST_F(TrainerMpi, ReplicasHoldTheSameParameters) {
   const auto world = lexring::testing::world();
-  const auto backend = make_backend(DeviceChoice::cpu);
+  const auto backend = make_backend({.device = DeviceChoice::cpu});
   const Context context(world, make_mesh(world->size(), 0, 1, 1));
   const Dataset data = Dataset::open(directory_ / "text.h5");
   Trainer trainer(options_, context, *backend, data, nullptr);

@@ -1,17 +1,26 @@
 #include "framework/backend/cuda/backend.h"
+
+#include <cstdlib>
+
 #include "framework/backend/cuda_backend.h"
 #include "framework/device/cuda/runtime.h"
 
 namespace lexring {
 
 bool cuda_is_built_in() { return true; }
-int cuda_device_count() { return visible_cuda_devices(); }
+void load_cuda_kernels_at_start() { setenv("CUDA_MODULE_LOADING", "EAGER", 0); }
 
-std::unique_ptr<Backend> make_cuda_backend(int device_index, F32Products f32) {
+CudaDevices cuda_devices() {
+  CudaDevices devices;
+  devices.count = visible_cuda_devices(&devices.why_none);
+  return devices;
+}
+
+std::unique_ptr<Backend> make_cuda_backend(int device_index, const CudaSettings& settings) {
   auto runtime = std::make_unique<CudaRuntime>(device_index);
   CUstream_st* const stream = runtime->stream();
   const int multiprocessors = runtime->multiprocessors();
-  return cuda::make_backend(std::move(runtime), stream, multiprocessors, f32);
+  return cuda::make_backend(std::move(runtime), stream, multiprocessors, settings);
 }
 
 }  // namespace lexring

@@ -6,12 +6,10 @@
 
 #include <type_traits>
 
-#include "framework/device/cuda/call.h"
+#include "framework/backend/cuda/nvidia/launch.h"
 #include "framework/tensor/dtype.h"
 
 namespace lexring::cuda {
-
-using Stream = cudaStream_t;
 
 template <class T>
 __device__ __forceinline__ T& shared_memory() {
@@ -83,10 +81,25 @@ __device__ __forceinline__ void store_words(void* to, const unsigned (&word)[1])
   *static_cast<unsigned*>(to) = word[0];
 }
 __device__ __forceinline__ void store_words(void* to, const unsigned (&word)[2]) {
-  asm volatile("st.v2.b32 [%0], {%1, %2};\n" ::"l"(to), "r"(word[0]), "r"(word[1]) : "memory");
+  asm volatile("st.global.v2.b32 [%0], {%1, %2};\n" ::"l"(__cvta_generic_to_global(to)), "r"(word[0]), "r"(word[1])
+               : "memory");
 }
 __device__ __forceinline__ void store_words(void* to, const unsigned (&word)[4]) {
-  asm volatile("st.v4.b32 [%0], {%1, %2, %3, %4};\n" ::"l"(to), "r"(word[0]), "r"(word[1]), "r"(word[2]), "r"(word[3])
+  asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};\n" ::"l"(__cvta_generic_to_global(to)), "r"(word[0]),
+               "r"(word[1]), "r"(word[2]), "r"(word[3])
+               : "memory");
+}
+
+/// The same to shared memory.
+__device__ __forceinline__ void store_shared_words(void* to, const unsigned (&word)[1]) {
+  asm volatile("st.shared.b32 [%0], %1;\n" ::"r"(shared_address(to)), "r"(word[0]) : "memory");
+}
+__device__ __forceinline__ void store_shared_words(void* to, const unsigned (&word)[2]) {
+  asm volatile("st.shared.v2.b32 [%0], {%1, %2};\n" ::"r"(shared_address(to)), "r"(word[0]), "r"(word[1]) : "memory");
+}
+__device__ __forceinline__ void store_shared_words(void* to, const unsigned (&word)[4]) {
+  asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};\n" ::"r"(shared_address(to)), "r"(word[0]), "r"(word[1]),
+               "r"(word[2]), "r"(word[3])
                : "memory");
 }
 
@@ -104,17 +117,24 @@ __device__ __forceinline__ float exp2_fast(float x) {
   return y;
 }
 
-/// `blocks` blocks of `threads` threads with so many bytes of shared memory each. Nothing happens for 0 blocks.
+/// `blocks` blocks of `threads` threads with so many bytes of shared memory each. Nothing happens for 0 blocks. An error
+/// names the kernel: one of the start always, one of the kernel itself where the stream is checked.
 template <class... Parameters, class... Arguments>
-void launch(Stream stream, dim3 blocks, unsigned threads, std::size_t shared_bytes, void (*kernel)(Parameters...),
-            Arguments&&... arguments) {
+void launch(const Stream& stream, dim3 blocks, unsigned threads, std::size_t shared_bytes,
+            void (*kernel)(Parameters...), Arguments&&... arguments) {
   if (blocks.x == 0 || blocks.y == 0 || blocks.z == 0) return;
-  if (shared_bytes > 48 << 10)
-    LEXRING_CUDA_CALL(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                                           cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                           static_cast<int>(shared_bytes)));
-  kernel<<<blocks, threads, shared_bytes, stream>>>(static_cast<Parameters>(arguments)...);
-  LEXRING_CUDA_CALL(cudaGetLastError());
+  const auto* const address = reinterpret_cast<const void*>(kernel);
+  cudaError_t status = allow_shared_memory(address, shared_bytes);
+  if (status == cudaSuccess) {
+    kernel<<<blocks, threads, shared_bytes, stream.handle>>>(static_cast<Parameters>(arguments)...);
+    status = started(stream);
+  }
+  if (status == cudaSuccess) return;
+  with_arguments<Parameters...>(
+      [&](std::span<const Argument> given) {
+        launch_failed(status, address, {"", {blocks.x, blocks.y, blocks.z}, threads, shared_bytes, given});
+      },
+      arguments...);
 }
 
 }  // namespace lexring::cuda

@@ -185,7 +185,7 @@ void MatrixProducts::product(const Tensor& a, Layout a_layout, const Tensor& b, 
   const float one = 1, beta = accumulate ? 1 : 0;
   LEXRING_CUBLAS_CALL(cublasLtMatmul(own.handle, &plan->description, &one, b.raw(), &plan->first, a.raw(),
                                      &plan->second, &beta, y.raw(), &plan->result, y.raw(), &plan->result,
-                                     &plan->algorithm, own.workspace.raw(), workspace_bytes, own.gpu.stream));
+                                     &plan->algorithm, own.workspace.raw(), workspace_bytes, own.gpu.stream.handle));
 }
 
 }  // namespace lexring::cuda

@@ -1,0 +1,8 @@
+#include "framework/device/trace.h"
+
+namespace lexring {
+
+TraceRange::TraceRange(const char* /*name*/) {}
+TraceRange::~TraceRange() = default;
+
+}  // namespace lexring
