@@ -1,5 +1,6 @@
 #include "framework/backend/cuda/attention_flash.h"
 #include "framework/backend/cuda/attention_flash_tiles.h"
+#include "framework/backend/cuda/attention_turn.h"
 
 // Two kernels, without atomics: gradients of queries by tile of queries (3 products), of keys and values by tile of
 // keys (4 products). One kernel that adds its part of dq to memory in a fixed order of key tiles would need 5: it saves
@@ -14,6 +15,41 @@ using namespace flash;
 constexpr int tile_rows =
     128;  ///< of both sides: one tiling for both kernels, so that rows turned to their tile's base serve both
 
+/// Where rows of one gradient go: to the state between stages, of turned rows, or turned back to the frame of what
+/// attention was called with.
+struct GradientRows {
+  float* state;           ///< [N, heads * E] f32; null where nothing is read of it and nothing written
+  int state_width;        ///< heads * E
+  bool adds, last;        ///< the state holds a part; the result is written instead of it
+  Turn turn;              ///< of the result
+  void* result;           ///< first row, when last
+  std::int64_t stride;    ///< elements between rows of the result
+  bool is_bf16, aligned;  ///< else f32; channel pairs may be written at once
+
+  GradientRows(const Tensor& sums, const CallStage& stage, const Turn& turned, const Columns& to)
+      : state(sums.defined() ? sums.data<float>() : nullptr),
+        state_width(sums.defined() ? static_cast<int>(sums.row_elements()) : 0),
+        adds(!stage.first),
+        last(stage.last),
+        turn(turned),
+        result(nullptr),
+        stride(0),
+        is_bf16(false),
+        aligned(false) {
+    if (!last) return;
+    is_bf16 = to.dtype() == Dtype::bf16, stride = to.stride();
+    result = is_bf16 ? static_cast<void*>(to.data<bfloat16>()) : to.data<float>();
+    aligned = reinterpret_cast<std::uintptr_t>(result) % (2 * size_of(to.dtype())) == 0 && stride % 2 == 0;
+  }
+
+  template <class T>
+  __device__ void put(std::int64_t row, int column, const Floats<2>& x) const {
+    T* const to = static_cast<T*>(result) + row * stride + column;
+    if (aligned) store<2>(to, x);
+    else to[0] = from_float<T>(x[0]), to[1] = from_float<T>(x[1]);
+  }
+};
+
 struct BackwardArguments {
   HeadView q, k, v, doutput;
   const QueryTile* query_tiles;
@@ -25,33 +61,40 @@ struct BackwardArguments {
   int query_tiles_count, key_tiles_count, heads, group, width;
   float scale, binary_scale, inverse_scale;  ///< of scores: natural, in base 2, and 1 / the latter
   const float *lse, *delta;
-  bool query_first, key_first;  ///< nothing is added to what the gradients below hold
-  float *dq, *dk, *dv;          ///< [N, H * E], [M, K * E], [M, K * E] of turned rows
+  GradientRows dq, dk, dv;
 };
 
 /// log2 of the sum of a row's weights, such that a row that sees nothing, or is none, has weights 0.
 __device__ float binary_lse(float lse) { return lse == -infinity ? infinity : lse * log2_e; }
 
-/// Writes rows of a gradient, in the units and the base of the turned rows: sums * scale * 2^(decay * distance), added
-/// to what is there unless `first`.
+/// Writes rows from `first` on of a head whose channels begin at `column`: sums * scale * 2^(decay * distance), which are
+/// in the units and the base of the turned rows, and what the state holds. Bytes per element: 2 for a result that had no
+/// state (and the tables of angles once per head, from the cache).
 template <int width>
-__device__ void write_gradient(const float (&sums)[2][width / 8][4], int count, float scale, const LogDecay* decay,
-                               int distance, bool first, int own, std::int64_t stride, float* to) {
+__device__ void write_gradient(const float (&sums)[2][width / 8][4], const GradientRows& to, std::int64_t first,
+                               int count, int column, float scale, const LogDecay* decay, int distance) {
   const int lane = this_lane();
   LEXRING_UNROLL for (int j = 0; j < width / 8; ++j) {
-    const int channel = 8 * j + lane % 4 * 2;
-    if (channel >= own) continue;
-    const float factor = scale * (distance != 0 ? decay_over(decay[channel / 2], distance) : 1.0F);
+    const int pair = 4 * j + lane % 4, channel = column + 2 * pair;
+    if (pair >= to.turn.pairs) continue;
+    const float factor = scale * (distance != 0 ? decay_over(decay[pair], distance) : 1.0F);
     LEXRING_UNROLL for (int i = 0; i < 4; ++i) {
       const int r = lane / 4 + 16 * (i / 2) + 8 * (i % 2);
       if (r >= count) continue;
-      float* at = to + r * stride + channel;
+      const std::int64_t row = first + r;
       Floats<2> x{{sums[i / 2][j][i % 2 * 2] * factor, sums[i / 2][j][i % 2 * 2 + 1] * factor}};
-      if (!first) {
-        const Floats<2> old = load<2>(at);
-        x[0] += old[0], x[1] += old[1];
+      if (to.adds) {
+        const Floats<2> before = load<2>(to.state + row * to.state_width + channel);
+        x[0] += before[0], x[1] += before[1];
       }
-      store<2>(at, x);
+      if (!to.last) {
+        store<2>(to.state + row * to.state_width + channel, x);
+        continue;
+      }
+      const Floats<2> turn = to.turn.factors(row, pair);
+      const Floats<2> back{{x[0] * turn[0] + x[1] * turn[1], x[1] * turn[0] - x[0] * turn[1]}};
+      if (to.is_bf16) to.put<bfloat16>(row, channel, back);
+      else to.put<float>(row, channel, back);
     }
   }
 }
@@ -211,9 +254,8 @@ __global__ void __launch_bounds__(threads, width <= 64 ? 3 : 2) flash_backward_q
   }
   const QueryTile& tile = this_tile();
   const int tiles = KeyWalk(tile).count, distance = tiles > 0 ? tile.base - shared.keys[(tiles + 3) % 4].base : 0;
-  const std::int64_t stride = static_cast<std::int64_t>(c.heads) * c.width;
-  write_gradient<width>(sums, tile.count - first_row(), c.scale, c.decay, distance, c.query_first, c.width, stride,
-                        c.dq + (tile.first + first_row()) * stride + this_head() * c.width);
+  write_gradient<width>(sums, c.dq, tile.first + first_row(), tile.count - first_row(), this_head() * c.width, c.scale,
+                        c.decay, distance);
 }
 
 }  // namespace queries
@@ -479,11 +521,9 @@ __global__ void __launch_bounds__(threads, width <= 32 ? 2 : 1) flash_backward_k
   add_pending(step + 1);
   const KeyTile& tile = c.key_tiles[this_index()];
   const int distance = step > 0 ? shared.queries[(step + 3) % 4].base - tile.base : 0;
-  const std::int64_t stride = static_cast<std::int64_t>(c.heads / c.group) * c.width;
-  const std::int64_t at = (tile.first + first_row()) * stride + this_key_head() * c.width;
-  const int count = tile.count - first_row();
-  if (side == 0) write_gradient<width>(sums, count, 1.0F, nullptr, 0, c.key_first, c.width, stride, c.dv + at);
-  else write_gradient<width>(sums, count, c.scale, c.decay, distance, c.key_first, c.width, stride, c.dk + at);
+  const int first = tile.first + first_row(), count = tile.count - first_row(), column = this_key_head() * c.width;
+  if (side == 0) write_gradient<width>(sums, c.dv, first, count, column, 1.0F, nullptr, 0);
+  else write_gradient<width>(sums, c.dk, first, count, column, c.scale, c.decay, distance);
 }
 
 }  // namespace keys
@@ -501,11 +541,6 @@ void start(const Gpu& gpu, const BackwardArguments& arguments) {
          sloped ? keys::flash_backward_keys<width, true> : keys::flash_backward_keys<width, false>, arguments);
 }
 
-/// Where a kernel adds up a gradient: the state between stages, which the last one uses up.
-Tensor accumulator(const Gpu& gpu, const Tensor& state, std::int64_t rows, std::int64_t width) {
-  return state.defined() ? state : Tensor(gpu.runtime, {rows, width}, Dtype::f32);
-}
-
 }  // namespace
 
 void flash_attention_backward(const Gpu& gpu, const AttentionBackward& call) {
@@ -519,9 +554,9 @@ void flash_attention_backward(const Gpu& gpu, const AttentionBackward& call) {
       turned_rows(gpu, call.k, form.kv_heads, width, call.keys->rotary, tables.key_distance, tables.decay);
   const HeadRows v = turned_rows(gpu, call.v, form.kv_heads, width, {}, {}, {});
   const HeadRows doutput = turned_rows(gpu, call.doutput, form.heads, width, {}, {}, {});
-  const Tensor dq = accumulator(gpu, call.dq_state, call.queries->tokens.rows(), form.heads * form.head_width);
-  const Tensor dk = accumulator(gpu, call.dk_state, call.keys->tokens.rows(), form.kv_heads * form.head_width);
-  const Tensor dv = accumulator(gpu, call.dv_state, call.keys->tokens.rows(), form.kv_heads * form.head_width);
+  const Turn query_turn(call.queries->rotary, tables.query_distance, tables.decay, form.head_width),
+      key_turn(call.keys->rotary, tables.key_distance, tables.decay, form.head_width),
+      no_turn({}, {}, {}, form.head_width);
   BackwardArguments arguments{.q = HeadView(q),
                               .k = HeadView(k),
                               .v = HeadView(v),
@@ -543,11 +578,9 @@ void flash_attention_backward(const Gpu& gpu, const AttentionBackward& call) {
                               .inverse_scale = 1.0F / (static_cast<float>(form.scale) * log2_e),
                               .lse = call.lse.data<float>(),
                               .delta = call.delta.data<float>(),
-                              .query_first = call.query_stage.first,
-                              .key_first = call.key_stage.first,
-                              .dq = dq.data<float>(),
-                              .dk = dk.data<float>(),
-                              .dv = dv.data<float>()};
+                              .dq = GradientRows(call.dq_state, call.query_stage, query_turn, call.dq),
+                              .dk = GradientRows(call.dk_state, call.key_stage, key_turn, call.dk),
+                              .dv = GradientRows(call.dv_state, call.key_stage, no_turn, call.dv)};
   if (tables.decay.defined()) arguments.decay = reinterpret_cast<const LogDecay*>(tables.decay.data<float>());
   if (tables.slopes.defined()) {
     arguments.query_position = tables.query_position.data<std::int32_t>(),
@@ -566,12 +599,6 @@ void flash_attention_backward(const Gpu& gpu, const AttentionBackward& call) {
       break;
     default:
       start<128>(gpu, arguments);
-  }
-  if (call.query_stage.last)
-    turn_back(gpu, dq, form.heads, call.queries->rotary, tables.query_distance, tables.decay, call.dq);
-  if (call.key_stage.last) {
-    turn_back(gpu, dk, form.kv_heads, call.keys->rotary, tables.key_distance, tables.decay, call.dk);
-    turn_back(gpu, dv, form.kv_heads, {}, {}, {}, call.dv);
   }
 }
 

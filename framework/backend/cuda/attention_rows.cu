@@ -1,5 +1,5 @@
-#include "framework/backend/cuda/attention_decay.h"
 #include "framework/backend/cuda/attention_tables.h"
+#include "framework/backend/cuda/attention_turn.h"
 #include "framework/backend/dispatch.h"
 
 namespace lexring::cuda {
@@ -8,10 +8,8 @@ namespace {
 constexpr int threads = 128;
 constexpr int channels = 8;  ///< of a thread
 
-struct Turn {
-  const float *cosine, *sine;    ///< [N, E / 2]; null: none
-  const std::int32_t* distance;  ///< [N]; null: no decay
-  const LogDecay* decay;         ///< [E / 2]
+/// Rows of all heads.
+struct HeadsShape {
   std::int64_t rows;
   int heads, width, padded;  ///< channels of a head, and with padding
 };
@@ -23,12 +21,8 @@ struct Factors {
   __device__ Factors(const Turn& turn, std::int64_t row, int channel) {
     LEXRING_UNROLL for (int i = 0; i < channels / 2; ++i) {
       const int pair = channel / 2 + i;
-      const bool inside = 2 * pair < turn.width;
-      const std::int64_t at = row * (turn.width / 2) + pair;
-      float scale = 1.0F;
-      if (inside && turn.distance != nullptr) scale = decay_over(turn.decay[pair], turn.distance[row]);
-      cosine[i] = scale * (inside && turn.cosine != nullptr ? turn.cosine[at] : 1.0F);
-      sine[i] = scale * (inside && turn.sine != nullptr ? turn.sine[at] : 0.0F);
+      const Floats<2> factors = pair < turn.pairs ? turn.factors(row, pair) : Floats<2>{{1.0F, 0.0F}};
+      cosine[i] = factors.value[0], sine[i] = factors.value[1];
     }
   }
 };
@@ -37,46 +31,47 @@ struct Factors {
 /// element: x and out once, tables once per row (8 bytes per channel pair, and again 1 / heads of that per head from
 /// the cache).
 template <class T>
-__global__ void __launch_bounds__(threads) turn_rows(const T* x, std::int64_t stride, bool vectors, Turn turn, T* out) {
-  const int per_row = turn.padded / channels;
+__global__ void __launch_bounds__(threads)
+    turn_rows(const T* x, std::int64_t stride, bool vectors, HeadsShape shape, Turn turn, T* out) {
+  const int per_row = shape.padded / channels;
   const std::int64_t task = static_cast<std::int64_t>(blockIdx.x) * threads + threadIdx.x, row = task / per_row;
-  if (row >= turn.rows) return;
+  if (row >= shape.rows) return;
   const int channel = static_cast<int>(task % per_row) * channels;
   const Factors factors(turn, row, channel);
-  for (int head = 0; head < turn.heads; ++head) {
-    const T* from = x + row * stride + head * turn.width + channel;
+  for (int head = 0; head < shape.heads; ++head) {
+    const T* from = x + row * stride + head * shape.width + channel;
     Floats<channels> in, turned;
-    if (vectors && channel + channels <= turn.width) {
+    if (vectors && channel + channels <= shape.width) {
       in = load<channels>(from);
     } else {
-      LEXRING_UNROLL for (int i = 0; i < channels; ++i) in[i] = channel + i < turn.width ? to_float(from[i]) : 0.0F;
+      LEXRING_UNROLL for (int i = 0; i < channels; ++i) in[i] = channel + i < shape.width ? to_float(from[i]) : 0.0F;
     }
     LEXRING_UNROLL for (int i = 0; i < channels / 2; ++i) {
       turned[2 * i] = in[2 * i] * factors.cosine[i] - in[2 * i + 1] * factors.sine[i];
       turned[2 * i + 1] = in[2 * i + 1] * factors.cosine[i] + in[2 * i] * factors.sine[i];
     }
-    store<channels>(out + (head * turn.rows + row) * turn.padded + channel, turned);
+    store<channels>(out + (head * shape.rows + row) * shape.padded + channel, turned);
   }
 }
 
 /// The transpose. Bytes per element: 4 read, x written.
 template <class T>
 __global__ void __launch_bounds__(threads)
-    turn_rows_back(const float* gradient, bool vectors, Turn turn, T* x, std::int64_t stride) {
-  const int per_row = ceil_div(turn.width, channels);
+    turn_rows_back(const float* gradient, bool vectors, HeadsShape shape, Turn turn, T* x, std::int64_t stride) {
+  const int per_row = ceil_div(shape.width, channels);
   const std::int64_t task = static_cast<std::int64_t>(blockIdx.x) * threads + threadIdx.x, row = task / per_row;
-  if (row >= turn.rows) return;
+  if (row >= shape.rows) return;
   const int channel = static_cast<int>(task % per_row) * channels;
   const Factors factors(turn, row, channel);
-  for (int head = 0; head < turn.heads; ++head) {
-    const float* from = gradient + (row * turn.heads + head) * turn.width + channel;
-    T* to = x + row * stride + head * turn.width + channel;
-    const bool whole = vectors && channel + channels <= turn.width;
+  for (int head = 0; head < shape.heads; ++head) {
+    const float* from = gradient + (row * shape.heads + head) * shape.width + channel;
+    T* to = x + row * stride + head * shape.width + channel;
+    const bool whole = vectors && channel + channels <= shape.width;
     Floats<channels> in, turned;
     if (whole) {
       in = load<channels>(from);
     } else {
-      LEXRING_UNROLL for (int i = 0; i < channels; ++i) in[i] = channel + i < turn.width ? from[i] : 0.0F;
+      LEXRING_UNROLL for (int i = 0; i < channels; ++i) in[i] = channel + i < shape.width ? from[i] : 0.0F;
     }
     LEXRING_UNROLL for (int i = 0; i < channels / 2; ++i) {
       turned[2 * i] = in[2 * i] * factors.cosine[i] + in[2 * i + 1] * factors.sine[i];
@@ -85,20 +80,9 @@ __global__ void __launch_bounds__(threads)
     if (whole) {
       store<channels>(to, turned);
     } else {
-      LEXRING_UNROLL for (int i = 0; i < channels; ++i) if (channel + i < turn.width) to[i] = from_float<T>(turned[i]);
+      LEXRING_UNROLL for (int i = 0; i < channels; ++i) if (channel + i < shape.width) to[i] = from_float<T>(turned[i]);
     }
   }
-}
-
-Turn make_turn(std::int64_t rows, std::int64_t heads, std::int64_t width, std::int64_t padded,
-               const RotaryTable& rotary, const Tensor& distance, const Tensor& decay) {
-  Turn turn{};
-  if (rotary.cosine.defined()) turn.cosine = rotary.cosine.data<float>(), turn.sine = rotary.sine.data<float>();
-  if (distance.defined())
-    turn.distance = distance.data<std::int32_t>(), turn.decay = reinterpret_cast<const LogDecay*>(decay.data<float>());
-  turn.rows = rows;
-  turn.heads = static_cast<int>(heads), turn.width = static_cast<int>(width), turn.padded = static_cast<int>(padded);
-  return turn;
 }
 
 /// Whether every head's rows begin at multiples of 16 bytes.
@@ -127,9 +111,9 @@ HeadRows turned_rows(const Gpu& gpu, const Columns& x, std::int64_t heads, std::
   if (!rotary.cosine.defined() && own == width && as_is.vectors()) return as_is;
   const HeadRows turned{Tensor(gpu.runtime, {heads * rows, width}, x.dtype()), 0, width, rows * width, width};
   with_type(x.dtype(), [&]<class T>(Type<T>) {
-    const Turn turn = make_turn(rows, heads, own, width, rotary, distance, decay);
+    const HeadsShape shape{rows, static_cast<int>(heads), static_cast<int>(own), static_cast<int>(width)};
     launch(gpu.stream, dim3(blocks(rows, width / channels)), threads, 0, turn_rows<T>, x.data<T>(), x.stride(),
-           vectors(x.data<T>(), x.stride(), own), turn, turned.data<T>());
+           vectors(x.data<T>(), x.stride(), own), shape, Turn(rotary, distance, decay, own), turned.data<T>());
   });
   return turned;
 }
@@ -138,11 +122,11 @@ void turn_back(const Gpu& gpu, const Tensor& gradient, std::int64_t heads, const
                const Tensor& distance, const Tensor& decay, const Columns& x) {
   const std::int64_t width = x.width / heads, rows = x.rows();
   with_type(x.dtype(), [&]<class T>(Type<T>) {
-    const Turn turn = make_turn(rows, heads, width, width, rotary, distance, decay);
+    const HeadsShape shape{rows, static_cast<int>(heads), static_cast<int>(width), static_cast<int>(width)};
     const bool whole =
         vectors(x.data<T>(), x.stride(), width) && vectors(gradient.data<float>(), gradient.row_elements(), width);
     launch(gpu.stream, dim3(blocks(rows, ceil_div<std::int64_t>(width, channels))), threads, 0, turn_rows_back<T>,
-           gradient.data<float>(), whole, turn, x.data<T>(), x.stride());
+           gradient.data<float>(), whole, shape, Turn(rotary, distance, decay, width), x.data<T>(), x.stride());
   });
 }
 
