@@ -16,8 +16,8 @@ struct TokenTile {
   std::int64_t count;
 };
 
-/// Cuts rows into tiles of at most `largest` tokens, none of which lies on both sides of a multiple of `span` positions.
-/// A pure function: every rank that knows the table gets the same tiles.
+/// Cuts rows into tiles of at most `largest` tokens, none of which lies on both sides of a multiple of `span`
+/// positions. A pure function: every rank that knows the table gets the same tiles.
 std::vector<TokenTile> make_tiles(const TokenTable& tokens, std::int64_t largest, std::int64_t span);
 
 /// Decay goes over position - base for queries, over base - position for keys.
