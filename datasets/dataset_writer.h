@@ -24,8 +24,8 @@ struct DatasetContents {
 /// Bytes of a token on disk.
 inline std::size_t token_width(const Tokenizer& tokenizer) { return tokenizer.vocab() <= 65536 ? 2 : 4; }
 
-/// Returns the content hash. Throws Error where the disk has too little room, and what `check_interrupted` throws, which
-/// is called now and then.
+/// Returns the content hash. Throws Error where the disk has too little room, and what `check_interrupted` throws,
+/// which is called now and then.
 std::string write_dataset(const std::filesystem::path& path, const DatasetContents& contents,
                           const std::function<void()>& check_interrupted);
 

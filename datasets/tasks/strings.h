@@ -9,7 +9,8 @@ namespace lexring {
 /// with probability `ignore` and else w or r alike. Bits are uniform, a read repeats the last written one. Scored: the
 /// bits of the reads. The authors train at 0.8 and test at 0.98 (sparse) and 0.1 (dense).
 ScoredText flip_flop(std::uint64_t seed, std::int64_t pairs, const TaskSettings& settings);
-/// FIRST (Chiang & Cholak 2022): the first bit. Their encoder reads the answer at a leading $; a causal model at the end.
+/// FIRST (Chiang & Cholak 2022): the first bit. Their encoder reads the answer at a leading $; a causal model at the
+/// end.
 ScoredText first_bit(std::uint64_t seed, std::int64_t bits, const TaskSettings& settings);
 /// PARITY (Chiang & Cholak 2022): the number of ones modulo 2, after =.
 ScoredText parity(std::uint64_t seed, std::int64_t bits, const TaskSettings& settings);

@@ -3,8 +3,8 @@
 
 namespace lexring {
 
-/// A stretch of this thread's time, until the scope ends; stretches nest. `name` is a literal. Does nothing in a program
-/// without CUDA, and next to nothing where no profiler listens.
+/// A stretch of this thread's time, until the scope ends; stretches nest. `name` is a literal. Does nothing in a
+/// program without CUDA, and next to nothing where no profiler listens.
 class TraceRange {
  public:
   explicit TraceRange(const char* name);

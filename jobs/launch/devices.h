@@ -13,8 +13,8 @@ namespace lexring {
 
 /// cpu: the CPU's kernels, of the highest level here unless `isa` says otherwise; reference: plain loops; cuda: a GPU;
 /// auto: a GPU where there is one, else the CPU. Ranks of a node take its GPUs in turn, by their number on the node;
-/// where they are more than the GPUs, several share one. Of `precision` only tf32 matters here. Throws UsageError where a
-/// device is not built in, or not there.
+/// where they are more than the GPUs, several share one. Of `precision` only tf32 matters here. Throws UsageError where
+/// a device is not built in, or not there.
 std::unique_ptr<Backend> make_backend(const DeviceKeys& keys, PrecisionChoice precision = PrecisionChoice::fp32,
                                       int local_rank = 0);
 

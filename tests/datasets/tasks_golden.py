@@ -3,8 +3,8 @@
 
     python3 tests/datasets/tasks_golden.py ../shared/reference > tests/datasets/tasks_golden.txt
 
-One text a line: task seed size depth ignore reversed bytes answers hash. The hash is FNV-1a (64 bits) of the text and of
-the answers' ends as " begin end", one after the other.
+One text a line: task seed size depth ignore reversed bytes answers hash. The hash is FNV-1a (64 bits) of the text and
+of the answers' ends as " begin end", one after the other.
 """
 import sys
 

@@ -67,9 +67,9 @@ struct BackwardArguments {
 /// log2 of the sum of a row's weights, such that a row that sees nothing, or is none, has weights 0.
 __device__ float binary_lse(float lse) { return lse == -infinity ? infinity : lse * log2_e; }
 
-/// Writes rows from `first` on of a head whose channels begin at `column`: sums * scale * 2^(decay * distance), which are
-/// in the units and the base of the turned rows, and what the state holds. Bytes per element: 2 for a result that had no
-/// state (and the tables of angles once per head, from the cache).
+/// Writes rows from `first` on of a head whose channels begin at `column`: sums * scale * 2^(decay * distance), which
+/// are in the units and the base of the turned rows, and what the state holds. Bytes per element: 2 for a result that
+/// had no state (and the tables of angles once per head, from the cache).
 template <int width>
 __device__ void write_gradient(const float (&sums)[2][width / 8][4], const GradientRows& to, std::int64_t first,
                                int count, int column, float scale, const LogDecay* decay, int distance) {

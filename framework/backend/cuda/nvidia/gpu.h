@@ -117,8 +117,8 @@ __device__ __forceinline__ float exp2_fast(float x) {
   return y;
 }
 
-/// `blocks` blocks of `threads` threads with so many bytes of shared memory each. Nothing happens for 0 blocks. An error
-/// names the kernel: one of the start always, one of the kernel itself where the stream is checked.
+/// `blocks` blocks of `threads` threads with so many bytes of shared memory each. Nothing happens for 0 blocks. An
+/// error names the kernel: one of the start always, one of the kernel itself where the stream is checked.
 template <class... Parameters, class... Arguments>
 void launch(const Stream& stream, dim3 blocks, unsigned threads, std::size_t shared_bytes,
             void (*kernel)(Parameters...), Arguments&&... arguments) {
