@@ -90,6 +90,8 @@ class Transformer {
   std::int64_t parameter_count() const;
   std::int64_t trained_count() const;
 
+  /// What backward makes again from the next step on.
+  void set_recompute(Recompute what);
   /// Values as functions of (seed, parameter name, global element index): matrices normal(0, 0.02), output-side
   /// matrices (attention.output, ffn.down) scaled by 1 / sqrt(2 layers); norms 1 and 0; biases 0. Refreshes compute
   /// copies.

@@ -80,6 +80,7 @@ Backend& Transformer::backend() const { return impl_->backend; }
 std::vector<Parameter>& Transformer::parameters() { return impl_->store.parameters(); }
 const std::vector<Parameter>& Transformer::trained() const { return impl_->trained; }
 Tensor Transformer::gradients() { return impl_->store.gradients(); }
+void Transformer::set_recompute(Recompute what) { impl_->how.recompute = what; }
 void Transformer::refresh_compute() { impl_->store.refresh_compute(impl_->backend); }
 
 std::int64_t Transformer::parameter_count() const {

@@ -19,6 +19,8 @@ struct CudaDevices {
 };
 /// Those that this process sees. Never throws.
 CudaDevices cuda_devices();
+/// Bytes of a device's memory that nobody holds, of those that this process sees.
+std::size_t free_cuda_memory(int device_index);
 /// How exact products of f32 operands are: TF32 rounds them to 10 bits of mantissa. bf16 operands are never rounded;
 /// sums are f32 either way.
 enum class F32Products { full, tf32 };

@@ -18,6 +18,8 @@
 #include "framework/base/random.h"
 #include "jobs/config/options.h"
 #include "jobs/launch/command_start.h"
+#include "jobs/training/memory.h"
+#include "jobs/training/recompute_choice.h"
 #include "jobs/training/replica.h"
 #include "jobs/training/traffic.h"
 #include "jobs/training/traffic_meter.h"
@@ -46,7 +48,10 @@ Fields, of all ranks together where nothing else is said:
   seconds_computing      s per step, the rest
   peak_mib, start_mib    MiB: the largest resident memory of rank 0, and what it held before the model was built
   tensors_peak_mib       MiB: what all tensors of rank 0 held when they held most; of a GPU, in its memory
-  memory                 MiB: of that, by what tensors were for, and what peak_mib has beside them
+  step_mib               MiB: of that, what a step adds to values, gradients and moments
+  step_formula_mib       MiB: the same by the formula (jobs/training/memory.h)
+  recompute              what backward made again
+  memory                 MiB: of tensors_peak_mib, by what tensors were for, and what peak_mib has beside them
   communication          for each purpose, per step and mean over ranks: bytes sent by a rank, by the busiest, and
                          by the formula (jobs/training/traffic.h); calls; seconds_busy and seconds_waited in s
   loss                   nats per token, of the last step
@@ -206,6 +211,8 @@ int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   const double start_mib = resident_memory_mib();
   Replica replica(replica_settings(o), run.context, backend);
   replica.initialise(static_cast<std::uint64_t>(o.train.seed));
+  const std::size_t kept = backend.runtime().memory().current;
+  settle_recompute(o, replica.model(), run.context);
   const Communicator& dp = run.context.axis(Axis::dp);
   const auto ranges = micro_batches(0, o.train.batch, dp.rank(), dp.size(), o.train.micro_batch);
   StepResult last;
@@ -226,20 +233,14 @@ int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   const double total = std::accumulate(seconds.begin(), seconds.end(), 0.0), count = static_cast<double>(steps);
   std::nth_element(seconds.begin(), seconds.begin() + steps / 2, seconds.end());
   const double median = seconds[static_cast<std::size_t>(steps / 2)];
-  ModelRuntime exact = runtime_of(o);
-  exact.partition = run.partition;
-  exact.exchange = run.exchange;
-  const StepShape shape = {o.model,
-                           exact,
-                           run.context.mesh(),
-                           o.optimizer.shard,
-                           o.train.batch / dp.size(),
-                           o.train.length,
-                           static_cast<std::int64_t>(ranges.size())};
+  StepShape shape = step_shape(o, run.context);
+  shape.runtime.partition = run.partition;
+  shape.runtime.exchange = run.exchange;
   const std::vector<Line> lines = communication(*meter, *world, step_bytes(shape, replica.model().trained()), count);
   if (!first) return 0;
   if (profile) print_profile(profiling.times(), total, count);
   if (profile) print_communication(lines);
+  const MemoryUse memory = backend.runtime().memory();
   const auto shares = memory_shares(backend.runtime());
   if (profile) print_memory(shares);
   double busy = 0, waited = 0;
@@ -262,7 +263,10 @@ int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Co
                {"length", o.train.length},
                {"batch", o.train.batch},
                {"communication", to_json(lines)},
-               {"tensors_peak_mib", round_to(static_cast<double>(backend.runtime().memory().peak) / (1 << 20), 10)},
+               {"tensors_peak_mib", round_to(static_cast<double>(memory.peak) / (1 << 20), 10)},
+               {"step_mib", round_to(static_cast<double>(memory.peak - kept) / (1 << 20), 10)},
+               {"step_formula_mib", round_to(step_memory(shape, backend.runtime().device().type) / (1 << 20), 10)},
+               {"recompute", name_of(shape.runtime.recompute)},
                {"memory", to_json(shares)}};
   if (ceiling > 0) line["mfu"] = round_to(last.flops / median / (ceiling * 1e12 * world->size()), 1e4);
   print_result("{}\n", line.dump());

@@ -204,7 +204,7 @@ ModelRuntime runtime_of(const Options& options) {
   runtime.residual = runtime.precision == Precision::fp64             ? Dtype::f64
                      : options.train.residual == ResidualChoice::bf16 ? Dtype::bf16
                                                                       : Dtype::f32;
-  runtime.recompute = options.train.recompute;
+  runtime.recompute = options.train.recompute.value_or(Recompute::layer);
   runtime.frozen = separated(options.train.frozen);
   runtime.partition = options.sequence.partition;
   runtime.exchange = options.sequence.exchange;

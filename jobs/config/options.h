@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -25,6 +26,13 @@ constexpr auto words(ResidualChoice) {
                                               {ResidualChoice::fp32, "f32"}});  // as it was once written
 }
 
+/// What backward makes again; none: what memory is enough for, until the model is there.
+inline std::vector<Word<std::optional<Recompute>>> words(const std::optional<Recompute>&) {
+  std::vector<Word<std::optional<Recompute>>> all = {{std::nullopt, "auto"}};
+  for (const Word<Recompute>& word : words(Recompute())) all.push_back({word.value, word.text});
+  return all;
+}
+
 struct Options {
   DeviceKeys device;
   std::string resume = "auto";  ///< auto none PATH
@@ -43,7 +51,7 @@ struct Options {
     std::int64_t seed = 1;
     PrecisionChoice precision = PrecisionChoice::fp32;
     ResidualChoice residual = ResidualChoice::fp32;
-    Recompute recompute = Recompute::none;
+    std::optional<Recompute> recompute = Recompute::none;
     std::string frozen;            ///< "norm,embedding": parts of names of parameters that are not trained
     std::int64_t valid_every = 0;  ///< 0: at the end only
     std::int64_t valid_windows = 64;
@@ -96,7 +104,8 @@ WorkShape work_shape(const Options& options, int ranks);
 /// The full configuration; parse_ini_text gives the same Options.
 std::string to_ini(const Options& options);
 
-/// How the model computes, from train.precision, train.residual, train.recompute and sequence.*.
+/// How the model computes, from train.precision, train.residual, train.recompute and sequence.*. Where nobody has chosen
+/// yet what is made again, all of a layer.
 ModelRuntime runtime_of(const Options& options);
 /// For weights that were trained in another precision. A residual stream in bf16 goes with bf16 only.
 void use_precision(Options& options, PrecisionChoice precision);

@@ -1,6 +1,8 @@
 #include "jobs/launch/devices.h"
 
 #include <algorithm>
+#include <array>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -9,6 +11,7 @@
 #include "framework/backend/cuda_backend.h"
 #include "framework/base/console.h"
 #include "framework/base/error.h"
+#include "framework/base/process_memory.h"
 #include "jobs/config/mesh_keys.h"
 #include "jobs/launch/nodes.h"
 #include "parallel/comm/gpu/device.h"
@@ -76,6 +79,20 @@ RunDevice open_device(const DeviceKeys& keys, PrecisionChoice& precision, const 
   if (world->rank() == 0 && !device.description.empty()) say("{}\n", device.description);
   choose_precision(precision, *backend, world->rank() == 0);
   return {std::move(backend), std::move(device.world)};
+}
+
+double free_memory(const Runtime& runtime, Communicator& world) {
+  const Device device = runtime.device();
+  const bool gpu = device.type == DeviceType::cuda;
+  std::vector<std::string> places = gather_nodes(world);
+  if (gpu)
+    places = gather_texts(world, fmt::format("{} {}", places[static_cast<std::size_t>(world.rank())], device.index));
+  const auto own = places.begin() + world.rank();
+  const auto sharing = static_cast<double>(std::count(places.begin(), places.end(), *own));
+  const double free = gpu ? static_cast<double>(free_cuda_memory(device.index)) : available_memory_mib() * (1 << 20);
+  std::array<double, 1> least = {free / sharing};
+  world.all_reduce(std::span<double>(least), Reduce::min);
+  return least[0];
 }
 
 }  // namespace lexring

@@ -28,5 +28,8 @@ struct RunDevice {
 /// faster on this backend, and the same on every rank. Says on rank 0 what was chosen and how messages between GPUs
 /// travel. Collective.
 RunDevice open_device(const DeviceKeys& keys, PrecisionChoice& precision, const std::shared_ptr<Communicator>& world);
+/// Bytes that this rank may still take of the memory that its tensors live in: of what is free there an equal part for
+/// each rank that takes from it. The least of all ranks. Collective.
+double free_memory(const Runtime& runtime, Communicator& world);
 
 }  // namespace lexring

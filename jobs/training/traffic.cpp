@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "jobs/training/training_batches.h"
+
 namespace lexring {
 namespace {
 
@@ -103,6 +105,18 @@ double gradient_bytes(const StepShape& s, const Sizes& z, const std::vector<Para
 }
 
 }  // namespace
+
+StepShape step_shape(const Options& o, const Context& context) {
+  const Communicator& dp = context.axis(Axis::dp);
+  const auto ranges = micro_batches(0, o.train.batch, dp.rank(), dp.size(), o.train.micro_batch);
+  return {o.model,
+          runtime_of(o),
+          context.mesh(),
+          o.optimizer.shard,
+          o.train.batch / dp.size(),
+          o.train.length,
+          static_cast<std::int64_t>(ranges.size())};
+}
 
 StepBytes step_bytes(const StepShape& s, const std::vector<Parameter>& trained) {
   const Sizes z(s);

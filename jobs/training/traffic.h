@@ -29,7 +29,9 @@
 
 #include <cstdint>
 
+#include "jobs/config/options.h"
 #include "models/transformer.h"
+#include "parallel/context.h"
 #include "parallel/data/data_parallel.h"
 
 namespace lexring {
@@ -43,6 +45,9 @@ struct StepShape {
   std::int64_t length = 1;
   std::int64_t micro_batches = 1;  ///< of a replica in a step
 };
+
+/// What the keys of a run say, on this rank; partition and exchange as they say, automatic where they do.
+StepShape step_shape(const Options& options, const Context& context);
 
 struct StepBytes {
   double ring = 0, ulysses = 0, tp = 0, gradients = 0;

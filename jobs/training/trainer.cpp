@@ -12,6 +12,7 @@
 #include "framework/base/process_memory.h"
 #include "jobs/launch/model_state.h"
 #include "jobs/launch/stored_tokenizer.h"
+#include "jobs/training/recompute_choice.h"
 
 namespace lexring {
 namespace {
@@ -41,6 +42,7 @@ Trainer::Trainer(const Options& options, const Context& context, Backend& backen
   state_.dataset_hash = train.content_hash();
   state_.tokenizer = stored_tokenizer(train);
   replica_.initialise(static_cast<std::uint64_t>(options.train.seed));
+  settle_recompute(options_, replica_.model(), context);
 }
 
 void Trainer::resume(const CheckpointReader& checkpoint) {

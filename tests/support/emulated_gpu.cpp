@@ -14,6 +14,7 @@ namespace lexring {
 bool cuda_is_built_in() { return true; }
 void load_cuda_kernels_at_start() {}
 CudaDevices cuda_devices() { return {.count = 1, .why_none = {}}; }
+std::size_t free_cuda_memory(int /*device_index*/) { return std::size_t(1) << 30; }
 
 std::unique_ptr<Backend> make_cuda_backend(int /*device_index*/, const CudaSettings& settings) {
   auto runtime = std::make_unique<testing::FakeRuntime>();

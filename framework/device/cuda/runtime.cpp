@@ -107,6 +107,13 @@ int visible_cuda_devices(std::string* why_none) {
   return 0;
 }
 
+std::size_t free_device_memory(int index) {
+  std::size_t free = 0, total = 0;
+  LEXRING_CUDA_CALL(cudaSetDevice(index));
+  LEXRING_CUDA_CALL(cudaMemGetInfo(&free, &total));
+  return free;
+}
+
 struct CudaRuntime::Implementation {
   struct Block {
     std::byte* memory;

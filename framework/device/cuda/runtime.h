@@ -21,6 +21,8 @@ namespace lexring {
 
 /// The devices that this process sees; where it sees none, `why_none` gets CUDA's words.
 int visible_cuda_devices(std::string* why_none = nullptr);
+/// Bytes of a device's memory that no process holds. The device is the calling thread's from then on.
+std::size_t free_device_memory(int index);
 
 /// Thread safety as of Runtime. Every call that touches the device makes it the calling thread's own; a thread that
 /// starts kernels by itself calls `use_device` first. Several processes may share a device.

@@ -33,6 +33,7 @@ TEST(CudaRuntime, SmallFactsAboutTheDevice) {
   EXPECT_GE(runtime.multiprocessors(), 1);
   EXPECT_NE(runtime.stream(), nullptr);
   EXPECT_GE(visible_cuda_devices(), 1);
+  EXPECT_GT(free_device_memory(0), 0U);
   EXPECT_THROW(CudaRuntime{visible_cuda_devices()}, UsageError);
 }
 

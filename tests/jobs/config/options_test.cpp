@@ -224,7 +224,7 @@ TEST_F(OptionsTest, ARecomputedLayersOldWordIsRead) {
   EXPECT_EQ(stored.train.recompute, Recompute::layer);
   EXPECT_HAS(to_ini(stored), "recompute = layer\n");
   EXPECT_TRUE(changes_between(stored, parse_options({"--train.recompute", "layer"})).empty());
-  EXPECT_HAS(refusal({"--train.recompute", "all"}), "choose none, attention, ffn, layer");
+  EXPECT_HAS(refusal({"--train.recompute", "all"}), "choose auto, none, attention, ffn, layer");
 }
 
 TEST_F(OptionsTest, StepsAndMinutes) {

@@ -349,5 +349,46 @@ TEST_F(Training, BenchCountsTheBytesOfTheFormulas) {
   }
 }
 
+/// What rank 0 holds is what the formula says, nearly.
+TEST_F(Training, BenchHoldsTheMemoryOfTheFormula) {
+  const std::string bench =
+      " bench --device cpu --model.layers 4 --model.width 128 --model.heads 4 --train.length 1024 "
+      "--train.batch 2 --steps 1 --warmup 0 ";
+  const std::vector<std::tuple<int, std::string, double>> cases = {
+      {1, "--train.precision fp32 --train.recompute none", 0.02},
+      {1, "--train.precision fp32 --train.recompute attention", 0.02},
+      {1, "--train.precision fp32 --train.recompute ffn --model.sub_norm true", 0.02},
+      {1, "--train.precision fp32 --train.recompute layer --train.micro_batch 1", 0.02},
+      {1, "--train.precision fp32 --train.recompute layer --model.ffn swiglu --model.kv_heads 1", 0.02},
+      {1, "--train.precision fp32 --train.recompute layer --model.vocab 30000", 0.02},
+      {1, "--train.precision bf16 --train.recompute ffn", 0.15},
+      {2, "--train.precision fp32 --mesh.cp 2 --train.recompute none", 0.15},
+      {4, "--train.precision fp32 --mesh.cp 4 --mesh.ulysses 1 --train.recompute layer", 0.15},
+      {2, "--train.precision fp32 --mesh.cp 2 --mesh.ulysses 2 --train.recompute attention", 0.15},
+      {2, "--train.precision fp32 --mesh.tp 2 --train.recompute layer --model.sub_norm true", 0.15},
+      {4, "--train.precision fp32 --mesh.cp 2 --mesh.tp 2 --train.recompute ffn", 0.15},
+  };
+  for (const auto& [ranks, keys, tolerance] : cases) {
+    const ProcessResult result =
+        run_process((ranks > 1 ? mpirun(ranks) : "") + binary() + bench + keys + " 2>/dev/null");
+    ASSERT_EQ(result.exit_code, 0) << keys << result.output;
+    const auto line = nlohmann::json::parse(result.output);
+    const double held = line["step_mib"].get<double>();
+    EXPECT_NEAR(line["step_formula_mib"].get<double>(), held, tolerance * held) << keys;
+  }
+}
+
+/// What auto chose stands in the first lines and in config.ini, is the same on all ranks, and changes no number.
+TEST_F(Training, RecomputationIsChosenByMemory) {
+  const ProcessResult chosen = run_process(mpirun(2) + train("auto", "--train.steps 3 --train.recompute auto"));
+  ASSERT_EQ(chosen.exit_code, 0) << chosen.output;
+  EXPECT_EQ(occurrences(chosen.output, "train.recompute = none: a step takes about "), 1) << chosen.output;
+  std::ifstream stream(run("auto") + "/config.ini");
+  const std::string config((std::istreambuf_iterator<char>(stream)), {});
+  EXPECT_EQ(occurrences(config, "\nrecompute = none\n"), 1) << config;
+  expect_done(mpirun(2) + train("layer", "--train.steps 3 --train.recompute layer"));
+  EXPECT_EQ(trajectory("auto"), trajectory("layer"));
+}
+
 }  // namespace
 }  // namespace lexring

@@ -9,6 +9,7 @@ namespace lexring {
 
 bool cuda_is_built_in() { return true; }
 void load_cuda_kernels_at_start() { setenv("CUDA_MODULE_LOADING", "EAGER", 0); }
+std::size_t free_cuda_memory(int device_index) { return free_device_memory(device_index); }
 
 CudaDevices cuda_devices() {
   CudaDevices devices;
