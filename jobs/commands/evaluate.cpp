@@ -13,6 +13,7 @@
 #include "framework/base/counted.h"
 #include "jobs/config/mesh_keys.h"
 #include "jobs/config/options.h"
+#include "jobs/config/task_keys.h"
 #include "jobs/evaluation/evaluator.h"
 #include "jobs/evaluation/measurement.h"
 #include "jobs/evaluation/output.h"
@@ -21,6 +22,7 @@
 #include "jobs/evaluation/series.h"
 #include "jobs/evaluation/subjects.h"
 #include "jobs/evaluation/tables.h"
+#include "jobs/evaluation/task_evaluation.h"
 #include "jobs/launch/build_info.h"
 #include "jobs/launch/command_start.h"
 #include "jobs/launch/devices.h"
@@ -37,13 +39,18 @@ const char* const usage = R"(lexring evaluate: loss and perplexity by length, pa
     --position.scaling none,linear,ntk,yarn
   lexring evaluate --checkpoint runs/lex --data valid.h5 --patterns blockwise,window --attention.block 64,128 \
     --attention.window 256
+  lexring evaluate --checkpoint runs/passkey --task passkey --sizes 1024,4096,16384 --depths 5 --count 50
 
 Prints a table, and with --output writes results.json, results.csv, report.html and loss_by_length.svg. One
 series for every checkpoint, rescaling of positions, and pattern with its size. Every length of every series
 is measured over the same tokens.
+
+With --task it reads texts of known answers instead of data, and counts the answers that are right as a whole
+(writes tasks.json and tasks.csv).
 )";
 
 const char* const files[] = {"results.json", "results.csv", "loss_by_length.svg", "report.html"};
+const char* const task_files[] = {"tasks.json", "tasks.csv"};
 constexpr std::int64_t longest_resolution = 2048;  // by default: its time is quadratic in the length
 
 struct Arguments {
@@ -58,7 +65,16 @@ struct Arguments {
   SeriesKeys series;
   MeshKeys mesh;
   SequenceKeys sequence;
+  TaskKeys task{.task = "", .sizes = {}, .count = 100, .seed = 0, .settings = {}};
+  std::int64_t depths = 0;
 
+  std::vector<Key> keys_of_task() {
+    return task_keys(task, "sizes of texts",
+                     {Key{"depths", &depths, "so many places of the key in the text, from its begin to its end", "",
+                          "0: drawn for every text"}
+                          .between(0, 100)
+                          .only_with("task", {"passkey"})});
+  }
   KeyTable keys() {
     KeyTable table;
     table.add(
@@ -83,6 +99,7 @@ struct Arguments {
           "",
           "that of the training",
           {"bf16", "tf32", "fp32", "fp64"}}});
+    table.add(keys_of_task());
     table.add(device_keys(device));
     table.add(series_keys(series));
     table.add(limited_as_in_a_run(
@@ -124,7 +141,8 @@ std::string command_line(const std::vector<std::string>& words) {
 void check(const Arguments& args) {
   require_usage(!args.checkpoints.empty(),
                 "checkpoint is missing; give --checkpoint with a run's directory, or several");
-  require_usage(!args.data.empty(), "data is missing; give --data with a file that `lexring prepare` made");
+  require_usage(!args.data.empty() || !args.task.task.empty(),
+                "data is missing; give --data with a file that `lexring prepare` made, or a --task");
   require_usage(!args.overwrite || !args.output.empty(),
                 "--overwrite has no effect without --output; leave it out, or give --output");
 }
@@ -185,20 +203,84 @@ void write_all(const EvaluationResults& results, const std::vector<CheckpointRea
   else print_result("\nnothing was written; --output DIRECTORY keeps these numbers, with a report\n");
 }
 
+/// Evenly from the begin of the text to its end; one alone is in the middle.
+std::vector<double> depths_of(std::int64_t count) {
+  if (count == 0) return {-1};
+  if (count == 1) return {0.5};
+  std::vector<double> depths;
+  for (std::int64_t i = 0; i < count; ++i) depths.push_back(static_cast<double>(i) / static_cast<double>(count - 1));
+  return depths;
+}
+
+/// The device for a subject: the one that is open, unless the subject's precision is another choice of the device.
+void open_for(const Subject& subject, const Subject* before, const DeviceKeys& keys,
+              const std::shared_ptr<Communicator>& world, std::optional<RunDevice>& device) {
+  PrecisionChoice precision = subject.options.train.precision;
+  // What multiplies in TF32 is a choice of the device.
+  if (device && before != nullptr && precision == before->options.train.precision) return;
+  device.reset();
+  device.emplace(open_device(keys, precision, world));
+}
+
+int evaluate_task(const Arguments& args, const std::vector<std::string>& words,
+                  const std::shared_ptr<Communicator>& world) {
+  check_sizes(args.task);
+  const std::vector<CheckpointReader> readers = open_checkpoints(args.checkpoints, *world);
+  const std::vector<Subject> subjects = read_subjects(readers, {args.precision, {}, args.sequence}, nullptr);
+  TaskResults results;
+  results.keys = args.task;
+  std::sort(results.keys.sizes.begin(), results.keys.sizes.end());
+  results.depths = depths_of(args.depths);
+  for (std::size_t i = 0; i < subjects.size(); ++i) results.models.push_back(describe(readers[i], subjects[i]));
+  results.series = plan_series(args.series, subjects);
+  results.scores.resize(results.series.size());
+  results.machine = describe_machine();
+  results.date = now();
+  results.command = command_line(words);
+  results.version = fmt::format("lexring {}, commit {}", build_info.version, build_info.commit);
+  results.ranks = world->size();
+  const bool first_rank = world->rank() == 0;
+  std::optional<OutputDirectory> output;
+  if (first_rank && !args.output.empty())
+    output.emplace(args.output, std::vector<std::string>(std::begin(task_files), std::end(task_files)),
+                   args.overwrite ? Existing::replace : Existing::refuse);
+  world->set_patience(static_cast<double>(args.watchdog_seconds));
+  for (const CheckpointReader& reader : readers) reader.verify(*world);
+
+  ProgressBar progress("evaluate", "text",
+                       static_cast<std::uint64_t>(results.keys.count) * results.keys.sizes.size() *
+                           results.depths.size() * results.series.size());
+  if (!first_rank) progress.silence();
+  std::optional<RunDevice> device;
+  for (std::size_t i = 0; i < subjects.size(); ++i) {
+    open_for(subjects[i], i == 0 ? nullptr : &subjects[i - 1], args.device, world, device);
+    score_series(results, i, subjects[i], readers[i], {args.mesh, args.sequence, args.chunk, {}}, *device, progress);
+  }
+  progress.finish();
+  results.device = device->backend->describe();
+  if (!first_rank) return 0;
+  if (output) output->write("tasks.json", to_json(results)), output->write("tasks.csv", to_csv(results));
+  print_result("{}", to_table(results));
+  return 0;
+}
+
 }  // namespace
 
 int evaluate_command(const std::vector<std::string>& words, const std::shared_ptr<Communicator>& world) {
   Arguments args;
   const KeyTable keys = args.keys();
   const bool first_rank = world->rank() == 0;
-  if (answers_help(words, usage + keys.help(), *world)) return 0;
+  if (answers_help(words, usage + keys.help() + "\n" + task_list(), *world)) return 0;
   args.series.given = keys.parse_arguments(words);
   check(args);
+  check_task_keys(args.keys_of_task(), args.task, args.series.given,
+                  {"data", "lengths", "tokens", "resolution", "data.documents"});
+  if (!args.task.task.empty()) return evaluate_task(args, words, world);
   // All that can be known to be wrong comes before anything that takes time.
   const std::vector<CheckpointReader> readers = open_checkpoints(args.checkpoints, *world);
   const Dataset dataset = Dataset::open(args.data);
   const std::vector<Subject> subjects =
-      read_subjects(readers, {args.precision, args.documents, args.sequence}, dataset);
+      read_subjects(readers, {args.precision, args.documents, args.sequence}, &dataset);
   fill_defaults(args, subjects);
   EvaluationResults results = begin(args, readers, subjects, dataset);
   results.command = command_line(words);
@@ -215,12 +297,7 @@ int evaluate_command(const std::vector<std::string>& words, const std::shared_pt
   std::optional<RunDevice> device;
   std::optional<EvaluationProgress> progress;
   for (std::size_t i = 0; i < subjects.size(); ++i) {
-    PrecisionChoice precision = subjects[i].options.train.precision;
-    // What multiplies in TF32 is a choice of the device.
-    if (!device || precision != subjects[i - 1].options.train.precision) {
-      device.reset();
-      device.emplace(open_device(args.device, precision, world));
-    }
+    open_for(subjects[i], i == 0 ? nullptr : &subjects[i - 1], args.device, world, device);
     if (!progress) progress.emplace(results, first_rank);
     measure(results, i, subjects[i], readers[i], dataset, {args.mesh, args.sequence, args.chunk, args.resolution},
             *device, *progress);

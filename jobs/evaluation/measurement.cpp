@@ -14,13 +14,6 @@ namespace {
 
 constexpr std::int64_t resolution_texts = 16;
 
-std::string why_not(const ModelConfig& model, std::int64_t length) {
-  if (model.position.kind->bounded && length > model.max_length) {
-    return fmt::format("beyond max_length = {} of the learned positions", model.max_length);
-  }
-  return "";
-}
-
 /// One checkpoint: its model on its mesh, and its series.
 class Measurement {
  public:
@@ -66,7 +59,7 @@ class Measurement {
     for (const std::int64_t length : results_.lengths) {
       Cell cell;
       cell.length = length;
-      cell.not_measured = why_not(options_.model, length);
+      cell.not_measured = why_not_measured(options_.model, length);
       if (cell.measured()) {
         const std::string note = fmt::format("{} {}", series.name, length);
         const std::int64_t ranks = context.axis(Axis::dp).size();
@@ -93,7 +86,7 @@ class Measurement {
       if (series.model != index_ || (last != nullptr && last->position_part == series.position_part)) continue;
       last = &series;
       for (const std::int64_t length : keys_.resolution) {
-        if (!why_not(options_.model, length).empty()) continue;
+        if (!why_not_measured(options_.model, length).empty()) continue;
         model.set_position(position_at(series, length));
         Resolution resolution = measure_resolution(model, context, dataset_, stream_, length, resolution_texts);
         resolution.name = series.position_part;
@@ -112,6 +105,13 @@ class Measurement {
 };
 
 }  // namespace
+
+std::string why_not_measured(const ModelConfig& model, std::int64_t length) {
+  if (model.position.kind->bounded && length > model.max_length) {
+    return fmt::format("beyond max_length = {} of the learned positions", model.max_length);
+  }
+  return "";
+}
 
 void measure(EvaluationResults& results, std::size_t index, const Subject& subject, const CheckpointReader& reader,
              const Dataset& dataset, const MeasurementKeys& keys, const RunDevice& device,

@@ -45,6 +45,9 @@ class EvaluationProgress {
   ProgressBar bar_;
 };
 
+/// Why a model cannot read windows of `length`; empty: it can.
+std::string why_not_measured(const ModelConfig& model, std::int64_t length);
+
 /// Fills the cells of the series of model `index`, its resolutions and its number of parameters. Collective.
 void measure(EvaluationResults& results, std::size_t index, const Subject& subject, const CheckpointReader& reader,
              const Dataset& dataset, const MeasurementKeys& keys, const RunDevice& device,

@@ -66,13 +66,7 @@ Json method(const Series& s) {
   return json;
 }
 
-/// A field of CSV: quoted where it must be.
-std::string field(const std::string& text) {
-  if (text.find_first_of(",\"\n") == std::string::npos) return text;
-  std::string quoted = "\"";
-  for (const char c : text) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
-  return quoted + "\"";
-}
+std::string field(const std::string& text) { return csv_field(text); }
 std::string field(double value) { return std::isfinite(value) ? fmt::format("{}", value) : ""; }
 std::string field(std::int64_t value) { return std::to_string(value); }
 std::string field(const Json& method, const char* key) {
@@ -90,6 +84,13 @@ std::vector<std::string> measured_fields(const Cell& c) {
 }
 
 }  // namespace
+
+std::string csv_field(const std::string& text) {
+  if (text.find_first_of(",\"\n") == std::string::npos) return text;
+  std::string quoted = "\"";
+  for (const char c : text) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
+  return quoted + "\"";
+}
 
 std::string to_json(const EvaluationResults& r) {
   Json json = {{"version", r.version},

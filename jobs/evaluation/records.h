@@ -12,5 +12,7 @@ std::string to_json(const EvaluationResults& results);
 /// One line per series and length, with a header line. What is not finite, cannot be known, or does not belong to the
 /// method is empty; a cell that was not measured has the reason in the last column.
 std::string to_csv(const EvaluationResults& results);
+/// A field of CSV: quoted where it must be.
+std::string csv_field(const std::string& text);
 
 }  // namespace lexring

@@ -10,6 +10,23 @@
 #include "jobs/launch/stored_tokenizer.h"
 
 namespace lexring {
+namespace {
+
+void require_same_tokens(const CheckpointReader& reader, std::int64_t vocab, const Dataset& dataset) {
+  require(dataset.vocab() == vocab,
+          "{} has a vocabulary of {} and the model of {} one of {}; evaluate on data prepared with the tokenizer of "
+          "the training",
+          dataset.path().string(), dataset.vocab(), reader.path().string(), vocab);
+  require_same_tokenizer(reader, dataset);
+}
+
+void require_bytes(const CheckpointReader& reader, std::int64_t vocab) {
+  const std::string kind = make_tokenizer(reader, vocab)->kind();
+  require_usage(kind == "bytes", "tasks are texts of bytes, and the model of {} reads tokens of kind {}",
+                reader.path().string(), kind);
+}
+
+}  // namespace
 
 std::vector<CheckpointReader> open_checkpoints(const std::vector<std::string>& given, Communicator& world) {
   std::vector<CheckpointReader> readers;
@@ -25,7 +42,7 @@ std::vector<CheckpointReader> open_checkpoints(const std::vector<std::string>& g
 }
 
 std::vector<Subject> read_subjects(const std::vector<CheckpointReader>& readers, const Overrides& changes,
-                                   const Dataset& dataset) {
+                                   const Dataset* dataset) {
   std::vector<std::string> paths;
   for (const CheckpointReader& reader : readers) paths.push_back(std::filesystem::canonical(reader.path()).string());
   const std::vector<std::string> names = checkpoint_names(paths);
@@ -36,11 +53,8 @@ std::vector<Subject> read_subjects(const std::vector<CheckpointReader>& readers,
     if (changes.precision) use_precision(options, *changes.precision);
     options.data.documents = changes.documents.value_or(options.data.documents);
     options.sequence = changes.sequence;
-    require(dataset.vocab() == options.model.vocab,
-            "{} has a vocabulary of {} and the model of {} one of {}; evaluate on data prepared with the tokenizer of "
-            "the training",
-            dataset.path().string(), dataset.vocab(), path, options.model.vocab);
-    require_same_tokenizer(readers[i], dataset);
+    if (dataset != nullptr) require_same_tokens(readers[i], options.model.vocab, *dataset);
+    else require_bytes(readers[i], options.model.vocab);
     const Documents documents = i == 0 ? options.data.documents : subjects[0].options.data.documents;
     require_usage(options.data.documents == documents,
                   "{} was trained with data.documents = {} and {} with {}, so that they would score different tokens; "

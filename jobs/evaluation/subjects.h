@@ -23,9 +23,9 @@ struct Overrides {
 std::vector<CheckpointReader> open_checkpoints(const std::vector<std::string>& given, Communicator& world);
 
 /// Their names and configurations. Throws where one cannot be measured on `dataset`, or not over the same tokens as the
-/// others.
+/// others; without a dataset, where one reads other tokens than bytes.
 std::vector<Subject> read_subjects(const std::vector<CheckpointReader>& readers, const Overrides& changes,
-                                   const Dataset& dataset);
+                                   const Dataset* dataset);
 
 /// What a report says of a checkpoint, but for its number of parameters.
 MeasuredModel describe(const CheckpointReader& reader, const Subject& subject);

@@ -18,16 +18,10 @@ std::size_t width_of(const std::string& text) {
   return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
 }
 
-/// One line of the table: its name, and a text for each length.
-struct Line {
-  std::string name;
-  std::vector<std::string> texts;
-};
-
-std::vector<Line> lines_of(const Series& series) {
-  std::vector<Line> lines;
+std::vector<TableLine> lines_of(const Series& series) {
+  std::vector<TableLine> lines;
   const auto add = [&](const std::string& name, const std::function<std::string(const Cell&)>& text_of) {
-    Line& line = lines.emplace_back(Line{name, {}});
+    TableLine& line = lines.emplace_back(TableLine{name, {}});
     for (const Cell& cell : series.cells) line.texts.push_back(cell.measured() ? text_of(cell) : "");
   };
   add(series.name, [](const Cell& cell) { return with_error(cell.loss); });
@@ -44,38 +38,8 @@ std::vector<Line> lines_of(const Series& series) {
   return lines;
 }
 
-/// The lines, as many columns beside each other as fit.
-std::string aligned(const std::vector<Line>& lines, std::size_t columns) {
-  constexpr std::size_t wide = 126;
-  std::size_t name_width = 0, column_width = 0;
-  for (const Line& line : lines) {
-    name_width = std::max(name_width, width_of(line.name));
-    for (const std::string& text : line.texts) column_width = std::max(column_width, width_of(text) + 2);
-  }
-  const std::size_t at_once = std::max<std::size_t>(1, (wide - std::min(name_width, wide)) / column_width);
-  std::string text;
-  for (std::size_t begin = 0; begin < columns; begin += at_once) {
-    text += "\n";
-    for (const Line& line : lines) {
-      std::string row = line.name + std::string(name_width - width_of(line.name), ' ');
-      for (std::size_t i = begin; i < std::min(begin + at_once, columns); ++i) {
-        row += std::string(column_width - width_of(line.texts[i]), ' ') + line.texts[i];
-      }
-      row.erase(row.find_last_not_of(' ') + 1);
-      text += row + "\n";
-    }
-  }
-  return text;
-}
-
 std::string heading(const EvaluationResults& r) {
-  std::string text;
-  for (const MeasuredModel& m : r.models) {
-    if (r.models.size() > 1) text += m.name + ": ";
-    text += fmt::format("{} at step {} ({}, {} positions, trained at {}), computed in {}\n", m.checkpoint,
-                        with_commas(m.step), counted_with_commas(m.parameters, "parameter"), m.positions,
-                        counted_with_commas(m.train_length, "token"), m.precision);
-  }
+  std::string text = describe_models(r.models);
   text += fmt::format("{} of {}, {}\n", counted_with_commas(r.tokens, "token"), r.data, describe_documents(r));
   for (const Series& series : r.series) {
     if (describe(series) != series.name) text += fmt::format("{}: {}\n", series.name, describe(series));
@@ -108,6 +72,40 @@ std::string notes(const EvaluationResults& r) {
 }
 
 }  // namespace
+
+std::string aligned(const std::vector<TableLine>& lines, std::size_t columns) {
+  constexpr std::size_t wide = 126;
+  std::size_t name_width = 0, column_width = 0;
+  for (const TableLine& line : lines) {
+    name_width = std::max(name_width, width_of(line.name));
+    for (const std::string& text : line.texts) column_width = std::max(column_width, width_of(text) + 2);
+  }
+  const std::size_t at_once = std::max<std::size_t>(1, (wide - std::min(name_width, wide)) / column_width);
+  std::string text;
+  for (std::size_t begin = 0; begin < columns; begin += at_once) {
+    text += "\n";
+    for (const TableLine& line : lines) {
+      std::string row = line.name + std::string(name_width - width_of(line.name), ' ');
+      for (std::size_t i = begin; i < std::min(begin + at_once, columns); ++i) {
+        row += std::string(column_width - width_of(line.texts[i]), ' ') + line.texts[i];
+      }
+      row.erase(row.find_last_not_of(' ') + 1);
+      text += row + "\n";
+    }
+  }
+  return text;
+}
+
+std::string describe_models(const std::vector<MeasuredModel>& models) {
+  std::string text;
+  for (const MeasuredModel& m : models) {
+    if (models.size() > 1) text += m.name + ": ";
+    text += fmt::format("{} at step {} ({}, {} positions, trained at {}), computed in {}\n", m.checkpoint,
+                        with_commas(m.step), counted_with_commas(m.parameters, "parameter"), m.positions,
+                        counted_with_commas(m.train_length, "token"), m.precision);
+  }
+  return text;
+}
 
 std::string format_number(double value, int digits, Sign sign) {
   if (std::isnan(value)) return "nan";
@@ -157,10 +155,10 @@ std::string describe(const Series& series) {
 }
 
 std::string to_table(const EvaluationResults& r) {
-  std::vector<Line> lines = {{"", {}}};
+  std::vector<TableLine> lines = {{"", {}}};
   for (const std::int64_t length : r.lengths) lines[0].texts.push_back(format_length(length, r.train_length()));
   for (const Series& series : r.series) {
-    const std::vector<Line> own = lines_of(series);
+    const std::vector<TableLine> own = lines_of(series);
     lines.insert(lines.end(), own.begin(), own.end());
   }
   std::string text = heading(r) + aligned(lines, r.lengths.size()) + notes(r);

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "jobs/evaluation/results.h"
 
@@ -13,6 +14,15 @@ namespace lexring {
 /// then bits per byte, perplexity, speed.
 std::string to_table(const EvaluationResults& results);
 
+/// One line of a table: its name, and a text for each column.
+struct TableLine {
+  std::string name;
+  std::vector<std::string> texts;
+};
+/// The lines, as many of `columns` beside each other as fit.
+std::string aligned(const std::vector<TableLine>& lines, std::size_t columns);
+/// A line for each: where it is from, what it is, what it is computed in.
+std::string describe_models(const std::vector<MeasuredModel>& models);
 /// "documents masked from each other".
 std::string describe_documents(const EvaluationResults& results);
 /// "rope, yarn by length / 256, at least 1; blockwise, block 128".

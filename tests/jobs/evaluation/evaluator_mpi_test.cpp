@@ -1,6 +1,6 @@
 #include <gtest/gtest.h>
 
-#include "tests/jobs/evaluation/random_model.h"
+#include "tests/jobs/evaluation/written_texts.h"
 #include "tests/support/mpi_world.h"
 
 namespace lexring::testing {
@@ -42,6 +42,25 @@ void expect_same_as_alone(const Mesh& mesh) {
     const TokenStream stream{512, Documents::ignore, 64, {}};
     EXPECT_NEAR(measure_resolution(*all, together, dataset, stream, 32, 5).value,
                 measure_resolution(*one, alone, dataset, stream, 32, 5).value, 1e-12);
+  }
+}
+
+TEST(EvaluatorRanks, AnyMeshScoresTasksTheSame) {
+  const auto backend = make_reference_backend();
+  const Context alone;
+  const auto writer = random_model(tiny_config("blockwise", 256), alone, *backend);
+  std::vector<ScoredText> texts = written_texts(*writer);
+  texts[1].text.back() = static_cast<char>(texts[1].text.back() ^ 1);
+  for (const Mesh& mesh : meshes(world()->size())) {
+    const Context together(world(), mesh);
+    const auto all = random_model(tiny_config("blockwise", 256), together, *backend);
+    for (const std::int64_t chunk : {16, 4096}) {
+      TaskScore result;
+      score(result, *all, together, texts, chunk, nullptr);
+      EXPECT_EQ(result.answers.right, 9) << mesh.describe() << " " << chunk;
+      EXPECT_EQ(result.answers.of, 10);
+      EXPECT_EQ(result.bytes.of, 20);
+    }
   }
 }
 

@@ -1,0 +1,183 @@
+#include "jobs/evaluation/task_evaluation.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "datasets/prepare_task.h"
+#include "framework/base/console.h"
+#include "framework/base/error.h"
+#include "jobs/evaluation/records.h"
+#include "jobs/evaluation/tables.h"
+#include "jobs/launch/model_state.h"
+
+namespace lexring {
+namespace {
+
+/// So that texts of different sizes and depths have nothing in common.
+std::uint64_t seed_of(const TaskKeys& keys, std::size_t size, std::size_t depth) {
+  return static_cast<std::uint64_t>(keys.seed) + 1000003U * size + 10007U * depth;
+}
+
+std::vector<ScoredText> texts_of(const TaskResults& results, std::size_t size, std::size_t depth) {
+  TaskSettings settings = results.keys.settings;
+  settings.depth = results.depths[depth];
+  std::vector<ScoredText> texts;
+  for (std::int64_t i = 0; i < results.keys.count; ++i) {
+    texts.push_back(text_of_series(results.keys.kind(), seed_of(results.keys, size, depth), i, results.keys.sizes[size],
+                                   results.keys.sizes[size], settings));
+  }
+  return texts;
+}
+
+std::int64_t longest_text(const TaskResults& results) {
+  std::int64_t longest = 0;
+  for (std::size_t size = 0; size < results.keys.sizes.size(); ++size) {
+    for (const ScoredText& text : texts_of(results, size, 0))
+      longest = std::max(longest, static_cast<std::int64_t>(text.text.size()) - 1);
+  }
+  return longest;
+}
+
+std::string share_of(const TaskScore& score) {
+  if (!score.not_measured.empty()) return "n/a";
+  const Share::Interval interval = score.answers.interval();
+  return fmt::format("{:.1f} % ({:.1f} to {:.1f})", 100 * score.answers.value(), 100 * interval.low,
+                     100 * interval.high);
+}
+
+std::string depth_of(double depth) { return depth < 0 ? "" : fmt::format("depth {:.2f}", depth); }
+
+}  // namespace
+
+void check_sizes(const TaskKeys& keys) {
+  for (const std::int64_t size : keys.sizes) {
+    require_usage(size >= keys.kind().least, "task {} of {} {} is impossible; the least is {}", keys.task, size,
+                  keys.kind().unit, keys.kind().least);
+  }
+}
+
+void score_series(TaskResults& results, std::size_t index, const Subject& subject, const CheckpointReader& reader,
+                  const MeasurementKeys& keys, const RunDevice& device, ProgressBar& progress) {
+  const Options& options = subject.options;
+  const RunMesh mesh =
+      make_run_mesh(device.world, keys.mesh, keys.sequence, options.model,
+                    {1, longest_text(results), options.train.precision == PrecisionChoice::bf16 ? 2 : 4});
+  if (index == 0 && device.world->rank() == 0 && device.world->size() > 1) say("{}\n", mesh.description);
+  Transformer model(options.model, runtime_of(options), mesh.context, *device.backend);
+  load_parameters(reader, model);
+  results.models[index].parameters = model.parameter_count();
+  const std::int64_t replicas = mesh.context.axis(Axis::dp).size();
+  std::uint64_t done = 0;
+  for (const auto& scores : results.scores)
+    for (const TaskScore& score : scores) done += static_cast<std::uint64_t>(score.texts);
+  for (std::size_t s = 0; s < results.series.size(); ++s) {
+    const Series& series = results.series[s];
+    if (series.model != index) continue;
+    model.set_attention(series.attention);
+    for (std::size_t size = 0; size < results.keys.sizes.size(); ++size) {
+      for (std::size_t depth = 0; depth < results.depths.size(); ++depth) {
+        const std::vector<ScoredText> texts = texts_of(results, size, depth);
+        TaskScore score;
+        score.size = results.keys.sizes[size], score.depth = results.depths[depth];
+        std::int64_t longest = 0;
+        for (const ScoredText& text : texts)
+          longest = std::max(longest, static_cast<std::int64_t>(text.text.size()) - 1);
+        score.not_measured = why_not_measured(options.model, longest);
+        if (score.not_measured.empty()) {
+          model.set_position(position_at(series, longest));
+          const std::string note = fmt::format("{} {}", series.name, score.size);
+          std::int64_t own = 0;
+          lexring::score(score, model, mesh.context, texts, keys.chunk, [&](std::int64_t count) {
+            own += count;
+            progress.update(done + static_cast<std::uint64_t>(std::min(own * replicas, results.keys.count)), note);
+          });
+        }
+        done += static_cast<std::uint64_t>(results.keys.count);
+        results.scores[s].push_back(std::move(score));
+      }
+    }
+  }
+}
+
+std::string to_table(const TaskResults& results) {
+  std::string text = describe_models(results.models);
+  text += fmt::format(
+      "task {} ({}), {} of each size, seed {}: answers that are right as a whole, with 95 % intervals\n",
+      results.keys.task, results.keys.kind().what, counted_with_commas(results.keys.count, "text"), results.keys.seed);
+  std::vector<TableLine> lines;
+  TableLine& head = lines.emplace_back();
+  head.name = std::string(results.keys.kind().unit);
+  for (const std::int64_t size : results.keys.sizes) head.texts.push_back(with_commas(size));
+  for (std::size_t s = 0; s < results.series.size(); ++s) {
+    for (std::size_t depth = 0; depth < results.depths.size(); ++depth) {
+      TableLine& line = lines.emplace_back();
+      const std::string at = depth_of(results.depths[depth]);
+      line.name = at.empty() ? results.series[s].name : depth == 0 ? results.series[s].name + ", " + at : "  " + at;
+      for (std::size_t size = 0; size < results.keys.sizes.size(); ++size)
+        line.texts.push_back(share_of(results.scores[s][size * results.depths.size() + depth]));
+    }
+  }
+  return text + aligned(lines, results.keys.sizes.size());
+}
+
+std::string to_json(const TaskResults& results) {
+  using Json = nlohmann::ordered_json;
+  Json json = {{"task", results.keys.task}, {"unit", results.keys.kind().unit}, {"texts", results.keys.count},
+               {"seed", results.keys.seed}, {"command", results.command},       {"version", results.version},
+               {"date", results.date},      {"machine", results.machine},       {"device", results.device},
+               {"ranks", results.ranks},    {"models", Json::array()},          {"series", Json::array()}};
+  for (const MeasuredModel& m : results.models)
+    json["models"].push_back({{"name", m.name},
+                              {"checkpoint", m.checkpoint},
+                              {"step", m.step},
+                              {"positions", m.positions},
+                              {"training", m.training},
+                              {"precision", m.precision},
+                              {"train_length", m.train_length}});
+  for (std::size_t s = 0; s < results.series.size(); ++s) {
+    Json cells = Json::array();
+    for (const TaskScore& score : results.scores[s]) {
+      Json cell = {{"size", score.size}};
+      if (score.depth >= 0) cell["depth"] = score.depth;
+      if (!score.not_measured.empty()) {
+        cell["not_measured"] = score.not_measured;
+      } else {
+        const Share::Interval interval = score.answers.interval();
+        cell.update({{"answers", score.answers.of},
+                     {"right", score.answers.right},
+                     {"share", score.answers.value()},
+                     {"low", interval.low},
+                     {"high", interval.high},
+                     {"bytes", score.bytes.of},
+                     {"right_bytes", score.bytes.right},
+                     {"longest", score.longest},
+                     {"seconds", score.seconds}});
+      }
+      cells.push_back(std::move(cell));
+    }
+    json["series"].push_back({{"name", results.series[s].name},
+                              {"model", results.models[results.series[s].model].name},
+                              {"cells", std::move(cells)}});
+  }
+  return json.dump(1) + "\n";
+}
+
+std::string to_csv(const TaskResults& results) {
+  std::string text = "model,series,size,depth,texts,answers,right,share,low,high,bytes,right_bytes\n";
+  for (std::size_t s = 0; s < results.series.size(); ++s) {
+    for (const TaskScore& score : results.scores[s]) {
+      if (!score.not_measured.empty()) continue;
+      const Share::Interval interval = score.answers.interval();
+      text += fmt::format("{},{},{},{},{},{},{},{},{},{},{},{}\n",
+                          csv_field(results.models[results.series[s].model].name), csv_field(results.series[s].name),
+                          score.size, score.depth < 0 ? "" : fmt::format("{}", score.depth), score.texts,
+                          score.answers.of, score.answers.right, score.answers.value(), interval.low, interval.high,
+                          score.bytes.of, score.bytes.right);
+    }
+  }
+  return text;
+}
+
+}  // namespace lexring

@@ -1,0 +1,150 @@
+#include "jobs/evaluation/task_scores.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cmath>
+
+#include "framework/base/error.h"
+
+namespace lexring {
+namespace {
+
+std::int32_t byte_at(const ScoredText& text, std::int64_t i) {
+  return static_cast<unsigned char>(text.text[static_cast<std::size_t>(i)]);
+}
+std::int64_t tokens_of(const ScoredText& text) { return static_cast<std::int64_t>(text.text.size()) - 1; }
+
+/// Which token of `rows` of a table of logits has the largest.
+std::vector<std::int32_t> best_tokens(const Tensor& logits) {
+  std::vector<float> values;
+  if (logits.dtype() == Dtype::f32) {
+    values = logits.to_host<float>();
+  } else {
+    const std::vector<double> wide = logits.to_host<double>();
+    values.assign(wide.begin(), wide.end());
+  }
+  const auto vocab = static_cast<std::ptrdiff_t>(logits.dim(1));
+  std::vector<std::int32_t> best;
+  for (auto row = values.begin(); row != values.end(); row += vocab)
+    best.push_back(static_cast<std::int32_t>(std::max_element(row, row + vocab) - row));
+  return best;
+}
+
+/// What a model says in the places of one text that are scored.
+class Marks {
+ public:
+  explicit Marks(const ScoredText& text) : text_(text), right_(text.answers.size(), true) {}
+
+  /// `best[i]` follows token first + i.
+  void read(std::int64_t first, std::span<const std::int32_t> best) {
+    const std::int64_t end = first + static_cast<std::int64_t>(best.size());
+    for (std::size_t a = 0; a < text_.answers.size(); ++a) {
+      const Answer& answer = text_.answers[a];
+      for (std::int64_t i = std::max(answer.begin, first + 1); i < std::min(answer.end, end + 1); ++i) {
+        const bool same = best[static_cast<std::size_t>(i - 1 - first)] == byte_at(text_, i);
+        ++bytes_.of, bytes_.right += same ? 1 : 0;
+        right_[a] = right_[a] && same;
+      }
+    }
+  }
+  void add_to(TaskScore& score) const {
+    score.answers.of += static_cast<std::int64_t>(right_.size());
+    score.answers.right += std::count(right_.begin(), right_.end(), true);
+    score.bytes.of += bytes_.of, score.bytes.right += bytes_.right;
+  }
+
+ private:
+  const ScoredText& text_;
+  std::vector<bool> right_;
+  Share bytes_;
+};
+
+std::vector<std::int32_t> bytes_of(const ScoredText& text, std::int64_t first, std::int64_t count) {
+  std::vector<std::int32_t> ids(static_cast<std::size_t>(count), 0);
+  for (std::int64_t i = 0; i < std::min(count, tokens_of(text) - first); ++i)
+    ids[static_cast<std::size_t>(i)] = byte_at(text, first + i);
+  return ids;
+}
+
+/// In one forward pass; the shorter ones go on with bytes that nothing before them sees.
+void together(TaskScore& score, Transformer& model, std::span<const ScoredText* const> texts) {
+  std::int64_t longest = 0;
+  for (const ScoredText* text : texts) longest = std::max(longest, tokens_of(*text));
+  std::vector<std::int32_t> ids;
+  for (const ScoredText* text : texts) {
+    const std::vector<std::int32_t> own = bytes_of(*text, 0, longest);
+    ids.insert(ids.end(), own.begin(), own.end());
+  }
+  const ModelBatch batch = make_batch(static_cast<std::int64_t>(texts.size()), longest, std::move(ids), {}, {},
+                                      model.config().attention.sinks);
+  const std::vector<std::int32_t> best = best_tokens(model.logits(batch, Transformer::Rows::all));
+  for (std::size_t t = 0; t < texts.size(); ++t) {
+    Marks marks(*texts[t]);
+    marks.read(0, std::span(best).subspan(t * static_cast<std::size_t>(longest),
+                                          static_cast<std::size_t>(tokens_of(*texts[t]))));
+    marks.add_to(score);
+  }
+}
+
+void streamed(TaskScore& score, Transformer& model, const ScoredText& text, std::int64_t chunk) {
+  const auto cache = model.make_cache();
+  Marks marks(text);
+  for (std::int64_t first = 0; first < tokens_of(text); first += chunk) {
+    const std::int64_t count = std::min(chunk, tokens_of(text) - first);
+    const bool scored = std::any_of(text.answers.begin(), text.answers.end(), [&](const Answer& answer) {
+      return answer.begin <= first + count && answer.end > first + 1;
+    });
+    const ModelBatch batch =
+        make_chunk(first, bytes_of(text, first, count), {},
+                   std::vector<std::int64_t>(static_cast<std::size_t>(count), 0), model.config().attention.sinks);
+    const Tensor logits = model.logits(batch, scored ? Transformer::Rows::all : Transformer::Rows::last, cache.get());
+    if (scored) marks.read(first, best_tokens(logits));
+  }
+  marks.add_to(score);
+}
+
+}  // namespace
+
+Share::Interval Share::interval() const {
+  if (of == 0) return {0, 1};
+  constexpr double z = 1.959963984540054;  // 95 % of a normal distribution
+  const double n = static_cast<double>(of), p = value(), wide = 1 + z * z / n;
+  const double middle = (p + z * z / (2 * n)) / wide,
+               half = z / wide * std::sqrt(p * (1 - p) / n + z * z / (4 * n * n));
+  return {std::max(0.0, middle - half), std::min(1.0, middle + half)};
+}
+
+void score(TaskScore& into, Transformer& model, const Context& context, std::span<const ScoredText> texts,
+           std::int64_t chunk, const std::function<void(std::int64_t)>& progress) {
+  require(chunk >= 1, "texts cannot be read in chunks of {} tokens", chunk);
+  const auto start = std::chrono::steady_clock::now();
+  Communicator& replicas = context.axis(Axis::dp);
+  std::vector<const ScoredText*> mine;
+  for (std::size_t i = static_cast<std::size_t>(replicas.rank()); i < texts.size();
+       i += static_cast<std::size_t>(replicas.size()))
+    mine.push_back(&texts[i]);
+  TaskScore own;
+  for (std::size_t first = 0; first < mine.size();) {
+    std::size_t next = first;
+    std::int64_t longest = 0;
+    for (; next < mine.size(); ++next) {
+      const std::int64_t with = std::max(longest, tokens_of(*mine[next]));
+      if (with * static_cast<std::int64_t>(next - first + 1) > chunk) break;
+      longest = with;
+    }
+    if (next == first) streamed(own, model, *mine[next++], chunk);
+    else together(own, model, std::span(mine).subspan(first, next - first));
+    if (progress) progress(static_cast<std::int64_t>(next - first));
+    first = next;
+  }
+  std::array<std::int64_t, 4> sums = {own.answers.right, own.answers.of, own.bytes.right, own.bytes.of};
+  replicas.all_reduce(std::span<std::int64_t>(sums), Reduce::sum);
+  into.answers = {sums[0], sums[1]};
+  into.bytes = {sums[2], sums[3]};
+  into.texts = static_cast<std::int64_t>(texts.size());
+  for (const ScoredText& text : texts) into.longest = std::max(into.longest, tokens_of(text));
+  into.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+}  // namespace lexring

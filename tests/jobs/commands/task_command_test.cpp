@@ -1,0 +1,71 @@
+/// Tasks from the making of their texts to the score of a model that was trained on them.
+#include <gtest/gtest.h>
+
+#include "tests/jobs/job_fixture.h"
+
+namespace lexring {
+namespace {
+
+class TaskCommands : public JobTest {
+ protected:
+  static std::string prepare(const std::string& keys) {
+    return binary() + " prepare --output " + run("task") + ".h5 --overwrite " + keys;
+  }
+  static std::string evaluate(const std::string& keys) {
+    return binary() + " evaluate --checkpoint " + run("r") + " " + keys;
+  }
+};
+
+TEST_F(TaskCommands, AModelLearnsATaskAndIsScoredOnIt) {
+  const ProcessResult made = run_process(prepare("--task parity --sizes 1,2 --count 2000 --seed 1"));
+  ASSERT_EQ(made.exit_code, 0) << made.output;
+  EXPECT_EQ(occurrences(made.output, "2000 texts of task parity, 2000 answers, in windows of 6 tokens"), 1)
+      << made.output;
+  const std::string train = binary() + " train --model.layers 2 --model.width 32 --model.heads 2 --train.batch 32 " +
+                            "--optimizer.warmup 10 --optimizer.lr 0.01 --checkpoint.every 0 --data.train " +
+                            run("task") + ".h5 --checkpoint.directory " + run("r");
+  const ProcessResult other_length = run_process(train + " --train.length 8 --train.steps 1");
+  EXPECT_EQ(other_length.exit_code, 2);
+  EXPECT_EQ(occurrences(other_length.output, "set train.length = 6"), 1) << other_length.output;
+  const ProcessResult trained = run_process(train + " --train.length 6 --train.steps 300");
+  ASSERT_EQ(trained.exit_code, 0) << trained.output;
+
+  const ProcessResult scored =
+      run_process(evaluate("--task parity --sizes 2,1,30 --count 200 --seed 9 --patterns causal --output " + run("o")));
+  ASSERT_EQ(scored.exit_code, 0) << scored.output;
+  EXPECT_EQ(occurrences(scored.output, "100.0 % (98.1 to 100.0)"), 2) << scored.output;
+  std::ifstream stream(run("o") + "/tasks.json");
+  const auto json = nlohmann::json::parse(stream);
+  EXPECT_EQ(json["series"][0]["cells"][0]["right"], 200);
+  EXPECT_EQ(json["series"][0]["cells"][2]["size"], 30);
+  EXPECT_EQ(json["series"][0]["cells"][2]["answers"], 200);
+  std::ifstream csv(run("o") + "/tasks.csv");
+  std::string line;
+  ASSERT_TRUE(std::getline(csv, line) && std::getline(csv, line));
+  EXPECT_EQ(line.find("r,causal,1,,200,200,200,1,"), 0U) << line;
+
+  // Depths of a key in the text.
+  const ProcessResult deep =
+      run_process(evaluate("--task passkey --sizes 400 --depths 3 --count 2 --patterns causal --chunk 64"));
+  ASSERT_EQ(deep.exit_code, 0) << deep.output;
+  for (const char* depth : {"causal, depth 0.00", "depth 0.50", "depth 1.00"})
+    EXPECT_EQ(occurrences(deep.output, depth), 1) << deep.output;
+}
+
+TEST_F(TaskCommands, RefuseWhatHasNoEffect) {
+  const auto refused = [](const std::string& command, const std::string& words) {
+    const ProcessResult result = run_process(command);
+    EXPECT_EQ(result.exit_code, 2) << result.output;
+    EXPECT_EQ(occurrences(result.output, words), 1) << result.output;
+  };
+  refused(prepare("--task parity --sizes 4 --input " + data()), "--input has no effect with --task");
+  refused(prepare("--sizes 4 --input " + data()), "--sizes has no effect without --task");
+  refused(prepare("--task parrity --sizes 4"), "parrity");
+  refused(prepare("--task parity"), "sizes are missing; give --sizes, in bits");
+  refused(prepare("--task parity --sizes 4 --depth 0.5"), "depth has an effect only with task = passkey");
+  refused(evaluate("--task passkey --sizes 200"), "task passkey of 200 bytes is impossible; the least is 300");
+  refused(evaluate("--task passkey --sizes 400 --lengths 32"), "--lengths has no effect with --task");
+}
+
+}  // namespace
+}  // namespace lexring

@@ -1,0 +1,63 @@
+#include "jobs/evaluation/task_scores.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "framework/base/error.h"
+#include "tests/jobs/evaluation/written_texts.h"
+
+namespace lexring::testing {
+namespace {
+
+TEST(Share, HasWilsonsInterval) {
+  const auto expect_interval = [](Share share, double low, double high) {
+    EXPECT_NEAR(share.interval().low, low, 5e-5);
+    EXPECT_NEAR(share.interval().high, high, 5e-5);
+  };
+  expect_interval({0, 10}, 0, 0.2775);
+  expect_interval({10, 10}, 0.7225, 1);
+  expect_interval({81, 263}, 0.2553, 0.3662);  // Newcombe 1998, table I, method 3
+  expect_interval({15, 148}, 0.0624, 0.1605);
+  expect_interval({0, 0}, 0, 1);
+}
+
+class Scores : public ::testing::Test {
+ protected:
+  Context context_;
+  std::unique_ptr<Backend> backend_ = make_reference_backend();
+  std::unique_ptr<Transformer> model(const char* pattern) {
+    return random_model(tiny_config(pattern, 256), context_, *backend_);
+  }
+  TaskScore scored(Transformer& model, const std::vector<ScoredText>& texts, std::int64_t chunk) {
+    TaskScore result;
+    score(result, model, context_, texts, chunk, nullptr);
+    return result;
+  }
+};
+
+TEST_F(Scores, WhatTheModelItselfWouldWriteIsRight) {
+  for (const char* pattern : {"causal", "blockwise", "sink_window"}) {
+    const auto writer = model(pattern);
+    std::vector<ScoredText> texts = written_texts(*writer);
+    for (const std::int64_t chunk : {1, 7, 33, 4096}) {  // streamed, some together, all together
+      const TaskScore all_right = scored(*writer, texts, chunk);
+      EXPECT_EQ(all_right.answers.right, 10) << pattern << " " << chunk;
+      EXPECT_EQ(all_right.answers.of, 10);
+      EXPECT_EQ(all_right.bytes.right, all_right.bytes.of);
+      EXPECT_EQ(all_right.bytes.of, 5 * (3 + 1));
+      EXPECT_EQ(all_right.texts, 5);
+      EXPECT_EQ(all_right.longest, 40);
+    }
+    // One wrong byte in the last answer of one text, which nothing comes after.
+    texts[2].text.back() = static_cast<char>(texts[2].text.back() ^ 1);
+    for (const std::int64_t chunk : {1, 7, 33, 4096}) {
+      const TaskScore one_wrong = scored(*writer, texts, chunk);
+      EXPECT_EQ(one_wrong.answers.right, 9) << pattern << " " << chunk;
+      EXPECT_EQ(one_wrong.bytes.right, one_wrong.bytes.of - 1);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace lexring::testing
