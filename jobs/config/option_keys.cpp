@@ -41,8 +41,8 @@ KeyTable option_keys(Options& o) {
   key("train.residual", &t.residual, "dtype of the residual stream");
   key("train.recompute", &t.recompute,
       "what backward makes again instead of keeping it; attention: norm, query, key and value; ffn: norm and inner "
-      "product; layer: both; auto: the first of none, attention, ffn and layer whose prediction fits the memory that is "
-      "free; attention itself never runs twice");
+      "product; layer: both; auto: the first of none, attention, ffn and layer whose prediction fits the memory that "
+      "is free; attention itself never runs twice");
   key("train.frozen", &t.frozen,
       "parameters that stay as they are, by parts of their names with commas between: embedding, norm, layers.0, "
       "attention.query, attention.key, attention.value");

@@ -104,8 +104,8 @@ WorkShape work_shape(const Options& options, int ranks);
 /// The full configuration; parse_ini_text gives the same Options.
 std::string to_ini(const Options& options);
 
-/// How the model computes, from train.precision, train.residual, train.recompute and sequence.*. Where nobody has chosen
-/// yet what is made again, all of a layer.
+/// How the model computes, from train.precision, train.residual, train.recompute and sequence.*. Where nobody has
+/// chosen yet what is made again, all of a layer.
 ModelRuntime runtime_of(const Options& options);
 /// For weights that were trained in another precision. A residual stream in bf16 goes with bf16 only.
 void use_precision(Options& options, PrecisionChoice precision);

@@ -6,13 +6,13 @@
 /// keeps k rows' bytes from forward to backward, as that table says. The peak is the largest of
 ///
 ///   loss        n L k + n (r D / R + 2 b D) + logits of a chunk and their gradients (framework/ops)
-///   ffn         n (L - 1) k + all that the last layer keeps or has replayed + gradients r D / R of the stream and b (F +
-///               the activation's width) inside
+///   ffn         n (L - 1) k + all that the last layer keeps or has replayed + gradients r D / R of the stream and
+///               b (F + the activation's width) inside
 ///   attention   likewise, without the feed-forward half; gradients inside: b (D + (H + 2K) E) + m (H + 2K) E; on a GPU
 ///               what its kernels rotate, b (H + 2K) E; on a ring two steps' remote keys with their gradients
 ///
-/// where with R > 1 gathered rows, b D each, may be more than the gradients inside. Of one rank in fp32 to 2 percent, of
-/// several to 15 (tests). In bf16 the CPU's products hold up to 16 MiB beside it. GPUs were not measured. Gradients of
+/// where with R > 1 gathered rows, b D each, may be more than the gradients inside. Of one rank in fp32 to 2 percent,
+/// of several to 15 (tests). In bf16 the CPU's products hold up to 16 MiB beside it. GPUs were not measured. Gradients of
 /// frozen weights are counted as if they were there.
 #pragma once
 

@@ -29,8 +29,8 @@ enum class RunEnd {
 
 class Trainer {
  public:
-  /// `options` is resolved (the vocabulary included), but for train.recompute, which is chosen here where it is auto. `valid` may be null. Everything given must outlive the trainer.
-  /// Collective.
+  /// `options` is resolved (the vocabulary included), but for train.recompute, which is chosen here where it is auto.
+  /// `valid` may be null. Everything given must outlive the trainer. Collective.
   Trainer(const Options& options, const Context& context, Backend& backend, const Dataset& train, const Dataset* valid);
 
   /// Goes on from a checkpoint. Throws when its model, data set, seed or sequence length are others. Collective.
