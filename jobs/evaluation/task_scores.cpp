@@ -125,16 +125,19 @@ void score(TaskScore& into, Transformer& model, const Context& context, std::spa
        i += static_cast<std::size_t>(replicas.size()))
     mine.push_back(&texts[i]);
   TaskScore own;
+  const bool alone = model.config().follows_length();  // angles are those of the whole text, and of it alone
   for (std::size_t first = 0; first < mine.size();) {
     std::size_t next = first;
     std::int64_t longest = 0;
-    for (; next < mine.size(); ++next) {
+    for (; next < mine.size() && !alone; ++next) {
       const std::int64_t with = std::max(longest, tokens_of(*mine[next]));
       if (with * static_cast<std::int64_t>(next - first + 1) > chunk) break;
       longest = with;
     }
-    if (next == first) streamed(own, model, *mine[next++], chunk);
-    else together(own, model, std::span(mine).subspan(first, next - first));
+    const bool fits = next > first;
+    if (!fits) next = first + 1;
+    if (fits || alone) together(own, model, std::span(mine).subspan(first, next - first));
+    else streamed(own, model, *mine[first], chunk);
     if (progress) progress(static_cast<std::int64_t>(next - first));
     first = next;
   }
