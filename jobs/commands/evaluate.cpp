@@ -273,7 +273,7 @@ int evaluate_command(const std::vector<std::string>& words, const std::shared_pt
   if (answers_help(words, usage + keys.help() + "\n" + task_list(), *world)) return 0;
   args.series.given = keys.parse_arguments(words);
   check(args);
-  check_task_keys(args.keys_of_task(), args.task, args.series.given,
+  check_task_keys(keys, args.keys_of_task(), args.task, args.series.given,
                   {"data", "lengths", "tokens", "resolution", "data.documents"});
   if (!args.task.task.empty()) return evaluate_task(args, words, world);
   // All that can be known to be wrong comes before anything that takes time.

@@ -164,7 +164,7 @@ int prepare_command(const std::vector<std::string>& args) {
     return 0;
   }
   const std::set<std::string> given = keys.parse_arguments(args);
-  check_task_keys(keys_of_task(arguments), arguments.task, given, {"input", "tokenizer", "skip-bad", "threads"});
+  check_task_keys(keys, keys_of_task(arguments), arguments.task, given, {"input", "tokenizer", "skip-bad", "threads"});
   require_usage(arguments.threads >= 0 && arguments.threads <= 1024,
                 "--threads {}; choose 1 to 1024, or 0 for all cores", arguments.threads);
   const StopSignal stop;

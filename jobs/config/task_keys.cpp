@@ -24,11 +24,13 @@ std::vector<Key> task_keys(TaskKeys& keys, const std::string& meaning_of_sizes, 
   return all;
 }
 
-void check_task_keys(const std::vector<Key>& of_tasks, const TaskKeys& keys, const std::set<std::string>& given,
-                     const std::vector<std::string>& others) {
+void check_task_keys(const KeyTable& table, const std::vector<Key>& of_tasks, const TaskKeys& keys,
+                     const std::set<std::string>& given, const std::vector<std::string>& others) {
   for (const Key& key : of_tasks) {
-    require_usage(!keys.task.empty() || !given.contains(key.name),
-                  "--{} has no effect without --task; leave it out, or choose a task", key.name);
+    if (!given.contains(key.name)) continue;
+    require_usage(!keys.task.empty(), "--{} has no effect without --task; leave it out, or choose a task", key.name);
+    const std::string why = table.why_without_effect(*table.find(key.name));
+    require_usage(why.empty(), "{}", why);
   }
   for (const std::string& other : others) {
     require_usage(keys.task.empty() || !given.contains(other),
