@@ -105,8 +105,13 @@ __device__ void store(T* to, const Floats<n>& x) {
 /// The same to shared memory.
 template <int n, class T>
 __device__ void store_shared(T* to, const Floats<n>& x) {
-  static_assert(n * sizeof(T) >= 4 && n * sizeof(T) <= 16);
-  store_shared_words(to, pack<T>(x).word);
+  constexpr int bytes = n * static_cast<int>(sizeof(T)), once = bytes < 16 ? n : 16 / static_cast<int>(sizeof(T));
+  static_assert(bytes >= 4);
+  LEXRING_UNROLL for (int i = 0; i < n; i += once) {
+    Floats<once> part;
+    LEXRING_UNROLL for (int j = 0; j < once; ++j) part[j] = x[i + j];
+    store_shared_words(to + i, pack<T>(part).word);
+  }
 }
 /// Whether `load` and `store` may be used at this address and at multiples of 16 bytes from it.
 template <class T>

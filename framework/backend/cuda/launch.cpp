@@ -30,8 +30,8 @@ std::string readable(std::string_view name) {
 /// What comes before a function's parameters: its arguments say more.
 std::string function_name(std::string_view mangled) {
   std::string name = readable(mangled);
-  name.erase(std::min(name.find('('), name.size()));
   if (name.starts_with("void ")) name.erase(0, 5);
+  if (!name.starts_with('(')) name.erase(std::min(name.find('('), name.size()));  // else a type, all that is known
   return name;
 }
 

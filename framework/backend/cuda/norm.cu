@@ -204,19 +204,26 @@ struct BackwardShared {
 /// A row of sums in shared memory starts at a multiple of 16 bytes.
 __host__ __device__ inline int padded(int width) { return ceil_div(width, 4) * 4; }
 
-template <int n>
+/// Where sums of columns lie.
+enum class ColumnSums { shared, global };
+template <ColumnSums where, int n>
+__device__ void put(float* to, const Floats<n>& x) {
+  if constexpr (where == ColumnSums::shared) store_shared<n>(to, x);
+  else store<n>(to, x);
+}
+template <ColumnSums where, int n>
 __device__ void add_to(float* to, const Floats<n>& x) {
   Floats<n> sum = load<n>(static_cast<const float*>(to));
   LEXRING_UNROLL for (int j = 0; j < n; ++j) sum[j] += x[j];
-  store<n>(to, sum);
+  put<where, n>(to, sum);
 }
 /// s and dy become h and g; their part of the sums of the row (g h, g) and of the columns is added.
-template <int n>
+template <ColumnSums where, int n>
 __device__ void normalise(Floats<n>& s, Floats<n>& dy, float mean, float rstd, const float* weight, Floats<2>& sums,
                           float* dweight, float* dbias) {
   const Floats<n> w = load<n>(weight);
   Floats<n> product;
-  if (dbias) add_to<n>(dbias, dy);
+  if (dbias) add_to<where, n>(dbias, dy);
   LEXRING_UNROLL for (int j = 0; j < n; ++j) {
     s[j] = (s[j] - mean) * rstd;
     product[j] = dy[j] * s[j];
@@ -224,7 +231,7 @@ __device__ void normalise(Floats<n>& s, Floats<n>& dy, float mean, float rstd, c
     sums[0] += dy[j] * s[j];
     sums[1] += dy[j];
   }
-  add_to<n>(dweight, product);
+  add_to<where, n>(dweight, product);
 }
 template <int n, class X, class Y>
 __device__ void store_gradient(const Backward<X, Y>& a, std::int64_t i, const Floats<n>& h, const Floats<n>& g,
@@ -246,7 +253,9 @@ __global__ void __launch_bounds__(block_threads<row_threads>, resident) norm_bac
   float *const dweight = sums_of_rows + slot * 2 * padded(width), *const dbias = dweight + padded(width);
   LEXRING_UNROLL for (int c = 0; c < chunks; ++c) {
     const int column = first + c * row_threads * n;
-    if (column < width) store<n>(dweight + column, Floats<n>{}), store<n>(dbias + column, Floats<n>{});
+    if (column < width)
+      put<ColumnSums::shared, n>(dweight + column, Floats<n>{}),
+          put<ColumnSums::shared, n>(dbias + column, Floats<n>{});
   }
   int turn = 0;
   const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * together;
@@ -269,8 +278,8 @@ __global__ void __launch_bounds__(block_threads<row_threads>, resident) norm_bac
     LEXRING_UNROLL for (int c = 0; c < chunks; ++c) {
       const int column = first + c * row_threads * n;
       if (column < width)
-        normalise<n>(h[c], g[c], mean, rstd, a.weight + column, sums, dweight + column,
-                     a.mean ? dbias + column : nullptr);
+        normalise<ColumnSums::shared, n>(h[c], g[c], mean, rstd, a.weight + column, sums, dweight + column,
+                                         a.mean ? dbias + column : nullptr);
     }
     sums = row_sums<row_threads>(sums, shared.sums[turn]);
     const float dot = sums[0] / static_cast<float>(width),
@@ -307,7 +316,8 @@ __global__ void __launch_bounds__(wide_threads) norm_backward_wide_rows(Backward
     Floats<2> sums = {};
     for (int column = first; column < width; column += step) {
       Floats<n> h = load<n>(a.s + begin + column), g = load<n>(a.dy + begin + column);
-      normalise<n>(h, g, mean, rstd, a.weight + column, sums, dweight + column, a.mean ? dbias + column : nullptr);
+      normalise<ColumnSums::global, n>(h, g, mean, rstd, a.weight + column, sums, dweight + column,
+                                       a.mean ? dbias + column : nullptr);
     }
     sums = row_sums<wide_threads>(sums, shared.sums[turn]);
     const float dot = sums[0] / static_cast<float>(width),

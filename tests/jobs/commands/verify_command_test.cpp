@@ -52,12 +52,12 @@ TEST_F(VerifyCommand, WhatACaseAsksForAndIsNotThereIsNotComputedWithout) {
     EXPECT_GE(occurrences(result.output, reason), 1) << result.output;
   };
   unsupported("\"vocab\"", "\"thinking\": 2, \"vocab\"", "thinking = 2 is not supported yet");
-  unsupported("\"scaling\": \"none\"", "\"scaling\": \"dynamic\"", "dynamic");
+  unsupported("\"scaling\": \"none\"", "\"scaling\": \"cubic\"", "cubic");
   unsupported("\"kind\": \"xpos\"", "\"kind\": \"fire\"", "position.kind = 'fire' is not known; choose none");
   unsupported("\"normalizer\": \"softmax\"", "\"normalizer\": \"relu\"",
               "attention.normalizer = \"relu\" is not supported");
   unsupported("\"norm_eps\": 0.01", "\"norm_eps\": \"small\"", "model.norm_eps = 'small' is not a number");
-  unsupported("\"window\"", "\"cache_positions\": true, \"window\"",
+  unsupported("\"cache_positions\": false", "\"cache_positions\": true",
               "attention.cache_positions = true is not supported");
   unsupported("\"override\": {}", "\"override\": {\"one\": [{}, {}]}", "is overridden, which is no number");
   EXPECT_GE(occurrences(verdict("\"vocab\"", "\"vocab\"").output, "1 passed, 0 failed"), 1);
