@@ -23,8 +23,8 @@ struct TaskKeys {
 /// `task`, `sizes`, `count`, `seed`, `ignore`, `reversed-sum`, and those of the caller, `own`: they have an effect with
 /// a task only.
 std::vector<Key> task_keys(TaskKeys& keys, const std::string& meaning_of_sizes, std::vector<Key> own);
-/// Throws UsageError that names a given key that has no effect: one of a task without a task or with another one, or one
-/// of `others`, which are for work without a task, beside one. `table` has them all.
+/// Throws UsageError that names a given key that has no effect: one of a task without a task or with another one, or
+/// one of `others`, which are for work without a task, beside one. `table` has them all.
 void check_task_keys(const KeyTable& table, const std::vector<Key>& of_tasks, const TaskKeys& keys,
                      const std::set<std::string>& given, const std::vector<std::string>& others);
 /// Every task with its unit of size, for help.
