@@ -111,6 +111,10 @@ class Backend {
   virtual void swiglu_backward(const Tensor& gate_up, const Tensor& da, const Tensor& dgate_up) = 0;
 
   // ---- loss
+  /// logits = cap * tanh(logits / cap), in place; logits [N, V] master
+  virtual void soft_cap(const Tensor& logits, double cap) = 0;
+  /// dlogits *= 1 - (logits / cap)^2: its adjoint, from capped logits; dlogits [N, V] working
+  virtual void soft_cap_backward(const Tensor& logits, double cap, const Tensor& dlogits) = 0;
   /// nll[n] = logsumexp(logits[n]) - logits[n, target[n]] (0 where target < 0), nll [N] master. logits [N, V] master,
   /// targets [N] i32. dlogits [N, V] working, if defined: scale * (softmax - onehot), 0 rows where target < 0.
   virtual void cross_entropy(const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll,
@@ -130,6 +134,9 @@ class Backend {
                                const Tensor& dlogits) = 0;
 
   // ---- attention (framework/attention/call.h)
+  /// y[n, h E + e] = x[n, h E + e] * by_row[n] * by_head[h]: queries before they meet keys. x, y [N, H E] working,
+  /// which may be the same columns; by_row [N] master; by_head [H] master, undefined: 1.
+  virtual void scale_queries(const Columns& x, const Tensor& by_row, const Tensor& by_head, const Columns& y) = 0;
   virtual void attention(const AttentionForward& call) = 0;
   /// delta[n, h] = sum over E of output * doutput
   virtual void attention_delta(const Tensor& output, const Tensor& doutput, const Tensor& delta) = 0;

@@ -94,6 +94,14 @@ void ProfilingBackend::swiglu_backward(const Tensor& gate_up, const Tensor& da, 
   timed("activation", "swiglu_backward", [&] { inner_->swiglu_backward(gate_up, da, dgate_up); });
 }
 
+void ProfilingBackend::soft_cap(const Tensor& logits, double cap) {
+  timed("loss", "soft_cap", [&] { inner_->soft_cap(logits, cap); });
+}
+
+void ProfilingBackend::soft_cap_backward(const Tensor& logits, double cap, const Tensor& dlogits) {
+  timed("loss", "soft_cap_backward", [&] { inner_->soft_cap_backward(logits, cap, dlogits); });
+}
+
 void ProfilingBackend::cross_entropy(const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll,
                                      const Tensor& dlogits) {
   timed("loss", "cross_entropy", [&] { inner_->cross_entropy(logits, targets, scale, nll, dlogits); });
@@ -111,6 +119,10 @@ void ProfilingBackend::merge_logits_statistics(const Tensor& statistics, const T
 void ProfilingBackend::logits_gradient(const Tensor& logits, const Tensor& targets, const Tensor& lse, double scale,
                                        const Tensor& dlogits) {
   timed("loss", "logits_gradient", [&] { inner_->logits_gradient(logits, targets, lse, scale, dlogits); });
+}
+
+void ProfilingBackend::scale_queries(const Columns& x, const Tensor& by_row, const Tensor& by_head, const Columns& y) {
+  timed("attention", "scale_queries", [&] { inner_->scale_queries(x, by_row, by_head, y); });
 }
 
 void ProfilingBackend::attention(const AttentionForward& call) {

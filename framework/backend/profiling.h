@@ -47,6 +47,8 @@ class ProfilingBackend : public Backend {
   void gelu_backward(const Tensor& u, const Tensor& da, const Tensor& du) override;
   void swiglu(const Tensor& gate_up, const Tensor& a) override;
   void swiglu_backward(const Tensor& gate_up, const Tensor& da, const Tensor& dgate_up) override;
+  void soft_cap(const Tensor& logits, double cap) override;
+  void soft_cap_backward(const Tensor& logits, double cap, const Tensor& dlogits) override;
   void cross_entropy(const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll,
                      const Tensor& dlogits) override;
   void logits_statistics(const Tensor& logits, const Tensor& targets, const Tensor& statistics) override;
@@ -54,6 +56,7 @@ class ProfilingBackend : public Backend {
                                const Tensor& nll) override;
   void logits_gradient(const Tensor& logits, const Tensor& targets, const Tensor& lse, double scale,
                        const Tensor& dlogits) override;
+  void scale_queries(const Columns& x, const Tensor& by_row, const Tensor& by_head, const Columns& y) override;
   void attention(const AttentionForward& call) override;
   void attention_delta(const Tensor& output, const Tensor& doutput, const Tensor& delta) override;
   void attention_backward(const AttentionBackward& call) override;

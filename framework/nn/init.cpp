@@ -1,6 +1,7 @@
 #include "framework/nn/init.h"
 
 #include <algorithm>
+#include <cmath>
 #include <span>
 
 #include "framework/base/parallel_for.h"
@@ -83,6 +84,21 @@ void init_normal(const Parameter& parameter, std::uint64_t seed, double deviatio
   if (parameter.value.dtype() == Dtype::f64) return draw_normal<double>(parameter, seed, deviation);
   require_f32(parameter);
   draw_normal<float>(parameter, seed, deviation);
+}
+
+void init_uniform(const Parameter& parameter, std::uint64_t seed, const std::vector<Interval>& of_rows) {
+  const std::uint64_t stream = stream_id(parameter.name);
+  const Place place = place_of(parameter);
+  const std::int64_t columns = element_count({parameter.full_shape.begin() + 1, parameter.full_shape.end()});
+  std::vector<double> values(static_cast<std::size_t>(parameter.value.elements()));
+  for (std::int64_t i = 0; i < parameter.value.elements(); ++i) {
+    const std::int64_t at = place.first + i / place.run * place.stride + i % place.run;
+    const Interval& own = of_rows[static_cast<std::size_t>(at / columns)];
+    const double unit =
+        std::ldexp(static_cast<double>(random_bits(seed, stream, static_cast<std::uint64_t>(at)) >> 11), -53);
+    values[static_cast<std::size_t>(i)] = own.low + unit * (own.high - own.low);
+  }
+  set_values(parameter, values);
 }
 
 void init_constant(const Parameter& parameter, double value) {

@@ -11,6 +11,8 @@ namespace lexring {
 
 /// Normal with mean 0 and this standard deviation.
 void init_normal(const Parameter& parameter, std::uint64_t seed, double deviation);
+/// Uniform in the interval of each row of the whole array.
+void init_uniform(const Parameter& parameter, std::uint64_t seed, const std::vector<Interval>& of_rows);
 /// The same value everywhere.
 void init_constant(const Parameter& parameter, double value);
 /// Host values in row-major order of this rank's part -> the parameter's value; count must agree.

@@ -1,7 +1,9 @@
 /// A named parameter: its value, gradient and place in the full array.
 #pragma once
 
+#include <limits>
 #include <string>
+#include <vector>
 
 #include "framework/tensor/tensor.h"
 
@@ -10,6 +12,13 @@ namespace lexring {
 struct NamedShape {
   std::string name;
   Shape shape;
+};
+
+/// Numbers from `low` to `high`, both included.
+struct Interval {
+  double low = -std::numeric_limits<double>::infinity();
+  double high = std::numeric_limits<double>::infinity();
+  bool operator==(const Interval&) const = default;
 };
 
 /// The part of a parameter that one process holds: a block of the whole array.
@@ -22,8 +31,9 @@ struct ParameterPart {
   /// is.
   int copies = 1;
   int copy = 0;
-  bool decayed = true;    ///< by AdamW
-  bool trainable = true;  ///< else it has no gradient
+  bool decayed = true;                ///< by AdamW
+  bool trainable = true;              ///< else it has no gradient
+  std::vector<Interval> domain = {};  ///< as in Parameter
 
   /// The whole array.
   ParameterPart(std::string of, Shape shape_of_it)
@@ -50,6 +60,9 @@ struct Parameter {
   int copies = 1;
   int copy = 0;
   bool decayed = true;  ///< by AdamW
+  /// Of each row of the whole array: every step of the optimizer ends with values inside it; empty: all numbers. Only
+  /// where there is no compute copy.
+  std::vector<Interval> domain = {};
 
   /// Of this rank's part.
   const Shape& shape() const { return value.defined() ? value.shape() : compute.shape(); }

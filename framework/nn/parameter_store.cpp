@@ -118,7 +118,8 @@ void ParameterStore::make_parameters(const std::vector<NamedShape>& order) {
                                   .looked_up = array.use != Use::product,
                                   .copies = part.copies,
                                   .copy = part.copy,
-                                  .decayed = part.decayed};
+                                  .decayed = part.decayed,
+                                  .domain = part.domain};
       row += rows;
     }
   }

@@ -11,7 +11,8 @@ std::int64_t loss_chunk_rows(std::int64_t vocab, Dtype master, DeviceType device
   return std::max(rows / least * least, least);
 }
 
-Tensor linear_cross_entropy(Tape& tape, const Var& h, const Weight& weight, const Tensor& targets, double scale) {
+Tensor linear_cross_entropy(Tape& tape, const Var& h, const Weight& weight, const Tensor& targets, double scale,
+                            double soft_cap) {
   const Tensor& input = h.value();
   const Tensor& w = weight.compute;
   require(input.shape().size() == 2 && input.dim(1) == w.dim(1) && input.dtype() == w.dtype() &&
@@ -34,8 +35,10 @@ Tensor linear_cross_entropy(Tape& tape, const Var& h, const Weight& weight, cons
     const Tensor chunk_logits = logits.slice(0, count);
     const Tensor chunk_dlogits = dlogits.defined() ? dlogits.slice(0, count) : Tensor();
     backend.linear(chunk, w, Tensor(), chunk_logits);
+    if (soft_cap > 0) backend.soft_cap(chunk_logits, soft_cap);
     backend.cross_entropy(chunk_logits, targets.slice(first, count), scale, nll.slice(first, count), chunk_dlogits);
     if (!tape.recording()) continue;
+    if (soft_cap > 0) backend.soft_cap_backward(chunk_logits, soft_cap, chunk_dlogits);
     backend.linear_backward_weight(chunk_dlogits, chunk, weight.gradient, Tensor());
     backend.linear_backward_input(chunk_dlogits, w, dh.slice(first, count));
   }

@@ -11,12 +11,13 @@ namespace lexring {
 /// 1,024 rows.
 std::int64_t loss_chunk_rows(std::int64_t vocab, Dtype master, DeviceType device);
 
-/// nll [N] master: logsumexp(h W^T) - (h W^T)[target], 0 where target < 0. h [N, D] and W [V, D] working, targets [N]
-/// i32 below V.
+/// nll [N] master: logsumexp(y) - y[target], 0 where target < 0, with y = h W^T, or cap * tanh(h W^T / cap) where a
+/// `soft_cap` is above 0. h [N, D] and W [V, D] working, targets [N] i32 below V.
 ///
 /// When recording, gradients of scale * sum(nll) are made in the forward pass, while a chunk's logits are at hand: dW
 /// is accumulated into the weight's gradient at once, dh reaches h's slot in backward. So `scale` must be final (1 /
 /// number of targets of the whole step).
-Tensor linear_cross_entropy(Tape& tape, const Var& h, const Weight& weight, const Tensor& targets, double scale);
+Tensor linear_cross_entropy(Tape& tape, const Var& h, const Weight& weight, const Tensor& targets, double scale,
+                            double soft_cap = 0);
 
 }  // namespace lexring

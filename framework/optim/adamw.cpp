@@ -1,6 +1,31 @@
 #include "framework/optim/adamw.h"
 
+#include <algorithm>
+
 namespace lexring {
+
+namespace {
+
+template <class T>
+void clamp_rows(const Parameter& parameter) {
+  const Tensor& value = parameter.value;
+  std::vector<T> values = value.to_host<T>();
+  const auto width = static_cast<std::size_t>(value.row_elements());
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const Interval& own = parameter.domain[static_cast<std::size_t>(parameter.offset[0]) + i / width];
+    values[i] = std::clamp(values[i], static_cast<T>(own.low), static_cast<T>(own.high));
+  }
+  value.runtime().copy_from_host(value.raw(), reinterpret_cast<const std::byte*>(values.data()), value.bytes());
+}
+
+/// On the host: parameters with a domain have a few numbers per head.
+void keep_in_domain(const Parameter& parameter) {
+  if (parameter.domain.empty()) return;
+  if (parameter.value.dtype() == Dtype::f64) clamp_rows<double>(parameter);
+  else clamp_rows<float>(parameter);
+}
+
+}  // namespace
 
 void check(const AdamWHyper& hyper) {
   require_usage(hyper.beta1 >= 0 && hyper.beta1 < 1, "optimizer.beta1 = {} is not in [0, 1); choose e.g. 0.9",
@@ -49,6 +74,7 @@ void AdamWOptimizer::step(double lr, double gradient_scale) {
                    .step = steps_,
                    .gradient_scale = gradient_scale},
                   calls);
+  for (const Parameter& parameter : parameters_) keep_in_domain(parameter);
 }
 
 }  // namespace lexring

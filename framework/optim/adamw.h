@@ -35,7 +35,7 @@ class AdamWOptimizer {
   AdamWOptimizer(Backend& backend, std::vector<Parameter> parameters, const AdamWHyper& hyper);
 
   /// One step: gradients are multiplied by `gradient_scale` first (clipping); compute copies are rewritten in the same
-  /// pass.
+  /// pass. Values that have a domain are brought back into it.
   void step(double lr, double gradient_scale = 1.0);
 
   /// Steps taken; set when resuming (bias correction depends on it).

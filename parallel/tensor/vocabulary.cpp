@@ -28,13 +28,15 @@ Pending start_gather_slots(const Tensor& slots, Communicator& group) {
 /// Loss and gradients, a chunk of rows at a time, in two steps with a message between them.
 class ChunkedLoss {
  public:
-  ChunkedLoss(Tape& tape, Tensor h, const Weight& weight, const Tensor& targets, double scale, Communicator& group)
+  ChunkedLoss(Tape& tape, Tensor h, const Weight& weight, const Tensor& targets, double scale, double soft_cap,
+              Communicator& group)
       : nll(tape.runtime(), {h.rows()}, master_dtype(h.dtype())),
         backend_(tape.backend()),
         weight_(weight),
         h_(std::move(h)),
         targets_(targets),
         scale_(scale),
+        soft_cap_(soft_cap),
         group_(group) {
     if (tape.recording()) dh = Tensor(tape.runtime(), h_.shape(), h_.dtype());
   }
@@ -53,6 +55,7 @@ class ChunkedLoss {
                 Tensor(runtime, {group_.size(), count, 2}, nll.dtype()),
                 {}};
     backend_.linear(h_.slice(first, count), weight_.compute, Tensor(), chunk.logits);
+    if (soft_cap_ > 0) backend_.soft_cap(chunk.logits, soft_cap_);
     backend_.logits_statistics(chunk.logits, targets_.slice(first, count),
                                chunk.statistics.slice(group_.rank(), 1).reshape({count, 2}));
     chunk.coming = start_gather_slots(chunk.statistics, group_);
@@ -68,6 +71,7 @@ class ChunkedLoss {
     if (!dh.defined()) return;
     const Tensor dlogits(runtime, chunk.logits.shape(), h_.dtype()), dh_chunk = dh.slice(chunk.first, chunk.count);
     backend_.logits_gradient(chunk.logits, targets, lse, scale_, dlogits);
+    if (soft_cap_ > 0) backend_.soft_cap_backward(chunk.logits, soft_cap_, dlogits);
     backend_.linear_backward_weight(dlogits, h_.slice(chunk.first, chunk.count), weight_.gradient, Tensor());
     if (dlogits.dim(1) == 0) {  // an empty slice of the vocabulary
       backend_.fill(dh_chunk, 0.0);
@@ -83,7 +87,7 @@ class ChunkedLoss {
   Backend& backend_;
   const Weight& weight_;
   Tensor h_, targets_;
-  double scale_;
+  double scale_, soft_cap_;
   Communicator& group_;
 };
 
@@ -138,14 +142,14 @@ Var vocabulary_embedding(Tape& tape, const Lookup& tokens, const PositionTerms& 
 }
 
 Tensor vocabulary_cross_entropy(Tape& tape, const Var& h, const Weight& weight, const Tensor& targets,
-                                std::int64_t vocab, double scale, const RowShards& shards) {
-  if (shards.alone()) return linear_cross_entropy(tape, h, weight, targets, scale);
+                                std::int64_t vocab, double scale, const RowShards& shards, double soft_cap) {
+  if (shards.alone()) return linear_cross_entropy(tape, h, weight, targets, scale, soft_cap);
   const std::int64_t rows = shards.rows(), ranks = shards.group().size();
   require(h.value().dim(1) == weight.compute.dim(1) && h.value().dtype() == weight.compute.dtype() &&
               targets.elements() == rows,
           "vocabulary_cross_entropy: h {} and targets {} do not fit W {}", to_string(h.value().shape()),
           to_string(targets.shape()), to_string(weight.compute.shape()));
-  ChunkedLoss loss(tape, start_gather_rows(h.value(), shards).wait(), weight, targets, scale, shards.group());
+  ChunkedLoss loss(tape, start_gather_rows(h.value(), shards).wait(), weight, targets, scale, soft_cap, shards.group());
   const std::int64_t largest = loss_chunk_rows((vocab + ranks - 1) / ranks, loss.nll.dtype(),
                                                tape.runtime().device().type);  // the same on all ranks
   std::optional<ChunkedLoss::Chunk> before;
@@ -165,10 +169,11 @@ Tensor vocabulary_cross_entropy(Tape& tape, const Var& h, const Weight& weight, 
 }
 
 Tensor vocabulary_logits(Backend& backend, const Tensor& h, const Weight& weight, std::int64_t vocab,
-                         Communicator& group) {
+                         Communicator& group, double soft_cap) {
   const Dtype master = master_dtype(h.dtype());
   const Tensor own(backend.runtime(), {h.rows(), weight.compute.dim(0)}, master);
   backend.linear(h, weight.compute, Tensor(), own);
+  if (soft_cap > 0) backend.soft_cap(own, soft_cap);
   if (group.size() == 1) return own;
   const auto borders = even_borders(vocab, group.size());
   std::vector<std::int64_t> elements = borders;

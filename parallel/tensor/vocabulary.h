@@ -39,12 +39,12 @@ Var vocabulary_embedding(Tape& tape, const Lookup& tokens, const PositionTerms& 
 /// exist.
 ///
 /// When recording, gradients of scale * sum(nll) are made in the forward pass, as in
-/// framework/ops/linear_cross_entropy.
+/// framework/ops/linear_cross_entropy, which says what `soft_cap` is.
 Tensor vocabulary_cross_entropy(Tape& tape, const Var& h, const Weight& weight, const Tensor& targets,
-                                std::int64_t vocab, double scale, const RowShards& shards);
+                                std::int64_t vocab, double scale, const RowShards& shards, double soft_cap = 0);
 
 /// logits [M, V] master on every rank; h [M, D] are the same rows on every rank.
 Tensor vocabulary_logits(Backend& backend, const Tensor& h, const Weight& weight, std::int64_t vocab,
-                         Communicator& group);
+                         Communicator& group, double soft_cap = 0);
 
 }  // namespace lexring

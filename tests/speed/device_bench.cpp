@@ -131,6 +131,9 @@ class Bench {
       measure(named("sum_of_squares"), Bound::memory, count * w, [&] { backend_.sum_of_squares(x); });
       const Tensor part = empty({rows, width / 2}, working);
       measure(named("copy"), Bound::memory, count * w, [&] { backend_.copy({x, 0, width / 2}, part); });
+      const Tensor by_row = filled({rows}, Dtype::f32), by_head = filled({sizes_.heads}, Dtype::f32);
+      measure(named("scale_queries"), Bound::memory, count * 2 * w,
+              [&] { backend_.scale_queries(x, by_row, by_head, x); });
     }
     {
       std::vector<std::int32_t> tokens(static_cast<std::size_t>(rows));
@@ -178,6 +181,10 @@ class Bench {
       measure(named("cross_entropy and gradient"), Bound::memory,
               static_cast<double>(n) * static_cast<double>(v) * (f + w),
               [&] { backend_.cross_entropy(logits, target, 1e-3, nll, dlogits); });
+      const double size = static_cast<double>(n) * static_cast<double>(v);
+      measure(named("soft_cap"), Bound::memory, size * 2 * f, [&] { backend_.soft_cap(logits, 30); });
+      measure(named("soft_cap_backward"), Bound::memory, size * (f + 2 * w),
+              [&] { backend_.soft_cap_backward(logits, 30, dlogits); });
     }
     {
       const Tensor value = filled({rows * width}, Dtype::f32), gradient = filled({rows * width}, Dtype::f32),

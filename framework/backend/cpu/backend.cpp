@@ -65,6 +65,10 @@ class CpuBackend final : public Backend {
     cpu::swiglu_backward(gate_up, da, dgate_up);
   }
 
+  void soft_cap(const Tensor& logits, double cap) override { cpu::soft_cap(logits, cap); }
+  void soft_cap_backward(const Tensor& logits, double cap, const Tensor& dlogits) override {
+    cpu::soft_cap_backward(logits, cap, dlogits);
+  }
   void cross_entropy(const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll,
                      const Tensor& dlogits) override {
     cpu::cross_entropy(logits, targets, scale, nll, dlogits);
@@ -81,6 +85,9 @@ class CpuBackend final : public Backend {
     cpu::logits_gradient(logits, targets, lse, scale, dlogits);
   }
 
+  void scale_queries(const Columns& x, const Tensor& by_row, const Tensor& by_head, const Columns& y) override {
+    cpu::scale_queries(x, by_row, by_head, y);
+  }
   void attention(const AttentionForward& call) override { cpu::attention(call); }
   void attention_delta(const Tensor& output, const Tensor& doutput, const Tensor& delta) override {
     cpu::attention_delta(output, doutput, delta);

@@ -11,6 +11,7 @@ void cast(const Tensor& x, const Tensor& y);
 void add(const Tensor& x, const Tensor& y);
 double sum_of_squares(std::span<const Tensor> x);
 void copy(const Columns& x, const Columns& y);
+void scale_queries(const Columns& x, const Tensor& by_row, const Tensor& by_head, const Columns& y);
 void embedding(const Tensor& index, const Tensor& table, const Tensor& x, Write write);
 void embedding_backward(const Tensor& index, const Tensor& dx, const Tensor& dtable);
 /// sums [W] f32 += column sums of x [N, W]
@@ -24,6 +25,8 @@ void gelu_backward(const Tensor& u, const Tensor& da, const Tensor& du);
 void swiglu(const Tensor& gate_up, const Tensor& a);
 void swiglu_backward(const Tensor& gate_up, const Tensor& da, const Tensor& dgate_up);
 
+void soft_cap(const Tensor& logits, double cap);
+void soft_cap_backward(const Tensor& logits, double cap, const Tensor& dlogits);
 void cross_entropy(const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll, const Tensor& dlogits);
 void logits_statistics(const Tensor& logits, const Tensor& targets, const Tensor& statistics);
 void merge_logits_statistics(const Tensor& statistics, const Tensor& targets, const Tensor& lse, const Tensor& nll);

@@ -9,6 +9,8 @@ using namespace simd;
 
 namespace {
 
+constexpr std::int64_t logits_of_a_thread = 8192;  // logits a thread must have to be worth waking
+
 /// -inf of nothing.
 float log_sum_exp(const float* x, std::int64_t count) {
   f32v top = broadcast(-std::numeric_limits<float>::infinity());
@@ -34,6 +36,31 @@ void gradient_row(const float* x, std::int64_t count, std::int32_t target, float
 }
 
 }  // namespace
+
+void soft_cap(const Tensor& logits, double cap) {
+  float* const x = logits.data<float>();
+  const float most = static_cast<float>(cap), twice_inverse = static_cast<float>(2 / cap);
+  parallel_for(0, logits.elements(), logits_of_a_thread, [&](std::int64_t first, std::int64_t last) {
+    for_lanes(last - first, [&](std::int64_t i, std::int64_t m) {  // tanh x = 2 / (1 + e^-2x) - 1
+      const f32v down = simd::exp(-twice_inverse * load(x + first + i, m));
+      store(x + first + i, most * (2.0F / (1.0F + down) - 1.0F), m);
+    });
+  });
+}
+
+void soft_cap_backward(const Tensor& logits, double cap, const Tensor& dlogits) {
+  const float* const x = logits.data<float>();
+  const float inverse = static_cast<float>(1 / cap);
+  with_type(dlogits.dtype(), [&]<class T>(Type<T>) {
+    T* const dx = dlogits.data<T>();
+    parallel_for(0, logits.elements(), logits_of_a_thread, [&](std::int64_t first, std::int64_t last) {
+      for_lanes(last - first, [&](std::int64_t i, std::int64_t m) {
+        const f32v of_cap = inverse * load(x + first + i, m);
+        store(dx + first + i, load(dx + first + i, m) * (1.0F - of_cap * of_cap), m);
+      });
+    });
+  });
+}
 
 void cross_entropy(const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll,
                    const Tensor& dlogits) {

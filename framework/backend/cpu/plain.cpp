@@ -94,6 +94,22 @@ void copy(const Columns& x, const Columns& y) {
   });
 }
 
+void scale_queries(const Columns& x, const Tensor& by_row, const Tensor& by_head, const Columns& y) {
+  const std::int64_t heads = by_head.defined() ? by_head.elements() : 1, head_width = x.width / heads;
+  with_type(x.dtype(), [&]<class T>(Type<T>) {
+    parallel_for(0, x.rows(), 64, [&](std::int64_t first, std::int64_t last) {
+      for (std::int64_t n = first; n < last; ++n) {
+        for (std::int64_t h = 0; h < heads; ++h) {
+          const float factor = by_row.data<float>()[n] * (by_head.defined() ? by_head.data<float>()[h] : 1.0F);
+          const T* from = x.data<T>() + n * x.stride() + h * head_width;
+          T* to = y.data<T>() + n * y.stride() + h * head_width;
+          for_lanes(head_width, [&](std::int64_t i, std::int64_t m) { store(to + i, factor * load(from + i, m), m); });
+        }
+      }
+    });
+  });
+}
+
 void embedding(const Tensor& index, const Tensor& table, const Tensor& x, Write write) {
   const std::int64_t width = x.row_elements();
   const std::int32_t* rows = index.data<std::int32_t>();

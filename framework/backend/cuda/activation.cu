@@ -90,6 +90,20 @@ __global__ void __launch_bounds__(threads) map(const T* a, const T* b, T* to, st
   }
 }
 
+/// One element to a thread. Bytes: all read and written once.
+__global__ void __launch_bounds__(threads) cap_logits(float* logits, float cap, std::int64_t count) {
+  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * threads + threadIdx.x;
+  if (i < count) logits[i] = cap * (2.0F * sigmoid(2.0F / cap * logits[i]) - 1.0F);  // tanh x = 2 sigmoid(2x) - 1
+}
+template <class T>
+__global__ void __launch_bounds__(threads)
+    cap_gradient(const float* logits, float cap, T* dlogits, std::int64_t count) {
+  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * threads + threadIdx.x;
+  if (i >= count) return;
+  const float of_cap = logits[i] / cap;
+  dlogits[i] = from_float<T>(to_float(dlogits[i]) * (1.0F - of_cap * of_cap));
+}
+
 dim3 blocks_for(std::int64_t count, int of_block) {
   return {static_cast<unsigned>(ceil_div<std::int64_t>(count, of_block))};
 }
@@ -138,6 +152,19 @@ __global__ void __launch_bounds__(threads)
 }
 
 }  // namespace
+
+void soft_cap(const Gpu& gpu, const Tensor& logits, double cap) {
+  launch(gpu.stream, blocks_for(logits.elements(), threads), threads, 0, cap_logits, logits.data<float>(),
+         static_cast<float>(cap), logits.elements());
+}
+
+void soft_cap_backward(const Gpu& gpu, const Tensor& logits, double cap, const Tensor& dlogits) {
+  with_type(dlogits.dtype(), [&]<class T>(Type<T>) {
+    launch(gpu.stream, blocks_for(logits.elements(), threads), threads, 0, cap_gradient<T>,
+           static_cast<const float*>(logits.data<float>()), static_cast<float>(cap), dlogits.data<T>(),
+           logits.elements());
+  });
+}
 
 void gelu(const Gpu& gpu, const Tensor& u, const Tensor& a) {
   with_type(u.dtype(), [&]<class T>(Type<T>) {

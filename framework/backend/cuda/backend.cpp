@@ -57,6 +57,10 @@ class CudaBackend final : public Backend {
     cuda::swiglu_backward(gpu_, gate_up, da, dgate_up);
   }
 
+  void soft_cap(const Tensor& logits, double cap) override { cuda::soft_cap(gpu_, logits, cap); }
+  void soft_cap_backward(const Tensor& logits, double cap, const Tensor& dlogits) override {
+    cuda::soft_cap_backward(gpu_, logits, cap, dlogits);
+  }
   void cross_entropy(const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll,
                      const Tensor& dlogits) override {
     cuda::cross_entropy(gpu_, logits, targets, scale, nll, dlogits);
@@ -73,6 +77,9 @@ class CudaBackend final : public Backend {
     cuda::logits_gradient(gpu_, logits, targets, lse, scale, dlogits);
   }
 
+  void scale_queries(const Columns& x, const Tensor& by_row, const Tensor& by_head, const Columns& y) override {
+    cuda::scale_queries(gpu_, x, by_row, by_head, y);
+  }
   void attention(const AttentionForward& call) override { cuda::attention(gpu_, call); }
   void attention_delta(const Tensor& output, const Tensor& doutput, const Tensor& delta) override {
     cuda::attention_delta(gpu_, output, doutput, delta);

@@ -2,6 +2,7 @@
 
 #include "framework/backend/cuda/gpu.h"
 #include "framework/backend/cuda/kernels.h"
+#include "framework/backend/dispatch.h"
 
 namespace lexring::cuda {
 namespace {
@@ -64,7 +65,33 @@ void start(const Gpu& gpu, const Rows& from, const Rows& to, std::int64_t rows, 
          reinterpret_cast<U*>(to.begin), to.stride / bytes, rows, units, lanes);
 }
 
+/// One element to a thread. Bytes: x read, y written.
+template <class T>
+__global__ void __launch_bounds__(threads)
+    scale_elements(const T* x, std::int64_t x_stride, const float* by_row, const float* by_head, int head_width, T* y,
+                   std::int64_t y_stride, std::int64_t rows, int width) {
+  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * threads + threadIdx.x;
+  if (i >= rows * width) return;
+  const std::int64_t row = i / width;
+  const int column = static_cast<int>(i - row * width);
+  const float factor = by_row[row] * (by_head != nullptr ? by_head[column / head_width] : 1.0F);
+  y[row * y_stride + column] = from_float<T>(factor * to_float(x[row * x_stride + column]));
+}
+
 }  // namespace
+
+void scale_queries(const Gpu& gpu, const Columns& x, const Tensor& by_row, const Tensor& by_head, const Columns& y) {
+  const std::int64_t elements = x.rows() * x.width;
+  const int width = static_cast<int>(x.width),
+            head_width = by_head.defined() ? width / static_cast<int>(by_head.elements()) : width;
+  with_type(x.dtype(), [&]<class T>(Type<T>) {
+    launch(gpu.stream, dim3(static_cast<unsigned>(ceil_div<std::int64_t>(elements, threads))), threads, 0,
+           scale_elements<T>, static_cast<const T*>(x.data<T>()), x.stride(),
+           static_cast<const float*>(by_row.data<float>()),
+           by_head.defined() ? static_cast<const float*>(by_head.data<float>()) : nullptr, head_width, y.data<T>(),
+           y.stride(), x.rows(), width);
+  });
+}
 
 /// In the widest accesses that every row of both allows.
 void copy(const Gpu& gpu, const Columns& x, const Columns& y) {

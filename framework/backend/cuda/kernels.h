@@ -27,6 +27,7 @@ void add_bias(const Gpu& gpu, const Tensor& bias, const Tensor& y);
 void add(const Gpu& gpu, const Tensor& x, const Tensor& y);
 double sum_of_squares(const Gpu& gpu, std::span<const Tensor> x);
 void copy(const Gpu& gpu, const Columns& x, const Columns& y);
+void scale_queries(const Gpu& gpu, const Columns& x, const Tensor& by_row, const Tensor& by_head, const Columns& y);
 /// sums [W] f32 += column sums of x [N, W]
 void column_sums(const Gpu& gpu, const Tensor& x, const Tensor& sums);
 
@@ -41,6 +42,8 @@ void gelu_backward(const Gpu& gpu, const Tensor& u, const Tensor& da, const Tens
 void swiglu(const Gpu& gpu, const Tensor& gate_up, const Tensor& a);
 void swiglu_backward(const Gpu& gpu, const Tensor& gate_up, const Tensor& da, const Tensor& dgate_up);
 
+void soft_cap(const Gpu& gpu, const Tensor& logits, double cap);
+void soft_cap_backward(const Gpu& gpu, const Tensor& logits, double cap, const Tensor& dlogits);
 void cross_entropy(const Gpu& gpu, const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll,
                    const Tensor& dlogits);
 void logits_statistics(const Gpu& gpu, const Tensor& logits, const Tensor& targets, const Tensor& statistics);

@@ -20,6 +20,24 @@ double log_sum_exp(const T* x, std::int64_t count) {
 
 }  // namespace
 
+void ReferenceBackend::soft_cap(const Tensor& logits, double cap) {
+  dispatch(logits.dtype(), [&](auto zero) {
+    auto* x = logits.data<decltype(zero)>();
+    for (std::int64_t i = 0; i < logits.elements(); ++i)
+      x[i] = static_cast<decltype(zero)>(cap * std::tanh(x[i] / cap));
+  });
+}
+
+void ReferenceBackend::soft_cap_backward(const Tensor& logits, double cap, const Tensor& dlogits) {
+  dispatch(logits.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    for (std::int64_t i = 0; i < logits.elements(); ++i) {
+      const double of_cap = logits.data<T>()[i] / cap;
+      dlogits.data<T>()[i] = static_cast<T>(dlogits.data<T>()[i] * (1 - of_cap * of_cap));
+    }
+  });
+}
+
 void ReferenceBackend::cross_entropy(const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll,
                                      const Tensor& dlogits) {
   dispatch(logits.dtype(), [&](auto zero) {

@@ -59,5 +59,18 @@ void ReferenceBackend::copy(const Columns& x, const Columns& y) {
   }
 }
 
+void ReferenceBackend::scale_queries(const Columns& x, const Tensor& by_row, const Tensor& by_head, const Columns& y) {
+  dispatch(x.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const std::int64_t head_width = by_head.defined() ? x.width / by_head.elements() : x.width;
+    for (std::int64_t n = 0; n < x.rows(); ++n)
+      for (std::int64_t c = 0; c < x.width; ++c) {
+        const double head = by_head.defined() ? by_head.data<T>()[c / head_width] : 1.0;
+        y.data<T>()[n * y.stride() + c] =
+            static_cast<T>(x.data<T>()[n * x.stride() + c] * (by_row.data<T>()[n] * head));
+      }
+  });
+}
+
 }  // namespace reference
 }  // namespace lexring

@@ -22,6 +22,7 @@ class ReferenceBackend final : public Backend {
   void add(const Tensor& x, const Tensor& y) override;
   double sum_of_squares(std::span<const Tensor> x) override;
   void copy(const Columns& x, const Columns& y) override;
+  void scale_queries(const Columns& x, const Tensor& by_row, const Tensor& by_head, const Columns& y) override;
   // embedding.cpp
   void embedding(const Tensor& index, const Tensor& table, const Tensor& x, Write write) override;
   void embedding_backward(const Tensor& index, const Tensor& dx, const Tensor& dtable) override;
@@ -38,6 +39,8 @@ class ReferenceBackend final : public Backend {
   void swiglu(const Tensor& gate_up, const Tensor& a) override;
   void swiglu_backward(const Tensor& gate_up, const Tensor& da, const Tensor& dgate_up) override;
   // loss.cpp
+  void soft_cap(const Tensor& logits, double cap) override;
+  void soft_cap_backward(const Tensor& logits, double cap, const Tensor& dlogits) override;
   void cross_entropy(const Tensor& logits, const Tensor& targets, double scale, const Tensor& nll,
                      const Tensor& dlogits) override;
   void logits_statistics(const Tensor& logits, const Tensor& targets, const Tensor& statistics) override;

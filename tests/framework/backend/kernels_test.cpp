@@ -100,6 +100,22 @@ TEST_P(Kernels, Copy) {
     }
 }
 
+TEST_P(Kernels, ScaleQueries) {
+  for (const std::int64_t rows : row_counts)
+    for (const auto& [heads, width] : {std::pair<std::int64_t, std::int64_t>{1, 5}, {3, 4}, {2, 18}}) {
+      SCOPED_TRACE(::testing::Message() << rows << " x " << heads << " heads of " << width);
+      const std::int64_t columns = heads * width;
+      const Values x = numbers(rows * 60, 1, working()), by_row = numbers(rows, 2), by_head = numbers(heads, 3);
+      both({elementwise(working()), elementwise(working())}, [&](const Side& s) {
+        const Tensor y = s.out({rows, columns}, s.working), in_place = s.in({rows, 60}, s.working, x),
+                     row = s.in({rows}, s.master, by_row);
+        s.backend.scale_queries({s.in({rows, 60}, s.working, x), 7, columns}, row, {}, y);
+        s.backend.scale_queries({in_place, 3, columns}, row, s.in({heads}, s.master, by_head), {in_place, 3, columns});
+        return std::vector<Tensor>{y, in_place};
+      });
+    }
+}
+
 TEST_P(Kernels, Embedding) {
   for (const std::int64_t rows : row_counts)
     for (const std::int64_t width : {20, 48, 128})
@@ -336,6 +352,22 @@ TEST_P(Kernels, CrossEntropy) {
         s.backend.cross_entropy(x, s.indices(targets), 0.01, nll, dlogits);
         s.backend.cross_entropy(x, s.indices(targets), 0.01, alone, {});
         return std::vector<Tensor>{nll, dlogits, alone};
+      });
+    }
+}
+
+TEST_P(Kernels, SoftCap) {
+  for (const std::int64_t rows : row_counts)
+    for (const std::int64_t width : {0, 1, 61, 1000}) {
+      SCOPED_TRACE(::testing::Message() << rows << " x " << width);
+      Values logits = numbers(rows * width, 1, Dtype::f32, 4.0);
+      if (rows * width > 1) logits[0] = 1e4, logits[1] = -1e4;
+      const Values gradient = numbers(rows * width, 2, working());
+      both({tolerance::f32_elementwise, 2 * elementwise(working())}, [&](const Side& s) {
+        const Tensor x = s.in({rows, width}, s.master, logits), dx = s.in({rows, width}, s.working, gradient);
+        s.backend.soft_cap(x, 3.0);
+        s.backend.soft_cap_backward(x, 3.0, dx);
+        return std::vector<Tensor>{x, dx};
       });
     }
 }

@@ -43,6 +43,33 @@ TEST_F(ReferenceKernels, PlainOnes) {
   EXPECT_EQ(read(unpacked), (Values{2, 3, 7, 5, 6, 7}));
 }
 
+TEST_F(ReferenceKernels, QueriesAreScaledByRowAndHead) {
+  const Tensor x = in({2, 5}, {1, 2, 3, 4, 9, 5, 6, 7, 8, 9}), by_row = in({2}, {10, 100}), by_head = in({2}, {1, 2}),
+               y = out({2, 4});
+  b_.scale_queries({x, 0, 4}, by_row, by_head, y);
+  EXPECT_EQ(read(y), (Values{10, 20, 60, 80, 500, 600, 1400, 1600}));
+  b_.scale_queries({x, 0, 4}, by_row, {}, {x, 0, 4});
+  EXPECT_EQ(read(x), (Values{10, 20, 30, 40, 9, 500, 600, 700, 800, 9}));
+}
+
+TEST_F(ReferenceKernels, SoftCapByHandAndGradient) {
+  const Tensor x = in({1, 3}, {0, 2, -1e9});
+  b_.soft_cap(x, 2);
+  EXPECT_LT(relative_error(read(x), {0, 2 * std::tanh(1.0), -2}), tolerance::f64_reordered);
+  expect_gradients({[&](const auto& i) {
+                      const Tensor y = in({2, 3}, i[0]);
+                      b_.soft_cap(y, 0.8);
+                      return read(y);
+                    },
+                    [&](const auto& i, const Values& g) {
+                      const Tensor y = in({2, 3}, i[0]), d = in({2, 3}, g);
+                      b_.soft_cap(y, 0.8);
+                      b_.soft_cap_backward(y, 0.8, d);
+                      return std::vector<Values>{read(d)};
+                    }},
+                   {random_values(6, 1)});
+}
+
 TEST_F(ReferenceKernels, EmbeddingWritesOrAccumulates) {
   const Tensor index = Tensor::from<std::int32_t>(b_.runtime(), {3}, {2, 0, 2}), table = in({3, 2}, {1, 2, 3, 4, 5, 6}),
                x = out({3, 2});

@@ -74,6 +74,32 @@ TEST(Init, APartOfAParameterGetsTheValuesOfItsPlace) {
   }
 }
 
+TEST(Init, UniformValuesLieInTheIntervalOfTheirRow) {
+  const auto backend = make_reference_backend();
+  const auto draw = [&](std::int64_t first_row, std::int64_t rows, std::int64_t first_column, std::int64_t columns) {
+    const Parameter part{.name = "w",
+                         .full_shape = {3, 100},
+                         .offset = {first_row, first_column},
+                         .value = Tensor(backend->runtime(), {rows, columns}, Dtype::f64),
+                         .gradient = {},
+                         .compute = {}};
+    init_uniform(part, 11, {{0, 1}, {2, 4}, {5, 6}});
+    return part.value.to_host<double>();
+  };
+  const auto all = draw(0, 3, 0, 100), part = draw(1, 2, 30, 7);
+  for (std::size_t row = 0; row < 2; ++row) {
+    for (std::size_t column = 0; column < 7; ++column)
+      EXPECT_EQ(part[row * 7 + column], all[(row + 1) * 100 + column + 30]);
+  }
+  double sum = 0;
+  for (std::size_t column = 0; column < 100; ++column) {
+    const double value = all[100 + column];
+    EXPECT_TRUE(value >= 2 && value < 4) << value;
+    sum += value;
+  }
+  EXPECT_NEAR(sum / 100, 3, 0.25);
+}
+
 // More elements than are drawn at once, with rows across the border.
 TEST(Init, ALargePartInSinglePrecisionHasTheRoundedValues) {
   const auto backend = make_reference_backend();

@@ -11,6 +11,7 @@
 #include "framework/ops/linear.h"
 #include "framework/ops/linear_cross_entropy.h"
 #include "framework/ops/norm.h"
+#include "framework/ops/scale_queries.h"
 #include "framework/ops/swiglu.h"
 #include "framework/ops/transpose.h"
 
@@ -69,6 +70,29 @@ TEST_F(OpsTest, ABiasOfSomeHeadsGivesGradientsToThese) {
   one.by_distance.accumulate(*backend, tensor({1, 2}, {7, 8}));
   tape.backward();
   EXPECT_EQ(all.by_distance.gradient().to_host<double>(), (std::vector<double>{0, 0, 7, 8, 0, 0}));
+}
+
+TEST_F(OpsTest, QueriesAreScaledByRowAndHeadAndTheRestIsNot) {
+  AttentionForm form;
+  form.heads = 2, form.kv_heads = 1, form.head_width = 2;
+  const QueryFactors factors{tensor({2}, {2, 3}), {tensor({2}, {5, 7}), tensor({2}, {100, 200})}};
+  for (const bool recomputed : {false, true}) {
+    backend->copy(tensor({2}, {100, 200}), factors.by_head.gradient);
+    Tape tape(*backend, Recording::on);
+    const Var qkv(tensor({2, 8}, {1, 2, 3, 4, 5, 6, 7, 8, 2, 0, 1, 1, 0, 1, 0, 1}));
+    const auto body = [&](Tape& inner, const std::vector<Var>& in) {
+      return std::vector<Var>{scale_queries(inner, form, factors, in[0])};
+    };
+    const Var scaled = recomputed ? recompute(tape, {qkv}, body)[0] : body(tape, {qkv})[0];
+    EXPECT_EQ(scaled.value().to_host<double>(),
+              (std::vector<double>{10, 20, 42, 56, 5, 6, 7, 8, 30, 0, 21, 21, 0, 1, 0, 1}));
+    EXPECT_EQ(tape.keep(scaled)().to_host<double>(), scaled.value().to_host<double>());
+    scaled.accumulate(*backend, tensor({2, 8}, {1, 1, 1, 0, 1, 2, 3, 4, 1, 0, 0, 1, 5, 6, 7, 8}));
+    tape.backward();
+    EXPECT_EQ(qkv.gradient().to_host<double>(),
+              (std::vector<double>{10, 10, 14, 0, 1, 2, 3, 4, 15, 0, 0, 21, 5, 6, 7, 8}));
+    EXPECT_EQ(factors.by_head.gradient.to_host<double>(), (std::vector<double>{100 + 6 + 6, 200 + 6 + 3}));
+  }
 }
 
 TEST_F(OpsTest, AnOutputWithoutGradientIsNoError) {

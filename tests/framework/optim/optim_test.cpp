@@ -84,6 +84,18 @@ TEST(AdamW, FirstStepIsTheSignOfTheGradientAndDecaysWhatShallDecay) {
   EXPECT_EQ(optimizer.steps(), 1);
 }
 
+TEST(AdamW, AStepEndsInTheDomainOfEachRowOfTheWhole) {
+  const auto backend = make_reference_backend();
+  Parameter rows = parameter(*backend, {2, 2}, 1.0, 1.0);  // a step of 0.1 downwards
+  rows.full_shape = {4, 2};
+  rows.offset = {1, 0};
+  rows.decayed = false;
+  rows.domain = {{.low = 5}, {.low = 0.95}, {.high = 0.5}, {.low = 7}};
+  AdamWOptimizer optimizer(*backend, {rows}, {});
+  optimizer.step(0.1);
+  EXPECT_EQ(rows.value.to_host<double>(), (std::vector<double>{0.95, 0.95, 0.5, 0.5}));
+}
+
 TEST(AdamW, StateSetBackGivesTheSameStep) {
   const auto backend = make_reference_backend();
   std::vector<Parameter> straight = {parameter(*backend, {3}, 1.0, 0.3)};
