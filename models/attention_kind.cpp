@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "models/batch.h"
-#include "parallel/heads.h"
 
 namespace lexring {
 
@@ -19,9 +18,9 @@ AttentionKind make_kind(const ModelConfig& model, const LayerConfig& layer, cons
   form.heads = model.heads;
   form.kv_heads = model.kv_heads;
   form.head_width = model.width / model.heads;
-  form.scale = 1.0 / std::sqrt(static_cast<double>(form.head_width));
+  form.scale = 1.0 / std::sqrt(static_cast<double>(form.head_width)) / layer.attention.temperature;
   kind.position->shape(form);
-  const HeadShare own = head_share(form, tp.rank(), tp.size());
+  const HeadShare own = kind.own_heads = head_share(form, tp.rank(), tp.size());
   kind.form = form_of(form, own);
   check(kind.form);
   const std::vector<float> slopes = kind.position->slopes(model.heads);

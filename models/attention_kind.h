@@ -10,6 +10,7 @@
 #include "models/positions/position.h"
 #include "models/positions/rotary.h"
 #include "parallel/comm/communicator.h"
+#include "parallel/heads.h"
 #include "parallel/sequence/attention.h"
 
 namespace lexring {
@@ -18,7 +19,8 @@ struct AttentionKind {
   LayerConfig config;
   std::unique_ptr<PositionEncoding> position;
   std::unique_ptr<Pattern> pattern;
-  AttentionForm form;         ///< of this rank's heads
+  AttentionForm form;  ///< of this rank's heads
+  HeadShare own_heads;
   std::vector<float> slopes;  ///< of this rank's heads; empty: none
 
   // What was made of the last batch: all steps of a training without documents have the same rows, and kernels know

@@ -95,21 +95,29 @@ Visibility visibility(const ModelBatch& batch, const Pattern& pattern, const Tok
   return pattern.visibility(batch.tokens, document_places(batch, pattern.sinks(), cached));
 }
 
-double visible_pairs(const TokenTable& tokens, const Visibility& visible) {
-  double pairs = 0;
-  for (const TokenTable::Sequence& sequence : tokens.sequences) {
-    const std::int64_t* begin = tokens.position.data() + sequence.first;
-    const std::int64_t* end = begin + sequence.count;
+std::vector<std::int64_t> visible_keys(const TokenTable& queries, const Visibility& visible, const TokenTable& keys) {
+  std::vector<std::int64_t> counts;
+  auto of_keys = keys.sequences.begin();
+  for (const TokenTable::Sequence& sequence : queries.sequences) {
+    of_keys = std::find_if(of_keys, keys.sequences.end(), [&](const auto& other) { return other.id == sequence.id; });
+    const std::int64_t* begin = keys.position.data() + of_keys->first;
+    const std::int64_t* end = begin + of_keys->count;
     const auto below = [&](std::int64_t position) { return std::lower_bound(begin, end, position) - begin; };
     for (std::int64_t i = 0; i < sequence.count; ++i) {
       const auto n = static_cast<std::size_t>(sequence.first + i);
-      const std::int64_t first = std::min(below(visible.first[n]), i);
-      pairs += static_cast<double>(i + 1 - first);
+      const std::int64_t own = below(queries.position[n]), first = std::min(below(visible.first[n]), own);
+      counts.push_back(own + 1 - first);
       if (visible.sink_begin.empty()) continue;
-      pairs += static_cast<double>(
-          std::max<std::int64_t>(std::min(below(visible.sink_end[n]), first) - below(visible.sink_begin[n]), 0));
+      counts.back() +=
+          std::max<std::int64_t>(std::min(below(visible.sink_end[n]), first) - below(visible.sink_begin[n]), 0);
     }
   }
+  return counts;
+}
+
+double visible_pairs(const TokenTable& tokens, const Visibility& visible) {
+  double pairs = 0;
+  for (const std::int64_t keys : visible_keys(tokens, visible, tokens)) pairs += static_cast<double>(keys);
   return pairs;
 }
 

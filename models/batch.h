@@ -41,6 +41,9 @@ std::vector<DocumentPlace> document_places(const ModelBatch& batch, std::int64_t
 /// What each row of a batch sees by a pattern.
 Visibility visibility(const ModelBatch& batch, const Pattern& pattern, const TokenTable* cached);
 
+/// How many keys each query sees; `keys` has the queries' own rows too.
+std::vector<std::int64_t> visible_keys(const TokenTable& queries, const Visibility& visible, const TokenTable& keys);
+
 /// Pairs of query and key that a pattern leaves visible.
 double visible_pairs(const TokenTable& tokens, const Visibility& visible);
 

@@ -73,15 +73,22 @@ struct PositionConfig {
   double p_rope = 1.0;                 ///< of rotary methods: only so many of the turned pairs have a frequency
   std::int64_t buckets = 32;           ///< t5: half for single distances, half for ranges
   std::int64_t max_distance = 128;     ///< t5: beyond it all distances are in the last bucket
+  std::int64_t bar_d = 128;            ///< sandwich: width of the embeddings whose inner product it is
   bool operator==(const PositionConfig&) const = default;
 };
 
-/// Which keys a query may see.
+/// Which keys a query may see, and what multiplies its scores.
 struct AttentionConfig {
   PatternKind pattern = "causal";
   std::int64_t window = 0;  ///< a query at i sees keys j with i - window < j <= i
   std::int64_t block = 0;   ///< blockwise: own block causally and the whole previous block; LEX uses L / 2
   std::int64_t sinks = 0;   ///< sink_window: the first tokens of the sequence (of the document, if packed) stay visible
+  std::int64_t logn_base = 0;    ///< > 0: scores of the query at i times log(i + 1) / log(logn_base)
+  bool logn_clip = true;         ///< which is at least 1; false: for models trained with the factor
+  double temperature = 1.0;      ///< scores are divided by it
+  std::int64_t floor_scale = 0;  ///< > 0: scores times 1 + attn_scale log(1 + floor((i + 1) / floor_scale)) (Llama 4)
+  double attn_scale = 0.1;
+  bool ssmax = false;  ///< scores times s log(visible keys), s learned per layer and head (scalable softmax)
   bool operator==(const AttentionConfig&) const = default;
 };
 
@@ -106,6 +113,7 @@ struct ModelConfig {
   bool sub_norm = false;        ///< one more norm before the attention output projection and before the last FFN matrix
   bool tied = true;             ///< output projection = token embedding
   std::int64_t max_length = 0;  ///< rows of the learned position table
+  double logit_softcap = 0.0;   ///< > 0: logits = cap tanh(logits / cap) (Gemma 2)
   PositionConfig position;
   AttentionConfig attention;
 

@@ -24,6 +24,18 @@ std::string divisors(std::int64_t number) {
   return list;
 }
 
+void check_factors(const AttentionConfig& attention) {
+  require_usage(attention.logn_base == 0 || attention.logn_base > 1,
+                "attention.logn_base = {} has a logarithm of 0 or none; choose the training length, or 0 for no log-n",
+                attention.logn_base);
+  require_usage(attention.logn_clip || attention.logn_base > 0,
+                "attention.logn_clip = false has an effect only with attention.logn_base above 0; give it, e.g. 512");
+  require_usage(attention.temperature > 0, "attention.temperature = {} is not positive; choose e.g. 1",
+                attention.temperature);
+  require_usage(attention.attn_scale == AttentionConfig().attn_scale || attention.floor_scale > 0,
+                "attention.attn_scale has an effect only with attention.floor_scale above 0; give it, e.g. 8192");
+}
+
 }  // namespace
 
 void check(const ModelConfig& config) {
@@ -54,6 +66,7 @@ void check(const ModelConfig& config) {
   for (std::int64_t n = 0; n < config.layers; ++n) {
     const LayerConfig layer = config.layer(n);
     make_position(config, layer.position);
+    check_factors(layer.attention);
     const std::int64_t own = make_pattern(layer.attention)->sinks();
     require_usage(own == 0 || sinks == 0 || own == sinks, "layers with {} and with {} sinks; all must have as many",
                   sinks, own);

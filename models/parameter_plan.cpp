@@ -25,6 +25,7 @@ class Plan {
     if (config_.bias)
       vector(name + ".bias", out, Initialiser::zero, cut == TensorCut::columns ? TensorCut::whole : cut);
   }
+  void per_head(const std::string& name) { vector(name, config_.heads, Initialiser::one, TensorCut::rows); }
   void matrix(const std::string& name, Shape shape, TensorCut cut, Use use) {
     add({name, std::move(shape), Initialiser::normal, cut, use});
   }
@@ -36,6 +37,9 @@ class Plan {
     if (found == rows.end()) return add(std::move(row));
     require_usage(found->shape == row.shape, "layers disagree about {}: {} and {}; all share one", row.name,
                   to_string(found->shape), to_string(row.shape));
+    require_usage(found->domain == row.domain,
+                  "layers disagree about where {} may lie; all share one, so choose one position.kind for them",
+                  row.name);
   }
 
   std::size_t section = 0;
@@ -62,6 +66,7 @@ void plan_layer(Plan& plan, const ModelConfig& config, std::int64_t n) {
   plan.linear(layer + "attention.query", width, width, TensorCut::rows);
   plan.linear(layer + "attention.key", key_width, width, TensorCut::key_value_rows);
   plan.linear(layer + "attention.value", key_width, width, TensorCut::key_value_rows);
+  if (config.layer(n).attention.ssmax) plan.per_head(layer + "attention.ssmax");
   if (config.sub_norm) plan.norm(layer + "attention.sub_norm", width);
   plan.linear(layer + "attention.output", width, width, TensorCut::columns, Initialiser::output_side);
   plan.norm(layer + "ffn.norm", width);

@@ -12,8 +12,8 @@
 namespace lexring {
 
 /// Values at the start: normal(0, 0.02); the same by 1 / sqrt(2 layers), for matrices that write to the residual
-/// stream; 1; 0.
-enum class Initialiser { normal, output_side, one, zero };
+/// stream; 1; 0; uniform in `initial`.
+enum class Initialiser { normal, output_side, one, zero, uniform };
 
 /// How the array is cut over the ranks of tp: not at all; by rows; by columns; by rows that are key and value heads, of
 /// which several ranks hold the same where they outnumber them.
@@ -29,6 +29,8 @@ struct ParameterRow {
   bool decayed = true;       ///< by AdamW: matrices; norms and biases are not
   bool of_position = false;  ///< of a position method, which reads it by its name
   bool trainable = true;     ///< else it stays as it is: it has no gradient and no moments
+  std::vector<Interval> initial = {};  ///< of each row of a `uniform` array
+  std::vector<Interval> domain = {};   ///< of each row, in which training keeps it (Parameter::domain); empty: anywhere
 };
 
 /// Of a position method, this rank's parts, by name.

@@ -120,6 +120,8 @@ void Transformer::initialise(const Parameter& part, std::uint64_t seed) const {
       return init_constant(part, 1.0);
     case Initialiser::zero:
       return init_constant(part, 0.0);
+    case Initialiser::uniform:
+      return init_uniform(part, seed, impl_->row(part.name).initial);
   }
 }
 

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "framework/ops/scale_queries.h"
 #include "models/transformer_impl.h"
 #include "parallel/tensor/vocabulary.h"
 
@@ -62,7 +63,9 @@ std::vector<BiasTerms> Transformer::Impl::biases(Tape& tape, const TokenTable& b
   const std::int64_t longest = std::max<std::int64_t>(length_of(batch) - 1, 0);
   std::vector<BiasTerms> terms;
   for (std::size_t k = 0; k < kinds.size(); ++k) {
-    terms.push_back({kinds[k].slopes, kinds[k].position->bias_by_distance(tape, weights.positions, longest, master)});
+    const AttentionKind& kind = kinds[k];
+    terms.push_back(
+        {kind.slopes, kind.position->bias_by_distance(tape, weights.positions, kind.own_heads, longest, master)});
   }
   return terms;
 }
@@ -75,8 +78,13 @@ Stream Transformer::Impl::layers(Tape& tape, const ModelBatch& batch,
   if (range.embedding) in = {embed(tape, sequence->rows(), shards), Var()};
   for (std::int64_t n = range.first; n < range.last; ++n) {
     tape.mark(static_cast<std::size_t>(range.last - n));
-    const Attend attend = [sequence, n, probe, own = bias[kinds.of_layer(n)]](Tape& inner, const Var& qkv) {
-      return sequence->attend(inner, n, own, probe, qkv);
+    const std::size_t kind = kinds.of_layer(n);
+    const QueryFactors factors{sequence->query_factors(kind),
+                               weights.layers[static_cast<std::size_t>(n - range.first)].ssmax};
+    const Attend attend = [sequence, n, probe, own = bias[kind], &form = kinds[kind].form, factors](Tape& inner,
+                                                                                                    const Var& qkv) {
+      if (!factors.by_row.defined()) return sequence->attend(inner, n, own, probe, qkv);
+      return sequence->attend(inner, n, own, probe, scale_queries(inner, form, factors, qkv));
     };
     const LayerPass own{&weights.layers[static_cast<std::size_t>(n - range.first)], working, attend, shards};
     in = layer(tape, own, how.recompute, std::exchange(in, {}));
@@ -91,7 +99,8 @@ LossResult Transformer::Impl::loss(Tape& tape, const ModelBatch& rows, const Row
   const Tensor targets =
       Tensor::from(backend.runtime(), {shards.rows()}, slice_targets(rows.targets, config.vocab, tp));
   LossResult result;
-  result.own = result.nll = vocabulary_cross_entropy(tape, h, weights.output, targets, config.vocab, scale, shards);
+  result.own = result.nll =
+      vocabulary_cross_entropy(tape, h, weights.output, targets, config.vocab, scale, shards, config.logit_softcap);
   return result;
 }
 
@@ -169,7 +178,8 @@ Tensor Transformer::logits(const ModelBatch& batch, Rows rows, ModelCache* cache
     }
     h = last;
   }
-  return vocabulary_logits(impl_->backend, h, impl_->weights.output, impl_->config.vocab, impl_->tp);
+  return vocabulary_logits(impl_->backend, h, impl_->weights.output, impl_->config.vocab, impl_->tp,
+                           impl_->config.logit_softcap);
 }
 
 }  // namespace lexring

@@ -30,6 +30,7 @@ class Declarer {
       parts.push_back(part_of({name, row.shape}, cut_of(row.cut), group_));
       parts.back().decayed = row.decayed;
       parts.back().trainable = row.trainable;
+      parts.back().domain = row.domain;
       use = row.use;
     }
     return store_.declare(std::move(parts), use);
@@ -71,6 +72,7 @@ Handles declare(Declarer& declarer, const std::string& layer, const std::vector<
 
 struct LayerHandles {
   Handles attention_norm, qkv, attention_sub_norm, output, ffn_norm, ffn_in, ffn_sub_norm, down;
+  std::optional<std::size_t> ssmax;
 };
 
 LayerHandles declare_layer(Declarer& declarer, const ModelConfig& config, std::int64_t n) {
@@ -79,6 +81,7 @@ LayerHandles declare_layer(Declarer& declarer, const ModelConfig& config, std::i
   LayerHandles handles;
   handles.attention_norm = part("attention.norm");
   handles.qkv = declare(declarer, layer, {"attention.query", "attention.key", "attention.value"});
+  handles.ssmax = declarer.array({layer + "attention.ssmax"});
   handles.attention_sub_norm = part("attention.sub_norm");
   handles.output = part("attention.output");
   handles.ffn_norm = part("ffn.norm");
@@ -150,6 +153,7 @@ ModelWeights make_weights(const ModelConfig& config, const LayerRange& range, co
                               .ffn_norm = norm(layer.ffn_norm),
                               .ffn_sub_norm = norm(layer.ffn_sub_norm),
                               .qkv = linear(layer.qkv),
+                              .ssmax = vector(layer.ssmax),
                               .output = linear(layer.output),
                               .ffn_in = linear(layer.ffn_in),
                               .down = linear(layer.down)});

@@ -20,6 +20,7 @@ struct LinearWeights {
 struct LayerWeights {
   Norm attention_norm, attention_sub_norm, ffn_norm, ffn_sub_norm;
   LinearWeights qkv;  ///< rows: query, key, value
+  Vector ssmax;       ///< [H] of queries; absent without attention.ssmax
   LinearWeights output;
   LinearWeights ffn_in;  ///< gelu: up; swiglu: rows gate, up
   LinearWeights down;

@@ -21,13 +21,8 @@ const Json& neutral_fields() {
                               {"qkv_bias", false},
                               {"qk_norm", false},
                               {"parallel", false},
-                              {"logit_softcap", 0.0},
-                              {"attention.logn_base", 0},
                               {"attention.normalizer", "softmax"},
                               {"attention.cache_positions", false},
-                              {"attention.temperature", 1.0},
-                              {"attention.floor_scale", 0},
-                              {"attention.ssmax", false},
                               {"attention.softcap", 0.0},
                               {"attention.clamp", nullptr},
                               {"attention.forget_gate", false}};
@@ -36,10 +31,9 @@ const Json& neutral_fields() {
 
 /// Fields without a key that change nothing where the others are neutral.
 bool is_idle(const std::string& field, const Json& value) {
-  for (const char* idle :
-       {"sampling",  // positions that were drawn are in the file
-        "position.bar_d", "position.fire_width", "position.fire_threshold", "attention.relu_gamma",
-        "attention.logn_clip", "attention.attn_scale", "attention.landmark_every", "attention.landmark_token"}) {
+  for (const char* idle : {"sampling",  // positions that were drawn are in the file
+                           "position.fire_width", "position.fire_threshold", "attention.relu_gamma",
+                           "attention.landmark_every", "attention.landmark_token"}) {
     if (field == idle) return true;
   }
   return field == "adapter" && value.at("rank") == 0;

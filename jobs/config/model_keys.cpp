@@ -38,6 +38,8 @@ std::vector<Key> model_keys(ModelConfig& m) {
       .at_least(0)
       .only_with("position.kind", positions(&PositionMethod::bounded));
 
+  add("model.logit_softcap", &m.logit_softcap, "logits become cap x tanh(logits / cap); 0: no cap").between(0, 1e6);
+
   auto& s = m.position;
   add("position.kind", &s.kind, "how the model knows where a token stands");
   add("position.theta", &s.theta, "rotary base")
@@ -55,6 +57,9 @@ std::vector<Key> model_keys(ModelConfig& m) {
   add("position.max_distance", &s.max_distance, "distance from which all keys share a bucket", "tokens")
       .between(1, most_tokens_at_once)
       .only_with("position.kind", {"t5"});
+  add("position.bar_d", &s.bar_d, "width of the sinusoids whose inner product is the bias", "channels")
+      .between(2, 1 << 20)
+      .only_with("position.kind", {"sandwich"});
   add("position.scaling", &s.scaling, "rescaling of rotary angles")
       .only_with("position.kind", positions(&PositionMethod::rotary));
   add("position.scaling_factor", &s.scaling_factor, "new length / training length")
@@ -108,6 +113,18 @@ std::vector<Key> model_keys(ModelConfig& m) {
   add("attention.sinks", &a.sinks, "first tokens that stay visible", "tokens")
       .between(0, most_tokens_at_once)
       .only_with("attention.pattern", patterns(&PatternMethod::sinks));
+  add("attention.logn_base", &a.logn_base,
+      "scores of the query at i are multiplied by log(i + 1) / log(base); e.g. the training length; 0: not", "tokens")
+      .between(0, most_tokens_at_once);
+  add("attention.logn_clip", &a.logn_clip, "log-n's factor is at least 1; false: as Su's hybrids are trained",
+      "true|false");
+  add("attention.temperature", &a.temperature, "what scores are divided by").between(1e-6, 1e6);
+  add("attention.floor_scale", &a.floor_scale,
+      "scores are multiplied by 1 + attn_scale x log(1 + floor((i + 1) / floor_scale)); 0: not", "tokens")
+      .between(0, most_tokens_at_once);
+  add("attention.attn_scale", &a.attn_scale, "strength of attention.floor_scale").between(0, 1e6);
+  add("attention.ssmax", &a.ssmax,
+      "scores are multiplied by s x log(keys that the query sees), s learned per layer and head", "true|false");
   return keys;
 }
 

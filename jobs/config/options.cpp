@@ -144,7 +144,7 @@ Options parse_ini_text(const std::string& text, const std::string& source) {
   Options options;
   KeyTable table = option_keys(options);
   std::string ignored;  // keys of the first versions, which could only be refused
-  for (const char* key : {"position.bar_d", "attention.logn_base", "attention.normalizer", "attention.relu_gamma"}) {
+  for (const char* key : {"attention.normalizer", "attention.relu_gamma"}) {
     table.add(Key{key, &ignored, ""});
   }
   const auto given = table.parse_ini(text, source);

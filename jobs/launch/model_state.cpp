@@ -24,8 +24,9 @@ void require_fitting_weights(const Options& wanted, const Options& stored, const
   const std::string name = weights.origin();
   const bool table = wanted.model.position.kind->bounded && stored.model.position.kind->bounded;
   for (const Change& change : changes_between(stored, wanted)) {
-    const bool shapes = change.key.starts_with("model.") && change.key != "model.norm_eps" &&
-                        (change.key != "model.max_length" || table);
+    const bool shapes = (change.key.starts_with("model.") && change.key != "model.norm_eps" &&
+                         change.key != "model.logit_softcap" && (change.key != "model.max_length" || table)) ||
+                        change.key == "attention.ssmax";
     require_usage(!shapes, "the weights of {} are of another model: {}; leave {} as it was, or start without --init",
                   name, change.text, change.key);
   }

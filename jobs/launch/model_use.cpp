@@ -11,7 +11,9 @@ namespace {
 constexpr const char* names[] = {"attention.pattern",        "attention.window",          "attention.block",
                                  "attention.sinks",          "position.scaling",          "position.scaling_factor",
                                  "position.original_length", "position.beta_fast",        "position.beta_slow",
-                                 "position.low_freq_factor", "position.high_freq_factor", "position.attention_factor"};
+                                 "position.low_freq_factor", "position.high_freq_factor", "position.attention_factor",
+                                 "attention.logn_base",      "attention.logn_clip",       "attention.temperature",
+                                 "attention.floor_scale",    "attention.attn_scale"};
 
 /// What is given must have an effect; of a checkpoint's position.kind nothing can be changed.
 void require_effects(Options& stored, const std::set<std::string>& given) {

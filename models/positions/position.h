@@ -12,6 +12,7 @@
 #include "framework/autograd/tape.h"
 #include "models/config.h"
 #include "models/parameter_row.h"
+#include "parallel/heads.h"
 
 namespace lexring {
 
@@ -46,9 +47,10 @@ class PositionEncoding {
 
   /// Its own parameters, shared by all layers that use the method. They need no section.
   virtual std::vector<ParameterRow> parameters(const ModelConfig&) const { return {}; }
-  /// The bias's table [H, distances] of this rank's heads, in `master`, for distances up to `longest`, made on the tape
-  /// from the parameters; absent: none.
-  virtual Var bias_by_distance(Tape&, const PositionParameters&, std::int64_t /*longest*/, Dtype /*master*/) const {
+  /// The bias's table [H, distances] of this rank's heads (`own`), in `master`, for distances up to `longest`, made on
+  /// the tape from the parameters; absent: none.
+  virtual Var bias_by_distance(Tape&, const PositionParameters&, const HeadShare& /*own*/, std::int64_t /*longest*/,
+                               Dtype /*master*/) const {
     return {};
   }
 };
@@ -64,5 +66,8 @@ std::unique_ptr<PositionEncoding> make_rope(const ModelConfig& model, const Posi
 std::unique_ptr<PositionEncoding> make_xpos(const ModelConfig& model, const PositionConfig& position);
 std::unique_ptr<PositionEncoding> make_alibi(const ModelConfig& model, const PositionConfig& position);
 std::unique_ptr<PositionEncoding> make_t5(const ModelConfig& model, const PositionConfig& position);
+std::unique_ptr<PositionEncoding> make_sandwich(const ModelConfig& model, const PositionConfig& position);
+std::unique_ptr<PositionEncoding> make_kerple_log(const ModelConfig& model, const PositionConfig& position);
+std::unique_ptr<PositionEncoding> make_kerple_power(const ModelConfig& model, const PositionConfig& position);
 
 }  // namespace lexring

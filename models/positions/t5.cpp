@@ -21,7 +21,7 @@ class T5 : public PositionEncoding {
     table.use = Use::lookup;
     return {table};
   }
-  Var bias_by_distance(Tape& tape, const PositionParameters& parameters, std::int64_t longest,
+  Var bias_by_distance(Tape& tape, const PositionParameters& parameters, const HeadShare&, std::int64_t longest,
                        Dtype master) const override {
     std::vector<std::int32_t> buckets;
     for (std::int64_t d = 0; d <= std::min(longest, config_.max_distance); ++d) buckets.push_back(bucket(d));

@@ -14,6 +14,9 @@ constexpr std::array methods = {
     PositionMethod{.name = "xpos", .make = make_xpos, .rotary = true},
     PositionMethod{.name = "alibi", .make = make_alibi},
     PositionMethod{.name = "t5", .make = make_t5},
+    PositionMethod{.name = "sandwich", .make = make_sandwich},
+    PositionMethod{.name = "kerple_log", .make = make_kerple_log},
+    PositionMethod{.name = "kerple_power", .make = make_kerple_power},
 };
 
 }  // namespace

@@ -1,3 +1,4 @@
+#include "models/query_factors.h"
 #include "models/sequence/pass.h"
 
 namespace lexring {
@@ -9,8 +10,10 @@ class LocalPass final : public SequencePass {
   LocalPass(const PassModel& model, const ModelBatch& batch) : batch_(&batch), kinds_(&model.kinds) {
     for (std::size_t k = 0; k < model.kinds.size(); ++k) {
       AttentionKind& kind = model.kinds[k];
-      rows_.push_back(
-          kind.rows(model.backend.runtime(), batch.tokens, visibility(batch, *kind.pattern, nullptr), model.master));
+      Runtime& runtime = model.backend.runtime();
+      rows_.push_back(kind.rows(runtime, batch.tokens, visibility(batch, *kind.pattern, nullptr), model.master));
+      query_factors_.push_back(make_query_factors(runtime, kind.config.attention,
+                                                  {batch.tokens, rows_.back()->visible, batch.tokens}, model.master));
     }
   }
 

@@ -53,6 +53,8 @@ class SequencePass {
 
   /// This rank's rows. Documents are left out: attention knows them.
   virtual const ModelBatch& rows() const = 0;
+  /// [N] of this rank's rows, what multiplies scores by kind of layer (models/query_factors.h); undefined: 1.
+  const Tensor& query_factors(std::size_t kind) const { return query_factors_[kind]; }
   /// [N, H E] = attention of one layer, of qkv [N, (H + 2K) E]; `bias` is of the layer's kind. Collective over cp. The
   /// pass must outlive the tape.
   virtual Var attend(Tape& tape, std::int64_t layer, const BiasTerms& bias, const AttentionProbe& probe,
@@ -60,6 +62,9 @@ class SequencePass {
   /// [N, ...] in the order of the batch, from everybody's rows. Collective over cp. For evaluation: nothing is
   /// recorded.
   virtual Tensor gather(const Tensor& rows) const = 0;
+
+ protected:
+  std::vector<Tensor> query_factors_;  ///< by kind
 };
 
 /// Moves `cache`, if any, on to the batch. The batch must outlive the pass.

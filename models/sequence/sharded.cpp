@@ -1,5 +1,6 @@
 #include <optional>
 
+#include "models/query_factors.h"
 #include "models/sequence/dealt_rows.h"
 #include "models/sequence/pass.h"
 #include "parallel/sequence/attention.h"
@@ -48,13 +49,15 @@ class ShardedPass final : public SequencePass {
     return chunks;
   }
 
-  Kind make_kind(const PassModel& model, const ModelBatch& batch, AttentionKind& kind) const {
+  Kind make_kind(const PassModel& model, const ModelBatch& batch, AttentionKind& kind) {
     Kind own{HeadExchange(model.context.ulysses(), kind.form, partition_->ulysses_borders(ring_->rank())), nullptr, {}};
     if (std::optional<RotaryAngles> angles = kind.position->rotary(length_of(batch.tokens))) {
       own.rotary = [angles = std::move(*angles), runtime = &model.backend.runtime(), dtype = model.master](
                        const TokenTable& tokens) { return make_rotary_table(*runtime, angles, tokens, dtype); };
     }
     Visibility visible = visibility(batch, *kind.pattern, nullptr);
+    query_factors_.push_back(make_query_factors(model.backend.runtime(), kind.config.attention,
+                                                {batch.tokens, visible, batch.tokens}, model.master, &dealt_.places()));
     const SequenceTables* const last = kind.last_tables.get();
     if (last == nullptr || last->partition->whole() != batch.tokens || last->visible != visible) {
       kind.last_tables = std::make_shared<const SequenceTables>(

@@ -34,6 +34,16 @@ std::vector<Case> cases() {
   gated.config.tied = false;
   gated.config.kv_heads = 2;
   list.push_back(gated);
+  list.push_back({"kerple_log", small_config("kerple_log"), true});
+  list.push_back({"kerple_power", small_config("kerple_power", "window"), false});
+  Case factors{"factors", small_config("rope", "sink_window"), true};
+  factors.config.kv_heads = 2;
+  factors.config.attention.logn_base = 4;
+  factors.config.attention.temperature = 0.7;
+  factors.config.attention.floor_scale = 5;
+  factors.config.attention.ssmax = true;
+  factors.config.logit_softcap = 0.6;
+  list.push_back(factors);
   return list;
 }
 

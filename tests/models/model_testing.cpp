@@ -60,7 +60,13 @@ SmallModel::SmallModel(const ModelConfig& config, const ModelRuntime& how, std::
   std::uint64_t draw = 1;
   for (const Parameter& parameter : model.parameters()) {
     std::vector<double> values;
-    const double middle = parameter.name.find("norm.weight") != std::string::npos ? 1.0 : 0.0;
+    const bool positive = [&] {
+      for (const char* part : {"norm.weight", "position.kerple", "ssmax"}) {
+        if (parameter.name.find(part) != std::string::npos) return true;
+      }
+      return false;
+    }();
+    const double middle = positive ? 1.0 : 0.0;
     for (std::int64_t i = 0; i < parameter.value.elements(); ++i)
       values.push_back(middle + 0.8 * (scramble(draw++) - 0.5));
     set_values(parameter, values);

@@ -107,7 +107,8 @@ TEST(ModelOverRanks, EveryLayoutAndPatternEqualsOneRank) {
 }
 
 TEST(ModelOverRanks, EveryPositionMethodEqualsOneRank) {
-  for (const char* position : {"none", "sinusoidal", "learned", "rope", "alibi", "t5"}) {
+  for (const char* position :
+       {"none", "sinusoidal", "learned", "rope", "alibi", "t5", "sandwich", "kerple_log", "kerple_power"}) {
     for (const std::int64_t kv_heads : {1, 4}) {
       ModelConfig config = small_config(position);
       config.kv_heads = kv_heads;
@@ -118,6 +119,24 @@ TEST(ModelOverRanks, EveryPositionMethodEqualsOneRank) {
         SharedModel shared({1, world()->size(), ulysses, PartitionKind::automatic, Exchange::automatic}, alone);
         expect_same(alone, shared, small_batch(3, 11, config.vocab, true));
       }
+    }
+  }
+}
+
+TEST(ModelOverRanks, FactorsOnQueriesEqualThoseOfOneRank) {
+  for (const char* pattern : {"causal", "sink_window"}) {
+    ModelConfig config = small_config("none", pattern);
+    config.attention.logn_base = 4;
+    config.attention.floor_scale = 5;
+    config.attention.ssmax = true;
+    config.logit_softcap = 0.6;
+    SmallModel alone(config, {.precision = Precision::fp64});
+    for (const Layout& layout : layouts()) {
+      if (layout.exchange == Exchange::halo) continue;
+      SCOPED_TRACE(
+          fmt::format("{} cp {} ulysses {} {}", pattern, layout.cp, layout.ulysses, name_of(layout.partition)));
+      SharedModel shared(layout, alone, Recompute::attention);
+      expect_same(alone, shared, small_batch(2, 29, config.vocab, true, config.attention.sinks));
     }
   }
 }

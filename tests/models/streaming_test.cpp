@@ -65,6 +65,8 @@ std::vector<Case> cases() {
     list.push_back({pattern, "alibi", false, 7});
     list.push_back({pattern, "sinusoidal", false, 7});
     list.push_back({pattern, "learned", false, 7});
+    list.push_back({pattern, "sandwich", false, 7});
+    list.push_back({pattern, "kerple_log", false, 7});
   }
   return list;
 }
@@ -73,6 +75,25 @@ INSTANTIATE_TEST_SUITE_P(Patterns, StreamingTest, ::testing::ValuesIn(cases()), 
   return given.param.pattern + "_" + given.param.position + (given.param.documents ? "_documents_" : "_") +
          std::to_string(given.param.chunk);
 });
+
+TEST(Streaming, FactorsOnQueriesAreThoseOfTheWhole) {
+  for (const char* pattern : {"causal", "window", "sink_window"}) {
+    ModelConfig config = small_config("rope", pattern);
+    config.attention.logn_base = 4;
+    config.attention.floor_scale = 5;
+    config.attention.ssmax = true;
+    config.logit_softcap = 0.6;
+    SmallModel small(config, {.precision = Precision::fp64});
+    const ModelBatch whole = small_batch(1, length, config.vocab, true, config.attention.sinks);
+    const auto expected = small.model.evaluate(whole).nll.to_host<double>();
+    const auto cache = small.model.make_cache();
+    for (std::int64_t n = 0; n < length; n += 6) {
+      const auto nll = small.model.evaluate(part(whole, n, 6), cache.get()).nll.to_host<double>();
+      for (std::size_t i = 0; i < nll.size(); ++i)
+        EXPECT_NEAR(nll[i], expected[static_cast<std::size_t>(n) + i], 1e-11) << pattern << " row " << n;
+    }
+  }
+}
 
 TEST(Streaming, SinksAreFoundAtExplicitPositionsToo) {
   const ModelConfig config = small_config("rope", "sink_window");

@@ -116,7 +116,10 @@ std::vector<Case> cases() {
   alibi.config.tied = false;
   Case sinusoidal{"sinusoidal", base("sinusoidal", "causal", 8, 64)};
   if (three) sinusoidal.config.kv_heads = 6;
-  return {lex, llama, learned, alibi, sinusoidal};
+  Case kerple{"kerple", base("kerple_log", "window", 2, 61), true};
+  kerple.config.attention.ssmax = true;
+  kerple.config.logit_softcap = 0.6;
+  return {lex, llama, learned, alibi, sinusoidal, kerple, {"sandwich", base("sandwich", "causal", 4, 23)}};
 }
 
 ModelBatch batch_of(const Case& c, std::int64_t sequences, std::int64_t length) {

@@ -156,6 +156,27 @@ TEST(Transformer, RefusesPrecisionsTheDeviceLacks) {
                UsageError);
 }
 
+TEST(Transformer, RefusesFactorsThatCannotBe) {
+  const auto refusal = [](void (*change)(AttentionConfig&)) -> std::string {
+    ModelConfig config = small_config();
+    change(config.attention);
+    try {
+      SmallModel(config, {});
+    } catch (const UsageError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  const auto expect = [&](void (*change)(AttentionConfig&), const std::string& message) {
+    EXPECT_NE(refusal(change).find(message), std::string::npos) << refusal(change);
+  };
+  expect([](AttentionConfig& a) { a.logn_base = 1; }, "attention.logn_base = 1 has a logarithm of 0");
+  expect([](AttentionConfig& a) { a.logn_clip = false; }, "only with attention.logn_base above 0");
+  expect([](AttentionConfig& a) { a.temperature = 0; }, "attention.temperature = 0 is not positive");
+  expect([](AttentionConfig& a) { a.attn_scale = 0.5; }, "only with attention.floor_scale above 0");
+  EXPECT_EQ(refusal([](AttentionConfig& a) { a.logn_base = 2, a.logn_clip = false; }), "");
+}
+
 TEST(Transformer, FlopsAreCountedByWhatTheMaskLeaves) {
   ModelConfig config = small_config("none", "causal");
   SmallModel small(config, {});

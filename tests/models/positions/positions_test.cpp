@@ -32,6 +32,8 @@ std::string refusal(const ModelConfig& config) {
   return "";
 }
 
+constexpr HeadShare both_heads{0, 2, 0, 2};
+
 TEST(Positions, NoneDoesNothing) {
   const AttentionForm form = shaped(small_config("none"));
   EXPECT_FALSE(form.rotary);
@@ -95,7 +97,7 @@ TEST(Positions, T5SharesBucketsByTheLogarithmOfTheDistance) {
   backend->fill(gradient, 0.0);
   Tape tape(*backend, Recording::on);
   const auto t5 = encoding(config);
-  const Var bias = t5->bias_by_distance(tape, {{"position.t5", {table, gradient}}}, 1000, Dtype::f64);
+  const Var bias = t5->bias_by_distance(tape, {{"position.t5", {table, gradient}}}, both_heads, 1000, Dtype::f64);
   ASSERT_EQ(bias.value().shape(), (Shape{2, 33}));
   const std::vector<double> values = bias.value().to_host<double>();
   const std::vector<double> expected = {0, 1, 2, 3, 4, 4, 4, 5, 5, 5, 5, 5, 6, 6, 6, 6, 6,
@@ -104,7 +106,8 @@ TEST(Positions, T5SharesBucketsByTheLogarithmOfTheDistance) {
     EXPECT_EQ(values[d], expected[d]) << "distance " << d;
     EXPECT_EQ(values[33 + d], expected[d] + 100) << "distance " << d;
   }
-  EXPECT_EQ(t5->bias_by_distance(tape, {{"position.t5", {table, gradient}}}, 5, Dtype::f64).value().dim(1), 6);
+  EXPECT_EQ(t5->bias_by_distance(tape, {{"position.t5", {table, gradient}}}, both_heads, 5, Dtype::f64).value().dim(1),
+            6);
   bias.accumulate(*backend, Tensor::from(backend->runtime(), {2, 33}, std::vector<double>(66, 1.0)));
   tape.backward();
   EXPECT_EQ(gradient.to_host<double>(), (std::vector<double>{1, 1, 1, 1, 1, 1, 1, 1, 3, 3, 5, 5, 8, 8, 13, 13}));
@@ -115,13 +118,107 @@ TEST(Positions, T5SharesBucketsByTheLogarithmOfTheDistance) {
   EXPECT_NE(refusal(config).find("position.max_distance = 4"), std::string::npos);
 }
 
+TEST(Positions, SandwichIsAProductOfSinusoidsWithATemperaturePerHead) {
+  ModelConfig config = small_config("sandwich");
+  config.position.bar_d = 6;
+  const auto backend = make_reference_backend();
+  Tape tape(*backend, Recording::off);
+  const auto sandwich = encoding(config);
+  EXPECT_TRUE(sandwich->parameters(config).empty());
+  const HeadShare last_two{2, 2, 2, 2};  // of 4: 8 h / H = 6 and 8
+  const Tensor bias = sandwich->bias_by_distance(tape, {}, last_two, 1000, Dtype::f64).value();
+  ASSERT_EQ(bias.shape(), (Shape{2, 1001}));
+  for (const std::size_t d : {0, 1, 17, 1000}) {
+    const auto x = static_cast<double>(d);
+    const double sum = std::cos(x) + std::cos(x / std::pow(10000, 1.0 / 3)) + std::cos(x / std::pow(10000, 2.0 / 3));
+    EXPECT_NEAR(bias.to_host<double>()[d], sum / 6, 1e-12) << d;
+    EXPECT_NEAR(bias.to_host<double>()[1001 + d], sum / 8, 1e-12) << d;
+  }
+  config.position.bar_d = 7;
+  EXPECT_NE(refusal(config).find("position.bar_d = 7"), std::string::npos);
+}
+
+TEST(Positions, ATableThatIsLongEnoughIsKept) {
+  const auto backend = make_reference_backend();
+  Tape tape(*backend, Recording::off);
+  const auto sandwich = encoding(small_config("sandwich"));
+  const auto table = [&](std::int64_t longest) {
+    return sandwich->bias_by_distance(tape, {}, both_heads, longest, Dtype::f64).value();
+  };
+  const Tensor first = table(99);
+  EXPECT_EQ(first.dim(1), 100);
+  EXPECT_EQ(table(50).raw(), first.raw());
+  const Tensor second = table(100);
+  EXPECT_EQ(second.dim(1), 202) << "what grows token by token is not made anew for each";
+  EXPECT_EQ(table(201).raw(), second.raw());
+}
+
+/// The bias by its formula, and its gradient against central differences.
+void expect_kerple(const char* kind, double (*bias)(double r1, double r2, double distance)) {
+  ModelConfig config = small_config(kind);
+  config.heads = config.kv_heads = 2;
+  const auto backend = make_reference_backend();
+  const auto kerple = encoding(config);
+  std::vector<double> r = {0.5, 1.5, 0.25, 0.75};  // r1 of both heads, r2 of both
+  constexpr std::int64_t longest = 30;
+  const auto table = [&](const std::vector<double>& at, Tensor gradient, Tape& tape) {
+    const Tensor value = Tensor::from(backend->runtime(), {2, 2}, at);
+    return kerple->bias_by_distance(tape, {{"position.kerple", {value, gradient}}}, both_heads, longest, Dtype::f64);
+  };
+  Tape tape(*backend, Recording::on);
+  const Tensor gradient = Tensor::from(backend->runtime(), {2, 2}, std::vector<double>{1, 2, 3, 4});
+  const Var found = table(r, gradient, tape);
+  std::vector<double> weights;
+  for (int i = 0; i < 2 * (longest + 1); ++i) weights.push_back(std::sin(i));
+  for (std::size_t h = 0; h < 2; ++h)
+    for (std::size_t d = 0; d <= longest; ++d)
+      EXPECT_NEAR(found.value().to_host<double>()[h * (longest + 1) + d], bias(r[h], r[2 + h], static_cast<double>(d)),
+                  1e-13);
+  found.accumulate(*backend, Tensor::from(backend->runtime(), {2, longest + 1}, weights));
+  tape.backward();
+  for (std::size_t i = 0; i < r.size(); ++i) {
+    const auto sum_at = [&](double value) {
+      std::vector<double> moved = r;
+      moved[i] = value;
+      Tape off(*backend, Recording::off);
+      const std::vector<double> values = table(moved, {}, off).value().to_host<double>();
+      double sum = 0;
+      for (std::size_t j = 0; j < values.size(); ++j) sum += values[j] * weights[j];
+      return sum;
+    };
+    constexpr double step = 1e-5;
+    EXPECT_NEAR(gradient.to_host<double>()[i] - static_cast<double>(i + 1),
+                (sum_at(r[i] + step) - sum_at(r[i] - step)) / (2 * step), 1e-7)
+        << i;
+  }
+}
+
+TEST(Positions, KerpleHasTwoLearnedNumbersPerHead) {
+  expect_kerple("kerple_log", [](double r1, double r2, double d) { return -r1 * std::log(1 + r2 * d); });
+  expect_kerple("kerple_power", [](double r1, double r2, double d) { return d == 0 ? 0 : -r1 * std::pow(d, r2); });
+  const ModelConfig config = small_config("kerple_power");
+  const ParameterRow row = encoding(config)->parameters(config).at(0);
+  EXPECT_EQ(row.shape, (Shape{2, config.heads}));
+  EXPECT_EQ(row.domain, (std::vector<Interval>{{.low = 0.01}, {.low = 0.01, .high = 2}}));
+  SmallModel model(config, {});
+  model.model.initialise(1);
+  for (const Parameter& parameter : model.model.parameters()) {
+    if (parameter.name != "position.kerple") continue;
+    for (const double value : host_values(parameter.value)) EXPECT_TRUE(value > 0.01 && value < 2) << value;
+  }
+  ModelConfig both = small_config("kerple_log");
+  both.override[1] = config.layer(1);
+  EXPECT_THROW(SmallModel(both, {}), UsageError) << "one parameter has one domain";
+}
+
 TEST(Positions, UnknownKindsSayWhatToChoose) {
   try {
     small_config("rotary");
     FAIL() << "nothing was thrown";
   } catch (const UsageError& error) {
     EXPECT_STREQ(error.what(),
-                 "position.kind = rotary is not known; choose none, sinusoidal, learned, rope, xpos, alibi, t5");
+                 "position.kind = rotary is not known; choose none, sinusoidal, learned, rope, xpos, alibi, t5, "
+                 "sandwich, kerple_log, kerple_power");
   }
 }
 

@@ -1,0 +1,47 @@
+#include "models/query_factors.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace lexring {
+
+namespace {
+
+/// `keys`: how many the query sees.
+double factor(const AttentionConfig& config, std::int64_t position, std::int64_t keys) {
+  const auto tokens = static_cast<double>(position + 1);
+  double product = 1;
+  if (config.logn_base > 0) {
+    const double log = std::log(tokens) / std::log(static_cast<double>(config.logn_base));
+    product *= config.logn_clip ? std::max(log, 1.0) : log;
+  }
+  if (config.floor_scale > 0)
+    product *= 1 + config.attn_scale * std::log1p(static_cast<double>((position + 1) / config.floor_scale));
+  if (config.ssmax) product *= std::log(static_cast<double>(keys));
+  return product;
+}
+
+}  // namespace
+
+Tensor make_query_factors(Runtime& runtime, const AttentionConfig& config, const QueryRows& rows, Dtype master,
+                          const std::vector<std::int64_t>* places) {
+  if (config.logn_base == 0 && config.floor_scale == 0 && !config.ssmax) return {};
+  std::vector<std::int64_t> keys(rows.queries.position.size(), 1);
+  if (config.ssmax) keys = visible_keys(rows.queries, rows.visible, rows.keys);
+  std::vector<double> factors;
+  const auto add = [&](std::size_t n) { factors.push_back(factor(config, rows.queries.position[n], keys[n])); };
+  if (places != nullptr) {
+    for (const std::int64_t n : *places) add(static_cast<std::size_t>(n));
+  } else {
+    for (std::size_t n = 0; n < keys.size(); ++n) add(n);
+  }
+  const Shape shape = {static_cast<std::int64_t>(factors.size())};
+  if (master == Dtype::f64) return Tensor::from(runtime, shape, factors);
+  return Tensor::from(runtime, shape, std::vector<float>(factors.begin(), factors.end()));
+}
+
+double largest_factor(const AttentionConfig& config, std::int64_t tokens) {
+  return factor(config, tokens - 1, tokens) / config.temperature;
+}
+
+}  // namespace lexring
