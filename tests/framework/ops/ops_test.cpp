@@ -80,10 +80,10 @@ TEST_F(OpsTest, QueriesAreScaledByRowAndHeadAndTheRestIsNot) {
     backend->copy(tensor({2}, {100, 200}), factors.by_head.gradient);
     Tape tape(*backend, Recording::on);
     const Var qkv(tensor({2, 8}, {1, 2, 3, 4, 5, 6, 7, 8, 2, 0, 1, 1, 0, 1, 0, 1}));
-    const auto body = [&](Tape& inner, const std::vector<Var>& in) {
-      return std::vector<Var>{scale_queries(inner, form, factors, in[0])};
+    const StretchBody body = [&](Tape& inner, const std::vector<Var>& in) {
+      return StretchOutputs{{scale_queries(inner, form, factors, in[0])}, Var()};
     };
-    const Var scaled = recomputed ? recompute(tape, {qkv}, body)[0] : body(tape, {qkv})[0];
+    const Var scaled = recomputed ? recompute(tape, {qkv}, body).kept[0] : body(tape, {qkv}).kept[0];
     EXPECT_EQ(scaled.value().to_host<double>(),
               (std::vector<double>{10, 20, 42, 56, 5, 6, 7, 8, 30, 0, 21, 21, 0, 1, 0, 1}));
     EXPECT_EQ(tape.keep(scaled)().to_host<double>(), scaled.value().to_host<double>());
