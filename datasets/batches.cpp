@@ -92,13 +92,17 @@ std::uint64_t KeyedPermutation::operator()(std::uint64_t index) const {
   return index;
 }
 
+void require_whole_texts(const Dataset& dataset, std::int64_t length) {
+  require_usage(dataset.window() == 0 || length % dataset.window() == 0,
+                "{} holds whole texts in windows of {}, which windows of {} would cut; set train.length = {} (for "
+                "evaluate --lengths), or a multiple",
+                dataset.path().string(), counted(dataset.window(), "token"), length, dataset.window());
+}
+
 Sampler::Sampler(const Dataset& dataset, std::int64_t length, std::uint64_t seed, Documents documents)
     : dataset_(&dataset), length_(length), seed_(seed), documents_(documents) {
   require_usage(length >= 1, "train.length = {}; a window needs at least 1", length);
-  require_usage(dataset.window() == 0 || dataset.window() == length,
-                "{} holds whole texts in windows of {}, which windows of train.length = {} would cut; set train.length "
-                "= {}",
-                dataset.path().string(), counted(dataset.window(), "token"), length, dataset.window());
+  require_whole_texts(dataset, length);
   windows_ = (dataset.tokens() - 1) / length;
   require(windows_ >= 1,
           "{} holds {}, less than one window of train.length + 1 = {}; choose train.length at most {}, or prepare a "

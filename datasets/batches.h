@@ -42,12 +42,15 @@ struct TokenBatch {
                                              ///< (0 when ignored)
 };
 
+/// Throws UsageError where the dataset's texts lie whole in windows that windows of this length would cut.
+void require_whole_texts(const Dataset& dataset, std::int64_t length);
+
 /// Windows of length + 1 tokens (inputs and shifted targets), every `length` tokens; epoch e visits all of them once,
 /// in an order keyed by (seed, e).
 class Sampler {
  public:
   /// `dataset` must outlive the sampler. Throws Error when the corpus is shorter than one window, saying which lengths
-  /// would fit; UsageError for another length than the dataset's windows have.
+  /// would fit; UsageError as require_whole_texts does.
   Sampler(const Dataset& dataset, std::int64_t length, std::uint64_t seed, Documents documents);
 
   std::int64_t windows() const { return windows_; }

@@ -29,6 +29,7 @@ void verify_content(const Dataset& dataset) {
     dataset.read(first, ids);  // refuses ids outside the vocabulary
   }
   hash.update(std::as_bytes(std::span(dataset.documents())));
+  if (!dataset.answers().empty()) hash.update(std::as_bytes(std::span(dataset.answers())));
   require(hash.hex() == dataset.content_hash(),
           "{} is damaged: its content hashes to {}, but {} was stored when it was made; prepare it again",
           dataset.path().string(), hash.hex(), dataset.content_hash());
@@ -68,6 +69,8 @@ DatasetSummary inspect_dataset(const std::filesystem::path& path, Verify verify)
   summary.vocab = dataset.vocab();
   summary.tokens = dataset.tokens();
   summary.documents = static_cast<std::int64_t>(dataset.documents().size()) - 1;
+  summary.answers = static_cast<std::int64_t>(dataset.answers().size()) / 2;
+  summary.window = dataset.window();
   summary.file_bytes = std::filesystem::file_size(path);
   if (verify == Verify::yes) {
     verify_content(dataset);
@@ -83,6 +86,11 @@ DatasetSummary inspect_dataset(const std::filesystem::path& path, Verify verify)
 }
 
 std::string to_text(const DatasetSummary& s) {
+  const std::string of_task = s.window == 0 ? ""
+                                            : fmt::format(
+                                                  "answers           {}, which alone are targets\n"
+                                                  "windows           whole texts in {}: train.length\n",
+                                                  s.answers, counted(s.window, "token"));
   return fmt::format(
       "dataset           {}\n"
       "size              {} on disk\n"
@@ -92,10 +100,11 @@ std::string to_text(const DatasetSummary& s) {
       "documents         {}\n"
       "text              {}, {:.3f} bytes a token\n"
       "document          median {}, longest {}\n"
+      "{}"
       "content hash      {} ({})\n",
       s.path, counted(s.file_bytes, "byte"), describe_sources(s.source), s.tokenizer, s.vocab, s.tokens, s.documents,
       counted(s.text_bytes, "byte"), static_cast<double>(s.text_bytes) / static_cast<double>(s.tokens),
-      counted(s.median_document, "byte"), counted(s.longest_document, "byte"), s.content_hash,
+      counted(s.median_document, "byte"), counted(s.longest_document, "byte"), of_task, s.content_hash,
       s.verified ? "verified" : "as stored; --verify reads everything and checks it");
 }
 
@@ -108,6 +117,8 @@ std::string to_json(const DatasetSummary& s) {
                                 {"vocab", s.vocab},
                                 {"tokens", s.tokens},
                                 {"documents", s.documents},
+                                {"answers", s.answers},
+                                {"window", s.window},
                                 {"text_bytes", s.text_bytes},
                                 {"median_document_bytes", s.median_document},
                                 {"longest_document_bytes", s.longest_document},

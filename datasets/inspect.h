@@ -12,6 +12,7 @@ enum class Verify { no, yes };
 struct DatasetSummary {
   std::string path, tokenizer, source, content_hash;
   std::int64_t vocab = 0, tokens = 0, documents = 0;
+  std::int64_t answers = 0, window = 0;  ///< as in Dataset; 0: none
   std::uint64_t file_bytes = 0;
   std::uint64_t text_bytes = 0;                             ///< that the tokens stand for
   std::uint64_t median_document = 0, longest_document = 0;  ///< bytes of text

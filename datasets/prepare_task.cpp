@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
 #include <utility>
 #include <vector>
 
 #include <fmt/format.h>
 
+#include "datasets/byte_stream.h"
 #include "datasets/dataset_writer.h"
 #include "datasets/partial_file.h"
 #include "datasets/prepare.h"
@@ -85,12 +87,15 @@ ScoredText text_of_series(const Task& task, std::uint64_t seed, std::int64_t ind
   return make_text(task, of_text.next(), size, settings);
 }
 
-TaskReport prepare_task(const TaskDataset& options, const std::function<void(std::int64_t)>& progress) {
+namespace {
+
+TaskReport prepare_on(const TaskDataset& options, const std::function<void(std::int64_t)>& progress) {
   const Task& task = find_task(options.task);
-  require_usage(options.least >= task.least && options.most >= options.least,
-                "sizes {} to {} of task {} are impossible; the least is {} {}, and the second may not be less than the "
-                "first",
-                options.least, options.most, task.name, task.least, task.unit);
+  require_usage(options.most >= options.least, "sizes {} to {} of task {} are impossible; give the least first",
+                options.least, options.most, task.name);
+  check_size(task, options.least), check_size(task, options.most);
+  require_usage(options.settings.depth == -1 || options.settings.depth >= 0,
+                "depth = {} is no share of the filler; choose from 0 to 1, or -1 to draw it", options.settings.depth);
   require_usage(options.count >= 1, "a dataset of {} texts is impossible", options.count);
   const auto tokenizer = make_tokenizer("bytes");
   const auto text_at = [&](std::int64_t i) {
@@ -127,6 +132,16 @@ TaskReport prepare_task(const TaskDataset& options, const std::function<void(std
                                       [&] { check_interrupted(options); });
   partial.finish(target.path());
   return report;
+}
+
+}  // namespace
+
+TaskReport prepare_task(const TaskDataset& options, const std::function<void(std::int64_t)>& progress) {
+  try {
+    return prepare_on(options, progress);
+  } catch (const std::bad_alloc&) {
+    fail("there is not enough memory to prepare {}; {}", options.output.string(), advice_on_memory);
+  }
 }
 
 }  // namespace lexring

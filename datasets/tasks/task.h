@@ -28,9 +28,9 @@ struct TaskSettings {
 
 struct Task {
   std::string_view name;
-  std::string_view unit;  ///< of sizes: "bytes", "lines", "pairs"
-  std::int64_t least;     ///< size
-  std::string_view what;  ///< and whose
+  std::string_view unit;     ///< of sizes: "bytes", "lines", "pairs"
+  std::int64_t least, most;  ///< sizes; the most takes seconds and some hundred megabytes
+  std::string_view what;     ///< and whose
   ScoredText (*make)(std::uint64_t seed, std::int64_t size, const TaskSettings& settings);
 };
 
@@ -38,7 +38,9 @@ struct Task {
 std::span<const Task> tasks();
 /// Throws UsageError that lists the names.
 const Task& find_task(std::string_view name);
-/// Checks the size; throws UsageError with the least.
+/// Throws UsageError with the least or the most.
+void check_size(const Task& task, std::int64_t size);
+/// Throws as check_size does.
 ScoredText make_text(const Task& task, std::uint64_t seed, std::int64_t size, const TaskSettings& settings = {});
 
 }  // namespace lexring

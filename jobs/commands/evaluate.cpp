@@ -224,7 +224,7 @@ void open_for(const Subject& subject, const Subject* before, const DeviceKeys& k
 
 int evaluate_task(const Arguments& args, const std::vector<std::string>& words,
                   const std::shared_ptr<Communicator>& world) {
-  check_sizes(args.task);
+  for (const std::int64_t size : args.task.sizes) check_size(args.task.kind(), size);
   const std::vector<CheckpointReader> readers = open_checkpoints(args.checkpoints, *world);
   const std::vector<Subject> subjects = read_subjects(readers, {args.precision, {}, args.sequence}, nullptr);
   TaskResults results;

@@ -147,6 +147,7 @@ std::int64_t tokens_to_score(const Dataset& dataset, const std::vector<std::int6
     require_usage(length <= held,
                   "{} holds {}, less than one window of {}; choose --lengths up to {}, or prepare a longer corpus",
                   dataset.path().string(), counted(held, "token"), length, held);
+    require_whole_texts(dataset, length);
     step = std::lcm(step, length);
     require_usage(step <= held,
                   "no stretch of the {} in {} is cut exactly by all of the lengths, so that columns would not compare; "

@@ -15,20 +15,10 @@
 namespace lexring {
 namespace {
 
-/// So that texts of different sizes and depths have nothing in common.
+/// Texts of different sizes and depths have nothing in common, nor have they with those of a dataset of the same seed.
 std::uint64_t seed_of(const TaskKeys& keys, std::size_t size, std::size_t depth) {
-  return static_cast<std::uint64_t>(keys.seed) + 1000003U * size + 10007U * depth;
-}
-
-std::vector<ScoredText> texts_of(const TaskResults& results, std::size_t size, std::size_t depth) {
-  TaskSettings settings = results.keys.settings;
-  settings.depth = results.depths[depth];
-  std::vector<ScoredText> texts;
-  for (std::int64_t i = 0; i < results.keys.count; ++i) {
-    texts.push_back(text_of_series(results.keys.kind(), seed_of(results.keys, size, depth), i, results.keys.sizes[size],
-                                   results.keys.sizes[size], settings));
-  }
-  return texts;
+  constexpr std::uint64_t evaluation = 0x65'76'61'6c'75'61'74'65;  // its name in ASCII
+  return (static_cast<std::uint64_t>(keys.seed) ^ evaluation) + 1000003U * size + 10007U * depth;
 }
 
 std::int64_t longest_text(const TaskResults& results) {
@@ -51,11 +41,15 @@ std::string depth_of(double depth) { return depth < 0 ? "" : fmt::format("depth 
 
 }  // namespace
 
-void check_sizes(const TaskKeys& keys) {
-  for (const std::int64_t size : keys.sizes) {
-    require_usage(size >= keys.kind().least, "task {} of {} {} is impossible; the least is {}", keys.task, size,
-                  keys.kind().unit, keys.kind().least);
+std::vector<ScoredText> texts_of(const TaskResults& results, std::size_t size, std::size_t depth) {
+  TaskSettings settings = results.keys.settings;
+  settings.depth = results.depths[depth];
+  std::vector<ScoredText> texts;
+  for (std::int64_t i = 0; i < results.keys.count; ++i) {
+    texts.push_back(text_of_series(results.keys.kind(), seed_of(results.keys, size, depth), i, results.keys.sizes[size],
+                                   results.keys.sizes[size], settings));
   }
+  return texts;
 }
 
 void score_series(TaskResults& results, std::size_t index, const Subject& subject, const CheckpointReader& reader,

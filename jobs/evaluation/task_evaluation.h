@@ -22,8 +22,8 @@ struct TaskResults {
   std::vector<std::vector<TaskScore>> scores;  ///< of each series: size by size, within it depth by depth
 };
 
-/// Throws UsageError for sizes that the task does not have.
-void check_sizes(const TaskKeys& keys);
+/// The texts of one size and depth. None is of a dataset that `prepare --task` made with the same seed.
+std::vector<ScoredText> texts_of(const TaskResults& results, std::size_t size, std::size_t depth);
 /// Scores the series of model `index`; text i of a size and depth is the same for all. Collective.
 void score_series(TaskResults& results, std::size_t index, const Subject& subject, const CheckpointReader& reader,
                   const MeasurementKeys& keys, const RunDevice& device, ProgressBar& progress);

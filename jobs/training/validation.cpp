@@ -17,6 +17,7 @@ Validation::Validation(const Options& options, const Context& context, const Dat
                 "data.valid {} has {}, fewer than one window of train.length = {} and its last target; give more text, "
                 "or leave it out",
                 data.path().string(), counted(data.tokens(), "token"), options.train.length);
+  require_whole_texts(data, options.train.length);
 }
 
 std::optional<double> Validation::loss(Transformer& model, const std::function<bool()>& stop) const {

@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "datasets/batches.h"
+#include "datasets/inspect.h"
 #include "datasets/prepare_task.h"
 #include "framework/base/error.h"
 #include "tests/datasets/support.h"
@@ -69,6 +70,9 @@ TEST(Tasks, RefuseWhatCannotBe) {
             "there is no task 'parrity'; choose passkey, lines, flip_flop");
   EXPECT_EQ(error_of([] { make_text(find_task("passkey"), 1, 299); }),
             "task passkey of 299 bytes is impossible; the least is 300");
+  // More lines than there are names would never end.
+  EXPECT_EQ(error_of([] { make_text(find_task("lines"), 1, 400000000); }),
+            "task lines of 400000000 lines is impossible; the most is 1000000");
 }
 
 TaskDataset flip_flops(const TempDirectory& directory) {
@@ -92,6 +96,9 @@ TEST(PrepareTask, LaysWholeTextsIntoWindowsWhereOnlyAnswersCount) {
   EXPECT_EQ(dataset.window(), 25);
   EXPECT_EQ(dataset.tokens() % 25, 1);
   EXPECT_EQ(dataset.content_hash(), report.content_hash);
+  const DatasetSummary summary = inspect_dataset(options.output, Verify::yes);  // answers belong to the hash
+  EXPECT_EQ(summary.answers, report.answers);
+  expect_says(to_text(summary), "whole texts in 25 tokens");
   std::int64_t answers = 0;
   std::vector<std::string> texts;
   for (const std::string& text : texts_of(dataset))
@@ -125,6 +132,7 @@ TEST(PrepareTask, ASamplerOfAnotherLengthWouldCutTexts) {
   const Dataset dataset = Dataset::open(options.output);
   expect_says(error_of([&] { Sampler(dataset, 24, 1, Documents::mask); }), "set train.length = 25");
   EXPECT_EQ(Sampler(dataset, 25, 1, Documents::mask).windows(), dataset.tokens() / 25);
+  EXPECT_EQ(Sampler(dataset, 50, 1, Documents::mask).windows(), dataset.tokens() / 50);
 }
 
 TEST(PrepareTask, RefusesWhatCannotBe) {
@@ -135,6 +143,9 @@ TEST(PrepareTask, RefusesWhatCannotBe) {
   options = flip_flops(directory);
   options.most = 3;
   expect_says(error_of([&] { prepare_task(options); }), "sizes 4 to 3 of task flip_flop are impossible");
+  options = flip_flops(directory);
+  options.settings.depth = -0.5;
+  expect_says(error_of([&] { prepare_task(options); }), "depth = -0.5 is no share of the filler");
   options = flip_flops(directory);
   options.interrupted = [] { return true; };
   expect_says(error_of([&] { prepare_task(options); }), "interrupted");

@@ -64,6 +64,7 @@ TEST_F(TaskCommands, RefuseWhatHasNoEffect) {
   refused(prepare("--task parity"), "sizes are missing; give --sizes, in bits");
   refused(prepare("--task parity --sizes 4 --depth 0.5"), "depth has an effect only with task = passkey");
   refused(evaluate("--task passkey --sizes 200"), "task passkey of 200 bytes is impossible; the least is 300");
+  refused(prepare("--task passkey --sizes 400 --depth -0.5"), "depth = -0.5 is no share of the filler");
   refused(evaluate("--task passkey --sizes 400 --lengths 32"), "--lengths has no effect with --task");
 }
 

@@ -3,8 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <set>
 
+#include "datasets/prepare_task.h"
 #include "framework/base/error.h"
+#include "jobs/evaluation/task_evaluation.h"
 #include "tests/jobs/evaluation/written_texts.h"
 
 namespace lexring::testing {
@@ -35,6 +38,17 @@ class Scores : public ::testing::Test {
     return result;
   }
 };
+
+TEST(TaskResults, AreOfOtherTextsThanADatasetOfTheSameSeed) {
+  TaskResults results;
+  results.keys = {.task = "copy", .sizes = {12, 13}, .count = 50, .seed = 3, .settings = {}};
+  results.depths = {-1};
+  std::set<std::string> trained;
+  for (std::int64_t i = 0; i < 50; ++i) trained.insert(text_of_series(results.keys.kind(), 3, i, 12, 12, {}).text);
+  for (const ScoredText& text : texts_of(results, 0, 0)) EXPECT_FALSE(trained.contains(text.text));
+  EXPECT_NE(texts_of(results, 0, 0)[0].text.substr(0, 12), texts_of(results, 1, 0)[0].text.substr(0, 12));
+  EXPECT_EQ(texts_of(results, 1, 0)[7].text, texts_of(results, 1, 0)[7].text);
+}
 
 TEST_F(Scores, WhatTheModelItselfWouldWriteIsRight) {
   for (const char* pattern : {"causal", "blockwise", "sink_window"}) {
