@@ -46,7 +46,7 @@ series for every checkpoint, rescaling of positions, and pattern with its size. 
 is measured over the same tokens.
 
 With --task it reads texts of known answers instead of data, and counts the answers that are right as a whole
-(writes tasks.json and tasks.csv).
+(writes tasks.json and tasks.csv). They are other texts than `prepare --task` makes of the same seed.
 )";
 
 const char* const files[] = {"results.json", "results.csv", "loss_by_length.svg", "report.html"};
