@@ -12,7 +12,7 @@ using Clock = std::chrono::steady_clock;
 using Nanoseconds = std::chrono::nanoseconds;
 
 constexpr Nanoseconds patience_of_callers = 50us;  // before they sleep: a small message takes less
-constexpr Nanoseconds patience_with_failed = 2s;   // for their messages: others may take those at once, or never
+constexpr Nanoseconds patience_with_failed = 30s;  // for their messages: long ones are slow, and some nobody takes
 
 /// How long to leave the processor before the next look.
 class Pace {
@@ -242,17 +242,14 @@ void Progress::finish(Transfer& transfer) {
   if (!waiters_.empty()) done_.notify_all();
 }
 
-/// Whoever waits is told when the call's messages are over, for then its buffers may go.
+/// Whoever waits is told when the call's messages are over, for then its buffers may go. Receives stay, so that others
+/// get rid of what they send.
 void Progress::break_off(Transfer& transfer, std::exception_ptr error) {
   if (transfer.error_) return;
   transfer.error_ = std::move(error);
   transfer.failed_ = Clock::now();
   if (transfer.outstanding_ == 0) return finish(transfer);
   failed_.push_back(transfer.shared_from_this());
-  for (std::size_t i = 0; i < requests_.size(); ++i) {
-    const bool its_own = messages_[i].transfer.get() == &transfer && requests_[i] != MPI_REQUEST_NULL;
-    if (its_own && messages_[i].direction == Direction::receive) MPI_Cancel(&requests_[i]);
-  }
 }
 
 /// Messages that nobody took in all that time, nobody will: the run is ending.
@@ -261,7 +258,9 @@ void Progress::give_up_failed() {
     if (transfer->done()) return true;
     if (Clock::now() - transfer->failed_ < patience_with_failed) return false;
     for (std::size_t i = 0; i < requests_.size(); ++i) {
-      if (messages_[i].transfer == transfer && requests_[i] != MPI_REQUEST_NULL) MPI_Request_free(&requests_[i]);
+      if (messages_[i].transfer != transfer || requests_[i] == MPI_REQUEST_NULL) continue;
+      if (messages_[i].direction == Direction::receive) MPI_Cancel(&requests_[i]);
+      MPI_Request_free(&requests_[i]);
     }
     finish(*transfer);
     return true;

@@ -1,10 +1,15 @@
 // Calls that are under way while their caller does other things. Run under mpirun with 1 to 4 ranks.
+#include <unistd.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <csignal>
+#include <cstdlib>
 #include <cstring>
 #include <thread>
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "framework/base/error.h"
@@ -241,17 +246,28 @@ TEST(Disagreement, SizesOfMessages) {
   }
 }
 
-/// An error is told when the buffers may go: a long message that is on its way then arrives as it was sent.
+/// This process stands still for three seconds, as one that a busy machine gives no time to.
+void stand_still() {
+  const std::string wake = fmt::format("(sleep 3; kill -CONT {}) &", ::getpid());
+  ASSERT_EQ(std::system(wake.c_str()), 0);  // NOLINT(cert-env33-c): a shell is what is wanted
+  ASSERT_EQ(std::raise(SIGSTOP), 0);
+}
+
+/// An error is told when the buffers may go: a long message that is on its way then arrives as it was sent, however
+/// long it takes.
 TEST(Disagreement, LeavesBuffersToMessagesUnderWay) {
   if (world()->size() == 1) return;
   const auto group = world()->split("mismatch", 0);
   std::vector<float> large(std::size_t{16} << 20, static_cast<float>(group->rank()));  // 64 MiB
   std::vector<std::byte> small(8), expected(12);
   if (group->rank() == 0) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));  // rank 1 stands still before it can take it
     EXPECT_THROW(group->start_exchange({{1, bytes_of(large)}}, {{1, expected}}).wait(), Error);
     std::fill(large.begin(), large.end(), -1.0F);
   } else if (group->rank() == 1) {
-    group->start_exchange({{0, small}}, {{0, bytes_of(large)}}).wait();
+    auto exchange = group->start_exchange({{0, small}}, {{0, bytes_of(large)}});
+    stand_still();
+    exchange.wait();
     EXPECT_TRUE(std::all_of(large.begin(), large.end(), [](float v) { return v == 0.0F; }));
   } else {
     group->start_exchange({}, {}).wait();
