@@ -23,6 +23,7 @@
 #include "jobs/evaluation/subjects.h"
 #include "jobs/evaluation/tables.h"
 #include "jobs/evaluation/task_evaluation.h"
+#include "jobs/evaluation/task_report.h"
 #include "jobs/launch/build_info.h"
 #include "jobs/launch/command_start.h"
 #include "jobs/launch/devices.h"
@@ -46,11 +47,11 @@ series for every checkpoint, rescaling of positions, and pattern with its size. 
 is measured over the same tokens.
 
 With --task it reads texts of known answers instead of data, and counts the answers that are right as a whole
-(writes tasks.json and tasks.csv). They are other texts than `prepare --task` makes of the same seed.
+(writes tasks.json, tasks.csv and tasks.html). They are other texts than `prepare --task` makes of the same seed.
 )";
 
 const char* const files[] = {"results.json", "results.csv", "loss_by_length.svg", "report.html"};
-const char* const task_files[] = {"tasks.json", "tasks.csv"};
+const char* const task_files[] = {"tasks.json", "tasks.csv", "tasks.html"};
 constexpr std::int64_t longest_resolution = 2048;  // by default: its time is quadratic in the length
 
 struct Arguments {
@@ -67,13 +68,17 @@ struct Arguments {
   SequenceKeys sequence;
   TaskKeys task{.task = "", .sizes = {}, .count = 100, .seed = 0, .settings = {}};
   std::int64_t depths = 0;
+  std::vector<double> ignore = {TaskSettings().ignore};
 
   std::vector<Key> keys_of_task() {
     return task_keys(task, "sizes of texts",
                      {Key{"depths", &depths, "so many places of the key in the text, from its begin to its end", "",
                           "0: drawn for every text"}
                           .between(0, 100)
-                          .only_with("task", {"passkey"})});
+                          .only_with("task", {"passkey"}),
+                      Key{"ignore", &ignore, "share of instructions that are to be ignored; several are compared"}
+                          .between(0, 1)
+                          .only_with("task", {"flip_flop"})});
   }
   KeyTable keys() {
     KeyTable table;
@@ -203,13 +208,25 @@ void write_all(const EvaluationResults& results, const std::vector<CheckpointRea
   else print_result("\nnothing was written; --output DIRECTORY keeps these numbers, with a report\n");
 }
 
-/// Evenly from the begin of the text to its end; one alone is in the middle.
-std::vector<double> depths_of(std::int64_t count) {
-  if (count == 0) return {-1};
-  if (count == 1) return {0.5};
-  std::vector<double> depths;
-  for (std::int64_t i = 0; i < count; ++i) depths.push_back(static_cast<double>(i) / static_cast<double>(count - 1));
-  return depths;
+/// Depths lie evenly from the begin of the text to its end; one alone is in the middle.
+std::vector<TaskVariant> variants_of(const Arguments& args) {
+  std::vector<TaskVariant> variants;
+  const auto add = [&](std::string name, double depth, double ignore) {
+    TaskSettings settings = args.task.settings;
+    settings.depth = depth, settings.ignore = ignore;
+    variants.push_back({std::move(name), settings});
+  };
+  if (args.depths > 0) {
+    for (std::int64_t i = 0; i < args.depths; ++i) {
+      const double depth = args.depths == 1 ? 0.5 : static_cast<double>(i) / static_cast<double>(args.depths - 1);
+      add(fmt::format("depth {:.2f}", depth), depth, args.ignore[0]);
+    }
+  } else if (args.ignore.size() > 1) {
+    for (const double ignore : args.ignore) add(fmt::format("{:g} % ignored", 100 * ignore), -1, ignore);
+  } else {
+    add("", -1, args.ignore[0]);
+  }
+  return variants;
 }
 
 /// The device for a subject: the one that is open, unless the subject's precision is another choice of the device.
@@ -230,7 +247,7 @@ int evaluate_task(const Arguments& args, const std::vector<std::string>& words,
   TaskResults results;
   results.keys = args.task;
   std::sort(results.keys.sizes.begin(), results.keys.sizes.end());
-  results.depths = depths_of(args.depths);
+  results.variants = variants_of(args);
   for (std::size_t i = 0; i < subjects.size(); ++i) results.models.push_back(describe(readers[i], subjects[i]));
   results.series = plan_series(args.series, subjects);
   results.scores.resize(results.series.size());
@@ -249,7 +266,7 @@ int evaluate_task(const Arguments& args, const std::vector<std::string>& words,
 
   ProgressBar progress("evaluate", "text",
                        static_cast<std::uint64_t>(results.keys.count) * results.keys.sizes.size() *
-                           results.depths.size() * results.series.size());
+                           results.variants.size() * results.series.size());
   if (!first_rank) progress.silence();
   std::optional<RunDevice> device;
   for (std::size_t i = 0; i < subjects.size(); ++i) {
@@ -259,8 +276,13 @@ int evaluate_task(const Arguments& args, const std::vector<std::string>& words,
   progress.finish();
   results.device = device->backend->describe();
   if (!first_rank) return 0;
-  if (output) output->write("tasks.json", to_json(results)), output->write("tasks.csv", to_csv(results));
+  const StopSignal stop;  // a wish to stop finds it done
+  if (output) {
+    const std::string texts[] = {to_json(results), to_csv(results), to_html(results)};
+    for (std::size_t i = 0; i < std::size(task_files); ++i) output->write(task_files[i], texts[i]);
+  }
   print_result("{}", to_table(results));
+  if (output) print_result("\nreport: {}\n", (output->path() / "tasks.html").string());
   return 0;
 }
 

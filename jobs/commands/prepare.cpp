@@ -64,6 +64,9 @@ std::vector<Key> keys_of_task(Arguments& arguments) {
                    {Key{"depth", &arguments.task.settings.depth, "share of the filler before the key", "", "-1: drawn"}
                         .between(-1, 1)
                         .only_with("task", {"passkey"}),
+                    Key{"ignore", &arguments.task.settings.ignore, "share of instructions that are to be ignored"}
+                        .between(0, 1)
+                        .only_with("task", {"flip_flop"}),
                     Key{"window", &arguments.window, "length of the windows that texts are laid into", "tokens",
                         "that of the longest text and its end"}
                         .at_least(0)});

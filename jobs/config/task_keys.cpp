@@ -16,8 +16,6 @@ std::vector<Key> task_keys(TaskKeys& keys, const std::string& meaning_of_sizes, 
       Key{"sizes", &keys.sizes, meaning_of_sizes, "the task's"}.at_least(1),
       Key{"count", &keys.count, "how many texts", "texts"}.at_least(1),
       {"seed", &keys.seed, "the same seed makes the same texts"},
-      Key{"ignore", &keys.settings.ignore, "share of instructions that are to be ignored"}.between(0, 1).only_with(
-          "task", {"flip_flop"}),
       Key{"reversed-sum", &keys.settings.reversed_sum, "the lowest digit of the sum first", "true|false"}.only_with(
           "task", {"addition"})};
   for (Key& key : own) all.push_back(std::move(key));

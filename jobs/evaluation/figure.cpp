@@ -52,7 +52,8 @@ struct Range {
   bool empty() const { return low > high; }
 };
 
-double finite_error(const FigurePoint& p) { return std::isfinite(p.error) ? p.error : 0; }
+double error_above(const FigurePoint& p) { return std::isfinite(p.error) ? p.error : 0; }
+double error_below(const FigurePoint& p) { return std::isfinite(p.error_below) ? p.error_below : error_above(p); }
 
 /// From data to places on the page.
 class Axes {
@@ -64,11 +65,12 @@ class Axes {
     for (const FigureLine& line : figure.lines) {
       for (const FigurePoint& p : line.points) {
         x_.add(scaled(p.x));
-        y_.add(scaled_y(p.y - finite_error(p)));
-        y_.add(scaled_y(p.y + finite_error(p)));
+        y_.add(scaled_y(p.y - error_below(p)));
+        y_.add(scaled_y(p.y + error_above(p)));
       }
     }
     if (figure.mark_x) x_.add(scaled(*figure.mark_x));
+    for (const double y : figure.y_includes) y_.add(scaled_y(y));
     if (x_.empty()) x_ = {0, 1};
     if (y_.empty()) y_ = {0, 1};
     if (x_.high == x_.low) x_ = {x_.low - 0.5, x_.high + 0.5};
@@ -209,11 +211,11 @@ std::string draw_line(const FigureLine& line, const Axes& axes) {
     const double y = axes.y(p.y);
     path += fmt::format("{}{:.1f} {:.1f}", pen_down ? "L" : "M", x, y);
     pen_down = true;
-    const double e = finite_error(p);
-    if (e > 0) {
+    const double above = error_above(p), below = error_below(p);
+    if (above > 0 || below > 0) {
       over +=
           fmt::format("<path class=\"f-error\" d=\"M{0:.1f} {1:.1f}V{2:.1f}M{3:.1f} {1:.1f}h7M{3:.1f} {2:.1f}h7\"/>\n",
-                      x, axes.y(p.y + e), axes.y(p.y - e), x - 3.5);
+                      x, axes.y(p.y + above), axes.y(p.y - below), x - 3.5);
     }
     if (!p.title.empty())
       over += fmt::format("<g class=\"f-dot\"><title>{}</title>{}</g>\n", escape(p.title), marker(line.colour, x, y));

@@ -1,6 +1,7 @@
 /// Line charts as SVG, without any library. Colours are CSS classes, so that one drawing serves light, dark and print.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -10,8 +11,9 @@ namespace lexring {
 
 struct FigurePoint {
   double x = 0, y = 0;
-  double error = 0;   ///< half the error bar; 0 or NaN: none
-  std::string title;  ///< shown when the pointer rests on it; empty: no marker
+  double error = 0;          ///< half the error bar; 0 or NaN: none
+  std::string title;         ///< shown when the pointer rests on it; empty: no marker
+  double error_below = NAN;  ///< where the bar reaches another way down than up
 };
 
 enum class Stroke { bold, plain, faint };
@@ -42,6 +44,7 @@ struct Figure {
   std::vector<FigureTick> x_ticks;  ///< empty: chosen from the data
   std::optional<double> mark_x;     ///< a dashed vertical line
   std::string mark_label;
+  std::vector<double> y_includes;  ///< what the axis shows besides the lines
   std::vector<FigureLine> lines;
   double width = 720, height = 400;  ///< without a legend, which is used where names have no room beside their lines
 };

@@ -104,20 +104,6 @@ std::string detail_table(const EvaluationResults& r) {
   return html + "</tbody></table></div>\n";
 }
 
-std::string card(const std::string& title, const std::string& svg, const std::string& caption) {
-  return fmt::format("<figure class=\"card\"><h2>{}</h2>\n{}<figcaption>{}</figcaption></figure>\n", escape(title), svg,
-                     escape(caption));
-}
-
-/// A figure as wide as the page, and the same for a narrow one and for paper; the style sheet shows one of them.
-std::string at_both_widths(Figure figure) {
-  std::string html = "<div class=\"on-wide\">\n" + to_svg(figure) + "</div>\n";
-  figure.width = 560;
-  return html + "<div class=\"on-narrow\">\n" + to_svg(figure) + "</div>\n";
-}
-
-using Facts = std::vector<std::pair<std::string, std::string>>;
-
 void add_models(Facts& rows, const EvaluationResults& r) {
   for (const MeasuredModel& m : r.models) {
     const std::string what =
@@ -148,12 +134,7 @@ std::string facts(const EvaluationResults& r) {
                {"Date", r.date}});
   if (!r.version.empty()) rows.emplace_back("Version", r.version);
   rows.emplace_back("Command", r.command);
-  std::string html = "<dl class=\"facts\">\n";
-  for (const auto& [name, value] : rows) {
-    html += fmt::format("<div{}><dt>{}</dt><dd>{}</dd></div>\n", name == "Command" ? " class=\"command\"" : "",
-                        escape(name), escape(value));
-  }
-  return html + "</dl>\n";
+  return facts_list(rows);
 }
 
 /// "quickstart (xpos)"; of several models their names.

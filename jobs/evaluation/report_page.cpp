@@ -84,6 +84,26 @@ constexpr const char* stacked = R"(
 
 }  // namespace
 
+std::string card(const std::string& title, const std::string& svg, const std::string& caption) {
+  return fmt::format("<figure class=\"card\"><h2>{}</h2>\n{}<figcaption>{}</figcaption></figure>\n", escape(title), svg,
+                     escape(caption));
+}
+
+std::string at_both_widths(Figure figure) {
+  std::string html = "<div class=\"on-wide\">\n" + to_svg(figure) + "</div>\n";
+  figure.width = 560;
+  return html + "<div class=\"on-narrow\">\n" + to_svg(figure) + "</div>\n";
+}
+
+std::string facts_list(const Facts& facts) {
+  std::string html = "<dl class=\"facts\">\n";
+  for (const auto& [name, value] : facts) {
+    html += fmt::format("<div{}><dt>{}</dt><dd>{}</dd></div>\n", name == "Command" ? " class=\"command\"" : "",
+                        escape(name), escape(value));
+  }
+  return html + "</dl>\n";
+}
+
 std::string stacked_table_style(int columns) {
   constexpr int name = 150, column = 145, frame = 92, most_on_screen = 6, most_on_paper = 3;
   if (columns > most_on_screen) return stacked;

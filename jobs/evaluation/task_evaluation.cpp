@@ -15,10 +15,11 @@
 namespace lexring {
 namespace {
 
-/// Texts of different sizes and depths have nothing in common, nor have they with those of a dataset of the same seed.
-std::uint64_t seed_of(const TaskKeys& keys, std::size_t size, std::size_t depth) {
+/// Texts of different sizes and variants have nothing in common, nor have they with those of a dataset of the same
+/// seed.
+std::uint64_t seed_of(const TaskKeys& keys, std::size_t size, std::size_t variant) {
   constexpr std::uint64_t evaluation = 0x65'76'61'6c'75'61'74'65;  // its name in ASCII
-  return (static_cast<std::uint64_t>(keys.seed) ^ evaluation) + 1000003U * size + 10007U * depth;
+  return (static_cast<std::uint64_t>(keys.seed) ^ evaluation) + 1000003U * size + 10007U * variant;
 }
 
 std::int64_t longest_text(const TaskResults& results) {
@@ -37,17 +38,14 @@ std::string share_of(const TaskScore& score) {
                      100 * interval.high);
 }
 
-std::string depth_of(double depth) { return depth < 0 ? "" : fmt::format("depth {:.2f}", depth); }
-
 }  // namespace
 
-std::vector<ScoredText> texts_of(const TaskResults& results, std::size_t size, std::size_t depth) {
-  TaskSettings settings = results.keys.settings;
-  settings.depth = results.depths[depth];
+std::vector<ScoredText> texts_of(const TaskResults& results, std::size_t size, std::size_t variant) {
   std::vector<ScoredText> texts;
   for (std::int64_t i = 0; i < results.keys.count; ++i) {
-    texts.push_back(text_of_series(results.keys.kind(), seed_of(results.keys, size, depth), i, results.keys.sizes[size],
-                                   results.keys.sizes[size], settings));
+    texts.push_back(text_of_series(results.keys.kind(), seed_of(results.keys, size, variant), i,
+                                   results.keys.sizes[size], results.keys.sizes[size],
+                                   results.variants[variant].settings));
   }
   return texts;
 }
@@ -71,10 +69,10 @@ void score_series(TaskResults& results, std::size_t index, const Subject& subjec
     if (series.model != index) continue;
     model.set_attention(series.attention);
     for (std::size_t size = 0; size < results.keys.sizes.size(); ++size) {
-      for (std::size_t depth = 0; depth < results.depths.size(); ++depth) {
-        const std::vector<ScoredText> texts = texts_of(results, size, depth);
+      for (std::size_t variant = 0; variant < results.variants.size(); ++variant) {
+        const std::vector<ScoredText> texts = texts_of(results, size, variant);
         TaskScore score;
-        score.size = results.keys.sizes[size], score.depth = results.depths[depth];
+        score.size = results.keys.sizes[size];
         std::int64_t longest = 0;
         for (const ScoredText& text : texts)
           longest = std::max(longest, static_cast<std::int64_t>(text.text.size()) - 1);
@@ -105,12 +103,12 @@ std::string to_table(const TaskResults& results) {
   head.name = std::string(results.keys.kind().unit);
   for (const std::int64_t size : results.keys.sizes) head.texts.push_back(with_commas(size));
   for (std::size_t s = 0; s < results.series.size(); ++s) {
-    for (std::size_t depth = 0; depth < results.depths.size(); ++depth) {
+    for (std::size_t variant = 0; variant < results.variants.size(); ++variant) {
       TableLine& line = lines.emplace_back();
-      const std::string at = depth_of(results.depths[depth]);
-      line.name = at.empty() ? results.series[s].name : depth == 0 ? results.series[s].name + ", " + at : "  " + at;
+      const std::string& at = results.variants[variant].name;
+      line.name = at.empty() ? results.series[s].name : variant == 0 ? results.series[s].name + ", " + at : "  " + at;
       for (std::size_t size = 0; size < results.keys.sizes.size(); ++size)
-        line.texts.push_back(share_of(results.scores[s][size * results.depths.size() + depth]));
+        line.texts.push_back(share_of(results.score(s, size, variant)));
     }
   }
   return text + aligned(lines, results.keys.sizes.size());
@@ -132,9 +130,12 @@ std::string to_json(const TaskResults& results) {
                               {"train_length", m.train_length}});
   for (std::size_t s = 0; s < results.series.size(); ++s) {
     Json cells = Json::array();
-    for (const TaskScore& score : results.scores[s]) {
+    for (std::size_t i = 0; i < results.scores[s].size(); ++i) {
+      const TaskScore& score = results.scores[s][i];
+      const TaskSettings& settings = results.variants[i % results.variants.size()].settings;
       Json cell = {{"size", score.size}};
-      if (score.depth >= 0) cell["depth"] = score.depth;
+      if (settings.depth >= 0) cell["depth"] = settings.depth;
+      if (results.keys.task == "flip_flop") cell["ignore"] = settings.ignore;
       if (!score.not_measured.empty()) {
         cell["not_measured"] = score.not_measured;
       } else {
@@ -159,14 +160,15 @@ std::string to_json(const TaskResults& results) {
 }
 
 std::string to_csv(const TaskResults& results) {
-  std::string text = "model,series,size,depth,texts,answers,right,share,low,high,bytes,right_bytes\n";
+  std::string text = "model,series,size,variant,texts,answers,right,share,low,high,bytes,right_bytes\n";
   for (std::size_t s = 0; s < results.series.size(); ++s) {
-    for (const TaskScore& score : results.scores[s]) {
+    for (std::size_t i = 0; i < results.scores[s].size(); ++i) {
+      const TaskScore& score = results.scores[s][i];
       if (!score.not_measured.empty()) continue;
       const Share::Interval interval = score.answers.interval();
       text += fmt::format("{},{},{},{},{},{},{},{},{},{},{},{}\n",
                           csv_field(results.models[results.series[s].model].name), csv_field(results.series[s].name),
-                          score.size, score.depth < 0 ? "" : fmt::format("{}", score.depth), score.texts,
+                          score.size, csv_field(results.variants[i % results.variants.size()].name), score.texts,
                           score.answers.of, score.answers.right, score.answers.value(), interval.low, interval.high,
                           score.bytes.of, score.bytes.right);
     }

@@ -1,4 +1,4 @@
-/// Series of checkpoints and patterns, scored on the texts of a task: sizes by depths.
+/// Series of checkpoints and patterns, scored on the texts of a task: sizes by variants.
 #pragma once
 
 #include <string>
@@ -12,23 +12,33 @@
 
 namespace lexring {
 
+/// What texts of one size differ in: how deep a passkey lies, how much a flip-flop ignores.
+struct TaskVariant {
+  std::string name;  ///< "depth 0.25"; empty: the only one
+  TaskSettings settings;
+};
+
 struct TaskResults {
   TaskKeys keys;
-  std::vector<double> depths;  ///< of a passkey; one -1: drawn for every text
+  std::vector<TaskVariant> variants;  ///< at least one
   std::string device, machine, date, version, command;
   std::int64_t ranks = 1;
   std::vector<MeasuredModel> models;
   std::vector<Series> series;                  ///< without cells
-  std::vector<std::vector<TaskScore>> scores;  ///< of each series: size by size, within it depth by depth
+  std::vector<std::vector<TaskScore>> scores;  ///< of each series: size by size, within it variant by variant
+
+  const TaskScore& score(std::size_t of_series, std::size_t size, std::size_t variant) const {
+    return scores[of_series][size * variants.size() + variant];
+  }
 };
 
-/// The texts of one size and depth. None is of a dataset that `prepare --task` made with the same seed.
-std::vector<ScoredText> texts_of(const TaskResults& results, std::size_t size, std::size_t depth);
-/// Scores the series of model `index`; text i of a size and depth is the same for all. Collective.
+/// The texts of one size and variant. None is of a dataset that `prepare --task` made with the same seed.
+std::vector<ScoredText> texts_of(const TaskResults& results, std::size_t size, std::size_t variant);
+/// Scores the series of model `index`; text i of a size and variant is the same for all. Collective.
 void score_series(TaskResults& results, std::size_t index, const Subject& subject, const CheckpointReader& reader,
                   const MeasurementKeys& keys, const RunDevice& device, ProgressBar& progress);
 
-/// For people: a line per series (and depth), a column per size.
+/// For people: a line per series and variant, a column per size.
 std::string to_table(const TaskResults& results);
 std::string to_json(const TaskResults& results);
 std::string to_csv(const TaskResults& results);

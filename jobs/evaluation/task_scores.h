@@ -24,10 +24,9 @@ struct Share {
   Interval interval() const;
 };
 
-/// Texts of one size (and depth) under one series.
+/// Texts of one size and variant under one series.
 struct TaskScore {
   std::int64_t size = 0;
-  double depth = -1;                    ///< of the key of a passkey; -1: drawn
   std::int64_t texts = 0, longest = 0;  ///< tokens of the longest text
   Share answers;                        ///< right as a whole
   Share bytes;                          ///< of answers

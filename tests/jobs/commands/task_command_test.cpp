@@ -43,6 +43,7 @@ TEST_F(TaskCommands, AModelLearnsATaskAndIsScoredOnIt) {
   std::string line;
   ASSERT_TRUE(std::getline(csv, line) && std::getline(csv, line));
   EXPECT_NE(line.find("_r,causal,1,,200,200,200,1,0.98"), std::string::npos) << line;
+  EXPECT_TRUE(std::filesystem::exists(run("o") + "/tasks.html"));
 
   // Depths of a key in the text.
   const ProcessResult deep =
@@ -50,6 +51,14 @@ TEST_F(TaskCommands, AModelLearnsATaskAndIsScoredOnIt) {
   ASSERT_EQ(deep.exit_code, 0) << deep.output;
   for (const char* depth : {"causal, depth 0.00", "depth 0.50", "depth 1.00"})
     EXPECT_EQ(occurrences(deep.output, depth), 1) << deep.output;
+  // Shares that are ignored.
+  const ProcessResult flips = run_process(
+      evaluate("--task flip_flop --sizes 4 --ignore 0.8,0.1 --count 2 --patterns causal --output " + run("f")));
+  ASSERT_EQ(flips.exit_code, 0) << flips.output;
+  for (const char* share : {"causal, 80 % ignored", "10 % ignored"})
+    EXPECT_EQ(occurrences(flips.output, share), 1) << flips.output;
+  std::ifstream ignored(run("f") + "/tasks.json");
+  EXPECT_EQ(nlohmann::json::parse(ignored)["series"][0]["cells"][1]["ignore"], 0.1);
 }
 
 TEST_F(TaskCommands, RefuseWhatHasNoEffect) {
@@ -65,6 +74,7 @@ TEST_F(TaskCommands, RefuseWhatHasNoEffect) {
   refused(prepare("--task parity --sizes 4 --depth 0.5"), "depth has an effect only with task = passkey");
   refused(evaluate("--task passkey --sizes 200"), "task passkey of 200 bytes is impossible; the least is 300");
   refused(prepare("--task passkey --sizes 400 --depth -0.5"), "depth = -0.5 is no share of the filler");
+  refused(evaluate("--task passkey --sizes 400 --ignore 0.5"), "ignore has an effect only with task = flip_flop");
   refused(evaluate("--task passkey --sizes 400 --lengths 32"), "--lengths has no effect with --task");
 }
 

@@ -42,7 +42,7 @@ class Scores : public ::testing::Test {
 TEST(TaskResults, AreOfOtherTextsThanADatasetOfTheSameSeed) {
   TaskResults results;
   results.keys = {.task = "copy", .sizes = {12, 13}, .count = 50, .seed = 3, .settings = {}};
-  results.depths = {-1};
+  results.variants = {{"", {}}};
   std::set<std::string> trained;
   for (std::int64_t i = 0; i < 50; ++i) trained.insert(text_of_series(results.keys.kind(), 3, i, 12, 12, {}).text);
   for (const ScoredText& text : texts_of(results, 0, 0)) EXPECT_FALSE(trained.contains(text.text));
