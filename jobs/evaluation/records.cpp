@@ -63,6 +63,9 @@ Json method(const Series& s) {
   if (a.pattern->block) json["block"] = a.block;
   if (a.pattern->window) json["window"] = a.window;
   if (a.pattern->sinks) json["sinks"] = a.sinks;
+  if (a.logn_base > 0) json.update({{"logn_base", a.logn_base}, {"logn_clip", a.logn_clip}});
+  if (a.temperature != 1) json["temperature"] = a.temperature;
+  if (a.floor_scale > 0) json.update({{"floor_scale", a.floor_scale}, {"attn_scale", a.attn_scale}});
   return json;
 }
 

@@ -29,9 +29,19 @@ std::vector<PatternKind> patterns_of(const SeriesKeys& keys) {
   return keys.patterns.empty() ? std::vector<PatternKind>{"causal", "blockwise"} : without_repeats(keys.patterns);
 }
 
-/// The pattern at each of its sizes: those that were given, else the checkpoint's.
+/// What multiplies all scores, as given, else the checkpoint's.
+AttentionConfig with_scores(AttentionConfig a, const SeriesKeys& keys) {
+  const auto given = [&](const char* key) { return keys.given.count(key) != 0; };
+  if (given("attention.logn_clip")) a.logn_clip = keys.scores.logn_clip;
+  if (given("attention.temperature")) a.temperature = keys.scores.temperature;
+  if (given("attention.floor_scale")) a.floor_scale = keys.scores.floor_scale;
+  if (given("attention.attn_scale")) a.attn_scale = keys.scores.attn_scale;
+  return a;
+}
+
+/// The pattern at each of its sizes, and each log-n factor: those that were given, else the checkpoint's.
 std::vector<AttentionConfig> attentions(const PatternKind& pattern, const SeriesKeys& keys, const Options& options) {
-  AttentionConfig base = options.model.attention;
+  AttentionConfig base = with_scores(options.model.attention, keys);
   base.pattern = pattern;
   base = with_sizes(base, options.train.length);
   const auto sizes = [](bool used, const std::vector<std::int64_t>& given, std::int64_t own) {
@@ -41,10 +51,13 @@ std::vector<AttentionConfig> attentions(const PatternKind& pattern, const Series
   for (const std::int64_t block : sizes(pattern->block, keys.blocks, base.block)) {
     for (const std::int64_t window : sizes(pattern->window, keys.windows, base.window)) {
       for (const std::int64_t sinks : sizes(pattern->sinks, keys.sinks, base.sinks)) {
-        AttentionConfig& a = all.emplace_back(base);
-        a.block = block;
-        a.window = window;
-        a.sinks = sinks;
+        for (const std::int64_t logn_base : sizes(true, keys.logn_bases, base.logn_base)) {
+          AttentionConfig& a = all.emplace_back(base);
+          a.block = block;
+          a.window = window;
+          a.sinks = sinks;
+          a.logn_base = logn_base;
+        }
       }
     }
   }
@@ -92,6 +105,10 @@ void check_effects(const SeriesKeys& keys, const std::vector<Series>& series, co
   require_pattern("attention.block", &PatternMethod::block);
   require_pattern("attention.window", &PatternMethod::window);
   require_pattern("attention.sinks", &PatternMethod::sinks);
+  require_any("attention.logn_clip", "no series has an attention.logn_base",
+              [](const Series& s) { return s.attention.logn_base > 0; });
+  require_any("attention.attn_scale", "no series has an attention.floor_scale",
+              [](const Series& s) { return s.attention.floor_scale > 0; });
   Names kinds;
   for (const Subject& subject : subjects) kinds.emplace_back(subject.options.model.position.kind->name);
   const std::string no_angles =
@@ -121,6 +138,7 @@ std::string pattern_name(const AttentionConfig& a, const SeriesKeys& keys) {
   if (a.pattern->block && keys.blocks.size() > 1) name += fmt::format(" {}", a.block);
   if (a.pattern->window && keys.windows.size() > 1) name += fmt::format(" {}", a.window);
   if (a.pattern->sinks && keys.sinks.size() > 1) name += fmt::format(" + {}", a.sinks);
+  if (keys.logn_bases.size() > 1 && a.logn_base > 0) name += fmt::format(", log-n {}", a.logn_base);
   return name;
 }
 
@@ -156,6 +174,14 @@ std::vector<Key> series_keys(SeriesKeys& keys) {
       {"attention.window", &keys.windows, "of the window patterns, likewise", "tokens",
        "the checkpoint's, or train.length"},
       {"attention.sinks", &keys.sinks, "of the sink_window pattern, likewise", "tokens", "the checkpoint's, or 4"},
+      {"attention.logn_base", &keys.logn_bases,
+       "scores of the query at i times log(i + 1) / log(base); 0: not; several are measured one by one", "tokens",
+       "the checkpoint's"},
+      {"attention.logn_clip", &keys.scores.logn_clip, "that factor is at least 1", "", "the checkpoint's"},
+      {"attention.temperature", &keys.scores.temperature, "what scores are divided by", "", "the checkpoint's"},
+      {"attention.floor_scale", &keys.scores.floor_scale,
+       "scores times 1 + attn_scale x log(1 + floor((i + 1) / floor_scale)); 0: not", "tokens", "the checkpoint's"},
+      {"attention.attn_scale", &keys.scores.attn_scale, "strength of attention.floor_scale", "", "the checkpoint's"},
       {"position.scaling", &keys.scalings, "rescaling of rotary angles; several are measured one by one", "",
        "the checkpoint's"},
       {"position.scaling_factor", &p.scaling_factor, "of linear, ntk, yarn and repeat", "",

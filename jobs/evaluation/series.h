@@ -1,5 +1,5 @@
-/// What an evaluation measures: a list of series, one for every checkpoint, rescaling of its rotary angles, and
-/// attention pattern with its size. Each is measured at every length, and has a name that tells only what differs
+/// What an evaluation measures: a list of series, one for every checkpoint, rescaling of its rotary angles, attention
+/// pattern with its size, and log-n factor of its scores. Each is measured at every length, and has a name that tells only what differs
 /// between them.
 #pragma once
 
@@ -18,7 +18,9 @@ struct SeriesKeys {
   std::vector<PatternKind> patterns;                 ///< empty: causal and blockwise
   std::vector<std::int64_t> blocks, windows, sinks;  ///< empty: the checkpoint's
   std::vector<Scaling> scalings;                     ///< empty: the checkpoint's
+  std::vector<std::int64_t> logn_bases;              ///< empty: the checkpoint's
   PositionConfig position;                           ///< of it, what `given` names
+  AttentionConfig scores;                            ///< likewise
   std::set<std::string> given;                       ///< keys that were given
 };
 std::vector<Key> series_keys(SeriesKeys& keys);

@@ -78,9 +78,15 @@ AttentionConfig with_sizes(AttentionConfig a, std::int64_t train_length) {
 }
 
 std::string describe(const AttentionConfig& a) {
-  if (a.pattern->block) return fmt::format("{}, block {}", a.pattern->name, a.block);
-  if (!a.pattern->window) return a.pattern->name;
-  return fmt::format("window of {}{}", a.window, a.pattern->sinks ? " and " + counted(a.sinks, "sink") : "");
+  std::string text = a.pattern->name;
+  if (a.pattern->block) text += fmt::format(", block {}", a.block);
+  else if (a.pattern->window)
+    text = fmt::format("window of {}{}", a.window, a.pattern->sinks ? " and " + counted(a.sinks, "sink") : "");
+  if (a.logn_base > 0) text += fmt::format(", log-n {}{}", a.logn_base, a.logn_clip ? "" : " also below it");
+  if (a.temperature != 1) text += fmt::format(", temperature {:g}", a.temperature);
+  if (a.floor_scale > 0) text += fmt::format(", floor scale {} by {:g}", a.floor_scale, a.attn_scale);
+  if (a.ssmax) text += ", scalable softmax";
+  return text;
 }
 
 std::string describe(const PositionConfig& p) {

@@ -51,9 +51,30 @@ TEST(Series, NamesTellOnlyWhatDiffers) {
   EXPECT_EQ(names({"--patterns", "causal", "--position.scaling", "none,yarn"}, {rope}), (Names{"rope", "rope (yarn)"}));
   EXPECT_EQ(names({"--patterns", "causal,window", "--position.scaling", "ntk,yarn"}, {rope}),
             (Names{"rope (ntk), causal", "rope (ntk), window", "rope (yarn), causal", "rope (yarn), window"}));
+  EXPECT_EQ(names({"--patterns", "causal,window", "--attention.logn_base", "0,256"}, {rope}),
+            (Names{"causal", "causal, log-n 256", "window", "window, log-n 256"}));
   // A run that is called after its positions says them once.
   EXPECT_EQ(names({"--patterns", "causal"}, {rope, xpos}), (Names{"long_run, rope", "xpos"}));
   EXPECT_EQ(names({"--patterns", "causal"}, {rope, subject("b", "rope")}), (Names{"long_run", "b"}));
+}
+
+TEST(Series, ScoresAreMultipliedAsGivenOrAsTrained) {
+  Subject trained = subject("r", "rope");
+  trained.options.model.attention.logn_base = 64;
+  trained.options.model.attention.logn_clip = false;
+  const auto own = plan_series(keys({"--patterns", "causal"}), {trained});
+  EXPECT_EQ(own[0].attention.logn_base, 64);
+  EXPECT_FALSE(own[0].attention.logn_clip);
+  const auto given =
+      plan_series(keys({"--patterns", "causal", "--attention.logn_base", "0,512", "--attention.logn_clip", "true",
+                        "--attention.temperature", "0.5", "--attention.floor_scale", "128"}),
+                  {trained});
+  ASSERT_EQ(given.size(), 2u);
+  EXPECT_EQ(given[0].attention.logn_base, 0);
+  EXPECT_EQ(given[1].attention.logn_base, 512);
+  EXPECT_EQ(describe(given[1].attention), "causal, log-n 512, temperature 0.5, floor scale 128 by 0.1");
+  EXPECT_THROW(plan_series(keys({"--attention.logn_clip", "true"}), {subject("r", "rope")}), UsageError);
+  EXPECT_THROW(plan_series(keys({"--attention.attn_scale", "1"}), {trained}), UsageError);
 }
 
 TEST(Series, CheckpointsAreToldApartByAsLittleAsIsNeeded) {
