@@ -36,6 +36,7 @@ AttentionConfig with_scores(AttentionConfig a, const SeriesKeys& keys) {
   if (given("attention.temperature")) a.temperature = keys.scores.temperature;
   if (given("attention.floor_scale")) a.floor_scale = keys.scores.floor_scale;
   if (given("attention.attn_scale")) a.attn_scale = keys.scores.attn_scale;
+  else if (a.floor_scale == 0) a.attn_scale = AttentionConfig().attn_scale;
   return a;
 }
 
@@ -57,6 +58,7 @@ std::vector<AttentionConfig> attentions(const PatternKind& pattern, const Series
           a.window = window;
           a.sinks = sinks;
           a.logn_base = logn_base;
+          if (logn_base == 0) a.logn_clip = AttentionConfig().logn_clip;
         }
       }
     }

@@ -65,14 +65,13 @@ TEST(Series, ScoresAreMultipliedAsGivenOrAsTrained) {
   const auto own = plan_series(keys({"--patterns", "causal"}), {trained});
   EXPECT_EQ(own[0].attention.logn_base, 64);
   EXPECT_FALSE(own[0].attention.logn_clip);
-  const auto given =
-      plan_series(keys({"--patterns", "causal", "--attention.logn_base", "0,512", "--attention.logn_clip", "true",
-                        "--attention.temperature", "0.5", "--attention.floor_scale", "128"}),
-                  {trained});
+  const auto given = plan_series(keys({"--patterns", "causal", "--attention.logn_base", "0,512",
+                                       "--attention.temperature", "0.5", "--attention.floor_scale", "128"}),
+                                 {trained});
   ASSERT_EQ(given.size(), 2u);
   EXPECT_EQ(given[0].attention.logn_base, 0);
   EXPECT_EQ(given[1].attention.logn_base, 512);
-  EXPECT_EQ(describe(given[1].attention), "causal, log-n 512, temperature 0.5, floor scale 128 by 0.1");
+  EXPECT_EQ(describe(given[1].attention), "causal, log-n 512 also below it, temperature 0.5, floor scale 128 by 0.1");
   EXPECT_THROW(plan_series(keys({"--attention.logn_clip", "true"}), {subject("r", "rope")}), UsageError);
   EXPECT_THROW(plan_series(keys({"--attention.attn_scale", "1"}), {trained}), UsageError);
 }
