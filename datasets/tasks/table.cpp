@@ -25,6 +25,7 @@ constexpr std::int64_t many = std::int64_t{1} << 26,  // of one byte, or a few
 
 constexpr Task all[] = {
     {"passkey", "bytes", 300, many, "a number within filler (Mohtashami & Jaggi 2023)", passkey},
+    {"needle", "bytes", 300, many, "a number within any text, --haystack (RULER, Hsieh et al. 2024)", needle},
     {"lines", "lines", 1, lines_at_most, "one of many lines (LongEval, Li et al. 2023)", line_retrieval},
     {"flip_flop", "pairs", 2, many, "the last bit that was written (Liu et al. 2023)", flip_flop},
     {"first", "bits", 1, many, "the first bit (Chiang & Cholak 2022)", first_bit},

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -21,9 +22,10 @@ struct ScoredText {
 };
 
 struct TaskSettings {
-  double depth = -1;          ///< passkey: share of the filler before the key, 0 to 1; -1: drawn
-  double ignore = 0.8;        ///< flip_flop: probability of an instruction that is to be ignored
-  bool reversed_sum = false;  ///< addition: the lowest digit of the sum first
+  double depth = -1;  ///< passkey, needle: share of the text before what is to be found, 0 to 1; -1: drawn
+  std::shared_ptr<const std::string> haystack = {};  ///< needle: what it is hidden in; not empty
+  double ignore = 0.8;                               ///< flip_flop: probability of an instruction that is to be ignored
+  bool reversed_sum = false;                         ///< addition: the lowest digit of the sum first
 };
 
 struct Task {

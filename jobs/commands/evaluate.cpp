@@ -66,19 +66,20 @@ struct Arguments {
   SeriesKeys series;
   MeshKeys mesh;
   SequenceKeys sequence;
-  TaskKeys task{.task = "", .sizes = {}, .count = 100, .seed = 0, .settings = {}};
+  TaskKeys task{.task = "", .sizes = {}, .count = 100, .seed = 0, .settings = {}, .haystack = ""};
   std::int64_t depths = 0;
   std::vector<double> ignore = {TaskSettings().ignore};
 
   std::vector<Key> keys_of_task() {
-    return task_keys(task, "sizes of texts",
-                     {Key{"depths", &depths, "so many places of the key in the text, from its begin to its end", "",
-                          "0: drawn for every text"}
-                          .between(0, 100)
-                          .only_with("task", {"passkey"}),
-                      Key{"ignore", &ignore, "share of instructions that are to be ignored; several are compared"}
-                          .between(0, 1)
-                          .only_with("task", {"flip_flop"})});
+    return task_keys(
+        task, "sizes of texts",
+        {Key{"depths", &depths, "so many places of the key or needle in the text, from its begin to its end", "",
+             "0: drawn for every text"}
+             .between(0, 100)
+             .only_with("task", {"passkey", "needle"}),
+         Key{"ignore", &ignore, "share of instructions that are to be ignored; several are compared"}
+             .between(0, 1)
+             .only_with("task", {"flip_flop"})});
   }
   KeyTable keys() {
     KeyTable table;
@@ -297,6 +298,7 @@ int evaluate_command(const std::vector<std::string>& words, const std::shared_pt
   check(args);
   check_task_keys(keys, args.keys_of_task(), args.task, args.series.given,
                   {"data", "lengths", "tokens", "resolution", "data.documents"});
+  read_haystack(args.task);
   if (!args.task.task.empty()) return evaluate_task(args, words, world);
   // All that can be known to be wrong comes before anything that takes time.
   const std::vector<CheckpointReader> readers = open_checkpoints(args.checkpoints, *world);

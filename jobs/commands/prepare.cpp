@@ -27,7 +27,7 @@ struct Arguments {
   std::string tokenizer = "bytes";
   bool skip_bad = false, overwrite = false;
   std::int64_t threads = 0, window = 0;
-  TaskKeys task{.task = "", .sizes = {}, .count = 10000, .seed = 0, .settings = {}};
+  TaskKeys task{.task = "", .sizes = {}, .count = 10000, .seed = 0, .settings = {}, .haystack = ""};
 };
 
 const char* const usage = R"(lexring prepare: text, or a task with known answers, becomes tokens in HDF5
@@ -63,7 +63,7 @@ std::vector<Key> keys_of_task(Arguments& arguments) {
   return task_keys(arguments.task, "size of every text, or the least and the most of sizes drawn uniformly",
                    {Key{"depth", &arguments.task.settings.depth, "share of the filler before the key", "", "-1: drawn"}
                         .between(-1, 1)
-                        .only_with("task", {"passkey"}),
+                        .only_with("task", {"passkey", "needle"}),
                     Key{"ignore", &arguments.task.settings.ignore, "share of instructions that are to be ignored"}
                         .between(0, 1)
                         .only_with("task", {"flip_flop"}),
@@ -168,6 +168,7 @@ int prepare_command(const std::vector<std::string>& args) {
   }
   const std::set<std::string> given = keys.parse_arguments(args);
   check_task_keys(keys, keys_of_task(arguments), arguments.task, given, {"input", "tokenizer", "skip-bad", "threads"});
+  read_haystack(arguments.task);
   require_usage(arguments.threads >= 0 && arguments.threads <= 1024,
                 "--threads {}; choose 1 to 1024, or 0 for all cores", arguments.threads);
   const StopSignal stop;

@@ -65,9 +65,32 @@ TEST(Tasks, HaveTheAnswersThatPeopleWouldGive) {
   EXPECT_TRUE(r * r <= n && n < (r + 1) * (r + 1));
 }
 
+TEST(Tasks, ANeedleLiesInItsHaystackAtItsDepth) {
+  TaskSettings settings;
+  settings.haystack = std::make_shared<const std::string>("All happy families are alike. Every unhappy family is so. ");
+  const auto at = [&](double depth) {
+    settings.depth = depth;
+    const ScoredText text = make_text(find_task("needle"), 5, 2000, settings);
+    EXPECT_EQ(text.text.size(), 2000U);
+    const std::size_t place = text.text.find("One of the special magic numbers for ");
+    const std::string number = text.text.substr(text.text.find(" is: ", place) + 5, 7);
+    EXPECT_EQ(answers_of(text), " " + number + ".");
+    EXPECT_TRUE(place == 0 || text.text[place - 1] == ' ' || text.text[place - 1] == '\n') << place;
+    return place;
+  };
+  EXPECT_LT(at(0), 150U);
+  EXPECT_NEAR(static_cast<double>(at(0.5)), 1000, 60);
+  EXPECT_GT(at(1), 1750U);
+  // Drawn places, and drawn pieces of the haystack.
+  settings.depth = -1;
+  EXPECT_NE(make_text(find_task("needle"), 5, 2000, settings).text.substr(135, 99),
+            make_text(find_task("needle"), 6, 2000, settings).text.substr(135, 99));
+  EXPECT_THROW(make_text(find_task("needle"), 5, 2000), Error);
+}
+
 TEST(Tasks, RefuseWhatCannotBe) {
-  EXPECT_EQ(error_of([] { find_task("parrity"); }).substr(0, 60),
-            "there is no task 'parrity'; choose passkey, lines, flip_flop");
+  EXPECT_EQ(error_of([] { find_task("parrity"); }).substr(0, 68),
+            "there is no task 'parrity'; choose passkey, needle, lines, flip_flop");
   EXPECT_EQ(error_of([] { make_text(find_task("passkey"), 1, 299); }),
             "task passkey of 299 bytes is impossible; the least is 300");
   // More lines than there are names would never end.

@@ -71,10 +71,13 @@ TEST_F(TaskCommands, RefuseWhatHasNoEffect) {
   refused(prepare("--sizes 4 --input " + data()), "--sizes has no effect without --task");
   refused(prepare("--task parrity --sizes 4"), "parrity");
   refused(prepare("--task parity"), "sizes are missing; give --sizes, in bits");
-  refused(prepare("--task parity --sizes 4 --depth 0.5"), "depth has an effect only with task = passkey");
+  refused(prepare("--task parity --sizes 4 --depth 0.5"), "depth has an effect only with task = passkey or needle");
   refused(evaluate("--task passkey --sizes 200"), "task passkey of 200 bytes is impossible; the least is 300");
   refused(prepare("--task passkey --sizes 400 --depth -0.5"), "depth = -0.5 is no share of the filler");
   refused(evaluate("--task passkey --sizes 400 --ignore 0.5"), "ignore has an effect only with task = flip_flop");
+  refused(evaluate("--task needle --sizes 400"), "haystack is missing; give --haystack");
+  refused(evaluate("--task needle --sizes 400 --haystack /nowhere"), "--haystack /nowhere cannot be read");
+  refused(evaluate("--task passkey --sizes 400 --haystack /nowhere"), "haystack has an effect only with task = needle");
   refused(evaluate("--task passkey --sizes 400 --lengths 32"), "--lengths has no effect with --task");
 }
 

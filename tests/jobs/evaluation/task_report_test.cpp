@@ -8,10 +8,21 @@
 namespace lexring::testing {
 namespace {
 
+TaskVariant ignoring(const char* name, double share) {
+  TaskVariant variant;
+  variant.name = name, variant.settings.ignore = share;
+  return variant;
+}
+TaskVariant deep(const char* name, double depth) {
+  TaskVariant variant;
+  variant.name = name, variant.settings.depth = depth;
+  return variant;
+}
+
 /// Two series by three sizes; the second was not measured at the longest. Names need escaping.
 TaskResults results_of(const std::vector<TaskVariant>& variants) {
   TaskResults r;
-  r.keys = {.task = "passkey", .sizes = {512, 1024, 4096}, .count = 20, .seed = 1, .settings = {}};
+  r.keys.task = "passkey", r.keys.sizes = {512, 1024, 4096}, r.keys.count = 20, r.keys.seed = 1;
   r.variants = variants;
   MeasuredModel model;
   model.name = model.run = "<b>";
@@ -42,8 +53,8 @@ std::size_t count_of(const std::string& text, const std::string& part) {
 TEST(TaskReport, IsWellFormedAndNeedsNothingElse) {
   const TempDirectory directory;
   for (const auto& variants : {std::vector<TaskVariant>{{"", {}}},
-                               {{"80 % ignored", {.ignore = 0.8}}, {"98 % ignored", {.ignore = 0.98}}},
-                               {{"depth 0.00", {.depth = 0}}, {"depth 1.00", {.depth = 1}}}}) {
+                               {ignoring("80 % ignored", 0.8), ignoring("98 % ignored", 0.98)},
+                               {deep("depth 0.00", 0), deep("depth 1.00", 1)}}) {
     const std::string html = to_html(results_of(variants));
     EXPECT_EQ(complaint(directory, "tasks.html", html), "");
     for (const char* foreign : {"http://", "https://", "url(", "@import", "<b>:"})
@@ -52,13 +63,12 @@ TEST(TaskReport, IsWellFormedAndNeedsNothingElse) {
 }
 
 TEST(TaskReport, DepthsAreAMapAndOtherVariantsAreLines) {
-  const std::string deep =
-      to_html(results_of({{"depth 0.00", {.depth = 0}}, {"depth 0.50", {.depth = 0.5}}, {"depth 1.00", {.depth = 1}}}));
-  EXPECT_EQ(count_of(deep, "class=\"f-heat\""), 3U * 3 + 3 * 2);  // one size of the second series has none
-  EXPECT_EQ(count_of(deep, ">n/a</text>"), 3U);
-  const TaskResults ignoring = results_of({{"80 % ignored", {.ignore = 0.8}}, {"98 % ignored", {.ignore = 0.98}}});
-  EXPECT_EQ(count_of(to_html(ignoring), "class=\"f-heat\""), 0U);
-  EXPECT_EQ(sentences(ignoring),
+  const std::string map = to_html(results_of({deep("depth 0.00", 0), deep("depth 0.50", 0.5), deep("depth 1.00", 1)}));
+  EXPECT_EQ(count_of(map, "class=\"f-heat\""), 3U * 3 + 3 * 2);  // one size of the second series has none
+  EXPECT_EQ(count_of(map, ">n/a</text>"), 3U);
+  const TaskResults shares = results_of({ignoring("80 % ignored", 0.8), ignoring("98 % ignored", 0.98)});
+  EXPECT_EQ(count_of(to_html(shares), "class=\"f-heat\""), 0U);
+  EXPECT_EQ(sentences(shares),
             (std::vector<std::string>{
                 "causal, 80 % ignored: 100.0 % (83.9 to 100.0) right at 512 bytes, 50.0 % (29.9 to 70.1) at 4,096.",
                 "causal, 98 % ignored: 95.0 % (76.4 to 99.1) right at 512 bytes, 45.0 % (25.8 to 65.8) at 4,096.",

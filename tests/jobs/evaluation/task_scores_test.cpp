@@ -41,7 +41,7 @@ class Scores : public ::testing::Test {
 
 TEST(TaskResults, AreOfOtherTextsThanADatasetOfTheSameSeed) {
   TaskResults results;
-  results.keys = {.task = "copy", .sizes = {12, 13}, .count = 50, .seed = 3, .settings = {}};
+  results.keys = {.task = "copy", .sizes = {12, 13}, .count = 50, .seed = 3, .settings = {}, .haystack = ""};
   results.variants = {{"", {}}};
   std::set<std::string> trained;
   for (std::int64_t i = 0; i < 50; ++i) trained.insert(text_of_series(results.keys.kind(), 3, i, 12, 12, {}).text);
