@@ -21,8 +21,8 @@ struct TaskKeys {
 
   const Task& kind() const { return find_task(task); }
 };
-/// `task`, `sizes`, `count`, `seed`, `haystack`, `reversed-sum`, and those of the caller, `own`: they have an effect with
-/// a task only.
+/// `task`, `sizes`, `count`, `seed`, `haystack`, `reversed-sum`, and those of the caller, `own`: they have an effect
+/// with a task only.
 std::vector<Key> task_keys(TaskKeys& keys, const std::string& meaning_of_sizes, std::vector<Key> own);
 /// Throws UsageError that names a given key that has no effect: one of a task without a task or with another one, or
 /// one of `others`, which are for work without a task, beside one. `table` has them all.

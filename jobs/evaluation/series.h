@@ -1,6 +1,6 @@
 /// What an evaluation measures: a list of series, one for every checkpoint, rescaling of its rotary angles, attention
-/// pattern with its size, and log-n factor of its scores. Each is measured at every length, and has a name that tells only what differs
-/// between them.
+/// pattern with its size, and log-n factor of its scores. Each is measured at every length, and has a name that tells
+/// only what differs between them.
 #pragma once
 
 #include <cstdint>
