@@ -33,6 +33,16 @@ class Blockwise : public Pattern {
   std::int64_t block_;
 };
 
+/// The own block of positions alone (Llama 4's local layers): nothing passes from one block to the next.
+class Chunked : public Pattern {
+ public:
+  explicit Chunked(std::int64_t block) : block_(block) {}
+  std::int64_t first_visible(std::int64_t position) const override { return position / block_ * block_; }
+
+ private:
+  std::int64_t block_;
+};
+
 /// A window, and the first tokens of the document (Xiao et al. 2023; Han et al. 2023).
 class SinkWindow : public Window {
  public:
@@ -52,11 +62,12 @@ std::unique_ptr<Pattern> make_window(const AttentionConfig& config) {
   return std::make_unique<Window>(config.window);
 }
 
-std::unique_ptr<Pattern> make_blockwise(const AttentionConfig& config) {
+template <class Blocks>
+std::unique_ptr<Pattern> make_blocks(const AttentionConfig& config) {
   require_usage(config.block > 0,
-                "attention.block = {} with attention.pattern = blockwise; choose half of the training length",
-                config.block);
-  return std::make_unique<Blockwise>(config.block);
+                "attention.block = {} with attention.pattern = {}; choose half of the training length", config.block,
+                config.pattern->name);
+  return std::make_unique<Blocks>(config.block);
 }
 
 std::unique_ptr<Pattern> make_sink_window(const AttentionConfig& config) {
@@ -73,7 +84,8 @@ std::unique_ptr<Pattern> make_sink_window(const AttentionConfig& config) {
 constexpr std::array methods = {
     PatternMethod{.name = "causal", .make = make_causal},
     PatternMethod{.name = "window", .make = make_window, .window = true},
-    PatternMethod{.name = "blockwise", .make = make_blockwise, .block = true},
+    PatternMethod{.name = "blockwise", .make = make_blocks<Blockwise>, .block = true},
+    PatternMethod{.name = "chunked", .make = make_blocks<Chunked>, .block = true},
     PatternMethod{.name = "sink_window", .make = make_sink_window, .window = true, .sinks = true}};
 
 }  // namespace

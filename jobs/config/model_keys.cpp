@@ -107,7 +107,8 @@ std::vector<Key> model_keys(ModelConfig& m) {
   add("attention.window", &a.window, "keys a query sees, itself included", "tokens")
       .between(0, most_tokens_at_once)
       .only_with("attention.pattern", patterns(&PatternMethod::window));
-  add("attention.block", &a.block, "own block causally and the whole previous block", "tokens", "train.length / 2")
+  add("attention.block", &a.block, "size of blocks; blockwise sees the own and the one before, chunked the own alone",
+      "tokens", "train.length / 2")
       .between(0, most_tokens_at_once)
       .only_with("attention.pattern", patterns(&PatternMethod::block));
   add("attention.sinks", &a.sinks, "first tokens that stay visible", "tokens")

@@ -171,7 +171,7 @@ std::vector<Key> series_keys(SeriesKeys& keys) {
   p.scaling_factor = 0;
   std::vector<Key> all = {
       {"patterns", &keys.patterns, "attention patterns", "", "causal,blockwise"},
-      {"attention.block", &keys.blocks, "of the blockwise pattern; several are measured one by one", "tokens",
+      {"attention.block", &keys.blocks, "of the block patterns; several are measured one by one", "tokens",
        "the checkpoint's"},
       {"attention.window", &keys.windows, "of the window patterns, likewise", "tokens",
        "the checkpoint's, or train.length"},

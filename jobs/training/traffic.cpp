@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "jobs/training/training_batches.h"
+#include "models/patterns.h"
 
 namespace lexring {
 namespace {
@@ -61,7 +62,8 @@ double rows_passed(const StepShape& s) {
   }
   if (s.runtime.partition != PartitionKind::contiguous) return std::numeric_limits<double>::quiet_NaN();
   if (a.pattern->window && !a.pattern->sinks && number(a.window) <= own) return (places - 1) * number(a.window - 1);
-  if (a.pattern->block && s.length % (s.mesh.ring() * a.block) == 0) return (places - 1) * number(a.block);
+  if (a.pattern->block && s.length % (s.mesh.ring() * a.block) == 0)
+    return (places - 1) * number(a.block - make_pattern(a)->first_visible(a.block));
   return std::numeric_limits<double>::quiet_NaN();
 }
 

@@ -22,6 +22,8 @@ TEST(Patterns, FirstVisiblePositions) {
   EXPECT_EQ(make_pattern(pattern("window", 8, 0, 0))->first_visible(100), 93);
   EXPECT_EQ(make_pattern(pattern("blockwise", 0, 16, 0))->first_visible(100), 80);
   EXPECT_EQ(make_pattern(pattern("blockwise", 0, 16, 0))->first_visible(111), 80);
+  EXPECT_EQ(make_pattern(pattern("chunked", 0, 16, 0))->first_visible(95), 80);
+  EXPECT_EQ(make_pattern(pattern("chunked", 0, 16, 0))->first_visible(96), 96);
   EXPECT_EQ(make_pattern(pattern("sink_window", 8, 0, 4))->first_visible(100), 93);
 }
 
@@ -52,6 +54,7 @@ TEST(Patterns, WhatACacheKeeps) {
 TEST(Patterns, RefusesWhatMakesNoSense) {
   EXPECT_THROW(make_pattern(pattern("window", 0, 0, 0)), UsageError);
   EXPECT_THROW(make_pattern(pattern("blockwise", 0, 0, 0)), UsageError);
+  EXPECT_THROW(make_pattern(pattern("chunked", 0, 0, 0)), UsageError);
   EXPECT_THROW(make_pattern(pattern("sink_window", 4, 0, 0)), UsageError);
   EXPECT_THROW(pattern("strided", 4, 4, 4), UsageError);
 }

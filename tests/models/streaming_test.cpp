@@ -58,7 +58,7 @@ TEST_P(StreamingTest, ChunksHaveTheLossesOfTheWhole) {
 
 std::vector<Case> cases() {
   std::vector<Case> list;
-  for (const char* pattern : {"causal", "window", "blockwise", "sink_window"}) {
+  for (const char* pattern : {"causal", "window", "blockwise", "chunked", "sink_window"}) {
     for (const std::int64_t chunk : {1, 7, 12, 25}) {
       for (const bool documents : {false, true}) list.push_back({pattern, "xpos", documents, chunk});
     }

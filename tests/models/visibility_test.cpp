@@ -20,6 +20,7 @@ bool sees(const AttentionConfig& a, const std::vector<std::int64_t>& start, std:
   if (j > i || j < document) return false;
   if (a.pattern == "window") return i - j < a.window;
   if (a.pattern == "blockwise") return i / a.block - j / a.block <= 1;
+  if (a.pattern == "chunked") return i / a.block == j / a.block;
   if (a.pattern == "sink_window") return i - j < a.window || j - document < a.sinks;
   return true;
 }
@@ -53,7 +54,8 @@ TEST_P(VisibilityTest, OneTokenChangesExactlyWhatTheMaskAllows) {
 INSTANTIATE_TEST_SUITE_P(Patterns, VisibilityTest,
                          ::testing::Values(Case{"causal", false}, Case{"causal", true}, Case{"window", false},
                                            Case{"window", true}, Case{"blockwise", false}, Case{"blockwise", true},
-                                           Case{"sink_window", false}, Case{"sink_window", true}),
+                                           Case{"chunked", false}, Case{"chunked", true}, Case{"sink_window", false},
+                                           Case{"sink_window", true}),
                          [](const auto& given) {
                            return given.param.pattern + (given.param.documents ? "_documents" : "");
                          });

@@ -79,7 +79,7 @@ void add_mesh(Dealer& dealer, const Mesh& mesh) {
   };
   std::vector<Way> ways = {{"causal", "ring"}, {"blockwise", "halo"}};
   if (shared && mesh.ulysses == 1)
-    ways.insert(ways.end(), {{"blockwise", "ring"}, {"window", "halo"}, {"sink_window", "halo"}});
+    ways.insert(ways.end(), {{"blockwise", "ring"}, {"chunked", "halo"}, {"window", "halo"}, {"sink_window", "halo"}});
   for (const std::string& partition : partitions) {
     for (const Way& way : ways) {
       for (const bool documents : {false, true}) {
@@ -118,7 +118,7 @@ std::vector<std::string> common_keys(const Case& which, const std::string& direc
   keys.insert(keys.end(), model.keys.begin(), model.keys.end());
   if (!which.frozen.empty()) keys.insert(keys.end(), {"--train.frozen", which.frozen});
   const std::string& pattern = which.pattern;
-  if (pattern == "blockwise") keys.insert(keys.end(), {"--attention.block", "16"});
+  if (pattern == "blockwise" || pattern == "chunked") keys.insert(keys.end(), {"--attention.block", "16"});
   if (pattern == "window" || pattern == "sink_window") keys.insert(keys.end(), {"--attention.window", "21"});
   if (pattern == "sink_window") keys.insert(keys.end(), {"--attention.sinks", "3"});
   return keys;
@@ -185,6 +185,7 @@ std::vector<Case> quick_cases(int ranks) {
       {mesh(1, 3, 1), "striped", "causal", "ring", true, "gradients", "everything", 83, 0, "none"},
       {mesh(1, 4, 1), "contiguous", "blockwise", "halo", true, "state", "lex", 96, 0, "none"},
       {mesh(1, 4, 1), "zigzag", "causal", "ring", true, "none", "lex", 5, 0, "none"},
+      {mesh(1, 2, 1), "zigzag", "chunked", "halo", true, "none", "lex", 96, 0, "none"},
       {mesh(1, 3, 1), "zigzag", "sink_window", "halo", true, "none", "alibi", 64, 0, "none"},
       {mesh(1, 4, 1, 2), "zigzag", "causal", "ring", true, "none", "everything", 83, 0, "none"},
       {mesh(2, 2, 1), "contiguous", "window", "halo", false, "gradients", "learned", 77, 3, "none"},

@@ -15,7 +15,7 @@ inline constexpr std::int64_t steps = 20;
 struct Case {
   Mesh mesh;
   std::string partition = "zigzag";  ///< zigzag striped contiguous; "-" where a sequence is not shared
-  std::string pattern = "causal";    ///< causal blockwise window sink_window
+  std::string pattern = "causal";    ///< causal blockwise chunked window sink_window
   std::string far = "ring";          ///< how keys come from other ranks: ring halo
   bool documents = false;            ///< packed documents hide each other, and their last tokens have no target
   std::string shard = "none";        ///< none state gradients

@@ -17,10 +17,10 @@ struct Sight {
   const char* pattern;
   Exchange exchange;
 };
-constexpr Sight sights[] = {{"causal", Exchange::ring},     {"blockwise", Exchange::ring},
-                            {"blockwise", Exchange::halo},  {"window", Exchange::halo},
-                            {"window", Exchange::ring},     {"sink_window", Exchange::halo},
-                            {"sink_window", Exchange::ring}};
+constexpr Sight sights[] = {
+    {"causal", Exchange::ring},      {"blockwise", Exchange::ring}, {"blockwise", Exchange::halo},
+    {"window", Exchange::halo},      {"window", Exchange::ring},    {"sink_window", Exchange::halo},
+    {"sink_window", Exchange::ring}, {"chunked", Exchange::ring},   {"chunked", Exchange::halo}};
 constexpr PartitionKind partitions[] = {PartitionKind::zigzag, PartitionKind::striped, PartitionKind::contiguous};
 
 ModelConfig small_model(const char* pattern, std::int64_t layers) {
@@ -45,6 +45,7 @@ bool sees(const AttentionConfig& a, const std::vector<std::int64_t>& start, std:
   if (j > i || j < document) return false;
   if (a.pattern == "window") return i - j < a.window;
   if (a.pattern == "blockwise") return i / a.block - j / a.block <= 1;
+  if (a.pattern == "chunked") return i / a.block == j / a.block;
   if (a.pattern == "sink_window") return i - j < a.window || j - document < a.sinks;
   return true;
 }

@@ -334,6 +334,7 @@ Visibility make_visibility(const std::string& pattern, std::int64_t extent, cons
       std::int64_t first = 0, sink_begin = std::min<std::int64_t>(start, 1);
       if (pattern == "window" || pattern == "sink_window") first = std::max<std::int64_t>(0, n - extent + 1);
       if (pattern == "blockwise") first = std::max<std::int64_t>(0, (n / extent - 1) * extent);
+      if (pattern == "chunked") first = n / extent * extent;
       if (pattern == "documents" || pattern == "documents_sinks") sink_begin = first = n / extent * extent;
       if (pattern == "documents_sinks") first = std::max(first, n - extent / 4);
       if (pattern == "holes" && row % 3 == 1) first = n + 1;

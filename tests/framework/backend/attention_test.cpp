@@ -41,7 +41,7 @@ std::vector<AttentionProblem> small_problems() {
   for (const std::int64_t width : {16, 32, 64, 128}) add("xpos", "causal", 0, 2, 1, width, t130);
   add("alibi", "causal", 0, 1, 1, 64, t130);
   const Tables several = same("unequal", {{0, consecutive(90)}, {2, consecutive(1)}, {3, consecutive(37)}});
-  for (const char* pattern : {"window", "blockwise", "sink_window", "documents", "documents_sinks", "holes"})
+  for (const char* pattern : {"window", "blockwise", "chunked", "sink_window", "documents", "documents_sinks", "holes"})
     add("xpos", pattern, 20, 2, 1, 32, several);
   const Tables spread = same("clusters", {{0, clusters({0, 300, 131000, 1000003}, 20)}}),
                gaps = same("gaps", {{0, with_gaps(40, 5000, 2)}});

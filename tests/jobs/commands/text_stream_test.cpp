@@ -69,7 +69,8 @@ TEST_P(TextStreamTest, EveryTokenGetsTheScoresOfTheWhole) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Patterns, TextStreamTest, ::testing::Values("causal", "window", "blockwise", "sink_window"),
+INSTANTIATE_TEST_SUITE_P(Patterns, TextStreamTest,
+                         ::testing::Values("causal", "window", "blockwise", "chunked", "sink_window"),
                          [](const auto& given) { return std::string(given.param); });
 
 TEST(TextStream, MemoryIsThatOfAChunkAndOfWhatThePatternSees) {

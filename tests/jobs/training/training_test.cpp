@@ -328,6 +328,7 @@ TEST_F(Training, BenchCountsTheBytesOfTheFormulas) {
       {2, "--mesh.tp 2 --train.recompute layer --model.sub_norm true"},
       {2, "--mesh.tp 2 --train.recompute ffn"},
       {4, "--mesh.cp 4 --attention.pattern blockwise --attention.block 8 --sequence.exchange halo"},
+      {4, "--mesh.cp 4 --attention.pattern chunked --attention.block 8 --sequence.exchange halo"},
       {4, "--mesh.cp 4 --attention.pattern window --attention.window 7"},
       {4, "--mesh.cp 2 --mesh.tp 2 --train.micro_batch 1 --train.recompute attention"},
       {2, "--optimizer.shard state --train.precision bf16"},
