@@ -20,7 +20,8 @@
 
 namespace lexring {
 
-/// The running state of a row of queries: f32 (f64 in the reference at f64).
+/// The running state of a row of queries: f32 (f64 in the reference at f64). Under ReLU there is the output alone, sum
+/// of max(s, 0) v: nobody reads or writes the others.
 struct AttentionState {
   Tensor output;   ///< o [N, H * E], unnormalised: sum of exp(s - m) v
   Tensor maximum;  ///< m [N, H], the largest score seen; -inf where nothing was
@@ -42,8 +43,10 @@ struct AttentionForward {
   Columns k, v;  ///< [M, K * E]
   CallStage stage;
   AttentionState state;  ///< read unless first, written unless last; may be undefined when first and last
-  Tensor output;         ///< [N, H * E] working dtype, written when last: o / l, and 0 where a row saw nothing
-  Tensor lse;            ///< [N, H] f32 (f64), written when last: m + log l, -inf where a row saw nothing
+  /// [N, H * E] working dtype, written when last: o / l (o under ReLU: what divides it is the caller's), and 0 where a
+  /// row saw nothing.
+  Tensor output;
+  Tensor lse;  ///< [N, H] f32 (f64), written when last: m + log l, -inf where a row saw nothing; 0 under ReLU
 };
 
 struct AttentionBackward {
@@ -51,9 +54,9 @@ struct AttentionBackward {
   const ScoreBias& bias;
   SharedRows queries, keys;
   Columns q, k, v;
-  Tensor doutput;         ///< [N, H * E] gradient of the normalised output
-  Tensor lse;             ///< [N, H] from forward
-  Tensor delta;           ///< [N, H] f32 (f64): sum over E of output * doutput, from Backend::attention_delta
+  Tensor doutput;  ///< [N, H * E] gradient of the normalised output
+  Tensor lse;      ///< [N, H] from forward
+  Tensor delta;    ///< [N, H] f32 (f64): sum over E of output * doutput, from Backend::attention_delta; nothing to ReLU
   CallStage query_stage;  ///< first / last block that these queries meet
   CallStage key_stage;    ///< first / last block of queries that these keys meet
   /// Accumulators between stages, f32 (f64), in the rows' own base (not yet rotated back): [N, H * E], [M, K * E], [M,
@@ -67,8 +70,8 @@ struct AttentionBackward {
 };
 
 /// Sums of scores by distance, for attention resolution (Sun et al. 2022, eq. 13): for every d in [0, sums.size()),
-/// adds to sums[d] the sum over heads and over pairs of rows of one sequence with n - m = d of the score (before the
-/// softmax; pattern and bias are left out, see add_bias), and to counts[d] their number.
+/// adds to sums[d] the sum over heads and over pairs of rows of one sequence with n - m = d of the score (capped;
+/// pattern, clamp and bias are left out, see add_bias), and to counts[d] their number.
 struct AttentionScoreSums {
   const AttentionForm& form;
   SharedRows rows;

@@ -24,8 +24,10 @@ void check(const AttentionForm& form) {
       require(std::isfinite(d) && d <= 0,
               "the log of a decay is {}: scores would grow with distance; it must be finite and at most 0", d);
   }
-  require(form.normalizer == Normalizer::softmax,
-          "the ReLU normaliser is not supported yet; choose attention.normalizer = softmax");
+  require(std::isfinite(form.softcap) && form.softcap >= 0,
+          "the soft cap of the attention scores is {}; it must be finite and positive, or 0 for none", form.softcap);
+  require(std::isfinite(form.clamp) || form.clamp == AttentionForm::no_clamp,
+          "attention scores are clamped at {}, below which no score is seen; choose a finite number", form.clamp);
 }
 
 std::int64_t decay_span(const AttentionForm& form) {

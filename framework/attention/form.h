@@ -4,10 +4,13 @@
 /// Everything is a function of global positions.
 ///
 /// Score of query n and key m <= n (positions), channel pair i, head h:
-///   s = scale * sum_i exp(log_decay[i] * (n - m)) Re((q_i e^(j angle_n,i)) conj(k_i e^(j angle_m,i))) + bias
+///   s = cap(scale * sum_i exp(log_decay[i] * (n - m)) Re((q_i e^(j angle_n,i)) conj(k_i e^(j angle_m,i)))) + bias
+/// where cap(x) = softcap * tanh(x / softcap). A score below `clamp` is that of a key that is not seen.
+/// Weight of the key's value: exp(s) / sum of exp(s) over keys seen (softmax), or max(s, 0) (ReLU, Shen et al. 2023)
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "framework/tensor/dtype.h"
@@ -24,12 +27,18 @@ struct AttentionForm {
   bool rotary = false;            ///< channel pairs (0, 1), (2, 3), ... are turned by the tables of the rows
   std::vector<double> log_decay;  ///< [E/2] natural log of the decay per unit of distance, <= 0; empty: none. Needs
                                   ///< `rotary`.
-  Normalizer normalizer = Normalizer::softmax;  ///< relu: check() refuses it until every backend has it
+  double softcap = 0.0;           ///< 0: scores have no cap (Gemma 2 has one)
+  double clamp = no_clamp;        ///< the query's own token is always seen
+  Normalizer normalizer = Normalizer::softmax;
+
+  static constexpr double no_clamp = -std::numeric_limits<double>::infinity();
 
   std::int64_t group() const { return heads / kv_heads; }  ///< query heads that read one key head
   std::int64_t query_width() const { return heads * head_width; }
   std::int64_t key_width() const { return kv_heads * head_width; }
   bool decays() const { return !log_decay.empty(); }
+  bool caps() const { return softcap > 0; }
+  bool clamps() const { return clamp > no_clamp; }
   bool operator==(const AttentionForm&) const = default;
 };
 

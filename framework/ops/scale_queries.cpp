@@ -56,4 +56,20 @@ Var scale_queries(Tape& tape, const AttentionForm& form, const QueryFactors& fac
   return out;
 }
 
+Var scale_rows(Tape& tape, const Tensor& by_row, const Var& x) {
+  const MemoryPurpose purpose("attention: output, state, gradients");
+  require(by_row.elements() == x.value().dim(0), "{} factors came for {} rows", by_row.elements(), x.value().dim(0));
+  Backend& backend = tape.backend();
+  Tensor y(backend.runtime(), x.value().shape(), x.value().dtype());
+  backend.scale_queries(x.value(), by_row, {}, y);
+  const Var out(std::move(y));
+  tape.record([&backend, by_row, x_slot = x.slot(), slot = out.slot()] {
+    Tensor gradient = slot.take();
+    if (!gradient.defined()) return;
+    backend.scale_queries(gradient, by_row, {}, gradient);
+    x_slot.accumulate(backend, std::move(gradient));
+  });
+  return out;
+}
+
 }  // namespace lexring

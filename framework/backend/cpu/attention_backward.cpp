@@ -1,4 +1,5 @@
 #include <cmath>
+#include <optional>
 
 #include "framework/backend/cpu/attention_workspace.h"
 #include "framework/backend/cpu/kernels.h"
@@ -199,15 +200,20 @@ class BackwardTask {
       const std::int64_t count = s.last_row - s.first_row, at = s.first_row * key_tile;
       tile_product<F>(count, {left_ + s.first_row * depth, depth, 1}, packed_.keys_transposed(slot, keys.count), 0,
                       depth, s.first_column, s.last_column, scores_ + at, key_tile, false);
+      if (call_.form.caps()) cap_scores(call_.form, s, scores_);
       tile_product<F>(count, {doutputs + s.first_row * doutput_step, doutput_step, 1},
                       packed_.values_transposed(slot, keys.count), 0, depth, s.first_column, s.last_column,
                       dweights_ + at, key_tile, false);
     }
     if (bias_.any()) bias_.take_keys(call_.keys->tokens, keys);
     const bool masked = !mask.all || keys.count % lanes != 0;
+    const auto& form = call_.form;
+    const bool plain = !form.caps() && !form.clamps() && form.normalizer == Normalizer::softmax;
     for (std::int64_t r = 0; r < queries.count; r += together) {
       const auto [first, last] = mask.columns(r);
-      if (first < last) differentiate(queries, keys, first, last, masked, head, r);
+      if (first >= last) continue;
+      if (plain) differentiate<true>(queries, keys, first, last, masked, head, r);
+      else differentiate<false>(queries, keys, first, last, masked, head, r);
     }
 
     // dv += P^T dO, dk += dS^T q; then dq += dS k.
@@ -230,7 +236,8 @@ class BackwardTask {
   }
 
   /// Rows r (and r + 1, in bf16): P = exp2(S - lse), dS = P (dP - delta), 0 where masked, laid out for the three
-  /// products.
+  /// products. `plain`: no cap, no clamp, no ReLU.
+  template <bool plain>
   void differentiate(const TokenTile& queries, const TokenTile& keys, std::int64_t first, std::int64_t last,
                      bool masked, std::int64_t head, std::int64_t r) {
     constexpr int together = WordOf<F>::depth;
@@ -252,16 +259,31 @@ class BackwardTask {
       if (biased) bias_.take_query(position(j), first, last, bias_row_[j]);
     }
     const bool select = masked || live < together;
+    const bool caps = call_.form.caps(), relu = call_.form.normalizer == Normalizer::relu;
+    const float inverse_cap = caps ? ln_2 / static_cast<float>(call_.form.softcap) : 0.0F;
+    std::optional<RowClamp> clamp[2];
+    for (int j = 0; !plain && call_.form.clamps() && j < live; ++j)
+      clamp[j].emplace(call_.form, position(j), call_.keys->tokens, keys);
     for (std::int64_t i = first; i < last; i += lanes) {
       f32v p[2] = {}, ds[2] = {};
 #pragma GCC unroll 2
       for (int j = 0; j < together; ++j) {
         f32v s = load(scores_ + (r + j) * key_tile + i);
+        const f32v of_cap = s * inverse_cap;
         if (biased) s += bias_.of(bias_row_[j], i);
-        p[j] = exp2_below_127(s - lse[j]);
-        ds[j] = p[j] * (load(dweights_ + (r + j) * key_tile + i) * ln_2 - delta[j]);
+        const f32v dweight = load(dweights_ + (r + j) * key_tile + i) * ln_2;
+        if (plain || !relu) {
+          p[j] = exp2_below_127(s - lse[j]);
+          ds[j] = p[j] * (dweight - delta[j]);
+        } else {
+          p[j] = ln_2 * maximum(f32v{}, s);
+          ds[j] = s > 0.0F ? dweight : f32v{};
+        }
+        if (!plain && clamp[j])
+          p[j] = clamp[j]->select(i, s, p[j], f32v{}), ds[j] = clamp[j]->select(i, s, ds[j], f32v{});
         if (select) p[j] = mask[j].select(i, p[j], f32v{}), ds[j] = mask[j].select(i, ds[j], f32v{});
         if (learns) store(bias_gradients_[j] + i, ds[j] * log2_e);
+        if (!plain && caps) ds[j] *= 1.0F - of_cap * of_cap;
       }
       if constexpr (together == 1) {
         store(scores_ + r * key_tile + i, p[0]);

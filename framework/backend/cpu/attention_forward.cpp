@@ -1,4 +1,5 @@
 #include <cmath>
+#include <optional>
 
 #include "framework/backend/cpu/attention_workspace.h"
 #include "framework/backend/cpu/kernels.h"
@@ -35,7 +36,8 @@ class ForwardTask {
         rows_(call.queries->tokens.sequences[static_cast<std::size_t>(sequence)]),
         width_(call.form.head_width),
         stride_(padded_width(width_)),
-        group_(call.form.heads / call.form.kv_heads) {
+        group_(call.form.heads / call.form.kv_heads),
+        relu_(call.form.normalizer == Normalizer::relu) {
     Runtime& runtime = call.q.matrix.runtime();
     for (std::int64_t g = 0; g < group_; ++g) {
       states_.push_back({take<float>(memory_, runtime, rows_.count * stride_),
@@ -123,12 +125,13 @@ class ForwardTask {
       tile_product<F>(s.last_row - s.first_row, {left_ + s.first_row * words<F>(width_), words<F>(width_), 1},
                       packed_.keys_transposed(slot, keys.count), 0, words<F>(width_), s.first_column, s.last_column,
                       scores_ + s.first_row * key_tile, key_tile, false);
+      if (call_.form.caps()) cap_scores(call_.form, s, scores_);
     }
     if (bias_.any()) bias_.take_keys(call_.keys->tokens, keys);
     const bool masked = !mask.all || keys.count % lanes != 0;
     for (std::int64_t r = 0; r < queries.count; ++r) {
       const auto [first, last] = mask.columns(r);
-      if (first < last) softmax_row(state, queries.first + r, r, keys, first, last, masked);
+      if (first < last) weigh_row(state, queries.first + r, r, keys, first, last, masked);
     }
     for (const Strip& s : mask.strips()) {
       const Word<F>* weights = reinterpret_cast<const Word<F>*>(weights_ + s.first_row * key_tile + s.first_column);
@@ -138,21 +141,31 @@ class ForwardTask {
     }
   }
 
-  /// Columns [first, last) of a row of scores become weights: exp2(score - maximum), 0 where the row does not see.
-  void softmax_row(const HeadState& state, std::int64_t row, std::int64_t r, const TokenTile& keys, std::int64_t first,
-                   std::int64_t last, bool masked) {
+  /// Columns [first, last) of a row of scores become weights: exp2(score - maximum), or by ReLU; 0 where the row does
+  /// not see.
+  void weigh_row(const HeadState& state, std::int64_t row, std::int64_t r, const TokenTile& keys, std::int64_t first,
+                 std::int64_t last, bool masked) {
     const RowMask mask(ranges_.rows[static_cast<std::size_t>(row)], keys.first, keys.count);
     float* scores = scores_ + r * key_tile;
     F* weights = weights_ + r * key_tile;
     const bool biased = bias_.any();
-    if (biased) bias_.take_query(call_.queries->tokens.position[static_cast<std::size_t>(row)], first, last, bias_row_);
+    const std::int64_t position = call_.queries->tokens.position[static_cast<std::size_t>(row)];
+    if (biased) bias_.take_query(position, first, last, bias_row_);
+    std::optional<RowClamp> clamp;
+    if (call_.form.clamps()) clamp.emplace(call_.form, position, call_.keys->tokens, keys);
     f32v top = broadcast(minus_infinity);
     for (std::int64_t i = first; i < last; i += lanes) {
       f32v s = load(scores + i);
       if (biased) s += bias_.of(bias_row_, i);
+      if (clamp) s = clamp->select(i, s, s, broadcast(minus_infinity));
       if (masked) s = mask.select(i, s, broadcast(minus_infinity));
-      if (masked || biased) store(scores + i, s);
+      if (masked || biased || clamp) store(scores + i, s);
       top = maximum(top, s);
+    }
+    if (relu_) {
+      for (std::int64_t i = first; i < last; i += lanes)
+        store(weights + i, ln_2 * maximum(f32v{}, load(scores + i)));  // in this order NaN stays NaN
+      return;
     }
     const std::int64_t n = row - rows_.first;
     const float before = state.maximum[n], now = std::max(before, largest(top));
@@ -185,9 +198,10 @@ class ForwardTask {
     if (call_.stage.first) return;
     for (std::int64_t n = 0; n < rows_.count; ++n) {
       const std::int64_t at = (rows_.first + n) * heads + head;
+      std::copy_n(call_.state.output.data<float>() + at * width_, width_, state.output + n * stride_);
+      if (relu_) continue;
       state.maximum[n] = call_.state.maximum.data<float>()[at] * log2_e;
       state.sum[n] = call_.state.sum.data<float>()[at];
-      std::copy_n(call_.state.output.data<float>() + at * width_, width_, state.output + n * stride_);
     }
   }
 
@@ -198,16 +212,19 @@ class ForwardTask {
       const std::int64_t at = (rows_.first + n) * heads + head;
       const float* output = state.output + n * stride_;
       if (!call_.stage.last) {
+        std::copy_n(output, width_, call_.state.output.data<float>() + at * width_);
+        if (relu_) continue;
         call_.state.maximum.data<float>()[at] = state.maximum[n] * ln_2;
         call_.state.sum.data<float>()[at] = state.sum[n];
-        std::copy_n(output, width_, call_.state.output.data<float>() + at * width_);
         continue;
       }
       const bool seen = state.sum[n] > 0;
-      const float inverse = seen ? 1.0F / state.sum[n] : 0.0F;
+      const float inverse = relu_ ? 1.0F : seen ? 1.0F / state.sum[n] : 0.0F;
       T* out = call_.output.data<T>() + at * width_;
       for_lanes(width_, [&](std::int64_t i, std::int64_t m) { store(out + i, load(output + i, m) * inverse, m); });
-      call_.lse.data<float>()[at] = seen ? state.maximum[n] * ln_2 + std::log(state.sum[n]) : minus_infinity;
+      call_.lse.data<float>()[at] = relu_  ? 0.0F
+                                    : seen ? state.maximum[n] * ln_2 + std::log(state.sum[n])
+                                           : minus_infinity;
     }
   }
 
@@ -217,6 +234,7 @@ class ForwardTask {
   std::int64_t sequence_, kv_head_;
   TokenTable::Sequence rows_;
   std::int64_t width_, stride_, group_, key_base_ = -1;  // positions are never negative
+  bool relu_;
   std::vector<Tensor> memory_;
   std::vector<HeadState> states_;
   std::vector<TileMask> masks_;

@@ -41,6 +41,7 @@ void add_head(const AttentionScoreSums& call, const Side& queries, const Side& k
       pack_left<F>(query, stride, tile.count, width, left);
       tile_product<F>(tile.count, {left, words<F>(width), 1}, {packed, words<F>(width), key.count}, scores, key_tile,
                       false);
+      if (call.form.caps()) cap_scores(call.form, {0, key.count, 0, tile.count}, scores);
       for (std::int64_t r = 0; r < tile.count; ++r) {
         for (std::int64_t c = 0; c < key.count; ++c) {
           const std::int64_t distance = at(tile.first + r) - at(key.first + c);

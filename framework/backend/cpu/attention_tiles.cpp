@@ -107,6 +107,16 @@ void pair_factors(const AttentionForm& form, std::int64_t distance, float* facto
   });
 }
 
+void cap_scores(const AttentionForm& form, const Strip& strip, float* scores) {
+  const float cap = static_cast<float>(form.softcap) * log2_e, inverse = 1.0F / cap;
+  for (std::int64_t r = strip.first_row; r < strip.last_row; ++r) {
+    for (std::int64_t i = strip.first_column; i < strip.last_column; i += lanes) {
+      float* const at = scores + r * key_tile + i;
+      store(at, cap * simd::tanh(inverse * load(at)));
+    }
+  }
+}
+
 namespace {
 
 /// Pairs (x0, x1) turned: (x0 c - x1 s, x1 c + x0 s).

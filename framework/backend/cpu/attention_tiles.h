@@ -59,6 +59,9 @@ TileMask make_mask(const RowRange* rows, const RowRange& reach, const TokenTile&
 /// decay nothing is written.
 void pair_factors(const AttentionForm& form, std::int64_t distance, float* factors);
 
+/// scores = cap * tanh(scores / cap), all in base 2, of the rows and columns of a strip; rows of key_tile scores.
+void cap_scores(const AttentionForm& form, const Strip& strip, float* scores);
+
 /// out [count, width] f32 = rows of x (columns `first` on) rotated and scaled by their factors; without rotation, times
 /// `scale`.
 template <class T>

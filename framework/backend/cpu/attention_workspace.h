@@ -78,6 +78,26 @@ struct RowMask {
   }
 };
 
+/// The scores, in base 2, that count as seen in one row of a tile: all but those below a threshold. The query's own
+/// token always does.
+struct RowClamp {
+  float least;
+  std::int32_t own = -1;  ///< column
+
+  RowClamp(const AttentionForm& form, std::int64_t query, const TokenTable& keys, const TokenTile& tile)
+      : least(static_cast<float>(form.clamp) * log2_e) {
+    const auto begin = keys.position.begin() + tile.first, end = begin + tile.count;
+    const auto found = std::lower_bound(begin, end, query);
+    if (found != end && *found == query) own = static_cast<std::int32_t>(found - begin);
+  }
+
+  /// x where the score is seen, `other` where not.
+  f32v select(std::int64_t column, f32v score, f32v x, f32v other) const {
+    const simd::i32v c = simd::lane_index() + static_cast<std::int32_t>(column);
+    return (score < least) & (c != own) ? other : x;  // NaN is seen
+  }
+};
+
 /// The score bias of one head, in base 2, against a tile of keys.
 class TileBias {
  public:

@@ -39,11 +39,10 @@ void gradient_row(const float* x, std::int64_t count, std::int32_t target, float
 
 void soft_cap(const Tensor& logits, double cap) {
   float* const x = logits.data<float>();
-  const float most = static_cast<float>(cap), twice_inverse = static_cast<float>(2 / cap);
+  const float most = static_cast<float>(cap), inverse = static_cast<float>(1 / cap);
   parallel_for(0, logits.elements(), logits_of_a_thread, [&](std::int64_t first, std::int64_t last) {
-    for_lanes(last - first, [&](std::int64_t i, std::int64_t m) {  // tanh x = 2 / (1 + e^-2x) - 1
-      const f32v down = simd::exp(-twice_inverse * load(x + first + i, m));
-      store(x + first + i, most * (2.0F / (1.0F + down) - 1.0F), m);
+    for_lanes(last - first, [&](std::int64_t i, std::int64_t m) {
+      store(x + first + i, most * simd::tanh(inverse * load(x + first + i, m)), m);
     });
   });
 }

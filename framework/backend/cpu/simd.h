@@ -191,6 +191,20 @@ inline f32v exp(f32v x) {
   return x < -87.3F ? f32v{} : (x == x ? scaled : x);
 }
 
+/// tanh to 3e-7 relative, from u = e^-2x - 1 = 2^k (2^r - 1) + 2^k - 1, which is exact to rounding near 0 too.
+inline f32v tanh(f32v x) {
+  // Beyond 40 it is +-1; in this order NaN stays NaN.
+  const f32v power = minimum(broadcast(40.0F), maximum(broadcast(-40.0F), -2.88539008F * x));
+  const float magic = 12582912.0F;  // 1.5 * 2^23: adding it rounds to an integer
+  const f32v rounded = power + magic;
+  const f32v r = power - (rounded - magic);
+  f32v p = broadcast(1.54035079e-4F);  // minimax fit of (2^r - 1) / r on [-1/2, 1/2]
+  for (float c : {1.33907364e-3F, 9.61823761e-3F, 0.0555035733F, 0.240226492F, 0.693147182F}) p = p * r + c;
+  const f32v scale = as_f32((as_u32(rounded) << 23) + 0x3f800000U);
+  const f32v u = scale * (p * r) + (scale - 1.0F);
+  return -u / (u + 2.0F);
+}
+
 /// The normal distribution function to 1e-7 absolute: 2 to a polynomial (minimax fit, weighted by the tail itself) on
 /// the side below 1/2.
 inline f32v normal_cdf(f32v x) {

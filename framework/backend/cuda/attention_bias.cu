@@ -78,11 +78,11 @@ __global__ void __launch_bounds__(plain_threads) sum_gradients(const BiasGradien
         const int row = place.row + i * square;
         LEXRING_UNROLL for (int j = 0; j < per_thread; ++j) {
           const int column = place.column + j * square;
-          const float score =
-              scores[i][j] * rule.scale + bias.of(shared.query_rows.position[row], shared.key_rows.position[column]);
-          const bool seen =
-              row < tile.count && column < keys.count && sees(shared.query_rows.range[row], keys.first + column);
-          gradients[i][j] = seen ? exp2_fast(score - lse[i]) * (gradients[i][j] - delta[i]) : 0.0F;
+          const std::int32_t query = shared.query_rows.position[row], key = shared.key_rows.position[column];
+          const float score = rule.capped(scores[i][j] * rule.scale) + bias.of(query, key);
+          const bool seen = row < tile.count && column < keys.count && rule.counts(score, query, key) &&
+                            sees(shared.query_rows.range[row], keys.first + column);
+          gradients[i][j] = seen ? Differential(rule, score, lse[i], gradients[i][j], delta[i]).gradient : 0.0F;
         }
       }
       put_weights(shared.gradients, place, gradients);

@@ -276,7 +276,7 @@ void start(const Gpu& gpu, const ForwardArguments& arguments) {
 
 bool flash_supports(const AttentionForm& form, const ScoreBias& bias, Dtype working) {
   return working == Dtype::bf16 && form.normalizer == Normalizer::softmax && form.head_width <= 128 &&
-         form.head_width % 2 == 0 && form.scale > 0 && !bias.by_distance.defined();
+         form.head_width % 2 == 0 && form.scale > 0 && !form.caps() && !form.clamps() && !bias.by_distance.defined();
 }
 
 void flash_attention(const Gpu& gpu, const AttentionForward& call) {

@@ -114,9 +114,12 @@ __global__ void __launch_bounds__(plain_threads, width <= 128 ? 2 : 1) backward_
         const int row = place.row + i * square;
         LEXRING_UNROLL for (int j = 0; j < part_columns; ++j) {
           const int column = place.column + j * square;
-          float score = pairs.weight[i][j] * rule.scale;
+          float score = rule.capped(pairs.weight[i][j] * rule.scale);
+          const float scale = call.scale * rule.slope(score);
           if (rule.biased()) score += bias.of(shared.query_rows.position[row], shared.key_rows.position[column]);
-          pairs.gradient[i][j] = exp2_fast(score - lse[i]) * (pairs.gradient[i][j] - delta[i]) * call.scale;
+          pairs.gradient[i][j] = Differential(rule, score, lse[i], pairs.gradient[i][j], delta[i]).gradient * scale;
+          if (rule.biased() && !rule.counts(score, shared.query_rows.position[row], shared.key_rows.position[column]))
+            pairs.gradient[i][j] = 0.0F;
           if (masked && !(column < count && sees(shared.query_rows.range[row], first + column)))
             pairs.gradient[i][j] = 0.0F;
         }
@@ -210,12 +213,15 @@ __global__ void __launch_bounds__(plain_threads, width <= 128 ? 2 : 1) backward_
           const float lse = shared.lse[column], delta = shared.delta[column];
           LEXRING_UNROLL for (int i = 0; i < m; ++i) {
             const int row = place.row + i * square;
-            float score = pairs.weight[i][j] * rule.scale;
+            float score = rule.capped(pairs.weight[i][j] * rule.scale);
+            const float scale = call.scale * rule.slope(score);
             if (rule.biased()) score += bias.of(shared.query_rows.position[column], shared.key_rows.position[row]);
-            const bool seen = !masked || sees(shared.query_rows.range[column], tile.first + row);
-            const float weight = exp2_fast(score - lse);
-            pairs.weight[i][j] = seen ? weight : 0.0F;
-            pairs.gradient[i][j] = seen ? weight * (pairs.gradient[i][j] - delta) * call.scale : 0.0F;
+            bool seen = !masked || sees(shared.query_rows.range[column], tile.first + row);
+            if (rule.biased())
+              seen = seen && rule.counts(score, shared.query_rows.position[column], shared.key_rows.position[row]);
+            const Differential made(rule, score, lse, pairs.gradient[i][j], delta);
+            pairs.weight[i][j] = seen ? made.weight : 0.0F;
+            pairs.gradient[i][j] = seen ? made.gradient * scale : 0.0F;
           }
         }
         put_weights(shared.weights, place, pairs.weight);

@@ -42,8 +42,10 @@ struct State {
       const int row = place.row + i * square;
       if (call.first || row >= tile.count) continue;
       const std::int64_t at = static_cast<std::int64_t>(tile.first + row) * call.heads + head;
-      maximum[i] = call.state_maximum[at] * log2_e;
-      if (place.column == 0) sum[i] = call.state_sum[at];
+      if (!call.rule.relu) {
+        maximum[i] = call.state_maximum[at] * log2_e;
+        if (place.column == 0) sum[i] = call.state_sum[at];
+      }
       for_channels<width>(place.column, call.width,
                           [&](int c, int channel) { output[i][c] = call.state_output[at * call.width + channel]; });
     }
@@ -73,14 +75,15 @@ struct State {
       if (row >= tile.count) continue;
       const std::int64_t at = static_cast<std::int64_t>(tile.first + row) * call.heads + head;
       if (!call.last) {
-        if (place.column == 0) call.state_maximum[at] = maximum[i] * ln_2, call.state_sum[at] = total;
+        if (place.column == 0 && !call.rule.relu)
+          call.state_maximum[at] = maximum[i] * ln_2, call.state_sum[at] = total;
         for_channels<width>(place.column, call.width,
                             [&](int c, int channel) { call.state_output[at * call.width + channel] = output[i][c]; });
         continue;
       }
-      const bool seen = total > 0.0F;
-      const float inverse = seen ? 1.0F / total : 0.0F;
-      if (place.column == 0) call.lse[at] = seen ? maximum[i] * ln_2 + logf(total) : minus_infinity;
+      const bool seen = total > 0.0F, relu = call.rule.relu;
+      const float inverse = relu ? 1.0F : seen ? 1.0F / total : 0.0F;
+      if (place.column == 0) call.lse[at] = relu ? 0.0F : seen ? maximum[i] * ln_2 + logf(total) : minus_infinity;
       for_channels<width>(place.column, call.width, [&](int c, int channel) {
         call.output[at * call.width + channel] = from_float<T>(output[i][c] * inverse);
       });
@@ -124,12 +127,19 @@ __global__ void __launch_bounds__(plain_threads, width <= 128 ? 2 : 1) forward(c
       const int row = place.row + i * square;
       LEXRING_UNROLL for (int j = 0; j < per_thread; ++j) {
         const int column = place.column + j * square;
-        scores[i][j] *= rule.scale;
+        scores[i][j] = rule.capped(scores[i][j] * rule.scale);
         if (rule.biased()) scores[i][j] += bias.of(shared.query_rows.position[row], shared.key_rows.position[column]);
+        if (rule.biased() &&
+            !rule.counts(scores[i][j], shared.query_rows.position[row], shared.key_rows.position[column]))
+          scores[i][j] = minus_infinity;
         if (masked && !(column < keys.count && sees(shared.query_rows.range[row], keys.first + column)))
           scores[i][j] = minus_infinity;
       }
-      state.meet(i, scores[i]);
+      if (!rule.relu) {
+        state.meet(i, scores[i]);
+      } else {
+        LEXRING_UNROLL for (int j = 0; j < per_thread; ++j) scores[i][j] = rectified(scores[i][j]);
+      }
     }
     put_weights(shared.weights, place, scores);
     __syncthreads();

@@ -222,15 +222,24 @@ struct HeadBias {
 /// What scores are made of, besides products.
 struct ScoreRule {
   const RowRange* ranges;
-  const std::int32_t *query_position, *key_position;  ///< null without bias
+  const std::int32_t *query_position, *key_position;  ///< null without bias and clamp
   const float* slopes;                                ///< null without
   const float* by_distance;                           ///< [H, distances], null without
   int distances;
   const LogDecay* decay;  ///< null without
   float scale;            ///< times log2(e)
   int pairs;
+  float cap, least;  ///< in base 2: soft cap, 0 without; clamp, -inf without
+  bool relu;
 
   __device__ bool biased() const { return query_position != nullptr; }
+  __device__ float capped(float score) const { return cap > 0.0F ? cap * tanhf(score / cap) : score; }
+  /// The derivative of `capped`, from its result.
+  __device__ float slope(float score) const { return cap > 0.0F ? 1.0F - score / cap * (score / cap) : 1.0F; }
+  /// Whether the key of this score, bias included, is seen; the query's own always is.
+  __device__ bool counts(float score, std::int32_t query, std::int32_t key) const {
+    return !(score < least) || query == key;  // NaN is seen
+  }
   __device__ HeadBias bias(int head) const {
     return {slopes != nullptr ? slopes[head] : 0.0F,
             by_distance != nullptr ? by_distance + static_cast<std::int64_t>(head) * distances : nullptr,
@@ -252,8 +261,25 @@ inline ScoreRule score_rule(const AttentionForm& form, const ScoreBias& bias, co
   if (tables.decay.defined()) rule.decay = reinterpret_cast<const LogDecay*>(tables.decay.data<float>());
   rule.scale = static_cast<float>(form.scale) * log2_e;
   rule.pairs = static_cast<int>(form.head_width / 2);
+  rule.cap = static_cast<float>(form.softcap) * log2_e;
+  rule.least = static_cast<float>(form.clamp) * log2_e;
+  rule.relu = form.normalizer == Normalizer::relu;
   return rule;
 }
+
+/// The weight that ReLU makes of a score in base 2; NaN stays NaN.
+__device__ inline float rectified(float score) { return score < 0.0F ? 0.0F : score * ln_2; }
+
+/// What backward makes of a score, bias included, in base 2.
+struct Differential {
+  float weight, gradient;  ///< gradient: of the score, natural
+
+  /// From the gradient of the weight.
+  __device__ Differential(const ScoreRule& rule, float score, float lse, float dweight, float delta) {
+    weight = rule.relu ? rectified(score) : exp2_fast(score - lse);
+    gradient = !rule.relu ? weight * (dweight - delta) : score > 0.0F ? dweight : 0.0F;
+  }
+};
 
 /// What a block keeps of `rows` queries.
 template <int rows>

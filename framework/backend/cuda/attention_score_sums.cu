@@ -24,8 +24,8 @@ struct Scores {
   const LogDecay* decay;  ///< null: none
   int query_tiles, heads, group, pairs, parts;
   std::int64_t distances;
-  double scale;
-  Sum* sums;  ///< [parts * heads * warps, distances]
+  double scale, cap;  ///< cap: soft, 0 without
+  Sum* sums;          ///< [parts * heads * warps, distances]
 };
 
 template <int width>
@@ -70,7 +70,8 @@ __global__ void __launch_bounds__(plain_threads) sum_by_distance(const Scores<T>
           for (int column = lane; column < keys.count; column += warp_size) {
             const std::int64_t distance = call.position[tile.first + row] - call.position[keys.first + column];
             if (distance < 0 || distance >= call.distances) continue;
-            sums[distance].scores += static_cast<double>(shared.products.at[row][column]) * call.scale;
+            const double score = static_cast<double>(shared.products.at[row][column]) * call.scale;
+            sums[distance].scores += call.cap > 0.0 ? call.cap * tanh(score / call.cap) : score;
             sums[distance].pairs += 1.0;
           }
         }
@@ -133,6 +134,7 @@ void attention_score_sums(const Gpu& gpu, const AttentionScoreSums& call) {
                          static_cast<int>(parts),
                          distances,
                          form.scale,
+                         form.softcap,
                          records(sums)};
     with_head_width(form.head_width, [&]<int padded>(HeadWidth<padded>) {
       launch(gpu.stream, dim3(static_cast<unsigned>(parts * form.heads)), plain_threads, sizeof(Shared<padded>),

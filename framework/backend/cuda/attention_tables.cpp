@@ -110,7 +110,9 @@ void require_narrow(const AttentionForm& form, const TokenTable& tokens) {
   }
 }
 
-bool biased(const ScoreBias& bias) { return !bias.slopes.empty() || bias.by_distance.defined(); }
+bool needs_positions(const AttentionForm& form, const ScoreBias& bias) {
+  return !bias.slopes.empty() || bias.by_distance.defined() || form.clamps();
+}
 
 AttentionTables make_tables(const Gpu& gpu, const AttentionForm& form, const ScoreBias& bias,
                             const AttentionRows& query_rows, const TokenTable& keys, std::int64_t query_tile,
@@ -142,7 +144,7 @@ AttentionTables make_tables(const Gpu& gpu, const AttentionForm& form, const Sco
     }
     tables.decay = Tensor::from(gpu.runtime, {static_cast<std::int64_t>(form.log_decay.size()), 2}, decay);
   }
-  if (biased(bias)) {
+  if (needs_positions(form, bias)) {
     tables.query_position = positions(gpu, queries);
     tables.key_position = positions(gpu, keys);
   }
@@ -162,7 +164,7 @@ const AttentionTables& AttentionTableCache::of(const Gpu& gpu, const AttentionFo
   const auto found = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& entry) {
     return entry.query_tile == query_tile && entry.key_tile == key_tile && entry.queries.lock() == queries &&
            entry.keys.lock() == keys && entry.log_decay == form.log_decay && entry.slopes == bias.slopes &&
-           entry.positions == biased(bias);
+           entry.positions == needs_positions(form, bias);
   });
   if (found != entries_.end()) {
     std::rotate(found, found + 1, entries_.end());
@@ -176,8 +178,8 @@ const AttentionTables& AttentionTableCache::of(const Gpu& gpu, const AttentionFo
     held -= entries_.front().rows;
     entries_.erase(entries_.begin());
   }
-  entries_.push_back({query_tile, key_tile, form.log_decay, bias.slopes, biased(bias), queries, keys, rows,
-                      make_tables(gpu, form, bias, *queries, keys->tokens, query_tile, key_tile)});
+  entries_.push_back({query_tile, key_tile, form.log_decay, bias.slopes, needs_positions(form, bias), queries, keys,
+                      rows, make_tables(gpu, form, bias, *queries, keys->tokens, query_tile, key_tile)});
   return entries_.back().tables;
 }
 

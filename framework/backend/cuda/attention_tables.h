@@ -45,7 +45,7 @@ struct AttentionTables {
   Tensor ranges;       ///< [N, 4] i32: RowRange
   Tensor query_distance,
       key_distance;  ///< [N], [M] i32: what rows' decay is raised to (AttentionRole); undefined without decay
-  Tensor query_position, key_position;  ///< [N], [M] i32; undefined without score bias
+  Tensor query_position, key_position;  ///< [N], [M] i32; undefined without score bias and clamp
   Tensor decay;   ///< [E / 2, 2] f32: LogDecay of attention_decay.h per channel pair; undefined without decay
   Tensor slopes;  ///< [H] f32: times log2(e); undefined without
 

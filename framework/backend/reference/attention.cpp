@@ -24,6 +24,7 @@ RowState load(const AttentionForward& call, std::int64_t n, std::int64_t head) {
   if (call.stage.first) return state;
   const T* o = call.state.output.template data<T>() + row * width;
   state.output.assign(o, o + width);
+  if (call.form.normalizer == Normalizer::relu) return state;
   state.maximum = call.state.maximum.template data<T>()[row];
   state.sum = call.state.sum.template data<T>()[row];
   return state;
@@ -32,20 +33,32 @@ RowState load(const AttentionForward& call, std::int64_t n, std::int64_t head) {
 template <class T>
 void store(const AttentionForward& call, std::int64_t n, std::int64_t head, const RowState& state) {
   const std::int64_t heads = call.form.heads, width = call.form.head_width, row = n * heads + head;
-  const bool empty = state.sum == 0;
+  const bool relu = call.form.normalizer == Normalizer::relu, empty = !relu && state.sum == 0;
   if (call.stage.last) {
+    const double divisor = relu ? 1 : state.sum;
     for (std::int64_t e = 0; e < width; ++e)
-      call.output.template data<T>()[row * width + e] = empty ? T{0} : static_cast<T>(state.output[e] / state.sum);
-    call.lse.template data<T>()[row] = static_cast<T>(empty ? -infinity : state.maximum + std::log(state.sum));
+      call.output.template data<T>()[row * width + e] = empty ? T{0} : static_cast<T>(state.output[e] / divisor);
+    call.lse.template data<T>()[row] = static_cast<T>(relu    ? 0
+                                                      : empty ? -infinity
+                                                              : state.maximum + std::log(state.sum));
     return;
   }
   for (std::int64_t e = 0; e < width; ++e)
     call.state.output.template data<T>()[row * width + e] = static_cast<T>(state.output[e]);
+  if (relu) return;
   call.state.maximum.template data<T>()[row] = static_cast<T>(state.maximum);
   call.state.sum.template data<T>()[row] = static_cast<T>(state.sum);
 }
 
-/// Adds the keys `seen`, whose scores are given and whose values are at v + m * stride, to a row's state.
+/// Adds `weight` times the value of key m, which is at v + m * stride, to a row's output.
+template <class T>
+void add_value(RowState& state, double weight, const T* v, std::int64_t m, std::int64_t stride) {
+  for (std::size_t e = 0; e < state.output.size(); ++e)
+    state.output[e] += weight * v[m * stride + static_cast<std::int64_t>(e)];
+}
+
+/// Adds the keys `seen`, whose scores are given (-inf: not seen after all) and whose values are at v + m * stride, to a
+/// row's state.
 template <class T>
 void accumulate(RowState& state, const std::vector<double>& scores, const std::vector<std::int64_t>& seen, const T* v,
                 std::int64_t stride) {
@@ -53,13 +66,13 @@ void accumulate(RowState& state, const std::vector<double>& scores, const std::v
   // Rounded as a stored state is, so that exp(s - m) and m agree across blocks.
   const double maximum =
       std::max<double>(state.maximum, static_cast<T>(*std::max_element(scores.begin(), scores.end())));
+  if (maximum == -infinity) return;
   const double keep = std::exp(state.maximum - maximum);
   for (double& o : state.output) o *= keep;
   state.sum *= keep;
   for (std::size_t j = 0; j < seen.size(); ++j) {
     const double weight = std::exp(scores[j] - maximum);
-    for (std::size_t e = 0; e < state.output.size(); ++e)
-      state.output[e] += weight * v[seen[j] * stride + static_cast<std::int64_t>(e)];
+    add_value(state, weight, v, seen[j], stride);
     state.sum += weight;
   }
   state.maximum = maximum;
@@ -82,12 +95,19 @@ void forward(const AttentionForward& call) {
                      for (std::int64_t h = 0; h < heads; ++h) {
                        const double *q = &q_NHE[(n * heads + h) * width],
                                     *k = &k_MKE[(m * form.kv_heads + h / group) * width];
-                       scores[h].push_back(score(q, k, h));
+                       const double s = score(q, k, h);
+                       scores[h].push_back(score.seen(s) ? s : -infinity);
                      }
                    }
                    for (std::int64_t h = 0; h < heads; ++h) {
                      RowState state = load<T>(call, n, h);
-                     accumulate(state, scores[h], seen, call.v.data<T>() + h / group * width, call.v.stride());
+                     const T* v = call.v.data<T>() + h / group * width;
+                     if (form.normalizer == Normalizer::softmax) {
+                       accumulate(state, scores[h], seen, v, call.v.stride());
+                     } else {
+                       for (std::size_t j = 0; j < seen.size(); ++j)
+                         add_value(state, std::max(scores[h][j], 0.0), v, seen[j], call.v.stride());
+                     }
                      store<T>(call, n, h, state);
                    }
                  });

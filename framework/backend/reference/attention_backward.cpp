@@ -36,17 +36,20 @@ void backward(const AttentionBackward& call) {
                      score.set_distance(call.queries->tokens.position[n] - call.keys->tokens.position[m]);
                      for (std::int64_t h = 0; h < heads; ++h) {
                        const std::int64_t query = (n * heads + h) * width, key = (m * kv_heads + h / group) * width;
-                       const double p =
-                           std::exp(score(&q_NHE[query], &k_MKE[key], h) - call.lse.data<T>()[n * heads + h]);
+                       const double s = score(&q_NHE[query], &k_MKE[key], h);
+                       if (!score.seen(s)) continue;
                        const T* doutput = call.doutput.data<T>() + query;
                        double dp = 0;
                        for (std::int64_t e = 0; e < width; ++e) dp += doutput[e] * v_MKE[key + e];
-                       const double dscore = p * (dp - call.delta.data<T>()[n * heads + h]);
+                       const bool relu = form.normalizer == Normalizer::relu;
+                       const double p = relu ? std::max(s, 0.0) : std::exp(s - call.lse.data<T>()[n * heads + h]);
+                       const double dscore = relu ? (s > 0 ? dp : 0) : p * (dp - call.delta.data<T>()[n * heads + h]);
                        if (learns) dbias[static_cast<std::size_t>(score.entry(h))] += dscore;
+                       const double dproduct = dscore * score.slope();
                        for (std::int64_t e = 0; e < width; ++e) {
                          dv_MKE[key + e] += p * doutput[e];
-                         dq_NHE[query + e] += dscore * score.factor(e) * k_MKE[key + e];
-                         dk_MKE[key + e] += dscore * score.factor(e) * q_NHE[query + e];
+                         dq_NHE[query + e] += dproduct * score.factor(e) * k_MKE[key + e];
+                         dk_MKE[key + e] += dproduct * score.factor(e) * q_NHE[query + e];
                        }
                      }
                    }

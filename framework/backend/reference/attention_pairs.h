@@ -82,23 +82,31 @@ class PairScore {
     entry_ = std::min(distance, bias_.distances() - 1);
     for (std::size_t i = 0; i < form_.log_decay.size(); ++i) decay_[i] = std::exp(form_.log_decay[i] * distance_);
   }
-  /// The factor on the product of channel e of the rotated query and key: d score / d q[e] = factor(e) k[e].
+  /// The factor on the product of channel e of the rotated query and key: d score / d q[e] = slope() factor(e) k[e].
   double factor(std::int64_t channel) const { return form_.scale * decay_[static_cast<std::size_t>(channel / 2)]; }
+  /// The derivative of the cap, where the last score was made.
+  double slope() const { return slope_; }
+  /// Whether a score of this distance is seen.
+  bool seen(double score) const { return !(score < form_.clamp) || distance_ == 0; }
   /// Where the score's bias stands in the table; there must be one.
   std::int64_t entry(std::int64_t head) const { return head * bias_.distances() + entry_; }
   /// q, k [E], rotated.
-  double operator()(const double* q, const double* k, std::int64_t head) const {
+  double operator()(const double* q, const double* k, std::int64_t head) {
     double score = 0;
+    for (std::int64_t e = 0; e < form_.head_width; ++e) score += factor(e) * q[e] * k[e];
+    if (form_.caps()) {
+      const double of_cap = std::tanh(score / form_.softcap);
+      score = form_.softcap * of_cap, slope_ = 1 - of_cap * of_cap;
+    }
     if (!bias_.slopes.empty()) score -= static_cast<double>(bias_.slopes[static_cast<std::size_t>(head)]) * distance_;
     if (bias_.by_distance.defined()) score += static_cast<double>(bias_.by_distance.template data<T>()[entry(head)]);
-    for (std::int64_t e = 0; e < form_.head_width; ++e) score += factor(e) * q[e] * k[e];
     return score;
   }
 
  private:
   const AttentionForm& form_;
   const ScoreBias& bias_;
-  double distance_ = 0;
+  double distance_ = 0, slope_ = 1;
   std::int64_t entry_ = 0;
   std::vector<double> decay_;  ///< [E/2]
 };

@@ -24,6 +24,7 @@ TEST(AttentionForm, AcceptsWhatBackendsHave) {
   EXPECT_NO_THROW(check(form));
   form.rotary = true;
   form.log_decay = {-1, -0.5, -0.1, 0};
+  form.softcap = 50, form.clamp = -3, form.normalizer = Normalizer::relu;
   EXPECT_NO_THROW(check(form));
 }
 
@@ -40,7 +41,9 @@ TEST(AttentionForm, RefusesContradictionsAndWhatIsNotThere) {
   refused([](auto& s) { s.rotary = true, s.log_decay = {-1, -1}; });
   refused([](auto& s) { s.rotary = true, s.log_decay = {-1, -1, -1, 0.5}; });
   refused([](auto& s) { s.rotary = true, s.log_decay = {-1, -1, -1, std::nan("")}; });
-  refused([](auto& s) { s.normalizer = Normalizer::relu; });
+  refused([](auto& s) { s.softcap = -1; });
+  refused([](auto& s) { s.softcap = std::nan(""); });
+  refused([](auto& s) { s.clamp = std::nan(""); });
 }
 
 TEST(DecaySpan, KeepsFactorsWithinReach) {
@@ -144,7 +147,7 @@ TEST(AttentionChecks, AcceptACallAndNameWhatIsWrong) {
     EXPECT_THROW(call.check_backward(), Error);
   };
   refused([](Call& c) { c.form.head_width = 16; });
-  refused([](Call& c) { c.form.normalizer = Normalizer::relu; });
+  refused([](Call& c) { c.form.softcap = -1; });
   refused([](Call& c) { c.form.rotary = true; });                        // no table
   refused([](Call& c) { c.stage.last = false; });                        // no state
   refused([](Call& c) { c.rows = make_rows(dense_tokens(1, 3), {}); });  // no visibility

@@ -273,6 +273,9 @@ AttentionForm make_form(const std::string& method, std::int64_t heads, std::int6
   form.head_width = width;
   form.scale = 1 / std::sqrt(static_cast<double>(width));
   form.rotary = method == "rope" || method == "xpos" || method == "steep";
+  if (method.starts_with("capped")) form.softcap = 0.8;
+  if (method.starts_with("clamped")) form.clamp = -0.3;
+  if (method.starts_with("relu")) form.normalizer = Normalizer::relu;
   const double half = static_cast<double>(width) / 2;
   for (std::int64_t i = 0; i < width / 2; ++i) {
     const double zeta = (static_cast<double>(i) / half + 0.4) / 1.4;
@@ -288,7 +291,7 @@ AttentionProblem make_problem(std::string name, const std::string& method, std::
   problem.name = std::move(name);
   problem.form = make_form(method, heads, kv_heads, width);
   problem.queries = std::move(queries), problem.keys = std::move(keys), problem.visible = std::move(visible);
-  for (std::int64_t h = 0; h < heads && method.starts_with("alibi"); ++h)
+  for (std::int64_t h = 0; h < heads && method.find("alibi") != std::string::npos; ++h)
     problem.slopes.push_back(
         static_cast<float>(std::exp2(-8.0 * static_cast<double>(h + 1) / static_cast<double>(heads))));
   if (method.ends_with("table")) problem.by_distance = rounded_to(Dtype::f32, random_values(heads * 41, 77));

@@ -45,7 +45,8 @@ struct Blocks {
 // ---- parts of problems
 
 /// Heads H, key heads K of width E; method: "none", "rope", "xpos" (gamma 0.4, scale base 512), "steep" (decay of e^-1
-/// per unit at most), "alibi", "table" (a bias by distance of 41 random entries a head), "alibi_table".
+/// per unit at most), "alibi", "table" (a bias by distance of 41 random entries a head), "alibi_table"; "capped" (0.8),
+/// "clamped" (at -0.3), "relu", each alone or followed by "_alibi", "_table" or both.
 AttentionForm make_form(const std::string& method, std::int64_t heads, std::int64_t kv_heads, std::int64_t width);
 AttentionProblem make_problem(std::string name, const std::string& method, std::int64_t heads, std::int64_t kv_heads,
                               std::int64_t width, TokenTable queries, TokenTable keys, Visibility visible);

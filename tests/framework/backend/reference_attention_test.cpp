@@ -35,6 +35,11 @@ std::vector<AttentionProblem> small_problems() {
   add("xpos", "causal", 0, 4, 2, latest, past, "cached_grouped");
   add("table", "causal", 0, 4, 2, gaps, gaps, "gaps_grouped");
   add("alibi_table", "sink_window", 3, 2, 2, dense, dense, "dense");
+  for (const std::string rule : {"capped", "clamped", "relu"}) {
+    add(rule + "_table", "causal", 0, 4, 2, gaps, gaps, "gaps_grouped");
+    add(rule + "_alibi", "holes", 0, 2, 2, dense, dense, "dense");
+    add(rule, "causal", 0, 4, 2, latest, past, "cached_grouped");
+  }
   return problems;
 }
 
@@ -115,6 +120,43 @@ TEST(ReferenceAttentionByHand, TwoTokens) {
   problem.visible.sink_begin = {0, 2};
   problem.visible.sink_end = {0, 3};
   expect_second(far * std::exp(-0.6), scale * 2);
+}
+
+/// Of a last token, the weights of the tokens before it and of itself, from their scores with the bias -distance / 2.
+TEST(ReferenceAttentionByHand, CapClampAndRelu) {
+  const auto backend = make_reference_backend();
+  const TokenTable tokens = make_table({{0, {0, 1, 3}}});
+  AttentionProblem problem = make_problem("", "none", 1, 1, 2, tokens, tokens, make_visibility("causal", 0, tokens));
+  problem.form.scale = 1;
+  problem.slopes = {0.5F};
+  const auto expect_weights = [&](double w0, double w1, double w2) {
+    // Products of the last query with the keys: 3, 1, -2. Values: weights of the first two as they are.
+    const AttentionResult r = run_attention(*backend, Dtype::f64, problem,
+                                            {{0, 0, 0, 0, 1, 0}, {3, 0, 1, 0, -2, 0}, {1, 0, 0, 1, 10, 10}, Values(6)});
+    EXPECT_NEAR(r.output[4], w0 + 10 * w2, 1e-12);
+    EXPECT_NEAR(r.output[5], w1 + 10 * w2, 1e-12);
+  };
+  const auto expect_softmax = [&](double s0, double s1, double s2) {
+    const double e0 = std::exp(s0), e1 = std::exp(s1), e2 = std::exp(s2), sum = e0 + e1 + e2;
+    expect_weights(e0 / sum, e1 / sum, e2 / sum);
+  };
+  const double never = -std::numeric_limits<double>::infinity();
+  expect_softmax(3 - 1.5, 1 - 1, -2);
+  problem.form.softcap = 2;
+  const double s0 = 2 * std::tanh(1.5) - 1.5, s1 = 2 * std::tanh(0.5) - 1, s2 = 2 * std::tanh(-1.0);
+  expect_softmax(s0, s1, s2);
+  problem.form.clamp = 0.1;  // the bias counts, and the token itself is always seen
+  EXPECT_TRUE(s0 > 0.1 && s1 < 0.1);
+  expect_softmax(s0, never, s2);
+  problem.form.clamp = 5;
+  expect_softmax(never, never, s2);
+  problem.form = make_form("relu", 1, 1, 2);
+  problem.form.scale = 1;
+  expect_weights(1.5, 0, 0);
+  problem.slopes = {0.25F};
+  expect_weights(3 - 0.75, 1 - 0.5, 0);
+  problem.form.clamp = 1;
+  expect_weights(3 - 0.75, 0, 0);
 }
 
 TEST(ReferenceAttentionByHand, RowsThatSeeNothingAreZero) {

@@ -95,6 +95,17 @@ TEST_F(OpsTest, QueriesAreScaledByRowAndHeadAndTheRestIsNot) {
   }
 }
 
+TEST_F(OpsTest, RowsAreScaledByFactorsOfTheirOwn) {
+  Tape tape(*backend, Recording::on);
+  const Var x(tensor({2, 3}, {1, 2, 3, 4, 5, 6}));
+  EXPECT_THROW(scale_rows(tape, tensor({3}, {1, 1, 1}), x), Error);
+  const Var scaled = scale_rows(tape, tensor({2}, {10, 0.5}), x);
+  EXPECT_EQ(scaled.value().to_host<double>(), (std::vector<double>{10, 20, 30, 2, 2.5, 3}));
+  scaled.accumulate(*backend, tensor({2, 3}, {1, 0, 2, 4, 6, 8}));
+  tape.backward();
+  EXPECT_EQ(x.gradient().to_host<double>(), (std::vector<double>{10, 0, 20, 2, 3, 4}));
+}
+
 TEST_F(OpsTest, AnOutputWithoutGradientIsNoError) {
   Tape tape(*backend, Recording::on);
   const Var x(filled({2, 4}, 1));
