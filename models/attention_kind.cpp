@@ -19,6 +19,9 @@ AttentionKind make_kind(const ModelConfig& model, const LayerConfig& layer, cons
   form.kv_heads = model.kv_heads;
   form.head_width = model.width / model.heads;
   form.scale = 1.0 / std::sqrt(static_cast<double>(form.head_width)) / layer.attention.temperature;
+  form.softcap = layer.attention.softcap;
+  if (layer.attention.clamp > AttentionConfig::no_clamp) form.clamp = layer.attention.clamp;
+  form.normalizer = layer.attention.normalizer;
   kind.position->shape(form);
   const HeadShare own = kind.own_heads = head_share(form, tp.rank(), tp.size());
   kind.form = form_of(form, own);

@@ -53,6 +53,10 @@ constexpr auto words(NormKind) {
   return std::to_array<Word<NormKind>>({{NormKind::layernorm, "layernorm"}, {NormKind::rmsnorm, "rmsnorm"}});
 }
 
+constexpr auto words(Normalizer) {
+  return std::to_array<Word<Normalizer>>({{Normalizer::softmax, "softmax"}, {Normalizer::relu, "relu"}});
+}
+
 /// How a model knows where a token stands.
 struct PositionConfig {
   PositionKind kind = "xpos";
@@ -77,7 +81,7 @@ struct PositionConfig {
   bool operator==(const PositionConfig&) const = default;
 };
 
-/// Which keys a query may see, and what multiplies its scores.
+/// Which keys a query may see, and what becomes of their scores.
 struct AttentionConfig {
   PatternKind pattern = "causal";
   std::int64_t window = 0;  ///< a query at i sees keys j with i - window < j <= i
@@ -88,7 +92,12 @@ struct AttentionConfig {
   double temperature = 1.0;      ///< scores are divided by it
   std::int64_t floor_scale = 0;  ///< > 0: scores times 1 + attn_scale log(1 + floor((i + 1) / floor_scale)) (Llama 4)
   double attn_scale = 0.1;
-  bool ssmax = false;  ///< scores times s log(visible keys), s learned per layer and head (scalable softmax)
+  bool ssmax = false;       ///< scores times s log(visible keys), s learned per layer and head (scalable softmax)
+  double softcap = 0.0;     ///< > 0: scores, before the bias, become cap tanh(score / cap) (Gemma 2)
+  double clamp = no_clamp;  ///< keys whose score is below it disappear, but for the query's own token; evaluation only
+  Normalizer normalizer = Normalizer::softmax;
+  double relu_gamma = 1.0;  ///< relu: weights are max(score, 0) / (gamma sqrt(visible keys / 2)) (Shen et al. 2023)
+  static constexpr double no_clamp = -1e6;
   bool operator==(const AttentionConfig&) const = default;
 };
 

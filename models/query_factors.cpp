@@ -21,23 +21,32 @@ double factor(const AttentionConfig& config, std::int64_t position, std::int64_t
   return product;
 }
 
+Tensor by_row(Runtime& runtime, const std::vector<double>& factors, Dtype master) {
+  const Shape shape = {static_cast<std::int64_t>(factors.size())};
+  if (master == Dtype::f64) return Tensor::from(runtime, shape, factors);
+  return Tensor::from(runtime, shape, std::vector<float>(factors.begin(), factors.end()));
+}
+
 }  // namespace
 
-Tensor make_query_factors(Runtime& runtime, const AttentionConfig& config, const QueryRows& rows, Dtype master,
-                          const std::vector<std::int64_t>* places) {
-  if (config.logn_base == 0 && config.floor_scale == 0 && !config.ssmax) return {};
+RowFactors make_row_factors(Runtime& runtime, const AttentionConfig& config, const QueryRows& rows, Dtype master,
+                            const std::vector<std::int64_t>* places) {
+  const bool relu = config.normalizer == Normalizer::relu,
+             scaled = config.logn_base > 0 || config.floor_scale > 0 || config.ssmax;
+  if (!relu && !scaled) return {};
   std::vector<std::int64_t> keys(rows.queries.position.size(), 1);
-  if (config.ssmax) keys = visible_keys(rows.queries, rows.visible, rows.keys);
-  std::vector<double> factors;
-  const auto add = [&](std::size_t n) { factors.push_back(factor(config, rows.queries.position[n], keys[n])); };
+  if (config.ssmax || relu) keys = visible_keys(rows.queries, rows.visible, rows.keys);
+  std::vector<double> scores, output;
+  const auto add = [&](std::size_t n) {
+    scores.push_back(factor(config, rows.queries.position[n], keys[n]));
+    output.push_back(1 / (config.relu_gamma * std::sqrt(static_cast<double>(keys[n]) / 2)));
+  };
   if (places != nullptr) {
     for (const std::int64_t n : *places) add(static_cast<std::size_t>(n));
   } else {
     for (std::size_t n = 0; n < keys.size(); ++n) add(n);
   }
-  const Shape shape = {static_cast<std::int64_t>(factors.size())};
-  if (master == Dtype::f64) return Tensor::from(runtime, shape, factors);
-  return Tensor::from(runtime, shape, std::vector<float>(factors.begin(), factors.end()));
+  return {scaled ? by_row(runtime, scores, master) : Tensor(), relu ? by_row(runtime, output, master) : Tensor()};
 }
 
 double largest_factor(const AttentionConfig& config, std::int64_t tokens) {

@@ -1,6 +1,6 @@
 /// What multiplies all scores of a query, by where it stands: log-n (Chiang and Cholak 2022; Su 2021), Llama 4's floor
 /// scale, and the number of keys that scalable softmax reads (Nakanishi 2025; its learned factor per head is the
-/// layer's). attention.temperature is in the form's scale.
+/// layer's). attention.temperature is in the form's scale. And what divides the sum of ReLU's weights.
 #pragma once
 
 #include <vector>
@@ -16,9 +16,14 @@ struct QueryRows {
   const TokenTable& keys;     ///< with their own
 };
 
-/// [N] in `master`, of all queries, or of those at `places` if given. Undefined: all are 1.
-Tensor make_query_factors(Runtime& runtime, const AttentionConfig& config, const QueryRows& rows, Dtype master,
-                          const std::vector<std::int64_t>* places = nullptr);
+/// By row that asks: [N], or of those at `places` if given; undefined: all are 1.
+struct RowFactors {
+  Tensor scores;  ///< what its scores are multiplied by, before cap and bias
+  Tensor output;  ///< what its attended values are: with ReLU, 1 / (relu_gamma sqrt(n / 2)) of n visible keys (Shen et
+                  ///< al. 2023)
+};
+RowFactors make_row_factors(Runtime& runtime, const AttentionConfig& config, const QueryRows& rows, Dtype master,
+                            const std::vector<std::int64_t>* places = nullptr);
 
 /// What scores are multiplied by at most in a sequence of so many tokens, attention.temperature included.
 double largest_factor(const AttentionConfig& config, std::int64_t tokens);

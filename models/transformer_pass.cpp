@@ -79,12 +79,14 @@ Stream Transformer::Impl::layers(Tape& tape, const ModelBatch& batch,
   for (std::int64_t n = range.first; n < range.last; ++n) {
     tape.mark(static_cast<std::size_t>(range.last - n));
     const std::size_t kind = kinds.of_layer(n);
-    const QueryFactors factors{sequence->query_factors(kind),
-                               weights.layers[static_cast<std::size_t>(n - range.first)].ssmax};
-    const Attend attend = [sequence, n, probe, own = bias[kind], &form = kinds[kind].form, factors](Tape& inner,
-                                                                                                    const Var& qkv) {
-      if (!factors.by_row.defined()) return sequence->attend(inner, n, own, probe, qkv);
-      return sequence->attend(inner, n, own, probe, scale_queries(inner, form, factors, qkv));
+    const RowFactors& rows = sequence->row_factors(kind);
+    const QueryFactors factors{rows.scores, weights.layers[static_cast<std::size_t>(n - range.first)].ssmax};
+    const Attend attend = [sequence, n, probe, own = bias[kind], &form = kinds[kind].form, factors,
+                           by_row = rows.output](Tape& inner, const Var& qkv) {
+      const Var attended = factors.by_row.defined()
+                               ? sequence->attend(inner, n, own, probe, scale_queries(inner, form, factors, qkv))
+                               : sequence->attend(inner, n, own, probe, qkv);
+      return by_row.defined() ? scale_rows(inner, by_row, attended) : attended;
     };
     const LayerPass own{&weights.layers[static_cast<std::size_t>(n - range.first)], working, attend, shards};
     in = layer(tape, own, how.recompute, std::exchange(in, {}));

@@ -94,8 +94,8 @@ struct Arguments {
              .at_least(0),
          {"data.documents", &documents, "mask hides other documents of a window, ignore does not", "",
           "that of the training"},
-         Key{"resolution", &resolution, "lengths at which attention resolution is measured; 0: none", "tokens",
-             "the lengths up to 2048"}
+         Key{"resolution", &resolution, "lengths at which attention resolution is measured (not with ReLU); 0: none",
+             "tokens", "the lengths up to 2048"}
              .at_least(0),
          Key{"chunk", &chunk, "tokens of one forward pass; longer windows are streamed, or shared by mesh.cp", "tokens"}
              .between(1, most_tokens_at_once),

@@ -21,19 +21,16 @@ const Json& neutral_fields() {
                               {"qkv_bias", false},
                               {"qk_norm", false},
                               {"parallel", false},
-                              {"attention.normalizer", "softmax"},
                               {"attention.cache_positions", false},
-                              {"attention.softcap", 0.0},
-                              {"attention.clamp", nullptr},
                               {"attention.forget_gate", false}};
   return fields;
 }
 
 /// Fields without a key that change nothing where the others are neutral.
 bool is_idle(const std::string& field, const Json& value) {
-  for (const char* idle : {"sampling",  // positions that were drawn are in the file
-                           "position.fire_width", "position.fire_threshold", "attention.relu_gamma",
-                           "attention.landmark_every", "attention.landmark_token"}) {
+  for (const char* idle :
+       {"sampling",  // positions that were drawn are in the file
+        "position.fire_width", "position.fire_threshold", "attention.landmark_every", "attention.landmark_token"}) {
     if (field == idle) return true;
   }
   return field == "adapter" && value.at("rank") == 0;
@@ -59,7 +56,7 @@ void read(ModelConfig& config, const std::string& section, const Json& fields) {
   for (const auto& [name, value] : fields.items()) {
     const std::string field = section.empty() ? name : section + "." + name;
     if (const Key* key = table.find(section.empty() ? "model." + name : field)) {
-      if (!value.empty()) assign(*key, texts_of(value), "");  // else a list that is empty by default too
+      if (!value.empty()) assign(*key, texts_of(value), "");  // null and an empty list are what the key's default is
     } else if (!is_idle(field, value)) {
       const Json& neutral = neutral_fields();
       require_usage(neutral.contains(field) && neutral.at(field) == value, "{} = {} is not supported yet", field,

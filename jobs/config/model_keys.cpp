@@ -126,6 +126,15 @@ std::vector<Key> model_keys(ModelConfig& m) {
   add("attention.attn_scale", &a.attn_scale, "strength of attention.floor_scale").between(0, 1e6);
   add("attention.ssmax", &a.ssmax,
       "scores are multiplied by s x log(keys that the query sees), s learned per layer and head", "true|false");
+  add("attention.softcap", &a.softcap, "scores, before the bias, become cap x tanh(score / cap); 0: no cap")
+      .between(0, 1e6);
+  add("attention.clamp", &a.clamp,
+      "keys whose score is below it disappear, but for the query's own token; for evaluation; -1e6: none do")
+      .between(AttentionConfig::no_clamp, 1e6);
+  add("attention.normalizer", &a.normalizer, "what makes weights of scores");
+  add("attention.relu_gamma", &a.relu_gamma, "weights are max(score, 0) / (gamma x sqrt(keys that the query sees / 2))")
+      .between(1e-6, 1e6)
+      .only_with("attention.normalizer", {"relu"});
   return keys;
 }
 

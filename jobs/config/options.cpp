@@ -41,6 +41,11 @@ void check(const Options& o) {
                 "position.scaling = {} with position.scaling_factor = 1 changes nothing; give position.scaling_factor, "
                 "the new length over the training length, e.g. 4",
                 name_of(position.scaling));
+  require_usage(
+      o.model.attention.clamp == AttentionConfig::no_clamp,
+      "attention.clamp = {} lets keys disappear, and training would not learn from that; train without it, and "
+      "give it to evaluate or generate",
+      o.model.attention.clamp);
   check(lr_schedule(o));
   check(adamw_hyper(o));
   const PrecisionChoice precision = o.train.precision;
@@ -142,12 +147,7 @@ Options peek_options(const OptionTexts& texts) {
 
 Options parse_ini_text(const std::string& text, const std::string& source) {
   Options options;
-  KeyTable table = option_keys(options);
-  std::string ignored;  // keys of the first versions, which could only be refused
-  for (const char* key : {"attention.normalizer", "attention.relu_gamma"}) {
-    table.add(Key{key, &ignored, ""});
-  }
-  const auto given = table.parse_ini(text, source);
+  const auto given = option_keys(options).parse_ini(text, source);
   resolve(options, given);
   return options;
 }

@@ -75,9 +75,9 @@ class Measurement {
   }
 
   /// Attention resolution compares all tokens of a text, so ranks that share sequences elsewhere take texts of their
-  /// own here. It does not depend on the pattern.
+  /// own here. It does not depend on the pattern, and is one of exponentials of scores: with ReLU there is none.
   void measure_resolutions(const RunDevice& device, int tp) {
-    if (keys_.resolution.empty()) return;
+    if (keys_.resolution.empty() || options_.model.attention.normalizer == Normalizer::relu) return;
     const Context context(device.world, make_mesh(device.world->size(), 0, 1, tp));
     Transformer model(options_.model, runtime_of(options_), context, *device.backend);
     load_parameters(reader_, model);

@@ -13,7 +13,7 @@ constexpr const char* names[] = {"attention.pattern",        "attention.window",
                                  "position.original_length", "position.beta_fast",        "position.beta_slow",
                                  "position.low_freq_factor", "position.high_freq_factor", "position.attention_factor",
                                  "attention.logn_base",      "attention.logn_clip",       "attention.temperature",
-                                 "attention.floor_scale",    "attention.attn_scale"};
+                                 "attention.floor_scale",    "attention.attn_scale",      "attention.clamp"};
 
 /// What is given must have an effect; of a checkpoint's position.kind nothing can be changed.
 void require_effects(Options& stored, const std::set<std::string>& given) {

@@ -12,8 +12,8 @@
 namespace lexring {
 
 /// The keys of the run's table (configs/README.md) that may differ from the checkpoint's: attention.pattern, window,
-/// block and sinks; position.scaling and what it reads, but for longrope's divisors. Bound to `options`, which must
-/// outlive them.
+/// block and sinks, its factors of scores and its clamp; position.scaling and what it reads, but for longrope's
+/// divisors. Bound to `options`, which must outlive them.
 std::vector<Key> model_use_keys(Options& options);
 
 /// Puts the values of the `given` keys among model_use_keys(wanted) into the configuration of a checkpoint, with_sizes.

@@ -69,9 +69,9 @@ class CachedPass final : public SequencePass {
     const SharedRows chunk =
         make_rows(tokens, kind.rotary(model.backend.runtime(), tokens, model.master), std::move(visible));
     if (!places.empty()) cache.begin_chunk(*chunk, kind.pattern->keep(tokens.position.front(), places.front()));
-    query_factors_.push_back(make_query_factors(model.backend.runtime(), kind.config.attention,
-                                                {tokens, chunk->visible, cache.rows()->tokens}, model.master,
-                                                dealt_ ? &dealt_->places() : nullptr));
+    row_factors_.push_back(make_row_factors(model.backend.runtime(), kind.config.attention,
+                                            {tokens, chunk->visible, cache.rows()->tokens}, model.master,
+                                            dealt_ ? &dealt_->places() : nullptr));
     if (!dealt_) {
       queries_.push_back(chunk);
       return;

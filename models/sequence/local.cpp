@@ -12,8 +12,8 @@ class LocalPass final : public SequencePass {
       AttentionKind& kind = model.kinds[k];
       Runtime& runtime = model.backend.runtime();
       rows_.push_back(kind.rows(runtime, batch.tokens, visibility(batch, *kind.pattern, nullptr), model.master));
-      query_factors_.push_back(make_query_factors(runtime, kind.config.attention,
-                                                  {batch.tokens, rows_.back()->visible, batch.tokens}, model.master));
+      row_factors_.push_back(make_row_factors(runtime, kind.config.attention,
+                                              {batch.tokens, rows_.back()->visible, batch.tokens}, model.master));
     }
   }
 

@@ -14,6 +14,7 @@
 #include "framework/attention/cache.h"
 #include "models/attention_kind.h"
 #include "models/batch.h"
+#include "models/query_factors.h"
 #include "parallel/context.h"
 #include "parallel/sequence/schedule.h"
 
@@ -53,8 +54,8 @@ class SequencePass {
 
   /// This rank's rows. Documents are left out: attention knows them.
   virtual const ModelBatch& rows() const = 0;
-  /// [N] of this rank's rows, what multiplies scores by kind of layer (models/query_factors.h); undefined: 1.
-  const Tensor& query_factors(std::size_t kind) const { return query_factors_[kind]; }
+  /// Of this rank's rows, by kind of layer.
+  const RowFactors& row_factors(std::size_t kind) const { return row_factors_[kind]; }
   /// [N, H E] = attention of one layer, of qkv [N, (H + 2K) E]; `bias` is of the layer's kind. Collective over cp. The
   /// pass must outlive the tape.
   virtual Var attend(Tape& tape, std::int64_t layer, const BiasTerms& bias, const AttentionProbe& probe,
@@ -64,7 +65,7 @@ class SequencePass {
   virtual Tensor gather(const Tensor& rows) const = 0;
 
  protected:
-  std::vector<Tensor> query_factors_;  ///< by kind
+  std::vector<RowFactors> row_factors_;  ///< by kind
 };
 
 /// Moves `cache`, if any, on to the batch. The batch must outlive the pass.

@@ -56,8 +56,8 @@ class ShardedPass final : public SequencePass {
                        const TokenTable& tokens) { return make_rotary_table(*runtime, angles, tokens, dtype); };
     }
     Visibility visible = visibility(batch, *kind.pattern, nullptr);
-    query_factors_.push_back(make_query_factors(model.backend.runtime(), kind.config.attention,
-                                                {batch.tokens, visible, batch.tokens}, model.master, &dealt_.places()));
+    row_factors_.push_back(make_row_factors(model.backend.runtime(), kind.config.attention,
+                                            {batch.tokens, visible, batch.tokens}, model.master, &dealt_.places()));
     const SequenceTables* const last = kind.last_tables.get();
     if (last == nullptr || last->partition->whole() != batch.tokens || last->visible != visible) {
       kind.last_tables = std::make_shared<const SequenceTables>(

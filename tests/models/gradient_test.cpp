@@ -44,6 +44,17 @@ std::vector<Case> cases() {
   factors.config.attention.ssmax = true;
   factors.config.logit_softcap = 0.6;
   list.push_back(factors);
+  Case capped{"capped", small_config("kerple_log", "window"), true};
+  capped.config.attention.softcap = 0.5;
+  capped.config.attention.temperature = 0.5;
+  list.push_back(capped);
+  Case relu{"relu", small_config("alibi", "sink_window"), true};
+  relu.config.kv_heads = 2;
+  relu.config.attention.normalizer = Normalizer::relu;
+  relu.config.attention.relu_gamma = 0.6;
+  relu.config.attention.ssmax = true;
+  relu.config.attention.softcap = 0.9;
+  list.push_back(relu);
   return list;
 }
 

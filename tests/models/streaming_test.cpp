@@ -95,6 +95,33 @@ TEST(Streaming, FactorsOnQueriesAreThoseOfTheWhole) {
   }
 }
 
+TEST(Streaming, CapClampAndReluAreThoseOfTheWhole) {
+  for (const Normalizer normalizer : {Normalizer::softmax, Normalizer::relu}) {
+    for (const char* pattern : {"causal", "sink_window"}) {
+      ModelConfig config = small_config("alibi", pattern);
+      config.attention.softcap = 0.7;
+      const auto losses = [&](std::int64_t chunk, double least) {
+        config.attention.normalizer = normalizer;
+        config.attention.clamp = least;
+        SmallModel small(config, {.precision = Precision::fp64});
+        const ModelBatch whole = small_batch(1, length, config.vocab, true, config.attention.sinks);
+        const auto cache = chunk < length ? small.model.make_cache() : nullptr;
+        std::vector<double> all;
+        for (std::int64_t n = 0; n < length; n += chunk) {
+          const auto nll = small.model.evaluate(part(whole, n, chunk), cache.get()).nll.to_host<double>();
+          all.insert(all.end(), nll.begin(), nll.end());
+        }
+        return all;
+      };
+      const double clamp = normalizer == Normalizer::relu ? 0.05 : -0.05;
+      const std::vector<double> expected = losses(length, clamp), streamed = losses(6, clamp);
+      EXPECT_NE(expected, losses(length, AttentionConfig::no_clamp)) << "the clamp does something";
+      for (std::size_t i = 0; i < expected.size(); ++i)
+        EXPECT_NEAR(streamed[i], expected[i], 1e-11) << name_of(normalizer) << " " << pattern << " row " << i;
+    }
+  }
+}
+
 TEST(Streaming, SinksAreFoundAtExplicitPositionsToo) {
   const ModelConfig config = small_config("rope", "sink_window");
   SmallModel small(config, {.precision = Precision::fp64});

@@ -54,8 +54,8 @@ TEST_F(VerifyCommand, WhatACaseAsksForAndIsNotThereIsNotComputedWithout) {
   unsupported("\"vocab\"", "\"thinking\": 2, \"vocab\"", "thinking = 2 is not supported yet");
   unsupported("\"scaling\": \"none\"", "\"scaling\": \"cubic\"", "cubic");
   unsupported("\"kind\": \"xpos\"", "\"kind\": \"fire\"", "position.kind = 'fire' is not known; choose none");
-  unsupported("\"normalizer\": \"softmax\"", "\"normalizer\": \"relu\"",
-              "attention.normalizer = \"relu\" is not supported");
+  unsupported("\"normalizer\": \"softmax\"", "\"normalizer\": \"landmark\"",
+              "attention.normalizer = 'landmark' is not known; choose softmax, relu");
   unsupported("\"norm_eps\": 0.01", "\"norm_eps\": \"small\"", "model.norm_eps = 'small' is not a number");
   unsupported("\"cache_positions\": false", "\"cache_positions\": true",
               "attention.cache_positions = true is not supported");

@@ -53,6 +53,10 @@ TEST_F(BadInput, ImpossibleModels) {
   expect_refusal(train("x", "--attention.pattern blockwise --attention.block 0"), 2, "attention.block");
   expect_refusal(train("x", "--model.vocab 100"), 2, "model.vocab = 100");
   expect_refusal(train("x", "--position.kind fire"), 2, "position.kind = 'fire' is not known; choose none, sinusoidal");
+  expect_refusal(train("x", "--attention.clamp -4"), 2,
+                 "attention.clamp = -4 lets keys disappear, and training would not learn from that");
+  expect_refusal(train("x", "--attention.relu_gamma 2"), 2,
+                 "attention.relu_gamma has an effect only with attention.normalizer = relu");
   expect_refusal(train("x", "--train.batch 9223372036854775807"), 2, "train.batch = 9223372036854775807 is too large");
   expect_refusal(train("x", "--model.layers 1000000000000"), 2, "model.layers = 1000000000000 is too large");
   expect_refusal(train("x", "--model.width 9223372036854775807"), 2, "model.width");

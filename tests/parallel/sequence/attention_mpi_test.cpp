@@ -70,7 +70,8 @@ TEST_F(SequenceAttention, EveryPatternPartitionAndExchangeEqualsOneRank) {
 }
 
 TEST_F(SequenceAttention, EveryMethodAndGroupingOfHeadsEqualsOneRank) {
-  for (const char* method : {"none", "rope", "xpos", "steep", "alibi", "alibi_table"}) {
+  for (const char* method :
+       {"none", "rope", "xpos", "steep", "alibi", "alibi_table", "capped_table", "clamped_alibi", "relu_alibi_table"}) {
     for (const std::int64_t kv_heads : {1, 2, 6}) {
       const AttentionProblem problem = self_problem(method, "causal", 0, 6, kv_heads, 4, batches()[1].sequences);
       for (const PartitionKind kind : kinds())
