@@ -82,6 +82,7 @@ void check(const AttentionBackward& call) {
   const std::int64_t n = call.queries->tokens.rows(), m = call.keys->tokens.rows(), h = call.form.heads;
   const std::int64_t query_width = call.form.query_width(), key_width = call.form.key_width();
   const Dtype working = call.q.dtype(), master = master_dtype(working);
+  check_tensor("output", call.output, n, query_width, working);
   check_tensor("doutput", call.doutput, n, query_width, working);
   check_tensor("lse", call.lse, n, h, master);
   check_tensor("delta", call.delta, n, h, master);

@@ -54,6 +54,7 @@ struct AttentionBackward {
   const ScoreBias& bias;
   SharedRows queries, keys;
   Columns q, k, v;
+  Tensor output;   ///< [N, H * E] from forward, after the last call: of all keys
   Tensor doutput;  ///< [N, H * E] gradient of the normalised output
   Tensor lse;      ///< [N, H] from forward
   Tensor delta;    ///< [N, H] f32 (f64): sum over E of output * doutput, from Backend::attention_delta; nothing to ReLU

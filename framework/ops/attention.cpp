@@ -68,9 +68,9 @@ Var attention(Tape& tape, const AttentionForm& form, const SharedRows& rows, con
                qkv_slot = qkv.slot(), bias_slot = bias.by_distance.slot()]() mutable {
     const Tensor doutput = o_slot.take();
     if (!doutput.defined()) return;
-    const Tensor x = kept_qkv(), statistics = kept_lse(),
+    const Tensor x = kept_qkv(), statistics = kept_lse(), value = std::exchange(kept_output, {})(),
                  delta(backend.runtime(), statistics.shape(), statistics.dtype());
-    backend.attention_delta(std::exchange(kept_output, {})(), doutput, delta);
+    backend.attention_delta(value, doutput, delta);
     Tensor dx(backend.runtime(), x.shape(), x.dtype());
     Tensor dbias = begin_bias_gradient(backend, added);
     const QueryKeyValue q = split_columns(form, x);
@@ -82,6 +82,7 @@ Var attention(Tape& tape, const AttentionForm& form, const SharedRows& rows, con
                                  .q = q.query,
                                  .k = q.key,
                                  .v = q.value,
+                                 .output = value,
                                  .doutput = doutput,
                                  .lse = statistics,
                                  .delta = delta,

@@ -18,15 +18,15 @@ Var sequence_attention(Tape& tape, Communicator& ring, const std::shared_ptr<con
   tape.record([&backend = tape.backend(), &ring, tables, added, kept_qkv = tape.keep(qkv),
                kept_lse = tape.keep(attended[1]), kept_output = tape.keep(output), o_slot = output.slot(),
                qkv_slot = qkv.slot(), bias_slot = bias.by_distance.slot()]() mutable {
-    Tensor o = std::exchange(kept_output, {})(), doutput = o_slot.take();
+    const AttendedRows back{std::exchange(kept_output, {})(), kept_lse()};
+    Tensor doutput = o_slot.take();
     if (!doutput.defined()) {  // other places may need this one's keys: it takes part
-      doutput = Tensor(backend.runtime(), o.shape(), o.dtype());
+      doutput = Tensor(backend.runtime(), back.output.shape(), back.output.dtype());
       backend.fill(doutput, 0.0);
     }
-    const Tensor lse = kept_lse(), delta(backend.runtime(), lse.shape(), lse.dtype());
-    backend.attention_delta(o, doutput, delta);
-    o = Tensor();
-    AttentionGradients gradients = backward_pass(backend, ring, *tables, added, kept_qkv(), doutput, lse, delta);
+    const Tensor delta(backend.runtime(), back.lse.shape(), back.lse.dtype());
+    backend.attention_delta(back.output, doutput, delta);
+    AttentionGradients gradients = backward_pass(backend, ring, *tables, added, kept_qkv(), back, doutput, delta);
     qkv_slot.accumulate(backend, std::move(gradients.dqkv));
     if (gradients.dby_distance.defined()) bias_slot.accumulate(backend, std::move(gradients.dby_distance));
   });

@@ -7,14 +7,14 @@ namespace {
 class BackwardPass {
  public:
   BackwardPass(Backend& backend, Communicator& ring, const SequenceTables& tables, const ScoreBias& bias,
-               const Tensor& qkv, const Tensor& doutput, const Tensor& lse, const Tensor& delta)
+               const Tensor& qkv, const AttendedRows& attended, const Tensor& doutput, const Tensor& delta)
       : backend_(backend),
         ring_(ring),
         tables_(tables),
         bias_(bias),
         qkv_(qkv),
+        attended_(attended),
         doutput_(doutput),
-        lse_(lse),
         delta_(delta),
         travels_(tables.schedule.steps() > 0),
         calls_((travels_ ? tables.earlier.size() + tables.later.size() : 1) + used_stops(tables.schedule, ring.rank())),
@@ -86,8 +86,9 @@ class BackwardPass {
                                  .q = split_columns(tables_.form, qkv_).query,
                                  .k = side.keys,
                                  .v = side.values,
+                                 .output = attended_.output,
                                  .doutput = doutput_,
-                                 .lse = lse_,
+                                 .lse = attended_.lse,
                                  .delta = delta_,
                                  .query_stage = stage,
                                  .key_stage = {},
@@ -134,7 +135,9 @@ class BackwardPass {
   Communicator& ring_;
   const SequenceTables& tables_;
   const ScoreBias& bias_;
-  const Tensor &qkv_, &doutput_, &lse_, &delta_;
+  const Tensor& qkv_;
+  const AttendedRows& attended_;
+  const Tensor &doutput_, &delta_;
   bool travels_;
   std::size_t calls_;
   Stages stages_;
@@ -147,9 +150,9 @@ class BackwardPass {
 }  // namespace
 
 AttentionGradients backward_pass(Backend& backend, Communicator& ring, const SequenceTables& tables,
-                                 const ScoreBias& bias, const Tensor& qkv, const Tensor& doutput, const Tensor& lse,
-                                 const Tensor& delta) {
-  return BackwardPass(backend, ring, tables, bias, qkv, doutput, lse, delta).run();
+                                 const ScoreBias& bias, const Tensor& qkv, const AttendedRows& attended,
+                                 const Tensor& doutput, const Tensor& delta) {
+  return BackwardPass(backend, ring, tables, bias, qkv, attended, doutput, delta).run();
 }
 
 }  // namespace lexring

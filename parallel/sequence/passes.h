@@ -48,9 +48,9 @@ struct AttentionGradients {
   Tensor dqkv;
   Tensor dby_distance;  ///< this place's part; undefined without a table
 };
-/// `delta` [N, H]: of Backend::attention_delta. Collective over `ring`.
+/// `attended`: of forward_pass; `delta` [N, H]: of Backend::attention_delta. Collective over `ring`.
 AttentionGradients backward_pass(Backend& backend, Communicator& ring, const SequenceTables& tables,
-                                 const ScoreBias& bias, const Tensor& qkv, const Tensor& doutput, const Tensor& lse,
-                                 const Tensor& delta);
+                                 const ScoreBias& bias, const Tensor& qkv, const AttendedRows& attended,
+                                 const Tensor& doutput, const Tensor& delta);
 
 }  // namespace lexring

@@ -237,7 +237,7 @@ class Bench {
       measure(named("attention_backward"), Bound::products, pairs * 10 * static_cast<double>(e), [&] {
         backend_.attention_delta(output, doutput, delta);
         backend_.attention_backward(
-            {form, bias, rows, rows, q, k, v, doutput, lse, delta, {}, {}, {}, {}, {}, dq, dk, dv, {}});
+            {form, bias, rows, rows, q, k, v, output, doutput, lse, delta, {}, {}, {}, {}, {}, dq, dk, dv, {}});
       });
     }
   }

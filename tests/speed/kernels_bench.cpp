@@ -89,25 +89,9 @@ struct Problem {
   void backward() {
     backend->attention_delta(output, doutput, delta);
     for (std::size_t s = 0; s < keys.size(); ++s)
-      backend->attention_backward({form,
-                                   bias,
-                                   queries,
-                                   keys[s],
-                                   q,
-                                   k[s],
-                                   v[s],
-                                   doutput,
-                                   lse,
-                                   delta,
-                                   stage(s),
-                                   {},
-                                   dq_state,
-                                   dk_state[s],
-                                   dv_state[s],
-                                   dq,
-                                   dk[s],
-                                   dv[s],
-                                   {}});
+      backend->attention_backward({form,        bias,        queries, keys[s], q,        k[s], v[s],
+                                   output,      doutput,     lse,     delta,   stage(s), {},   dq_state,
+                                   dk_state[s], dv_state[s], dq,      dk[s],   dv[s],    {}});
   }
   CallStage stage(std::size_t s) const { return {s == 0, s + 1 == keys.size()}; }
   double pairs(std::int64_t length) const {

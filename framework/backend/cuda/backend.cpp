@@ -1,6 +1,7 @@
 #include "framework/backend/cuda/backend.h"
 
 #include "framework/backend/cuda/attention_tables.h"
+#include "framework/backend/cuda/fused_attention.h"
 #include "framework/backend/cuda/matmul.h"
 
 namespace lexring::cuda {
@@ -8,9 +9,11 @@ namespace {
 
 class CudaBackend final : public Backend {
  public:
-  CudaBackend(std::unique_ptr<Runtime> runtime, CUstream_st* stream, int multiprocessors, const CudaSettings& settings)
+  CudaBackend(std::unique_ptr<Runtime> runtime, CUstream_st* stream, int multiprocessors, const CudaSettings& settings,
+              std::unique_ptr<FusedKernel> fused)
       : runtime_(std::move(runtime)),
-        gpu_{{stream, settings.check_launches}, *runtime_, multiprocessors, attention_tables_},
+        fused_(fused ? std::make_unique<FusedAttention>(std::move(fused)) : nullptr),
+        gpu_{{stream, settings.check_launches}, *runtime_, multiprocessors, attention_tables_, fused_.get()},
         products_(gpu_, settings.f32) {}
 
   std::string_view name() const override { return "cuda"; }
@@ -94,6 +97,7 @@ class CudaBackend final : public Backend {
  private:
   std::unique_ptr<Runtime> runtime_;
   AttentionTableCache attention_tables_;
+  std::unique_ptr<FusedAttention> fused_;
   Gpu gpu_;
   MatrixProducts products_;
 };
@@ -101,8 +105,8 @@ class CudaBackend final : public Backend {
 }  // namespace
 
 std::unique_ptr<Backend> make_backend(std::unique_ptr<Runtime> runtime, CUstream_st* stream, int multiprocessors,
-                                      const CudaSettings& settings) {
-  return std::make_unique<CudaBackend>(std::move(runtime), stream, multiprocessors, settings);
+                                      const CudaSettings& settings, std::unique_ptr<FusedKernel> fused) {
+  return std::make_unique<CudaBackend>(std::move(runtime), stream, multiprocessors, settings, std::move(fused));
 }
 
 }  // namespace lexring::cuda

@@ -10,8 +10,11 @@ struct CUstream_st;
 
 namespace lexring::cuda {
 
-/// `stream` is the runtime's (nullptr where kernels are emulated).
+class FusedKernel;
+
+/// `stream` is the runtime's (nullptr where kernels are emulated). `fused`: attention that it can compute is its;
+/// nullptr: none is.
 std::unique_ptr<Backend> make_backend(std::unique_ptr<Runtime> runtime, CUstream_st* stream, int multiprocessors,
-                                      const CudaSettings& settings);
+                                      const CudaSettings& settings, std::unique_ptr<FusedKernel> fused);
 
 }  // namespace lexring::cuda

@@ -11,6 +11,7 @@
 namespace lexring::cuda {
 
 class AttentionTableCache;
+class FusedAttention;
 
 /// Where kernels start.
 struct Gpu {
@@ -18,6 +19,7 @@ struct Gpu {
   Runtime& runtime;
   int multiprocessors;
   AttentionTableCache& attention_tables;
+  FusedAttention* fused = nullptr;  ///< null: attention is our own kernels'
 };
 
 void fill(const Gpu& gpu, const Tensor& x, double value);

@@ -13,6 +13,7 @@ set(cuda_kernels
   attention_state.cu
   columns.cu
   embedding.cu
+  fused_rows.cu
   loss.cu
   norm.cu
   plain.cu
@@ -21,6 +22,8 @@ set(cuda_kernels
 set(cuda_sources
   attention_tables.cpp
   backend.cpp
+  fused_attention.cpp
+  fused_plan.cpp
   launch.cpp
 )
 foreach(list cuda_kernels cuda_sources)

@@ -132,8 +132,8 @@ struct Call {
 
   void check_forward() { check(AttentionForward{form, bias, rows, rows, q, k, k, stage, {}, output, lse}); }
   void check_backward() {
-    check(AttentionBackward{
-        form, bias, rows, rows, q, k, k, output, lse, lse, stage, stage, {}, {}, {}, q, k, k, dby_distance});
+    check(AttentionBackward{form, bias,  rows,  rows, q,  k,  k, output, output, lse,
+                            lse,  stage, stage, {},   {}, {}, q, k,      k,      dby_distance});
   }
 };
 

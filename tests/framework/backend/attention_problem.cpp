@@ -208,6 +208,8 @@ class Run {
       const SharedRows rows = query_rows(query);
       const Tensor doutput =
           make(backend_, {n, query_width()}, working_, gather(inputs_.doutput, query.rows, query_width()));
+      const Tensor output =
+          make(backend_, {n, query_width()}, working_, gather(statistics.output, query.rows, query_width()));
       const Tensor lse = make(backend_, {n, heads}, master_, gather(statistics.lse, query.rows, heads));
       const Tensor delta = make(backend_, {n, heads}, master_, gather(statistics.delta, query.rows, heads));
       Tensor dq_state;
@@ -221,6 +223,7 @@ class Run {
                                      q(query),
                                      k(keys_[b]),
                                      v(keys_[b]),
+                                     output,
                                      doutput,
                                      lse,
                                      delta,

@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 
+#include "framework/backend/cuda/fused_attention.h"
 #include "framework/backend/cuda_backend.h"
 #include "framework/device/cuda/runtime.h"
 
@@ -21,7 +22,8 @@ std::unique_ptr<Backend> make_cuda_backend(int device_index, const CudaSettings&
   auto runtime = std::make_unique<CudaRuntime>(device_index);
   CUstream_st* const stream = runtime->stream();
   const int multiprocessors = runtime->multiprocessors();
-  return cuda::make_backend(std::move(runtime), stream, multiprocessors, settings);
+  return cuda::make_backend(std::move(runtime), stream, multiprocessors, settings,
+                            settings.attention == CudaAttention::cudnn ? cuda::make_cudnn_kernel() : nullptr);
 }
 
 }  // namespace lexring

@@ -1,0 +1,13 @@
+#include "tests/emulated_cuda/backend.h"
+#include "tests/framework/backend/tested_backend.h"
+
+namespace lexring::testing {
+
+TestedBackend tested_backend() {
+  return {.name = "emulated_fused",
+          .make = [] { return make_emulated_cuda_backend(make_cpu_runtime(), {.attention = CudaAttention::cudnn}); },
+          .slow = true,
+          .rounds_bias = true};
+}
+
+}  // namespace lexring::testing
