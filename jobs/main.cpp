@@ -25,6 +25,7 @@
 #include "jobs/commands/generate.h"
 #include "jobs/commands/inspect.h"
 #include "jobs/commands/prepare.h"
+#include "jobs/commands/study.h"
 #include "jobs/commands/train.h"
 #include "jobs/commands/verify.h"
 #include "jobs/commands/version.h"
@@ -64,6 +65,7 @@ constexpr Command commands[] = {
     {"train", "pretrain a model; resumes by itself", Ranks::all, train_command},
     {"evaluate", "loss and perplexity by length, pattern and position; tables and a report", Ranks::all,
      evaluate_command},
+    {"study", "train and evaluate many methods: one file, one table", Ranks::first, alone<study_command>},
     {"generate", "continue a prompt from a checkpoint", Ranks::launched, generate_command},
     {"inspect", "what is in a data set or a checkpoint; verifies it", Ranks::first, alone<inspect_command>},
     {"verify", "run golden cases on this machine", Ranks::all, verify_command},

@@ -333,4 +333,19 @@ int evaluate_command(const std::vector<std::string>& words, const std::shared_pt
   return 0;
 }
 
+void check_evaluation(const std::vector<std::string>& words, const Options& training) {
+  Arguments args;
+  args.series.given = args.keys().parse_arguments(words);
+  args.checkpoints = {training.checkpoint.directory};
+  check(args);
+  require_usage(args.series.scalings.size() < 2,
+                "position.scaling names several rescalings, which would be one method; give each a method of its own");
+  const Dataset dataset = Dataset::open(args.data);
+  Subject subject{"", training};
+  subject.options.model.vocab = dataset.vocab();
+  plan_series(args.series, {subject});
+  fill_defaults(args, {subject});
+  tokens_to_score(dataset, args.lengths, args.tokens);
+}
+
 }  // namespace lexring
