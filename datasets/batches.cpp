@@ -33,7 +33,7 @@ void keep_answers(const std::vector<std::uint64_t>& answers, std::int64_t first,
 
 /// `count` windows from token `first(i)`; `has_next(i)`: the stream goes on behind the window.
 template <class First>
-TokenBatch gather(const Dataset& dataset, std::int64_t count, std::int64_t length, Documents documents, First first) {
+TokenBatch gather(const Dataset& dataset, std::int64_t count, std::int64_t length, DocumentUse use, First first) {
   TokenBatch batch;
   batch.sequences = count;
   batch.length = length;
@@ -53,7 +53,7 @@ TokenBatch gather(const Dataset& dataset, std::int64_t count, std::int64_t lengt
     if (!dataset.answers().empty())
       keep_answers(dataset.answers(), begin,
                    std::span(batch.targets).subspan(static_cast<std::size_t>(row), static_cast<std::size_t>(length)));
-    if (documents == Documents::ignore) continue;
+    if (use.documents == Documents::ignore) continue;
     const auto& offsets = dataset.documents();
     auto document = std::upper_bound(offsets.begin(), offsets.end(), static_cast<std::uint64_t>(begin)) - 1;
     for (std::int64_t t = 0; t < length;) {
@@ -63,6 +63,9 @@ TokenBatch gather(const Dataset& dataset, std::int64_t count, std::int64_t lengt
       // The last token of a document has nothing in sight that says what comes next.
       if (static_cast<std::int64_t>(document[1]) - begin <= length && end > t)
         batch.targets[static_cast<std::size_t>(row + end - 1)] = -1;
+      const std::int64_t before_last = static_cast<std::int64_t>(document[1]) - begin - 2;
+      if (use.end == EndOfDocument::none && before_last >= 0 && before_last < length)
+        batch.targets[static_cast<std::size_t>(row + before_last)] = -1;
       t = std::max(t, end);
       ++document;
     }
@@ -99,7 +102,7 @@ void require_whole_texts(const Dataset& dataset, std::int64_t length) {
                 dataset.path().string(), counted(dataset.window(), "token"), length, dataset.window());
 }
 
-Sampler::Sampler(const Dataset& dataset, std::int64_t length, std::uint64_t seed, Documents documents)
+Sampler::Sampler(const Dataset& dataset, std::int64_t length, std::uint64_t seed, DocumentUse documents)
     : dataset_(&dataset), length_(length), seed_(seed), documents_(documents) {
   require_usage(length >= 1, "train.length = {}; a window needs at least 1", length);
   require_whole_texts(dataset, length);
@@ -122,7 +125,7 @@ TokenBatch Sampler::batch(std::uint64_t first, std::int64_t count) const {
 }
 
 TokenBatch read_windows(const Dataset& dataset, std::int64_t first, std::int64_t count, std::int64_t length,
-                        Documents documents) {
+                        DocumentUse documents) {
   require_usage(length >= 1 && count >= 1 && first >= 0,
                 "{} windows of {} tokens from token {} were asked for; all must be positive", count, length, first);
   require(first <= dataset.tokens() && count <= (dataset.tokens() - first) / length,

@@ -29,6 +29,24 @@ constexpr auto words(Documents) {
   return std::to_array<Word<Documents>>({{Documents::mask, "mask"}, {Documents::ignore, "ignore"}});
 }
 
+/// Whether a model learns where a document ends (Newman et al. 2020): `token` makes the end-of-document token a target
+/// like others; with `none` it is not counted as one. Where documents are masked nothing but the token itself sees it,
+/// so that it might as well not be there.
+enum class EndOfDocument { token, none };
+constexpr auto words(EndOfDocument) {
+  return std::to_array<Word<EndOfDocument>>({{EndOfDocument::token, "token"}, {EndOfDocument::none, "none"}});
+}
+
+/// What a batch makes of documents.
+struct DocumentUse {
+  Documents documents;
+  EndOfDocument end;  ///< none only with `mask`
+
+  DocumentUse(Documents how, EndOfDocument last = EndOfDocument::token)
+      : documents(how), end(last) {}  // NOLINT(google-explicit-constructor)
+  bool operator==(const DocumentUse&) const = default;
+};
+
 /// Some windows of one length, row after row.
 struct TokenBatch {
   std::int64_t sequences = 0;
@@ -51,7 +69,7 @@ class Sampler {
  public:
   /// `dataset` must outlive the sampler. Throws Error when the corpus is shorter than one window, saying which lengths
   /// would fit; UsageError as require_whole_texts does.
-  Sampler(const Dataset& dataset, std::int64_t length, std::uint64_t seed, Documents documents);
+  Sampler(const Dataset& dataset, std::int64_t length, std::uint64_t seed, DocumentUse documents);
 
   std::int64_t windows() const { return windows_; }
   /// The window of global sample `sample` (step * batch + place in batch).
@@ -64,13 +82,13 @@ class Sampler {
   const Dataset* dataset_;
   std::int64_t length_;
   std::uint64_t seed_;
-  Documents documents_;
+  DocumentUse documents_;
   std::int64_t windows_;
 };
 
 /// For evaluation: `count` windows side by side, of `length` tokens each, window i from *token* first + i * length,
 /// with their targets. Throws Error when the dataset ends before them.
 TokenBatch read_windows(const Dataset& dataset, std::int64_t first, std::int64_t count, std::int64_t length,
-                        Documents documents);
+                        DocumentUse documents);
 
 }  // namespace lexring

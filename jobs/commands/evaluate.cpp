@@ -57,6 +57,7 @@ constexpr std::int64_t longest_resolution = 2048;  // by default: its time is qu
 struct Arguments {
   std::string data, output;
   std::optional<Documents> documents;
+  std::optional<EndOfDocument> end_of_document;
   std::optional<PrecisionChoice> precision;
   DeviceKeys device;
   std::vector<std::string> checkpoints;
@@ -93,6 +94,8 @@ struct Arguments {
              "262144, or the longest length if that is more"}
              .at_least(0),
          {"data.documents", &documents, "mask hides other documents of a window, ignore does not", "",
+          "that of the training"},
+         {"data.end_of_document", &end_of_document, "whether a document's last token, its end, counts as a target", "",
           "that of the training"},
          Key{"resolution", &resolution, "lengths at which attention resolution is measured (not with ReLU); 0: none",
              "tokens", "the lengths up to 2048"}
@@ -186,6 +189,7 @@ EvaluationResults begin(const Arguments& args, const std::vector<CheckpointReade
   results.data_source = dataset.source();
   results.data_hash = dataset.content_hash();
   results.documents = subjects[0].options.data.documents;
+  results.end_of_document = subjects[0].options.data.end_of_document;
   results.machine = describe_machine();
   results.date = now();
   return results;
@@ -244,7 +248,7 @@ int evaluate_task(const Arguments& args, const std::vector<std::string>& words,
                   const std::shared_ptr<Communicator>& world) {
   for (const std::int64_t size : args.task.sizes) check_size(args.task.kind(), size);
   const std::vector<CheckpointReader> readers = open_checkpoints(args.checkpoints, *world);
-  const std::vector<Subject> subjects = read_subjects(readers, {args.precision, {}, args.sequence}, nullptr);
+  const std::vector<Subject> subjects = read_subjects(readers, {args.precision, {}, {}, args.sequence}, nullptr);
   TaskResults results;
   results.keys = args.task;
   std::sort(results.keys.sizes.begin(), results.keys.sizes.end());
@@ -304,7 +308,7 @@ int evaluate_command(const std::vector<std::string>& words, const std::shared_pt
   const std::vector<CheckpointReader> readers = open_checkpoints(args.checkpoints, *world);
   const Dataset dataset = Dataset::open(args.data);
   const std::vector<Subject> subjects =
-      read_subjects(readers, {args.precision, args.documents, args.sequence}, &dataset);
+      read_subjects(readers, {args.precision, args.documents, args.end_of_document, args.sequence}, &dataset);
   fill_defaults(args, subjects);
   EvaluationResults results = begin(args, readers, subjects, dataset);
   results.command = command_line(words);

@@ -23,6 +23,8 @@ KeyTable option_keys(Options& o) {
   key("data.train", &o.data.train, "dataset to train on, made by `lexring prepare`", "file");
   key("data.valid", &o.data.valid, "dataset for the validation loss", "file");
   key("data.documents", &o.data.documents, "mask hides other documents of a window, ignore does not");
+  key("data.end_of_document", &o.data.end_of_document, "whether a document's last token, its end, counts as a target")
+      .only_with("data.documents", {"mask"});
 
   auto& t = o.train;
   key("train.length", &t.length, "sequence length", "tokens").between(1, most_tokens_at_once);

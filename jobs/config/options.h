@@ -40,6 +40,8 @@ struct Options {
   struct Data {
     std::string train, valid;
     Documents documents = Documents::mask;
+    EndOfDocument end_of_document = EndOfDocument::token;
+    DocumentUse use() const { return {documents, end_of_document}; }
   } data;
   ModelConfig model;
   struct Train {

@@ -118,7 +118,7 @@ class Windows {
     TokenBatch read = read_windows(dataset_, window_begin + position, 1, rows, stream_.documents);
     // Documents begin where they do in the window, not in the chunk.
     std::int64_t start = 0;
-    if (stream_.documents == Documents::mask) {
+    if (stream_.documents.documents == Documents::mask) {
       start = std::max<std::int64_t>(0, dataset_.document_start(window_begin + position) - window_begin);
     }
     for (std::int64_t& place : read.document_start) place = place > 0 ? place + position : start;

@@ -17,7 +17,7 @@ namespace lexring {
 /// The tokens [0, tokens) of a dataset, cut into windows of one length.
 struct TokenStream {
   std::int64_t tokens = 0;
-  Documents documents = Documents::ignore;
+  DocumentUse documents = Documents::ignore;
   std::int64_t chunk = 4096;  ///< tokens of one forward pass, whatever the length: memory does not depend on it
   std::vector<std::int64_t> segment_ends = {};  ///< of the sums that a cell keeps; empty: every segment_tokens
 };

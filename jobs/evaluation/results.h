@@ -72,6 +72,7 @@ struct Resolution {
 struct EvaluationResults {
   std::string data, data_source, data_hash, device, machine, date, version, command;
   Documents documents = Documents::mask;
+  EndOfDocument end_of_document = EndOfDocument::token;
   std::int64_t ranks = 1;
   std::int64_t tokens = 0;                 ///< scored stream, from the dataset's first token
   std::vector<std::int64_t> segment_ends;  ///< of the stream

@@ -52,6 +52,8 @@ std::vector<Subject> read_subjects(const std::vector<CheckpointReader>& readers,
     Options options = parse_ini_text(readers[i].state().configuration, path + " (stored configuration)");
     if (changes.precision) use_precision(options, *changes.precision);
     options.data.documents = changes.documents.value_or(options.data.documents);
+    if (options.data.documents == Documents::ignore) options.data.end_of_document = EndOfDocument::token;
+    options.data.end_of_document = changes.end_of_document.value_or(options.data.end_of_document);
     options.sequence = changes.sequence;
     if (dataset != nullptr) require_same_tokens(readers[i], options.model.vocab, *dataset);
     else require_bytes(readers[i], options.model.vocab);
@@ -60,6 +62,14 @@ std::vector<Subject> read_subjects(const std::vector<CheckpointReader>& readers,
                   "{} was trained with data.documents = {} and {} with {}, so that they would score different tokens; "
                   "choose one for both with --data.documents",
                   readers[0].path().string(), name_of(documents), path, name_of(options.data.documents));
+    const EndOfDocument end = i == 0 ? options.data.end_of_document : subjects[0].options.data.end_of_document;
+    require_usage(options.data.end_of_document == end,
+                  "{} was trained with data.end_of_document = {} and {} with {}, so that they would score different "
+                  "tokens; choose one for both with --data.end_of_document, none for what both have learned",
+                  readers[0].path().string(), name_of(end), path, name_of(options.data.end_of_document));
+    require_usage(end == EndOfDocument::token || options.data.documents == Documents::mask,
+                  "data.end_of_document = none has an effect only with data.documents = mask; leave it out, or change "
+                  "data.documents");
     subjects.push_back({names[i], options});
   }
   return subjects;

@@ -16,6 +16,7 @@ namespace lexring {
 struct Overrides {
   std::optional<PrecisionChoice> precision;
   std::optional<Documents> documents;
+  std::optional<EndOfDocument> end_of_document;
   SequenceKeys sequence;
 };
 

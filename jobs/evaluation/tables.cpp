@@ -145,7 +145,9 @@ std::string format_length(std::int64_t length, std::int64_t train_length) {
 }
 
 std::string describe_documents(const EvaluationResults& results) {
-  return results.documents == Documents::mask ? "documents masked from each other" : "documents not masked";
+  if (results.documents == Documents::ignore) return "documents not masked";
+  return fmt::format("documents masked from each other{}",
+                     results.end_of_document == EndOfDocument::none ? ", without their ends" : "");
 }
 
 std::string describe(const Series& series) {

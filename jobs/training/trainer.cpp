@@ -35,7 +35,7 @@ Trainer::Trainer(const Options& options, const Context& context, Backend& backen
       context_(&context),
       backend_(&backend),
       directory_(options.checkpoint.directory),
-      sampler_(train, options.train.length, static_cast<std::uint64_t>(options.train.seed), options.data.documents),
+      sampler_(train, options.train.length, static_cast<std::uint64_t>(options.train.seed), options.data.use()),
       replica_(replica_settings(options), context, backend),
       writer_(options.checkpoint.directory, context.world(), options.checkpoint.keep) {
   if (valid != nullptr) validation_.emplace(options_, context, *valid);
@@ -63,6 +63,10 @@ void Trainer::resume(const CheckpointReader& checkpoint) {
                 "{} was trained with data.documents = {}, now it is {}: other targets would count; keep it, or start "
                 "anew in another --checkpoint.directory",
                 name, name_of(before.data.documents), name_of(options_.data.documents));
+  require_usage(before.data.end_of_document == options_.data.end_of_document,
+                "{} was trained with data.end_of_document = {}, now it is {}: other targets would count; keep it, or "
+                "start anew in another --checkpoint.directory",
+                name, name_of(before.data.end_of_document), name_of(options_.data.end_of_document));
   require_same_model(options_, before, name);
   options_.init = before.init;
   if (options_.train.minutes > 0 && before.train.minutes == 0) {  // the choice has been made and stays

@@ -140,6 +140,16 @@ TEST(Sampler, DocumentsInAWindow) {
   // The end of a document on the last place of a window, with more of the stream behind it.
   const auto edge = read_windows(dataset, 0, 1, 4, Documents::mask);
   EXPECT_EQ(edge.targets, (std::vector<std::int32_t>{'b', 'c', 256, -1}));
+  // Without ends nothing is asked but text.
+  const DocumentUse without_ends{Documents::mask, EndOfDocument::none};
+  for (std::int64_t length = 1; length <= 13; ++length) {
+    for (std::int64_t first = 0; first + length <= 13; ++first) {
+      const auto window = read_windows(dataset, first, 1, length, without_ends);
+      auto expected = read_windows(dataset, first, 1, length, Documents::mask).targets;
+      std::replace(expected.begin(), expected.end(), 256, -1);
+      EXPECT_EQ(window.targets, expected) << first << " + " << length;
+    }
+  }
   // Every window of every place and length agrees with document_start().
   for (std::int64_t length = 1; length <= 13; ++length) {
     for (std::int64_t first = 0; first + length <= 13; ++first) {

@@ -82,6 +82,9 @@ TEST_F(EvaluateCommand, DocumentsAreReadAsTheyWereTrained) {
     const double as_trained = loss(from, trained + "_default");
     EXPECT_EQ(results(trained + "_default")["documents"], trained);
     EXPECT_NE(as_trained, loss(from + " --data.documents " + other, trained + "_other"));
+    if (trained == "mask") {
+      EXPECT_NE(as_trained, loss(from + " --data.end_of_document none", "without_ends"));
+    }
   }
 }
 

@@ -122,6 +122,7 @@ TEST_F(BadInput, RunsThatWouldDestroyOthers) {
   expect_refusal(train("two", "--train.steps 4 --resume " + run("one")), 2, "of another run");
   expect_refusal(train("two", "--train.steps 4 --resume none"), 2, "already holds");
   expect_refusal(train("two", "--train.steps 4 --data.documents ignore"), 2, "data.documents");
+  expect_refusal(train("two", "--train.steps 4 --data.end_of_document none"), 2, "data.end_of_document");
   EXPECT_EQ(metrics("two").size(), 2U);
   // Another process holds the directory.
   expect_refusal("flock " + run("two") + "/.lock " + train("two", "--train.steps 4"), 2,

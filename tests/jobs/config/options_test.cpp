@@ -134,6 +134,8 @@ TEST_F(OptionsTest, KeysWithoutEffectAreRefusedByName) {
             "change position.kind");
   EXPECT_HAS(refusal({"--position.kind", "alibi", "--position.scaling", "ntk", "--position.scaling_factor", "4"}),
              "position.scaling has an effect only with position.kind = rope or xpos, but position.kind = alibi");
+  EXPECT_HAS(refusal({"--data.documents", "ignore", "--data.end_of_document", "none"}),
+             "data.end_of_document has an effect only with data.documents = mask");
   EXPECT_HAS(refusal({"--position.kind", "none", "--position.theta", "500000"}),
              "position.theta has an effect only with");
   EXPECT_HAS(refusal({"--position.scaling_factor", "4"}),
