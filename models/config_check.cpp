@@ -70,7 +70,13 @@ void check(const ModelConfig& config) {
   std::int64_t sinks = 0;  // of documents: a batch says once where a document's end
   for (std::int64_t n = 0; n < config.layers; ++n) {
     const LayerConfig layer = config.layer(n);
-    make_position(config, layer.position);
+    const auto encoding = make_position(config, layer.position);
+    require_usage(
+        layer.position.kind == config.position.kind ||
+            (encoding->added_parameter().empty() && encoding->added({0}, config.width).empty()),
+        "layer {}: position.kind = {} is added to the embeddings, before all layers; give it to the model, or "
+        "choose another kind here",
+        n, layer.position.kind->name);
     check_factors(layer.attention);
     const std::int64_t own = make_pattern(layer.attention)->sinks();
     require_usage(own == 0 || sinks == 0 || own == sinks, "layers with {} and with {} sinks; all must have as many",

@@ -5,6 +5,7 @@
 
 #include "framework/nn/init.h"
 #include "models/config_check.h"
+#include "models/layer_configs.h"
 
 namespace lexring {
 
@@ -28,7 +29,8 @@ void check(const ModelRuntime& runtime, const Backend& backend) {
 
 Transformer::Impl::Impl(const ModelConfig& model, const ModelRuntime& runtime, const Context& mesh, Backend& device,
                         const LayerRange& part)
-    : config(model),
+    : built(model),
+      config(model),
       range(part),
       how(runtime),
       context(mesh),
@@ -151,15 +153,17 @@ std::unique_ptr<ModelCache> Transformer::make_cache() const {
 }
 
 void Transformer::set_attention(const AttentionConfig& attention) {
-  ModelConfig config = impl_->config;
-  config.attention = attention;
+  ModelConfig config = impl_->built;
+  use_position(config, impl_->config.position);
+  use_attention(config, attention);
   impl_->kinds = AttentionKinds(config, impl_->range, impl_->tp);
   impl_->config = config;
 }
 
 void Transformer::set_position(const PositionConfig& position) {
-  ModelConfig config = impl_->config;
-  config.position = position;
+  ModelConfig config = impl_->built;
+  use_attention(config, impl_->config.attention);
+  use_position(config, position);
   auto encoding = make_position(config, position);
   const auto names = [](const std::vector<ParameterRow>& rows) {
     std::vector<std::string> all;

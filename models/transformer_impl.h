@@ -8,7 +8,8 @@
 namespace lexring {
 
 struct Transformer::Impl {
-  ModelConfig config;
+  ModelConfig built;   ///< as it was made: its layers that differ say which follow another attention or position
+  ModelConfig config;  ///< as it is used now
   LayerRange range;
   ModelRuntime how;
   const Context& context;

@@ -25,6 +25,7 @@
 #include "jobs/training/traffic_meter.h"
 #include "jobs/training/training_batches.h"
 #include "models/config_check.h"
+#include "models/layer_configs.h"
 
 namespace lexring {
 namespace {
@@ -73,8 +74,7 @@ ModelBatch random_batch(const Options& o, const SampleRange& samples, std::int64
     }
     return ids;
   };
-  return make_batch(samples.count, o.train.length, draw("bench.ids"), draw("bench.targets"), {},
-                    o.model.attention.sinks);
+  return make_batch(samples.count, o.train.length, draw("bench.ids"), draw("bench.targets"), {}, sinks_of(o.model));
 }
 
 /// Time per part of a step, the largest first, with the kernels of each.

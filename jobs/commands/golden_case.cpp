@@ -11,7 +11,7 @@
 #include "jobs/commands/golden_config.h"
 #include "jobs/training/replica.h"
 #include "models/config_check.h"
-#include "models/patterns.h"
+#include "models/layer_configs.h"
 #include "models/query_factors.h"
 #include "models/weights.h"
 #include "parallel/heads.h"
@@ -40,14 +40,6 @@ void fill_documents(ModelBatch& batch, const std::vector<std::int64_t>& document
       batch.sink_end.push_back(batch.tokens.position[static_cast<std::size_t>(last_sink)] + 1);
     }
   }
-}
-
-/// Layers with sinks have equally many (models/config_check.h).
-std::int64_t sinks_of(const ModelConfig& config) {
-  std::int64_t sinks = 0;
-  for (std::int64_t n = 0; n < config.layers; ++n)
-    sinks = std::max(sinks, make_pattern(config.layer(n).attention)->sinks());
-  return sinks;
 }
 
 ModelBatch read_batch(const Hdf5File& file, const std::string& name, const ModelConfig& config) {

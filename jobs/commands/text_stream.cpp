@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "framework/base/error.h"
+#include "models/layer_configs.h"
 
 namespace lexring {
 namespace {
@@ -25,7 +26,7 @@ TextStream::TextStream(Transformer& model, std::int64_t chunk)
 std::vector<float> TextStream::read(std::span<const std::int32_t> ids,
                                     const std::function<void(std::int64_t)>& progress) {
   require(!ids.empty(), "a text goes on with at least one token");
-  const std::int64_t sinks = model_.config().attention.sinks;
+  const std::int64_t sinks = sinks_of(model_.config());
   for (;;) {
     const auto part = ids.first(std::min(ids.size(), static_cast<std::size_t>(chunk_)));
     ids = ids.subspan(part.size());

@@ -37,6 +37,9 @@ of positions:
     --data.train corpus.h5
     --checkpoint.directory runs/longer
 
+Sections [layer.0], [layer.last] and [layers.every.4] hold position.* and attention.* keys of single layers; on the
+command line --layer.0.attention.pattern causal.
+
 Keys, on the command line or as INI sections:
 )";
 

@@ -4,6 +4,8 @@
 
 #include <fmt/format.h>
 
+#include "jobs/config/layer_keys.h"
+
 namespace lexring {
 namespace {
 
@@ -14,6 +16,16 @@ const std::set<std::string> of_the_schedule = {"optimizer.warmup", "optimizer.sc
 std::string shown(const Key& key) {
   const std::string text = text_of(key.target);
   return text.empty() ? "(none)" : text;
+}
+
+void add_layers(std::vector<Change>& changes, const ModelConfig& before, const ModelConfig& now) {
+  const auto were = LayerSettings(before).values(), are = LayerSettings(now).values();
+  auto names = were;
+  names.insert(are.begin(), are.end());
+  for (const auto& [name, ignored] : names) {
+    const auto in = [&](const auto& values) { return values.contains(name) ? values.at(name) : "the model's"; };
+    if (in(were) != in(are)) changes.push_back({name, fmt::format("{} {} -> {}", name, in(were), in(are))});
+  }
 }
 
 }  // namespace
@@ -27,6 +39,7 @@ std::vector<Change> changes_between(const Options& before, const Options& now) {
     if (old_value == value || places.contains(key.name) || !are.has_effect(key)) continue;
     changes.push_back({key.name, fmt::format("{} {} -> {}", key.name, old_value, value)});
   }
+  add_layers(changes, before.model, now.model);
   return changes;
 }
 

@@ -48,6 +48,12 @@ const Key* KeyTable::find(const std::string& name) const {
   return at == keys_.end() ? nullptr : &*at;
 }
 
+const KeyTable::Take* KeyTable::taker(const std::string& name) const {
+  const auto at = std::find_if(forwards_.begin(), forwards_.end(),
+                               [&](const auto& entry) { return name.starts_with(entry.first); });
+  return at == forwards_.end() ? nullptr : &at->second;
+}
+
 std::string KeyTable::nearest(const std::string& name) const {
   const Key* best = nullptr;
   std::size_t least = 0;
@@ -74,6 +80,8 @@ std::set<std::string> KeyTable::parse_arguments(const std::vector<std::string>& 
     if (is_list(key.target)) semantic->multitoken();
     description.add_options()(key.name.c_str(), semantic, "");
   }
+  for (const auto& [prefix, take] : forwards_)
+    description.add_options()((prefix + "*").c_str(), po::value<std::vector<std::string>>(), "");
   const int style = po::command_line_style::allow_long | po::command_line_style::long_allow_adjacent |
                     po::command_line_style::long_allow_next;
   std::vector<po::option> options;
@@ -90,6 +98,11 @@ std::set<std::string> KeyTable::parse_arguments(const std::vector<std::string>& 
           option.original_tokens.empty() ? "" : option.original_tokens.front()));
     }
     const std::string& name = option.string_key;
+    if (const Take* take = taker(name)) {
+      (*take)(name, option.value.empty() ? "" : option.value.front(), "");
+      given.insert(name);
+      continue;
+    }
     const Key* key = option.unregistered ? nullptr : find(name);
     if (key == nullptr) unknown(name, "");
     const std::vector<std::string> values =
@@ -104,12 +117,14 @@ std::set<std::string> KeyTable::parse_ini(const std::string& text, const std::st
   std::map<std::string, std::size_t> lines;
   for (const IniEntry& entry : ini_entries(text, source)) {
     const std::string origin = origin_in_ini(source, entry.line);
+    const Take* take = taker(entry.name);
     const Key* key = find(entry.name);
-    if (key == nullptr) unknown(entry.name, origin);
+    if (key == nullptr && take == nullptr) unknown(entry.name, origin);
     const auto [first, is_new] = lines.emplace(entry.name, entry.line);
     require_usage(is_new, "{}{} is given twice in this file, first in line {}; keep one", origin, entry.name,
                   first->second);
-    assign(*key, {entry.value}, origin);
+    if (take != nullptr) (*take)(entry.name, entry.value, origin);
+    else assign(*key, {entry.value}, origin);
   }
   std::set<std::string> given;
   for (const auto& [name, line] : lines) given.insert(name);

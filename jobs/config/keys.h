@@ -4,8 +4,10 @@
 /// what is expected, the nearest known key, and file:line where the key came from a file.
 #pragma once
 
+#include <functional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "jobs/config/key.h"
@@ -20,6 +22,10 @@ class KeyTable {
   }
   const std::vector<Key>& keys() const { return keys_; }
   const Key* find(const std::string& name) const;
+  /// Names that begin with `prefix` are no keys of this table: `take` is given them, in their order, with value and
+  /// what an error begins with.
+  using Take = std::function<void(const std::string& name, const std::string& value, const std::string& origin)>;
+  void forward(std::string prefix, Take take) { forwards_.emplace_back(std::move(prefix), std::move(take)); }
 
   /// Reads `args` (without program and command); returns the names that were given. Of a value given twice the later
   /// one counts, a list given twice is one list.
@@ -41,7 +47,10 @@ class KeyTable {
  private:
   [[noreturn]] void unknown(const std::string& name, const std::string& origin) const;
 
+  const Take* taker(const std::string& name) const;
+
   std::vector<Key> keys_;
+  std::vector<std::pair<std::string, Take>> forwards_;
 };
 
 /// True when the arguments ask for help.

@@ -8,6 +8,7 @@
 #include "framework/base/error.h"
 #include "jobs/config/ini_file.h"
 #include "jobs/config/key_sources.h"
+#include "jobs/config/layer_keys.h"
 
 namespace lexring {
 namespace {
@@ -92,6 +93,8 @@ OptionTexts read_option_texts(const std::vector<std::string>& args, const std::v
   Options scratch;
   std::vector<std::string> files;
   KeyTable table = option_keys(scratch);
+  LayerSettings layers;
+  layers.read_with(table);
   table.add(extra);
   table.add(Key{"config", &files, "INI files with keys; later ones win", "files"});
   table.parse_arguments(args);  // only for --config and for errors on the command line, which then wins over the files
@@ -104,8 +107,13 @@ Options parse_options(const OptionTexts& texts, const std::vector<Key>& extra, c
                       const Options* begin) {
   Options options = defaults;
   if (begin != nullptr) options.model = model_to_begin_with(*begin);
+  LayerSettings layers(options.model);
+  options.model.override.clear();
+  std::size_t seen = layers.size();
+  std::map<std::size_t, std::string> idle;  // settings of layers without effect where they are given
   std::vector<std::string> files;
-  const KeyTable in_files = option_keys(options);
+  KeyTable in_files = option_keys(options);
+  layers.read_with(in_files);
   KeyTable table = in_files;
   table.add(extra);
   table.add(Key{"config", &files, "", ""});
@@ -114,6 +122,9 @@ Options parse_options(const OptionTexts& texts, const std::vector<Key>& extra, c
     if (given.count("train.steps") != 0 && given.count("train.minutes") == 0)
       options.train.minutes = 0;  // they take its place
     sources.add(given, origin);
+    const std::size_t earlier = std::exchange(seen, layers.size());
+    for (const auto& [setting, why] : layers.without_effect(options.model))
+      if (setting >= earlier) idle[setting] = why;
   };
   for (const auto& file : texts.files) {
     const std::vector<IniEntry> entries = ini_entries(file.second, file.first);
@@ -122,10 +133,13 @@ Options parse_options(const OptionTexts& texts, const std::vector<Key>& extra, c
   }
   add(table.parse_arguments(texts.args), [](const std::string&) { return ""; });
   sources.refuse_without_effect();
+  for (const auto& [setting, why] : layers.without_effect(options.model))
+    require_usage(idle.count(setting) == 0, "{}", why);
   std::set<std::string> given = sources.given();
   if (begin != nullptr) given.merge(given_by(*begin));
   forget_without_effect(in_files, defaults, given);
   resolve(options, given);
+  layers.apply(options.model);
   check(options);
   return options;
 }
@@ -137,7 +151,9 @@ Options parse_options(const std::vector<std::string>& args, const std::vector<Ke
 Options peek_options(const OptionTexts& texts) {
   Options options;
   std::vector<std::string> files;
-  const KeyTable in_files = option_keys(options);
+  LayerSettings layers;
+  KeyTable in_files = option_keys(options);
+  layers.read_with(in_files);
   KeyTable table = in_files;
   table.add(Key{"config", &files, "", ""});
   for (const auto& [file, text] : texts.files) in_files.parse_ini(text, file);
@@ -147,8 +163,12 @@ Options peek_options(const OptionTexts& texts) {
 
 Options parse_ini_text(const std::string& text, const std::string& source) {
   Options options;
-  const auto given = option_keys(options).parse_ini(text, source);
+  KeyTable table = option_keys(options);
+  LayerSettings layers;
+  layers.read_with(table);
+  const auto given = table.parse_ini(text, source);
   resolve(options, given);
+  layers.apply(options.model);
   return options;
 }
 
@@ -165,7 +185,7 @@ WorkShape work_shape(const Options& o, int ranks) {
 
 std::string to_ini(const Options& options) {
   Options copy = options;
-  return option_keys(copy).to_ini();
+  return option_keys(copy).to_ini() + LayerSettings(options.model).to_ini();
 }
 
 Precision precision_of(PrecisionChoice choice) {

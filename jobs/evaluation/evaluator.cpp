@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "framework/base/counted.h"
+#include "models/layer_configs.h"
 
 namespace lexring {
 namespace {
@@ -94,7 +95,7 @@ class Windows {
     TokenBatch read = read_windows(dataset_, first * length_, count, length_, stream_.documents);
     const std::vector<std::int32_t> targets = read.targets;
     const ModelBatch batch = make_batch(count, length_, std::move(read.tokens), std::move(read.targets),
-                                        std::move(read.document_start), model_.config().attention.sinks);
+                                        std::move(read.document_start), sinks_of(model_.config()));
     const std::vector<double> nll = losses(model_.evaluate(batch, nullptr, probe).nll);
     for (std::int64_t w = 0; w < count; ++w) {
       sums.add((first + w) * length_, 0, nll.data() + w * length_, targets.data() + w * length_, length_);
@@ -123,7 +124,7 @@ class Windows {
     }
     for (std::int64_t& place : read.document_start) place = place > 0 ? place + position : start;
     return make_chunk(position, std::move(read.tokens), std::move(read.targets), std::move(read.document_start),
-                      model_.config().attention.sinks);
+                      sinks_of(model_.config()));
   }
 
   Transformer& model_;

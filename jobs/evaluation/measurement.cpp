@@ -8,6 +8,7 @@
 #include "jobs/evaluation/evaluator.h"
 #include "jobs/launch/devices.h"
 #include "jobs/launch/model_state.h"
+#include "models/layer_configs.h"
 
 namespace lexring {
 namespace {
@@ -46,10 +47,11 @@ class Measurement {
     ModelConfig model = options_.model;
     const auto mine = std::find_if(results_.series.begin(), results_.series.end(),
                                    [&](const Series& s) { return s.model == index_; });
-    model.attention = mine->attention;
+    const AttentionConfig* most = &mine->attention;
     for (const Series& series : results_.series) {
-      if (series.model == index_ && series.attention.pattern->sees_all()) model.attention = series.attention;
+      if (series.model == index_ && series.attention.pattern->sees_all()) most = &series.attention;
     }
+    use_attention(model, *most);
     return make_run_mesh(device.world, keys_.mesh, keys_.sequence, model,
                          {1, results_.lengths.back(), options_.train.precision == PrecisionChoice::bf16 ? 2 : 4});
   }

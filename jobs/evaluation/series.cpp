@@ -10,6 +10,7 @@
 #include "framework/base/error.h"
 #include "jobs/launch/model_use.h"
 #include "models/config_check.h"
+#include "models/layer_configs.h"
 
 namespace lexring {
 namespace {
@@ -234,8 +235,8 @@ std::vector<Series> plan_series(const SeriesKeys& keys, const std::vector<Subjec
   check_effects(keys, all, subjects);
   for (const Series& series : all) {  // values that make no sense
     ModelConfig model = subjects[series.model].options.model;
-    model.position = series.position;
-    model.attention = series.attention;
+    use_position(model, series.position);
+    use_attention(model, series.attention);
     check(model);
   }
   name_all(all, keys, subjects);

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "framework/base/error.h"
+#include "models/layer_configs.h"
 
 namespace lexring {
 namespace {
@@ -76,8 +77,8 @@ void together(TaskScore& score, Transformer& model, std::span<const ScoredText* 
     const std::vector<std::int32_t> own = bytes_of(*text, 0, longest);
     ids.insert(ids.end(), own.begin(), own.end());
   }
-  const ModelBatch batch = make_batch(static_cast<std::int64_t>(texts.size()), longest, std::move(ids), {}, {},
-                                      model.config().attention.sinks);
+  const ModelBatch batch =
+      make_batch(static_cast<std::int64_t>(texts.size()), longest, std::move(ids), {}, {}, sinks_of(model.config()));
   const std::vector<std::int32_t> best = best_tokens(model.logits(batch, Transformer::Rows::all));
   for (std::size_t t = 0; t < texts.size(); ++t) {
     Marks marks(*texts[t]);
@@ -97,7 +98,7 @@ void streamed(TaskScore& score, Transformer& model, const ScoredText& text, std:
     });
     const ModelBatch batch =
         make_chunk(first, bytes_of(text, first, count), {},
-                   std::vector<std::int64_t>(static_cast<std::size_t>(count), 0), model.config().attention.sinks);
+                   std::vector<std::int64_t>(static_cast<std::size_t>(count), 0), sinks_of(model.config()));
     const Tensor logits = model.logits(batch, scored ? Transformer::Rows::all : Transformer::Rows::last, cache.get());
     if (scored) marks.read(first, best_tokens(logits));
   }

@@ -11,6 +11,7 @@
 #include "framework/base/error.h"
 #include "jobs/config/mesh_keys.h"
 #include "jobs/launch/nodes.h"
+#include "models/layer_configs.h"
 #include "models/patterns.h"
 #include "models/sequence/pass.h"
 #include "parallel/heads.h"
@@ -74,8 +75,8 @@ PartitionKind partition_of(const SequenceKeys& sequence, const ModelConfig& mode
 Schedule schedule_of(const SequenceKeys& sequence, const ModelConfig& model, const WorkShape& shape,
                      PartitionKind partition, int ring) {
   const TokenTable tokens = dense_tokens(shape.sequences, shape.length);
-  const std::vector<DocumentPlace> places(tokens.position.size(), {0, model.attention.sinks});
-  const Visibility visible = make_pattern(model.attention)->visibility(tokens, places);
+  const std::vector<DocumentPlace> places(tokens.position.size(), {0, sinks_of(model)});
+  const Visibility visible = make_pattern(farthest_attention(model))->visibility(tokens, places);
   return make_schedule(Partition(tokens, partition, ring), visible, sequence.exchange);
 }
 
@@ -111,10 +112,10 @@ MeshChoice choose_mesh(const MeshKeys& keys, const SequenceKeys& sequence, const
   const auto dp = static_cast<int>(keys.dp), cp = static_cast<int>(keys.cp), tp = static_cast<int>(keys.tp);
   check_tensor_parallel(keys, model, nodes);
   check_ulysses(keys, model);
-  require_usage(sequence.exchange != Exchange::halo || !model.attention.pattern->sees_all(),
+  require_usage(sequence.exchange != Exchange::halo || !farthest_attention(model).pattern->sees_all(),
                 "sequence.exchange = halo sends only the keys just before a rank's own, but attention.pattern = {} "
                 "sees all of them; choose ring, or another pattern",
-                model.attention.pattern->name);
+                farthest_attention(model).pattern->name);
   const PartitionKind partition = partition_of(sequence, model);
   if (cp == 1)
     return {make_mesh(ranks, dp, cp, tp), partition, Exchange::ring, make_mesh(ranks, dp, cp, tp).describe()};

@@ -4,6 +4,7 @@
 
 #include "framework/base/error.h"
 #include "jobs/config/changes.h"
+#include "jobs/config/layer_keys.h"
 #include "models/config.h"
 #include "models/parameter_plan.h"
 
@@ -26,7 +27,7 @@ void require_fitting_weights(const Options& wanted, const Options& stored, const
   for (const Change& change : changes_between(stored, wanted)) {
     const bool shapes = (change.key.starts_with("model.") && change.key != "model.norm_eps" &&
                          change.key != "model.logit_softcap" && (change.key != "model.max_length" || table)) ||
-                        change.key == "attention.ssmax";
+                        change.key.ends_with("attention.ssmax");
     require_usage(!shapes, "the weights of {} are of another model: {}; leave {} as it was, or start without --init",
                   name, change.text, change.key);
   }
@@ -56,6 +57,12 @@ void require_same_model(const Options& wanted, const Options& stored, const std:
                   "another --checkpoint.directory",
                   key.name, mine, checkpoint, other);
   }
+  const std::string mine = LayerSettings(wanted.model).to_ini(), other = LayerSettings(stored.model).to_ini();
+  require_usage(
+      mine == other,
+      "the layers that differ from the others are\n{}\nbut {} was trained with\n{}\ngive the same, or begin a "
+      "new run with its weights: --init, in another --checkpoint.directory",
+      mine.empty() ? "\nnone" : mine, checkpoint, other.empty() ? "\nnone" : other);
 }
 
 }  // namespace lexring

@@ -4,6 +4,7 @@
 
 #include "framework/base/counted.h"
 #include "framework/base/error.h"
+#include "jobs/config/layer_keys.h"
 
 namespace lexring {
 namespace {
@@ -59,6 +60,7 @@ std::vector<Key> model_use_keys(Options& options) {
 }
 
 void use_model(Options& stored, Options& wanted, const std::set<std::string>& given) {
+  const LayerSettings layers(stored.model);
   const std::vector<Key> to = model_use_keys(stored), from = model_use_keys(wanted);
   for (std::size_t i = 0; i < to.size(); ++i) {
     if (given.count(to[i].name) == 0) continue;
@@ -67,6 +69,7 @@ void use_model(Options& stored, Options& wanted, const std::set<std::string>& gi
   require_effects(stored, given);
   use_pattern(stored, given);
   check_scaling(stored, given);
+  layers.apply(stored.model);
 }
 
 AttentionConfig with_sizes(AttentionConfig a, std::int64_t train_length) {

@@ -106,7 +106,8 @@ std::string describe_init(const Options& options, const CheckpointReader& checkp
   std::vector<std::string> others;
   for (const Change& change : changes_between(stored_options(checkpoint), options)) {
     const std::string section = change.key.substr(0, change.key.find('.'));
-    const bool of_interest = section == "model" || section == "position" || section == "attention" || section == "data";
+    const bool of_interest = section == "model" || section == "position" || section == "attention" ||
+                             section == "data" || section == "layer";
     if (of_interest || change.key == "train.length") others.push_back(change.text);
   }
   return others.empty() ? "" : fmt::format("other than there: {}\n", fmt::join(others, ", "));

@@ -13,6 +13,7 @@
 #include "jobs/launch/model_state.h"
 #include "jobs/launch/stored_tokenizer.h"
 #include "jobs/training/recompute_choice.h"
+#include "models/layer_configs.h"
 
 namespace lexring {
 namespace {
@@ -96,7 +97,7 @@ StepMetrics Trainer::train_step() {
   StepMetrics metrics;
   metrics.step = state_.step + 1;
   metrics.lr = learning_rate(lr_schedule(options_), state_.step);
-  const StepResult result = replica_.step(read_batches(sampler_, ranges, options_.model.attention.sinks), metrics.lr,
+  const StepResult result = replica_.step(read_batches(sampler_, ranges, sinks_of(options_.model)), metrics.lr,
                                           [&]() -> std::vector<double> {
                                             const bool done = writer_.in_flight() && writer_.shard_done();
                                             return {done ? 1.0 : 0.0, stop_.received() ? 1.0 : 0.0};

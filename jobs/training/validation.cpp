@@ -8,6 +8,7 @@
 #include "datasets/batches.h"
 #include "framework/base/counted.h"
 #include "jobs/training/training_batches.h"
+#include "models/layer_configs.h"
 
 namespace lexring {
 
@@ -35,7 +36,7 @@ std::optional<double> Validation::loss(Transformer& model, const std::function<b
     if (i >= windows) continue;
     const std::int64_t window = i * available / windows;  // spread over the whole set
     const ModelBatch batch = to_model_batch(read_windows(*data_, window * length, 1, length, options_->data.use()),
-                                            options_->model.attention.sinks);
+                                            sinks_of(options_->model));
     const double nll = model.evaluate(batch).nll_sum();  // the ranks of cp each hold a part, those of tp the same
     if (first_of_tp) sums[0] += nll;
     if (first_of_batch) sums[1] += static_cast<double>(counted_targets(batch));
