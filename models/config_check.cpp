@@ -34,8 +34,8 @@ void check_factors(const AttentionConfig& attention) {
                 attention.temperature);
   require_usage(attention.attn_scale == AttentionConfig().attn_scale || attention.floor_scale > 0,
                 "attention.attn_scale has an effect only with attention.floor_scale above 0; give it, e.g. 8192");
-  require_usage(attention.softcap >= 0, "attention.softcap = {} is negative; choose e.g. 50, or 0 for no cap",
-                attention.softcap);
+  require_usage(attention.softcap == 0 || attention.softcap >= 1e-3,
+                "attention.softcap = {} makes all scores alike; choose e.g. 50, or 0 for no cap", attention.softcap);
   require_usage(static_cast<float>(attention.relu_gamma) > 0,
                 "attention.relu_gamma = {} is not positive in f32, and divides all weights; choose e.g. 1",
                 attention.relu_gamma);

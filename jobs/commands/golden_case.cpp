@@ -96,11 +96,14 @@ bool clamps(const AttentionConfig& attention) { return attention.clamp > Attenti
 bool rectifies(const AttentionConfig& attention) { return attention.normalizer == Normalizer::relu; }
 
 /// Weights are exponentials of scores: the rounding of queries and keys reaches gradients as many times as scores are
-/// multiplied.
+/// multiplied; and through the derivative of a cap, which changes with the score over the cap.
 double rounding_of_scores(const ModelConfig& config, std::int64_t tokens) {
   double factor = 1;
-  for (std::int64_t n = 0; n < config.layers; ++n)
-    factor = std::max(factor, largest_factor(config.layer(n).attention, tokens));
+  for (std::int64_t n = 0; n < config.layers; ++n) {
+    const AttentionConfig attention = config.layer(n).attention;
+    factor = std::max(factor, largest_factor(attention, tokens));
+    if (attention.softcap > 0) factor = std::max(factor, 1 / attention.softcap);
+  }
   return factor;
 }
 

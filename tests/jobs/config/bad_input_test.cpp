@@ -55,6 +55,7 @@ TEST_F(BadInput, ImpossibleModels) {
   expect_refusal(train("x", "--position.kind fire"), 2, "position.kind = 'fire' is not known; choose none, sinusoidal");
   expect_refusal(train("x", "--attention.clamp -4"), 2,
                  "attention.clamp = -4 lets keys disappear, and training would not learn from that");
+  expect_refusal(train("x", "--attention.softcap 1e-9"), 2, "attention.softcap = 1e-09 makes all scores alike");
   expect_refusal(train("x", "--attention.relu_gamma 2"), 2,
                  "attention.relu_gamma has an effect only with attention.normalizer = relu");
   expect_refusal(train("x", "--train.batch 9223372036854775807"), 2, "train.batch = 9223372036854775807 is too large");
