@@ -1,4 +1,6 @@
 // A run whose layers differ: trained, stopped, gone on with on any mesh, and evaluated.
+#include <cmath>
+
 #include "tests/jobs/job_fixture.h"
 
 namespace lexring {
