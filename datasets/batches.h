@@ -71,6 +71,7 @@ class Sampler {
   /// would fit; UsageError as require_whole_texts does.
   Sampler(const Dataset& dataset, std::int64_t length, std::uint64_t seed, DocumentUse documents);
 
+  std::uint64_t seed() const { return seed_; }
   std::int64_t windows() const { return windows_; }
   /// The window of global sample `sample` (step * batch + place in batch).
   std::int64_t window(std::uint64_t sample) const;

@@ -100,6 +100,10 @@ int train_command(const std::vector<std::string>& args, const std::shared_ptr<Co
                 "extrapolate; choose "
                 "train.length up to that",
                 o.train.length, counted(o.model.max_length, "token"));
+  require_usage(!o.model.position.kind->bounded || o.sampling.reach(o.train.length) <= o.model.max_length,
+                "sampling.kind = {} draws positions up to {}, but there are learned ones for {} only "
+                "(model.max_length); choose a smaller sampling.limit, or a larger model.max_length",
+                name_of(o.sampling.kind), o.sampling.reach(o.train.length) - 1, counted(o.model.max_length, "token"));
   require_same(*world, fmt::format("{}\n{}", train.content_hash(), to_ini(o)),
                "configuration or training data; are files and keys the same on all nodes?");
   std::optional<RunLock> lock;

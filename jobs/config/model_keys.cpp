@@ -34,7 +34,8 @@ std::vector<Key> model_keys(ModelConfig& m) {
   add("model.sub_norm", &m.sub_norm, "one more norm before the attention output and the last feed-forward matrix",
       "true|false");
   add("model.tied", &m.tied, "output projection = token embedding", "true|false");
-  add("model.max_length", &m.max_length, "rows of the learned position table", "tokens", "train.length")
+  add("model.max_length", &m.max_length, "rows of the learned position table", "tokens",
+      "train.length, or what sampling.limit reaches")
       .at_least(0)
       .only_with("position.kind", positions(&PositionMethod::bounded));
 

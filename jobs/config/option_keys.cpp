@@ -53,6 +53,13 @@ KeyTable option_keys(Options& o) {
   key("train.valid_windows", &t.valid_windows, "windows of train.length tokens in a validation", "windows")
       .between(1, 1e9);
 
+  key("sampling.kind", &o.sampling.kind,
+      "positions of training, drawn anew for every sequence; evaluation and validation use 0, 1, 2, ...");
+  key("sampling.limit", &o.sampling.limit,
+      "positions stay below it; with shape, what all positions are shifted by does", "tokens")
+      .between(0, most_tokens_at_once)
+      .only_with("sampling.kind", names_where<SamplingKind>([](const SamplingKind& kind) { return kind->limited; }));
+
   auto& p = o.optimizer;
   key("optimizer.lr", &p.lr, "largest learning rate").at_least(0);
   key("optimizer.beta1", &p.beta1, "decay of the first moment").between(0, 1);

@@ -21,7 +21,7 @@ void resolve(Options& o, const std::set<std::string>& given) {
   follow("model.kv_heads", o.model.kv_heads, o.model.heads);
   follow("model.ffn_width", o.model.ffn_width, 4 * std::min<std::int64_t>(o.model.width, 1 << 28));
   follow("attention.block", o.model.attention.block, o.train.length / 2);
-  follow("model.max_length", o.model.max_length, o.model.position.kind->bounded ? o.train.length : 0);
+  follow("model.max_length", o.model.max_length, o.model.position.kind->bounded ? o.sampling.reach(o.train.length) : 0);
   follow("position.original_length", o.model.position.original_length, o.train.length);
 }
 
@@ -47,6 +47,7 @@ void check(const Options& o) {
       "attention.clamp = {} lets keys disappear, and training would not learn from that; train without it, and "
       "give it to evaluate or generate",
       o.model.attention.clamp);
+  check(o.sampling, o.train.length);
   check(lr_schedule(o));
   check(adamw_hyper(o));
   const PrecisionChoice precision = o.train.precision;

@@ -14,6 +14,7 @@
 #include "jobs/config/keys.h"
 #include "jobs/config/mesh_keys.h"
 #include "jobs/config/model_keys.h"
+#include "models/sampling.h"
 #include "models/transformer.h"
 #include "parallel/data/data_parallel.h"
 
@@ -58,6 +59,7 @@ struct Options {
     std::int64_t valid_every = 0;  ///< 0: at the end only
     std::int64_t valid_windows = 64;
   } train;
+  SamplingConfig sampling;
   struct Optimizer {
     double lr = 3e-4, beta1 = 0.9, beta2 = 0.95, eps = 1e-8;
     std::int64_t warmup = 100;  ///< steps

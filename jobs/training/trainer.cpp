@@ -68,6 +68,13 @@ void Trainer::resume(const CheckpointReader& checkpoint) {
                 "{} was trained with data.end_of_document = {}, now it is {}: other targets would count; keep it, or "
                 "start anew in another --checkpoint.directory",
                 name, name_of(before.data.end_of_document), name_of(options_.data.end_of_document));
+  require_usage(
+      before.sampling == options_.sampling,
+      "{} was trained with sampling.kind = {} and sampling.limit = {}, now they are {} and {}: other positions "
+      "would be drawn; keep them, or begin a new run with its weights: --init, in another "
+      "--checkpoint.directory",
+      name, name_of(before.sampling.kind), before.sampling.limit, name_of(options_.sampling.kind),
+      options_.sampling.limit);
   require_same_model(options_, before, name);
   options_.init = before.init;
   if (options_.train.minutes > 0 && before.train.minutes == 0) {  // the choice has been made and stays
@@ -97,11 +104,11 @@ StepMetrics Trainer::train_step() {
   StepMetrics metrics;
   metrics.step = state_.step + 1;
   metrics.lr = learning_rate(lr_schedule(options_), state_.step);
-  const StepResult result = replica_.step(read_batches(sampler_, ranges, sinks_of(options_.model)), metrics.lr,
-                                          [&]() -> std::vector<double> {
-                                            const bool done = writer_.in_flight() && writer_.shard_done();
-                                            return {done ? 1.0 : 0.0, stop_.received() ? 1.0 : 0.0};
-                                          });
+  const auto batches = read_batches(sampler_, ranges, sinks_of(options_.model), options_.sampling);
+  const StepResult result = replica_.step(batches, metrics.lr, [&]() -> std::vector<double> {
+    const bool done = writer_.in_flight() && writer_.shard_done();
+    return {done ? 1.0 : 0.0, stop_.received() ? 1.0 : 0.0};
+  });
   metrics.loss = result.loss;
   metrics.gradient_norm = result.gradient_norm;
   metrics.skipped = result.skipped;

@@ -24,11 +24,13 @@ std::vector<SampleRange> micro_batches(std::uint64_t first, std::int64_t batch, 
   return ranges;
 }
 
-std::vector<ModelBatch> read_batches(const Sampler& sampler, const std::vector<SampleRange>& ranges,
-                                     std::int64_t sinks) {
+std::vector<ModelBatch> read_batches(const Sampler& sampler, const std::vector<SampleRange>& ranges, std::int64_t sinks,
+                                     const SamplingConfig& positions) {
   std::vector<ModelBatch> batches;
-  for (const SampleRange& range : ranges)
+  for (const SampleRange& range : ranges) {
     batches.push_back(to_model_batch(sampler.batch(range.first, range.count), sinks));
+    draw_positions(batches.back(), positions, sampler.seed(), range.first);
+  }
   return batches;
 }
 

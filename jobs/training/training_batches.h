@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "datasets/batches.h"
+#include "models/sampling.h"
 #include "models/transformer.h"
 
 namespace lexring {
@@ -22,9 +23,9 @@ struct SampleRange {
 std::vector<SampleRange> micro_batches(std::uint64_t first, std::int64_t batch, int replica, int replicas,
                                        std::int64_t micro_batch);
 
-/// The micro-batches of a step on this replica.
-std::vector<ModelBatch> read_batches(const Sampler& sampler, const std::vector<SampleRange>& ranges,
-                                     std::int64_t sinks);
+/// The micro-batches of a step on this replica, at positions drawn by the sampler's seed.
+std::vector<ModelBatch> read_batches(const Sampler& sampler, const std::vector<SampleRange>& ranges, std::int64_t sinks,
+                                     const SamplingConfig& positions);
 
 /// A batch of windows as the model takes it.
 ModelBatch to_model_batch(TokenBatch batch, std::int64_t sinks);

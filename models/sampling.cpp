@@ -1,0 +1,104 @@
+#include "models/sampling.h"
+
+#include <algorithm>
+#include <array>
+#include <limits>
+#include <numeric>
+#include <unordered_set>
+
+#include "framework/base/random.h"
+
+namespace lexring {
+
+namespace {
+
+using Positions = std::span<std::int64_t>;
+
+void from(Positions positions, std::int64_t first) { std::iota(positions.begin(), positions.end(), first); }
+std::int64_t size(Positions positions) { return static_cast<std::int64_t>(positions.size()); }
+
+void none(Positions positions, std::int64_t, const SampleDraw&) { from(positions, 0); }
+
+/// A sorted sample without replacement from [0, limit) (Ruoss et al. 2023, "Randomized Positional Encodings Boost
+/// Length Generalization of Transformers"), one for all layers. Floyd's algorithm (Bentley and Floyd 1987).
+void randomized(Positions positions, std::int64_t limit, const SampleDraw& draw) {
+  std::unordered_set<std::int64_t> taken;
+  for (std::int64_t last = limit - size(positions); last < limit; ++last) {
+    const std::int64_t drawn = draw(taken.size(), 0, last);
+    if (!taken.insert(drawn).second) taken.insert(last);
+  }
+  std::copy(taken.begin(), taken.end(), positions.begin());
+  std::sort(positions.begin(), positions.end());
+}
+
+/// All shifted by U{0 .. limit - 1} (SHAPE: Kiyono et al. 2021).
+void shape(Positions positions, std::int64_t limit, const SampleDraw& draw) { from(positions, draw(0, 0, limit - 1)); }
+
+/// All shifted by U{0 .. limit - T}, as if padding stood in front (Tao et al. 2023, "A Frustratingly Easy Improvement
+/// for Position Embeddings via Random Padding").
+void random_padding(Positions positions, std::int64_t limit, const SampleDraw& draw) {
+  from(positions, draw(0, 0, limit - size(positions)));
+}
+
+/// Two chunks, the first of U{1 .. (T + 1) / 2} tokens; the second skips U{0 .. limit - T} positions (PoSE: Zhu et al.
+/// 2024). Its text is what follows the first's, not a later part.
+void pose(Positions positions, std::int64_t limit, const SampleDraw& draw) {
+  const std::int64_t first = draw(0, 1, (size(positions) + 1) / 2);
+  from(positions, 0);
+  const std::int64_t skipped = draw(1, 0, limit - size(positions));
+  if (first < size(positions)) from(positions.subspan(static_cast<std::size_t>(first)), first + skipped);
+}
+
+constexpr std::array methods = {SamplingMethod{.name = "none", .positions = none, .limited = false},
+                                SamplingMethod{.name = "randomized", .positions = randomized},
+                                SamplingMethod{.name = "shape", .positions = shape, .ahead = true},
+                                SamplingMethod{.name = "random_padding", .positions = random_padding},
+                                SamplingMethod{.name = "pose", .positions = pose}};
+
+}  // namespace
+
+std::span<const SamplingMethod> SamplingMethod::table() { return methods; }
+
+void check(const SamplingConfig& config, std::int64_t length) {
+  if (!config.kind->limited) return;
+  const std::int64_t least = config.kind->ahead ? 1 : length;
+  require_usage(config.limit >= least,
+                "sampling.limit = {} is too small for sampling.kind = {} and train.length = {}; give at least {}, e.g. "
+                "{}, the length that the model shall read",
+                config.limit, config.kind->name, length, least, 4 * length);
+  constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();
+  require_usage(config.reach(length) <= most,
+                "sampling.limit = {} reaches beyond the last position, {}; give at most {}", config.limit, most - 1,
+                most - length);
+}
+
+std::vector<std::int64_t> sample_positions(const SamplingConfig& config, std::int64_t length, std::uint64_t seed,
+                                           std::uint64_t sample) {
+  // A seed of the sequence's own, so that its questions are counted from 0. Their remainders favour no number by more
+  // than 2^-32.
+  const std::uint64_t own = random_bits(seed, stream_id("positions"), sample), stream = stream_id(config.kind->name);
+  std::vector<std::int64_t> positions(static_cast<std::size_t>(length));
+  config.kind->positions(positions, config.limit, [&](std::uint64_t index, std::int64_t low, std::int64_t high) {
+    return low +
+           static_cast<std::int64_t>(random_bits(own, stream, index) % static_cast<std::uint64_t>(high - low + 1));
+  });
+  return positions;
+}
+
+void draw_positions(ModelBatch& batch, const SamplingConfig& config, std::uint64_t seed, std::uint64_t first) {
+  if (!config.kind->limited) return;
+  for (std::size_t i = 0; i < batch.tokens.sequences.size(); ++i) {
+    const TokenTable::Sequence& sequence = batch.tokens.sequences[i];
+    const std::vector<std::int64_t> drawn = sample_positions(config, sequence.count, seed, first + i);
+    const auto begin = static_cast<std::size_t>(sequence.first);
+    std::copy(drawn.begin(), drawn.end(), batch.tokens.position.begin() + sequence.first);
+    const auto place = [&](std::int64_t token) { return drawn[static_cast<std::size_t>(token)]; };
+    for (std::size_t n = begin; n < begin + drawn.size() && !batch.document_start.empty(); ++n) {
+      batch.document_start[n] = place(batch.document_start[n]);
+      const std::int64_t sinks = std::min(batch.sink_end[n], sequence.count);  // tokens up to the last sink
+      batch.sink_end[n] = sinks == 0 ? 0 : place(sinks - 1) + 1;
+    }
+  }
+}
+
+}  // namespace lexring

@@ -1,0 +1,156 @@
+// Drawn positions: pure functions of seed and sample, and distributed as the reference says.
+#include "models/sampling.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include <gtest/gtest.h>
+
+namespace lexring {
+namespace {
+
+using Positions = std::vector<std::int64_t>;
+
+constexpr std::int64_t length = 16, limit = 64;
+constexpr std::uint64_t samples = 20000;
+
+SamplingConfig config(const char* kind) { return {kind, limit}; }
+
+template <class F>
+void for_samples(const char* kind, F&& use) {
+  for (std::uint64_t sample = 0; sample < samples; ++sample) use(sample_positions(config(kind), length, 3, sample));
+}
+
+/// How often each of [low, low + counts) came; all are equally likely. Pearson's statistic of k cells has mean k - 1
+/// and variance 2 (k - 1); five deviations are never left by chance.
+class Uniform {
+ public:
+  Uniform(std::int64_t low, std::int64_t high) : low_(low), counts_(static_cast<std::size_t>(high - low + 1)) {}
+  void add(std::int64_t value) { ++counts_.at(static_cast<std::size_t>(value - low_)); }
+  void expect() const {
+    const double cells = static_cast<double>(counts_.size());
+    const double expected = std::accumulate(counts_.begin(), counts_.end(), 0.0) / cells;
+    double statistic = 0;
+    for (const std::int64_t count : counts_) statistic += std::pow(static_cast<double>(count) - expected, 2) / expected;
+    EXPECT_LT(std::abs(statistic - (cells - 1)), 5 * std::sqrt(2 * (cells - 1)));
+    EXPECT_GT(*std::min_element(counts_.begin(), counts_.end()), 0);
+  }
+
+ private:
+  std::int64_t low_;
+  std::vector<std::int64_t> counts_;
+};
+
+TEST(Sampling, ADrawIsAFunctionOfSeedAndSample) {
+  for (const SamplingMethod& method : SamplingMethod::table()) {
+    const Positions first = sample_positions(config(method.name), length, 3, 5);
+    EXPECT_EQ(sample_positions(config(method.name), length, 3, 5), first) << method.name;
+    EXPECT_TRUE(std::adjacent_find(first.begin(), first.end(), std::greater_equal<>()) == first.end()) << method.name;
+    EXPECT_GE(first.front(), 0) << method.name;
+    EXPECT_LT(first.back(), config(method.name).reach(length)) << method.name;
+    if (!method.limited) continue;
+    EXPECT_NE(sample_positions(config(method.name), length, 3, 6), first) << method.name;
+    EXPECT_NE(sample_positions(config(method.name), length, 4, 5), first) << method.name;
+  }
+}
+
+/// What a run drew before an update is what it draws after it.
+TEST(Sampling, DrawsStayTheSame) {
+  EXPECT_EQ(sample_positions({"randomized", 100}, 6, 1, 0), (Positions{20, 38, 40, 65, 67, 80}));
+  EXPECT_EQ(sample_positions({"shape", 100}, 3, 1, 0), (Positions{26, 27, 28}));
+  EXPECT_EQ(sample_positions({"random_padding", 100}, 3, 1, 0), (Positions{35, 36, 37}));
+  EXPECT_EQ(sample_positions({"pose", 100}, 6, 1, 0), (Positions{0, 1, 2, 13, 14, 15}));
+}
+
+TEST(Sampling, RandomizedIsASortedSampleWithoutReplacement) {
+  Uniform all(0, limit - 1);
+  std::vector<double> sums(length);
+  double covariance = 0;  // of whether neighbours are in it
+  for_samples("randomized", [&](const Positions& drawn) {
+    for (std::size_t k = 0; k < drawn.size(); ++k) {
+      all.add(drawn[k]);
+      sums[k] += static_cast<double>(drawn[k]);
+      covariance += k > 0 && drawn[k] == drawn[k - 1] + 1 ? 1.0 : 0.0;
+    }
+  });
+  // Within a sample places exclude each other, so that counts vary less than of independent draws: by 1 - T / L.
+  const double n = static_cast<double>(samples);
+  for (std::size_t k = 0; k < sums.size(); ++k) {
+    const double a = static_cast<double>(k + 1), t = length, l = limit;
+    const double mean = a * (l + 1) / (t + 1) - 1;  // of the kth of an ordered sample from [0, L)
+    const double variance = a * (t + 1 - a) * (l + 1) * (l - t) / ((t + 1) * (t + 1) * (t + 2));
+    EXPECT_NEAR(sums[k] / n, mean, 5 * std::sqrt(variance / n)) << k;
+  }
+  const double neighbours = (limit - 1.0) * length * (length - 1) / (limit * (limit - 1.0));
+  EXPECT_NEAR(covariance / n, neighbours, 5 * std::sqrt(neighbours / n));
+  all.expect();
+  EXPECT_EQ(sample_positions({"randomized", length}, length, 3, 7), sample_positions({"none", 0}, length, 3, 7));
+}
+
+TEST(Sampling, ShapeAndPaddingShiftAllPositionsAlike) {
+  for (const char* kind : {"shape", "random_padding"}) {
+    Uniform shifts(0, kind == std::string("shape") ? limit - 1 : limit - length);
+    for_samples(kind, [&](const Positions& drawn) {
+      shifts.add(drawn[0]);
+      for (std::int64_t i = 0; i < length; ++i) ASSERT_EQ(drawn[static_cast<std::size_t>(i)], drawn[0] + i) << kind;
+    });
+    shifts.expect();
+  }
+}
+
+TEST(Sampling, PoseSkipsOnceInTheFirstHalf) {
+  // The first chunk's length and what is skipped, both at once, where something is: else it does not show.
+  Uniform both(0, length / 2 * (limit - length) - 1), skips(0, limit - length);
+  for_samples("pose", [&](const Positions& drawn) {
+    const std::int64_t skipped = drawn.back() - (length - 1);
+    skips.add(skipped);
+    ASSERT_EQ(drawn[0], 0);
+    std::int64_t first = 1;
+    while (first < length && drawn[static_cast<std::size_t>(first)] == first) ++first;
+    for (std::int64_t i = first; i < length; ++i) ASSERT_EQ(drawn[static_cast<std::size_t>(i)], i + skipped);
+    if (skipped == 0) return;
+    ASSERT_LE(first, length / 2);
+    both.add((first - 1) * (limit - length) + skipped - 1);
+  });
+  both.expect();
+  skips.expect();
+}
+
+TEST(Sampling, DocumentsAndSinksGoAlong) {
+  // Two sequences of six tokens; the second has documents from its tokens 0 and 4. Two sinks.
+  ModelBatch batch = make_batch(2, 6, std::vector<std::int32_t>(12, 1), {}, {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 4}, 2);
+  draw_positions(batch, {"randomized", 50}, 9, 7);
+  const Positions first = sample_positions({"randomized", 50}, 6, 9, 7),
+                  second = sample_positions({"randomized", 50}, 6, 9, 8);
+  Positions both = first;
+  both.insert(both.end(), second.begin(), second.end());
+  EXPECT_EQ(batch.tokens.position, both);
+  EXPECT_EQ(Positions(batch.document_start.begin(), batch.document_start.begin() + 6), Positions(6, first[0]));
+  EXPECT_EQ(Positions(batch.document_start.begin() + 6, batch.document_start.end()),
+            (Positions{second[0], second[0], second[0], second[0], second[4], second[4]}));
+  EXPECT_EQ(batch.sink_end[0], first[1] + 1);
+  EXPECT_EQ(batch.sink_end[11], second[5] + 1);
+  check(batch.tokens);
+  const ModelBatch plain = make_batch(1, 6, std::vector<std::int32_t>(6, 1), {}, Positions(6, 0), 0);
+  ModelBatch same = plain;
+  draw_positions(same, {}, 9, 7);
+  EXPECT_EQ(same.tokens, plain.tokens);
+}
+
+TEST(Sampling, LimitsThatMakeNoSenseAreRefused) {
+  for (const char* kind : {"randomized", "random_padding", "pose"}) {
+    EXPECT_THROW(check(SamplingConfig{kind, length - 1}, length), UsageError) << kind;
+    check(SamplingConfig{kind, length}, length);
+  }
+  EXPECT_THROW(check(SamplingConfig{"shape", 0}, length), UsageError);
+  check(SamplingConfig{"shape", 1}, length);
+  check(SamplingConfig{}, length);
+  EXPECT_THROW(check(SamplingConfig{"shape", std::int64_t{1} << 31}, length), UsageError);
+  EXPECT_EQ((SamplingConfig{"shape", 10}.reach(4)), 13);
+  EXPECT_EQ((SamplingConfig{"pose", 10}.reach(4)), 10);
+  EXPECT_EQ(SamplingConfig{}.reach(4), 4);
+}
+
+}  // namespace
+}  // namespace lexring
