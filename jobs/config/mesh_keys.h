@@ -51,11 +51,19 @@ constexpr auto words(PrecisionChoice) {
                                                {PrecisionChoice::fp64, "fp64"}});
 }
 
+/// Whose kernels compute attention on a GPU. automatic: own, until a GPU has shown that cuDNN's are right and faster.
+enum class AttentionChoice { automatic, own, cudnn };
+constexpr auto words(AttentionChoice) {
+  return std::to_array<Word<AttentionChoice>>(
+      {{AttentionChoice::automatic, "auto"}, {AttentionChoice::own, "own"}, {AttentionChoice::cudnn, "cudnn"}});
+}
+
 /// What computes, and how it is looked after.
 struct DeviceKeys {
   DeviceChoice device = DeviceChoice::automatic;
   std::optional<CpuLevel> isa = std::nullopt;  ///< of a CPU
-  bool check_launches = false;                 ///< of a GPU: wait for every kernel, so that errors name theirs
+  AttentionChoice attention = AttentionChoice::automatic;
+  bool check_launches = false;  ///< of a GPU: wait for every kernel, so that errors name theirs
 };
 std::vector<Key> device_keys(DeviceKeys& device);
 

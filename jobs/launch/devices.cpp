@@ -34,6 +34,10 @@ CpuLevel agree_on_level(const std::optional<CpuLevel>& isa, const std::vector<st
   return level;
 }
 
+CudaAttention attention_of(const DeviceKeys& keys) {
+  return keys.attention == AttentionChoice::cudnn ? CudaAttention::cudnn : CudaAttention::own;
+}
+
 /// `automatic` becomes bf16 or fp32.
 void choose_precision(PrecisionChoice& precision, const Backend& backend, bool speaks) {
   if (precision != PrecisionChoice::automatic) return;
@@ -53,6 +57,7 @@ std::unique_ptr<Backend> make_backend(const DeviceKeys& keys, PrecisionChoice pr
   if (devices.count > 0)
     return make_cuda_backend(local_rank % devices.count,
                              {.f32 = precision == PrecisionChoice::tf32 ? F32Products::tf32 : F32Products::full,
+                              .attention = attention_of(keys),
                               .check_launches = keys.check_launches});
   if (keys.device == DeviceChoice::cuda) return make_cuda_backend(0);  // says why there is none
   if (cuda_is_built_in() && local_rank == 0)
@@ -77,6 +82,9 @@ RunDevice open_device(const DeviceKeys& keys, PrecisionChoice& precision, const 
   }
   DeviceWorld device = make_device_world(world, backend->runtime());
   if (world->rank() == 0 && !device.description.empty()) say("{}\n", device.description);
+  if (world->rank() == 0 && backend->name() == "cuda")
+    say("cuda.attention = {}\n",
+        attention_of(keys) == CudaAttention::cudnn ? "cudnn, where it has a kernel for a call; else own" : "own");
   choose_precision(precision, *backend, world->rank() == 0);
   return {std::move(backend), std::move(device.world)};
 }
