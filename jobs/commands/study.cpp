@@ -13,6 +13,7 @@
 #include "jobs/study/processes.h"
 #include "jobs/study/study_file.h"
 #include "jobs/study/study_plan.h"
+#include "jobs/study/study_report.h"
 #include "jobs/study/study_results.h"
 #include "jobs/study/study_tables.h"
 
@@ -23,9 +24,9 @@ const char* const usage = R"(lexring study: methods x seeds x patterns x lengths
 
   lexring study configs/studies/lex.ini --data.train books.h5 --data.valid valid.h5 --output studies/lex --parallel 2
 
-Trains every method with every seed, evaluates each, and writes table.md, table.tex and table.csv into --output. Stop it
-in any way and give the same command again: trainings go on from their checkpoints, and what is finished is not done
-twice. --list shows what there is to do, as the commands that it is done with.
+Trains every method with every seed, evaluates each, and writes table.md, table.tex, table.csv and report.html into
+--output. Stop it in any way and give the same command again: trainings go on from their checkpoints, and what is
+finished is not done twice. --list shows what there is to do, as the commands that it is done with.
 
 A study file:
 
@@ -69,7 +70,7 @@ not for minutes.
 Keys of the command line take the place of the file's first parts, not of a method's:
 )";
 
-const char* const files[] = {"table.md", "table.tex", "table.csv"};
+const char* const files[] = {"table.md", "table.tex", "table.csv", "report.html"};
 
 struct Arguments {
   std::string output;
@@ -80,7 +81,7 @@ struct Arguments {
     return {{"output", &output, "where runs, evaluations and tables go", "directory"},
             Key{"parallel", &parallel, "jobs at a time, each with its share of the processors"}.between(1, 1024),
             {"list", &list, "only show what there is to do", "", "", {}, true},
-            {"tables", &tables, "only write the tables of what is there already", "", "", {}, true}};
+            {"tables", &tables, "only write tables and report of what is there already", "", "", {}, true}};
   }
 };
 
@@ -115,17 +116,18 @@ void list_jobs(const std::vector<StudyJob>& jobs) {
     print_result("{}  lexring {}\n", job.done ? "done" : "to do", fmt::join(job.words, " "));
 }
 
-void write_tables(const Study& study, const StudyDirectory& directory) {
+void write_tables(const Study& study, const StudyDirectory& directory, const std::string& command) {
   const StudyResults results = read_results(study, directory);
   require(results.evaluations > 0, "there is no evaluation in {} yet; run the study without --tables",
           directory.path().string());
   const OutputDirectory output(directory.path(), {}, Existing::replace);
-  const std::string texts[] = {to_markdown(study, results), to_latex(study, results), to_csv(study, results)};
+  const std::string texts[] = {to_markdown(study, results), to_latex(study, results), to_csv(study, results),
+                               to_html(study, results, command)};
   for (std::size_t i = 0; i < std::size(files); ++i) output.write(files[i], texts[i]);
-  print_result("{}\ntables: {}\n", to_table(study, results), (directory.path() / files[0]).string());
+  print_result("{}\nreport: {}\n", to_table(study, results), (directory.path() / "report.html").string());
 }
 
-int run(const Study& study, const Arguments& args) {
+int run(const Study& study, const Arguments& args, const std::string& command) {
   const StudyDirectory directory(args.output);
   const StudyLock lock(directory.path());
   std::vector<StudyJob> jobs = plan_study(study, directory);
@@ -141,7 +143,7 @@ int run(const Study& study, const Arguments& args) {
     return to_be_continued;
   }
   if (std::any_of(jobs.begin(), jobs.end(), [](const StudyJob& job) { return job.done && !job.training(); }))
-    write_tables(study, directory);
+    write_tables(study, directory, command);
   for (const JobFailure& failure : end.failures)
     say("failed: {}: {} ({})\n", failure.name, failure.reason, directory.log(failure.name).string());
   if (end.failures.empty()) return 0;
@@ -167,9 +169,10 @@ int study_command(const std::vector<std::string>& words) {
   table.parse_arguments(rest);
   require_usage(!args.output.empty(), "output is missing; give --output with a directory for runs and tables");
   const Study study = read_study(words[0], given);
+  const std::string command = fmt::format("lexring study {}", fmt::join(words, " "));
   if (args.list) return list_jobs(plan_study(study, StudyDirectory(args.output))), 0;
-  if (args.tables) return write_tables(study, StudyDirectory(args.output)), 0;
-  return run(study, args);
+  if (args.tables) return write_tables(study, StudyDirectory(args.output), command), 0;
+  return run(study, args, command);
 }
 
 }  // namespace lexring

@@ -194,6 +194,18 @@ std::string marker(int colour, double x, double y) {
   }
 }
 
+/// From the lower ends of the errors to the upper ones, over the points that are finite.
+std::string draw_band(const FigureLine& line, const Axes& axes) {
+  std::string there, back;
+  for (const FigurePoint& p : line.points) {
+    if (!std::isfinite(p.y)) continue;
+    const double x = axes.x(p.x) + line.shift;
+    there += fmt::format("{}{:.1f} {:.1f}", there.empty() ? "M" : "L", x, axes.y(p.y + error_above(p)));
+    back = fmt::format("L{:.1f} {:.1f}", x, axes.y(p.y - error_below(p))) + back;
+  }
+  return there.empty() ? "" : fmt::format("<path class=\"f-band\" d=\"{}{}Z\"/>\n", there, back);
+}
+
 std::string draw_line(const FigureLine& line, const Axes& axes) {
   constexpr const char* strokes[] = {"f-bold", "f-plain", "f-faint"};
   std::string path, over;
@@ -212,7 +224,7 @@ std::string draw_line(const FigureLine& line, const Axes& axes) {
     path += fmt::format("{}{:.1f} {:.1f}", pen_down ? "L" : "M", x, y);
     pen_down = true;
     const double above = error_above(p), below = error_below(p);
-    if (above > 0 || below > 0) {
+    if (!line.band && (above > 0 || below > 0)) {
       over +=
           fmt::format("<path class=\"f-error\" d=\"M{0:.1f} {1:.1f}V{2:.1f}M{3:.1f} {1:.1f}h7M{3:.1f} {2:.1f}h7\"/>\n",
                       x, axes.y(p.y + above), axes.y(p.y - below), x - 3.5);
@@ -220,8 +232,9 @@ std::string draw_line(const FigureLine& line, const Axes& axes) {
     if (!p.title.empty())
       over += fmt::format("<g class=\"f-dot\"><title>{}</title>{}</g>\n", escape(p.title), marker(line.colour, x, y));
   }
-  return fmt::format("<g class=\"c{}\">\n<path class=\"f-line {} d{}\" d=\"{}\"/>\n{}</g>\n", line.colour % 6,
-                     strokes[static_cast<int>(line.stroke)], line.dash % 4, path, over);
+  return fmt::format("<g class=\"c{}\">\n{}<path class=\"f-line {} d{}\" d=\"{}\"/>\n{}</g>\n", line.colour % 6,
+                     line.band ? draw_band(line, axes) : "", strokes[static_cast<int>(line.stroke)], line.dash % 4,
+                     path, over);
 }
 
 /// A piece of the line as it is drawn, and its name.
@@ -326,6 +339,7 @@ std::string figure_style() {
 .figure .d1 { stroke-dasharray: 9 6; } .figure .d2 { stroke-dasharray: 2 5; } .figure .d3 { stroke-dasharray: 12 5 2 5;
   }
 .figure .f-error { fill: none; stroke: var(--c); stroke-width: 1.25; opacity: 0.8; }
+.figure .f-band { fill: var(--c); stroke: none; opacity: 0.18; }
 .figure .f-dot { fill: var(--c); stroke: var(--paper); stroke-width: 1.5; } .figure .f-dot:hover { stroke: var(--ink); }
 .figure .f-broken { font-size: 16px; font-weight: 700; fill: var(--c); stroke: none; }
 )";

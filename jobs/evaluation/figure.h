@@ -25,7 +25,8 @@ struct FigureLine {
   int dash = 0;      ///< 0 .. 3; a line shows through the gaps of one that lies on it
   double shift = 0;  ///< to the right, so that points and error bars that coincide stand side by side
   std::vector<FigurePoint>
-      points;  ///< by x; a point that is not finite breaks the line and is marked at the upper edge
+      points;         ///< by x; a point that is not finite breaks the line and is marked at the upper edge
+  bool band = false;  ///< errors as an area behind the line, not as bars
 };
 
 struct FigureTick {

@@ -101,6 +101,9 @@ TEST_F(StudyCommand, TrainsAndEvaluatesEveryMethodWithEverySeed) {
   EXPECT_NE(content(out("table.md")).find("| RoPE |"), std::string::npos);
   EXPECT_NE(content(out("table.tex")).find("\\bottomrule"), std::string::npos);
   EXPECT_EQ(occurrences(content(out("table.csv")), "\n"), 1 + 4 * 2 * 3);
+  const std::string report = content(out("report.html"));
+  EXPECT_NE(report.find("RoFormer"), std::string::npos);
+  EXPECT_EQ(occurrences(report, "class=\"f-band\""), 2 * 2 * 4) << "patterns x widths x methods";
 
   // Nothing is done twice.
   const auto written = std::filesystem::last_write_time(out("evaluations/yarn-seed2/results.json"));
@@ -155,6 +158,22 @@ TEST_F(StudyCommand, WhatFailsDoesNotEndTheRest) {
       << made.output;
   EXPECT_NE(made.output.find("2 of 7 jobs failed; the same command tries again"), std::string::npos) << made.output;
   EXPECT_NE(content(out("table.md")).find("| yarn |"), std::string::npos);
+}
+
+TEST_F(StudyCommand, StudiesInConfigsCanBeRead) {
+  int count = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(LEXRING_SOURCE "/configs/studies")) {
+    const auto listed =
+        run_process(fmt::format("{} study {} --list --output {} --data.train {} --data.valid {} "
+                                "--evaluate.tokens 4096",
+                                binary(), entry.path().string(), run("out"), data(), data()));
+    EXPECT_EQ(listed.exit_code, 0) << entry.path() << "\n" << listed.output;
+    count += occurrences(listed.output, "to do  lexring train");
+    std::ifstream stream(LEXRING_SOURCE "/configs/README.md");
+    const std::string readme((std::istreambuf_iterator<char>(stream)), std::istreambuf_iterator<char>());
+    EXPECT_NE(readme.find("studies/" + entry.path().filename().string()), std::string::npos);
+  }
+  EXPECT_GE(count, 15 + 6 + 18);
 }
 
 TEST_F(StudyCommand, BadStudyFilesGiveOneMessage) {
