@@ -66,6 +66,7 @@ Json method(const Series& s) {
   if (a.logn_base > 0) json.update({{"logn_base", a.logn_base}, {"logn_clip", a.logn_clip}});
   if (a.temperature != 1) json["temperature"] = a.temperature;
   if (a.floor_scale > 0) json.update({{"floor_scale", a.floor_scale}, {"attn_scale", a.attn_scale}});
+  if (a.clamp > AttentionConfig::no_clamp) json["clamp"] = a.clamp;
   return json;
 }
 

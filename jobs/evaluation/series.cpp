@@ -36,6 +36,7 @@ AttentionConfig with_scores(AttentionConfig a, const SeriesKeys& keys) {
   if (given("attention.logn_clip")) a.logn_clip = keys.scores.logn_clip;
   if (given("attention.temperature")) a.temperature = keys.scores.temperature;
   if (given("attention.floor_scale")) a.floor_scale = keys.scores.floor_scale;
+  if (given("attention.clamp")) a.clamp = keys.scores.clamp;
   if (given("attention.attn_scale")) a.attn_scale = keys.scores.attn_scale;
   else if (a.floor_scale == 0) a.attn_scale = AttentionConfig().attn_scale;
   return a;
@@ -185,6 +186,9 @@ std::vector<Key> series_keys(SeriesKeys& keys) {
       {"attention.floor_scale", &keys.scores.floor_scale,
        "scores times 1 + attn_scale x log(1 + floor((i + 1) / floor_scale)); 0: not", "tokens", "the checkpoint's"},
       {"attention.attn_scale", &keys.scores.attn_scale, "strength of attention.floor_scale", "", "the checkpoint's"},
+      Key{"attention.clamp", &keys.scores.clamp, "keys whose score is below it disappear; -1e6: none do", "",
+          "the checkpoint's"}
+          .between(AttentionConfig::no_clamp, 1e6),
       {"position.scaling", &keys.scalings, "rescaling of rotary angles; several are measured one by one", "",
        "the checkpoint's"},
       {"position.scaling_factor", &p.scaling_factor, "of linear, ntk, yarn and repeat", "",

@@ -89,6 +89,9 @@ std::string describe(const AttentionConfig& a) {
   if (a.temperature != 1) text += fmt::format(", temperature {:g}", a.temperature);
   if (a.floor_scale > 0) text += fmt::format(", floor scale {} by {:g}", a.floor_scale, a.attn_scale);
   if (a.ssmax) text += ", scalable softmax";
+  if (a.softcap > 0) text += fmt::format(", scores capped at {:g}", a.softcap);
+  if (a.clamp > AttentionConfig::no_clamp) text += fmt::format(", clamped at {:g}", a.clamp);
+  if (a.normalizer == Normalizer::relu) text += ", relu";
   return text;
 }
 

@@ -72,6 +72,8 @@ TEST(Series, ScoresAreMultipliedAsGivenOrAsTrained) {
   EXPECT_EQ(given[0].attention.logn_base, 0);
   EXPECT_EQ(given[1].attention.logn_base, 512);
   EXPECT_EQ(describe(given[1].attention), "causal, log-n 512 also below it, temperature 0.5, floor scale 128 by 0.1");
+  const auto clamped = plan_series(keys({"--patterns", "causal", "--attention.clamp", "-2"}), {subject("r", "rope")});
+  EXPECT_EQ(describe(clamped[0].attention), "causal, clamped at -2");
   EXPECT_THROW(plan_series(keys({"--attention.logn_clip", "true"}), {subject("r", "rope")}), UsageError);
   EXPECT_THROW(plan_series(keys({"--attention.attn_scale", "1"}), {trained}), UsageError);
 }
