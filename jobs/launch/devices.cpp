@@ -82,9 +82,8 @@ RunDevice open_device(const DeviceKeys& keys, PrecisionChoice& precision, const 
   }
   DeviceWorld device = make_device_world(world, backend->runtime());
   if (world->rank() == 0 && !device.description.empty()) say("{}\n", device.description);
-  if (world->rank() == 0 && backend->name() == "cuda")
-    say("cuda.attention = {}\n",
-        attention_of(keys) == CudaAttention::cudnn ? "cudnn, where it has a kernel for a call; else own" : "own");
+  if (world->rank() == 0 && backend->name() == "cuda" && attention_of(keys) == CudaAttention::cudnn)
+    say("attention: cuDNN's kernels where it has one for a call, else our own\n");
   choose_precision(precision, *backend, world->rank() == 0);
   return {std::move(backend), std::move(device.world)};
 }

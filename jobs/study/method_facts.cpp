@@ -54,6 +54,8 @@ const MethodFact patterns[] = {
      "Beltagy et al. 2020, Longformer: The Long-Document Transformer"},
     {"blockwise", "a query sees its own block, causally, and the whole block before it",
      "Sun et al. 2023, A Length-Extrapolatable Transformer (ACL)"},
+    {"chunked", "a query sees its own block, causally, and nothing before it",
+     "Meta 2025, Llama 4 (the layers with positions)"},
     {"sink_window", "a window, and the first tokens of the document",
      "Xiao et al. 2024, Efficient Streaming Language Models with Attention Sinks"},
 };
