@@ -64,7 +64,8 @@ std::vector<std::int64_t> with_gaps(std::int64_t count, std::int64_t largest_gap
 std::vector<std::int64_t> clusters(const std::vector<std::int64_t>& starts, std::int64_t run);
 
 /// pattern: "causal", "window" (size), "blockwise" (size), "chunked" (size), "sink_window" (4 sinks, size), "documents"
-/// (new one about every size positions), "documents_sinks" (both), "holes" (causal, but every third query sees nothing).
+/// (new one about every size positions), "documents_sinks" (both), "holes" (causal, but every third query sees
+/// nothing).
 Visibility make_visibility(const std::string& pattern, std::int64_t size, const TokenTable& queries);
 
 AttentionInputs random_inputs(const AttentionProblem& problem, std::uint64_t seed, double scale = 1.0);

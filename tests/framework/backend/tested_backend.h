@@ -13,6 +13,7 @@ struct TestedBackend {
   std::unique_ptr<Backend> (*make)();
   bool slow = false;         ///< small problems only
   bool rounds_bias = false;  ///< a bias is rounded to the result's dtype before it is added
+  bool own_f32 = true;       ///< false: in f32 it is another one of the tested backends
 };
 
 TestedBackend tested_backend();

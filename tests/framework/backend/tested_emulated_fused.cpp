@@ -7,7 +7,8 @@ TestedBackend tested_backend() {
   return {.name = "emulated_fused",
           .make = [] { return make_emulated_cuda_backend(make_cpu_runtime(), {.attention = CudaAttention::cudnn}); },
           .slow = true,
-          .rounds_bias = true};
+          .rounds_bias = true,
+          .own_f32 = false};
 }
 
 }  // namespace lexring::testing
