@@ -134,7 +134,7 @@ int run(const Study& study, const Arguments& args, const std::string& command) {
   write_shared_config(study, directory);
   const auto left = std::count_if(jobs.begin(), jobs.end(), [](const StudyJob& job) { return !job.done; });
   say("{}: {}, {}, {} of {} jobs to do; logs in {}\n", study.title, counted(std::ssize(study.methods), "method"),
-      describe_seeds(study), left, jobs.size(), (directory.path() / "logs").string());
+      counted(std::ssize(study.seeds), "seed"), left, jobs.size(), (directory.path() / "logs").string());
   StudyEnd end;
   if (left > 0) end = run_jobs(jobs, directory, static_cast<int>(args.parallel));
   const auto done = std::count_if(jobs.begin(), jobs.end(), [](const StudyJob& job) { return job.done; });

@@ -118,7 +118,7 @@ std::string pattern_cards(const Study& study, const StudyResults& r, const std::
     const std::string part = all.size() > 1 ? fmt::format(" ({} of {})", i + 1, all.size()) : "";
     html +=
         card(fmt::format("Loss by length, {}{}", pattern, part), at_both_widths(loss_figure(study, r, all[i], pattern)),
-             fmt::format("Mean over {} of the loss on the same {} at every length{}.", describe_seeds(study),
+             fmt::format("Mean over {} of the loss on the same {} at every length{}.", describe_seeds(study, r),
                          counted_with_commas(r.tokens, "token"),
                          study.seeds.size() > 1 ? "; the band reaches from the lowest seed to the highest" : ""));
     const Figure differences = difference_figure(study, r, all[i], pattern);
@@ -219,7 +219,7 @@ std::string training_card(const Study& study, const StudyResults& r) {
     figure.width = 960;
     figure.height = 340;
     html += card("Training", at_both_widths(figure),
-                 fmt::format("Loss of each step, mean over {}, as measured and smoothed.", describe_seeds(study)));
+                 fmt::format("Loss of each step, mean over {}, as measured and smoothed.", describe_seeds(study, r)));
     curves.clear();
   };
   for (std::size_t m = 0; m < study.methods.size(); ++m) {
@@ -303,7 +303,7 @@ std::string to_html(const Study& study, const StudyResults& r, const std::string
   const auto methods = counted(std::ssize(study.methods), "method");
   std::string body = fmt::format(
       "<header><p class=\"eyebrow\">lexring · study · {} · {}{}</p>\n<h1>{}</h1>\n{}</header>\n<main>\n", methods,
-      describe_seeds(study),
+      describe_seeds(study, r),
       r.train_length > 0 ? fmt::format(" · trained at {}", counted_with_commas(r.train_length, "token")) : "",
       escape(study.title), leads(study, r));
   for (const std::string& pattern : r.patterns) body += pattern_cards(study, r, pattern);
@@ -313,7 +313,7 @@ std::string to_html(const Study& study, const StudyResults& r, const std::string
               "Below or beside it: the paired difference to {} ± its standard error over seeds and texts, "
               "<span class=\"better\">better</span>, <span class=\"worse\">worse</span>, or "
               "<span class=\"unclear\">not told apart</span> (Student's t at 5 %).</p>\n</section>\n",
-              describe_seeds(study), study.seeds.size() > 1 ? " ± standard error" : "",
+              describe_seeds(study, r), study.seeds.size() > 1 ? " ± standard error" : "",
               escape(study.method(study.baseline).label));
   body += training_card(study, r);
   body += "<section class=\"card long\"><h2>What each method costs</h2>\n" + cost_table(study, r) +

@@ -31,11 +31,12 @@ std::string notes(const Study& study, const StudyResults& r) {
   return text;
 }
 
-std::string caption(const Study& study) {
+std::string caption(const Study& study, const StudyResults& results) {
   return fmt::format(
       "loss in nats per token, mean of {}{}; below it the difference to {} under the same pattern, paired by seed and "
       "text ± its standard error over both",
-      describe_seeds(study), study.seeds.size() > 1 ? " ± standard error" : "", study.method(study.baseline).label);
+      describe_seeds(study, results), study.seeds.size() > 1 ? " ± standard error" : "",
+      study.method(study.baseline).label);
 }
 
 /// `text` for LaTeX.
@@ -62,7 +63,18 @@ std::string field(double value) { return std::isfinite(value) ? fmt::format("{}"
 
 }  // namespace
 
-std::string describe_seeds(const Study& study) { return counted(std::ssize(study.seeds), "seed"); }
+std::string describe_seeds(const Study& study, const StudyResults& results) {
+  std::size_t least = study.seeds.size(), most = 0;
+  for (const StudySeries& series : results.series) {
+    for (const StudyCell& cell : series.cells) {
+      if (cell.losses.empty()) continue;
+      least = std::min(least, cell.losses.size()), most = std::max(most, cell.losses.size());
+    }
+  }
+  const std::string all = counted(std::ssize(study.seeds), "seed");
+  if (most == 0 || least == study.seeds.size()) return all;
+  return least == most ? fmt::format("{} of {}", least, all) : fmt::format("{} to {} of {}", least, most, all);
+}
 
 std::string short_estimate(const Estimate& e, Sign sign) {
   if (!std::isfinite(e.error)) return format_number(e.mean, 4, sign);
@@ -80,7 +92,7 @@ bool is_best(const StudyResults& r, const StudySeries& series, const StudyCell& 
 }
 
 std::string to_table(const Study& study, const StudyResults& r) {
-  std::string text = fmt::format("{}\n{}\n", study.title, caption(study));
+  std::string text = fmt::format("{}\n{}\n", study.title, caption(study, r));
   std::vector<TableLine> lines = {{"", {}}};
   for (const std::int64_t length : r.lengths) lines[0].texts.push_back(format_length(length, r.train_length));
   const std::vector<std::string> empty(r.lengths.size());
@@ -99,7 +111,7 @@ std::string to_table(const Study& study, const StudyResults& r) {
 }
 
 std::string to_markdown(const Study& study, const StudyResults& r) {
-  std::string text = fmt::format("# {}\n\n{}.\n", study.title, capital(caption(study)));
+  std::string text = fmt::format("# {}\n\n{}.\n", study.title, capital(caption(study, r)));
   std::string pattern;
   for (const StudySeries& series : r.series) {
     if (series.pattern != pattern) {
@@ -132,8 +144,8 @@ std::string to_markdown(const Study& study, const StudyResults& r) {
 }
 
 std::string to_latex(const Study& study, const StudyResults& r) {
-  std::string text = fmt::format("% {}\n% {}\n\\begin{{tabular}}{{l{}}}\n\\toprule\n", study.title, caption(study),
-                                 std::string(r.lengths.size(), 'r'));
+  std::string text = fmt::format("% {}\n% {}\n\\begin{{tabular}}{{l{}}}\n\\toprule\n", study.title,
+                                 caption(study, r), std::string(r.lengths.size(), 'r'));
   for (const std::int64_t length : r.lengths) text += " & " + with_commas(length);
   text += " \\\\\n";
   std::string pattern;

@@ -21,7 +21,7 @@ std::string to_csv(const Study& study, const StudyResults& results);
 std::string short_estimate(const Estimate& estimate, Sign sign = Sign::minus_only);
 /// Whether no measured method of the same pattern has a lower mean at this length.
 bool is_best(const StudyResults& results, const StudySeries& series, const StudyCell& cell);
-/// "3 seeds".
-std::string describe_seeds(const Study& study);
+/// "3 seeds"; "1 to 2 of 3 seeds" where not all were evaluated yet.
+std::string describe_seeds(const Study& study, const StudyResults& results);
 
 }  // namespace lexring

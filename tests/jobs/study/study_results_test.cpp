@@ -100,6 +100,17 @@ TEST(StudyReport, APageThatAStrictParserReads) {
   EXPECT_NE(html.find("beyond max_length"), std::string::npos);
 }
 
+TEST(StudyTables, SaySeedsThatWereMeasured) {
+  Example e;
+  EXPECT_EQ(describe_seeds(e.study, e.results), "2 seeds");
+  e.results.series[0].cells[0].losses.pop_back();
+  EXPECT_EQ(describe_seeds(e.study, e.results), "1 to 2 of 2 seeds");
+  e.study.seeds = {1, 2, 3};
+  for (StudySeries& series : e.results.series)
+    for (StudyCell& cell : series.cells) cell.losses.resize(1);
+  EXPECT_NE(to_markdown(e.study, e.results).find("mean of 1 of 3 seeds"), std::string::npos);
+}
+
 TEST(StudyTables, BestIsBoldAndWhatIsSpecialIsEscaped) {
   const Example e;
   const std::string markdown = to_markdown(e.study, e.results), latex = to_latex(e.study, e.results);
