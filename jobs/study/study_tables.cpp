@@ -144,8 +144,8 @@ std::string to_markdown(const Study& study, const StudyResults& r) {
 }
 
 std::string to_latex(const Study& study, const StudyResults& r) {
-  std::string text = fmt::format("% {}\n% {}\n\\begin{{tabular}}{{l{}}}\n\\toprule\n", study.title,
-                                 caption(study, r), std::string(r.lengths.size(), 'r'));
+  std::string text = fmt::format("% {}\n% {}\n\\begin{{tabular}}{{l{}}}\n\\toprule\n", study.title, caption(study, r),
+                                 std::string(r.lengths.size(), 'r'));
   for (const std::int64_t length : r.lengths) text += " & " + with_commas(length);
   text += " \\\\\n";
   std::string pattern;
