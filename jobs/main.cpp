@@ -90,14 +90,6 @@ const Command& find_command(const std::string& name) {
   throw UsageError(fmt::format("there is no command '{}'; choose one of{}", name, names));
 }
 
-/// Whether a launcher started this process as one of several. A batch script that calls us directly is not a launcher.
-bool launched_by_mpi() {
-  for (const char* variable : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK"}) {
-    if (std::getenv(variable) != nullptr) return true;
-  }
-  return false;
-}
-
 /// Tasks that Slurm says this launch has; 0: it says nothing. srun tells its own; in a batch script, and so to what
 /// mpirun starts from there, it is the job's. On further nodes mpirun's processes are children of its daemons, which
 /// srun started: that number is not ours.

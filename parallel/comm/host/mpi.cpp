@@ -31,8 +31,15 @@ std::string mpi_library() {
   return words.substr(0, words.find_first_of("\n"));
 }
 
+bool launched_by_mpi() {
+  for (const char* variable : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK"}) {
+    if (std::getenv(variable) != nullptr) return true;
+  }
+  return false;
+}
+
 MpiSession::MpiSession(int argc, char** argv) : state_(std::make_unique<SessionState>()) {
-  prepare_open_mpi();
+  prepare_open_mpi(launched_by_mpi());
   int provided = MPI_THREAD_SINGLE;
   LEXRING_MPI_CALL(MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &provided));
   LEXRING_MPI_CALL(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN));

@@ -13,6 +13,9 @@ struct SessionState;
 /// The library that this program runs with, in its own words: "Open MPI v4.1.4, ...". Before MPI is started too.
 std::string mpi_library();
 
+/// Whether a launcher started this process as one of several. A batch script that calls us directly is not a launcher.
+bool launched_by_mpi();
+
 /// Starts MPI and ends it with its life; one per process, owned by main. A thread of its own moves messages while the
 /// program computes (where the library lets threads in at all; elsewhere they move while somebody waits).
 /// Throws Error when MPI cannot start, or when the launcher started singletons: every process its own rank 0 of 1

@@ -32,7 +32,7 @@ int show_nothing(const char*, const char*, bool, ...) { return 0; }
 
 }  // namespace
 
-void prepare_open_mpi() {
+void prepare_open_mpi(bool launched) {
   // Open MPI's TCP asks for a long message and gets it in one piece, behind which the other direction's requests wait:
   // half the rate of a link that is used both ways. In small pieces both ways are full.
   setenv("OMPI_MCA_btl_tcp_flags", "send", 0);
@@ -41,6 +41,9 @@ void prepare_open_mpi() {
   // A process that no launcher started needs no daemon beside it, which needs ssh and room for temporary files to
   // start.
   setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
+  // Nor temporary files: all such processes would have them in the same directory, which one removes while another
+  // starts. Seen on a busy machine: MPI_Init that fails, once in 300 starts.
+  if (!launched) setenv("OMPI_MCA_orte_create_session_dirs", "0", 0);
   require_room_for_files();
 }
 

@@ -4,9 +4,9 @@
 
 namespace lexring {
 
-/// Before MPI_Init: settings that suit us. Throws Error where a launcher started us and there is no room for Open MPI's
-/// files.
-void prepare_open_mpi();
+/// Before MPI_Init: settings that suit us; `launched`: by a launcher. Throws Error where one did and there is no room
+/// for Open MPI's files.
+void prepare_open_mpi(bool launched);
 /// Before MPI_Abort, when what is wrong has been said: Open MPI's nine lines on what MPI_Abort does would bury it.
 void quiet_open_mpi_abort();
 

@@ -10,6 +10,7 @@ namespace {
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 using Nanoseconds = std::chrono::nanoseconds;
+using Seconds = std::chrono::duration<double>;
 
 constexpr Nanoseconds patience_of_callers = 50us;  // before they sleep: a small message takes less
 constexpr Nanoseconds patience_with_failed = 30s;  // for their messages: long ones are slow, and some nobody takes
@@ -252,11 +253,12 @@ void Progress::break_off(Transfer& transfer, std::exception_ptr error) {
   failed_.push_back(transfer.shared_from_this());
 }
 
-/// Messages that nobody took in all that time, nobody will: the run is ending.
+/// Messages that nobody took in all that time, or in the watchdog's, nobody will: the run is ending.
 void Progress::give_up_failed() {
   std::erase_if(failed_, [&](const std::shared_ptr<Transfer>& transfer) {
     if (transfer->done()) return true;
-    if (Clock::now() - transfer->failed_ < patience_with_failed) return false;
+    const Nanoseconds failed = Clock::now() - transfer->failed_;
+    if (failed < patience_with_failed && !(patience() > 0 && failed > Seconds(patience()))) return false;
     for (std::size_t i = 0; i < requests_.size(); ++i) {
       if (messages_[i].transfer != transfer || requests_[i] == MPI_REQUEST_NULL) continue;
       if (messages_[i].direction == Direction::receive) MPI_Cancel(&requests_[i]);

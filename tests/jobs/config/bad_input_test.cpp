@@ -88,6 +88,8 @@ TEST_F(BadInput, Meshes) {
 TEST_F(BadInput, Launches) {
   expect_refusal("SLURM_NTASKS=4 " + mpirun(2) + train("x", ""), 2, "SLURM_NTASKS says that there are 4");
   expect_refusal("SLURM_NTASKS=4 " + train("x", ""), 1, "do not speak the same protocol");
+  // A process alone has no temporary files of MPI's, in which others would be in its way.
+  EXPECT_EQ(run_process("TMPDIR=/proc " + train("alone", "--train.steps 1")).exit_code, 0);
   EXPECT_EQ(run_process("SLURM_NTASKS=2 " + mpirun(2) + train("fits", "--train.steps 1")).exit_code, 0);
   const std::string golden = std::string(LEXRING_SOURCE) + "/tests/models/golden/lex_everything.h5";
   expect_refusal(mpirun(2) + binary() + " verify --golden " + golden, 2, "mesh.dp = 1");
