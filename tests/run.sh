@@ -23,7 +23,9 @@ cmake --build --preset "$preset"
 report=$PWD/build/$preset/tests.xml
 rm -f "$report"
 status=0
-ctest --preset "$preset" -j 2 --output-junit "$report" "$@" || status=$?
+# Ranks wait for each other most of the time: one test more than there are processors. Many at once need memory.
+at_once=$(($(nproc) < 8 ? $(nproc) + 1 : 9))
+ctest --preset "$preset" -j "$at_once" --output-junit "$report" "$@" || status=$?
 if [ "$status" -eq 0 ] && [ "${CI:-}" = true ]; then
   not_run=$(sed -nE '/<testsuite /,/>/{s/.*(skipped|disabled)="([0-9]+)".*/\2/p}' "$report" |
     paste -sd+ | sed 's/^$/0/')

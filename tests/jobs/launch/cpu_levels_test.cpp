@@ -28,6 +28,7 @@ class CpuLevels : public JobTest {
 
 TEST_F(CpuLevels, KernelsEqualTheReference) {
   at_each([](const std::string& level) {
+    if (level == name_of(cpu_levels().back())) return;  // those tests are entries of their own
     const std::string output = done(std::string(LEXRING_BACKEND_TEST) + " --cpu.isa=" + level + " --gtest_brief=1");
     EXPECT_EQ(occurrences(output, "cpu (" + level + ")"), 1) << output;
   });

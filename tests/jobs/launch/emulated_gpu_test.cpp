@@ -55,7 +55,7 @@ TEST_F(EmulatedGpu, ItsCheckpointsAreEveryones) {
   done(train_small("run", "--device cuda --optimizer.schedule constant"));
   const auto losses = [&](const std::string& name, int ranks, const std::string& keys) {
     done((ranks > 1 ? mpirun(ranks) : "") + binary() + " evaluate --data " + data() + " --checkpoint " + run("run") +
-         " --output " + run(name) + " --lengths 48,200 --patterns causal,sink_window --tokens 1200 --resolution 64 " +
+         " --output " + run(name) + " --lengths 48,120 --patterns causal,sink_window --tokens 480 --resolution 64 " +
          keys);
     std::ifstream stream(run(name) + "/results.json");
     return nlohmann::json::parse(stream);
@@ -63,7 +63,7 @@ TEST_F(EmulatedGpu, ItsCheckpointsAreEveryones) {
   const auto cpu = losses("cpu", 1, "--device cpu");
   for (const auto& [name, ranks, keys] : std::vector<std::tuple<std::string, int, std::string>>{
            {"whole", 1, "--device cuda"},
-           {"streamed", 1, "--device cuda --chunk 64"},
+           {"streamed", 1, "--device cuda --chunk 50"},
            {"cp", 2, "--device cuda --mesh.cp 2 --sequence.partition striped"}}) {
     const auto cuda = losses(name, ranks, keys);
     for (std::size_t p = 0; p < 2; ++p) {
