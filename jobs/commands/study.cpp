@@ -170,8 +170,9 @@ int study_command(const std::vector<std::string>& words) {
   require_usage(!args.output.empty(), "output is missing; give --output with a directory for runs and tables");
   const Study study = read_study(words[0], given);
   const std::string command = fmt::format("lexring study {}", fmt::join(words, " "));
-  if (args.list) return list_jobs(plan_study(study, StudyDirectory(args.output))), 0;
   if (args.tables) return write_tables(study, StudyDirectory(args.output), command), 0;
+  check_work(study);
+  if (args.list) return list_jobs(plan_study(study, StudyDirectory(args.output))), 0;
   return run(study, args, command);
 }
 

@@ -22,16 +22,19 @@ std::vector<Key> sequence_keys(SequenceKeys& sequence) {
 }
 
 std::vector<Key> device_keys(DeviceKeys& keys) {
+  const std::vector<std::string> on_gpu = {"auto", "cuda"};
   return {
       {"device", &keys.device, "what computes; auto takes a GPU where there is one"},
       {"cpu.isa", &keys.isa,
        "vector instructions of the CPU kernels and of oneDNN; auto: the highest level that all ranks have"},
-      {"cuda.attention", &keys.attention,
-       "whose kernels compute attention on a GPU; cudnn: cuDNN's where it has one for a call, else own; auto: own, "
-       "until a GPU has run both"},
-      {"cuda.check_launches", &keys.check_launches,
-       "to find an error on a GPU: every kernel is waited for, and one that fails is named with its arguments; slow",
-       "true|false"}};
+      Key{"cuda.attention", &keys.attention,
+          "whose kernels compute attention on a GPU; cudnn: cuDNN's where it has one for a call, else own; auto: own, "
+          "until a GPU has run both"}
+          .only_with("device", on_gpu),
+      Key{"cuda.check_launches", &keys.check_launches,
+          "to find an error on a GPU: every kernel is waited for, and one that fails is named with its arguments; slow",
+          "true|false"}
+          .only_with("device", on_gpu)};
 }
 
 }  // namespace lexring

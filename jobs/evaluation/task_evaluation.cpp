@@ -140,13 +140,13 @@ std::string to_json(const TaskResults& results) {
         cell["not_measured"] = score.not_measured;
       } else {
         const Share::Interval interval = score.answers.interval();
-        cell.update({{"answers", score.answers.of},
-                     {"right", score.answers.right},
+        cell.update({{"answers", score.answers.of()},
+                     {"right", score.answers.right()},
                      {"share", score.answers.value()},
                      {"low", interval.low},
                      {"high", interval.high},
-                     {"bytes", score.bytes.of},
-                     {"right_bytes", score.bytes.right},
+                     {"bytes", score.bytes.of()},
+                     {"right_bytes", score.bytes.right()},
                      {"longest", score.longest},
                      {"seconds", score.seconds}});
       }
@@ -169,8 +169,8 @@ std::string to_csv(const TaskResults& results) {
       text += fmt::format("{},{},{},{},{},{},{},{},{},{},{},{}\n",
                           csv_field(results.models[results.series[s].model].name), csv_field(results.series[s].name),
                           score.size, csv_field(results.variants[i % results.variants.size()].name), score.texts,
-                          score.answers.of, score.answers.right, score.answers.value(), interval.low, interval.high,
-                          score.bytes.of, score.bytes.right);
+                          score.answers.of(), score.answers.right(), score.answers.value(), interval.low, interval.high,
+                          score.bytes.of(), score.bytes.right());
     }
   }
   return text;

@@ -35,10 +35,7 @@ std::vector<Group> groups(const TaskResults& r) {
 /// Right answers of all variants of a group; of none where it was not measured.
 Share right_of(const TaskResults& r, const Group& group, std::size_t size) {
   Share share;
-  for (std::size_t v = group.first; v < group.end; ++v) {
-    const TaskScore& score = r.score(group.series, size, v);
-    share.right += score.answers.right, share.of += score.answers.of;
-  }
+  for (std::size_t v = group.first; v < group.end; ++v) share += r.score(group.series, size, v).answers;
   return share;
 }
 
@@ -62,7 +59,7 @@ Figure share_figure(const TaskResults& r) {
     FigureLine line{lines[i].name, static_cast<int>(i) % 6, Stroke::bold, static_cast<int>(i) % 4, 0, {}};
     for (std::size_t size = 0; size < r.keys.sizes.size(); ++size) {
       const Share share = right_of(r, lines[i], size);
-      if (share.of == 0) continue;
+      if (share.of() == 0) continue;
       const Share::Interval interval = share.interval();
       FigurePoint point{static_cast<double>(r.keys.sizes[size]), 100 * share.value(),
                         100 * (interval.high - share.value()),
@@ -110,7 +107,7 @@ std::string share_table(const TaskResults& r) {
     for (std::size_t size = 0; size < r.keys.sizes.size(); ++size) {
       const Share share = right_of(r, lines[i], size);
       html += fmt::format("<td data-length=\"{}\">", with_commas(r.keys.sizes[size]));
-      if (share.of == 0) {
+      if (share.of() == 0) {
         html += fmt::format("<span class=\"absent\">n/a<small>{}</small></span></td>",
                             escape(r.score(lines[i].series, size, lines[i].first).not_measured));
         continue;
@@ -157,7 +154,7 @@ std::vector<std::string> sentences(const TaskResults& r) {
     };
     std::vector<std::size_t> measured;
     for (std::size_t size = 0; size < r.keys.sizes.size(); ++size) {
-      if (right_of(r, group, size).of > 0) measured.push_back(size);
+      if (right_of(r, group, size).of() > 0) measured.push_back(size);
     }
     if (!measured.empty()) add(measured.front());
     if (measured.size() > 1) add(measured.back());

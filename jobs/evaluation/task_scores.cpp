@@ -1,7 +1,6 @@
 #include "jobs/evaluation/task_scores.h"
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <cmath>
 
@@ -44,21 +43,20 @@ class Marks {
       const Answer& answer = text_.answers[a];
       for (std::int64_t i = std::max(answer.begin, first + 1); i < std::min(answer.end, end + 1); ++i) {
         const bool same = best[static_cast<std::size_t>(i - 1 - first)] == byte_at(text_, i);
-        ++bytes_.of, bytes_.right += same ? 1 : 0;
+        ++bytes_, right_bytes_ += same ? 1 : 0;
         right_[a] = right_[a] && same;
       }
     }
   }
   void add_to(TaskScore& score) const {
-    score.answers.of += static_cast<std::int64_t>(right_.size());
-    score.answers.right += std::count(right_.begin(), right_.end(), true);
-    score.bytes.of += bytes_.of, score.bytes.right += bytes_.right;
+    score.answers.add_text(std::count(right_.begin(), right_.end(), true), static_cast<std::int64_t>(right_.size()));
+    score.bytes.add_text(right_bytes_, bytes_);
   }
 
  private:
   const ScoredText& text_;
   std::vector<bool> right_;
-  Share bytes_;
+  std::int64_t right_bytes_ = 0, bytes_ = 0;
 };
 
 std::vector<std::int32_t> bytes_of(const ScoredText& text, std::int64_t first, std::int64_t count) {
@@ -107,10 +105,31 @@ void streamed(TaskScore& score, Transformer& model, const ScoredText& text, std:
 
 }  // namespace
 
+void Share::add_text(std::int64_t right, std::int64_t of) {
+  right_ += right, of_ += of;
+  right_right_ += right * right, right_of_ += right * of, of_of_ += of * of;
+}
+
+Share& Share::operator+=(const Share& other) {
+  right_ += other.right_, of_ += other.of_;
+  right_right_ += other.right_right_, right_of_ += other.right_of_, of_of_ += other.of_of_;
+  return *this;
+}
+
+double Share::independent() const {
+  const auto n = static_cast<double>(of_);
+  // All right or all wrong says nothing of how they go together: then each text counts once.
+  const double most = std::max(1.0, static_cast<double>(of_of_) / n);
+  if (right_ == 0 || right_ == of_) return n / most;
+  const double p = value(), spread = static_cast<double>(right_right_) - 2 * p * static_cast<double>(right_of_) +
+                                     p * p * static_cast<double>(of_of_);
+  return n / std::clamp(spread / (n * p * (1 - p)), 1.0, most);
+}
+
 Share::Interval Share::interval() const {
-  if (of == 0) return {0, 1};
+  if (of_ == 0) return {0, 1};
   constexpr double z = 1.959963984540054;  // 95 % of a normal distribution
-  const double n = static_cast<double>(of), p = value(), wide = 1 + z * z / n;
+  const double n = independent(), p = value(), wide = 1 + z * z / n;
   const double middle = (p + z * z / (2 * n)) / wide,
                half = z / wide * std::sqrt(p * (1 - p) / n + z * z / (4 * n * n));
   return {std::max(0.0, middle - half), std::min(1.0, middle + half)};
@@ -142,10 +161,13 @@ void score(TaskScore& into, Transformer& model, const Context& context, std::spa
     if (progress) progress(static_cast<std::int64_t>(next - first));
     first = next;
   }
-  std::array<std::int64_t, 4> sums = {own.answers.right, own.answers.of, own.bytes.right, own.bytes.of};
+  std::vector<std::int64_t> sums;
+  for (Share* share : {&own.answers, &own.bytes})
+    for (const std::int64_t* sum : share->sums()) sums.push_back(*sum);
   replicas.all_reduce(std::span<std::int64_t>(sums), Reduce::sum);
-  into.answers = {sums[0], sums[1]};
-  into.bytes = {sums[2], sums[3]};
+  auto sum = sums.begin();
+  for (Share* share : {&into.answers, &into.bytes})
+    for (std::int64_t* to : share->sums()) *to = *sum++;
   into.texts = static_cast<std::int64_t>(texts.size());
   for (const ScoredText& text : texts) into.longest = std::max(into.longest, tokens_of(text));
   into.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

@@ -1,6 +1,7 @@
 /// How often a model gives the right answers to the texts of a task.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <span>
@@ -13,15 +14,31 @@
 namespace lexring {
 
 /// A share of `of`, with the interval that holds the true one in 95 % of cases (Wilson 1927): honest for few texts, and
-/// near 0 and 1.
-struct Share {
-  std::int64_t right = 0, of = 0;
-
-  double value() const { return of == 0 ? 0 : static_cast<double>(right) / static_cast<double>(of); }
+/// near 0 and 1. Answers to one text go together, so they count as fewer than they are: divided by the design effect,
+/// which is how much wider than binomial the spread between texts is (Kish 1965).
+class Share {
+ public:
   struct Interval {
     double low, high;
   };
+
+  /// `right` answers of `of` to one text.
+  void add_text(std::int64_t right, std::int64_t of);
+  Share& operator+=(const Share& other);
+
+  std::int64_t right() const { return right_; }
+  std::int64_t of() const { return of_; }
+  double value() const { return of_ == 0 ? 0 : static_cast<double>(right_) / static_cast<double>(of_); }
   Interval interval() const;
+
+  /// What is summed over ranks.
+  std::array<std::int64_t*, 5> sums() { return {&right_, &of_, &right_right_, &right_of_, &of_of_}; }
+
+ private:
+  double independent() const;  ///< answers that would tell as much
+
+  std::int64_t right_ = 0, of_ = 0;
+  std::int64_t right_right_ = 0, right_of_ = 0, of_of_ = 0;  ///< products, summed over texts
 };
 
 /// Texts of one size and variant under one series.

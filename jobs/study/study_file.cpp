@@ -40,11 +40,25 @@ void put(KeyTexts& keys, const std::string& name, const std::string& value) {
   keys.emplace_back(name, value);
 }
 
+bool has(const KeyTexts& keys, const char* name) {
+  return std::any_of(keys.begin(), keys.end(), [&](const auto& key) { return key.first == name; });
+}
+
+template <class Work>
+void explained(const std::string& file, const std::string& method, const Work& work) {
+  try {
+    work();
+  } catch (const UsageError& error) {
+    throw UsageError(fmt::format("{}, method {}: {}", file, method, error.what()));
+  }
+}
+
 class Reader {
  public:
   Reader(std::filesystem::path file, const KeyTexts& given)
       : file_(file.string()), training_keys_(option_keys(scratch_)) {
     study_.name = file.stem().string();
+    study_.file = file_;
     study_keys_.add(Key{"study.title", &study_.title, "what the report says it is about"});
     study_keys_.add(Key{"study.seeds", &study_.seeds, "a training of every method for each"}.at_least(0));
     study_keys_.add(Key{"study.baseline", &study_.baseline, "the method that others are compared to"});
@@ -69,7 +83,7 @@ class Reader {
     if (study_.baseline.empty()) study_.baseline = study_.methods.front().name;
     find("study.baseline", study_.baseline);
     for (StudyMethod& method : study_.methods) complete(method);
-    for (StudyMethod& method : study_.methods) check_evaluation_of(method);
+    for (StudyMethod& method : study_.methods) complete_evaluation(method);
     return std::move(study_);
   }
 
@@ -167,34 +181,16 @@ class Reader {
     put(last, "train.seed", std::to_string(study_.seeds.front()));
     std::string shared;
     for (const auto& [name, value] : study_.training) shared += fmt::format("{} = {}\n", name, value);
-    explained(method, [&] {
+    explained(file_, method.name, [&] {
       method.options = parse_options({words_of(last), {{file_, shared}}}, {}, {}, begin);
-      require_usage(!method.options.data.train.empty(),
-                    "data.train is missing: there is nothing to train on; make a data set with `lexring prepare` and "
-                    "give --data.train corpus.h5");
     });
   }
 
-  void check_evaluation_of(StudyMethod& method) {
+  void complete_evaluation(StudyMethod& method) {
     KeyTexts all = evaluation_;
     for (const auto& [name, value] : method.evaluation) put(all, name, value);
-    const bool has_data = std::any_of(all.begin(), all.end(), [](const auto& key) { return key.first == "data"; });
-    if (!has_data) put(all, "data", method.options.data.valid);
+    if (!has(all, "data") && !method.options.data.valid.empty()) put(all, "data", method.options.data.valid);
     method.evaluation = std::move(all);
-    explained(method, [&] {
-      require_usage(has_data || !method.options.data.valid.empty(),
-                    "there is no text to evaluate on; give evaluate.data or data.valid, e.g. --data.valid valid.h5");
-      check_evaluation(words_of(method.evaluation), method.options);
-    });
-  }
-
-  template <class Work>
-  void explained(const StudyMethod& method, const Work& work) const {
-    try {
-      work();
-    } catch (const UsageError& error) {
-      throw UsageError(fmt::format("{}, method {}: {}", file_, method.name, error.what()));
-    }
   }
 
   struct MethodLine {
@@ -219,6 +215,19 @@ const StudyMethod& Study::method(const std::string& wanted) const {
 }
 
 Study read_study(const std::filesystem::path& file, const KeyTexts& given) { return Reader(file, given).finish(); }
+
+void check_work(const Study& study) {
+  for (const StudyMethod& method : study.methods) {
+    explained(study.file, method.name, [&] {
+      require_usage(!method.trained() || !method.options.data.train.empty(),
+                    "data.train is missing: there is nothing to train on; make a data set with `lexring prepare` and "
+                    "give --data.train corpus.h5");
+      require_usage(has(method.evaluation, "data"),
+                    "there is no text to evaluate on; give evaluate.data or data.valid, e.g. --data.valid valid.h5");
+      check_evaluation(words_of(method.evaluation), method.options);
+    });
+  }
+}
 
 std::vector<std::string> words_of(const KeyTexts& keys) {
   std::vector<std::string> words;

@@ -40,6 +40,7 @@ struct StudyMethod {
 
 struct Study {
   std::string name;   ///< the file's, without ".ini"
+  std::string file;   ///< as it was given
   std::string title;  ///< what the report says it is about
   std::vector<std::int64_t> seeds;
   std::string baseline;  ///< differences are to this method
@@ -50,10 +51,12 @@ struct Study {
 };
 
 /// Reads a study file; `given` are keys of its first three kinds from the command line ("train.steps", "study.seeds",
-/// "evaluate.tokens"), which take the place of the file's, but not of a method's. Every training and evaluation is
-/// checked as its command will check it, but for what only data can tell. Throws UsageError that names file, line and
-/// method.
+/// "evaluate.tokens"), which take the place of the file's, but not of a method's. Every training is checked as its
+/// command will check it, but for what only data can tell. Throws UsageError that names file, line and method.
 Study read_study(const std::filesystem::path& file, const KeyTexts& given);
+/// That every training and evaluation has a text, and evaluations will not be refused; tables of what is there already
+/// need neither. Throws UsageError that names file and method.
+void check_work(const Study& study);
 
 /// "--train.steps 100 ...": the words of a command line.
 std::vector<std::string> words_of(const KeyTexts& keys);

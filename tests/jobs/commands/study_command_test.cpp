@@ -112,6 +112,12 @@ TEST_F(StudyCommand, TrainsAndEvaluatesEveryMethodWithEverySeed) {
   EXPECT_NE(again.output.find("0 of 14 jobs to do"), std::string::npos) << again.output;
   EXPECT_EQ(written, std::filesystem::last_write_time(out("evaluations/yarn-seed2/results.json")));
 
+  // Tables of what is there need no data.
+  std::filesystem::remove(out("table.md"));
+  const auto tables = run_process(fmt::format("{} study {} --tables --output {}", binary(), file(small), run("out")));
+  ASSERT_EQ(tables.exit_code, 0) << tables.output;
+  EXPECT_NE(content(out("table.md")).find(fmt::format("{:.4f} ± ", mean)), std::string::npos) << tables.output;
+
   // Another evaluation is made; another training is refused.
   const auto fewer = run_process(study(small, "--evaluate.lengths 16,32"));
   ASSERT_EQ(fewer.exit_code, 0) << fewer.output;

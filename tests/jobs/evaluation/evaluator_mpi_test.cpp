@@ -57,9 +57,9 @@ TEST(EvaluatorRanks, AnyMeshScoresTasksTheSame) {
     for (const std::int64_t chunk : {16, 4096}) {
       TaskScore result;
       score(result, *all, together, texts, chunk, nullptr);
-      EXPECT_EQ(result.answers.right, 9) << mesh.describe() << " " << chunk;
-      EXPECT_EQ(result.answers.of, 10);
-      EXPECT_EQ(result.bytes.of, 20);
+      EXPECT_EQ(result.answers.right(), 9) << mesh.describe() << " " << chunk;
+      EXPECT_EQ(result.answers.of(), 10);
+      EXPECT_EQ(result.bytes.of(), 20);
     }
   }
 }

@@ -14,15 +14,38 @@ namespace lexring::testing {
 namespace {
 
 TEST(Share, HasWilsonsInterval) {
-  const auto expect_interval = [](Share share, double low, double high) {
+  const auto expect_interval = [](std::int64_t right, std::int64_t of, double low, double high) {
+    Share share;
+    for (std::int64_t i = 0; i < of; ++i) share.add_text(i < right ? 1 : 0, 1);
     EXPECT_NEAR(share.interval().low, low, 5e-5);
     EXPECT_NEAR(share.interval().high, high, 5e-5);
   };
-  expect_interval({0, 10}, 0, 0.2775);
-  expect_interval({10, 10}, 0.7225, 1);
-  expect_interval({81, 263}, 0.2553, 0.3662);  // Newcombe 1998, table I, method 3
-  expect_interval({15, 148}, 0.0624, 0.1605);
-  expect_interval({0, 0}, 0, 1);
+  expect_interval(0, 10, 0, 0.2775);
+  expect_interval(10, 10, 0.7225, 1);
+  expect_interval(81, 263, 0.2553, 0.3662);  // Newcombe 1998, table I, method 3
+  expect_interval(15, 148, 0.0624, 0.1605);
+  expect_interval(0, 0, 0, 1);
+}
+
+TEST(Share, CountsAnswersToOneTextAsFewer) {
+  const auto interval_of = [](const std::vector<std::int64_t>& right, std::int64_t of) {
+    Share whole, halves[2];
+    for (std::size_t i = 0; i < right.size(); ++i) {
+      whole.add_text(right[i], of);
+      halves[i % 2].add_text(right[i], of);
+    }
+    halves[0] += halves[1];
+    EXPECT_EQ(halves[0].interval().low, whole.interval().low);
+    return whole.interval();
+  };
+  // A text of 9 answers that are all right or all wrong is one observation.
+  const auto together = interval_of({9, 0, 9, 0, 9, 0, 9, 0, 9, 0}, 9),
+             single = interval_of({1, 0, 1, 0, 1, 0, 1, 0, 1, 0}, 1);
+  EXPECT_NEAR(together.low, single.low, 1e-12);
+  EXPECT_NEAR(together.high, single.high, 1e-12);
+  EXPECT_NEAR(interval_of({9, 9, 9, 9}, 9).low, interval_of({1, 1, 1, 1}, 1).low, 1e-12);
+  // Texts that differ no more than independent answers do: the answers count.
+  EXPECT_NEAR(interval_of({1, 1, 1, 1}, 2).low, interval_of({1, 0, 1, 0, 1, 0, 1, 0}, 1).low, 1e-12);
 }
 
 class Scores : public ::testing::Test {
@@ -56,10 +79,10 @@ TEST_F(Scores, WhatTheModelItselfWouldWriteIsRight) {
     std::vector<ScoredText> texts = written_texts(*writer);
     for (const std::int64_t chunk : {1, 7, 33, 4096}) {  // streamed, some together, all together
       const TaskScore all_right = scored(*writer, texts, chunk);
-      EXPECT_EQ(all_right.answers.right, 10) << pattern << " " << chunk;
-      EXPECT_EQ(all_right.answers.of, 10);
-      EXPECT_EQ(all_right.bytes.right, all_right.bytes.of);
-      EXPECT_EQ(all_right.bytes.of, 5 * (3 + 1));
+      EXPECT_EQ(all_right.answers.right(), 10) << pattern << " " << chunk;
+      EXPECT_EQ(all_right.answers.of(), 10);
+      EXPECT_EQ(all_right.bytes.right(), all_right.bytes.of());
+      EXPECT_EQ(all_right.bytes.of(), 5 * (3 + 1));
       EXPECT_EQ(all_right.texts, 5);
       EXPECT_EQ(all_right.longest, 40);
     }
@@ -67,8 +90,8 @@ TEST_F(Scores, WhatTheModelItselfWouldWriteIsRight) {
     texts[2].text.back() = static_cast<char>(texts[2].text.back() ^ 1);
     for (const std::int64_t chunk : {1, 7, 33, 4096}) {
       const TaskScore one_wrong = scored(*writer, texts, chunk);
-      EXPECT_EQ(one_wrong.answers.right, 9) << pattern << " " << chunk;
-      EXPECT_EQ(one_wrong.bytes.right, one_wrong.bytes.of - 1);
+      EXPECT_EQ(one_wrong.answers.right(), 9) << pattern << " " << chunk;
+      EXPECT_EQ(one_wrong.bytes.right(), one_wrong.bytes.of() - 1);
     }
   }
 }
