@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 #include <sys/utsname.h>
 
+#include "datasets/tokenizers/bytes.h"
 #include "framework/base/console.h"
 #include "framework/base/counted.h"
 #include "jobs/config/mesh_keys.h"
@@ -145,6 +146,14 @@ std::string command_line(const std::vector<std::string>& words) {
     line += plain ? " " + word : " '" + quoted + "'";
   }
   return line;
+}
+
+void parse(Arguments& args, const std::vector<std::string>& words) {
+  const KeyTable keys = args.keys();
+  args.series.given = keys.parse_arguments(words);
+  check_task_keys(keys, args.keys_of_task(), args.task, args.series.given,
+                  {"data", "lengths", "tokens", "resolution", "data.documents"});
+  read_haystack(args.task);
 }
 
 void check(const Arguments& args) {
@@ -298,11 +307,8 @@ int evaluate_command(const std::vector<std::string>& words, const std::shared_pt
   const KeyTable keys = args.keys();
   const bool first_rank = world->rank() == 0;
   if (answers_help(words, usage + keys.help() + "\n" + task_list(), *world)) return 0;
-  args.series.given = keys.parse_arguments(words);
+  parse(args, words);
   check(args);
-  check_task_keys(keys, args.keys_of_task(), args.task, args.series.given,
-                  {"data", "lengths", "tokens", "resolution", "data.documents"});
-  read_haystack(args.task);
   if (!args.task.task.empty()) return evaluate_task(args, words, world);
   // All that can be known to be wrong comes before anything that takes time.
   const std::vector<CheckpointReader> readers = open_checkpoints(args.checkpoints, *world);
@@ -339,13 +345,19 @@ int evaluate_command(const std::vector<std::string>& words, const std::shared_pt
 
 void check_evaluation(const std::vector<std::string>& words, const Options& training) {
   Arguments args;
-  args.series.given = args.keys().parse_arguments(words);
+  parse(args, words);
   args.checkpoints = {training.checkpoint.directory};
   check(args);
   require_usage(args.series.scalings.size() < 2,
                 "position.scaling names several rescalings, which would be one method; give each a method of its own");
-  const Dataset dataset = Dataset::open(args.data);
   Subject subject{"", training};
+  if (!args.task.task.empty()) {
+    for (const std::int64_t size : args.task.sizes) check_size(args.task.kind(), size);
+    subject.options.model.vocab = ByteTokenizer().vocab();
+    plan_series(args.series, {subject});
+    return;
+  }
+  const Dataset dataset = Dataset::open(args.data);
   subject.options.model.vocab = dataset.vocab();
   plan_series(args.series, {subject});
   fill_defaults(args, {subject});

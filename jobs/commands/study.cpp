@@ -63,6 +63,9 @@ A study file:
   position.scaling_factor = 4
   evaluate.patterns = causal     # a key of its evaluation alone
 
+With `task = first`, `sizes = 10,100` and `count = 200` in [evaluate], in place of lengths and tokens, methods are
+scored on a task: right answers in percent, by size (`lexring prepare --task first` makes what they train on).
+
 Losses are means over seeds. A difference is paired: the same seed, the same tokens, the same pattern and length; its
 standard error is over seeds and texts. train.seed and checkpoint.directory are the study's own; it trains for steps,
 not for minutes.

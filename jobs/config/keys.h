@@ -26,6 +26,8 @@ class KeyTable {
   /// what an error begins with.
   using Take = std::function<void(const std::string& name, const std::string& value, const std::string& origin)>;
   void forward(std::string prefix, Take take) { forwards_.emplace_back(std::move(prefix), std::move(take)); }
+  /// What is given such a name; null: no prefix is of it.
+  const Take* taker(const std::string& name) const;
 
   /// Reads `args` (without program and command); returns the names that were given. Of a value given twice the later
   /// one counts, a list given twice is one list.
@@ -46,8 +48,6 @@ class KeyTable {
 
  private:
   [[noreturn]] void unknown(const std::string& name, const std::string& origin) const;
-
-  const Take* taker(const std::string& name) const;
 
   std::vector<Key> keys_;
   std::vector<std::pair<std::string, Take>> forwards_;

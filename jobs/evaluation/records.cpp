@@ -60,9 +60,7 @@ Json method(const Series& s) {
   const AttentionConfig& a = s.attention;
   Json json = {
       {"position", s.position.kind->name}, {"scaling", name_of(s.position.scaling)}, {"pattern", a.pattern->name}};
-  if (a.pattern->block) json["block"] = a.block;
-  if (a.pattern->window) json["window"] = a.window;
-  if (a.pattern->sinks) json["sinks"] = a.sinks;
+  for (const auto& [size, value] : sizes_of(a)) json[size] = value;
   if (a.logn_base > 0) json.update({{"logn_base", a.logn_base}, {"logn_clip", a.logn_clip}});
   if (a.temperature != 1) json["temperature"] = a.temperature;
   if (a.floor_scale > 0) json.update({{"floor_scale", a.floor_scale}, {"attn_scale", a.attn_scale}});
@@ -88,6 +86,14 @@ std::vector<std::string> measured_fields(const Cell& c) {
 }
 
 }  // namespace
+
+std::vector<std::pair<const char*, std::int64_t>> sizes_of(const AttentionConfig& a) {
+  std::vector<std::pair<const char*, std::int64_t>> sizes;
+  if (a.pattern->block) sizes.emplace_back("block", a.block);
+  if (a.pattern->window) sizes.emplace_back("window", a.window);
+  if (a.pattern->sinks) sizes.emplace_back("sinks", a.sinks);
+  return sizes;
+}
 
 std::string csv_field(const std::string& text) {
   if (text.find_first_of(",\"\n") == std::string::npos) return text;

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "jobs/evaluation/results.h"
 
@@ -12,6 +14,8 @@ std::string to_json(const EvaluationResults& results);
 /// One line per series and length, with a header line. What is not finite, cannot be known, or does not belong to the
 /// method is empty; a cell that was not measured has the reason in the last column.
 std::string to_csv(const EvaluationResults& results);
+/// The sizes that a pattern has, by name: "block", "window", "sinks".
+std::vector<std::pair<const char*, std::int64_t>> sizes_of(const AttentionConfig& attention);
 /// A field of CSV: quoted where it must be.
 std::string csv_field(const std::string& text);
 

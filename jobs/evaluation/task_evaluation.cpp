@@ -125,6 +125,7 @@ std::string to_json(const TaskResults& results) {
                               {"checkpoint", m.checkpoint},
                               {"step", m.step},
                               {"positions", m.positions},
+                              {"parameters", m.parameters},
                               {"training", m.training},
                               {"precision", m.precision},
                               {"train_length", m.train_length}});
@@ -136,6 +137,8 @@ std::string to_json(const TaskResults& results) {
       Json cell = {{"size", score.size}};
       if (settings.depth >= 0) cell["depth"] = settings.depth;
       if (results.keys.task == "flip_flop") cell["ignore"] = settings.ignore;
+      if (const std::string& name = results.variants[i % results.variants.size()].name; !name.empty())
+        cell["variant"] = name;
       if (!score.not_measured.empty()) {
         cell["not_measured"] = score.not_measured;
       } else {
@@ -148,13 +151,18 @@ std::string to_json(const TaskResults& results) {
                      {"bytes", score.bytes.of()},
                      {"right_bytes", score.bytes.right()},
                      {"longest", score.longest},
+                     {"text_right", score.text_right},
+                     {"text_answers", score.text_answers},
                      {"seconds", score.seconds}});
       }
       cells.push_back(std::move(cell));
     }
-    json["series"].push_back({{"name", results.series[s].name},
-                              {"model", results.models[results.series[s].model].name},
-                              {"cells", std::move(cells)}});
+    const Series& of = results.series[s];
+    Json series = {
+        {"name", of.name}, {"model", results.models[of.model].name}, {"pattern", of.attention.pattern->name}};
+    for (const auto& [size, value] : sizes_of(of.attention)) series[size] = value;
+    series["cells"] = std::move(cells);
+    json["series"].push_back(std::move(series));
   }
   return json.dump(1) + "\n";
 }

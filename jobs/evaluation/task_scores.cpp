@@ -1,6 +1,7 @@
 #include "jobs/evaluation/task_scores.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 
@@ -31,6 +32,9 @@ std::vector<std::int32_t> best_tokens(const Tensor& logits) {
   return best;
 }
 
+/// Right answers, answers, right bytes, bytes.
+using TextScore = std::array<std::int64_t, 4>;
+
 /// What a model says in the places of one text that are scored.
 class Marks {
  public:
@@ -48,9 +52,9 @@ class Marks {
       }
     }
   }
-  void add_to(TaskScore& score) const {
-    score.answers.add_text(std::count(right_.begin(), right_.end(), true), static_cast<std::int64_t>(right_.size()));
-    score.bytes.add_text(right_bytes_, bytes_);
+  TextScore score() const {
+    return {std::count(right_.begin(), right_.end(), true), static_cast<std::int64_t>(right_.size()), right_bytes_,
+            bytes_};
   }
 
  private:
@@ -67,7 +71,7 @@ std::vector<std::int32_t> bytes_of(const ScoredText& text, std::int64_t first, s
 }
 
 /// In one forward pass; the shorter ones go on with bytes that nothing before them sees.
-void together(TaskScore& score, Transformer& model, std::span<const ScoredText* const> texts) {
+std::vector<TextScore> together(Transformer& model, std::span<const ScoredText* const> texts) {
   std::int64_t longest = 0;
   for (const ScoredText* text : texts) longest = std::max(longest, tokens_of(*text));
   std::vector<std::int32_t> ids;
@@ -78,15 +82,17 @@ void together(TaskScore& score, Transformer& model, std::span<const ScoredText* 
   const ModelBatch batch =
       make_batch(static_cast<std::int64_t>(texts.size()), longest, std::move(ids), {}, {}, sinks_of(model.config()));
   const std::vector<std::int32_t> best = best_tokens(model.logits(batch, Transformer::Rows::all));
+  std::vector<TextScore> scores;
   for (std::size_t t = 0; t < texts.size(); ++t) {
     Marks marks(*texts[t]);
     marks.read(0, std::span(best).subspan(t * static_cast<std::size_t>(longest),
                                           static_cast<std::size_t>(tokens_of(*texts[t]))));
-    marks.add_to(score);
+    scores.push_back(marks.score());
   }
+  return scores;
 }
 
-void streamed(TaskScore& score, Transformer& model, const ScoredText& text, std::int64_t chunk) {
+TextScore streamed(Transformer& model, const ScoredText& text, std::int64_t chunk) {
   const auto cache = model.make_cache();
   Marks marks(text);
   for (std::int64_t first = 0; first < tokens_of(text); first += chunk) {
@@ -100,7 +106,7 @@ void streamed(TaskScore& score, Transformer& model, const ScoredText& text, std:
     const Tensor logits = model.logits(batch, scored ? Transformer::Rows::all : Transformer::Rows::last, cache.get());
     if (scored) marks.read(first, best_tokens(logits));
   }
-  marks.add_to(score);
+  return marks.score();
 }
 
 }  // namespace
@@ -144,7 +150,7 @@ void score(TaskScore& into, Transformer& model, const Context& context, std::spa
   for (std::size_t i = static_cast<std::size_t>(replicas.rank()); i < texts.size();
        i += static_cast<std::size_t>(replicas.size()))
     mine.push_back(&texts[i]);
-  TaskScore own;
+  std::vector<TextScore> scores;                       // of mine
   const bool alone = model.config().follows_length();  // angles are those of the whole text, and of it alone
   for (std::size_t first = 0; first < mine.size();) {
     std::size_t next = first;
@@ -156,18 +162,29 @@ void score(TaskScore& into, Transformer& model, const Context& context, std::spa
     }
     const bool fits = next > first;
     if (!fits) next = first + 1;
-    if (fits || alone) together(own, model, std::span(mine).subspan(first, next - first));
-    else streamed(own, model, *mine[first], chunk);
+    if (fits || alone) {
+      const auto some = together(model, std::span(mine).subspan(first, next - first));
+      scores.insert(scores.end(), some.begin(), some.end());
+    } else {
+      scores.push_back(streamed(model, *mine[first], chunk));
+    }
     if (progress) progress(static_cast<std::int64_t>(next - first));
     first = next;
   }
-  std::vector<std::int64_t> sums;
-  for (Share* share : {&own.answers, &own.bytes})
-    for (const std::int64_t* sum : share->sums()) sums.push_back(*sum);
-  replicas.all_reduce(std::span<std::int64_t>(sums), Reduce::sum);
-  auto sum = sums.begin();
-  for (Share* share : {&into.answers, &into.bytes})
-    for (std::int64_t* to : share->sums()) *to = *sum++;
+  constexpr std::size_t numbers = std::tuple_size_v<TextScore>;
+  std::vector<std::int64_t> all(numbers * texts.size(), 0);
+  for (std::size_t i = 0; i < scores.size(); ++i) {
+    const std::size_t text = static_cast<std::size_t>(replicas.rank()) + i * static_cast<std::size_t>(replicas.size());
+    std::copy(scores[i].begin(), scores[i].end(), all.begin() + static_cast<std::ptrdiff_t>(numbers * text));
+  }
+  replicas.all_reduce(std::span<std::int64_t>(all), Reduce::sum);
+  for (std::size_t t = 0; t < texts.size(); ++t) {
+    const std::int64_t* of_text = all.data() + numbers * t;
+    into.answers.add_text(of_text[0], of_text[1]);
+    into.bytes.add_text(of_text[2], of_text[3]);
+    into.text_right.push_back(of_text[0]);
+    into.text_answers.push_back(of_text[1]);
+  }
   into.texts = static_cast<std::int64_t>(texts.size());
   for (const ScoredText& text : texts) into.longest = std::max(into.longest, tokens_of(text));
   into.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

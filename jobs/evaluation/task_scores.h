@@ -1,7 +1,6 @@
 /// How often a model gives the right answers to the texts of a task.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <functional>
 #include <span>
@@ -31,9 +30,6 @@ class Share {
   double value() const { return of_ == 0 ? 0 : static_cast<double>(right_) / static_cast<double>(of_); }
   Interval interval() const;
 
-  /// What is summed over ranks.
-  std::array<std::int64_t*, 5> sums() { return {&right_, &of_, &right_right_, &right_of_, &of_of_}; }
-
  private:
   double independent() const;  ///< answers that would tell as much
 
@@ -44,9 +40,10 @@ class Share {
 /// Texts of one size and variant under one series.
 struct TaskScore {
   std::int64_t size = 0;
-  std::int64_t texts = 0, longest = 0;  ///< tokens of the longest text
-  Share answers;                        ///< right as a whole
-  Share bytes;                          ///< of answers
+  std::int64_t texts = 0, longest = 0;                 ///< tokens of the longest text
+  Share answers;                                       ///< right as a whole
+  std::vector<std::int64_t> text_answers, text_right;  ///< the same of each text
+  Share bytes;                                         ///< of answers
   double seconds = 0;
   std::string not_measured;  ///< why; empty: measured
 };

@@ -8,6 +8,7 @@
 
 #include "framework/base/error.h"
 #include "jobs/commands/evaluate.h"
+#include "jobs/config/layer_keys.h"
 
 namespace lexring {
 namespace {
@@ -25,7 +26,6 @@ const std::pair<const char*, const char*> own_evaluation_keys[] = {
     {"checkpoint", "a method is evaluated on its own runs, or on another's by checkpoint_of = NAME"},
     {"output", "evaluations lie in the study's --output"},
     {"overwrite", "an evaluation is repeated where its keys change"},
-    {"task", "tasks are not part of a study yet; use `lexring evaluate --task` on its runs"},
 };
 
 template <std::size_t count>
@@ -57,6 +57,7 @@ class Reader {
  public:
   Reader(std::filesystem::path file, const KeyTexts& given)
       : file_(file.string()), training_keys_(option_keys(scratch_)) {
+    layers_.read_with(training_keys_);
     study_.name = file.stem().string();
     study_.file = file_;
     study_keys_.add(Key{"study.title", &study_.title, "what the report says it is about"});
@@ -96,6 +97,10 @@ class Reader {
 
   void take_training(KeyTexts& to, const std::string& name, const std::string& value, const std::string& origin) {
     refuse_own(own_keys, name, origin);
+    if (const KeyTable::Take* take = training_keys_.taker(name)) {
+      (*take)(name, value, origin);
+      return put(to, name, value);
+    }
     const KeyTable& table = name.starts_with("study.") ? study_keys_ : training_keys_;
     require_usage(training_keys_.find(name) != nullptr,
                   "{}there is no key '{}'; the nearest is '{}'; `lexring study --help` has the form", origin,
@@ -106,6 +111,10 @@ class Reader {
 
   void take_evaluation(KeyTexts& to, const std::string& name, const std::string& value, const std::string& origin) {
     refuse_own(own_evaluation_keys, name, origin);
+    if (name == "task") {
+      require_usage(&to == &evaluation_, "{}a task is the whole study's: give it in [evaluate]", origin);
+      study_.task = value;
+    }
     put(to, name, value);
   }
 
@@ -189,7 +198,8 @@ class Reader {
   void complete_evaluation(StudyMethod& method) {
     KeyTexts all = evaluation_;
     for (const auto& [name, value] : method.evaluation) put(all, name, value);
-    if (!has(all, "data") && !method.options.data.valid.empty()) put(all, "data", method.options.data.valid);
+    if (study_.task.empty() && !has(all, "data") && !method.options.data.valid.empty())
+      put(all, "data", method.options.data.valid);
     method.evaluation = std::move(all);
   }
 
@@ -199,6 +209,7 @@ class Reader {
 
   std::string file_;
   Options scratch_;
+  LayerSettings layers_;
   KeyTable training_keys_, study_keys_;
   Study study_;
   KeyTexts evaluation_;
@@ -222,7 +233,7 @@ void check_work(const Study& study) {
       require_usage(!method.trained() || !method.options.data.train.empty(),
                     "data.train is missing: there is nothing to train on; make a data set with `lexring prepare` and "
                     "give --data.train corpus.h5");
-      require_usage(has(method.evaluation, "data"),
+      require_usage(has(method.evaluation, "data") || !study.task.empty(),
                     "there is no text to evaluate on; give evaluate.data or data.valid, e.g. --data.valid valid.h5");
       check_evaluation(words_of(method.evaluation), method.options);
     });

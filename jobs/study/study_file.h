@@ -42,6 +42,7 @@ struct Study {
   std::string name;   ///< the file's, without ".ini"
   std::string file;   ///< as it was given
   std::string title;  ///< what the report says it is about
+  std::string task;   ///< that models are scored on; empty: they are read for their loss
   std::vector<std::int64_t> seeds;
   std::string baseline;  ///< differences are to this method
   KeyTexts training;     ///< what all trainings share

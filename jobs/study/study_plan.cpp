@@ -92,6 +92,8 @@ std::string StudyDirectory::run_name(const std::string& method, std::int64_t see
   return fmt::format("{}-seed{}", method, seed);
 }
 
+const char* results_file(const Study& study) { return study.task.empty() ? "results.json" : "tasks.json"; }
+
 std::vector<StudyJob> plan_study(const Study& study, const StudyDirectory& directory) {
   std::vector<StudyJob> jobs;
   const auto place = [&](const std::string& name) -> std::optional<std::size_t> {
@@ -111,7 +113,7 @@ std::vector<StudyJob> plan_study(const Study& study, const StudyDirectory& direc
     for (const StudyMethod& method : study.methods) {
       StudyJob job = evaluation_of(method, seed, directory);
       job.after = place("train-" + StudyDirectory::run_name(method.run_of(), seed));
-      job.done = jobs[*job.after].done && std::filesystem::exists(job.output / "results.json") &&
+      job.done = jobs[*job.after].done && std::filesystem::exists(job.output / results_file(study)) &&
                  content(directory.record(job.name)) == job.record;
       jobs.push_back(std::move(job));
     }

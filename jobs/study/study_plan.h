@@ -43,6 +43,9 @@ struct StudyJob {
   bool training() const { return steps > 0; }
 };
 
+/// What an evaluation of the study leaves.
+const char* results_file(const Study& study);
+
 /// The jobs, trainings before what needs them. A training is done when its newest checkpoint is of its last step; an
 /// evaluation when its results are there, of the same command, and its training is done. Throws UsageError where a run
 /// was begun with another configuration.

@@ -43,7 +43,7 @@ std::vector<Series> groups(const Study& study, const StudyResults& r, const std:
 
 Figure over_lengths(const StudyResults& r) {
   Figure figure;
-  figure.x_label = "length of the window, tokens";
+  figure.x_label = r.measure.size;
   figure.x_scale = Scale::log2;
   figure.width = 960;
   figure.height = 315;  // two to a printed page
@@ -61,19 +61,21 @@ FigureLine line_of(const Study& study, const StudySeries& series, std::size_t pl
   return {study.methods[series.method].label, number, Stroke::bold, number, 0, {}};
 }
 
-Figure loss_figure(const Study& study, const StudyResults& r, const Series& group, const std::string& pattern) {
+Figure value_figure(const Study& study, const StudyResults& r, const Series& group, const std::string& pattern) {
   Figure figure = over_lengths(r);
-  figure.description = fmt::format("Loss by length of the window under {} attention, one line per method", pattern);
-  figure.y_label = "loss, nats per token";
+  figure.description =
+      fmt::format("{} by {} under {} attention, one line per method", capital(r.measure.name), r.measure.size, pattern);
+  figure.y_label = fmt::format("{}, {}", r.measure.name, r.measure.unit);
+  if (r.measure.more_is_better) figure.y_includes = {0, 100};
   for (std::size_t i = 0; i < group.size(); ++i) {
     FigureLine line = line_of(study, *group[i], i);
     line.band = true;
     for (const StudyCell& cell : group[i]->cells) {
       if (!cell.measured()) continue;
-      line.points.push_back({static_cast<double>(cell.length), cell.loss.mean, cell.most() - cell.loss.mean,
+      line.points.push_back({static_cast<double>(cell.length), cell.value.mean, cell.most() - cell.value.mean,
                              fmt::format("{} at {}: {}", line.name, format_length(cell.length, r.train_length),
-                                         short_estimate(cell.loss)),
-                             cell.loss.mean - cell.least()});
+                                         short_estimate(r.measure, cell.value)),
+                             cell.value.mean - cell.least()});
     }
     figure.lines.push_back(std::move(line));
   }
@@ -83,8 +85,8 @@ Figure loss_figure(const Study& study, const StudyResults& r, const Series& grou
 Figure difference_figure(const Study& study, const StudyResults& r, const Series& group, const std::string& pattern) {
   Figure figure = over_lengths(r);
   const std::string base = study.method(study.baseline).label;
-  figure.description = fmt::format("Difference of the loss to {} under {} attention, paired", base, pattern);
-  figure.y_label = fmt::format("loss against {}, nats per token", base);
+  figure.description = fmt::format("Difference of {} to {} under {} attention, paired", r.measure.name, base, pattern);
+  figure.y_label = fmt::format("{} against {}, {}", r.measure.name, base, r.measure.unit);
   double smallest = INFINITY, largest = 0;
   for (std::size_t i = 0; i < group.size(); ++i) {
     FigureLine line = line_of(study, *group[i], i);
@@ -95,14 +97,14 @@ Figure difference_figure(const Study& study, const StudyResults& r, const Series
       line.points.push_back(
           {static_cast<double>(cell.length), d.mean, d.error,
            fmt::format("{} at {}: {} against {}", line.name, format_length(cell.length, r.train_length),
-                       short_estimate(d, Sign::always), base)});
+                       short_estimate(r.measure, d, Sign::always), base)});
       if (!std::isfinite(d.mean)) continue;
       largest = std::max(largest, std::abs(d.mean));
       if (std::abs(d.mean) > 1e-4) smallest = std::min(smallest, std::abs(d.mean));
     }
     if (!line.points.empty()) figure.lines.push_back(std::move(line));
   }
-  if (largest > 30 * smallest) {
+  if (!r.measure.more_is_better && largest > 30 * smallest) {
     figure.y_scale = Scale::symlog;
     figure.linear_to = std::pow(10.0, std::floor(std::log10(smallest)));
     figure.y_label += " (logarithmic on both sides of 0)";
@@ -116,27 +118,28 @@ std::string pattern_cards(const Study& study, const StudyResults& r, const std::
   const auto all = groups(study, r, pattern);
   for (std::size_t i = 0; i < all.size(); ++i) {
     const std::string part = all.size() > 1 ? fmt::format(" ({} of {})", i + 1, all.size()) : "";
-    html +=
-        card(fmt::format("Loss by length, {}{}", pattern, part), at_both_widths(loss_figure(study, r, all[i], pattern)),
-             fmt::format("Mean over {} of the loss on the same {} at every length{}.", describe_seeds(study, r),
-                         counted_with_commas(r.tokens, "token"),
-                         study.seeds.size() > 1 ? "; the band reaches from the lowest seed to the highest" : ""));
+    html += card(
+        fmt::format("{} by {}, {}{}", capital(r.measure.name), study.task.empty() ? "length" : "size", pattern, part),
+        at_both_widths(value_figure(study, r, all[i], pattern)),
+        fmt::format("Mean over {}; {}{}.", describe_seeds(study, r), r.scored,
+                    study.seeds.size() > 1 ? "; the band reaches from the lowest seed to the highest" : ""));
     const Figure differences = difference_figure(study, r, all[i], pattern);
     if (differences.lines.empty()) continue;
     html += card(fmt::format("Against {}, {}{}", base, pattern, part), at_both_widths(differences),
-                 fmt::format("Loss minus that of {} with the same seed, text, pattern and length. Bars are standard "
-                             "errors over seeds and texts. Above 0: worse.",
-                             base));
+                 fmt::format("{} minus that of {} with the same seed, text, pattern and length. Bars are standard "
+                             "errors over seeds and texts. Above 0: {}.",
+                             capital(r.measure.name), base, r.measure.more_is_better ? "better" : "worse"));
   }
   return html;
 }
 
-const char* css_of(const Estimate& difference) {
+const char* css_of(const StudyMeasure& measure, Estimate difference) {
+  if (measure.more_is_better) difference.mean = -difference.mean;
   const Verdict way = verdict(difference);
   return way == Verdict::better ? "better" : way == Verdict::worse ? "worse" : "unclear";
 }
 
-std::string loss_table(const Study& study, const StudyResults& r) {
+std::string value_table(const Study& study, const StudyResults& r) {
   std::string html = "<table class=\"numbers\">\n<thead><tr><th scope=\"col\">method</th>";
   for (const std::int64_t length : r.lengths) {
     html +=
@@ -153,12 +156,12 @@ std::string loss_table(const Study& study, const StudyResults& r) {
         html += fmt::format("<span class=\"absent\">n/a<small>{}</small></span></td>", escape(cell.not_measured));
         continue;
       }
-      const std::string loss = short_estimate(cell.loss);
-      html += is_best(r, series, cell) ? fmt::format("<span><strong>{}</strong></span>", loss)
-                                       : fmt::format("<span>{}</span>", loss);
+      const std::string value = short_estimate(r.measure, cell.value);
+      html += is_best(r, series, cell) ? fmt::format("<span><strong>{}</strong></span>", value)
+                                       : fmt::format("<span>{}</span>", value);
       if (cell.difference) {
-        html += fmt::format("<small class=\"{}\">{}</small>", css_of(*cell.difference),
-                            short_estimate(*cell.difference, Sign::always));
+        html += fmt::format("<small class=\"{}\">{}</small>", css_of(r.measure, *cell.difference),
+                            short_estimate(r.measure, *cell.difference, Sign::always));
       }
       html += "</td>";
     }
@@ -187,9 +190,9 @@ std::string cost_table(const Study& study, const StudyResults& r) {
     const bool trained = cost.tokens_per_second > 0;
     const auto rounded = [](double value) { return with_commas(std::llround(value)); };
     html += fmt::format("<tr><th scope=\"row\">{}</th>", escape(study.methods[m].label));
-    for (const std::string& text :
-         {with_commas(cost.parameters), trained ? rounded(cost.tokens_per_second) : "",
-          trained ? rounded(cost.memory_mib) : "", trained ? rounded(cost.seconds) : "", rounded(speed), rounded(mib)})
+    for (const std::string& text : {with_commas(cost.parameters), trained ? rounded(cost.tokens_per_second) : "",
+                                    trained ? rounded(cost.memory_mib) : "", trained ? rounded(cost.seconds) : "",
+                                    speed > 0 ? rounded(speed) : "", mib > 0 ? rounded(mib) : ""})
       html += fmt::format("<td>{}</td>", text);
     html += "</tr>\n";
   }
@@ -275,10 +278,10 @@ std::string leads(const Study& study, const StudyResults& r) {
     if (best == nullptr) continue;
     const StudyCell& cell = best->cells.back();
     std::string text =
-        fmt::format("Best at {} with {} attention: {}, {} nats per token", format_length(cell.length, r.train_length),
-                    pattern, study.methods[best->method].label, short_estimate(cell.loss));
+        fmt::format("Best at {} with {} attention: {}, {} {}", format_length(cell.length, r.train_length), pattern,
+                    study.methods[best->method].label, short_estimate(r.measure, cell.value), r.measure.unit);
     if (cell.difference) {
-      text += fmt::format("; {} against {}", short_estimate(*cell.difference, Sign::always),
+      text += fmt::format("; {} against {}", short_estimate(r.measure, *cell.difference, Sign::always),
                           study.method(study.baseline).label);
     }
     html += fmt::format("<p class=\"lead\">{}.</p>\n", escape(text));
@@ -307,14 +310,14 @@ std::string to_html(const Study& study, const StudyResults& r, const std::string
       r.train_length > 0 ? fmt::format(" · trained at {}", counted_with_commas(r.train_length, "token")) : "",
       escape(study.title), leads(study, r));
   for (const std::string& pattern : r.patterns) body += pattern_cards(study, r, pattern);
-  body += "<section class=\"card long\"><h2>The numbers</h2>\n" + loss_table(study, r) +
+  body += "<section class=\"card long\"><h2>The numbers</h2>\n" + value_table(study, r) +
           fmt::format(
-              "<p class=\"caption\">Nats per token, mean of {}{}; the best of each length and pattern in bold. "
+              "<p class=\"caption\">{}, {}, mean of {}{}; the best of each length and pattern in bold. "
               "Below or beside it: the paired difference to {} ± its standard error over seeds and texts, "
               "<span class=\"better\">better</span>, <span class=\"worse\">worse</span>, or "
               "<span class=\"unclear\">not told apart</span> (Student's t at 5 %).</p>\n</section>\n",
-              describe_seeds(study, r), study.seeds.size() > 1 ? " ± standard error" : "",
-              escape(study.method(study.baseline).label));
+              capital(r.measure.name), r.measure.unit, describe_seeds(study, r),
+              study.seeds.size() > 1 ? " ± standard error" : "", escape(study.method(study.baseline).label));
   body += training_card(study, r);
   body += "<section class=\"card long\"><h2>What each method costs</h2>\n" + cost_table(study, r) +
           fmt::format(
@@ -324,8 +327,7 @@ std::string to_html(const Study& study, const StudyResults& r, const std::string
   body += methods_card(study, r);
   body += "<section class=\"card long\"><h2>How it was made</h2>\n" +
           facts_list({{"Data", r.data},
-                      {"Scored", fmt::format("the first {}, the same for every method, length and pattern",
-                                             counted_with_commas(r.tokens, "token"))},
+                      {"Scored", r.scored},
                       {"Seeds", fmt::format("{}", fmt::join(study.seeds, ", "))},
                       {"Computed", r.device},
                       {"Machine", r.machine},

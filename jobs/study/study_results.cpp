@@ -11,6 +11,7 @@
 
 #include "framework/base/error.h"
 #include "jobs/evaluation/report.h"
+#include "jobs/evaluation/tables.h"
 
 namespace lexring {
 namespace {
@@ -25,14 +26,14 @@ double number(const Json& json, const char* key) {
 /// A cell of one evaluation.
 struct Measured {
   std::string not_measured;
-  double loss = nan, bits_per_byte = nan, tokens_per_second = 0, peak_mib = 0;
+  double value = nan, bits_per_byte = nan, tokens_per_second = nan, peak_mib = nan;
   SegmentSums clusters;
 };
 
 /// One evaluation: by pattern, then by length.
 struct Evaluation {
-  std::int64_t seed = 0, parameters = 0, train_length = 0, tokens = 0;
-  std::string data_hash;
+  std::int64_t seed = 0, parameters = 0, train_length = 0;
+  std::string texts;  ///< which they are: only results of the same texts are compared
   std::vector<std::string> patterns;
   std::map<std::pair<std::string, std::int64_t>, Measured> cells;
 };
@@ -42,6 +43,11 @@ SegmentSums sums_of(const Json& cell) {
   for (const Json& value : cell.at("segment_nll")) sums.nll.push_back(value.is_number() ? value.get<double>() : nan);
   sums.tokens = cell.at("segment_tokens").get<std::vector<std::int64_t>>();
   return sums;
+}
+
+template <class T>
+void add_once(std::vector<T>& list, const T& value) {
+  if (std::find(list.begin(), list.end(), value) == list.end()) list.push_back(value);
 }
 
 /// "blockwise", "blockwise 64" where there are several, "sink window".
@@ -57,43 +63,75 @@ std::string pattern_of(const Json& series, const Json& all) {
   return text;
 }
 
-std::optional<Evaluation> read_evaluation(const std::filesystem::path& directory, StudyResults& results) {
-  std::ifstream stream(directory / "results.json");
+/// Losses of windows.
+void read_losses(const Json& json, Evaluation& evaluation, StudyResults& results) {
+  evaluation.train_length = json.at("models").at(0).at("train_length");
+  evaluation.texts = json.at("data_hash");
+  const std::vector<std::int64_t> ends = json.at("segment_ends");
+  for (const Json& series : json.at("series")) {
+    const std::string pattern = pattern_of(series, json["series"]);
+    evaluation.patterns.push_back(pattern);
+    for (const Json& cell : series.at("cells")) {
+      const std::int64_t length = cell.at("length");
+      Measured& measured = evaluation.cells[{pattern, length}];
+      if (cell.contains("not_measured")) {
+        measured.not_measured = cell["not_measured"];
+        continue;
+      }
+      measured.value = number(cell, "loss");
+      measured.bits_per_byte = number(cell, "bits_per_byte");
+      measured.tokens_per_second = number(cell, "tokens_per_second");
+      measured.peak_mib = number(cell, "peak_mib");
+      measured.clusters = clustered(sums_of(cell), ends, cluster_tokens({length}));
+    }
+  }
+  results.data = json.at("data");
+  results.scored = fmt::format("the first {}, the same for every method, length and pattern",
+                               counted_with_commas(json.at("tokens").get<std::int64_t>(), "token"));
+}
+
+/// Right answers to a task, in percent; texts are the clusters.
+void read_answers(const Json& json, Evaluation& evaluation, StudyResults& results) {
+  results.measure = {"right answers", "%", fmt::format("size of the text, {}", json.at("unit").get<std::string>()), 1,
+                     true};
+  evaluation.texts = fmt::format("{} {}", json.at("task").dump(), json.at("seed").dump());
+  for (const Json& cell : json.at("series").at(0).at("cells")) evaluation.texts += " " + cell.at("size").dump();
+  for (const Json& series : json.at("series")) {
+    for (const Json& cell : series.at("cells")) {
+      std::string pattern = pattern_of(series, json["series"]);
+      if (cell.contains("variant")) pattern += ", " + cell["variant"].get<std::string>();
+      add_once(evaluation.patterns, pattern);
+      Measured& measured = evaluation.cells[{pattern, cell.at("size").get<std::int64_t>()}];
+      if (cell.contains("not_measured")) {
+        measured.not_measured = cell["not_measured"];
+        continue;
+      }
+      measured.value = 100 * number(cell, "share");
+      for (const Json& right : cell.at("text_right")) measured.clusters.nll.push_back(100 * right.get<double>());
+      measured.clusters.tokens = cell.at("text_answers").get<std::vector<std::int64_t>>();
+    }
+  }
+  results.data = fmt::format("texts of the task {}", json.at("task").get<std::string>());
+  results.scored = fmt::format("{} of each size, the same for every method and pattern",
+                               counted_with_commas(json.at("texts").get<std::int64_t>(), "text"));
+}
+
+std::optional<Evaluation> read_evaluation(const Study& study, const std::filesystem::path& directory,
+                                          StudyResults& results) {
+  const std::filesystem::path path = directory / results_file(study);
+  std::ifstream stream(path);
   if (!stream) return std::nullopt;
   try {
     const Json json = Json::parse(stream);
     Evaluation evaluation;
     evaluation.parameters = json.at("models").at(0).at("parameters");
-    evaluation.train_length = json.at("models").at(0).at("train_length");
-    evaluation.tokens = json.at("tokens");
-    evaluation.data_hash = json.at("data_hash");
-    const std::vector<std::int64_t> ends = json.at("segment_ends");
-    for (const Json& series : json.at("series")) {
-      const std::string pattern = pattern_of(series, json["series"]);
-      evaluation.patterns.push_back(pattern);
-      for (const Json& cell : series.at("cells")) {
-        const std::int64_t length = cell.at("length");
-        Measured& measured = evaluation.cells[{pattern, length}];
-        if (cell.contains("not_measured")) {
-          measured.not_measured = cell["not_measured"];
-          continue;
-        }
-        measured.loss = number(cell, "loss");
-        measured.bits_per_byte = number(cell, "bits_per_byte");
-        measured.tokens_per_second = number(cell, "tokens_per_second");
-        measured.peak_mib = number(cell, "peak_mib");
-        measured.clusters = clustered(sums_of(cell), ends, cluster_tokens({length}));
-      }
-    }
-    results.data = json.at("data");
+    (study.task.empty() ? read_losses : read_answers)(json, evaluation, results);
     results.machine = json.at("machine");
     results.device = json.at("device");
     results.version = json.at("version");
-    results.tokens = evaluation.tokens;
     return evaluation;
   } catch (const Json::exception& error) {
-    fail("{} cannot be read: {}; delete that directory, and the study evaluates again",
-         (directory / "results.json").string(), error.what());
+    fail("{} cannot be read: {}; delete that directory, and the study evaluates again", path.string(), error.what());
   }
 }
 
@@ -113,13 +151,13 @@ StudyCell cell_of(const std::vector<Evaluation>& method, const std::vector<Evalu
     const Measured& measured = at->second;
     cell.not_measured = measured.not_measured;
     if (!measured.not_measured.empty()) continue;
-    cell.losses.push_back(measured.loss);
+    cell.values.push_back(measured.value);
     bytes.push_back(measured.bits_per_byte);
     speeds.push_back(measured.tokens_per_second);
     cell.peak_mib = std::max(cell.peak_mib, measured.peak_mib);
     for (const Evaluation& other : baseline) {
       const auto base = other.cells.find({pattern, length});
-      if (other.seed != evaluation.seed || other.data_hash != evaluation.data_hash || base == other.cells.end() ||
+      if (other.seed != evaluation.seed || other.texts != evaluation.texts || base == other.cells.end() ||
           !comparable(measured.clusters, base->second.clusters))
         continue;
       ours.push_back(measured.clusters);
@@ -127,7 +165,7 @@ StudyCell cell_of(const std::vector<Evaluation>& method, const std::vector<Evalu
     }
   }
   if (!cell.measured()) return cell;
-  cell.loss = mean_of(cell.losses);
+  cell.value = mean_of(cell.values);
   cell.bits_per_byte = mean_of(bytes).mean;
   cell.tokens_per_second = mean_of(speeds).mean;
   if (!ours.empty() && &method != &baseline) cell.difference = difference_over_seeds(ours, theirs);
@@ -160,8 +198,8 @@ double median(std::vector<double> values) {
 
 }  // namespace
 
-double StudyCell::least() const { return losses.empty() ? nan : *std::min_element(losses.begin(), losses.end()); }
-double StudyCell::most() const { return losses.empty() ? nan : *std::max_element(losses.begin(), losses.end()); }
+double StudyCell::least() const { return values.empty() ? nan : *std::min_element(values.begin(), values.end()); }
+double StudyCell::most() const { return values.empty() ? nan : *std::max_element(values.begin(), values.end()); }
 
 Estimate mean_of(const std::vector<double>& values) {
   if (values.empty()) return {nan, nan, 0};
@@ -197,9 +235,6 @@ StudyResults read_results(const Study& study, const StudyDirectory& directory) {
   StudyResults results;
   std::vector<std::vector<Evaluation>> evaluations(study.methods.size());
   std::vector<std::int64_t> train_lengths;
-  const auto add_once = [](auto& list, const auto& value) {
-    if (std::find(list.begin(), list.end(), value) == list.end()) list.push_back(value);
-  };
   std::size_t baseline = 0;
   for (std::size_t m = 0; m < study.methods.size(); ++m) {
     const StudyMethod& method = study.methods[m];
@@ -210,11 +245,11 @@ StudyResults read_results(const Study& study, const StudyDirectory& directory) {
     for (const std::int64_t seed : study.seeds) {
       const std::string name = StudyDirectory::run_name(method.name, seed);
       if (method.trained()) add_training(cost, curves, directory.run(name), seed, speeds, seconds);
-      auto evaluation = read_evaluation(directory.evaluation(name), results);
+      auto evaluation = read_evaluation(study, directory.evaluation(name), results);
       if (!evaluation) continue;
       evaluation->seed = seed;
       cost.parameters = evaluation->parameters;
-      add_once(train_lengths, evaluation->train_length);
+      if (study.task.empty()) add_once(train_lengths, evaluation->train_length);
       for (const std::string& pattern : evaluation->patterns) add_once(results.patterns, pattern);
       for (const auto& [place, cell] : evaluation->cells) add_once(results.lengths, place.second);
       evaluations[m].push_back(std::move(*evaluation));

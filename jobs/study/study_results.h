@@ -13,13 +13,22 @@
 
 namespace lexring {
 
-/// One method under one pattern at one length.
+/// What a study measures: the loss, or the share of right answers to a task.
+struct StudyMeasure {
+  std::string name = "loss";
+  std::string unit = "nats per token";
+  std::string size = "length of the window, tokens";  ///< what a cell's length is
+  int digits = 4;                                     ///< behind the point
+  bool more_is_better = false;
+};
+
+/// One method under one pattern at one length, or at one size of a task's texts.
 struct StudyCell {
   std::int64_t length = 0;
   std::string not_measured;    ///< why there is nothing here; empty: measured
-  std::vector<double> losses;  ///< of each seed that was measured, nats per token
-  Estimate loss;               ///< mean over the seeds; its error and `clusters` are of seeds, NaN for one alone
-  double bits_per_byte = 0;    ///< mean over the seeds
+  std::vector<double> values;  ///< of each seed that was measured
+  Estimate value;              ///< mean over the seeds; its error and `clusters` are of seeds, NaN for one alone
+  double bits_per_byte = 0;    ///< mean over the seeds; of a task NaN, as is the speed
   std::optional<Estimate> difference;  ///< to the baseline under the same pattern at this length; none for itself
   double tokens_per_second = 0;        ///< of the evaluation, mean over the seeds
   double peak_mib = 0;                 ///< most bytes in tensors in an evaluation
@@ -30,7 +39,7 @@ struct StudyCell {
 
 struct StudySeries {
   std::size_t method = 0;        ///< of Study::methods
-  std::string pattern;           ///< "blockwise", with its size where one method has several
+  std::string pattern;           ///< "blockwise", with its size where one method has several, and a task's variant
   std::vector<StudyCell> cells;  ///< by length
 };
 
@@ -48,10 +57,14 @@ struct StudyResults {
   std::vector<StudySeries> series;                 ///< by pattern, then by method
   std::vector<StudyCost> costs;                    ///< by method
   std::vector<std::vector<TrainingCurve>> curves;  ///< by method, then by seed
-  std::int64_t train_length = 0;                   ///< 0: methods differ
-  std::int64_t tokens = 0;                         ///< scored
-  std::string data, machine, device, version;
+  StudyMeasure measure;
+  std::int64_t train_length = 0;  ///< 0: methods differ, or sizes are of a task
+  std::string data, scored;       ///< what was read, and how much of it: "262,144 tokens"
+  std::string machine, device, version;
   std::int64_t evaluations = 0;  ///< that were found
+
+  /// Whether `a` is the better one.
+  bool better(double a, double b) const { return measure.more_is_better ? a > b : a < b; }
 };
 
 /// Reads what evaluations and trainings wrote; what is not there yet is left out.

@@ -13,11 +13,6 @@
 namespace lexring {
 namespace {
 
-std::string capital(std::string text) {
-  if (!text.empty()) text[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(text[0])));
-  return text;
-}
-
 /// What is not measured, once for each reason.
 std::string notes(const Study& study, const StudyResults& r) {
   std::string text;
@@ -33,10 +28,10 @@ std::string notes(const Study& study, const StudyResults& r) {
 
 std::string caption(const Study& study, const StudyResults& results) {
   return fmt::format(
-      "loss in nats per token, mean of {}{}; below it the difference to {} under the same pattern, paired by seed and "
-      "text ± its standard error over both",
-      describe_seeds(study, results), study.seeds.size() > 1 ? " ± standard error" : "",
-      study.method(study.baseline).label);
+      "{} in {}, mean of {}{}; below it the difference to {} under the same pattern, paired by seed and text ± its "
+      "standard error over both",
+      results.measure.name, results.measure.unit, describe_seeds(study, results),
+      study.seeds.size() > 1 ? " ± standard error" : "", study.method(study.baseline).label);
 }
 
 /// `text` for LaTeX.
@@ -52,8 +47,8 @@ std::string tex(const std::string& text) {
   return safe;
 }
 
-std::string tex_number(const Estimate& estimate, Sign sign, bool bold) {
-  std::string text = short_estimate(estimate, sign);
+std::string tex_number(const StudyMeasure& measure, const Estimate& estimate, Sign sign, bool bold) {
+  std::string text = short_estimate(measure, estimate, sign);
   const auto at = text.find("±");
   if (at != std::string::npos) text.replace(at, std::string("±").size(), "\\pm");
   return bold ? fmt::format("$\\mathbf{{{}}}$", text) : fmt::format("${}$", text);
@@ -63,12 +58,17 @@ std::string field(double value) { return std::isfinite(value) ? fmt::format("{}"
 
 }  // namespace
 
+std::string capital(std::string text) {
+  if (!text.empty()) text[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(text[0])));
+  return text;
+}
+
 std::string describe_seeds(const Study& study, const StudyResults& results) {
   std::size_t least = study.seeds.size(), most = 0;
   for (const StudySeries& series : results.series) {
     for (const StudyCell& cell : series.cells) {
-      if (cell.losses.empty()) continue;
-      least = std::min(least, cell.losses.size()), most = std::max(most, cell.losses.size());
+      if (cell.values.empty()) continue;
+      least = std::min(least, cell.values.size()), most = std::max(most, cell.values.size());
     }
   }
   const std::string all = counted(std::ssize(study.seeds), "seed");
@@ -76,15 +76,15 @@ std::string describe_seeds(const Study& study, const StudyResults& results) {
   return least == most ? fmt::format("{} of {}", least, all) : fmt::format("{} to {} of {}", least, most, all);
 }
 
-std::string short_estimate(const Estimate& e, Sign sign) {
-  if (!std::isfinite(e.error)) return format_number(e.mean, 4, sign);
-  return format_number(e.mean, 4, sign) + " ± " + format_number(e.error, 4);
+std::string short_estimate(const StudyMeasure& measure, const Estimate& e, Sign sign) {
+  const std::string mean = format_number(e.mean, measure.digits, sign);
+  return std::isfinite(e.error) ? mean + " ± " + format_number(e.error, measure.digits) : mean;
 }
 
 bool is_best(const StudyResults& r, const StudySeries& series, const StudyCell& cell) {
-  if (!cell.measured() || !std::isfinite(cell.loss.mean)) return false;
+  if (!cell.measured() || !std::isfinite(cell.value.mean)) return false;
   const auto better = [&](const StudyCell& other) {
-    return other.length == cell.length && other.measured() && other.loss.mean < cell.loss.mean;
+    return other.length == cell.length && other.measured() && r.better(other.value.mean, cell.value.mean);
   };
   return std::none_of(r.series.begin(), r.series.end(), [&](const StudySeries& other) {
     return other.pattern == series.pattern && std::any_of(other.cells.begin(), other.cells.end(), better);
@@ -99,12 +99,12 @@ std::string to_table(const Study& study, const StudyResults& r) {
   std::string pattern;
   for (const StudySeries& series : r.series) {
     if (series.pattern != pattern) lines.push_back({pattern = series.pattern, empty});
-    TableLine loss{"  " + study.methods[series.method].label, {}}, difference{"", {}};
+    TableLine values{"  " + study.methods[series.method].label, {}}, difference{"", {}};
     for (const StudyCell& cell : series.cells) {
-      loss.texts.push_back(cell.measured() ? short_estimate(cell.loss) : "n/a");
-      difference.texts.push_back(cell.difference ? short_estimate(*cell.difference, Sign::always) : "");
+      values.texts.push_back(cell.measured() ? short_estimate(r.measure, cell.value) : "n/a");
+      difference.texts.push_back(cell.difference ? short_estimate(r.measure, *cell.difference, Sign::always) : "");
     }
-    lines.push_back(std::move(loss));
+    lines.push_back(std::move(values));
     if (difference.texts != empty) lines.push_back(std::move(difference));
   }
   return text + aligned(lines, r.lengths.size()) + notes(study, r);
@@ -125,9 +125,9 @@ std::string to_markdown(const Study& study, const StudyResults& r) {
     }
     text += fmt::format("| {} |", study.methods[series.method].label);
     for (const StudyCell& cell : series.cells) {
-      const std::string loss = cell.measured() ? short_estimate(cell.loss) : "n/a";
-      text += is_best(r, series, cell) ? fmt::format(" **{}**", loss) : " " + loss;
-      if (cell.difference) text += fmt::format("<br>{}", short_estimate(*cell.difference, Sign::always));
+      const std::string value = cell.measured() ? short_estimate(r.measure, cell.value) : "n/a";
+      text += is_best(r, series, cell) ? fmt::format(" **{}**", value) : " " + value;
+      if (cell.difference) text += fmt::format("<br>{}", short_estimate(r.measure, *cell.difference, Sign::always));
       text += " |";
     }
     text += "\n";
@@ -155,39 +155,41 @@ std::string to_latex(const Study& study, const StudyResults& r) {
       text +=
           fmt::format("\\midrule\n\\multicolumn{{{}}}{{l}}{{\\emph{{{}}}}} \\\\\n", r.lengths.size() + 1, tex(pattern));
     }
-    std::string losses = tex(study.methods[series.method].label), differences;
+    std::string values = tex(study.methods[series.method].label), differences;
     bool compared = false;
     for (const StudyCell& cell : series.cells) {
-      losses += " & " + (cell.measured() ? tex_number(cell.loss, Sign::minus_only, is_best(r, series, cell)) : "--");
+      values += " & ";
+      values += cell.measured() ? tex_number(r.measure, cell.value, Sign::minus_only, is_best(r, series, cell)) : "--";
       differences += " & ";
       if (!cell.difference) continue;
       compared = true;
-      differences += "\\footnotesize " + tex_number(*cell.difference, Sign::always, false);
+      differences += "\\footnotesize " + tex_number(r.measure, *cell.difference, Sign::always, false);
     }
-    text += losses + " \\\\\n" + (compared ? differences + " \\\\\n" : "");
+    text += values + " \\\\\n" + (compared ? differences + " \\\\\n" : "");
   }
   return text + "\\bottomrule\n\\end{tabular}\n";
 }
 
 std::string to_csv(const Study& study, const StudyResults& r) {
-  std::string text =
-      "method,label,pattern,length,seeds,loss,loss_error,least,most,difference,difference_error,difference_freedom,"
+  std::string text = fmt::format(
+      "method,label,pattern,length,seeds,{0},{0}_error,least,most,difference,difference_error,difference_freedom,"
       "perplexity,bits_per_byte,evaluation_tokens_per_second,evaluation_peak_mib,parameters,training_tokens_per_second,"
-      "training_memory_mib,training_seconds,not_measured,losses\n";
+      "training_memory_mib,training_seconds,not_measured,of_each_seed\n",
+      study.task.empty() ? "loss" : "right");
   for (const StudySeries& series : r.series) {
     const StudyMethod& method = study.methods[series.method];
     const StudyCost& cost = r.costs[series.method];
     for (const StudyCell& c : series.cells) {
       const Estimate difference = c.difference.value_or(Estimate{NAN, NAN, 0});
-      const double loss = c.measured() ? c.loss.mean : NAN;
+      const double value = c.measured() ? c.value.mean : NAN, perplexity = study.task.empty() ? std::exp(value) : NAN;
       text += fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}\n", csv_field(method.name),
-                          csv_field(method.label), csv_field(series.pattern), c.length, c.losses.size(), field(loss),
-                          field(c.measured() ? c.loss.error : NAN), field(c.least()), field(c.most()),
+                          csv_field(method.label), csv_field(series.pattern), c.length, c.values.size(), field(value),
+                          field(c.measured() ? c.value.error : NAN), field(c.least()), field(c.most()),
                           field(difference.mean), field(difference.error),
-                          c.difference ? std::to_string(difference.clusters - 1) : "", field(std::exp(loss)),
+                          c.difference ? std::to_string(difference.clusters - 1) : "", field(perplexity),
                           field(c.measured() ? c.bits_per_byte : NAN), field(c.tokens_per_second), field(c.peak_mib),
                           cost.parameters, field(cost.tokens_per_second), field(cost.memory_mib), field(cost.seconds),
-                          csv_field(c.not_measured), fmt::join(c.losses, " "));
+                          csv_field(c.not_measured), fmt::join(c.values, " "));
     }
   }
   return text;

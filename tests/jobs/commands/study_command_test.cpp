@@ -2,6 +2,7 @@
 // its weights, with two seeds; killed and continued; bad study files.
 #include <chrono>
 #include <csignal>
+#include <regex>
 #include <thread>
 
 #include <fmt/format.h>
@@ -129,6 +130,50 @@ TEST_F(StudyCommand, TrainsAndEvaluatesEveryMethodWithEverySeed) {
       << other.output;
 }
 
+TEST_F(StudyCommand, ScoresMethodsOnATask) {
+  const std::string prepared = run("first.h5");
+  const auto made_data = run_process(binary() + " prepare --task first --sizes 2,6 --count 500 --output " + prepared);
+  ASSERT_EQ(made_data.exit_code, 0) << made_data.output;
+  std::smatch length;
+  ASSERT_TRUE(std::regex_search(made_data.output, length, std::regex("--train.length ([0-9]+)"))) << made_data.output;
+  const std::string text = fmt::format(
+      "[study]\nseeds = 1,2\nbaseline = rope\n[model]\nlayers = 1\nwidth = 32\nheads = 2\n[train]\nlength = {}\n"
+      "batch = 16\nsteps = 40\n[data]\ntrain = {}\n[optimizer]\nlr = 1e-2\nwarmup = 5\n"
+      "[evaluate]\ntask = first\nsizes = 4,9\ncount = 40\n[method.rope]\nposition.kind = rope\n"
+      "[method.logn]\nposition.kind = none\nattention.logn_base = 8\n",
+      length[1].str(), prepared);
+  const std::string command = fmt::format("{} study {} --output {}", binary(), file(text), run("out"));
+  const auto made = run_process(command);
+  ASSERT_EQ(made.exit_code, 0) << made.output;
+  EXPECT_NE(made.output.find("right answers in %, mean of 2 seeds"), std::string::npos) << made.output;
+  double each[2] = {}, against[2] = {};
+  for (const int seed : {1, 2}) {
+    const auto cell = [&](const char* method) {
+      return json::parse(
+          content(out(fmt::format("evaluations/{}-seed{}/tasks.json", method, seed))))["series"][0]["cells"][1];
+    };
+    EXPECT_EQ(cell("rope")["text_right"].size(), 40U);
+    each[seed - 1] = 100 * cell("logn")["share"].get<double>();
+    against[seed - 1] = each[seed - 1] - 100 * cell("rope")["share"].get<double>();
+  }
+  const std::string table = content(out("table.csv"));
+  EXPECT_NE(table.find("length,seeds,right,right_error,"), std::string::npos);
+  std::smatch row;
+  const std::regex pattern("logn,logn,causal,9,2,([^,]*),[^,]*,[^,]*,[^,]*,([^,]*),([^,]*),");
+  ASSERT_TRUE(std::regex_search(table, row, pattern)) << table;
+  EXPECT_NEAR(std::stod(row[1]), (each[0] + each[1]) / 2, 1e-9);
+  EXPECT_NEAR(std::stod(row[2]), (against[0] + against[1]) / 2, 1e-9);
+  EXPECT_GE(std::stod(row[3]), std::abs(against[0] - against[1]) / 2 - 1e-9) << "seeds and texts";
+  const std::string report = content(out("report.html"));
+  EXPECT_NE(report.find("Right answers by size, causal"), std::string::npos);
+  EXPECT_NE(report.find("40 texts of each size"), std::string::npos);
+
+  const auto again = run_process(command);
+  EXPECT_NE(again.output.find("0 of 8 jobs to do"), std::string::npos) << again.output;
+  const auto sizes = run_process(command + " --evaluate.sizes 3");
+  EXPECT_NE(sizes.output.find("4 of 8 jobs to do"), std::string::npos) << sizes.output;
+}
+
 TEST_F(StudyCommand, GoesOnWhereItWasKilled) {
   const std::string keys = "--train.steps 4000 --checkpoint.every 100 --optimizer.lr 1e-3 --study.seeds 1";
   const std::string end = fmt::format(
@@ -169,10 +214,10 @@ TEST_F(StudyCommand, WhatFailsDoesNotEndTheRest) {
 TEST_F(StudyCommand, StudiesInConfigsCanBeRead) {
   int count = 0;
   for (const auto& entry : std::filesystem::directory_iterator(LEXRING_SOURCE "/configs/studies")) {
+    const bool task = content(entry.path()).find("\ntask = ") != std::string::npos;
     const auto listed =
-        run_process(fmt::format("{} study {} --list --output {} --data.train {} --data.valid {} "
-                                "--evaluate.tokens 4096",
-                                binary(), entry.path().string(), run("out"), data(), data()));
+        run_process(fmt::format("{} study {} --list --output {} --data.train {} {}", binary(), entry.path().string(),
+                                run("out"), data(), task ? "" : "--data.valid " + data() + " --evaluate.tokens 4096"));
     EXPECT_EQ(listed.exit_code, 0) << entry.path() << "\n" << listed.output;
     count += occurrences(listed.output, "to do  lexring train");
     std::ifstream stream(LEXRING_SOURCE "/configs/README.md");
@@ -197,6 +242,9 @@ TEST_F(StudyCommand, BadStudyFilesGiveOneMessage) {
   says("[method.a]\nposition.kind = alibi\nposition.gamma = 0.1\n", "method a: position.gamma has an effect only with");
   says("[method.a]\ncheckpoint_of = b\n", "method.a.checkpoint_of = b, but there is no such method");
   says("[method.a]\ninit = a\n", "begins with its own weights");
+  says(rope + "evaluate.task = parity\n", "study.ini:3: a task is the whole study's: give it in [evaluate]");
+  says("[evaluate]\ntask = parrot\nsizes = 4\n" + rope, "method a: task = 'parrot' is not known");
+  says("[evaluate]\ntask = parity\nsizes = 4\ntokens = 4096\n" + rope, "tokens has no effect with --task");
   says(rope + "[method.b]\ncheckpoint_of = c\n[method.c]\ncheckpoint_of = a\n", "is not trained from the start");
   says(rope + "[method.b]\ncheckpoint_of = a\nposition.scaling = linear,yarn\n", "several rescalings");
   says(rope + "[method.b]\ncheckpoint_of = a\nposition.theta = 3\n", "method b: there is no key 'position.theta'");

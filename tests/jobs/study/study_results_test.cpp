@@ -62,7 +62,7 @@ struct Example {
     results.lengths = {128, 256};
     results.patterns = {"causal", "blockwise"};
     results.train_length = 128;
-    results.tokens = 4096;
+    results.scored = "the first 4,096 tokens";
     for (int m = 0; m < 8; ++m) {
       StudyMethod method;
       method.name = "m" + std::to_string(m);
@@ -77,9 +77,9 @@ struct Example {
         for (const std::int64_t length : results.lengths) {
           StudyCell cell;
           cell.length = length;
-          cell.losses = {2.0 + 0.1 * static_cast<double>(m), 2.1 + 0.1 * static_cast<double>(m)};
-          if (m == 3) cell.losses = {NAN, NAN};
-          cell.loss = mean_of(cell.losses);
+          cell.values = {2.0 + 0.1 * static_cast<double>(m), 2.1 + 0.1 * static_cast<double>(m)};
+          if (m == 3) cell.values = {NAN, NAN};
+          cell.value = mean_of(cell.values);
           if (m > 0 && m < 7) cell.difference = Estimate{0.1 * static_cast<double>(m), 0.01, 12};
           if (m == 7) cell.not_measured = "beyond max_length";
           series.cells.push_back(cell);
@@ -103,11 +103,11 @@ TEST(StudyReport, APageThatAStrictParserReads) {
 TEST(StudyTables, SaySeedsThatWereMeasured) {
   Example e;
   EXPECT_EQ(describe_seeds(e.study, e.results), "2 seeds");
-  e.results.series[0].cells[0].losses.pop_back();
+  e.results.series[0].cells[0].values.pop_back();
   EXPECT_EQ(describe_seeds(e.study, e.results), "1 to 2 of 2 seeds");
   e.study.seeds = {1, 2, 3};
   for (StudySeries& series : e.results.series)
-    for (StudyCell& cell : series.cells) cell.losses.resize(1);
+    for (StudyCell& cell : series.cells) cell.values.resize(1);
   EXPECT_NE(to_markdown(e.study, e.results).find("mean of 1 of 3 seeds"), std::string::npos);
 }
 
@@ -118,6 +118,19 @@ TEST(StudyTables, BestIsBoldAndWhatIsSpecialIsEscaped) {
   EXPECT_NE(markdown.find("| method_7 | n/a | n/a |"), std::string::npos) << markdown;
   EXPECT_NE(latex.find("method\\_1 & $2.1500 \\pm 0.0500$"), std::string::npos) << latex;
   EXPECT_NE(to_table(e.study, e.results).find("n/a: method_7, causal at 128: beyond max_length"), std::string::npos);
+}
+
+TEST(StudyTables, OfATaskMoreIsBetter) {
+  Example e;
+  e.study.task = "first";
+  e.results.measure = {"right answers", "%", "size of the text, bits", 1, true};
+  const std::string markdown = to_markdown(e.study, e.results), html = to_html(e.study, e.results, "lexring study x");
+  EXPECT_NE(markdown.find("Right answers in %, mean of 2 seeds"), std::string::npos) << markdown;
+  EXPECT_NE(markdown.find("| method_0 | 2.0 ± 0.1 |"), std::string::npos) << markdown;
+  EXPECT_NE(markdown.find("| method_6 | **2.7 ± 0.1**"), std::string::npos) << markdown;
+  EXPECT_NE(html.find("<strong>2.7 ± 0.1</strong>"), std::string::npos);
+  EXPECT_NE(html.find("Above 0: better"), std::string::npos);
+  EXPECT_EQ(to_csv(e.study, e.results).find(",loss,"), std::string::npos);
 }
 
 }  // namespace
