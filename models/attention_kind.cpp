@@ -41,10 +41,34 @@ RotaryTable AttentionKind::rotary(Runtime& runtime, const TokenTable& tokens, Dt
   return angles ? rotary_tables.make(runtime, *angles, tokens, master) : RotaryTable();
 }
 
-SharedRows AttentionKind::rows(Runtime& runtime, const TokenTable& tokens, Visibility visible, Dtype master) {
-  if (last_rows == nullptr || last_rows->tokens != tokens || last_rows->visible != visible)
-    last_rows = make_rows(tokens, rotary(runtime, tokens, master), std::move(visible));
+KindRows AttentionKind::rows(Runtime& runtime, const TokenTable& tokens, Visibility visible, Dtype master) {
+  const SharedRows last = last_rows.keys;
+  if (last != nullptr && last->tokens == tokens && last->visible == visible) return last_rows;
+  std::vector<PartPlan> plans = parts(form, tokens, visible);
+  last_rows = {make_rows(tokens, rotary(runtime, tokens, master), std::move(visible)), {}};
+  if (plans.size() == 1) {
+    last_rows.parts = {{std::move(plans.front().form), last_rows.keys}};
+    return last_rows;
+  }
+  for (PartPlan& plan : plans) {
+    last_rows.parts.push_back(
+        {std::move(plan.form), make_rows(tokens, last_rows.keys->rotary, std::move(plan.visible)), plan.later});
+  }
   return last_rows;
+}
+
+std::vector<PartPlan> AttentionKind::parts(const AttentionForm& of, const TokenTable& tokens,
+                                           const Visibility& visible) const {
+  if (pattern->sees_later() && (of.decays() || position->sided())) return both_sides(of, tokens, visible);
+  return {{of, visible, {}}};
+}
+
+BiasTerms AttentionKind::bias(Tape& tape, const PositionParameters& parameters, std::int64_t longest,
+                              Dtype master) const {
+  if (!pattern->sees_later() || !position->sided())
+    return {slopes, position->bias_by_distance(tape, parameters, own_heads, longest, master), {}};
+  return {slopes, position->sided_bias(tape, parameters, false, longest, master),
+          position->sided_bias(tape, parameters, true, longest, master)};
 }
 
 AttentionKinds::AttentionKinds(const ModelConfig& config, const LayerRange& range, const Communicator& tp)

@@ -15,6 +15,12 @@
 
 namespace lexring {
 
+/// Rows of a whole batch, as keys and as queries.
+struct KindRows {
+  SharedRows keys;  ///< with all that they see as queries
+  AttentionParts parts;
+};
+
 struct AttentionKind {
   LayerConfig config;
   std::unique_ptr<PositionEncoding> position;
@@ -26,14 +32,18 @@ struct AttentionKind {
   // What was made of the last batch: all steps of a training without documents have the same rows, and kernels know
   // rows that they have met.
   RotaryTables rotary_tables;
-  SharedRows last_rows;
+  KindRows last_rows;
   std::shared_ptr<const SequenceTables> last_tables;
 
   /// Rotation tables of whole sequences, or of rows whose angles do not follow the length; undefined without rotation.
   /// Kept while positions repeat.
   RotaryTable rotary(Runtime& runtime, const TokenTable& tokens, Dtype master);
   /// The rows of a whole batch; those of the batch before, where they are the same.
-  SharedRows rows(Runtime& runtime, const TokenTable& tokens, Visibility visible, Dtype master);
+  KindRows rows(Runtime& runtime, const TokenTable& tokens, Visibility visible, Dtype master);
+  /// The parts of attention of `of`, this kind's form or that of some of its heads.
+  std::vector<PartPlan> parts(const AttentionForm& of, const TokenTable& tokens, const Visibility& visible) const;
+  /// The score bias, for every distance up to `longest`.
+  BiasTerms bias(Tape& tape, const PositionParameters& parameters, std::int64_t longest, Dtype master) const;
 };
 
 /// The kinds of a range of layers.

@@ -66,8 +66,16 @@ std::vector<DocumentPlace> document_places(const ModelBatch& batch, std::int64_t
   if (!batch.document_start.empty()) {
     require(sinks == 0 || !batch.sink_end.empty(),
             "a pattern with sinks needs to know where each document's sinks end; fill sink_end");
-    for (std::size_t n = 0; n < places.size(); ++n)
-      places[n] = {batch.document_start[n], sinks > 0 ? batch.sink_end[n] : 0};
+    for (const TokenTable::Sequence& sequence : batch.tokens.sequences) {
+      std::int64_t end = 0;  // of the document, which its last row tells
+      for (std::int64_t row = sequence.first + sequence.count; row-- > sequence.first;) {
+        const auto n = static_cast<std::size_t>(row);
+        const bool last =
+            row + 1 == sequence.first + sequence.count || batch.document_start[n + 1] != batch.document_start[n];
+        if (last) end = batch.tokens.position[n] + 1;
+        places[n] = {batch.document_start[n], sinks > 0 ? batch.sink_end[n] : 0, end};
+      }
+    }
     return places;
   }
   for (const TokenTable::Sequence& sequence : batch.tokens.sequences) {
@@ -81,12 +89,13 @@ std::vector<DocumentPlace> document_places(const ModelBatch& batch, std::int64_t
     };
     if (cached != nullptr) take(cached->position.data(), cached->rows());
     take(batch.tokens.position.data() + sequence.first, sequence.count);
-    if (first_tokens.empty()) continue;
+    if (first_tokens.empty() || sequence.count == 0) continue;
     const bool complete = static_cast<std::int64_t>(first_tokens.size()) >= sinks;
     // A sequence that has not come to its last sink yet: all that came so far are sinks.
     const std::int64_t end = complete ? first_tokens.back() + 1 : std::numeric_limits<std::int64_t>::max();
     const std::int64_t start = cached != nullptr && sinks == 0 ? 0 : first_tokens.front();
-    std::fill_n(places.begin() + sequence.first, sequence.count, DocumentPlace{start, sinks > 0 ? end : 0});
+    const std::int64_t last = batch.tokens.position[static_cast<std::size_t>(sequence.first + sequence.count - 1)];
+    std::fill_n(places.begin() + sequence.first, sequence.count, DocumentPlace{start, sinks > 0 ? end : 0, last + 1});
   }
   return places;
 }
@@ -105,8 +114,9 @@ std::vector<std::int64_t> visible_keys(const TokenTable& queries, const Visibili
     const auto below = [&](std::int64_t position) { return std::lower_bound(begin, end, position) - begin; };
     for (std::int64_t i = 0; i < sequence.count; ++i) {
       const auto n = static_cast<std::size_t>(sequence.first + i);
-      const std::int64_t own = below(queries.position[n]), first = std::min(below(visible.first[n]), own);
-      counts.push_back(own + 1 - first);
+      const std::int64_t last = below(visible.end_of(n, queries.position[n])),
+                         first = std::min(below(visible.first[n]), last);
+      counts.push_back(last - first);
       if (visible.sink_begin.empty()) continue;
       counts.back() +=
           std::max<std::int64_t>(std::min(below(visible.sink_end[n]), first) - below(visible.sink_begin[n]), 0);

@@ -34,8 +34,8 @@ void check(const ModelBatch& batch, const ModelConfig& config);
 /// One more than the last position: the length of the batch's longest sequence.
 std::int64_t length_of(const TokenTable& tokens);
 
-/// Where each row's document begins and its sinks end. Sequences without document table: one document from the
-/// sequence's first position, which for a streamed chunk is the first the cache holds (sinks are never forgotten).
+/// Where each row's document begins, its sinks end, and it ends. Without document table a sequence is one, from its
+/// first position on, which for a streamed chunk is the first the cache holds (sinks are never forgotten).
 std::vector<DocumentPlace> document_places(const ModelBatch& batch, std::int64_t sinks, const TokenTable* cached);
 
 /// What each row of a batch sees by a pattern.

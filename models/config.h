@@ -37,6 +37,7 @@ struct PatternMethod {
   const char* name;
   std::unique_ptr<Pattern> (*make)(const AttentionConfig&);
   bool window = false, block = false, sinks = false;  ///< which sizes of AttentionConfig it reads
+  bool sees_later = false;  ///< a query sees keys after it: nothing to stream or to generate with
 
   static constexpr const char* key = "attention.pattern";
   static std::span<const PatternMethod> table();
@@ -137,6 +138,13 @@ struct ModelConfig {
     for (std::int64_t n = 0; n < layers; ++n) {
       const PositionConfig own = layer(n).position;
       if (own.kind->rotary && lexring::follows_length(own.scaling)) return true;
+    }
+    return false;
+  }
+  /// Some layer's tokens see those after them.
+  bool sees_later() const {
+    for (std::int64_t n = 0; n < layers; ++n) {
+      if (layer(n).attention.pattern->sees_later) return true;
     }
     return false;
   }

@@ -78,11 +78,25 @@ void check(const ModelConfig& config) {
         "choose another kind here",
         n, layer.position.kind->name);
     check_factors(layer.attention);
+    require_usage(!layer.attention.pattern->sees_later || !encoding->sided() || layer.position.buckets >= 4,
+                  "position.buckets = {} with attention.pattern = {}: half of the buckets are for later keys, and half "
+                  "of those for single distances; choose at least 4",
+                  layer.position.buckets, layer.attention.pattern->name);
     const std::int64_t own = make_pattern(layer.attention)->sinks();
     require_usage(own == 0 || sinks == 0 || own == sinks, "layers with {} and with {} sinks; all must have as many",
                   sinks, own);
     sinks = std::max(sinks, own);
   }
+}
+
+void check_streaming(const ModelConfig& config) {
+  require_usage(!config.follows_length(),
+                "rotary angles that follow the length of the sequence ({}) need it whole, and here it comes chunk by "
+                "chunk; choose another position.scaling, e.g. yarn",
+                fmt::join(names_where<Scaling>(follows_length), ", "));
+  require_usage(!config.sees_later(),
+                "attention.pattern = full shows a token those after it, and here text comes piece by piece; choose a "
+                "causal pattern, or evaluate whole windows");
 }
 
 }  // namespace lexring

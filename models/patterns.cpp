@@ -53,7 +53,15 @@ class SinkWindow : public Window {
   std::int64_t sinks_;
 };
 
+/// The whole document, before the query and after it (Vaswani et al. 2017, the encoder): for masked-language modelling.
+class Full : public Causal {
+ public:
+  bool sees_later() const override { return true; }
+};
+
 std::unique_ptr<Pattern> make_causal(const AttentionConfig&) { return std::make_unique<Causal>(); }
+
+std::unique_ptr<Pattern> make_full(const AttentionConfig&) { return std::make_unique<Full>(); }
 
 std::unique_ptr<Pattern> make_window(const AttentionConfig& config) {
   require_usage(config.window > 0,
@@ -86,7 +94,8 @@ constexpr std::array methods = {
     PatternMethod{.name = "window", .make = make_window, .window = true},
     PatternMethod{.name = "blockwise", .make = make_blocks<Blockwise>, .block = true},
     PatternMethod{.name = "chunked", .make = make_blocks<Chunked>, .block = true},
-    PatternMethod{.name = "sink_window", .make = make_sink_window, .window = true, .sinks = true}};
+    PatternMethod{.name = "sink_window", .make = make_sink_window, .window = true, .sinks = true},
+    PatternMethod{.name = "full", .make = make_full, .sees_later = true}};
 
 }  // namespace
 
@@ -97,6 +106,7 @@ Visibility Pattern::visibility(const TokenTable& tokens, const std::vector<Docum
   visible.first.reserve(places.size());
   for (std::size_t n = 0; n < places.size(); ++n) {
     visible.first.push_back(std::max(first_visible(tokens.position[n]), places[n].start));
+    if (sees_later()) visible.end.push_back(places[n].end);
     if (sinks() == 0) continue;
     visible.sink_begin.push_back(places[n].start);
     visible.sink_end.push_back(places[n].sink_end);

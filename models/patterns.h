@@ -1,8 +1,8 @@
 /// Attention patterns: which keys a query may see. A table (patterns.cpp) of makers and of which sizes each reads.
 /// CONTRIBUTING.md lists what adding one touches.
 ///
-/// Windows and blocks are measured in positions (which may have gaps), sinks are counted in tokens. All are causal, and
-/// none sees past the beginning of the query's document.
+/// Windows and blocks are measured in positions (which may have gaps), sinks are counted in tokens. All but full are
+/// causal, and none sees past the beginning or the end of the query's document.
 #pragma once
 
 #include <cstdint>
@@ -15,11 +15,12 @@
 
 namespace lexring {
 
-/// Where a query's document begins, and where its first `sinks` tokens end (only read by sink patterns); both are
-/// positions.
+/// Where a query's document begins, where its first `sinks` tokens end (only read by sink patterns), and where it ends
+/// (only read by patterns that see later keys); all are positions.
 struct DocumentPlace {
   std::int64_t start = 0;
   std::int64_t sink_end = 0;
+  std::int64_t end = 0;
 };
 
 class Pattern {
@@ -34,6 +35,9 @@ class Pattern {
   virtual std::int64_t first_visible(std::int64_t position) const = 0;
   /// Tokens at the beginning of a document that stay visible.
   virtual std::int64_t sinks() const { return 0; }
+  /// Whether a query sees the keys after it too, to the end of its document. Such a model cannot be streamed: what
+  /// comes later changes what was before.
+  virtual bool sees_later() const { return false; }
 
   /// For every row; `places` [N].
   Visibility visibility(const TokenTable& tokens, const std::vector<DocumentPlace>& places) const;

@@ -9,9 +9,9 @@ namespace {
 
 /// `keys`: how many the query sees.
 double factor(const AttentionConfig& config, std::int64_t position, std::int64_t keys) {
-  const auto tokens = static_cast<double>(position + 1);
   double product = 1;
   if (config.logn_base > 0) {
+    const auto tokens = static_cast<double>(config.pattern->sees_later ? keys : position + 1);
     const double log = std::log(tokens) / std::log(static_cast<double>(config.logn_base));
     product *= config.logn_clip ? std::max(log, 1.0) : log;
   }
@@ -35,7 +35,8 @@ RowFactors make_row_factors(Runtime& runtime, const AttentionConfig& config, con
              scaled = config.logn_base > 0 || config.floor_scale > 0 || config.ssmax;
   if (!relu && !scaled) return {};
   std::vector<std::int64_t> keys(rows.queries.position.size(), 1);
-  if (config.ssmax || relu) keys = visible_keys(rows.queries, rows.visible, rows.keys);
+  const bool counted = config.ssmax || relu || (config.logn_base > 0 && config.pattern->sees_later);
+  if (counted) keys = visible_keys(rows.queries, rows.visible, rows.keys);
   std::vector<double> scores, output;
   const auto add = [&](std::size_t n) {
     scores.push_back(factor(config, rows.queries.position[n], keys[n]));

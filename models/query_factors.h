@@ -1,6 +1,6 @@
-/// What multiplies all scores of a query, by where it stands: log-n (Chiang and Cholak 2022; Su 2021), Llama 4's floor
-/// scale, and the number of keys that scalable softmax reads (Nakanishi 2025; its learned factor per head is the
-/// layer's). attention.temperature is in the form's scale. And what divides the sum of ReLU's weights.
+/// What multiplies all scores of a query, by where it stands: log-n (Chiang and Cholak 2022; Su 2021; by its keys where
+/// they are on both sides), Llama 4's floor scale, and the keys that scalable softmax counts (Nakanishi 2025; its part
+/// by head is the layer's). attention.temperature is in the form's scale. And what divides the sum of ReLU's weights.
 #pragma once
 
 #include <vector>

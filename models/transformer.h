@@ -123,7 +123,7 @@ class Transformer {
   Tensor logits(const ModelBatch& batch, Rows rows, ModelCache* cache = nullptr);
 
   /// A cache that holds what each layer's pattern can still see: everything, the halo, or the sinks and the window.
-  /// Throws UsageError where angles follow the length of the sequence.
+  /// Throws UsageError where text cannot come chunk by chunk (check_streaming).
   std::unique_ptr<ModelCache> make_cache() const;
   /// Pattern of the loaded model may be exchanged for evaluation (same parameters): causal, blockwise, ...
   void set_attention(const AttentionConfig& attention);

@@ -138,10 +138,7 @@ std::vector<std::vector<std::size_t>> Transformer::gradient_sections() const {
 
 std::unique_ptr<ModelCache> Transformer::make_cache() const {
   impl_->require_all_layers("a cache");
-  require_usage(!impl_->config.follows_length(),
-                "rotary angles that follow the length of the sequence ({}) need it whole, and here it comes chunk by "
-                "chunk; choose another position.scaling, e.g. yarn",
-                fmt::join(names_where<Scaling>(follows_length), ", "));
+  check_streaming(impl_->config);
   auto cache = std::make_unique<ModelCache>();
   std::vector<std::size_t> layers(impl_->kinds.size());
   for (std::int64_t n = 0; n < impl_->config.layers; ++n) cache->place.push_back(layers[impl_->kinds.of_layer(n)]++);

@@ -62,11 +62,8 @@ Tensor Transformer::Impl::added_positions(const std::vector<std::int64_t>& posit
 std::vector<BiasTerms> Transformer::Impl::biases(Tape& tape, const TokenTable& batch) const {
   const std::int64_t longest = std::max<std::int64_t>(length_of(batch) - 1, 0);
   std::vector<BiasTerms> terms;
-  for (std::size_t k = 0; k < kinds.size(); ++k) {
-    const AttentionKind& kind = kinds[k];
-    terms.push_back(
-        {kind.slopes, kind.position->bias_by_distance(tape, weights.positions, kind.own_heads, longest, master)});
-  }
+  for (std::size_t k = 0; k < kinds.size(); ++k)
+    terms.push_back(kinds[k].bias(tape, weights.positions, longest, master));
   return terms;
 }
 

@@ -1,4 +1,4 @@
-/// The score bias: what a position method adds to the scores of a query and a key by their distance d = n - m and the
+/// The score bias: what a position method adds to the scores of a query and a key by their distance d = |n - m| and the
 /// head h, besides the products of their channels. Fixed slopes, and a table that ordinary differentiable operations
 /// made, whose gradient comes back in the same shape.
 #pragma once

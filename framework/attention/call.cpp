@@ -92,16 +92,16 @@ void check(const AttentionBackward& call) {
     check_tensor("dk_state", call.dk_state, m, key_width, master);
     check_tensor("dv_state", call.dv_state, m, key_width, master);
   }
-  if (call.query_stage.last) check_columns("dq", call.dq, n, query_width, working);
+  const auto result = [&](const Columns& c) { return c.matrix.defined() && c.dtype() == master ? master : working; };
+  if (call.query_stage.last) check_columns("dq", call.dq, n, query_width, result(call.dq));
   require(call.dby_distance.defined() == call.bias.by_distance.defined(),
           "the gradient of the bias by distance is {}, the bias {}",
           call.dby_distance.defined() ? "given" : "undefined", call.bias.by_distance.defined() ? "given" : "undefined");
   if (call.dby_distance.defined())
     check_tensor("gradient of the bias by distance", call.dby_distance, h, call.bias.distances(), master);
   if (call.key_stage.last) {
-    const Dtype keys = call.dk.matrix.defined() && call.dk.dtype() == master ? master : working;
-    check_columns("dk", call.dk, m, key_width, keys);
-    check_columns("dv", call.dv, m, key_width, keys);
+    check_columns("dk", call.dk, m, key_width, result(call.dk));
+    check_columns("dv", call.dv, m, key_width, result(call.dk));
   }
 }
 

@@ -11,7 +11,8 @@
 /// third is 1: decay costs nothing there, and attention is that of scaled rows. The first two stay between e^-40 and
 /// e^40; their product is at most 1 where n >= m, and below e^80 for pairs that are masked. The third is at most 1, and
 /// where it underflows so does nothing that counts: all of the pair's decay is below e^-43 there. Gradients are
-/// accumulated in the rows' own base, then scaled and rotated back once.
+/// accumulated in the rows' own base, then scaled and rotated back once. Where queries see keys after them only, decay
+/// is over m - n (mirrored): all signs change, and the same bounds hold.
 #pragma once
 
 #include "framework/attention/bias.h"
@@ -64,8 +65,8 @@ struct AttentionBackward {
   /// K * E]. Read unless first, written unless last; may be undefined when first and last. Opaque between calls of one
   /// backend: the reference's are gradients of the rotated rows, without decay factors.
   Tensor dq_state, dk_state, dv_state;
-  /// Results in the working dtype: dq written when query_stage.last, dk and dv when key_stage.last. dk and dv may also
-  /// be f32: what several ranks add to one key is summed before it is rounded.
+  /// Results in the working dtype: dq written when query_stage.last, dk and dv when key_stage.last. They may also be
+  /// f32: what several calls add to one row is summed before it is rounded.
   Columns dq, dk, dv;
   Tensor dby_distance;  ///< [H, distances] f32 (f64), +=; undefined where the bias has no table
 };

@@ -20,14 +20,22 @@ void check(const AttentionForm& form) {
     require(static_cast<std::int64_t>(form.log_decay.size()) == form.head_width / 2,
             "{} decays are given for {} channel pairs; there must be one for each", form.log_decay.size(),
             form.head_width / 2);
-    for (const double d : form.log_decay)
-      require(std::isfinite(d) && d <= 0,
-              "the log of a decay is {}: scores would grow with distance; it must be finite and at most 0", d);
+    bool falls = false, rises = false;
+    for (const double d : form.log_decay) {
+      require(std::isfinite(d), "the log of a decay is {}; it must be finite", d);
+      falls = falls || d < 0, rises = rises || d > 0;
+    }
+    require(!falls || !rises, "some channels decay towards earlier keys and others towards later ones");
   }
   require(std::isfinite(form.softcap) && form.softcap >= 0,
           "the soft cap of the attention scores is {}; it must be finite and positive, or 0 for none", form.softcap);
   require(std::isfinite(form.clamp) || form.clamp == AttentionForm::no_clamp,
           "attention scores are clamped at {}, below which no score is seen; choose a finite number", form.clamp);
+}
+
+AttentionForm mirrored(AttentionForm form) {
+  for (double& d : form.log_decay) d = -d;
+  return form;
 }
 
 std::int64_t decay_span(const AttentionForm& form) {

@@ -25,8 +25,8 @@ struct AttentionForm {
   std::int64_t head_width = 0;    ///< E, even
   double scale = 1.0;             ///< 1 / sqrt(E), times a method's temperature
   bool rotary = false;            ///< channel pairs (0, 1), (2, 3), ... are turned by the tables of the rows
-  std::vector<double> log_decay;  ///< [E/2] natural log of the decay per unit of distance, <= 0; empty: none. Needs
-                                  ///< `rotary`.
+  std::vector<double> log_decay;  ///< [E/2] natural log of the decay per unit of n - m; empty: none. Needs `rotary`. At
+                                  ///< most 0; or at least 0, where queries see keys after them only (mirrored).
   double softcap = 0.0;           ///< 0: scores have no cap (Gemma 2 has one)
   double clamp = no_clamp;        ///< the query's own token is always seen
   Normalizer normalizer = Normalizer::softmax;
@@ -41,6 +41,9 @@ struct AttentionForm {
   bool clamps() const { return clamp > no_clamp; }
   bool operator==(const AttentionForm&) const = default;
 };
+
+/// The form for keys after their queries: decay over m - n.
+AttentionForm mirrored(AttentionForm form);
 
 /// Throws Error when the form contradicts itself, or asks for what no backend has yet.
 void check(const AttentionForm& form);

@@ -56,6 +56,9 @@ SharedRows make_rows(TokenTable tokens, RotaryTable rotary, Visibility visible) 
               (visible.sink_begin.empty() || visible.sink_begin.size() == visible.first.size()),
           "the visibility has {} and {} ends of second intervals for {} queries; give one each, or none",
           visible.sink_begin.size(), visible.sink_end.size(), visible.first.size());
+  require(visible.end.empty() || visible.end.size() == visible.first.size(),
+          "the visibility has {} ends for {} queries; give one each, or none", visible.end.size(),
+          visible.first.size());
   return std::make_shared<const AttentionRows>(AttentionRows{std::move(tokens), std::move(rotary), std::move(visible)});
 }
 

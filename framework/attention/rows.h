@@ -37,13 +37,17 @@ struct RotaryTable {
   Tensor cosine, sine;
 };
 
-/// Which keys each query sees: those at positions [first, own position], and those at [sink_begin, sink_end). Always
-/// causal. Causal, window, blockwise, sinks and documents all are of this form.
+/// Which keys each query sees: those at positions [first, end), and, of those at [sink_begin, sink_end), the ones that
+/// are not after it. Causal, window, blockwise, sinks, documents and bidirectional attention all are of this form.
 struct Visibility {
   std::vector<std::int64_t> first;       ///< [N]
   std::vector<std::int64_t> sink_begin;  ///< [N] or empty: no second interval. The two may overlap; a key in both
                                          ///< counts once.
   std::vector<std::int64_t> sink_end;    ///< [N], with sink_begin
+  std::vector<std::int64_t> end;         ///< [N] or empty: one after the query's own position (causal)
+
+  /// Of a row at `position`.
+  std::int64_t end_of(std::size_t row, std::int64_t position) const { return end.empty() ? position + 1 : end[row]; }
   bool operator==(const Visibility&) const = default;
 };
 

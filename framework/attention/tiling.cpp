@@ -77,7 +77,7 @@ Ranges make_ranges(const TokenTable& queries, const TokenTable& keys, const Visi
         RowRange& row = ranges.rows[n];
         const std::int64_t own = queries.position[n];
         row.first = lower_row(keys, *found, visible.first[n]);
-        row.last = std::max(row.first, lower_row(keys, *found, own + 1));
+        row.last = std::max(row.first, lower_row(keys, *found, visible.end_of(n, own)));
         if (visible.sink_begin.empty()) continue;
         row.sink_first = lower_row(keys, *found, visible.sink_begin[n]);
         row.sink_last = std::max(row.sink_first, lower_row(keys, *found, std::min(visible.sink_end[n], own + 1)));

@@ -14,14 +14,13 @@ Columns key_value_columns(const AttentionForm& form, const Tensor& qkv) {
   return {qkv, form.query_width(), 2 * form.key_width()};
 }
 
-BiasTerms slice_heads(Tape& tape, const BiasTerms& bias, std::int64_t first, std::int64_t count) {
-  BiasTerms part;
-  if (!bias.slopes.empty()) part.slopes.assign(bias.slopes.begin() + first, bias.slopes.begin() + first + count);
-  if (!bias.by_distance.defined()) return part;
-  const Tensor& whole = bias.by_distance.value();
-  part.by_distance = Var(whole.slice(first, count));
-  tape.record([&backend = tape.backend(), whole, first, count, slot = bias.by_distance.slot(),
-               part_slot = part.by_distance.slot()] {
+namespace {
+
+Var slice_heads(Tape& tape, const Var& table, std::int64_t first, std::int64_t count) {
+  if (!table.defined()) return {};
+  const Tensor& whole = table.value();
+  Var part(whole.slice(first, count));
+  tape.record([&backend = tape.backend(), whole, first, count, slot = table.slot(), part_slot = part.slot()] {
     const Tensor dpart = part_slot.take();
     if (!dpart.defined()) return;
     Tensor dwhole(backend.runtime(), whole.shape(), whole.dtype());
@@ -32,95 +31,125 @@ BiasTerms slice_heads(Tape& tape, const BiasTerms& bias, std::int64_t first, std
   return part;
 }
 
-Tensor begin_bias_gradient(Backend& backend, const ScoreBias& bias) {
-  if (!bias.by_distance.defined()) return {};
-  Tensor gradient(backend.runtime(), bias.by_distance.shape(), bias.by_distance.dtype());
-  backend.fill(gradient, 0.0);
-  return gradient;
+Tensor zeros_of(Backend& backend, const Var& table) {
+  if (!table.defined()) return {};
+  Tensor zeros(backend.runtime(), table.value().shape(), table.value().dtype());
+  backend.fill(zeros, 0.0);
+  return zeros;
 }
 
-Var attention(Tape& tape, const AttentionForm& form, const SharedRows& rows, const BiasTerms& bias, const Var& qkv) {
-  const MemoryPurpose purpose("attention: output, state, gradients");
-  const ScoreBias added = bias.value();
-  const std::vector<Tensor> attended = tape.once([&] {
-    const Tensor& input = qkv.value();
-    const QueryKeyValue in = split_columns(form, input);
-    const Tensor output(tape.runtime(), {input.dim(0), form.query_width()}, input.dtype()),
-        lse(tape.runtime(), {input.dim(0), form.heads}, master_dtype(input.dtype()));
-    const AttentionForward call{.form = form,
+struct Attended {
+  Tensor output, lse;
+};
+
+/// Part after part, from one state.
+Attended attend(Backend& backend, const AttentionParts& parts, const BiasTerms& bias, const SharedRows& keys,
+                const QueryKeyValue& in) {
+  Runtime& runtime = backend.runtime();
+  const std::int64_t rows = in.query.rows(), heads = parts.front().form.heads;
+  const Dtype working = in.query.dtype(), statistics = master_dtype(working);
+  const Attended attended{Tensor(runtime, {rows, in.query.width}, working), Tensor(runtime, {rows, heads}, statistics)};
+  AttentionState state;
+  if (parts.size() > 1) {
+    state = {Tensor(runtime, {rows, in.query.width}, statistics), Tensor(runtime, {rows, heads}, statistics),
+             Tensor(runtime, {rows, heads}, statistics)};
+  }
+  for (const AttentionPart& part : parts) {
+    const ScoreBias added = bias.value(part);
+    const AttentionForward call{.form = part.form,
                                 .bias = added,
-                                .queries = rows,
-                                .keys = rows,
+                                .queries = part.queries,
+                                .keys = keys,
                                 .q = in.query,
                                 .k = in.key,
                                 .v = in.value,
-                                .stage = {},
-                                .state = {},
-                                .output = output,
-                                .lse = lse};
+                                .stage = {&part == &parts.front(), &part == &parts.back()},
+                                .state = state,
+                                .output = attended.output,
+                                .lse = attended.lse};
     check(call);
-    tape.backend().attention(call);
-    return std::vector<Tensor>{output, lse};
+    backend.attention(call);
+  }
+  return attended;
+}
+
+}  // namespace
+
+BiasTerms slice_heads(Tape& tape, const BiasTerms& bias, std::int64_t first, std::int64_t count) {
+  BiasTerms part;
+  if (!bias.slopes.empty()) part.slopes.assign(bias.slopes.begin() + first, bias.slopes.begin() + first + count);
+  part.by_distance = slice_heads(tape, bias.by_distance, first, count);
+  part.later = slice_heads(tape, bias.later, first, count);
+  return part;
+}
+
+BiasGradients::BiasGradients(Backend& backend, const BiasTerms& bias)
+    : by_distance_(zeros_of(backend, bias.by_distance)), later_(zeros_of(backend, bias.later)) {}
+
+void BiasGradients::accumulate(Backend& backend, const BiasTerms& bias) && {
+  if (by_distance_.defined()) bias.by_distance.accumulate(backend, std::move(by_distance_));
+  if (later_.defined()) bias.later.accumulate(backend, std::move(later_));
+}
+
+Var attention(Tape& tape, const AttentionParts& parts, const SharedRows& keys, const BiasTerms& bias, const Var& qkv) {
+  const MemoryPurpose purpose("attention: output, state, gradients");
+  const std::vector<Tensor> attended = tape.once([&] {
+    const Attended rows = attend(tape.backend(), parts, bias, keys, split_columns(parts.front().form, qkv.value()));
+    return std::vector<Tensor>{rows.output, rows.lse};
   });
   Var output(attended[0]);
-  tape.record([&backend = tape.backend(), &form, rows, added, kept_qkv = tape.keep(qkv),
+  tape.record([&backend = tape.backend(), parts, keys, bias, kept_qkv = tape.keep(qkv),
                kept_lse = tape.keep(attended[1]), kept_output = tape.keep(output), o_slot = output.slot(),
-               qkv_slot = qkv.slot(), bias_slot = bias.by_distance.slot()]() mutable {
+               qkv_slot = qkv.slot()]() mutable {
     const Tensor doutput = o_slot.take();
     if (!doutput.defined()) return;
     const Tensor x = kept_qkv(), statistics = kept_lse(), value = std::exchange(kept_output, {})(),
                  delta(backend.runtime(), statistics.shape(), statistics.dtype());
     backend.attention_delta(value, doutput, delta);
-    Tensor dx(backend.runtime(), x.shape(), x.dtype());
-    Tensor dbias = begin_bias_gradient(backend, added);
-    const QueryKeyValue q = split_columns(form, x);
-    const QueryKeyValue dq = split_columns(form, dx);
-    const AttentionBackward back{.form = form,
-                                 .bias = added,
-                                 .queries = rows,
-                                 .keys = rows,
-                                 .q = q.query,
-                                 .k = q.key,
-                                 .v = q.value,
-                                 .output = value,
-                                 .doutput = doutput,
-                                 .lse = statistics,
-                                 .delta = delta,
-                                 .query_stage = {},
-                                 .key_stage = {},
-                                 .dq_state = {},
-                                 .dk_state = {},
-                                 .dv_state = {},
-                                 .dq = dq.query,
-                                 .dk = dq.key,
-                                 .dv = dq.value,
-                                 .dby_distance = dbias};
-    check(back);
-    backend.attention_backward(back);
-    if (dbias.defined()) bias_slot.accumulate(backend, std::move(dbias));
+    BiasGradients dbias(backend, bias);
+    const auto differentiate = [&](const AttentionPart& part, Dtype dtype) {
+      Tensor dx(backend.runtime(), x.shape(), dtype);
+      const ScoreBias added = bias.value(part);
+      const QueryKeyValue q = split_columns(part.form, x), dq = split_columns(part.form, dx);
+      const AttentionBackward back{.form = part.form,
+                                   .bias = added,
+                                   .queries = part.queries,
+                                   .keys = keys,
+                                   .q = q.query,
+                                   .k = q.key,
+                                   .v = q.value,
+                                   .output = value,
+                                   .doutput = doutput,
+                                   .lse = statistics,
+                                   .delta = delta,
+                                   .query_stage = {},
+                                   .key_stage = {},
+                                   .dq_state = {},
+                                   .dk_state = {},
+                                   .dv_state = {},
+                                   .dq = dq.query,
+                                   .dk = dq.key,
+                                   .dv = dq.value,
+                                   .dby_distance = dbias.of(part)};
+      check(back);
+      backend.attention_backward(back);
+      return dx;
+    };
+    Tensor dx = differentiate(parts.front(), parts.size() > 1 ? statistics.dtype() : x.dtype());
+    for (std::size_t i = 1; i < parts.size(); ++i) backend.add(differentiate(parts[i], dx.dtype()), dx);
+    if (dx.dtype() != x.dtype()) {
+      const Tensor sum = std::exchange(dx, Tensor(backend.runtime(), x.shape(), x.dtype()));
+      backend.cast(sum, dx);
+    }
+    std::move(dbias).accumulate(backend, bias);
     qkv_slot.accumulate(backend, std::move(dx));
   });
   return output;
 }
 
-Tensor attention_to_cache(Backend& backend, const AttentionForm& form, const SharedRows& queries, const ScoreBias& bias,
-                          const Columns& query, const CachedKeys& cached) {
-  Tensor output(backend.runtime(), {query.rows(), query.width}, query.dtype());
-  const Tensor lse(backend.runtime(), {query.rows(), form.heads}, master_dtype(query.dtype()));
-  const AttentionForward call{.form = form,
-                              .bias = bias,
-                              .queries = queries,
-                              .keys = cached.rows,
-                              .q = query,
-                              .k = cached.keys,
-                              .v = cached.values,
-                              .stage = {},
-                              .state = {},
-                              .output = output,
-                              .lse = lse};
-  check(call);
-  backend.attention(call);
-  return output;
+Tensor attention_to_cache(Backend& backend, const AttentionParts& parts, const BiasTerms& bias, const Columns& query,
+                          const CachedKeys& cached) {
+  return attend(backend, parts, bias, cached.rows, {query, cached.keys, cached.values}).output;
 }
 
 }  // namespace lexring

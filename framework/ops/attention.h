@@ -1,6 +1,7 @@
 /// Attention of one device (framework/attention/call.h): rows that see each other, or rows that see a cache.
 #pragma once
 
+#include "framework/attention/parts.h"
 #include "framework/autograd/tape.h"
 
 namespace lexring {
@@ -17,19 +18,34 @@ Columns key_value_columns(const AttentionForm& form, const Tensor& qkv);
 struct BiasTerms {
   std::vector<float> slopes;  ///< [H] or empty
   Var by_distance;            ///< undefined: none
+  Var later;                  ///< of keys after their queries; undefined: theirs is `by_distance`
 
-  ScoreBias value() const { return {slopes, by_distance.defined() ? by_distance.value() : Tensor()}; }
+  /// The table that a part reads.
+  const Var& table(const AttentionPart& part) const { return part.later && later.defined() ? later : by_distance; }
+  ScoreBias value(const AttentionPart& part) const {
+    return {slopes, table(part).defined() ? table(part).value() : Tensor()};
+  }
 };
 
-/// The terms of heads [first, first + count). Adjoint: the gradient of the table, 0 for other heads.
+/// The terms of heads [first, first + count). Adjoint: the gradients of the tables, 0 for other heads.
 BiasTerms slice_heads(Tape& tape, const BiasTerms& bias, std::int64_t first, std::int64_t count);
 
-/// Zeros in the shape of the bias's table, for AttentionBackward::dby_distance; undefined where it has none.
-Tensor begin_bias_gradient(Backend& backend, const ScoreBias& bias);
+/// Gradients of a bias's tables, which begin as zeros; undefined where there is none.
+class BiasGradients {
+ public:
+  BiasGradients() = default;
+  BiasGradients(Backend& backend, const BiasTerms& bias);
+  /// For AttentionBackward::dby_distance.
+  const Tensor& of(const AttentionPart& part) const { return part.later && later_.defined() ? later_ : by_distance_; }
+  void accumulate(Backend& backend, const BiasTerms& bias) &&;
 
-/// [N, H E] = attention of the rows to themselves. Adjoint: dqkv, with scores recomputed from the log-sum-exp, and the
-/// gradient of bias.by_distance.
-Var attention(Tape& tape, const AttentionForm& form, const SharedRows& rows, const BiasTerms& bias, const Var& qkv);
+ private:
+  Tensor by_distance_, later_;
+};
+
+/// [N, H E] = attention of the rows `keys` to themselves. Adjoint: dqkv, with scores recomputed from the log-sum-exp,
+/// and the gradients of the bias's tables.
+Var attention(Tape& tape, const AttentionParts& parts, const SharedRows& keys, const BiasTerms& bias, const Var& qkv);
 
 /// Past and current rows, where keys and values come from a cache.
 struct CachedKeys {
@@ -38,7 +54,7 @@ struct CachedKeys {
 };
 
 /// [N, H E] = attention of `query` [N, H E] to cached keys. Nothing is recorded: caches are for evaluation.
-Tensor attention_to_cache(Backend& backend, const AttentionForm& form, const SharedRows& queries, const ScoreBias& bias,
-                          const Columns& query, const CachedKeys& cached);
+Tensor attention_to_cache(Backend& backend, const AttentionParts& parts, const BiasTerms& bias, const Columns& query,
+                          const CachedKeys& cached);
 
 }  // namespace lexring

@@ -169,6 +169,7 @@ int generate_command(const std::vector<std::string>& words, const std::shared_pt
   const std::unique_ptr<Tokenizer> tokenizer = make_tokenizer(reader, options.model.vocab);
   use_model(options, args.use, given);
   check(options.model);
+  check_streaming(options.model);
   const std::string prompt = read_prompt(args, most_positions(options.model), *world);
   std::vector<std::uint32_t> encoded;
   tokenizer->encode(prompt, encoded);

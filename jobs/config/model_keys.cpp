@@ -104,7 +104,7 @@ std::vector<Key> model_keys(ModelConfig& m) {
       .only_with("position.kind", positions(&PositionMethod::rotary));
 
   auto& a = m.attention;
-  add("attention.pattern", &a.pattern, "which keys a query sees");
+  add("attention.pattern", &a.pattern, "which keys a query sees; full: those after it too");
   add("attention.window", &a.window, "keys a query sees, itself included", "tokens")
       .between(0, most_tokens_at_once)
       .only_with("attention.pattern", patterns(&PatternMethod::window));

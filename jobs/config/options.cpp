@@ -47,6 +47,9 @@ void check(const Options& o) {
       "attention.clamp = {} lets keys disappear, and training would not learn from that; train without it, and "
       "give it to evaluate or generate",
       o.model.attention.clamp);
+  require_usage(!o.model.sees_later(),
+                "attention.pattern = full shows a token the next one, which it is trained to predict; choose a causal "
+                "pattern");
   check(o.sampling, o.train.length);
   check(lr_schedule(o));
   check(adamw_hyper(o));

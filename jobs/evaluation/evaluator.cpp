@@ -178,9 +178,11 @@ Cell measure(Transformer& model, const Context& context, const Dataset& dataset,
   runtime.reset_peak();
   const auto start = std::chrono::steady_clock::now();
   // A window of exactly a chunk is streamed too: its time and memory are those of every longer one. Ranks that share
-  // sequences hold a part of a long window each instead, and angles that follow the length need it whole.
+  // sequences hold a part of a long window each instead; angles that follow the length, and tokens that see those after
+  // them, need it whole.
   const std::int64_t shared = context.axis(Axis::cp).size();
-  const bool whole = length < stream.chunk || shared > 1 || model.config().follows_length();
+  const bool whole =
+      length < stream.chunk || shared > 1 || model.config().follows_length() || model.config().sees_later();
   const std::int64_t at_once = whole ? std::max<std::int64_t>(stream.chunk * shared / length, 1) : 0;
   for (std::int64_t window = first; window < last;) {
     if (at_once == 0) {

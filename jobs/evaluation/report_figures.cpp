@@ -72,7 +72,7 @@ std::string base_text(const EvaluationResults& r) {
 }
 
 int colour_of(const EvaluationResults& r, std::size_t series) {
-  const std::vector<std::string> known = {"blockwise", "causal", "window", "sink_window", "chunked"};
+  const std::vector<std::string> known = {"blockwise", "causal", "window", "sink_window", "chunked", "full"};
   std::vector<std::string> patterns;
   for (const Series& one : r.series) patterns.emplace_back(one.attention.pattern->name);
   const auto at = std::find(known.begin(), known.end(), patterns[series]);

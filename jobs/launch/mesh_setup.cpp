@@ -75,7 +75,7 @@ PartitionKind partition_of(const SequenceKeys& sequence, const ModelConfig& mode
 Schedule schedule_of(const SequenceKeys& sequence, const ModelConfig& model, const WorkShape& shape,
                      PartitionKind partition, int ring) {
   const TokenTable tokens = dense_tokens(shape.sequences, shape.length);
-  const std::vector<DocumentPlace> places(tokens.position.size(), {0, sinks_of(model)});
+  const std::vector<DocumentPlace> places(tokens.position.size(), {0, sinks_of(model), shape.length});
   const Visibility visible = make_pattern(farthest_attention(model))->visibility(tokens, places);
   return make_schedule(Partition(tokens, partition, ring), visible, sequence.exchange);
 }
@@ -127,6 +127,7 @@ MeshChoice choose_mesh(const MeshKeys& keys, const SequenceKeys& sequence, const
   exchange.kv_heads = kv_heads_of_rank(model.kv_heads, keys.tp);
   exchange.head_width = model.width / model.heads;
   exchange.bytes = shape.bytes;
+  exchange.both_sides = farthest_attention(model).pattern->sees_later;
   exchange.cp = cp;
   exchange.cp_inside_node = cp_inside_node(nodes, cp, tp);
   Schedule schedule =

@@ -50,6 +50,7 @@ struct Sizes {
 double rows_passed(const StepShape& s) {
   const double places = s.mesh.ring(), own = number(s.length) / places, pairs = places * (places - 1);
   const AttentionConfig& a = s.model.attention;
+  if (a.pattern->sees_later) return own * pairs;
   if (a.pattern->sees_all()) {
     switch (s.runtime.partition) {
       case PartitionKind::contiguous:

@@ -14,6 +14,7 @@
 ///              window w <= n       (P - 1) (w - 1)         contiguous; independent of L
 ///              blockwise b         (P - 1) b               contiguous, n a multiple of b
 ///              chunked b           0                       likewise
+///              full                n P (P - 1)             every place needs all
 ///            (Liu et al. 2310.01889 count n P (P - 1): every block goes to everybody.) Others have no closed form:
 ///            NaN.
 /// ulysses    S L / cp rows of 2 H + 2 max(K, U) heads, forward f times and backward once, of which (U - 1) / U leave

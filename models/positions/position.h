@@ -53,6 +53,14 @@ class PositionEncoding {
                                Dtype /*master*/) const {
     return {};
   }
+  /// Whether it tells keys after the query from those before it, where a pattern shows both; its tables are then
+  /// those of sided_bias.
+  virtual bool sided() const { return false; }
+  /// bias_by_distance of keys up to the query, or of those after it (`later`), by m - n.
+  virtual Var sided_bias(Tape&, const PositionParameters&, bool /*later*/, std::int64_t /*longest*/,
+                         Dtype /*master*/) const {
+    return {};
+  }
 };
 
 /// Throws UsageError when the values of the kind make no sense.

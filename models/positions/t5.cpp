@@ -1,6 +1,7 @@
 /// T5's relative positions (Raffel et al. 2020, section 2.1): score += table[bucket(n - m), h], learned, one table for
 /// all layers. With b buckets, distances below b/2 have one each; the others share the rest by their logarithm, up to
-/// max_distance, beyond which all are in the last.
+/// max_distance, beyond which all are in the last. Where a query sees keys on both sides, half of the buckets are for
+/// those after it.
 #include <algorithm>
 #include <cmath>
 
@@ -23,20 +24,34 @@ class T5 : public PositionEncoding {
   }
   Var bias_by_distance(Tape& tape, const PositionParameters& parameters, const HeadShare&, std::int64_t longest,
                        Dtype master) const override {
+    return table(tape, parameters, {0, config_.buckets}, longest, master);
+  }
+  bool sided() const override { return true; }
+  Var sided_bias(Tape& tape, const PositionParameters& parameters, bool later, std::int64_t longest,
+                 Dtype master) const override {
+    const std::int64_t half = config_.buckets / 2;
+    return table(tape, parameters, {later ? half : 0, half}, longest, master);
+  }
+
+ private:
+  struct Buckets {
+    std::int64_t first, count;
+  };
+
+  Var table(Tape& tape, const PositionParameters& parameters, Buckets own, std::int64_t longest, Dtype master) const {
     std::vector<std::int32_t> buckets;
-    for (std::int64_t d = 0; d <= std::min(longest, config_.max_distance); ++d) buckets.push_back(bucket(d));
+    for (std::int64_t d = 0; d <= std::min(longest, config_.max_distance); ++d) buckets.push_back(bucket(own, d));
     const Tensor index = Tensor::from(tape.runtime(), {static_cast<std::int64_t>(buckets.size())}, buckets);
     return transpose(tape, embedding(tape, {{index, parameters.at(name)}}, {}, master));
   }
 
- private:
-  std::int32_t bucket(std::int64_t distance) const {
-    const std::int64_t exact = config_.buckets / 2;
-    if (distance < exact) return static_cast<std::int32_t>(distance);
+  std::int32_t bucket(Buckets own, std::int64_t distance) const {
+    const std::int64_t exact = own.count / 2;
+    if (distance < exact) return static_cast<std::int32_t>(own.first + distance);
     const double of_range = std::log(static_cast<double>(distance) / static_cast<double>(exact)) /
                             std::log(static_cast<double>(config_.max_distance) / static_cast<double>(exact));
-    const auto far = exact + static_cast<std::int64_t>(of_range * static_cast<double>(config_.buckets - exact));
-    return static_cast<std::int32_t>(std::min(far, config_.buckets - 1));
+    const auto far = exact + static_cast<std::int64_t>(of_range * static_cast<double>(own.count - exact));
+    return static_cast<std::int32_t>(own.first + std::min(far, own.count - 1));
   }
 
   static constexpr const char* name = "position.t5";

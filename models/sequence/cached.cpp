@@ -29,14 +29,13 @@ class CachedPass final : public SequencePass {
              const Var& qkv) const override {
     const std::size_t k = kinds_->of_layer(layer);
     const AttentionForm& form = (*kinds_)[k].form;
-    const ScoreBias added = bias.value();
     const QueryKeyValue own = split_columns(form, qkv.value());
     if (probe) {
       require_usage(!dealt_,
                     "a streamed chunk's queries are spread over mesh.cp = {} ranks; measure attention resolution "
                     "unstreamed, or with mesh.cp = 1",
                     group_->size());
-      probe(layer, form, added, queries_[k], own.query, own.key);
+      probe(layer, form, bias.value(queries_[k].front()), queries_[k].front().queries, own.query, own.key);
     }
     KeyValueCache& cache = cache_->kinds[k];
     const auto place = static_cast<std::int64_t>(cache_->place[static_cast<std::size_t>(layer)]);
@@ -46,7 +45,7 @@ class CachedPass final : public SequencePass {
     } else {
       cache.append(place, *backend_, own.key, own.value);
     }
-    return Var(attention_to_cache(*backend_, form, queries_[k], added, own.query,
+    return Var(attention_to_cache(*backend_, queries_[k], bias, own.query,
                                   {cache.rows(), cache.keys(place), cache.values(place)}));
   }
 
@@ -73,14 +72,15 @@ class CachedPass final : public SequencePass {
                                             {tokens, chunk->visible, cache.rows()->tokens}, model.master,
                                             dealt_ ? &dealt_->places() : nullptr));
     if (!dealt_) {
-      queries_.push_back(chunk);
+      queries_.push_back({{kind.form, chunk}});
       return;
     }
     const std::int64_t first = borders_[static_cast<std::size_t>(group_->rank())], count = dealt_->own().tokens.rows();
     RotaryTable rotary;
     if (chunk->rotary.cosine.defined())
       rotary = {chunk->rotary.cosine.slice(first, count), chunk->rotary.sine.slice(first, count)};
-    queries_.push_back(make_rows(dealt_->own().tokens, std::move(rotary), take_rows(chunk->visible, dealt_->places())));
+    queries_.push_back(
+        {{kind.form, make_rows(dealt_->own().tokens, std::move(rotary), take_rows(chunk->visible, dealt_->places()))}});
   }
 
   /// [rows of the chunk, 2 K E] of every rank: keys, values.
@@ -100,9 +100,9 @@ class CachedPass final : public SequencePass {
   Communicator* group_;
   const AttentionKinds* kinds_;
   ModelCache* cache_;
-  std::vector<std::int64_t> borders_;  ///< [ranks + 1] of the chunk's rows
-  std::optional<DealtRows> dealt_;     ///< none with cp = 1
-  std::vector<SharedRows> queries_;    ///< by kind
+  std::vector<std::int64_t> borders_;    ///< [ranks + 1] of the chunk's rows
+  std::optional<DealtRows> dealt_;       ///< none with cp = 1
+  std::vector<AttentionParts> queries_;  ///< by kind
 };
 
 }  // namespace

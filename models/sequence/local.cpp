@@ -13,7 +13,7 @@ class LocalPass final : public SequencePass {
       Runtime& runtime = model.backend.runtime();
       rows_.push_back(kind.rows(runtime, batch.tokens, visibility(batch, *kind.pattern, nullptr), model.master));
       row_factors_.push_back(make_row_factors(runtime, kind.config.attention,
-                                              {batch.tokens, rows_.back()->visible, batch.tokens}, model.master));
+                                              {batch.tokens, rows_.back().keys->visible, batch.tokens}, model.master));
     }
   }
 
@@ -21,13 +21,13 @@ class LocalPass final : public SequencePass {
 
   Var attend(Tape& tape, std::int64_t layer, const BiasTerms& bias, const AttentionProbe& probe,
              const Var& qkv) const override {
-    const std::size_t kind = kinds_->of_layer(layer);
-    const AttentionForm& form = (*kinds_)[kind].form;
+    const KindRows& rows = rows_[kinds_->of_layer(layer)];
     if (probe) {
-      const QueryKeyValue parts = split_columns(form, qkv.value());
-      probe(layer, form, bias.value(), rows_[kind], parts.query, parts.key);
+      const AttentionPart& part = rows.parts.front();
+      const QueryKeyValue in = split_columns(part.form, qkv.value());
+      probe(layer, part.form, bias.value(part), rows.keys, in.query, in.key);
     }
-    return attention(tape, form, rows_[kind], bias, qkv);
+    return attention(tape, rows.parts, rows.keys, bias, qkv);
   }
 
   Tensor gather(const Tensor& rows) const override { return rows; }
@@ -35,7 +35,7 @@ class LocalPass final : public SequencePass {
  private:
   const ModelBatch* batch_;
   const AttentionKinds* kinds_;
-  std::vector<SharedRows> rows_;  ///< by kind
+  std::vector<KindRows> rows_;  ///< by kind
 };
 
 }  // namespace

@@ -5,7 +5,8 @@ namespace lexring {
 PartitionKind default_partition(const ModelConfig& config) {
   constexpr std::int64_t far = std::int64_t{1} << 40;
   for (std::int64_t n = 0; n < config.layers; ++n) {
-    if (make_pattern(config.layer(n).attention)->first_visible(far) <= 0) return PartitionKind::zigzag;
+    const auto pattern = make_pattern(config.layer(n).attention);
+    if (!pattern->sees_later() && pattern->first_visible(far) <= 0) return PartitionKind::zigzag;
   }
   return PartitionKind::contiguous;
 }

@@ -20,8 +20,9 @@
 
 namespace lexring {
 
-/// How a batch is cut where nobody asked for a cut: zigzag where some layer's rows may see everything before them (each
-/// place has as much work as the others), else contiguous (neighbours need only each other's ends).
+/// How a batch is cut where nobody asked for a cut: zigzag where some layer's rows may see everything before them, and
+/// nothing after (each place has as much work as the others), else contiguous (neighbours need only each other's ends,
+/// or all rows see all).
 PartitionKind default_partition(const ModelConfig& config);
 
 /// Keys and values of past rows, of every layer: each kind of layers keeps what its pattern can still see.

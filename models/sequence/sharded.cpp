@@ -61,7 +61,8 @@ class ShardedPass final : public SequencePass {
     const SequenceTables* const last = kind.last_tables.get();
     if (last == nullptr || last->partition->whole() != batch.tokens || last->visible != visible) {
       kind.last_tables = std::make_shared<const SequenceTables>(
-          make_sequence_tables(partition_, ring_->rank(), own.heads.form(), visible, model.exchange, own.rotary));
+          make_sequence_tables(partition_, ring_->rank(), visible, kind.parts(own.heads.form(), batch.tokens, visible),
+                               model.exchange, own.rotary));
     }
     own.tables = kind.last_tables;
     return own;
@@ -73,7 +74,8 @@ class ShardedPass final : public SequencePass {
     const RotaryMaker& rotary = kinds_[model_kinds_->of_layer(layer)].rotary;
     const TokenTable& whole = partition_->whole();
     const QueryKeyValue all = split_columns(kind.form, dealt_.gather(qkv));
-    probe(layer, kind.form, bias.value(), make_rows(whole, rotary ? rotary(whole) : RotaryTable()), all.query, all.key);
+    probe(layer, kind.form, bias.value({}), make_rows(whole, rotary ? rotary(whole) : RotaryTable()), all.query,
+          all.key);
   }
 
   std::shared_ptr<const Partition> partition_;

@@ -9,15 +9,14 @@ Var sequence_attention(Tape& tape, Communicator& ring, const std::shared_ptr<con
   require(ring.size() == tables->partition->ring(), "a partition over a ring of {} was given to group {} of {}",
           tables->partition->ring(), ring.name(), ring.size());
   const MemoryPurpose purpose("attention: output, state, gradients");
-  const ScoreBias added = bias.value();
   const std::vector<Tensor> attended = tape.once([&] {
-    const AttendedRows rows = forward_pass(tape.backend(), ring, *tables, added, qkv.value());
+    const AttendedRows rows = forward_pass(tape.backend(), ring, *tables, bias, qkv.value());
     return std::vector<Tensor>{rows.output, rows.lse};
   });
   Var output(attended[0]);
-  tape.record([&backend = tape.backend(), &ring, tables, added, kept_qkv = tape.keep(qkv),
+  tape.record([&backend = tape.backend(), &ring, tables, bias, kept_qkv = tape.keep(qkv),
                kept_lse = tape.keep(attended[1]), kept_output = tape.keep(output), o_slot = output.slot(),
-               qkv_slot = qkv.slot(), bias_slot = bias.by_distance.slot()]() mutable {
+               qkv_slot = qkv.slot()]() mutable {
     const AttendedRows back{std::exchange(kept_output, {})(), kept_lse()};
     Tensor doutput = o_slot.take();
     if (!doutput.defined()) {  // other places may need this one's keys: it takes part
@@ -26,9 +25,9 @@ Var sequence_attention(Tape& tape, Communicator& ring, const std::shared_ptr<con
     }
     const Tensor delta(backend.runtime(), back.lse.shape(), back.lse.dtype());
     backend.attention_delta(back.output, doutput, delta);
-    AttentionGradients gradients = backward_pass(backend, ring, *tables, added, kept_qkv(), back, doutput, delta);
+    AttentionGradients gradients = backward_pass(backend, ring, *tables, bias, kept_qkv(), back, doutput, delta);
     qkv_slot.accumulate(backend, std::move(gradients.dqkv));
-    if (gradients.dby_distance.defined()) bias_slot.accumulate(backend, std::move(gradients.dby_distance));
+    std::move(gradients.bias).accumulate(backend, bias);
   });
   return output;
 }

@@ -6,7 +6,7 @@ namespace {
 
 class BackwardPass {
  public:
-  BackwardPass(Backend& backend, Communicator& ring, const SequenceTables& tables, const ScoreBias& bias,
+  BackwardPass(Backend& backend, Communicator& ring, const SequenceTables& tables, const BiasTerms& bias,
                const Tensor& qkv, const AttendedRows& attended, const Tensor& doutput, const Tensor& delta)
       : backend_(backend),
         ring_(ring),
@@ -19,9 +19,10 @@ class BackwardPass {
         travels_(tables.schedule.steps() > 0),
         calls_((travels_ ? tables.earlier.size() + tables.later.size() : 1) + used_stops(tables.schedule, ring.rank())),
         stages_(calls_),
-        own_(gradients_of(qkv.rows())) {
-    dby_distance_ = begin_bias_gradient(backend, bias);
-    if (calls_ > 1) dq_state_ = Tensor(backend.runtime(), doutput.shape(), master_dtype(qkv.dtype()));
+        own_(gradients_of(qkv.rows())),
+        bias_gradients_(backend, bias) {
+    for (std::size_t i = 0; calls_ > 1 && i < tables.parts.size(); ++i) dq_states_.push_back(queries_gradient());
+    if (calls_ == 1) dq_states_.resize(tables.parts.size());
   }
 
   AttentionGradients run() {
@@ -32,7 +33,7 @@ class BackwardPass {
       differentiate(own_side(tables_, qkv_), own_);
     }
     write_own(own);
-    return {dqkv_, dby_distance_};
+    return {dqkv_, std::move(bias_gradients_)};
   }
 
  private:
@@ -75,13 +76,37 @@ class BackwardPass {
     return {backend_.runtime(), {rows, 2 * tables_.form.key_width()}, master_dtype(qkv_.dtype())};
   }
 
+  /// f32 (f64), [N, H E].
+  Tensor queries_gradient() const { return {backend_.runtime(), doutput_.shape(), master_dtype(qkv_.dtype())}; }
+
   void differentiate(const KeySide& side, const Tensor& dkv) {
-    const std::int64_t width = dkv.row_elements() / 2;
     const CallStage stage = stages_.next();
     if (stage.last) dqkv_ = Tensor(backend_.runtime(), qkv_.shape(), qkv_.dtype());
-    const AttentionBackward call{.form = tables_.form,
-                                 .bias = bias_,
-                                 .queries = tables_.own,
+    const Columns query = stage.last ? split_columns(tables_.form, dqkv_).query : Columns();
+    if (tables_.parts.size() == 1) return differentiate(0, side, stage, query, dkv);
+    Tensor sum;  // over the parts, rounded once
+    for (std::size_t i = 0; i < tables_.parts.size(); ++i) {
+      const Tensor dq = stage.last ? queries_gradient() : Tensor();
+      const Tensor part = i == 0 ? dkv : gradients_of(dkv.rows());
+      differentiate(i, side, stage, stage.last ? Columns(dq, 0, dq.row_elements()) : Columns(), part);
+      if (i == 0) {
+        sum = dq;
+        continue;
+      }
+      backend_.add(part, dkv);
+      if (stage.last) backend_.add(dq, sum);
+    }
+    if (stage.last) backend_.copy(rounded(sum), query);
+  }
+
+  /// By the part `i`.
+  void differentiate(std::size_t i, const KeySide& side, CallStage stage, const Columns& dq, const Tensor& dkv) {
+    const std::int64_t width = dkv.row_elements() / 2;
+    const AttentionPart& part = tables_.parts[i];
+    const ScoreBias added = bias_.value(part);
+    const AttentionBackward call{.form = part.form,
+                                 .bias = added,
+                                 .queries = part.queries,
                                  .keys = side.rows,
                                  .q = split_columns(tables_.form, qkv_).query,
                                  .k = side.keys,
@@ -92,13 +117,13 @@ class BackwardPass {
                                  .delta = delta_,
                                  .query_stage = stage,
                                  .key_stage = {},
-                                 .dq_state = dq_state_,
+                                 .dq_state = dq_states_[i],
                                  .dk_state = {},
                                  .dv_state = {},
-                                 .dq = stage.last ? split_columns(tables_.form, dqkv_).query : Columns(),
+                                 .dq = dq,
                                  .dk = {dkv, 0, width},
                                  .dv = {dkv, width, width},
-                                 .dby_distance = dby_distance_};
+                                 .dby_distance = bias_gradients_.of(part)};
     check(call);
     backend_.attention_backward(call);
   }
@@ -122,35 +147,36 @@ class BackwardPass {
     for (const auto& [rows, gradients] : arrived.home) add_rows(backend_, gradients, rows, own_);
   }
 
-  void write_own(const Columns& own) {
-    Tensor rounded = own_;
-    if (own_.dtype() != qkv_.dtype()) {
-      rounded = Tensor(backend_.runtime(), own_.shape(), qkv_.dtype());
-      backend_.cast(own_, rounded);
-    }
-    backend_.copy(rounded, {dqkv_, own.first, own.width});
+  void write_own(const Columns& own) { backend_.copy(rounded(own_), {dqkv_, own.first, own.width}); }
+
+  /// In the working dtype.
+  Tensor rounded(const Tensor& sum) const {
+    if (sum.dtype() == qkv_.dtype()) return sum;
+    const Tensor result(backend_.runtime(), sum.shape(), qkv_.dtype());
+    backend_.cast(sum, result);
+    return result;
   }
 
   Backend& backend_;
   Communicator& ring_;
   const SequenceTables& tables_;
-  const ScoreBias& bias_;
+  const BiasTerms& bias_;
   const Tensor& qkv_;
   const AttendedRows& attended_;
   const Tensor &doutput_, &delta_;
   bool travels_;
   std::size_t calls_;
   Stages stages_;
-  Tensor own_;       ///< [N, 2 W]: gradients of own keys and values
-  Tensor dq_state_;  ///< [N, H E]
-  Tensor dqkv_;      ///< from the last call on
-  Tensor dby_distance_;
+  Tensor own_;                     ///< [N, 2 W]: gradients of own keys and values
+  std::vector<Tensor> dq_states_;  ///< by part, [N, H E]
+  Tensor dqkv_;                    ///< from the last call on
+  BiasGradients bias_gradients_;
 };
 
 }  // namespace
 
 AttentionGradients backward_pass(Backend& backend, Communicator& ring, const SequenceTables& tables,
-                                 const ScoreBias& bias, const Tensor& qkv, const AttendedRows& attended,
+                                 const BiasTerms& bias, const Tensor& qkv, const AttendedRows& attended,
                                  const Tensor& doutput, const Tensor& delta) {
   return BackwardPass(backend, ring, tables, bias, qkv, attended, doutput, delta).run();
 }

@@ -18,7 +18,7 @@ struct Cost {
   double waiting = 0;
 };
 
-/// Of a layer's forward pass under a mask that sees everything before.
+/// Of a layer's forward pass under a mask that sees everything before, or everything.
 Cost cost(const ExchangeShape& s, const ExchangeSpeeds& speeds, int ulysses) {
   const double tokens = static_cast<double>(s.sequences * s.length), cp = s.cp, u = ulysses, ring = cp / u;
   const double width = static_cast<double>(s.head_width * s.bytes),
@@ -31,7 +31,7 @@ Cost cost(const ExchangeShape& s, const ExchangeSpeeds& speeds, int ulysses) {
   if (ring == 1) return c.waiting = c.all_to_all, c;
   c.hop = speeds.latency + tokens / ring * 2.0 * key_heads / u * width / link;
   c.attention = 2.0 * static_cast<double>(s.heads * s.head_width) * tokens * static_cast<double>(s.length) /
-                (cp * ring) / speeds.flops;
+                (cp * ring) / speeds.flops * (s.both_sides ? 2 : 1);
   c.waiting = c.all_to_all + (ring - 1) * std::max(0.0, c.hop - c.attention);
   return c;
 }

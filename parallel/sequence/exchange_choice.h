@@ -22,7 +22,8 @@ struct ExchangeShape {
   std::int64_t heads = 1;      ///< of one tp rank
   std::int64_t kv_heads = 1;   ///< of one tp rank
   std::int64_t head_width = 2;
-  std::int64_t bytes = 4;  ///< of one element of K and V
+  std::int64_t bytes = 4;   ///< of one element of K and V
+  bool both_sides = false;  ///< queries see all keys, not only those before them: twice the attention
   int cp = 1;
   int cp_inside_node = 1;  ///< ranks of a cp group that one node holds; divides cp
 };

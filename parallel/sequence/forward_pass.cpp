@@ -29,14 +29,14 @@ namespace {
 
 class ForwardPass {
  public:
-  ForwardPass(Backend& backend, Communicator& ring, const SequenceTables& tables, const ScoreBias& bias,
+  ForwardPass(Backend& backend, Communicator& ring, const SequenceTables& tables, const BiasTerms& bias,
               const Tensor& qkv)
       : backend_(backend),
         ring_(ring),
         tables_(tables),
         bias_(bias),
         qkv_(qkv),
-        calls_(1 + used_stops(tables.schedule, ring.rank())),
+        calls_(tables.parts.size() * (1 + used_stops(tables.schedule, ring.rank()))),
         stages_(calls_) {
     Runtime& runtime = backend.runtime();
     const AttentionForm& form = tables.form;
@@ -74,25 +74,28 @@ class ForwardPass {
 
  private:
   void attend(const KeySide& side) {
-    const AttentionForward call{.form = tables_.form,
-                                .bias = bias_,
-                                .queries = tables_.own,
-                                .keys = side.rows,
-                                .q = split_columns(tables_.form, qkv_).query,
-                                .k = side.keys,
-                                .v = side.values,
-                                .stage = stages_.next(),
-                                .state = state_,
-                                .output = output_,
-                                .lse = lse_};
-    check(call);
-    backend_.attention(call);
+    for (const AttentionPart& part : tables_.parts) {
+      const ScoreBias added = bias_.value(part);
+      const AttentionForward call{.form = part.form,
+                                  .bias = added,
+                                  .queries = part.queries,
+                                  .keys = side.rows,
+                                  .q = split_columns(tables_.form, qkv_).query,
+                                  .k = side.keys,
+                                  .v = side.values,
+                                  .stage = stages_.next(),
+                                  .state = state_,
+                                  .output = output_,
+                                  .lse = lse_};
+      check(call);
+      backend_.attention(call);
+    }
   }
 
   Backend& backend_;
   Communicator& ring_;
   const SequenceTables& tables_;
-  const ScoreBias& bias_;
+  const BiasTerms& bias_;
   const Tensor& qkv_;
   std::size_t calls_;
   Stages stages_;
@@ -102,7 +105,7 @@ class ForwardPass {
 
 }  // namespace
 
-AttendedRows forward_pass(Backend& backend, Communicator& ring, const SequenceTables& tables, const ScoreBias& bias,
+AttendedRows forward_pass(Backend& backend, Communicator& ring, const SequenceTables& tables, const BiasTerms& bias,
                           const Tensor& qkv) {
   return ForwardPass(backend, ring, tables, bias, qkv).run();
 }

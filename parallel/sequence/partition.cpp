@@ -152,7 +152,8 @@ std::array<RowSet, 2> halves(const std::vector<Chunk>& chunks) {
 }
 
 Visibility take_rows(const Visibility& whole, const std::vector<std::int64_t>& rows) {
-  return {take_rows(whole.first, rows), take_rows(whole.sink_begin, rows), take_rows(whole.sink_end, rows)};
+  return {take_rows(whole.first, rows), take_rows(whole.sink_begin, rows), take_rows(whole.sink_end, rows),
+          take_rows(whole.end, rows)};
 }
 
 }  // namespace lexring

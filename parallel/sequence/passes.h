@@ -41,16 +41,16 @@ struct AttendedRows {
   Tensor lse;     ///< [N, H]
 };
 /// Collective over `ring`.
-AttendedRows forward_pass(Backend& backend, Communicator& ring, const SequenceTables& tables, const ScoreBias& bias,
+AttendedRows forward_pass(Backend& backend, Communicator& ring, const SequenceTables& tables, const BiasTerms& bias,
                           const Tensor& qkv);
 
 struct AttentionGradients {
   Tensor dqkv;
-  Tensor dby_distance;  ///< this place's part; undefined without a table
+  BiasGradients bias;  ///< this place's part
 };
 /// `attended`: of forward_pass; `delta` [N, H]: of Backend::attention_delta. Collective over `ring`.
 AttentionGradients backward_pass(Backend& backend, Communicator& ring, const SequenceTables& tables,
-                                 const ScoreBias& bias, const Tensor& qkv, const AttendedRows& attended,
+                                 const BiasTerms& bias, const Tensor& qkv, const AttendedRows& attended,
                                  const Tensor& doutput, const Tensor& delta);
 
 }  // namespace lexring

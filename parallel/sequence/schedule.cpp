@@ -54,9 +54,10 @@ Sight sight_of(const Partition& partition, const Visibility& visible, int place)
     const PositionIndex index(partition.whole(), partition.whole().sequences[size(chunk.sequence)]);
     for (std::int64_t i = 0; i < chunk.count; ++i) {
       const std::int64_t row = chunk.first + i * chunk.stride;
-      const std::int64_t first = std::min(index.lower(visible.first[size(row)]), row + 1);
-      sight.pairs += static_cast<double>(row + 1 - first);
-      append_last(sight.near, {first, row + 1});
+      const std::int64_t end = visible.end.empty() ? row + 1 : index.lower(visible.end[size(row)]),
+                         first = std::min(index.lower(visible.first[size(row)]), end);
+      sight.pairs += static_cast<double>(end - first);
+      append_last(sight.near, {first, end});
       if (visible.sink_begin.empty()) continue;
       const RowSpan sink = {index.lower(visible.sink_begin[size(row)]),
                             std::min(index.lower(visible.sink_end[size(row)]), row + 1)};

@@ -26,14 +26,15 @@ struct SequenceTables {
   Visibility visible;  ///< of the whole table's rows
   Schedule schedule;
   AttentionForm form;                             ///< with the heads that this rank has
-  SharedRows own;                                 ///< rows of this place
+  AttentionParts parts;                           ///< of this place's queries
+  SharedRows own;                                 ///< rows of this place, as keys
   std::vector<std::vector<SharedRows>> arriving;  ///< by route and hop; null where this place does not use them
   /// Own keys in parts of some thousands, for backward: those that most queries of the place see, and the others.
   std::vector<KeyRows> earlier, later;
 };
-/// `visible`: of the whole table's rows. Tables of arriving rows hold 8 bytes a row for positions, and 4 E with
-/// rotation: of all rows that the place's queries see.
-SequenceTables make_sequence_tables(std::shared_ptr<const Partition> partition, int place, const AttentionForm& form,
-                                    const Visibility& visible, Exchange exchange, const RotaryMaker& rotary);
+/// `visible`: of the whole table's rows, what `parts` let them see together. Tables of arriving rows hold 8 bytes a row
+/// for positions, and 4 E with rotation: of all rows that the place's queries see.
+SequenceTables make_sequence_tables(std::shared_ptr<const Partition> partition, int place, const Visibility& visible,
+                                    const std::vector<PartPlan>& parts, Exchange exchange, const RotaryMaker& rotary);
 
 }  // namespace lexring

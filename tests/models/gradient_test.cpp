@@ -55,6 +55,11 @@ std::vector<Case> cases() {
   relu.config.attention.ssmax = true;
   relu.config.attention.softcap = 0.9;
   list.push_back(relu);
+  list.push_back({"full_xpos", small_config("xpos", "full"), true});
+  Case full_t5{"full_t5", small_config("t5", "full"), false};
+  full_t5.config.attention.logn_base = 4;
+  list.push_back(full_t5);
+  list.push_back({"full_kerple", small_config("kerple_log", "full"), true});
   return list;
 }
 

@@ -38,6 +38,11 @@ TEST(Patterns, NeverBeyondTheDocument) {
   EXPECT_EQ(sinks.first, (std::vector<std::int64_t>{100, 101, 110}));
   EXPECT_EQ(sinks.sink_begin, (std::vector<std::int64_t>{99, 99, 110}));
   EXPECT_EQ(sinks.sink_end, (std::vector<std::int64_t>{101, 101, 112}));
+  EXPECT_TRUE(sinks.end.empty());
+  const Visibility full =
+      make_pattern(pattern("full", 0, 0, 0))->visibility(tokens, {{99, 0, 102}, {99, 0, 102}, {110, 0, 111}});
+  EXPECT_EQ(full.first, (std::vector<std::int64_t>{99, 99, 110}));
+  EXPECT_EQ(full.end, (std::vector<std::int64_t>{102, 102, 111}));
 }
 
 TEST(Patterns, WhatACacheKeeps) {

@@ -157,6 +157,10 @@ TEST(Streaming, AnglesThatFollowTheLengthNeedTheWholeSequence) {
   EXPECT_THROW(SmallModel(config, {.precision = Precision::fp64}).model.make_cache(), UsageError);
 }
 
+TEST(Streaming, TokensThatSeeThoseAfterThemNeedTheWholeSequence) {
+  EXPECT_THROW(SmallModel(small_config("rope", "full"), {.precision = Precision::fp64}).model.make_cache(), UsageError);
+}
+
 TEST(Streaming, ACacheHoldsOneSequence) {
   const ModelConfig config = small_config();
   SmallModel small(config, {.precision = Precision::fp64});

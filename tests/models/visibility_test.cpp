@@ -17,6 +17,7 @@ constexpr std::int64_t length = 30;
 /// The mask as the reference writes it, for dense positions of one sequence.
 bool sees(const AttentionConfig& a, const std::vector<std::int64_t>& start, std::int64_t i, std::int64_t j) {
   const std::int64_t document = start[static_cast<std::size_t>(i)];
+  if (a.pattern == "full") return start[static_cast<std::size_t>(j)] == document;
   if (j > i || j < document) return false;
   if (a.pattern == "window") return i - j < a.window;
   if (a.pattern == "blockwise") return i / a.block - j / a.block <= 1;
@@ -55,7 +56,7 @@ INSTANTIATE_TEST_SUITE_P(Patterns, VisibilityTest,
                          ::testing::Values(Case{"causal", false}, Case{"causal", true}, Case{"window", false},
                                            Case{"window", true}, Case{"blockwise", false}, Case{"blockwise", true},
                                            Case{"chunked", false}, Case{"chunked", true}, Case{"sink_window", false},
-                                           Case{"sink_window", true}),
+                                           Case{"sink_window", true}, Case{"full", false}, Case{"full", true}),
                          [](const auto& given) {
                            return given.param.pattern + (given.param.documents ? "_documents" : "");
                          });

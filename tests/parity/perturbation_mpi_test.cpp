@@ -20,7 +20,8 @@ struct Sight {
 constexpr Sight sights[] = {
     {"causal", Exchange::ring},      {"blockwise", Exchange::ring}, {"blockwise", Exchange::halo},
     {"window", Exchange::halo},      {"window", Exchange::ring},    {"sink_window", Exchange::halo},
-    {"sink_window", Exchange::ring}, {"chunked", Exchange::ring},   {"chunked", Exchange::halo}};
+    {"sink_window", Exchange::ring}, {"chunked", Exchange::ring},   {"chunked", Exchange::halo},
+    {"full", Exchange::ring},        {"full", Exchange::halo}};
 constexpr PartitionKind partitions[] = {PartitionKind::zigzag, PartitionKind::striped, PartitionKind::contiguous};
 
 ModelConfig small_model(const char* pattern, std::int64_t layers) {
@@ -42,6 +43,7 @@ ModelConfig small_model(const char* pattern, std::int64_t layers) {
 /// The mask as the reference writes it, for dense positions of one sequence.
 bool sees(const AttentionConfig& a, const std::vector<std::int64_t>& start, std::int64_t i, std::int64_t j) {
   const std::int64_t document = start[static_cast<std::size_t>(i)];
+  if (a.pattern == "full") return start[static_cast<std::size_t>(j)] == document;
   if (j > i || j < document) return false;
   if (a.pattern == "window") return i - j < a.window;
   if (a.pattern == "blockwise") return i / a.block - j / a.block <= 1;

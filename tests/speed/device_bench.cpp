@@ -220,7 +220,7 @@ class Bench {
       }
       const ScoreBias bias;
       const SharedRows rows =
-          make_rows(tokens, rotary, {std::vector<std::int64_t>(static_cast<std::size_t>(length), 0), {}, {}});
+          make_rows(tokens, rotary, {std::vector<std::int64_t>(static_cast<std::size_t>(length), 0), {}, {}, {}});
       const Shape matrix{length, heads * e};
       const Tensor q = filled(matrix, working), k = filled(matrix, working), v = filled(matrix, working),
                    doutput = filled(matrix, working), output = empty(matrix, working),

@@ -50,7 +50,7 @@ struct Problem {
   Problem(std::int64_t length, std::int64_t batch, Dtype dtype, std::int64_t key_blocks)
       : rows(length * batch), stages(key_blocks), block(rows / key_blocks) {
     const TokenTable tokens = dense_tokens(batch, length);
-    queries = make_rows(tokens, turned(tokens), {std::vector<std::int64_t>(tokens.position.size(), 0), {}, {}});
+    queries = make_rows(tokens, turned(tokens), {std::vector<std::int64_t>(tokens.position.size(), 0), {}, {}, {}});
     const auto make = [&](std::int64_t count, Dtype of) { return Tensor(backend->runtime(), {count, width}, of); };
     const auto input = [&](std::int64_t count) { return filled(*backend, {count, width}, dtype, 1); };
     q = input(rows), doutput = input(rows), output = make(rows, dtype), dq = make(rows, dtype),

@@ -82,9 +82,10 @@ class Experiment {
     const RotaryMaker rotary = [this](const TokenTable& rows) {
       return make_rotary_table(backend_->runtime(), *position_->rotary(tokens_), rows, Dtype::f32);
     };
+    const Visibility visible = make_pattern(config.attention)->visibility(table, places);
     tables_ = std::make_shared<const SequenceTables>(
         make_sequence_tables(std::make_shared<const Partition>(table, PartitionKind::zigzag, ring.size()), ring.rank(),
-                             form, make_pattern(config.attention)->visibility(table, places), Exchange::ring, rotary));
+                             visible, {{form, visible, {}}}, Exchange::ring, rotary));
     const std::int64_t rows = tables_->own->tokens.rows();
     qkv_ = waves({rows, 3 * config.width}, working);
     doutput_ = waves({rows, config.width}, working);

@@ -153,8 +153,17 @@ class BackwardTask {
       store_state(dq_state_, queries.first, queries.count, call_.form.heads, head, dquery_);
       return;
     }
+    if (call_.dq.dtype() == Dtype::f32) {
+      write_queries<float>(queries, head, scale);
+    } else {
+      write_queries<T>(queries, head, scale);
+    }
+  }
+
+  template <class Out>
+  void write_queries(const TokenTile& queries, std::int64_t head, float scale) {
     rotate_rows_back(dquery_, stride_, queries_.factors, queries.first, queries.count, width_, scale,
-                     call_.dq.template data<T>() + queries.first * call_.dq.stride() + head * width_,
+                     call_.dq.template data<Out>() + queries.first * call_.dq.stride() + head * width_,
                      call_.dq.stride());
   }
 

@@ -103,7 +103,7 @@ class TileBias {
  public:
   /// What a query row adds to the scores of the tile's columns.
   struct Row {
-    float distance = 0;                 ///< to the tile's first key, exact up to 2^24
+    float distance = 0;                 ///< from the tile's first key, exact up to 2^24
     alignas(64) float table[key_tile];  ///< where the bias has a table
   };
 
@@ -126,7 +126,8 @@ class TileBias {
     for (std::int64_t i = first; i < last; ++i) row.table[i] = table_[entry(position, i)] * log2_e;
   }
   f32v of(const Row& row, std::int64_t column) const {
-    const f32v slope = slope_ * (simd::load(key_ + column) - row.distance);
+    const f32v distance = simd::load(key_ + column) - row.distance;
+    const f32v slope = -slope_ * simd::maximum(distance, -distance);
     return table_ == nullptr ? slope : slope + simd::load(row.table + column);
   }
   /// sums [distances] += gradients of columns [first, last), which are 0 where the query does not see.
@@ -136,9 +137,9 @@ class TileBias {
   }
 
  private:
-  /// Keys after the query, which it does not see, and columns after the last key have some entry.
+  /// Columns after the last key have some entry.
   std::int64_t entry(std::int64_t position, std::int64_t column) const {
-    return std::clamp<std::int64_t>(position - position_[std::min(column, count_ - 1)], 0, last_);
+    return std::min(std::abs(position - position_[std::min(column, count_ - 1)]), last_);
   }
 
   float slope_ = 0;

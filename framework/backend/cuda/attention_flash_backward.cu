@@ -219,7 +219,7 @@ __global__ void __launch_bounds__(threads, width <= 64 ? 3 : 2) flash_backward_q
         LEXRING_UNROLL for (int e = 0; e < 2; ++e) {
           const float key_position = __shfl_sync(whole_warp, key_positions, 8 * j + this_lane() % 4 * 2 + e);
           LEXRING_UNROLL for (int i = 0; i < 4; ++i) scores[i / 2][j][i % 2 * 2 + e] =
-              slope * (key_position - position[i]);
+              -slope * fabsf(key_position - position[i]);
         }
       }
     }
@@ -445,7 +445,7 @@ __global__ void __launch_bounds__(threads, width <= 32 ? 2 : 1) flash_backward_k
                 const float query_position =
                     __shfl_sync(whole_warp, query_positions, 8 * (j % 4) + this_lane() % 4 * 2 + e);
                 LEXRING_UNROLL for (int i = 0; i < 4; ++i) scores[i / 2][j][i % 2 * 2 + e] =
-                    slope * (position[i] - query_position);
+                    -slope * fabsf(position[i] - query_position);
               }
             }
           }

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include "framework/backend/cuda/attention_flash.h"
@@ -174,7 +175,7 @@ __global__ void __launch_bounds__(threads, forward_blocks(width)) flash_forward(
           LEXRING_UNROLL for (int e = 0; e < 2; ++e) {
             const float key_position = __shfl_sync(whole_warp, key_positions, 8 * (j % 4) + this_lane() % 4 * 2 + e);
             LEXRING_UNROLL for (int i = 0; i < 4; ++i) scores[i / 2][j][i % 2 * 2 + e] =
-                slope * (key_position - position[i]);
+                -slope * fabsf(key_position - position[i]);
           }
         }
       }
@@ -276,7 +277,8 @@ void start(const Gpu& gpu, const ForwardArguments& arguments) {
 
 bool flash_supports(const AttentionForm& form, const ScoreBias& bias, Dtype working) {
   return working == Dtype::bf16 && form.normalizer == Normalizer::softmax && form.head_width <= 128 &&
-         form.head_width % 2 == 0 && form.scale > 0 && !form.caps() && !form.clamps() && !bias.by_distance.defined();
+         form.head_width % 2 == 0 && form.scale > 0 && !form.caps() && !form.clamps() && !bias.by_distance.defined() &&
+         std::none_of(form.log_decay.begin(), form.log_decay.end(), [](double d) { return d > 0; });
 }
 
 void flash_attention(const Gpu& gpu, const AttentionForward& call) {

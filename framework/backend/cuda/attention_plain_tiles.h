@@ -210,11 +210,11 @@ struct HeadBias {
   int last;                  ///< of the table
 
   __device__ int entry(int query, int key) const {
-    const int distance = query - key;
-    return distance < 0 ? 0 : distance < last ? distance : last;  // keys after the query are masked
+    const int distance = query > key ? query - key : key - query;
+    return distance < last ? distance : last;
   }
   __device__ float of(int query, int key) const {
-    const float sloped = -slope * static_cast<float>(query - key);
+    const float sloped = -slope * fabsf(static_cast<float>(query - key));
     return by_distance == nullptr ? sloped : fmaf(by_distance[entry(query, key)], log2_e, sloped);
   }
 };

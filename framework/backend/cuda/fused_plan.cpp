@@ -122,7 +122,7 @@ std::vector<FusedCall> batched(std::vector<FusedCall> calls) {
 
 std::optional<std::vector<FusedCall>> plan_fused(const AttentionForm& form, const TokenTable& queries,
                                                  const TokenTable& keys, const Visibility& visible) {
-  if (!visible.sink_begin.empty()) return std::nullopt;
+  if (!visible.sink_begin.empty() || (!visible.end.empty() && form.decays())) return std::nullopt;
   const Ranges ranges = make_ranges(queries, keys, visible, {});
   const std::int64_t span = decay_span(form);
   std::vector<FusedCall> calls;

@@ -61,9 +61,11 @@ void for_each_query(const TokenTable& queries, const TokenTable& keys, const Vis
       seen.clear();
       for (std::int64_t m = partner ? partner->first : 0; partner && m < partner->first + partner->count; ++m) {
         const std::int64_t key = keys.position[m];
-        if (key > queries.position[n]) break;
-        const bool sink = !visible.sink_begin.empty() && key >= visible.sink_begin[n] && key < visible.sink_end[n];
-        if (key >= visible.first[n] || sink) seen.push_back(m);
+        const bool sink = !visible.sink_begin.empty() && key >= visible.sink_begin[n] &&
+                          key < std::min(visible.sink_end[n], queries.position[n] + 1);
+        const bool near =
+            key >= visible.first[n] && key < visible.end_of(static_cast<std::size_t>(n), queries.position[n]);
+        if (near || sink) seen.push_back(m);
       }
       f(n, seen);
     }
@@ -78,9 +80,10 @@ class PairScore {
       : form_(form), bias_(bias), decay_(static_cast<std::size_t>(form.head_width / 2), 1.0) {}
 
   void set_distance(std::int64_t distance) {
-    distance_ = static_cast<double>(distance);
-    entry_ = std::min(distance, bias_.distances() - 1);
-    for (std::size_t i = 0; i < form_.log_decay.size(); ++i) decay_[i] = std::exp(form_.log_decay[i] * distance_);
+    distance_ = static_cast<double>(std::abs(distance));
+    entry_ = std::min(std::abs(distance), bias_.distances() - 1);
+    for (std::size_t i = 0; i < form_.log_decay.size(); ++i)
+      decay_[i] = std::exp(form_.log_decay[i] * static_cast<double>(distance));
   }
   /// The factor on the product of channel e of the rotated query and key: d score / d q[e] = slope() factor(e) k[e].
   double factor(std::int64_t channel) const { return form_.scale * decay_[static_cast<std::size_t>(channel / 2)]; }

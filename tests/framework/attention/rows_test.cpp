@@ -112,12 +112,14 @@ TEST(AttentionRows, AreCheckedWhenMade) {
   const Tensor table(*runtime, {3, 2}, Dtype::f32), other(*runtime, {2, 2}, Dtype::f32);
   const TokenTable tokens = dense_tokens(1, 3);
   EXPECT_NO_THROW(make_rows(tokens, {}));
-  EXPECT_NO_THROW(make_rows(tokens, {table, table}, {{0, 0, 0}, {0, 0, 0}, {1, 1, 1}}));
+  EXPECT_NO_THROW(make_rows(tokens, {table, table}, {{0, 0, 0}, {0, 0, 0}, {1, 1, 1}, {}}));
+  EXPECT_NO_THROW(make_rows(tokens, {}, {{0, 0, 0}, {}, {}, {3, 3, 3}}));
   EXPECT_THROW(make_rows(TokenTable{{{0, 0, 2}}, {5, 5}}, {}), Error);
   EXPECT_THROW(make_rows(tokens, {table, {}}), Error);
   EXPECT_THROW(make_rows(tokens, {other, other}), Error);
-  EXPECT_THROW(make_rows(tokens, {}, {{0, 0}, {}, {}}), Error);
-  EXPECT_THROW(make_rows(tokens, {}, {{0, 0, 0}, {0, 0, 0}, {}}), Error);
+  EXPECT_THROW(make_rows(tokens, {}, {{0, 0}, {}, {}, {}}), Error);
+  EXPECT_THROW(make_rows(tokens, {}, {{0, 0, 0}, {0, 0, 0}, {}, {}}), Error);
+  EXPECT_THROW(make_rows(tokens, {}, {{0, 0, 0}, {}, {}, {3}}), Error);
 }
 
 /// A call with everything right, to be broken one thing at a time.
@@ -125,7 +127,7 @@ struct Call {
   std::unique_ptr<Runtime> runtime = make_cpu_runtime();
   AttentionForm form = small_form();
   ScoreBias bias;
-  SharedRows rows = make_rows(dense_tokens(1, 3), {}, {{0, 0, 0}, {}, {}});
+  SharedRows rows = make_rows(dense_tokens(1, 3), {}, {{0, 0, 0}, {}, {}, {}});
   Tensor q{*runtime, {3, 32}, Dtype::f32}, k{*runtime, {3, 16}, Dtype::f32}, output{*runtime, {3, 32}, Dtype::f32},
       lse{*runtime, {3, 4}, Dtype::f32}, dby_distance;
   CallStage stage;

@@ -146,7 +146,7 @@ class Run {
   }
   Visibility visibility(const Part& p) const {
     return {gather(problem_.visible.first, p.rows), gather(problem_.visible.sink_begin, p.rows),
-            gather(problem_.visible.sink_end, p.rows)};
+            gather(problem_.visible.sink_end, p.rows), gather(problem_.visible.end, p.rows)};
   }
 
   void forward(const Part& query) {
@@ -276,6 +276,7 @@ AttentionForm make_form(const std::string& method, std::int64_t heads, std::int6
   form.head_width = width;
   form.scale = 1 / std::sqrt(static_cast<double>(width));
   form.rotary = method == "rope" || method == "xpos" || method == "steep";
+  form.rotary = form.rotary || method == "later_xpos";
   if (method.starts_with("capped")) form.softcap = 0.8;
   if (method.starts_with("clamped")) form.clamp = -0.3;
   if (method.starts_with("relu")) form.normalizer = Normalizer::relu;
@@ -283,6 +284,7 @@ AttentionForm make_form(const std::string& method, std::int64_t heads, std::int6
   for (std::int64_t i = 0; i < width / 2; ++i) {
     const double zeta = (static_cast<double>(i) / half + 0.4) / 1.4;
     if (method == "xpos") form.log_decay.push_back(std::log(zeta) / 512);
+    if (method == "later_xpos") form.log_decay.push_back(-std::log(zeta) / 512);
     if (method == "steep") form.log_decay.push_back(-1 + static_cast<double>(i) / half);
   }
   return form;
@@ -334,7 +336,8 @@ Visibility make_visibility(const std::string& pattern, std::int64_t extent, cons
   const bool sinks = pattern == "sink_window" || pattern == "documents_sinks";
   Visibility visible;
   for (const auto& s : queries.sequences) {
-    const std::int64_t start = s.count > 0 ? queries.position[size(s.first)] : 0;
+    const std::int64_t start = s.count > 0 ? queries.position[size(s.first)] : 0,
+                       last = s.count > 0 ? queries.position[size(s.first + s.count - 1)] : 0;
     for (std::int64_t row = s.first; row < s.first + s.count; ++row) {
       const std::int64_t n = queries.position[size(row)];
       std::int64_t first = 0, sink_begin = std::min<std::int64_t>(start, 1);
@@ -344,7 +347,11 @@ Visibility make_visibility(const std::string& pattern, std::int64_t extent, cons
       if (pattern == "documents" || pattern == "documents_sinks") sink_begin = first = n / extent * extent;
       if (pattern == "documents_sinks") first = std::max(first, n - extent / 4);
       if (pattern == "holes" && row % 3 == 1) first = n + 1;
+      if (pattern == "later") first = n + 1;
+      if (pattern == "full_documents") first = n / extent * extent;
       visible.first.push_back(first);
+      if (pattern == "full" || pattern == "later") visible.end.push_back(last + 1);
+      if (pattern == "full_documents") visible.end.push_back((n / extent + 1) * extent);
       if (sinks) {
         visible.sink_begin.push_back(sink_begin);
         visible.sink_end.push_back(sink_begin + 4);

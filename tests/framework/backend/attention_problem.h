@@ -65,7 +65,7 @@ std::vector<std::int64_t> clusters(const std::vector<std::int64_t>& starts, std:
 
 /// pattern: "causal", "window" (size), "blockwise" (size), "chunked" (size), "sink_window" (4 sinks, size), "documents"
 /// (new one about every size positions), "documents_sinks" (both), "holes" (causal, but every third query sees
-/// nothing).
+/// nothing), "full" (both sides of the query), "full_documents" (both), "later" (what comes after it).
 Visibility make_visibility(const std::string& pattern, std::int64_t size, const TokenTable& queries);
 
 AttentionInputs random_inputs(const AttentionProblem& problem, std::uint64_t seed, double scale = 1.0);

@@ -62,6 +62,12 @@ std::vector<AttentionProblem> small_problems() {
   for (const Tables& tables : {t130, several, spread, cached, strangers, no_keys})
     add("table", "causal", 0, 4, 2, 16, tables);
   add("alibi_table", "documents_sinks", 20, 2, 2, 32, several);
+  // Keys on both sides of the query, and after it.
+  for (const char* method : {"rope", "alibi", "table", "relu_alibi_table"}) {
+    add(method, "full", 0, 2, 1, 32, several);
+    add(method, "full_documents", 20, 2, 2, 16, t130);
+  }
+  for (const Tables& tables : {several, spread, gaps, strangers}) add("later_xpos", "later", 0, 4, 2, 16, tables);
   for (const char* rule : {"capped", "clamped", "relu"}) {
     const std::string name = rule;
     add(name, "causal", 0, 2, 1, 16, t130);
@@ -116,6 +122,13 @@ std::vector<AttentionProblem> problems() {
   for (const Tables& tables : {cached, one_more, strangers, ahead, no_rows, no_queries, no_keys})
     for (const char* method : {"xpos", "alibi", "table"}) add(method, "causal", 0, 4, 2, 16, tables);
   add("xpos", "sink_window", 60, 4, 2, 16, cached);
+  // Keys on both sides of the query, and after it.
+  for (const char* method : {"none", "alibi", "table", "clamped_alibi"}) {
+    for (const Tables& tables : {several, gaps, long_one}) add(method, "full", 0, 2, 1, 16, tables);
+    add(method, "full_documents", 50, 2, 2, 32, several);
+  }
+  for (const Tables& tables : {several, million, gaps, spread, long_one, borders, ahead})
+    add("later_xpos", "later", 0, 4, 2, 32, tables);
   // Keys in several segments, some of which some queries do not see.
   const Tables many_keys{"many_keys", make_table({{0, clusters({100, 4300, 9050}, 60)}, {1, consecutive(30, 4400)}}),
                          make_table({{0, consecutive(9200)}, {1, consecutive(4430)}, {2, consecutive(4200)}})};

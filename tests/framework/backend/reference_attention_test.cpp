@@ -92,7 +92,7 @@ INSTANTIATE_TEST_SUITE_P(Problems, ReferenceAttention, ::testing::ValuesIn(small
 TEST(ReferenceAttentionByHand, TwoTokens) {
   const auto backend = make_reference_backend();
   AttentionProblem problem =
-      make_problem("", "none", 1, 1, 2, make_table({{0, {2, 5}}}), make_table({{0, {2, 5}}}), {{0, 0}, {}, {}});
+      make_problem("", "none", 1, 1, 2, make_table({{0, {2, 5}}}), make_table({{0, {2, 5}}}), {{0, 0}, {}, {}, {}});
   const auto expect_second = [&](double s0, double s1) {
     // q and k are the same vectors for both tokens: q = (2, 0), k = (1, 1).
     const AttentionResult r =

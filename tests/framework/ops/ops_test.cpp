@@ -63,7 +63,7 @@ TEST_F(OpsTest, TransposeGoesBothWays) {
 
 TEST_F(OpsTest, ABiasOfSomeHeadsGivesGradientsToThese) {
   Tape tape(*backend, Recording::on);
-  const BiasTerms all{{1, 2, 3}, Var(tensor({3, 2}, {1, 2, 3, 4, 5, 6}))};
+  const BiasTerms all{{1, 2, 3}, Var(tensor({3, 2}, {1, 2, 3, 4, 5, 6})), Var()};
   const BiasTerms one = slice_heads(tape, all, 1, 1);
   EXPECT_EQ(one.slopes, (std::vector<float>{2}));
   EXPECT_EQ(one.by_distance.value().to_host<double>(), (std::vector<double>{3, 4}));
@@ -214,6 +214,58 @@ TEST_F(OpsTest, LossInChunksEqualsTheWholeAtOnce) {
   const auto ours = weight.gradient.to_host<double>();
   const auto whole = dw.to_host<double>();
   for (std::size_t i = 0; i < whole.size(); ++i) ASSERT_NEAR(ours[i], whole[i], 1e-14);
+}
+
+/// Positions with gaps, two documents, two heads that read one key head: by the formula in |n - m|.
+TEST_F(OpsTest, AttentionInPartsSeesBothSidesByDistance) {
+  AttentionForm form;
+  form.heads = 2, form.kv_heads = 1, form.head_width = 4;
+  form.scale = 0.5, form.rotary = true;
+  form.log_decay = {-0.3, -0.05};
+  TokenTable tokens = dense_tokens(1, 7);
+  tokens.position = {0, 1, 4, 5, 11, 12, 40};
+  const std::vector<std::int64_t> first = {0, 0, 0, 0, 11, 11, 11}, end = {6, 6, 6, 6, 41, 41, 41};
+  const RotaryTable turned{filled({7, 2}, 3), filled({7, 2}, 4)};
+  const SharedRows keys = make_rows(tokens, turned);
+  AttentionParts parts;
+  for (const PartPlan& part : both_sides(form, tokens, {first, {}, {}, end}))
+    parts.push_back({part.form, make_rows(tokens, turned, part.visible), part.later});
+  Tape tape(*backend, Recording::off);
+  const Var qkv(filled({7, 16}, 5));
+  const auto ours = attention(tape, parts, keys, {}, qkv).value().to_host<double>();
+
+  const auto x = qkv.value().to_host<double>(), c = turned.cosine.to_host<double>(), s = turned.sine.to_host<double>();
+  const auto at = [](std::int64_t row, std::int64_t column, std::int64_t width) {
+    return static_cast<std::size_t>(row * width + column);
+  };
+  const auto turn = [&](std::int64_t row, std::int64_t column, std::int64_t pair, bool second) {
+    const double x0 = x[at(row, column, 16)], x1 = x[at(row, column + 1, 16)], cosine = c[at(row, pair, 2)],
+                 sine = s[at(row, pair, 2)];
+    return second ? x1 * cosine + x0 * sine : x0 * cosine - x1 * sine;
+  };
+  for (std::int64_t n = 0; n < 7; ++n) {
+    for (std::int64_t head = 0; head < 2; ++head) {
+      double total = 0;
+      std::vector<double> sums(4);
+      for (std::int64_t m = 0; m < 7; ++m) {
+        const auto row = static_cast<std::size_t>(n), key = static_cast<std::size_t>(m);
+        if (tokens.position[key] < first[row] || tokens.position[key] >= end[row]) continue;
+        const auto distance = static_cast<double>(std::abs(tokens.position[row] - tokens.position[key]));
+        double score = 0;
+        for (std::int64_t pair = 0; pair < 2; ++pair) {
+          double product = 0;
+          for (const bool second : {false, true})
+            product += turn(n, 4 * head + 2 * pair, pair, second) * turn(m, 8 + 2 * pair, pair, second);
+          score += 0.5 * std::exp(form.log_decay[static_cast<std::size_t>(pair)] * distance) * product;
+        }
+        total += std::exp(score);
+        for (std::int64_t e = 0; e < 4; ++e)
+          sums[static_cast<std::size_t>(e)] += std::exp(score) * x[at(m, 12 + e, 16)];
+      }
+      for (std::int64_t e = 0; e < 4; ++e)
+        EXPECT_NEAR(ours[at(n, 4 * head + e, 8)], sums[static_cast<std::size_t>(e)] / total, 1e-12) << n << " " << head;
+    }
+  }
 }
 
 TEST_F(OpsTest, LossWithoutRecordingTouchesNoGradient) {

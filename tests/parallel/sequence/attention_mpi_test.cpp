@@ -59,8 +59,8 @@ class SequenceAttention : public ::testing::Test {
 
 TEST_F(SequenceAttention, EveryPatternPartitionAndExchangeEqualsOneRank) {
   for (const Named& batch : batches()) {
-    for (const char* pattern :
-         {"causal", "window", "blockwise", "sink_window", "documents", "documents_sinks", "holes"}) {
+    for (const char* pattern : {"causal", "window", "blockwise", "sink_window", "documents", "documents_sinks", "holes",
+                                "full", "full_documents"}) {
       const AttentionProblem problem = self_problem("xpos", pattern, 9, 4, 2, 6, batch.sequences);
       for (const PartitionKind kind : kinds()) {
         for (const Exchange exchange : {Exchange::ring, Exchange::halo}) compare(problem, kind, exchange, batch.name);
@@ -77,6 +77,13 @@ TEST_F(SequenceAttention, EveryMethodAndGroupingOfHeadsEqualsOneRank) {
       for (const PartitionKind kind : kinds())
         compare(problem, kind, Exchange::automatic, fmt::format("{} key heads", kv_heads));
     }
+  }
+}
+
+TEST_F(SequenceAttention, KeysOnBothSidesOfTheQueryEqualOneRank) {
+  for (const char* method : {"rope", "alibi_table", "relu_alibi_table"}) {
+    const AttentionProblem problem = self_problem(method, "full", 0, 4, 2, 4, batches()[1].sequences);
+    for (const PartitionKind kind : kinds()) compare(problem, kind, Exchange::automatic, "both sides");
   }
 }
 
@@ -133,7 +140,7 @@ TEST_F(SequenceAttention, BytesSentAreThoseOfTheSchedule) {
 
 /// One row's keys and values are changed: exactly the rows that the mask lets see it change.
 TEST_F(SequenceAttention, APerturbedRowChangesExactlyTheRowsThatSeeIt) {
-  for (const char* pattern : {"causal", "window", "blockwise", "sink_window", "documents"}) {
+  for (const char* pattern : {"causal", "window", "blockwise", "sink_window", "documents", "full", "full_documents"}) {
     const AttentionProblem problem = self_problem("xpos", pattern, 9, 2, 1, 4, batches()[1].sequences);
     const std::int64_t width = problem.query_width(), fused = width + 2 * problem.key_width(),
                        all = problem.queries.rows();
@@ -161,8 +168,9 @@ TEST_F(SequenceAttention, APerturbedRowChangesExactlyTheRowsThatSeeIt) {
           const Visibility& v = problem.visible;
           const std::int64_t key = problem.queries.position[m];
           const bool sink = !v.sink_begin.empty() && key >= v.sink_begin[n] && key < v.sink_end[n];
-          const bool sees = sequence_of(rows[i]) == sequence_of(changed) && key <= problem.queries.position[n] &&
-                            (key >= v.first[n] || sink);
+          const std::int64_t query = problem.queries.position[n];
+          const bool near = key >= v.first[n] && key < v.end_of(n, query);
+          const bool sees = sequence_of(rows[i]) == sequence_of(changed) && (near || (sink && key <= query));
           EXPECT_EQ(at(before) != at(after), sees)
               << pattern << " " << name_of(kind) << ": row " << rows[i] << ", changed " << changed;
         }

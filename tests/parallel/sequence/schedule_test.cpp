@@ -86,18 +86,18 @@ std::vector<bool> seen_by(const TokenTable& whole, const Visibility& v, const To
                           std::int64_t row) {
   std::vector<bool> seen(whole.position.size());
   const auto n = static_cast<std::size_t>(row);
-  for (std::int64_t m = s.first; m <= row; ++m) {
+  for (std::int64_t m = s.first; m < s.first + s.count; ++m) {
     const std::int64_t key = whole.position[static_cast<std::size_t>(m)];
-    const bool sink = !v.sink_begin.empty() && key >= v.sink_begin[n] && key < v.sink_end[n];
-    seen[static_cast<std::size_t>(m)] = key >= v.first[n] || sink;
+    const bool sink = m <= row && !v.sink_begin.empty() && key >= v.sink_begin[n] && key < v.sink_end[n];
+    seen[static_cast<std::size_t>(m)] = (key >= v.first[n] && key < v.end_of(n, whole.position[n])) || sink;
   }
   return seen;
 }
 
 TEST(Schedule, EveryPlaceGetsWhatItSeesOnceAndEveryGradientComesHome) {
   const TokenTable whole = unequal();
-  for (const char* pattern :
-       {"causal", "window", "blockwise", "sink_window", "documents", "documents_sinks", "holes"}) {
+  for (const char* pattern : {"causal", "window", "blockwise", "sink_window", "documents", "documents_sinks", "holes",
+                              "full", "full_documents"}) {
     const Visibility visible = make_visibility(pattern, 9, whole);
     for (const PartitionKind kind : kinds) {
       for (int ring = 1; ring <= 6; ++ring) {
@@ -148,7 +148,9 @@ TEST(Schedule, EveryPlaceGetsWhatItSeesOnceAndEveryGradientComesHome) {
   }
 }
 
-Visibility causal(const TokenTable& tokens) { return {std::vector<std::int64_t>(tokens.position.size(), 0), {}, {}}; }
+Visibility causal(const TokenTable& tokens) {
+  return {std::vector<std::int64_t>(tokens.position.size(), 0), {}, {}, {}};
+}
 
 TEST(Schedule, TheCausalRingUnderZigzagSendsAQuarterLess) {
   const std::int64_t length = 16 * 40;

@@ -16,7 +16,7 @@ WholeResult run(Backend& backend, Dtype working, const AttentionProblem& problem
   const std::int64_t width = problem.query_width(), rows = static_cast<std::int64_t>(doutput.size()) / width;
   Tape tape(backend, Recording::on);
   const Var input(make(backend, {rows, fused_width(problem.form)}, working, qkv));
-  BiasTerms bias{problem.slopes, Var()};
+  BiasTerms bias{problem.slopes, Var(), Var()};
   if (!problem.by_distance.empty()) bias.by_distance = Var(problem.bias(backend, master_of(working)).by_distance);
   const Var output = op(tape, bias, input);
   WholeResult result{read(output.value()), {}, {}};
@@ -63,13 +63,25 @@ WholeInputs rounded_to(Dtype dtype, const WholeInputs& inputs) {
   return {rounded_to(dtype, inputs.qkv), rounded_to(dtype, inputs.doutput)};
 }
 
+namespace {
+
+std::vector<PartPlan> parts_of(const AttentionProblem& problem) {
+  if (problem.form.decays() && !problem.visible.end.empty())
+    return both_sides(problem.form, problem.queries, problem.visible);
+  return {{problem.form, problem.visible, {}}};
+}
+
+}  // namespace
+
 WholeResult run_whole(Backend& backend, Dtype working, const AttentionProblem& problem, const WholeInputs& inputs) {
   const RotaryMaker maker = rotary_maker(backend, master_of(working), problem);
-  const SharedRows rows = make_rows(problem.queries, maker ? maker(problem.queries) : RotaryTable(), problem.visible);
-  return run(backend, working, problem, inputs.qkv, inputs.doutput,
-             [&](Tape& tape, const BiasTerms& bias, const Var& qkv) {
-               return attention(tape, problem.form, rows, bias, qkv);
-             });
+  const SharedRows rows = make_rows(problem.queries, maker ? maker(problem.queries) : RotaryTable());
+  AttentionParts parts;
+  for (const PartPlan& part : parts_of(problem))
+    parts.push_back({part.form, make_rows(problem.queries, rows->rotary, part.visible), part.later});
+  return run(
+      backend, working, problem, inputs.qkv, inputs.doutput,
+      [&](Tape& tape, const BiasTerms& bias, const Var& qkv) { return attention(tape, parts, rows, bias, qkv); });
 }
 
 Values rows_of(const Values& whole, const std::vector<std::int64_t>& rows, std::int64_t width) {
@@ -82,8 +94,8 @@ Values rows_of(const Values& whole, const std::vector<std::int64_t>& rows, std::
 std::shared_ptr<const SequenceTables> make_tables(Backend& backend, Dtype working, const AttentionProblem& problem,
                                                   PartitionKind kind, Exchange exchange, int place, int ring) {
   return std::make_shared<const SequenceTables>(
-      make_sequence_tables(std::make_shared<const Partition>(problem.queries, kind, ring), place, problem.form,
-                           problem.visible, exchange, rotary_maker(backend, master_of(working), problem)));
+      make_sequence_tables(std::make_shared<const Partition>(problem.queries, kind, ring), place, problem.visible,
+                           parts_of(problem), exchange, rotary_maker(backend, master_of(working), problem)));
 }
 
 WholeResult run_on_ring(Backend& backend, Dtype working, const AttentionProblem& problem, const WholeInputs& inputs,
