@@ -199,6 +199,8 @@ EvaluationResults begin(const Arguments& args, const std::vector<CheckpointReade
   results.data_hash = dataset.content_hash();
   results.documents = subjects[0].options.data.documents;
   results.end_of_document = subjects[0].options.data.end_of_document;
+  results.objective = subjects[0].options.train.objective;
+  results.mlm = subjects[0].options.mlm;
   results.machine = describe_machine();
   results.date = now();
   return results;
@@ -352,13 +354,15 @@ void check_evaluation(const std::vector<std::string>& words, const Options& trai
                 "position.scaling names several rescalings, which would be one method; give each a method of its own");
   Subject subject{"", training};
   if (!args.task.task.empty()) {
+    require_usage(training.train.objective == Objective::causal,
+                  "train.objective = mlm tells no next token, as the answers of a task are; leave task out");
     for (const std::int64_t size : args.task.sizes) check_size(args.task.kind(), size);
     subject.options.model.vocab = ByteTokenizer().vocab();
     plan_series(args.series, {subject});
     return;
   }
   const Dataset dataset = Dataset::open(args.data);
-  subject.options.model.vocab = dataset.vocab();
+  subject.options.model.vocab = dataset.vocab() + training.own_ids();
   plan_series(args.series, {subject});
   fill_defaults(args, {subject});
   tokens_to_score(dataset, args.lengths, args.tokens);

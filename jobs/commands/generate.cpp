@@ -166,6 +166,11 @@ int generate_command(const std::vector<std::string>& words, const std::shared_pt
   const CheckpointReader reader(*world, args.checkpoint);
   Options options = parse_ini_text(reader.state().configuration, reader.path().string() + " (stored configuration)");
   if (args.precision) use_precision(options, *args.precision);
+  require_usage(
+      options.train.objective == Objective::causal,
+      "{} was trained for hidden tokens (train.objective = mlm), with which text does not go on; generate from "
+      "a model of the next token",
+      reader.path().string());
   const std::unique_ptr<Tokenizer> tokenizer = make_tokenizer(reader, options.model.vocab);
   use_model(options, args.use, given);
   check(options.model);

@@ -45,14 +45,19 @@ Keys, on the command line or as INI sections:
 
 /// The vocabulary comes from the data; a key may only confirm it.
 void take_vocabulary(Options& o, const Dataset& data) {
-  require_usage(o.init.empty() || o.model.vocab == data.vocab(),
-                "the weights of {} are of a vocabulary of {}, but {} has one of {} ({} tokens); prepare it with the "
-                "tokenizer of that training",
-                o.init, o.model.vocab, data.path().string(), data.vocab(), data.tokenizer());
-  require_usage(o.model.vocab == 0 || o.model.vocab == data.vocab(),
-                "model.vocab = {} but {} has a vocabulary of {} ({} tokens); leave model.vocab out to take the data's",
-                o.model.vocab, data.path().string(), data.vocab(), data.tokenizer());
-  o.model.vocab = data.vocab();
+  const std::int64_t vocab = data.vocab() + o.own_ids();
+  const std::string held =
+      fmt::format("{} has one of {} ({} tokens){}", data.path().string(), data.vocab(), data.tokenizer(),
+                  o.own_ids() > 0 ? ", to which train.objective = mlm adds the mask" : "");
+  require_usage(o.init.empty() || o.model.vocab == vocab,
+                "the weights of {} are of a vocabulary of {}, but {}; prepare it with the tokenizer of that training",
+                o.init, o.model.vocab, held);
+  require_usage(o.model.vocab == 0 || o.model.vocab == vocab,
+                "model.vocab = {}, but {}; leave model.vocab out to take the data's", o.model.vocab, held);
+  o.model.vocab = vocab;
+  require_usage(o.train.objective == Objective::causal || data.answers().empty(),
+                "{} says which tokens are answers to learn, but train.objective = mlm hides any; choose causal",
+                data.path().string());
 }
 
 /// "10.7 M parameters"; "…, 98.3 k of them trained".

@@ -27,6 +27,7 @@ KeyTable option_keys(Options& o) {
       .only_with("data.documents", {"mask"});
 
   auto& t = o.train;
+  key("train.objective", &t.objective, "causal: the next token; mlm: hidden tokens, seen from both sides (BERT)");
   key("train.length", &t.length, "sequence length", "tokens").between(1, most_tokens_at_once);
   key("train.batch", &t.batch, "sequences per step, over all ranks", "sequences").between(1, most_sequences);
   key("train.micro_batch", &t.micro_batch, "sequences that one replica computes at a time", "sequences",
@@ -59,6 +60,13 @@ KeyTable option_keys(Options& o) {
       "positions stay below it; with shape, what all positions are shifted by does", "tokens")
       .between(0, most_tokens_at_once)
       .only_with("sampling.kind", names_where<SamplingKind>([](const SamplingKind& kind) { return kind->limited; }));
+
+  const auto mlm = [&](std::string name, double& share, std::string meaning) {
+    key(std::move(name), &share, std::move(meaning)).between(0, 1).only_with("train.objective", {"mlm"});
+  };
+  mlm("mlm.share", o.mlm.share, "share of the tokens that are hidden: those are what the model tells");
+  mlm("mlm.masked", o.mlm.masked, "share of the hidden ones that the model sees as the mask, an id after the data's");
+  mlm("mlm.random", o.mlm.random, "share that it sees as a token drawn evenly; the rest it sees as they are");
 
   auto& p = o.optimizer;
   key("optimizer.lr", &p.lr, "largest learning rate").at_least(0);

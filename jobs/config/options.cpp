@@ -47,9 +47,11 @@ void check(const Options& o) {
       "attention.clamp = {} lets keys disappear, and training would not learn from that; train without it, and "
       "give it to evaluate or generate",
       o.model.attention.clamp);
-  require_usage(!o.model.sees_later(),
-                "attention.pattern = full shows a token the next one, which it is trained to predict; choose a causal "
-                "pattern");
+  check_objective(o.train.objective, o.model);
+  if (o.train.objective == Objective::mlm) check(o.mlm);
+  require_usage(o.train.objective == Objective::causal || o.data.end_of_document == EndOfDocument::token,
+                "data.end_of_document = none leaves out what comes next, but train.objective = mlm hides any token; "
+                "leave it at token");
   check(o.sampling, o.train.length);
   check(lr_schedule(o));
   check(adamw_hyper(o));
@@ -238,6 +240,24 @@ ModelRuntime runtime_of(const Options& options) {
 void use_precision(Options& options, PrecisionChoice precision) {
   options.train.precision = precision;
   if (precision != PrecisionChoice::bf16) options.train.residual = ResidualChoice::fp32;
+}
+
+std::optional<Masking> masking_of(const Options& options) {
+  if (options.train.objective == Objective::causal) return std::nullopt;
+  return Masking{options.mlm, options.model.vocab};
+}
+
+void check_objective(Objective objective, const ModelConfig& model) {
+  if (objective == Objective::causal) {
+    require_usage(!model.sees_later(),
+                  "attention.pattern = full shows a token the next one, which it is to predict (train.objective = "
+                  "causal); choose a causal pattern, or train.objective = mlm");
+  } else {
+    require_usage(model.sees_later(),
+                  "train.objective = mlm hides tokens that the text on both sides tells, but attention.pattern = {} "
+                  "shows nothing after a token; choose attention.pattern = full",
+                  model.attention.pattern->name);
+  }
 }
 
 LrSchedule lr_schedule(const Options& options) {

@@ -14,6 +14,7 @@
 #include "jobs/config/keys.h"
 #include "jobs/config/mesh_keys.h"
 #include "jobs/config/model_keys.h"
+#include "models/masking.h"
 #include "models/sampling.h"
 #include "models/transformer.h"
 #include "parallel/data/data_parallel.h"
@@ -46,6 +47,7 @@ struct Options {
   } data;
   ModelConfig model;
   struct Train {
+    Objective objective = Objective::causal;
     std::int64_t length = 256;
     std::int64_t batch = 8;        ///< sequences per step over all ranks
     std::int64_t micro_batch = 0;  ///< sequences per replica at a time; 0: all of the replica's
@@ -60,6 +62,7 @@ struct Options {
     std::int64_t valid_windows = 64;
   } train;
   SamplingConfig sampling;
+  MaskingConfig mlm;
   struct Optimizer {
     double lr = 3e-4, beta1 = 0.9, beta2 = 0.95, eps = 1e-8;
     std::int64_t warmup = 100;  ///< steps
@@ -78,6 +81,9 @@ struct Options {
     std::int64_t keep = 3;      ///< 0: all
   } checkpoint;
   std::int64_t watchdog_seconds = 600;  ///< 0: off
+
+  /// Ids that the model has beside those of the data: the mask, the last one.
+  std::int64_t own_ids() const { return train.objective == Objective::mlm ? 1 : 0; }
 };
 
 /// The keys of a run, bound to `options`, which must outlive the table.
@@ -111,6 +117,10 @@ std::string to_ini(const Options& options);
 /// How the model computes, from train.precision, train.residual, train.recompute and sequence.*. Where nobody has
 /// chosen yet what is made again, all of a layer.
 ModelRuntime runtime_of(const Options& options);
+/// How tokens are hidden; nothing where the next token is learned.
+std::optional<Masking> masking_of(const Options& options);
+/// Throws UsageError where what tokens see does not go with what the model learns.
+void check_objective(Objective objective, const ModelConfig& model);
 /// For weights that were trained in another precision. A residual stream in bf16 goes with bf16 only.
 void use_precision(Options& options, PrecisionChoice precision);
 LrSchedule lr_schedule(const Options& options);

@@ -93,12 +93,12 @@ class Windows {
   /// Windows [first, first + count) in one forward pass.
   void together(std::int64_t first, std::int64_t count, Sums& sums, const AttentionProbe& probe = nullptr) {
     TokenBatch read = read_windows(dataset_, first * length_, count, length_, stream_.documents);
-    const std::vector<std::int32_t> targets = read.targets;
-    const ModelBatch batch = make_batch(count, length_, std::move(read.tokens), std::move(read.targets),
-                                        std::move(read.document_start), sinks_of(model_.config()));
+    ModelBatch batch = make_batch(count, length_, std::move(read.tokens), std::move(read.targets),
+                                  std::move(read.document_start), sinks_of(model_.config()));
+    if (stream_.masking) stream_.masking->hide_tokens(batch, first * length_);
     const std::vector<double> nll = losses(model_.evaluate(batch, nullptr, probe).nll);
     for (std::int64_t w = 0; w < count; ++w) {
-      sums.add((first + w) * length_, 0, nll.data() + w * length_, targets.data() + w * length_, length_);
+      sums.add((first + w) * length_, 0, nll.data() + w * length_, batch.targets.data() + w * length_, length_);
     }
   }
 

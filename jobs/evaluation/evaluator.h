@@ -9,6 +9,7 @@
 
 #include "datasets/batches.h"
 #include "jobs/evaluation/results.h"
+#include "models/masking.h"
 #include "models/transformer.h"
 #include "parallel/context.h"
 
@@ -20,6 +21,7 @@ struct TokenStream {
   DocumentUse documents = Documents::ignore;
   std::int64_t chunk = 4096;  ///< tokens of one forward pass, whatever the length: memory does not depend on it
   std::vector<std::int64_t> segment_ends = {};  ///< of the sums that a cell keeps; empty: every segment_tokens
+  std::optional<Masking> masking = {};          ///< which tokens are hidden, and scored; none: the next ones are
 };
 
 /// How many tokens to score so that every length tiles them exactly: a multiple of all lengths' least common multiple,

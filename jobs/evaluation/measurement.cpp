@@ -26,7 +26,7 @@ class Measurement {
         reader_(reader),
         index_(index),
         dataset_(dataset),
-        stream_{results.tokens, options_.data.use(), keys.chunk, results.segment_ends} {}
+        stream_{results.tokens, options_.data.use(), keys.chunk, results.segment_ends, masking_of(options_)} {}
 
   /// Fills the cells of the checkpoint's series and its resolutions. Collective.
   void run(const RunDevice& device, EvaluationProgress& progress) {

@@ -111,6 +111,7 @@ std::string to_json(const EvaluationResults& r) {
                {"data_hash", r.data_hash},
                {"documents", name_of(r.documents)},
                {"end_of_document", name_of(r.end_of_document)},
+               {"objective", name_of(r.objective)},
                {"tokens", r.tokens},
                {"segment_ends", r.segment_ends},
                {"lengths", r.lengths},

@@ -9,6 +9,7 @@
 #include "datasets/batches.h"
 #include "jobs/evaluation/statistics.h"
 #include "models/config.h"
+#include "models/masking.h"
 
 namespace lexring {
 
@@ -73,6 +74,8 @@ struct EvaluationResults {
   std::string data, data_source, data_hash, device, machine, date, version, command;
   Documents documents = Documents::mask;
   EndOfDocument end_of_document = EndOfDocument::token;
+  Objective objective = Objective::causal;
+  MaskingConfig mlm;
   std::int64_t ranks = 1;
   std::int64_t tokens = 0;                 ///< scored stream, from the dataset's first token
   std::vector<std::int64_t> segment_ends;  ///< of the stream

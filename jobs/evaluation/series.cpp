@@ -26,8 +26,10 @@ std::vector<T> without_repeats(const std::vector<T>& values) {
   return once;
 }
 
-std::vector<PatternKind> patterns_of(const SeriesKeys& keys) {
-  return keys.patterns.empty() ? std::vector<PatternKind>{"causal", "blockwise"} : without_repeats(keys.patterns);
+std::vector<PatternKind> patterns_of(const SeriesKeys& keys, Objective objective) {
+  if (!keys.patterns.empty()) return without_repeats(keys.patterns);
+  return objective == Objective::mlm ? std::vector<PatternKind>{"full"}
+                                     : std::vector<PatternKind>{"causal", "blockwise"};
 }
 
 /// What multiplies all scores, as given, else the checkpoint's.
@@ -172,7 +174,7 @@ std::vector<Key> series_keys(SeriesKeys& keys) {
   PositionConfig& p = keys.position;
   p.scaling_factor = 0;
   std::vector<Key> all = {
-      {"patterns", &keys.patterns, "attention patterns", "", "causal,blockwise"},
+      {"patterns", &keys.patterns, "attention patterns", "", "causal,blockwise (mlm: full)"},
       {"attention.block", &keys.blocks, "of the block patterns; several are measured one by one", "tokens",
        "the checkpoint's"},
       {"attention.window", &keys.windows, "of the window patterns, likewise", "tokens",
@@ -228,7 +230,7 @@ std::vector<Series> plan_series(const SeriesKeys& keys, const std::vector<Subjec
   for (std::size_t i = 0; i < subjects.size(); ++i) {
     for (Series series : positions(keys, subjects[i].options)) {
       series.model = i;
-      for (const PatternKind& pattern : patterns_of(keys)) {
+      for (const PatternKind& pattern : patterns_of(keys, subjects[i].options.train.objective)) {
         for (const AttentionConfig& attention : attentions(pattern, keys, subjects[i].options)) {
           series.attention = attention;
           all.push_back(series);
@@ -242,6 +244,7 @@ std::vector<Series> plan_series(const SeriesKeys& keys, const std::vector<Subjec
     use_position(model, series.position);
     use_attention(model, series.attention);
     check(model);
+    check_objective(subjects[series.model].options.train.objective, model);
   }
   name_all(all, keys, subjects);
   return all;

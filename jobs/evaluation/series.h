@@ -15,7 +15,7 @@
 namespace lexring {
 
 struct SeriesKeys {
-  std::vector<PatternKind> patterns;                 ///< empty: causal and blockwise
+  std::vector<PatternKind> patterns;                 ///< empty: causal and blockwise, or full
   std::vector<std::int64_t> blocks, windows, sinks;  ///< empty: the checkpoint's
   std::vector<Scaling> scalings;                     ///< empty: the checkpoint's
   std::vector<std::int64_t> logn_bases;              ///< empty: the checkpoint's

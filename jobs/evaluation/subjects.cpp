@@ -55,8 +55,25 @@ std::vector<Subject> read_subjects(const std::vector<CheckpointReader>& readers,
     if (options.data.documents == Documents::ignore) options.data.end_of_document = EndOfDocument::token;
     options.data.end_of_document = changes.end_of_document.value_or(options.data.end_of_document);
     options.sequence = changes.sequence;
-    if (dataset != nullptr) require_same_tokens(readers[i], options.model.vocab, *dataset);
-    else require_bytes(readers[i], options.model.vocab);
+    const Objective objective = options.train.objective;
+    if (dataset != nullptr) {
+      require_same_tokens(readers[i], options.model.vocab - options.own_ids(), *dataset);
+      require_usage(objective == Objective::causal || dataset->answers().empty(),
+                    "{} says which tokens are answers, but {} was trained for hidden ones (train.objective = mlm); "
+                    "evaluate it on text",
+                    dataset->path().string(), path);
+    } else {
+      require_usage(objective == Objective::causal,
+                    "{} was trained for hidden tokens (train.objective = mlm) and tells no next one, as the answers of "
+                    "a task are; evaluate it on --data",
+                    path);
+      require_bytes(readers[i], options.model.vocab);
+    }
+    const Options& other = i == 0 ? options : subjects[0].options;
+    require_usage(objective == other.train.objective && options.mlm == other.mlm,
+                  "{} and {} were trained with other settings of train.objective or mlm.*, so that they would score "
+                  "different tokens; evaluate them one by one",
+                  readers[0].path().string(), path);
     const Documents documents = i == 0 ? options.data.documents : subjects[0].options.data.documents;
     require_usage(options.data.documents == documents,
                   "{} was trained with data.documents = {} and {} with {}, so that they would score different tokens; "

@@ -145,9 +145,12 @@ std::string format_length(std::int64_t length, std::int64_t train_length) {
 }
 
 std::string describe_documents(const EvaluationResults& results) {
-  if (results.documents == Documents::ignore) return "documents not masked";
-  return fmt::format("documents masked from each other{}",
-                     results.end_of_document == EndOfDocument::none ? ", without their ends" : "");
+  const std::string hidden = results.objective == Objective::mlm
+                                 ? fmt::format("; losses of hidden tokens, {:g} % (mlm)", 100 * results.mlm.share)
+                                 : "";
+  if (results.documents == Documents::ignore) return "documents not masked" + hidden;
+  return fmt::format("documents masked from each other{}{}",
+                     results.end_of_document == EndOfDocument::none ? ", without their ends" : "", hidden);
 }
 
 std::string describe(const Series& series) {

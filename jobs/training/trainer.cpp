@@ -75,6 +75,12 @@ void Trainer::resume(const CheckpointReader& checkpoint) {
       "--checkpoint.directory",
       name, name_of(before.sampling.kind), before.sampling.limit, name_of(options_.sampling.kind),
       options_.sampling.limit);
+  require_usage(
+      before.train.objective == now.objective && before.mlm == options_.mlm,
+      "{} was trained with train.objective = {} (mlm.share = {}, mlm.masked = {}, mlm.random = {}), now it is "
+      "{} ({}, {}, {}): other targets would count; keep them, or start anew in another --checkpoint.directory",
+      name, name_of(before.train.objective), before.mlm.share, before.mlm.masked, before.mlm.random,
+      name_of(now.objective), options_.mlm.share, options_.mlm.masked, options_.mlm.random);
   require_same_model(options_, before, name);
   options_.init = before.init;
   if (options_.train.minutes > 0 && before.train.minutes == 0) {  // the choice has been made and stays
@@ -104,7 +110,8 @@ StepMetrics Trainer::train_step() {
   StepMetrics metrics;
   metrics.step = state_.step + 1;
   metrics.lr = learning_rate(lr_schedule(options_), state_.step);
-  const auto batches = read_batches(sampler_, ranges, sinks_of(options_.model), options_.sampling);
+  const auto batches =
+      read_batches(sampler_, ranges, sinks_of(options_.model), options_.sampling, masking_of(options_));
   const StepResult result = replica_.step(batches, metrics.lr, [&]() -> std::vector<double> {
     const bool done = writer_.in_flight() && writer_.shard_done();
     return {done ? 1.0 : 0.0, stop_.received() ? 1.0 : 0.0};

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "datasets/batches.h"
+#include "models/masking.h"
 #include "models/sampling.h"
 #include "models/transformer.h"
 
@@ -23,9 +25,9 @@ struct SampleRange {
 std::vector<SampleRange> micro_batches(std::uint64_t first, std::int64_t batch, int replica, int replicas,
                                        std::int64_t micro_batch);
 
-/// The micro-batches of a step on this replica, at positions drawn by the sampler's seed.
+/// The micro-batches of a step on this replica, at positions drawn by the sampler's seed, with tokens hidden by it.
 std::vector<ModelBatch> read_batches(const Sampler& sampler, const std::vector<SampleRange>& ranges, std::int64_t sinks,
-                                     const SamplingConfig& positions);
+                                     const SamplingConfig& positions, const std::optional<Masking>& masking = {});
 
 /// A batch of windows as the model takes it.
 ModelBatch to_model_batch(TokenBatch batch, std::int64_t sinks);

@@ -35,8 +35,9 @@ std::optional<double> Validation::loss(Transformer& model, const std::function<b
     const std::int64_t i = first + dp.rank();
     if (i >= windows) continue;
     const std::int64_t window = i * available / windows;  // spread over the whole set
-    const ModelBatch batch = to_model_batch(read_windows(*data_, window * length, 1, length, options_->data.use()),
-                                            sinks_of(options_->model));
+    ModelBatch batch = to_model_batch(read_windows(*data_, window * length, 1, length, options_->data.use()),
+                                      sinks_of(options_->model));
+    if (const auto masking = masking_of(*options_)) masking->hide_tokens(batch, window * length);
     const double nll = model.evaluate(batch).nll_sum();  // the ranks of cp each hold a part, those of tp the same
     if (first_of_tp) sums[0] += nll;
     if (first_of_batch) sums[1] += static_cast<double>(counted_targets(batch));

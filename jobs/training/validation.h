@@ -20,8 +20,8 @@ class Validation {
   /// Throws UsageError when `data` has no whole window. Everything given must outlive it.
   Validation(const Options& options, const Context& context, const Dataset& data);
 
-  /// Nats per counted target, NaN where there is none; nothing when `stop` says so before one of the windows, the same
-  /// on every rank. Collective.
+  /// Nats per counted target (next or hidden tokens), NaN where there is none; nothing when `stop` says so before one
+  /// of the windows, the same on every rank. Collective.
   std::optional<double> loss(Transformer& model, const std::function<bool()>& stop) const;
 
  private:
