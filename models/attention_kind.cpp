@@ -36,31 +36,85 @@ AttentionKind make_kind(const ModelConfig& model, const LayerConfig& layer, cons
 
 }  // namespace
 
-RotaryTable AttentionKind::rotary(Runtime& runtime, const TokenTable& tokens, Dtype master) {
-  const std::optional<RotaryAngles> angles = position->rotary(length_of(tokens));
-  return angles ? rotary_tables.make(runtime, *angles, tokens, master) : RotaryTable();
+const ModelBatch& AttentionKind::seen_as(const ModelBatch& batch, ModelBatch& counted) const {
+  if (!config.attention.cache_positions) return batch;
+  return counted = counted_in_tokens(batch);
+}
+
+std::int64_t AttentionKind::length(const TokenTable& tokens, const Visibility& visible) const {
+  if (!config.attention.cache_positions) return length_of(tokens);
+  std::int64_t longest = 0;  // document
+  for (std::size_t n = 0; n < visible.sink_begin.size(); ++n)
+    longest = std::max(longest, tokens.position[n] - visible.sink_begin[n] + 1);
+  return std::min(longest, config.attention.sinks + config.attention.window);
+}
+
+RotaryTable AttentionKind::rotary(Runtime& runtime, const TokenTable& tokens, std::int64_t of_length, Dtype master) {
+  const std::optional<RotaryAngles> angles = position->rotary(of_length);
+  if (!angles) return {};
+  // Documents, which positions do not tell, decide about the length of a cache.
+  return config.attention.cache_positions ? make_rotary_table(runtime, *angles, tokens, master)
+                                          : rotary_tables.make(runtime, *angles, tokens, master);
 }
 
 KindRows AttentionKind::rows(Runtime& runtime, const TokenTable& tokens, Visibility visible, Dtype master) {
   const SharedRows last = last_rows.keys;
   if (last != nullptr && last->tokens == tokens && last->visible == visible) return last_rows;
+  const std::int64_t of_length = length(tokens, visible);
   std::vector<PartPlan> plans = parts(form, tokens, visible);
-  last_rows = {make_rows(tokens, rotary(runtime, tokens, master), std::move(visible)), {}};
-  if (plans.size() == 1) {
-    last_rows.parts = {{std::move(plans.front().form), last_rows.keys}};
-    return last_rows;
-  }
-  for (PartPlan& plan : plans) {
-    last_rows.parts.push_back(
-        {std::move(plan.form), make_rows(tokens, last_rows.keys->rotary, std::move(plan.visible)), plan.later});
-  }
+  last_rows = {make_rows(tokens, rotary(runtime, tokens, of_length, master), std::move(visible)), {}};
+  for (PartPlan& plan : plans)
+    last_rows.parts.push_back(part(std::move(plan), runtime, last_rows.keys, of_length, master));
   return last_rows;
 }
 
+namespace {
+
+/// Keys of the window, which stand behind the sinks in a cache as they do in the text; and sinks, which see a query no
+/// later than a full cache has it, `last` tokens after the first sink.
+std::vector<PartPlan> apart_from_sinks(const AttentionForm& form, const TokenTable& tokens, const Visibility& visible,
+                                       std::int64_t last) {
+  PartPlan window{form, {}, {}}, sinks{form, {}, {}};
+  for (std::size_t n = 0; n < tokens.position.size(); ++n) {
+    const std::int64_t own = tokens.position[n], start = visible.sink_begin[n];
+    window.visible.first.push_back(std::max(visible.first[n], visible.sink_end[n]));
+    sinks.visible.first.push_back(start);
+    sinks.visible.end.push_back(std::min(visible.sink_end[n], own + 1));
+    sinks.position.push_back(start + std::min(own - start, last));
+  }
+  return {std::move(window), std::move(sinks)};
+}
+
+}  // namespace
+
 std::vector<PartPlan> AttentionKind::parts(const AttentionForm& of, const TokenTable& tokens,
                                            const Visibility& visible) const {
+  const AttentionConfig& a = config.attention;
+  if (a.cache_positions) return apart_from_sinks(of, tokens, visible, a.sinks + a.window - 1);
   if (pattern->sees_later() && (of.decays() || position->sided())) return both_sides(of, tokens, visible);
   return {{of, visible, {}}};
+}
+
+AttentionPart AttentionKind::part(PartPlan plan, Runtime& runtime, const SharedRows& keys, std::int64_t of_length,
+                                  Dtype master, const std::vector<std::int64_t>* places) const {
+  TokenTable tokens = keys->tokens;
+  RotaryTable turned = keys->rotary;
+  if (places != nullptr) {
+    const std::int64_t first = places->empty() ? 0 : places->front(), count = static_cast<std::int64_t>(places->size());
+    tokens = {{{keys->tokens.sequences.front().id, 0, count}}, take_rows(tokens.position, *places)};
+    if (turned.cosine.defined()) turned = {turned.cosine.slice(first, count), turned.sine.slice(first, count)};
+    plan.visible = take_rows(plan.visible, *places);
+    plan.position = take_rows(plan.position, *places);
+  }
+  if (plan.position.empty()) {
+    const bool same = places == nullptr && plan.visible == keys->visible;  // kernels know rows that they have met
+    return {std::move(plan.form), same ? keys : make_rows(tokens, std::move(turned), std::move(plan.visible)),
+            plan.later};
+  }
+  const std::optional<RotaryAngles> angles = position->rotary(of_length);
+  turned = angles ? make_rotary_table(runtime, *angles, {tokens.sequences, plan.position}, master) : RotaryTable();
+  return {std::move(plan.form),
+          make_queries(tokens, std::move(plan.position), std::move(turned), std::move(plan.visible)), plan.later};
 }
 
 BiasTerms AttentionKind::bias(Tape& tape, const PositionParameters& parameters, std::int64_t longest,

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "framework/ops/attention.h"
+#include "models/batch.h"
 #include "models/layer_range.h"
 #include "models/patterns.h"
 #include "models/positions/position.h"
@@ -35,13 +36,19 @@ struct AttentionKind {
   KindRows last_rows;
   std::shared_ptr<const SequenceTables> last_tables;
 
-  /// Rotation tables of whole sequences, or of rows whose angles do not follow the length; undefined without rotation.
-  /// Kept while positions repeat.
-  RotaryTable rotary(Runtime& runtime, const TokenTable& tokens, Dtype master);
+  /// The batch as this kind counts it: with attention.cache_positions by tokens, made in `counted`.
+  const ModelBatch& seen_as(const ModelBatch& batch, ModelBatch& counted) const;
+  /// The length that angles may follow: of the longest sequence, or of what a cache holds of the longest document.
+  std::int64_t length(const TokenTable& tokens, const Visibility& visible) const;
+  /// Rotation tables of rows of sequences of this length; undefined without rotation. Kept while positions repeat.
+  RotaryTable rotary(Runtime& runtime, const TokenTable& tokens, std::int64_t length, Dtype master);
   /// The rows of a whole batch; those of the batch before, where they are the same.
   KindRows rows(Runtime& runtime, const TokenTable& tokens, Visibility visible, Dtype master);
   /// The parts of attention of `of`, this kind's form or that of some of its heads.
   std::vector<PartPlan> parts(const AttentionForm& of, const TokenTable& tokens, const Visibility& visible) const;
+  /// A part of rows `keys`: all of them, or with `places` those.
+  AttentionPart part(PartPlan plan, Runtime& runtime, const SharedRows& keys, std::int64_t length, Dtype master,
+                     const std::vector<std::int64_t>* places = nullptr) const;
   /// The score bias, for every distance up to `longest`.
   BiasTerms bias(Tape& tape, const PositionParameters& parameters, std::int64_t longest, Dtype master) const;
 };

@@ -26,6 +26,19 @@ ModelBatch make_chunk(std::int64_t position, std::vector<std::int32_t> ids, std:
   return batch;
 }
 
+ModelBatch counted_in_tokens(const ModelBatch& batch) {
+  ModelBatch counted{batch.tokens, {}, {}, batch.document_start, batch.sink_end};
+  for (const TokenTable::Sequence& s : batch.tokens.sequences) {
+    const auto begin = batch.tokens.position.begin() + s.first, end = begin + s.count;
+    for (auto n = static_cast<std::size_t>(s.first); n < static_cast<std::size_t>(s.first + s.count); ++n) {
+      counted.tokens.position[n] = static_cast<std::int64_t>(n) - s.first;
+      for (std::vector<std::int64_t>* places : {&counted.document_start, &counted.sink_end})
+        if (!places->empty()) (*places)[n] = std::lower_bound(begin, end, (*places)[n]) - begin;
+    }
+  }
+  return counted;
+}
+
 void check(const ModelBatch& batch, const ModelConfig& config) {
   check(batch.tokens);
   const auto rows = static_cast<std::size_t>(batch.tokens.rows());
@@ -62,7 +75,7 @@ std::int64_t length_of(const TokenTable& tokens) {
 }
 
 std::vector<DocumentPlace> document_places(const ModelBatch& batch, std::int64_t sinks, const TokenTable* cached) {
-  std::vector<DocumentPlace> places(batch.ids.size());
+  std::vector<DocumentPlace> places(batch.tokens.position.size());
   if (!batch.document_start.empty()) {
     require(sinks == 0 || !batch.sink_end.empty(),
             "a pattern with sinks needs to know where each document's sinks end; fill sink_end");

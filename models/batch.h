@@ -28,6 +28,10 @@ ModelBatch make_batch(std::int64_t sequences, std::int64_t length, std::vector<s
 ModelBatch make_chunk(std::int64_t position, std::vector<std::int32_t> ids, std::vector<std::int32_t> targets,
                       std::vector<std::int64_t> document_start, std::int64_t sinks);
 
+/// Rows and documents of a whole batch, at their places among the tokens of their sequence instead of their positions;
+/// without ids and targets.
+ModelBatch counted_in_tokens(const ModelBatch& batch);
+
 /// Throws Error unless ids and targets are in the vocabulary and all sizes agree.
 void check(const ModelBatch& batch, const ModelConfig& config);
 

@@ -96,6 +96,8 @@ struct AttentionConfig {
   bool ssmax = false;       ///< scores times s log(visible keys), s learned per layer and head (scalable softmax)
   double softcap = 0.0;     ///< > 0: scores, before the bias, become cap tanh(score / cap) (Gemma 2)
   double clamp = no_clamp;  ///< keys whose score is below it disappear, but for the query's own token; evaluation only
+  bool cache_positions = false;  ///< sink_window: distances within the cache, which holds sinks and window without
+                                 ///< what lies between (StreamingLLM); all is counted in tokens
   Normalizer normalizer = Normalizer::softmax;
   double relu_gamma = 1.0;  ///< relu: weights are max(score, 0) / (gamma sqrt(visible keys / 2)) (Shen et al. 2023)
   static constexpr double no_clamp = -1e6;

@@ -24,6 +24,27 @@ std::string divisors(std::int64_t number) {
   return list;
 }
 
+/// Distances in a cache are no differences of positions, and nothing may depend on where the query itself stands.
+void check_cache_positions(const LayerConfig& layer) {
+  const AttentionConfig& a = layer.attention;
+  if (!a.cache_positions) return;
+  require_usage(
+      a.pattern->sinks,
+      "attention.cache_positions = true with attention.pattern = {}: only a cache of sinks and a window leaves "
+      "out what lies between; choose sink_window",
+      a.pattern->name);
+  require_usage(a.logn_base == 0 && a.floor_scale == 0,
+                "attention.cache_positions = true with attention.logn_base or attention.floor_scale, which go by the "
+                "query's own position; leave one of them out");
+  const bool by_own = std::string_view(layer.position.kind->name) == "fire",
+             by_difference = layer.position.kind->rotary &&
+                             (layer.position.scaling == Scaling::modulo || layer.position.scaling == Scaling::repeat);
+  require_usage(!by_own && !by_difference,
+                "attention.cache_positions = true with position.{}, whose angles or biases are none of a distance in "
+                "the cache; choose another",
+                by_own ? "kind = fire" : fmt::format("scaling = {}", name_of(layer.position.scaling)));
+}
+
 void check_factors(const AttentionConfig& attention) {
   require_usage(attention.logn_base == 0 || attention.logn_base > 1,
                 "attention.logn_base = {} has a logarithm of 0 or none; choose the training length, or 0 for no log-n",
@@ -78,6 +99,7 @@ void check(const ModelConfig& config) {
         "choose another kind here",
         n, layer.position.kind->name);
     check_factors(layer.attention);
+    check_cache_positions(layer);
     require_usage(!layer.attention.pattern->sees_later || !encoding->sided() || layer.position.buckets >= 4,
                   "position.buckets = {} with attention.pattern = {}: half of the buckets are for later keys, and half "
                   "of those for single distances; choose at least 4",

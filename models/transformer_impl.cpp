@@ -185,8 +185,10 @@ double Transformer::step_flops(const ModelBatch& batch) const {
   }
   double pairs = 0;  // of all layers
   for (std::size_t k = 0; k < impl_->kinds.size(); ++k) {
+    ModelBatch counted;
+    const ModelBatch& seen = impl_->kinds[k].seen_as(batch, counted);
     pairs += static_cast<double>(impl_->kinds.layers(k)) *
-             visible_pairs(batch.tokens, visibility(batch, *impl_->kinds[k].pattern, nullptr));
+             visible_pairs(seen.tokens, visibility(seen, *impl_->kinds[k].pattern, nullptr));
   }
   const double all =
       products * static_cast<double>(batch.tokens.rows()) + 12.0 * static_cast<double>(config.width) * pairs;

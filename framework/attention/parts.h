@@ -26,6 +26,10 @@ struct PartPlan {
   bool later = false;
 };
 
+/// Rows of a table that only ask, from other positions than they have as keys; several may stand at one.
+SharedRows make_queries(const TokenTable& tokens, std::vector<std::int64_t> position, RotaryTable rotary,
+                        Visibility visible);
+
 /// Keys up to the query, and keys after it, of a visibility with ends.
 std::vector<PartPlan> both_sides(const AttentionForm& form, const TokenTable& tokens, const Visibility& visible);
 

@@ -21,7 +21,6 @@ const Json& neutral_fields() {
                               {"qkv_bias", false},
                               {"qk_norm", false},
                               {"parallel", false},
-                              {"attention.cache_positions", false},
                               {"attention.forget_gate", false}};
   return fields;
 }

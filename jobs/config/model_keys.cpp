@@ -115,6 +115,10 @@ std::vector<Key> model_keys(ModelConfig& m) {
   add("attention.sinks", &a.sinks, "first tokens that stay visible", "tokens")
       .between(0, most_tokens_at_once)
       .only_with("attention.pattern", patterns(&PatternMethod::sinks));
+  add("attention.cache_positions", &a.cache_positions,
+      "distances are those within the cache of sinks and window, as in StreamingLLM, not those in the text",
+      "true|false")
+      .only_with("attention.pattern", patterns(&PatternMethod::sinks));
   add("attention.logn_base", &a.logn_base,
       "scores of the query at i are multiplied by log(i + 1) / log(base); e.g. the training length; 0: not", "tokens")
       .between(0, most_tokens_at_once);

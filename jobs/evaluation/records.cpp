@@ -61,6 +61,7 @@ Json method(const Series& s) {
   Json json = {
       {"position", s.position.kind->name}, {"scaling", name_of(s.position.scaling)}, {"pattern", a.pattern->name}};
   for (const auto& [size, value] : sizes_of(a)) json[size] = value;
+  if (a.cache_positions) json["cache_positions"] = true;
   if (a.logn_base > 0) json.update({{"logn_base", a.logn_base}, {"logn_clip", a.logn_clip}});
   if (a.temperature != 1) json["temperature"] = a.temperature;
   if (a.floor_scale > 0) json.update({{"floor_scale", a.floor_scale}, {"attn_scale", a.attn_scale}});

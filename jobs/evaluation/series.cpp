@@ -39,6 +39,7 @@ AttentionConfig with_scores(AttentionConfig a, const SeriesKeys& keys) {
   if (given("attention.temperature")) a.temperature = keys.scores.temperature;
   if (given("attention.floor_scale")) a.floor_scale = keys.scores.floor_scale;
   if (given("attention.clamp")) a.clamp = keys.scores.clamp;
+  if (given("attention.cache_positions")) a.cache_positions = keys.scores.cache_positions;
   if (given("attention.attn_scale")) a.attn_scale = keys.scores.attn_scale;
   else if (a.floor_scale == 0) a.attn_scale = AttentionConfig().attn_scale;
   return a;
@@ -111,6 +112,7 @@ void check_effects(const SeriesKeys& keys, const std::vector<Series>& series, co
   require_pattern("attention.block", &PatternMethod::block);
   require_pattern("attention.window", &PatternMethod::window);
   require_pattern("attention.sinks", &PatternMethod::sinks);
+  require_pattern("attention.cache_positions", &PatternMethod::sinks);
   require_any("attention.logn_clip", "no series has an attention.logn_base",
               [](const Series& s) { return s.attention.logn_base > 0; });
   require_any("attention.attn_scale", "no series has an attention.floor_scale",
@@ -144,6 +146,7 @@ std::string pattern_name(const AttentionConfig& a, const SeriesKeys& keys) {
   if (a.pattern->block && keys.blocks.size() > 1) name += fmt::format(" {}", a.block);
   if (a.pattern->window && keys.windows.size() > 1) name += fmt::format(" {}", a.window);
   if (a.pattern->sinks && keys.sinks.size() > 1) name += fmt::format(" + {}", a.sinks);
+  if (a.cache_positions) name += ", positions in the cache";
   if (keys.logn_bases.size() > 1 && a.logn_base > 0) name += fmt::format(", log-n {}", a.logn_base);
   return name;
 }
@@ -180,6 +183,8 @@ std::vector<Key> series_keys(SeriesKeys& keys) {
       {"attention.window", &keys.windows, "of the window patterns, likewise", "tokens",
        "the checkpoint's, or train.length"},
       {"attention.sinks", &keys.sinks, "of the sink_window pattern, likewise", "tokens", "the checkpoint's, or 4"},
+      {"attention.cache_positions", &keys.scores.cache_positions,
+       "distances within the cache of sinks and window (StreamingLLM)", "true|false", "the checkpoint's"},
       {"attention.logn_base", &keys.logn_bases,
        "scores of the query at i times log(i + 1) / log(base); 0: not; several are measured one by one", "tokens",
        "the checkpoint's"},

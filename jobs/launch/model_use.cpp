@@ -9,12 +9,12 @@
 namespace lexring {
 namespace {
 
-constexpr const char* names[] = {"attention.pattern",        "attention.window",          "attention.block",
-                                 "attention.sinks",          "position.scaling",          "position.scaling_factor",
-                                 "position.original_length", "position.beta_fast",        "position.beta_slow",
-                                 "position.low_freq_factor", "position.high_freq_factor", "position.attention_factor",
-                                 "attention.logn_base",      "attention.logn_clip",       "attention.temperature",
-                                 "attention.floor_scale",    "attention.attn_scale",      "attention.clamp"};
+constexpr const char* names[] = {
+    "attention.pattern",    "attention.window",         "attention.block",           "attention.sinks",
+    "position.scaling",     "position.scaling_factor",  "position.original_length",  "position.beta_fast",
+    "position.beta_slow",   "position.low_freq_factor", "position.high_freq_factor", "position.attention_factor",
+    "attention.logn_base",  "attention.logn_clip",      "attention.temperature",     "attention.floor_scale",
+    "attention.attn_scale", "attention.clamp",          "attention.cache_positions"};
 
 /// What is given must have an effect; of a checkpoint's position.kind nothing can be changed.
 void require_effects(Options& stored, const std::set<std::string>& given) {
@@ -75,7 +75,7 @@ void use_model(Options& stored, Options& wanted, const std::set<std::string>& gi
 AttentionConfig with_sizes(AttentionConfig a, std::int64_t train_length) {
   if (a.block == 0) a.block = std::max<std::int64_t>(1, train_length / 2);
   if (a.window == 0) a.window = train_length;
-  if (!a.pattern->sinks) a.sinks = 0;
+  if (!a.pattern->sinks) a.sinks = 0, a.cache_positions = false;
   else if (a.sinks == 0) a.sinks = 4;
   return a;
 }
@@ -85,6 +85,7 @@ std::string describe(const AttentionConfig& a) {
   if (a.pattern->block) text += fmt::format(", block {}", a.block);
   else if (a.pattern->window)
     text = fmt::format("window of {}{}", a.window, a.pattern->sinks ? " and " + counted(a.sinks, "sink") : "");
+  if (a.cache_positions) text += ", positions in the cache";
   if (a.logn_base > 0) text += fmt::format(", log-n {}{}", a.logn_base, a.logn_clip ? "" : " also below it");
   if (a.temperature != 1) text += fmt::format(", temperature {:g}", a.temperature);
   if (a.floor_scale > 0) text += fmt::format(", floor scale {} by {:g}", a.floor_scale, a.attn_scale);

@@ -94,6 +94,9 @@ std::vector<MethodFact> facts_of(const StudyMethod& method) {
   if (a.ssmax)
     facts.push_back({"ssmax", "score × s log(number of keys), s learned per layer and head",
                      "Nakanishi 2025, Scalable-Softmax Is Superior for Attention"});
+  if (a.cache_positions || given(method, "attention.cache_positions") == "true")
+    facts.push_back({"positions in the cache", "distances as if sinks and window were all of the text",
+                     "Xiao et al. 2024, Efficient Streaming Language Models with Attention Sinks"});
   if (a.floor_scale > 0 || !given(method, "attention.floor_scale").empty())
     facts.push_back({"floor scale", "score × (1 + a log(1 + floor((n + 1) / floor_scale)))", "Meta 2025, Llama 4"});
   return facts;

@@ -63,24 +63,29 @@ class CachedPass final : public SequencePass {
   void take_chunk(const PassModel& model, AttentionKind& kind, KeyValueCache& cache) {
     const TokenTable& tokens = batch_->tokens;
     const TokenTable* const past = &cache.rows()->tokens;
+    if (kind.config.attention.cache_positions) require_dense(*past, tokens);
     const std::vector<DocumentPlace> places = document_places(*batch_, kind.pattern->sinks(), past);
     Visibility visible = kind.pattern->visibility(tokens, places);
-    const SharedRows chunk =
-        make_rows(tokens, kind.rotary(model.backend.runtime(), tokens, model.master), std::move(visible));
+    std::vector<PartPlan> plans = kind.parts(kind.form, tokens, visible);
+    Runtime& runtime = model.backend.runtime();
+    const std::int64_t length = length_of(tokens);
+    const SharedRows chunk = make_rows(tokens, kind.rotary(runtime, tokens, length, model.master), std::move(visible));
     if (!places.empty()) cache.begin_chunk(*chunk, kind.pattern->keep(tokens.position.front(), places.front()));
-    row_factors_.push_back(make_row_factors(model.backend.runtime(), kind.config.attention,
-                                            {tokens, chunk->visible, cache.rows()->tokens}, model.master,
-                                            dealt_ ? &dealt_->places() : nullptr));
-    if (!dealt_) {
-      queries_.push_back({{kind.form, chunk}});
-      return;
+    const std::vector<std::int64_t>* const own = dealt_ ? &dealt_->places() : nullptr;
+    row_factors_.push_back(make_row_factors(runtime, kind.config.attention,
+                                            {tokens, chunk->visible, cache.rows()->tokens}, model.master, own));
+    AttentionParts& parts = queries_.emplace_back();
+    for (PartPlan& plan : plans) parts.push_back(kind.part(std::move(plan), runtime, chunk, length, model.master, own));
+  }
+
+  /// Places in a cache are counted in tokens, which only dense positions tell.
+  static void require_dense(const TokenTable& past, const TokenTable& tokens) {
+    std::int64_t next = past.position.empty() ? 0 : past.position.back() + 1;
+    for (const std::int64_t position : tokens.position) {
+      require(position == next, "attention.cache_positions counts tokens, but a chunk goes on at position {} after {}",
+              position, next - 1);
+      ++next;
     }
-    const std::int64_t first = borders_[static_cast<std::size_t>(group_->rank())], count = dealt_->own().tokens.rows();
-    RotaryTable rotary;
-    if (chunk->rotary.cosine.defined())
-      rotary = {chunk->rotary.cosine.slice(first, count), chunk->rotary.sine.slice(first, count)};
-    queries_.push_back(
-        {{kind.form, make_rows(dealt_->own().tokens, std::move(rotary), take_rows(chunk->visible, dealt_->places()))}});
   }
 
   /// [rows of the chunk, 2 K E] of every rank: keys, values.

@@ -11,9 +11,11 @@ class LocalPass final : public SequencePass {
     for (std::size_t k = 0; k < model.kinds.size(); ++k) {
       AttentionKind& kind = model.kinds[k];
       Runtime& runtime = model.backend.runtime();
-      rows_.push_back(kind.rows(runtime, batch.tokens, visibility(batch, *kind.pattern, nullptr), model.master));
+      ModelBatch counted;
+      const ModelBatch& seen = kind.seen_as(batch, counted);
+      rows_.push_back(kind.rows(runtime, seen.tokens, visibility(seen, *kind.pattern, nullptr), model.master));
       row_factors_.push_back(make_row_factors(runtime, kind.config.attention,
-                                              {batch.tokens, rows_.back().keys->visible, batch.tokens}, model.master));
+                                              {seen.tokens, rows_.back().keys->visible, seen.tokens}, model.master));
     }
   }
 

@@ -51,17 +51,23 @@ class ShardedPass final : public SequencePass {
 
   Kind make_kind(const PassModel& model, const ModelBatch& batch, AttentionKind& kind) {
     Kind own{HeadExchange(model.context.ulysses(), kind.form, partition_->ulysses_borders(ring_->rank())), nullptr, {}};
-    if (std::optional<RotaryAngles> angles = kind.position->rotary(length_of(batch.tokens))) {
+    ModelBatch counted;
+    const ModelBatch& seen = kind.seen_as(batch, counted);
+    Visibility visible = visibility(seen, *kind.pattern, nullptr);
+    if (std::optional<RotaryAngles> angles = kind.position->rotary(kind.length(seen.tokens, visible))) {
       own.rotary = [angles = std::move(*angles), runtime = &model.backend.runtime(), dtype = model.master](
                        const TokenTable& tokens) { return make_rotary_table(*runtime, angles, tokens, dtype); };
     }
-    Visibility visible = visibility(batch, *kind.pattern, nullptr);
     row_factors_.push_back(make_row_factors(model.backend.runtime(), kind.config.attention,
-                                            {batch.tokens, visible, batch.tokens}, model.master, &dealt_.places()));
+                                            {seen.tokens, visible, seen.tokens}, model.master, &dealt_.places()));
     const SequenceTables* const last = kind.last_tables.get();
-    if (last == nullptr || last->partition->whole() != batch.tokens || last->visible != visible) {
+    if (last == nullptr || last->partition->whole() != seen.tokens || last->visible != visible) {
+      std::shared_ptr<const Partition> partition = partition_;
+      if (seen.tokens != partition_->whole())
+        partition = std::make_shared<const Partition>(seen.tokens, partition_->kind(), partition_->ring(),
+                                                      partition_->ulysses());
       kind.last_tables = std::make_shared<const SequenceTables>(
-          make_sequence_tables(partition_, ring_->rank(), visible, kind.parts(own.heads.form(), batch.tokens, visible),
+          make_sequence_tables(partition, ring_->rank(), visible, kind.parts(own.heads.form(), seen.tokens, visible),
                                model.exchange, own.rotary));
     }
     own.tables = kind.last_tables;

@@ -24,10 +24,12 @@ SequenceTables make_sequence_tables(std::shared_ptr<const Partition> cut_by, int
     Visibility seen = take_rows(part.visible, indices);
     if (part.position.empty()) {
       tables.parts.push_back({part.form, make_rows(tokens, turned, std::move(seen)), part.later});
-    } else {
-      tables.parts.push_back(
-          {part.form, rows_of({tokens.sequences, take_rows(part.position, indices)}, std::move(seen)), part.later});
+      continue;
     }
+    std::vector<std::int64_t> from = take_rows(part.position, indices);
+    RotaryTable moved = rotary ? rotary({tokens.sequences, from}) : RotaryTable();
+    tables.parts.push_back(
+        {part.form, make_queries(tokens, std::move(from), std::move(moved), std::move(seen)), part.later});
   }
   for (const Route& route : tables.schedule.routes) {
     std::vector<SharedRows>& hops = tables.arriving.emplace_back(route.stops.size());

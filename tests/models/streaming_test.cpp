@@ -76,6 +76,56 @@ INSTANTIATE_TEST_SUITE_P(Patterns, StreamingTest, ::testing::ValuesIn(cases()), 
          std::to_string(given.param.chunk);
 });
 
+TEST(Streaming, DistancesWithinTheCacheAreThoseOfTheWhole) {
+  for (const char* position : {"rope", "xpos", "alibi", "t5"}) {
+    for (const bool documents : {false, true}) {
+      ModelConfig config = small_config(position, "sink_window");
+      config.attention.cache_positions = true;
+      config.attention.ssmax = true;
+      SmallModel small(config, {.precision = Precision::fp64});
+      const ModelBatch whole = small_batch(1, length, config.vocab, documents, config.attention.sinks);
+      const auto expected = small.model.evaluate(whole).nll.to_host<double>();
+      for (const std::int64_t chunk : {1, 7}) {
+        const auto cache = small.model.make_cache();
+        for (std::int64_t n = 0; n < length; n += chunk) {
+          const std::int64_t rows = std::min(chunk, length - n);
+          const auto nll = small.model.evaluate(part(whole, n, rows), cache.get()).nll.to_host<double>();
+          for (std::size_t i = 0; i < nll.size(); ++i)
+            EXPECT_NEAR(nll[i], expected[static_cast<std::size_t>(n) + i], 1e-11) << position << " row " << n;
+        }
+        EXPECT_LT(cache->kinds.at(0).rows()->tokens.rows(), length);
+      }
+    }
+  }
+}
+
+/// A text that goes on beyond what the cache holds has the same distances ever after: where tokens repeat, losses do.
+TEST(Streaming, AFullCacheHasOnePlaceForTheQuery) {
+  ModelConfig config = small_config("rope", "sink_window");
+  config.layers = 1;
+  const auto losses = [&](bool in_cache) {
+    config.attention.cache_positions = in_cache;
+    SmallModel small(config, {.precision = Precision::fp64});
+    ModelBatch batch = small_batch(1, length, config.vocab, false, config.attention.sinks);
+    for (std::size_t n = 2; n < batch.ids.size(); ++n) batch.ids[n] = batch.targets[n] = 3;
+    return small.model.evaluate(batch).nll.to_host<double>();
+  };
+  const auto in_cache = losses(true), in_text = losses(false);
+  EXPECT_NEAR(in_cache[20], in_cache[59], 1e-12);
+  EXPECT_GT(std::abs(in_text[20] - in_text[59]), 1e-6);
+  EXPECT_NEAR(in_cache[8], in_text[8], 1e-12);  // sinks and window are all of it so far
+}
+
+TEST(Streaming, PlacesInACacheNeedEveryToken) {
+  ModelConfig config = small_config("rope", "sink_window");
+  config.attention.cache_positions = true;
+  SmallModel small(config, {.precision = Precision::fp64});
+  const ModelBatch whole = small_batch(1, length, config.vocab, false);
+  const auto cache = small.model.make_cache();
+  small.model.evaluate(part(whole, 0, 10), cache.get());
+  EXPECT_THROW(small.model.evaluate(part(whole, 11, 4), cache.get()), Error);
+}
+
 TEST(Streaming, FactorsOnQueriesAreThoseOfTheWhole) {
   for (const char* pattern : {"causal", "window", "sink_window"}) {
     ModelConfig config = small_config("rope", pattern);

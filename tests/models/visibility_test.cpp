@@ -10,6 +10,7 @@ namespace {
 struct Case {
   std::string pattern;
   bool documents;
+  bool cache_positions = false;
 };
 
 constexpr std::int64_t length = 30;
@@ -30,6 +31,7 @@ class VisibilityTest : public ::testing::TestWithParam<Case> {};
 
 TEST_P(VisibilityTest, OneTokenChangesExactlyWhatTheMaskAllows) {
   ModelConfig config = small_config("xpos", GetParam().pattern);
+  config.attention.cache_positions = GetParam().cache_positions;
   config.layers = 1;  // one layer: what changes is the mask's column itself
   SmallModel small(config, {.precision = Precision::fp64});
   const ModelBatch batch = small_batch(1, length, config.vocab, GetParam().documents, config.attention.sinks);
@@ -56,9 +58,11 @@ INSTANTIATE_TEST_SUITE_P(Patterns, VisibilityTest,
                          ::testing::Values(Case{"causal", false}, Case{"causal", true}, Case{"window", false},
                                            Case{"window", true}, Case{"blockwise", false}, Case{"blockwise", true},
                                            Case{"chunked", false}, Case{"chunked", true}, Case{"sink_window", false},
-                                           Case{"sink_window", true}, Case{"full", false}, Case{"full", true}),
+                                           Case{"sink_window", true}, Case{"full", false}, Case{"full", true},
+                                           Case{"sink_window", false, true}, Case{"sink_window", true, true}),
                          [](const auto& given) {
-                           return given.param.pattern + (given.param.documents ? "_documents" : "");
+                           return given.param.pattern + (given.param.cache_positions ? "_in_cache" : "") +
+                                  (given.param.documents ? "_documents" : "");
                          });
 
 }  // namespace

@@ -16,12 +16,21 @@ constexpr std::int64_t length = 30, vocab = 23;
 struct Sight {
   const char* pattern;
   Exchange exchange;
+  bool cache_positions = false;
 };
-constexpr Sight sights[] = {
-    {"causal", Exchange::ring},      {"blockwise", Exchange::ring}, {"blockwise", Exchange::halo},
-    {"window", Exchange::halo},      {"window", Exchange::ring},    {"sink_window", Exchange::halo},
-    {"sink_window", Exchange::ring}, {"chunked", Exchange::ring},   {"chunked", Exchange::halo},
-    {"full", Exchange::ring},        {"full", Exchange::halo}};
+constexpr Sight sights[] = {{"causal", Exchange::ring},
+                            {"blockwise", Exchange::ring},
+                            {"blockwise", Exchange::halo},
+                            {"window", Exchange::halo},
+                            {"window", Exchange::ring},
+                            {"sink_window", Exchange::halo},
+                            {"sink_window", Exchange::ring},
+                            {"chunked", Exchange::ring},
+                            {"chunked", Exchange::halo},
+                            {"full", Exchange::ring},
+                            {"full", Exchange::halo},
+                            {"sink_window", Exchange::halo, true},
+                            {"sink_window", Exchange::ring, true}};
 constexpr PartitionKind partitions[] = {PartitionKind::zigzag, PartitionKind::striped, PartitionKind::contiguous};
 
 ModelConfig small_model(const char* pattern, std::int64_t layers) {
@@ -121,7 +130,8 @@ class Perturbation : public ::testing::TestWithParam<const char*> {
     const Context context(lexring::testing::world(), mesh);
     for (const Sight& sight : sights) {
       for (const int what : {0, 1, 2}) {  // one layer; one with packed documents; two with packed documents
-        const ModelConfig config = small_model(sight.pattern, what == 2 ? 2 : 1);
+        ModelConfig config = small_model(sight.pattern, what == 2 ? 2 : 1);
+        config.attention.cache_positions = sight.cache_positions;
         ModelRuntime how;
         how.precision = backend->name() == "reference" ? Precision::fp64 : Precision::fp32;
         how.partition = partition;

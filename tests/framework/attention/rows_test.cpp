@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "framework/attention/call.h"
+#include "framework/attention/parts.h"
 #include "framework/attention/tiling.h"
 #include "framework/base/error.h"
 
@@ -120,6 +121,14 @@ TEST(AttentionRows, AreCheckedWhenMade) {
   EXPECT_THROW(make_rows(tokens, {}, {{0, 0}, {}, {}, {}}), Error);
   EXPECT_THROW(make_rows(tokens, {}, {{0, 0, 0}, {0, 0, 0}, {}, {}}), Error);
   EXPECT_THROW(make_rows(tokens, {}, {{0, 0, 0}, {}, {}, {3}}), Error);
+}
+
+TEST(AttentionRows, ThatOnlyAskMayStandAtOnePosition) {
+  const TokenTable tokens = dense_tokens(1, 3);
+  EXPECT_EQ(make_queries(tokens, {0, 1, 1}, {}, {})->tokens.position, (std::vector<std::int64_t>{0, 1, 1}));
+  EXPECT_THROW(make_queries(tokens, {0, 1, 0}, {}, {}), Error);
+  EXPECT_THROW(make_queries(tokens, {-1, 0, 0}, {}, {}), Error);
+  EXPECT_THROW(make_queries(tokens, {0, 1}, {}, {}), Error);
 }
 
 /// A call with everything right, to be broken one thing at a time.
