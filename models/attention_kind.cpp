@@ -4,16 +4,13 @@
 #include <cmath>
 
 #include "models/batch.h"
+#include "models/head_pieces.h"
 
 namespace lexring {
 
 namespace {
 
-AttentionKind make_kind(const ModelConfig& model, const LayerConfig& layer, const Communicator& tp) {
-  AttentionKind kind;
-  kind.config = layer;
-  kind.position = make_position(model, layer.position);
-  kind.pattern = make_pattern(layer.attention);
+AttentionForm make_form(const ModelConfig& model, const LayerConfig& layer, const PositionEncoding& position) {
   AttentionForm form;
   form.heads = model.heads;
   form.kv_heads = model.kv_heads;
@@ -22,16 +19,32 @@ AttentionKind make_kind(const ModelConfig& model, const LayerConfig& layer, cons
   form.softcap = layer.attention.softcap;
   if (layer.attention.clamp > AttentionConfig::no_clamp) form.clamp = layer.attention.clamp;
   form.normalizer = layer.attention.normalizer;
-  kind.position->shape(form);
-  const HeadShare own = kind.own_heads = head_share(form, tp.rank(), tp.size());
-  kind.form = form_of(form, own);
-  check(kind.form);
-  const std::vector<float> slopes = kind.position->slopes(model.heads);
-  if (!slopes.empty()) {
-    const auto first = slopes.begin() + own.first;
-    kind.slopes.assign(first, first + own.heads);
+  position.shape(form);
+  return form;
+}
+
+/// The kinds of a layer: one, or one for each piece of this rank's heads.
+std::vector<AttentionKind> make_kinds(const ModelConfig& model, const LayerConfig& layer, const Communicator& tp) {
+  const AttentionForm form = make_form(model, layer, *make_position(model, layer.position));
+  const HeadShare own = head_share(form, tp.rank(), tp.size());
+  const std::int64_t border = layer.attention.pattern->halves ? model.heads / 2 - own.first : own.heads;
+  std::vector<AttentionKind> kinds;
+  for (const HeadShare& piece : head_pieces(form_of(form, own), border)) {
+    AttentionKind& kind = kinds.emplace_back();
+    kind.config = layer;
+    kind.position = make_position(model, layer.position);
+    kind.pattern = make_pattern(layer.attention);
+    if (piece.first >= border) kind.pattern = kind.pattern->of_later_heads();
+    kind.own_heads = own;
+    kind.piece = piece;
+    kind.form = form_of(form, piece);
+    check(kind.form);
+    const std::vector<float> slopes = kind.position->slopes(model.heads);
+    if (slopes.empty()) continue;
+    const auto first = slopes.begin() + own.first + piece.first;
+    kind.slopes.assign(first, first + piece.heads);
   }
-  return kind;
+  return kinds;
 }
 
 }  // namespace
@@ -119,25 +132,37 @@ AttentionPart AttentionKind::part(PartPlan plan, Runtime& runtime, const SharedR
 
 BiasTerms AttentionKind::bias(Tape& tape, const PositionParameters& parameters, std::int64_t longest,
                               Dtype master) const {
-  if (!pattern->sees_later() || !position->sided())
-    return {slopes, position->bias_by_distance(tape, parameters, own_heads, longest, master), {}};
-  return {slopes, position->sided_bias(tape, parameters, false, longest, master),
-          position->sided_bias(tape, parameters, true, longest, master)};
+  BiasTerms terms;
+  if (pattern->sees_later() && position->sided()) {
+    terms.by_distance = position->sided_bias(tape, parameters, false, longest, master);
+    terms.later = position->sided_bias(tape, parameters, true, longest, master);
+  } else {
+    terms.by_distance = position->bias_by_distance(tape, parameters, own_heads, longest, master);
+  }
+  if (!has_all_heads()) terms = slice_heads(tape, terms, piece.first, piece.heads);
+  terms.slopes = slopes;
+  return terms;
 }
 
 AttentionKinds::AttentionKinds(const ModelConfig& config, const LayerRange& range, const Communicator& tp)
     : first_(range.first) {
   for (std::int64_t n = range.first; n < range.last; ++n) {
     const LayerConfig layer = config.layer(n);
-    const auto found =
-        std::find_if(kinds_.begin(), kinds_.end(), [&](const AttentionKind& kind) { return kind.config == layer; });
-    of_layer_.push_back(static_cast<std::size_t>(found - kinds_.begin()));
-    if (found == kinds_.end()) kinds_.push_back(make_kind(config, layer, tp));
+    std::vector<std::size_t>& own = of_layer_.emplace_back();
+    for (std::size_t k = 0; k < kinds_.size(); ++k) {
+      if (kinds_[k].config == layer) own.push_back(k);
+    }
+    if (!own.empty()) continue;
+    for (AttentionKind& kind : make_kinds(config, layer, tp)) {
+      own.push_back(kinds_.size());
+      kinds_.push_back(std::move(kind));
+    }
   }
 }
 
 std::int64_t AttentionKinds::layers(std::size_t kind) const {
-  return std::count(of_layer_.begin(), of_layer_.end(), kind);
+  return std::count_if(of_layer_.begin(), of_layer_.end(),
+                       [&](const auto& own) { return std::find(own.begin(), own.end(), kind) != own.end(); });
 }
 
 }  // namespace lexring

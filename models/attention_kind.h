@@ -1,4 +1,5 @@
-/// Attention of the layers of one kind: layers whose configuration is the same share all that is made from it.
+/// Attention of the layers of one kind: layers whose configuration is the same share all that is made from it. A kind
+/// is of all heads of this rank, or, where heads have different patterns, of a piece of them: a layer then has several.
 #pragma once
 
 #include <memory>
@@ -26,9 +27,14 @@ struct AttentionKind {
   LayerConfig config;
   std::unique_ptr<PositionEncoding> position;
   std::unique_ptr<Pattern> pattern;
-  AttentionForm form;  ///< of this rank's heads
-  HeadShare own_heads;
-  std::vector<float> slopes;  ///< of this rank's heads; empty: none
+  HeadShare own_heads;        ///< this rank's, of the model's
+  HeadShare piece;            ///< the kind's, of this rank's
+  AttentionForm form;         ///< of the piece
+  std::vector<float> slopes;  ///< likewise; empty: none
+
+  bool has_all_heads() const { return piece.heads == own_heads.heads; }
+  /// Of all of this rank's heads.
+  AttentionForm whole_form() const { return form_of(form, {0, own_heads.heads, 0, own_heads.kv_heads}); }
 
   // What was made of the last batch: all steps of a training without documents have the same rows, and kernels know
   // rows that they have met.
@@ -62,13 +68,16 @@ class AttentionKinds {
   std::size_t size() const { return kinds_.size(); }
   AttentionKind& operator[](std::size_t kind) { return kinds_[kind]; }
   const AttentionKind& operator[](std::size_t kind) const { return kinds_[kind]; }
-  std::size_t of_layer(std::int64_t layer) const { return of_layer_[static_cast<std::size_t>(layer - first_)]; }
+  /// One, or one for each piece of its heads.
+  const std::vector<std::size_t>& of_layer(std::int64_t layer) const {
+    return of_layer_[static_cast<std::size_t>(layer - first_)];
+  }
   std::int64_t layers(std::size_t kind) const;  ///< how many layers are of it
 
  private:
   std::int64_t first_;  ///< layer
   std::vector<AttentionKind> kinds_;
-  std::vector<std::size_t> of_layer_;
+  std::vector<std::vector<std::size_t>> of_layer_;
 };
 
 }  // namespace lexring

@@ -41,6 +41,7 @@ struct PatternMethod {
 
   static constexpr const char* key = "attention.pattern";
   static std::span<const PatternMethod> table();
+  bool halves = false;  ///< the later half of the query heads has a pattern of its own; for training
   /// A query sees everything before it.
   bool sees_all() const { return !window && !block; }
 };
@@ -86,7 +87,7 @@ struct PositionConfig {
 struct AttentionConfig {
   PatternKind pattern = "causal";
   std::int64_t window = 0;  ///< a query at i sees keys j with i - window < j <= i
-  std::int64_t block = 0;   ///< blockwise: own block and the previous one (LEX uses L / 2); chunked: own block
+  std::int64_t block = 0;   ///< blockwise: own block and the previous one (LEX uses L / 2); chunked, shifted: own block
   std::int64_t sinks = 0;   ///< sink_window: the first tokens of the sequence (of the document, if packed) stay visible
   std::int64_t logn_base = 0;    ///< > 0: scores of the query at i times log(i + 1) / log(logn_base)
   bool logn_clip = true;         ///< which is at least 1; false: for models trained with the factor

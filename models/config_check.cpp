@@ -119,6 +119,12 @@ void check_streaming(const ModelConfig& config) {
   require_usage(!config.sees_later(),
                 "attention.pattern = full shows a token those after it, and here text comes piece by piece; choose a "
                 "causal pattern, or evaluate whole windows");
+  for (std::int64_t n = 0; n < config.layers; ++n) {
+    require_usage(
+        !config.layer(n).attention.pattern->halves,
+        "attention.pattern = shifted is a pattern for training; choose causal, which such a model is meant for, "
+        "or another");
+  }
 }
 
 }  // namespace lexring

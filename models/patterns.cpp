@@ -33,14 +33,27 @@ class Blockwise : public Pattern {
   std::int64_t block_;
 };
 
-/// The own block of positions alone (Llama 4's local layers): nothing passes from one block to the next.
+/// The own block of positions alone (Llama 4's local layers): nothing passes from one block to the next. Blocks begin
+/// `shift` positions earlier than at multiples of their size, the first one is shorter by that.
 class Chunked : public Pattern {
  public:
-  explicit Chunked(std::int64_t block) : block_(block) {}
-  std::int64_t first_visible(std::int64_t position) const override { return position / block_ * block_; }
+  explicit Chunked(std::int64_t block, std::int64_t shift = 0) : block_(block), shift_(shift) {}
+  std::int64_t first_visible(std::int64_t position) const override {
+    return (position + shift_) / block_ * block_ - shift_;
+  }
 
- private:
-  std::int64_t block_;
+ protected:
+  std::int64_t block_, shift_;
+};
+
+/// LongLoRA's shifted sparse attention (Chen et al. 2024): the own block, and for the later half of the heads a block
+/// that lies half a block further back. As in its authors' flash-attention path nothing wraps around and nothing leaks.
+class Shifted : public Chunked {
+ public:
+  using Chunked::Chunked;
+  std::unique_ptr<Pattern> of_later_heads() const override {
+    return std::make_unique<Chunked>(block_, block_ - block_ / 2);
+  }
 };
 
 /// A window, and the first tokens of the document (Xiao et al. 2023; Han et al. 2023).
@@ -95,7 +108,8 @@ constexpr std::array methods = {
     PatternMethod{.name = "blockwise", .make = make_blocks<Blockwise>, .block = true},
     PatternMethod{.name = "chunked", .make = make_blocks<Chunked>, .block = true},
     PatternMethod{.name = "sink_window", .make = make_sink_window, .window = true, .sinks = true},
-    PatternMethod{.name = "full", .make = make_full, .sees_later = true}};
+    PatternMethod{.name = "full", .make = make_full, .sees_later = true},
+    PatternMethod{.name = "shifted", .make = make_blocks<Shifted>, .block = true, .halves = true}};
 
 }  // namespace
 

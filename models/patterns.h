@@ -38,6 +38,8 @@ class Pattern {
   /// Whether a query sees the keys after it too, to the end of its document. Such a model cannot be streamed: what
   /// comes later changes what was before.
   virtual bool sees_later() const { return false; }
+  /// The pattern of the later half of the query heads, where they have another.
+  virtual std::unique_ptr<Pattern> of_later_heads() const { return nullptr; }
 
   /// For every row; `places` [N].
   Visibility visibility(const TokenTable& tokens, const std::vector<DocumentPlace>& places) const;

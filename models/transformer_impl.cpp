@@ -141,7 +141,8 @@ std::unique_ptr<ModelCache> Transformer::make_cache() const {
   check_streaming(impl_->config);
   auto cache = std::make_unique<ModelCache>();
   std::vector<std::size_t> layers(impl_->kinds.size());
-  for (std::int64_t n = 0; n < impl_->config.layers; ++n) cache->place.push_back(layers[impl_->kinds.of_layer(n)]++);
+  for (std::int64_t n = 0; n < impl_->config.layers; ++n)
+    cache->place.push_back(layers[impl_->kinds.of_layer(n).front()]++);
   for (std::size_t k = 0; k < impl_->kinds.size(); ++k) {
     cache->kinds.emplace_back(impl_->backend.runtime(), static_cast<std::int64_t>(layers[k]),
                               impl_->kinds[k].form.key_width(), impl_->working);
@@ -187,7 +188,9 @@ double Transformer::step_flops(const ModelBatch& batch) const {
   for (std::size_t k = 0; k < impl_->kinds.size(); ++k) {
     ModelBatch counted;
     const ModelBatch& seen = impl_->kinds[k].seen_as(batch, counted);
-    pairs += static_cast<double>(impl_->kinds.layers(k)) *
+    const AttentionKind& kind = impl_->kinds[k];
+    pairs += static_cast<double>(impl_->kinds.layers(k)) * static_cast<double>(kind.piece.heads) /
+             static_cast<double>(kind.own_heads.heads) *
              visible_pairs(seen.tokens, visibility(seen, *impl_->kinds[k].pattern, nullptr));
   }
   const double all =

@@ -40,6 +40,9 @@ struct Transformer::Impl {
   /// The score bias of every kind of layers, for every distance in a batch: which rank attends with which of its rows
   /// differs from layer to layer.
   std::vector<BiasTerms> biases(Tape& tape, const TokenTable& batch) const;
+  /// Attention of a layer, whose kinds have these biases.
+  Attend attend_of(std::int64_t layer, const std::vector<BiasTerms>& bias,
+                   const std::shared_ptr<const SequencePass>& sequence, const AttentionProbe& probe) const;
   /// From the embedding, or from what arrived (`in`), through all layers: this rank's rows of those of its place on cp.
   Stream layers(Tape& tape, const ModelBatch& batch, const std::shared_ptr<const SequencePass>& sequence,
                 const RowShards& shards, const AttentionProbe& probe, Stream in);

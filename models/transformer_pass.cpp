@@ -2,6 +2,7 @@
 #include <numeric>
 
 #include "framework/ops/scale_queries.h"
+#include "models/head_pieces.h"
 #include "models/transformer_impl.h"
 #include "parallel/tensor/vocabulary.h"
 
@@ -67,6 +68,35 @@ std::vector<BiasTerms> Transformer::Impl::biases(Tape& tape, const TokenTable& b
   return terms;
 }
 
+Attend Transformer::Impl::attend_of(std::int64_t layer, const std::vector<BiasTerms>& bias,
+                                    const std::shared_ptr<const SequencePass>& sequence,
+                                    const AttentionProbe& probe) const {
+  std::vector<Attend> by_kind;
+  std::vector<HeadShare> pieces;
+  for (const std::size_t k : kinds.of_layer(layer)) {
+    const AttentionKind& kind = kinds[k];
+    const RowFactors& rows = sequence->row_factors(k);
+    QueryFactors factors{rows.scores, weights.layers[static_cast<std::size_t>(layer - range.first)].ssmax};
+    for (Tensor* const of_heads : {&factors.by_head.value, &factors.by_head.gradient})
+      if (of_heads->defined()) *of_heads = of_heads->slice(kind.piece.first, kind.piece.heads);
+    pieces.push_back(kind.piece);
+    by_kind.push_back([sequence, layer, k, probe, own = bias[k], &form = kind.form, factors, by_row = rows.output](
+                          Tape& tape, const Var& qkv) {
+      const Var attended = factors.by_row.defined()
+                               ? sequence->attend(tape, layer, k, own, probe, scale_queries(tape, form, factors, qkv))
+                               : sequence->attend(tape, layer, k, own, probe, qkv);
+      return by_row.defined() ? scale_rows(tape, by_row, attended) : attended;
+    });
+  }
+  if (by_kind.size() == 1) return by_kind.front();
+  return [by_kind, pieces, form = kinds[kinds.of_layer(layer).front()].whole_form()](Tape& tape, const Var& qkv) {
+    std::vector<Var> attended;
+    for (std::size_t i = 0; i < pieces.size(); ++i)
+      attended.push_back(by_kind[i](tape, take_heads(tape, form, pieces[i], qkv)));
+    return join_heads(tape, form, pieces, attended);
+  };
+}
+
 Stream Transformer::Impl::layers(Tape& tape, const ModelBatch& batch,
                                  const std::shared_ptr<const SequencePass>& sequence, const RowShards& shards,
                                  const AttentionProbe& probe, Stream in) {
@@ -75,16 +105,7 @@ Stream Transformer::Impl::layers(Tape& tape, const ModelBatch& batch,
   if (range.embedding) in = {embed(tape, sequence->rows(), shards), Var()};
   for (std::int64_t n = range.first; n < range.last; ++n) {
     tape.mark(static_cast<std::size_t>(range.last - n));
-    const std::size_t kind = kinds.of_layer(n);
-    const RowFactors& rows = sequence->row_factors(kind);
-    const QueryFactors factors{rows.scores, weights.layers[static_cast<std::size_t>(n - range.first)].ssmax};
-    const Attend attend = [sequence, n, probe, own = bias[kind], &form = kinds[kind].form, factors,
-                           by_row = rows.output](Tape& inner, const Var& qkv) {
-      const Var attended = factors.by_row.defined()
-                               ? sequence->attend(inner, n, own, probe, scale_queries(inner, form, factors, qkv))
-                               : sequence->attend(inner, n, own, probe, qkv);
-      return by_row.defined() ? scale_rows(inner, by_row, attended) : attended;
-    };
+    const Attend attend = attend_of(n, bias, sequence, probe);
     const LayerPass own{&weights.layers[static_cast<std::size_t>(n - range.first)], working, attend, shards};
     in = layer(tape, own, how.recompute, std::exchange(in, {}));
   }

@@ -93,6 +93,7 @@ bool any_layer(const ModelConfig& config, bool (*is)(const AttentionConfig&)) {
   return false;
 }
 bool clamps(const AttentionConfig& attention) { return attention.clamp > AttentionConfig::no_clamp; }
+bool has_halves(const AttentionConfig& attention) { return attention.pattern->halves; }
 bool rectifies(const AttentionConfig& attention) { return attention.normalizer == Normalizer::relu; }
 
 /// Weights are exponentials of scores: the rounding of queries and keys reaches gradients as many times as scores are
@@ -121,6 +122,8 @@ void run(GoldenResult& result, const Hdf5File& file, const std::string& name, co
   } catch (const UsageError& error) {
     throw UnsupportedError(error.what());
   }
+  if (context.mesh().ulysses > 1 && any_layer(config, has_halves))
+    throw UnsupportedError("mesh.ulysses exchanges heads, half of which see other blocks");
   if (!heads_fit(config.heads / tp, kv_heads_of_rank(config.kv_heads, tp), context.mesh().ulysses))
     throw UnsupportedError(fmt::format("{} with {} do not fit this mesh", counted(config.heads, "head"),
                                        counted(config.kv_heads, "key and value head")));

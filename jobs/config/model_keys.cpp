@@ -104,12 +104,14 @@ std::vector<Key> model_keys(ModelConfig& m) {
       .only_with("position.kind", positions(&PositionMethod::rotary));
 
   auto& a = m.attention;
-  add("attention.pattern", &a.pattern, "which keys a query sees; full: those after it too");
+  add("attention.pattern", &a.pattern,
+      "which keys a query sees; full: those after it too; shifted: LongLoRA's, for training");
   add("attention.window", &a.window, "keys a query sees, itself included", "tokens")
       .between(0, most_tokens_at_once)
       .only_with("attention.pattern", patterns(&PatternMethod::window));
-  add("attention.block", &a.block, "size of blocks; blockwise sees the own and the one before, chunked the own alone",
-      "tokens", "train.length / 2")
+  add("attention.block", &a.block,
+      "size of blocks; blockwise sees the own and the one before, chunked and shifted the own alone", "tokens",
+      "train.length / 2")
       .between(0, most_tokens_at_once)
       .only_with("attention.pattern", patterns(&PatternMethod::block));
   add("attention.sinks", &a.sinks, "first tokens that stay visible", "tokens")

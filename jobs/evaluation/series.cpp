@@ -249,6 +249,9 @@ std::vector<Series> plan_series(const SeriesKeys& keys, const std::vector<Subjec
     use_position(model, series.position);
     use_attention(model, series.attention);
     check(model);
+    require_usage(!series.attention.pattern->halves,
+                  "attention.pattern = {} is for training; evaluate its model with causal, which it is meant for",
+                  series.attention.pattern->name);
     check_objective(subjects[series.model].options.train.objective, model);
   }
   name_all(all, keys, subjects);

@@ -53,8 +53,21 @@ void check_tensor_parallel(const MeshKeys& keys, const ModelConfig& model, const
                 keys.tp, choices(keys.tp, [&](std::int64_t tp) { return keys.tp % tp == 0 && fits(tp) && stays(tp); }));
 }
 
+/// Some layer's heads have different patterns: ranks that had some of them each would not do the same.
+bool has_halves(const ModelConfig& model) {
+  for (std::int64_t n = 0; n < model.layers; ++n) {
+    if (model.layer(n).attention.pattern->halves) return true;
+  }
+  return false;
+}
+
 void check_ulysses(const MeshKeys& keys, const ModelConfig& model) {
   if (keys.ulysses == 0) return;
+  require_usage(
+      keys.ulysses == 1 || !has_halves(model),
+      "mesh.ulysses = {} exchanges heads, but with attention.pattern = shifted half of them sees other blocks; "
+      "choose mesh.ulysses = 1",
+      keys.ulysses);
   const auto fits = [&](std::int64_t u) {
     return keys.cp % u == 0 && heads_fit(model.heads / keys.tp, kv_heads_of_rank(model.kv_heads, keys.tp), u);
   };
@@ -133,7 +146,8 @@ MeshChoice choose_mesh(const MeshKeys& keys, const SequenceKeys& sequence, const
   Schedule schedule =
       schedule_of(sequence, model, shape, partition, keys.ulysses > 0 ? cp / static_cast<int>(keys.ulysses) : cp);
   // Where only the ends of a rank's rows travel, nothing is gained from exchanging heads.
-  const bool little = 2 * schedule.busiest().rows <= shape.sequences * shape.length / cp && keys.ulysses <= 1;
+  const bool little =
+      has_halves(model) || (2 * schedule.busiest().rows <= shape.sequences * shape.length / cp && keys.ulysses <= 1);
   ExchangeChoice choice = choose_exchange(exchange, cpu_speeds, static_cast<int>(little ? 1 : keys.ulysses));
   if (little) choice = {1, "", ""};
   if (choice.ulysses > 1 && choice.ulysses < cp)

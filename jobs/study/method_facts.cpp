@@ -58,6 +58,8 @@ const MethodFact patterns[] = {
      "Meta 2025, Llama 4 (the layers with positions)"},
     {"sink_window", "a window, and the first tokens of the document",
      "Xiao et al. 2024, Efficient Streaming Language Models with Attention Sinks"},
+    {"shifted", "a query sees its own block, causally; for half of the heads blocks lie half a block further back",
+     "Chen et al. 2024, LongLoRA: Efficient Fine-tuning of Long-Context Large Language Models"},
     {"full", "a query sees the whole document, what comes after it too; decay and biases are of |n − m|",
      "Vaswani et al. 2017, Attention Is All You Need (the encoder); XPOS by |n − m| is an extension"},
 };

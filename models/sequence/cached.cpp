@@ -25,9 +25,8 @@ class CachedPass final : public SequencePass {
 
   const ModelBatch& rows() const override { return dealt_ ? dealt_->own() : *batch_; }
 
-  Var attend(Tape&, std::int64_t layer, const BiasTerms& bias, const AttentionProbe& probe,
+  Var attend(Tape&, std::int64_t layer, std::size_t k, const BiasTerms& bias, const AttentionProbe& probe,
              const Var& qkv) const override {
-    const std::size_t k = kinds_->of_layer(layer);
     const AttentionForm& form = (*kinds_)[k].form;
     const QueryKeyValue own = split_columns(form, qkv.value());
     if (probe) {

@@ -7,7 +7,7 @@ namespace {
 
 class LocalPass final : public SequencePass {
  public:
-  LocalPass(const PassModel& model, const ModelBatch& batch) : batch_(&batch), kinds_(&model.kinds) {
+  LocalPass(const PassModel& model, const ModelBatch& batch) : batch_(&batch) {
     for (std::size_t k = 0; k < model.kinds.size(); ++k) {
       AttentionKind& kind = model.kinds[k];
       Runtime& runtime = model.backend.runtime();
@@ -21,9 +21,9 @@ class LocalPass final : public SequencePass {
 
   const ModelBatch& rows() const override { return *batch_; }
 
-  Var attend(Tape& tape, std::int64_t layer, const BiasTerms& bias, const AttentionProbe& probe,
+  Var attend(Tape& tape, std::int64_t layer, std::size_t kind, const BiasTerms& bias, const AttentionProbe& probe,
              const Var& qkv) const override {
-    const KindRows& rows = rows_[kinds_->of_layer(layer)];
+    const KindRows& rows = rows_[kind];
     if (probe) {
       const AttentionPart& part = rows.parts.front();
       const QueryKeyValue in = split_columns(part.form, qkv.value());
@@ -36,7 +36,6 @@ class LocalPass final : public SequencePass {
 
  private:
   const ModelBatch* batch_;
-  const AttentionKinds* kinds_;
   std::vector<KindRows> rows_;  ///< by kind
 };
 

@@ -31,8 +31,8 @@ struct ModelCache {
   std::vector<std::size_t> place;  ///< by layer: which of its kind's layers it is
 };
 
-/// Called once per layer in a forward pass with the raw projections of all rows (on every rank of cp), e.g. to measure
-/// attention resolution.
+/// Called once per layer and kind in a forward pass with the raw projections of all rows (on every rank of cp), e.g. to
+/// measure attention resolution.
 using AttentionProbe = std::function<void(std::int64_t layer, const AttentionForm&, const ScoreBias&, const SharedRows&,
                                           Columns q, Columns k)>;
 
@@ -57,10 +57,10 @@ class SequencePass {
   virtual const ModelBatch& rows() const = 0;
   /// Of this rank's rows, by kind of layer.
   const RowFactors& row_factors(std::size_t kind) const { return row_factors_[kind]; }
-  /// [N, H E] = attention of one layer, of qkv [N, (H + 2K) E]; `bias` is of the layer's kind. Collective over cp. The
-  /// pass must outlive the tape.
-  virtual Var attend(Tape& tape, std::int64_t layer, const BiasTerms& bias, const AttentionProbe& probe,
-                     const Var& qkv) const = 0;
+  /// [N, H E] = attention of one layer, by one of its kinds: qkv [N, (H + 2K) E] and `bias` are of the kind's heads.
+  /// Collective over cp. The pass must outlive the tape.
+  virtual Var attend(Tape& tape, std::int64_t layer, std::size_t kind, const BiasTerms& bias,
+                     const AttentionProbe& probe, const Var& qkv) const = 0;
   /// [N, ...] in the order of the batch, from everybody's rows. Collective over cp. For evaluation: nothing is
   /// recorded.
   virtual Tensor gather(const Tensor& rows) const = 0;

@@ -23,10 +23,9 @@ class ShardedPass final : public SequencePass {
 
   const ModelBatch& rows() const override { return dealt_.own(); }
 
-  Var attend(Tape& tape, std::int64_t layer, const BiasTerms& bias, const AttentionProbe& probe,
+  Var attend(Tape& tape, std::int64_t layer, std::size_t kind, const BiasTerms& bias, const AttentionProbe& probe,
              const Var& qkv) const override {
-    const std::size_t kind = model_kinds_->of_layer(layer);
-    if (probe) show(layer, (*model_kinds_)[kind], bias, probe, qkv.value());
+    if (probe) show(layer, kind, bias, probe, qkv.value());
     const Kind& own = kinds_[kind];
     if (own.heads.alone()) return sequence_attention(tape, *ring_, own.tables, bias, qkv);
     const BiasTerms of_heads = slice_heads(tape, bias, own.heads.first_head(), own.heads.form().heads);
@@ -75,13 +74,13 @@ class ShardedPass final : public SequencePass {
   }
 
   /// Every rank sees the projections of all rows.
-  void show(std::int64_t layer, const AttentionKind& kind, const BiasTerms& bias, const AttentionProbe& probe,
+  void show(std::int64_t layer, std::size_t kind, const BiasTerms& bias, const AttentionProbe& probe,
             const Tensor& qkv) const {
-    const RotaryMaker& rotary = kinds_[model_kinds_->of_layer(layer)].rotary;
+    const RotaryMaker& rotary = kinds_[kind].rotary;
+    const AttentionForm& form = (*model_kinds_)[kind].form;
     const TokenTable& whole = partition_->whole();
-    const QueryKeyValue all = split_columns(kind.form, dealt_.gather(qkv));
-    probe(layer, kind.form, bias.value({}), make_rows(whole, rotary ? rotary(whole) : RotaryTable()), all.query,
-          all.key);
+    const QueryKeyValue all = split_columns(form, dealt_.gather(qkv));
+    probe(layer, form, bias.value({}), make_rows(whole, rotary ? rotary(whole) : RotaryTable()), all.query, all.key);
   }
 
   std::shared_ptr<const Partition> partition_;

@@ -60,6 +60,16 @@ std::vector<Case> cases() {
   full_t5.config.attention.logn_base = 4;
   list.push_back(full_t5);
   list.push_back({"full_kerple", small_config("kerple_log", "full"), true});
+  Case shifted{"shifted_t5", small_config("t5", "shifted"), true};  // a key head that both halves read
+  shifted.config.width = 24;
+  shifted.config.heads = 6;
+  shifted.config.kv_heads = 3;
+  shifted.config.attention.block = 5;
+  shifted.config.attention.ssmax = true;
+  list.push_back(shifted);
+  Case in_cache{"cache_positions", small_config("xpos", "sink_window"), true};
+  in_cache.config.attention.cache_positions = true;
+  list.push_back(in_cache);
   return list;
 }
 

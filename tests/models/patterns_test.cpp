@@ -1,5 +1,8 @@
 #include "models/patterns.h"
 #include "models/config_check.h"
+#include "models/head_pieces.h"
+
+#include <array>
 
 #include <gtest/gtest.h>
 
@@ -25,6 +28,13 @@ TEST(Patterns, FirstVisiblePositions) {
   EXPECT_EQ(make_pattern(pattern("chunked", 0, 16, 0))->first_visible(95), 80);
   EXPECT_EQ(make_pattern(pattern("chunked", 0, 16, 0))->first_visible(96), 96);
   EXPECT_EQ(make_pattern(pattern("sink_window", 8, 0, 4))->first_visible(100), 93);
+  const auto shifted = make_pattern(pattern("shifted", 0, 5, 0)), later = shifted->of_later_heads();
+  EXPECT_EQ(shifted->first_visible(4), 0);
+  EXPECT_EQ(shifted->first_visible(5), 5);
+  EXPECT_EQ(later->first_visible(1), -3);  // the first block has 2 positions
+  EXPECT_EQ(later->first_visible(2), 2);
+  EXPECT_EQ(later->first_visible(6), 2);
+  EXPECT_EQ(later->first_visible(7), 7);
 }
 
 TEST(Patterns, NeverBeyondTheDocument) {
@@ -43,6 +53,21 @@ TEST(Patterns, NeverBeyondTheDocument) {
       make_pattern(pattern("full", 0, 0, 0))->visibility(tokens, {{99, 0, 102}, {99, 0, 102}, {110, 0, 111}});
   EXPECT_EQ(full.first, (std::vector<std::int64_t>{99, 99, 110}));
   EXPECT_EQ(full.end, (std::vector<std::int64_t>{102, 102, 111}));
+}
+
+TEST(Patterns, HalvesOfTheHeadsAreCutWhereKeyHeadsAllow) {
+  const auto pieces = [](std::int64_t heads, std::int64_t kv_heads, std::int64_t border) {
+    std::vector<std::array<std::int64_t, 4>> all;
+    AttentionForm form;
+    form.heads = heads, form.kv_heads = kv_heads, form.head_width = 2;
+    for (const HeadShare& p : head_pieces(form, border)) all.push_back({p.first, p.heads, p.kv_first, p.kv_heads});
+    return all;
+  };
+  using Pieces = std::vector<std::array<std::int64_t, 4>>;
+  EXPECT_EQ(pieces(4, 4, 2), (Pieces{{0, 2, 0, 2}, {2, 2, 2, 2}}));
+  EXPECT_EQ(pieces(6, 3, 3), (Pieces{{0, 2, 0, 1}, {2, 1, 1, 1}, {3, 1, 1, 1}, {4, 2, 2, 1}}));
+  EXPECT_EQ(pieces(4, 1, 2), (Pieces{{0, 2, 0, 1}, {2, 2, 0, 1}}));
+  for (const std::int64_t border : {-4, 0, 4, 9}) EXPECT_EQ(pieces(4, 2, border), (Pieces{{0, 4, 0, 2}}));
 }
 
 TEST(Patterns, WhatACacheKeeps) {

@@ -23,6 +23,10 @@ bool sees(const AttentionConfig& a, const std::vector<std::int64_t>& start, std:
   if (a.pattern == "window") return i - j < a.window;
   if (a.pattern == "blockwise") return i / a.block - j / a.block <= 1;
   if (a.pattern == "chunked") return i / a.block == j / a.block;
+  if (a.pattern == "shifted") {  // by one half of the heads or by the other
+    const std::int64_t shift = a.block - a.block / 2;
+    return i / a.block == j / a.block || (i + shift) / a.block == (j + shift) / a.block;
+  }
   if (a.pattern == "sink_window") return i - j < a.window || j - document < a.sinks;
   return true;
 }
@@ -59,6 +63,7 @@ INSTANTIATE_TEST_SUITE_P(Patterns, VisibilityTest,
                                            Case{"window", true}, Case{"blockwise", false}, Case{"blockwise", true},
                                            Case{"chunked", false}, Case{"chunked", true}, Case{"sink_window", false},
                                            Case{"sink_window", true}, Case{"full", false}, Case{"full", true},
+                                           Case{"shifted", false}, Case{"shifted", true},
                                            Case{"sink_window", false, true}, Case{"sink_window", true, true}),
                          [](const auto& given) {
                            return given.param.pattern + (given.param.cache_positions ? "_in_cache" : "") +
