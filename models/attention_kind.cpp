@@ -141,6 +141,7 @@ BiasTerms AttentionKind::bias(Tape& tape, const PositionParameters& parameters, 
   }
   if (!has_all_heads()) terms = slice_heads(tape, terms, piece.first, piece.heads);
   terms.slopes = slopes;
+  terms.log_distance = position->log_distance(tape.runtime(), parameters, longest, master);
   return terms;
 }
 

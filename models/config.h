@@ -24,8 +24,9 @@ struct ModelConfig;
 struct PositionMethod {
   const char* name;
   std::unique_ptr<PositionEncoding> (*make)(const ModelConfig&, const PositionConfig&);
-  bool rotary = false;   ///< turns queries and keys by angles, which `scaling` rescales
-  bool bounded = false;  ///< has rows for the first max_length positions, and nothing beyond
+  bool rotary = false;    ///< turns queries and keys by angles, which `scaling` rescales
+  bool bounded = false;   ///< has rows for the first max_length positions, and nothing beyond
+  bool relative = false;  ///< its bias depends on where the query stands, beside the distance
 
   static constexpr const char* key = "position.kind";
   static std::span<const PositionMethod> table();
@@ -80,6 +81,8 @@ struct PositionConfig {
   std::int64_t buckets = 32;           ///< t5: half for single distances, half for ranges
   std::int64_t max_distance = 128;     ///< t5: beyond it all distances are in the last bucket
   std::int64_t bar_d = 128;            ///< sandwich: width of the embeddings whose inner product it is
+  std::int64_t fire_width = 32;        ///< fire: units of its perceptron
+  double fire_threshold = 512.0;       ///< fire: positions before it count as it does; times a learned multiplier
   bool operator==(const PositionConfig&) const = default;
 };
 

@@ -36,7 +36,7 @@ void check_cache_positions(const LayerConfig& layer) {
   require_usage(a.logn_base == 0 && a.floor_scale == 0,
                 "attention.cache_positions = true with attention.logn_base or attention.floor_scale, which go by the "
                 "query's own position; leave one of them out");
-  const bool by_own = std::string_view(layer.position.kind->name) == "fire",
+  const bool by_own = layer.position.kind->relative,
              by_difference = layer.position.kind->rotary &&
                              (layer.position.scaling == Scaling::modulo || layer.position.scaling == Scaling::repeat);
   require_usage(!by_own && !by_difference,
@@ -100,6 +100,11 @@ void check(const ModelConfig& config) {
         n, layer.position.kind->name);
     check_factors(layer.attention);
     check_cache_positions(layer);
+    require_usage(
+        !layer.attention.pattern->sees_later || !layer.position.kind->relative,
+        "position.kind = {} with attention.pattern = {}: its biases are by how far before the query a key is, "
+        "of all that is before it, and here keys are after it too; choose another kind, e.g. t5",
+        layer.position.kind->name, layer.attention.pattern->name);
     require_usage(!layer.attention.pattern->sees_later || !encoding->sided() || layer.position.buckets >= 4,
                   "position.buckets = {} with attention.pattern = {}: half of the buckets are for later keys, and half "
                   "of those for single distances; choose at least 4",

@@ -2,9 +2,12 @@
 
 #include <algorithm>
 
+#include "framework/base/error.h"
+
 namespace lexring {
 
 void add_bias(const ScoreBias& bias, std::int64_t heads, std::span<const std::int64_t> counts, std::span<double> sums) {
+  require(!bias.relative(), "a bias by relative distance has no value at a distance alone");
   double slopes = 0;  // of all heads
   for (const float slope : bias.slopes) slopes += slope;
   std::vector<double> table(static_cast<std::size_t>(bias.distances()));  // of all heads

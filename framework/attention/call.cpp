@@ -38,6 +38,13 @@ void check_bias(const ScoreBias& bias, const AttentionForm& form, Dtype dtype) {
   require(bias.by_distance.shape().size() == 2 && bias.by_distance.dim(1) > 0,
           "the bias by distance is {}; expected a row of distances for each head", to_string(bias.by_distance.shape()));
   check_tensor("bias by distance", bias.by_distance, form.heads, bias.by_distance.dim(1), dtype);
+  if (!bias.relative()) return;
+  require(bias.by_distance.dim(1) % 3 == 1 && bias.by_distance.dim(1) > 3,
+          "a bias by relative distance has rows of {} numbers; expected 3 for each piece and one more",
+          bias.by_distance.dim(1));
+  require(bias.log_distance.shape().size() == 2, "the logs of distances are {}; expected two rows",
+          to_string(bias.log_distance.shape()));
+  check_tensor("logs of distances", bias.log_distance, 2, bias.log_distance.dim(1), dtype);
 }
 
 /// What forward and backward share: `Call` has form, bias, queries, keys, q, k, v. Rows were checked when they were
@@ -56,6 +63,10 @@ void check_inputs(const Call& call) {
   check_rotary("query rotary table", *call.queries, form, master_dtype(working));
   check_rotary("key rotary table", *call.keys, form, master_dtype(working));
   check_bias(call.bias, form, master_dtype(working));
+  if (call.row_terms.defined()) {
+    check_tensor("terms of queries", call.row_terms.queries, n, 2 * form.heads, master_dtype(working));
+    check_tensor("terms of keys", call.row_terms.keys, m, 2 * form.heads, master_dtype(working));
+  }
   require(call.queries->visible.first.size() == size(n), "the visibility has {} rows for {} queries",
           call.queries->visible.first.size(), n);
 }
@@ -99,6 +110,10 @@ void check(const AttentionBackward& call) {
           call.dby_distance.defined() ? "given" : "undefined", call.bias.by_distance.defined() ? "given" : "undefined");
   if (call.dby_distance.defined())
     check_tensor("gradient of the bias by distance", call.dby_distance, h, call.bias.distances(), master);
+  if (call.row_terms.defined()) {
+    check_tensor("gradient of the terms of queries", call.dquery_terms, n, h, master);
+    check_tensor("gradient of the terms of keys", call.dkey_terms, m, h, master);
+  }
   if (call.key_stage.last) {
     check_columns("dk", call.dk, m, key_width, result(call.dk));
     check_columns("dv", call.dv, m, key_width, result(call.dk));

@@ -29,6 +29,16 @@ struct AttentionState {
   Tensor sum;      ///< l [N, H], sum of exp(s - m)
 };
 
+/// What rows add to scores, per head: + queries[n, h] - keys[m, h] (the sums of a forget gate; Lin et al. 2025). Each
+/// is the sum of two numbers, the second a rest that the first has no room for, so that small differences of large sums
+/// are exact: the first ones of all heads, then the second ones.
+struct RowTerms {
+  Tensor queries;  ///< [N, 2 H] f32 (f64); undefined: none
+  Tensor keys;     ///< [M, 2 H] likewise
+
+  bool defined() const { return queries.defined(); }
+};
+
 /// Where a call stands in the series of calls that the same queries (or the same keys) take part in.
 struct CallStage {
   bool first = true;  ///< there is no state yet: it is not read
@@ -48,6 +58,7 @@ struct AttentionForward {
   /// row saw nothing.
   Tensor output;
   Tensor lse;  ///< [N, H] f32 (f64), written when last: m + log l, -inf where a row saw nothing; 0 under ReLU
+  RowTerms row_terms = {};
 };
 
 struct AttentionBackward {
@@ -68,7 +79,11 @@ struct AttentionBackward {
   /// Results in the working dtype: dq written when query_stage.last, dk and dv when key_stage.last. They may also be
   /// f32: what several calls add to one row is summed before it is rounded.
   Columns dq, dk, dv;
-  Tensor dby_distance;  ///< [H, distances] f32 (f64), +=; undefined where the bias has no table
+  Tensor dby_distance;  ///< f32 (f64), in the shape of bias.by_distance, +=; undefined where the bias has no table
+  RowTerms row_terms = {};
+  /// [N, H] and [M, H] f32 (f64), +=: with queries and keys of the same rows they may be one tensor. Undefined without
+  /// `row_terms`.
+  Tensor dquery_terms = {}, dkey_terms = {};
 };
 
 /// Sums of scores by distance, for attention resolution (Sun et al. 2022, eq. 13): for every d in [0, sums.size()),

@@ -137,6 +137,12 @@ class Backend {
   /// y[n, h E + e] = x[n, h E + e] * by_row[n] * by_head[h]: queries before they meet keys. x, y [N, H E] working,
   /// which may be the same columns; by_row [N] master; by_head [H] master, undefined: 1.
   virtual void scale_queries(const Columns& x, const Tensor& by_row, const Tensor& by_head, const Columns& y) = 0;
+  /// sums[n, h] = before[h] + the sum over rows l <= n of log sigmoid(logits[l, h]), each as the sum of two numbers
+  /// (RowTerms). logits [N, H] working; before [1, 2 H] master, undefined: 0; sums [N, 2 H] master.
+  virtual void forget_sums(const Tensor& logits, const Tensor& before, const Tensor& sums) = 0;
+  /// dlogits[n, h] = sigmoid(-logits[n, h]) * the sum over rows l >= n of dsums[l, h]; dsums [N, H] master, dlogits
+  /// [N, H] working.
+  virtual void forget_sums_backward(const Tensor& logits, const Tensor& dsums, const Tensor& dlogits) = 0;
   virtual void attention(const AttentionForward& call) = 0;
   /// delta[n, h] = sum over E of output * doutput
   virtual void attention_delta(const Tensor& output, const Tensor& doutput, const Tensor& delta) = 0;

@@ -125,6 +125,14 @@ void ProfilingBackend::scale_queries(const Columns& x, const Tensor& by_row, con
   timed("attention", "scale_queries", [&] { inner_->scale_queries(x, by_row, by_head, y); });
 }
 
+void ProfilingBackend::forget_sums(const Tensor& logits, const Tensor& before, const Tensor& sums) {
+  timed("attention", "forget_sums", [&] { inner_->forget_sums(logits, before, sums); });
+}
+
+void ProfilingBackend::forget_sums_backward(const Tensor& logits, const Tensor& dsums, const Tensor& dlogits) {
+  timed("attention", "forget_sums_backward", [&] { inner_->forget_sums_backward(logits, dsums, dlogits); });
+}
+
 void ProfilingBackend::attention(const AttentionForward& call) {
   timed("attention", "attention", [&] { inner_->attention(call); });
 }

@@ -57,6 +57,8 @@ class ProfilingBackend : public Backend {
   void logits_gradient(const Tensor& logits, const Tensor& targets, const Tensor& lse, double scale,
                        const Tensor& dlogits) override;
   void scale_queries(const Columns& x, const Tensor& by_row, const Tensor& by_head, const Columns& y) override;
+  void forget_sums(const Tensor& logits, const Tensor& before, const Tensor& sums) override;
+  void forget_sums_backward(const Tensor& logits, const Tensor& dsums, const Tensor& dlogits) override;
   void attention(const AttentionForward& call) override;
   void attention_delta(const Tensor& output, const Tensor& doutput, const Tensor& delta) override;
   void attention_backward(const AttentionBackward& call) override;

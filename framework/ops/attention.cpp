@@ -80,6 +80,7 @@ BiasTerms slice_heads(Tape& tape, const BiasTerms& bias, std::int64_t first, std
   if (!bias.slopes.empty()) part.slopes.assign(bias.slopes.begin() + first, bias.slopes.begin() + first + count);
   part.by_distance = slice_heads(tape, bias.by_distance, first, count);
   part.later = slice_heads(tape, bias.later, first, count);
+  part.log_distance = bias.log_distance;
   return part;
 }
 

@@ -14,16 +14,18 @@ QueryKeyValue split_columns(const AttentionForm& form, const Tensor& qkv);
 /// Key and value columns together, which lie side by side: 2 K E of them.
 Columns key_value_columns(const AttentionForm& form, const Tensor& qkv);
 
-/// A score bias on the tape: slopes, and a table by distance [H, distances] that operations before made.
+/// A score bias on the tape: slopes, and a table by distance [H, distances], or by relative distance, that operations
+/// before made.
 struct BiasTerms {
   std::vector<float> slopes;  ///< [H] or empty
   Var by_distance;            ///< undefined: none
   Var later;                  ///< of keys after their queries; undefined: theirs is `by_distance`
+  Tensor log_distance = {};   ///< as in ScoreBias
 
   /// The table that a part reads.
   const Var& table(const AttentionPart& part) const { return part.later && later.defined() ? later : by_distance; }
   ScoreBias value(const AttentionPart& part) const {
-    return {slopes, table(part).defined() ? table(part).value() : Tensor()};
+    return {slopes, table(part).defined() ? table(part).value() : Tensor(), log_distance};
   }
 };
 

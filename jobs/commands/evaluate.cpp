@@ -98,8 +98,9 @@ struct Arguments {
           "that of the training"},
          {"data.end_of_document", &end_of_document, "whether a document's last token, its end, counts as a target", "",
           "that of the training"},
-         Key{"resolution", &resolution, "lengths at which attention resolution is measured (not with ReLU); 0: none",
-             "tokens", "the lengths up to 2048"}
+         Key{"resolution", &resolution,
+             "lengths at which attention resolution is measured (not with ReLU or fire); 0: none", "tokens",
+             "the lengths up to 2048"}
              .at_least(0),
          Key{"chunk", &chunk, "tokens of one forward pass; longer windows are streamed, or shared by mesh.cp", "tokens"}
              .between(1, most_tokens_at_once),

@@ -155,7 +155,7 @@ void run(GoldenResult& result, const Hdf5File& file, const std::string& name, co
       const double reference = file.double_attribute(name, "loss");
       comparison.add("loss", std::abs(loss - reference), std::abs(reference), tolerance.loss);
       comparison.add_parameters("gradients/", file, name, replica, &Parameter::gradient, context.world(),
-                                tolerance.gradient);
+                                tolerance.gradient, tolerance.least_gradient);
       first.emplace(file, name, replica, lr, hyper.eps);
       // Rounding, which AdamW magnifies, carries scores across a clamp; and nobody trains with one.
       if (any_layer(config, clamps) && runtime.precision != Precision::fp64) break;

@@ -15,8 +15,9 @@ struct GoldenTolerance {
   double loss;
   double logits;
   double gradient;
-  double step_losses;  ///< the loss of each of the three AdamW steps
-  double parameters;   ///< after three AdamW steps, and the loss then
+  double step_losses;         ///< the loss of each of the three AdamW steps
+  double parameters;          ///< after three AdamW steps, and the loss then
+  double least_gradient = 0;  ///< part of the norm of all gradients; one whose own norm is less is compared with that
 };
 GoldenTolerance golden_tolerance(Precision precision);
 
@@ -53,9 +54,9 @@ class GoldenComparison {
   /// A tensor that every rank has whole.
   void add(const std::string& what, const Tensor& ours, const std::vector<double>& reference, double tolerance);
   /// Values or gradients (`tensor`) of all parameters with those in the group `group` of a case: each rank compares the
-  /// rows that it owns, and all have the same sums. Collective.
+  /// rows that it owns, and all have the same sums. `least`: GoldenTolerance::least_gradient. Collective.
   void add_parameters(const std::string& group, const Hdf5File& file, const std::string& name, Replica& replica,
-                      Tensor Parameter::*tensor, Communicator& world, double tolerance);
+                      Tensor Parameter::*tensor, Communicator& world, double tolerance, double least = 0);
 
  private:
   GoldenResult& result_;

@@ -27,9 +27,8 @@ const Json& neutral_fields() {
 
 /// Fields without a key that change nothing where the others are neutral.
 bool is_idle(const std::string& field, const Json& value) {
-  for (const char* idle :
-       {"sampling",  // positions that were drawn are in the file
-        "position.fire_width", "position.fire_threshold", "attention.landmark_every", "attention.landmark_token"}) {
+  for (const char* idle : {"sampling",  // positions that were drawn are in the file
+                           "attention.landmark_every", "attention.landmark_token"}) {
     if (field == idle) return true;
   }
   return field == "adapter" && value.at("rank") == 0;

@@ -61,6 +61,13 @@ std::vector<Key> model_keys(ModelConfig& m) {
   add("position.bar_d", &s.bar_d, "width of the sinusoids whose inner product is the bias", "channels")
       .between(2, 1 << 20)
       .only_with("position.kind", {"sandwich"});
+  add("position.fire_width", &s.fire_width, "units of FIRE's perceptron")
+      .between(1, 4096)
+      .only_with("position.kind", {"fire"});
+  add("position.fire_threshold", &s.fire_threshold,
+      "queries before it count as if they stood there; learned from there", "tokens")
+      .between(1e-3, 1e12)
+      .only_with("position.kind", {"fire"});
   add("position.scaling", &s.scaling, "rescaling of rotary angles")
       .only_with("position.kind", positions(&PositionMethod::rotary));
   add("position.scaling_factor", &s.scaling_factor, "new length / training length")

@@ -15,6 +15,15 @@ namespace {
 
 constexpr std::int64_t resolution_texts = 16;
 
+/// Whether scores have a mean at each distance, and softmax makes weights of them.
+bool has_resolution(const ModelConfig& model) {
+  for (std::int64_t n = 0; n < model.layers; ++n) {
+    const LayerConfig layer = model.layer(n);
+    if (layer.attention.normalizer == Normalizer::relu || layer.position.kind->relative) return false;
+  }
+  return true;
+}
+
 /// One checkpoint: its model on its mesh, and its series.
 class Measurement {
  public:
@@ -77,9 +86,10 @@ class Measurement {
   }
 
   /// Attention resolution compares all tokens of a text, so ranks that share sequences elsewhere take texts of their
-  /// own here. It does not depend on the pattern, and is one of exponentials of scores: with ReLU there is none.
+  /// own here. It does not depend on the pattern, and is one of exponentials of scores by distance: with ReLU, and with
+  /// a bias that depends on more than the distance, there is none.
   void measure_resolutions(const RunDevice& device, int tp) {
-    if (keys_.resolution.empty() || options_.model.attention.normalizer == Normalizer::relu) return;
+    if (keys_.resolution.empty() || !has_resolution(options_.model)) return;
     const Context context(device.world, make_mesh(device.world->size(), 0, 1, tp));
     Transformer model(options_.model, runtime_of(options_), context, *device.backend);
     load_parameters(reader_, model);

@@ -1,5 +1,5 @@
-/// A score bias by distance whose values are computed on the host, in f64. For a million tokens and 16 heads it has 64
-/// MB in f32, as has its gradient.
+/// A score bias by distance, or other rows of numbers by distance, whose values are computed on the host, in f64. For a
+/// million tokens and 16 heads it has 64 MB in f32, as has its gradient.
 #pragma once
 
 #include <cstdint>

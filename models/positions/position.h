@@ -48,7 +48,8 @@ class PositionEncoding {
   /// Its own parameters, shared by all layers that use the method. They need no section.
   virtual std::vector<ParameterRow> parameters(const ModelConfig&) const { return {}; }
   /// The bias's table [H, distances] of this rank's heads (`own`), in `master`, for distances up to `longest`, made on
-  /// the tape from the parameters; absent: none.
+  /// the tape from the parameters; absent: none. With `log_distance`, that of a bias by relative distance
+  /// (ScoreBias).
   virtual Var bias_by_distance(Tape&, const PositionParameters&, const HeadShare& /*own*/, std::int64_t /*longest*/,
                                Dtype /*master*/) const {
     return {};
@@ -59,6 +60,10 @@ class PositionEncoding {
   /// bias_by_distance of keys up to the query, or of those after it (`later`), by m - n.
   virtual Var sided_bias(Tape&, const PositionParameters&, bool /*later*/, std::int64_t /*longest*/,
                          Dtype /*master*/) const {
+    return {};
+  }
+  /// For a bias by relative distance, ScoreBias::log_distance of distances up to `longest`; undefined: it has none.
+  virtual Tensor log_distance(Runtime&, const PositionParameters&, std::int64_t /*longest*/, Dtype /*master*/) const {
     return {};
   }
 };
@@ -77,5 +82,6 @@ std::unique_ptr<PositionEncoding> make_t5(const ModelConfig& model, const Positi
 std::unique_ptr<PositionEncoding> make_sandwich(const ModelConfig& model, const PositionConfig& position);
 std::unique_ptr<PositionEncoding> make_kerple_log(const ModelConfig& model, const PositionConfig& position);
 std::unique_ptr<PositionEncoding> make_kerple_power(const ModelConfig& model, const PositionConfig& position);
+std::unique_ptr<PositionEncoding> make_fire(const ModelConfig& model, const PositionConfig& position);
 
 }  // namespace lexring

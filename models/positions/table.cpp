@@ -17,6 +17,7 @@ constexpr std::array methods = {
     PositionMethod{.name = "sandwich", .make = make_sandwich},
     PositionMethod{.name = "kerple_log", .make = make_kerple_log},
     PositionMethod{.name = "kerple_power", .make = make_kerple_power},
+    PositionMethod{.name = "fire", .make = make_fire, .relative = true},
 };
 
 }  // namespace

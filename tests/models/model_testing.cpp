@@ -61,7 +61,7 @@ SmallModel::SmallModel(const ModelConfig& config, const ModelRuntime& how, std::
   for (const Parameter& parameter : model.parameters()) {
     std::vector<double> values;
     const bool positive = [&] {
-      for (const char* part : {"norm.weight", "position.kerple", "ssmax"}) {
+      for (const char* part : {"norm.weight", "position.kerple", "fire.c", "fire.threshold", "ssmax"}) {
         if (parameter.name.find(part) != std::string::npos) return true;
       }
       return false;

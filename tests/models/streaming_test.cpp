@@ -67,6 +67,7 @@ std::vector<Case> cases() {
     list.push_back({pattern, "learned", false, 7});
     list.push_back({pattern, "sandwich", false, 7});
     list.push_back({pattern, "kerple_log", false, 7});
+    list.push_back({pattern, "fire", false, 7});
   }
   return list;
 }

@@ -119,7 +119,14 @@ std::vector<Case> cases() {
   Case kerple{"kerple", base("kerple_log", "window", 2, 61), true};
   kerple.config.attention.ssmax = true;
   kerple.config.logit_softcap = 0.6;
-  return {lex, llama, learned, alibi, sinusoidal, kerple, {"sandwich", base("sandwich", "causal", 4, 23)}};
+  return {lex,
+          llama,
+          learned,
+          alibi,
+          sinusoidal,
+          kerple,
+          {"sandwich", base("sandwich", "causal", 4, 23)},
+          {"fire", base("fire", "causal", 4, 23)}};
 }
 
 ModelBatch batch_of(const Case& c, std::int64_t sequences, std::int64_t length) {

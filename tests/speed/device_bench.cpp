@@ -134,6 +134,13 @@ class Bench {
       const Tensor by_row = filled({rows}, Dtype::f32), by_head = filled({sizes_.heads}, Dtype::f32);
       measure(named("scale_queries"), Bound::memory, count * 2 * w,
               [&] { backend_.scale_queries(x, by_row, by_head, x); });
+      const double gates = static_cast<double>(rows * sizes_.heads);
+      const Tensor logits = filled({rows, sizes_.heads}, working), sums = empty({rows, 2 * sizes_.heads}, Dtype::f32),
+                   dsums = filled({rows, sizes_.heads}, Dtype::f32);
+      measure(named("forget_sums"), Bound::memory, gates * (w + 2 * f),
+              [&] { backend_.forget_sums(logits, {}, sums); });
+      measure(named("forget_sums_backward"), Bound::memory, gates * (2 * w + f),
+              [&] { backend_.forget_sums_backward(logits, dsums, logits); });
     }
     {
       std::vector<std::int32_t> tokens(static_cast<std::size_t>(rows));

@@ -1,6 +1,7 @@
 #include <cmath>
 #include <optional>
 
+#include "framework/backend/cpu/attention_tile_bias.h"
 #include "framework/backend/cpu/attention_workspace.h"
 #include "framework/backend/cpu/kernels.h"
 #include "framework/backend/dispatch.h"
@@ -174,7 +175,7 @@ class BackwardTask {
     rotate_rows(doutput(queries.first, head), call_.form.heads * width_, RowFactors{}, 0, queries.count, width_, 1.0F,
                 rows, stride_);
     pack_rows<F>(rows, stride_, queries.count, width_, doutput_rows_);
-    bias_ = TileBias(call_.bias, head);
+    bias_ = TileBias(call_, head, queries, true);
   }
 
   /// Queries packed, and scaled where keys have another base, unless they are; `part_` gathers their gradient in it.
@@ -218,12 +219,15 @@ class BackwardTask {
     const bool masked = !mask.all || keys.count % lanes != 0;
     const auto& form = call_.form;
     const bool plain = !form.caps() && !form.clamps() && form.normalizer == Normalizer::softmax;
+    if (bias_.has_terms()) std::fill_n(key_gradients_, key_tile, 0.0F);
     for (std::int64_t r = 0; r < queries.count; r += together) {
       const auto [first, last] = mask.columns(r);
       if (first >= last) continue;
       if (plain) differentiate<true>(queries, keys, first, last, masked, head, r);
       else differentiate<false>(queries, keys, first, last, masked, head, r);
     }
+    for (std::int64_t i = 0; bias_.has_terms() && i < keys.count; ++i)
+      call_.dkey_terms.template data<float>()[(keys.first + i) * form.heads + head] -= key_gradients_[i];
 
     // dv += P^T dO, dk += dS^T q; then dq += dS k.
     const Right<F> doutput_rows{doutput_rows_, words<F>(queries.count), width_},
@@ -251,7 +255,8 @@ class BackwardTask {
                      bool masked, std::int64_t head, std::int64_t r) {
     constexpr int together = WordOf<F>::depth;
     float lse[2] = {}, delta[2] = {};
-    const bool biased = bias_.any(), learns = bias_.has_table();
+    const bool biased = bias_.any(), learns = bias_.has_table(), gated = bias_.has_terms();
+    f32v of_query[2] = {};
     const int live = static_cast<int>(std::min<std::int64_t>(together, queries.count - r));
     const RowRange nothing = {0, 0, 0, 0};
     const auto range = [&](int j) {
@@ -265,7 +270,7 @@ class BackwardTask {
       const std::int64_t at = (queries.first + r + j) * call_.form.heads + head;
       lse[j] = call_.lse.template data<float>()[at] * log2_e;
       delta[j] = call_.delta.template data<float>()[at] * ln_2;
-      if (biased) bias_.take_query(position(j), first, last, bias_row_[j]);
+      if (biased) bias_.take_query(r + j, position(j), first, last, bias_row_[j]);
     }
     const bool select = masked || live < together;
     const bool caps = call_.form.caps(), relu = call_.form.normalizer == Normalizer::relu;
@@ -292,6 +297,10 @@ class BackwardTask {
           p[j] = clamp[j]->select(i, s, p[j], f32v{}), ds[j] = clamp[j]->select(i, s, ds[j], f32v{});
         if (select) p[j] = mask[j].select(i, p[j], f32v{}), ds[j] = mask[j].select(i, ds[j], f32v{});
         if (learns) store(bias_gradients_[j] + i, ds[j] * log2_e);
+        if (gated) {
+          of_query[j] += ds[j] * log2_e;
+          store(key_gradients_ + i, load(key_gradients_ + i) + ds[j] * log2_e);
+        }
         if (!plain && caps) ds[j] *= 1.0F - of_cap * of_cap;
       }
       if constexpr (together == 1) {
@@ -308,7 +317,10 @@ class BackwardTask {
       }
     }
     double* const sums = learns ? dby_distance_ + head % group_ * call_.bias.distances() : nullptr;
-    for (int j = 0; learns && j < live; ++j) bias_.add_gradients(position(j), bias_gradients_[j], first, last, sums);
+    for (int j = 0; gated && j < live; ++j)
+      call_.dquery_terms.template data<float>()[(queries.first + r + j) * call_.form.heads + head] += sum(of_query[j]);
+    for (int j = 0; learns && j < live; ++j)
+      bias_.add_gradients(r + j, position(j), bias_row_[j], bias_gradients_[j], first, last, sums);
   }
 
   const T* doutput(std::int64_t row, std::int64_t head) const {
@@ -357,7 +369,7 @@ class BackwardTask {
   PackedKeys<T> packed_{};
   TileBias bias_;
   TileBias::Row bias_row_[2];
-  alignas(64) float bias_gradients_[2][key_tile];
+  alignas(64) float bias_gradients_[2][key_tile + simd::lanes] = {}, key_gradients_[key_tile];
   double* dby_distance_;  ///< [query heads of the key head, distances], this task's; null without a table
   float *query_, *based_, *dquery_, *part_, *staging_, *scores_, *dweights_, *dkey_ = nullptr, *dvalue_ = nullptr;
   float* widened_doutput_ = nullptr;  ///< rows of one tile of queries, where the product cannot read the tensor itself

@@ -1,6 +1,7 @@
 #include <cmath>
 #include <optional>
 
+#include "framework/backend/cpu/attention_tile_bias.h"
 #include "framework/backend/cpu/attention_workspace.h"
 #include "framework/backend/cpu/kernels.h"
 #include "framework/backend/dispatch.h"
@@ -94,7 +95,7 @@ class ForwardTask {
         rotate_rows(call_.q.data<T>() + queries.first * call_.q.stride() + head * width_, call_.q.stride(),
                     queries_.factors, queries.first, queries.count, width_,
                     static_cast<float>(call_.form.scale) * log2_e, query_, stride_);
-        bias_ = TileBias(call_.bias, head);
+        bias_ = TileBias(call_, head, queries, false);
         key_base_ = -1;
         for (std::int64_t k = first; k < last; ++k) {
           const TileMask& mask = masks_[static_cast<std::size_t>(k - first)];
@@ -150,7 +151,7 @@ class ForwardTask {
     F* weights = weights_ + r * key_tile;
     const bool biased = bias_.any();
     const std::int64_t position = call_.queries->tokens.position[static_cast<std::size_t>(row)];
-    if (biased) bias_.take_query(position, first, last, bias_row_);
+    if (biased) bias_.take_query(r, position, first, last, bias_row_);
     std::optional<RowClamp> clamp;
     if (call_.form.clamps()) clamp.emplace(call_.form, position, call_.keys->tokens, keys);
     f32v top = broadcast(minus_infinity);

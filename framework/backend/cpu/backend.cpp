@@ -88,6 +88,12 @@ class CpuBackend final : public Backend {
   void scale_queries(const Columns& x, const Tensor& by_row, const Tensor& by_head, const Columns& y) override {
     cpu::scale_queries(x, by_row, by_head, y);
   }
+  void forget_sums(const Tensor& logits, const Tensor& before, const Tensor& sums) override {
+    cpu::forget_sums(logits, before, sums);
+  }
+  void forget_sums_backward(const Tensor& logits, const Tensor& dsums, const Tensor& dlogits) override {
+    cpu::forget_sums_backward(logits, dsums, dlogits);
+  }
   void attention(const AttentionForward& call) override { cpu::attention(call); }
   void attention_delta(const Tensor& output, const Tensor& doutput, const Tensor& delta) override {
     cpu::attention_delta(output, doutput, delta);

@@ -34,6 +34,8 @@ void logits_gradient(const Tensor& logits, const Tensor& targets, const Tensor& 
                      const Tensor& dlogits);
 void adamw(const AdamW& hyper, std::span<const AdamWParameter> parameters);
 
+void forget_sums(const Tensor& logits, const Tensor& before, const Tensor& sums);
+void forget_sums_backward(const Tensor& logits, const Tensor& dsums, const Tensor& dlogits);
 void attention(const AttentionForward& call);
 void attention_delta(const Tensor& output, const Tensor& doutput, const Tensor& delta);
 void attention_backward(const AttentionBackward& call);

@@ -178,4 +178,53 @@ void column_sums(const Tensor& x, const Tensor& sums) {
   });
 }
 
+void forget_sums(const Tensor& logits, const Tensor& before, const Tensor& sums) {
+  const std::int64_t heads = logits.row_elements();
+  std::vector<double> total(static_cast<std::size_t>(heads));
+  float* const to = sums.data<float>();
+  with_type(logits.dtype(), [&]<class T>(Type<T>) {
+    parallel_for(0, logits.rows(), 64, [&](std::int64_t first, std::int64_t last) {
+      for (std::int64_t i = first * heads; i < last * heads; ++i) {
+        const float x = load(logits.data<T>() + i, 1)[0];
+        to[i / heads * 2 * heads + i % heads] = std::min(x, 0.0F) - std::log1p(std::exp(-std::abs(x)));
+      }
+    });
+  });
+  for (std::int64_t h = 0; before.defined() && h < heads; ++h) {
+    const float* const from = before.data<float>() + h;
+    total[static_cast<std::size_t>(h)] = static_cast<double>(from[0]) + static_cast<double>(from[heads]);
+  }
+  for (std::int64_t n = 0; n < logits.rows(); ++n) {
+    float* const row = to + n * 2 * heads;
+    for (std::int64_t h = 0; h < heads; ++h) {
+      double& sum = total[static_cast<std::size_t>(h)];
+      sum += static_cast<double>(row[h]);
+      row[h] = static_cast<float>(sum);
+      row[heads + h] = static_cast<float>(sum - static_cast<double>(row[h]));
+    }
+  }
+}
+
+void forget_sums_backward(const Tensor& logits, const Tensor& dsums, const Tensor& dlogits) {
+  const std::int64_t heads = logits.row_elements();
+  std::vector<double> total(static_cast<std::size_t>(heads));
+  std::vector<float> later(static_cast<std::size_t>(logits.elements()));
+  for (std::int64_t n = logits.rows() - 1; n >= 0; --n) {
+    for (std::int64_t h = 0; h < heads; ++h) {
+      double& sum = total[static_cast<std::size_t>(h)];
+      sum += static_cast<double>(dsums.data<float>()[n * heads + h]);
+      later[static_cast<std::size_t>(n * heads + h)] = static_cast<float>(sum);
+    }
+  }
+  with_type(logits.dtype(), [&]<class T>(Type<T>) {
+    parallel_for(0, (logits.elements() + lanes - 1) / lanes, 64, [&](std::int64_t first, std::int64_t last) {
+      for_lanes(std::min(last * lanes, logits.elements()) - first * lanes, [&](std::int64_t i, std::int64_t m) {
+        const std::int64_t at = first * lanes + i;
+        const f32v x = load(logits.data<T>() + at, m);
+        store(dlogits.data<T>() + at, load(later.data() + at, m) / (1.0F + simd::exp(x)), m);
+      });
+    });
+  });
+}
+
 }  // namespace lexring::cpu

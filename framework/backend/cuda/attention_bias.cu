@@ -19,8 +19,21 @@ struct BiasGradient {
   const QueryTile* queries;
   const KeyTile* keys;
   int query_tiles, heads, group, parts;
-  float* sums;  ///< [parts * heads * warps, distances]
+  int copies;   ///< of a warp's sums: one, or, by relative distance, one for each lane
+  float* sums;  ///< [parts * heads * warps * copies, distances]
 };
+
+/// Adds the gradient of one score to a RelativeRow of sums.
+__device__ inline void add_relative(const HeadBias& bias, int query, int key, float rate, float gradient, float* sums) {
+  const RelativePlace at = bias.place(query, key, rate);
+  const float c = bias.table[2 * bias.pieces], threshold = bias.table[2 * bias.pieces + 1];
+  const float far = fmaxf(static_cast<float>(query), threshold), step = -rate * rate / (1.0F + c * far);
+  const float sloped = gradient * bias.table[at.piece];
+  sums[at.piece] += gradient * at.x;
+  sums[bias.pieces + at.piece] += gradient;
+  sums[2 * bias.pieces] += sloped * (at.log_by_c * rate + at.log * step * far);
+  if (static_cast<float>(query) < threshold) sums[2 * bias.pieces + 1] += sloped * at.log * step * c;
+}
 
 template <int width>
 struct Shared {
@@ -33,7 +46,7 @@ struct Shared {
 
 /// Gradients of the scores of one head, over every `parts`th tile of queries. A warp adds its own rows to sums of its
 /// own, row after row: the keys of one row all have different distances, but for those beyond the table, which count
-/// at its end.
+/// at its end. By relative distance several are in one piece, so that each lane has sums of its own.
 template <int width, class T>
 __global__ void __launch_bounds__(plain_threads) sum_gradients(const BiasGradient<T> call) {
   auto& shared = shared_memory<Shared<width>>();
@@ -42,8 +55,9 @@ __global__ void __launch_bounds__(plain_threads) sum_gradients(const BiasGradien
   const int head = static_cast<int>(blockIdx.x) % call.heads, part = static_cast<int>(blockIdx.x) / call.heads;
   const int warp = static_cast<int>(threadIdx.x) / warp_size, lane = static_cast<int>(threadIdx.x) % warp_size;
   const HeadBias bias = rule.bias(head);
-  float* const sums = call.sums + (static_cast<std::int64_t>(blockIdx.x) * warps + warp) * rule.distances;
-  for (int d = lane; d < rule.distances; d += warp_size) sums[d] = 0.0F;
+  const int columns = rule.distances * call.copies;
+  float* const sums = call.sums + (static_cast<std::int64_t>(blockIdx.x) * warps + warp) * columns;
+  for (int d = lane; d < columns; d += warp_size) sums[d] = 0.0F;
   __syncwarp();
   for (int t = part; t < call.query_tiles; t += call.parts) {
     const QueryTile tile = call.queries[t];
@@ -64,8 +78,8 @@ __global__ void __launch_bounds__(plain_threads) sum_gradients(const BiasGradien
       }
       load_tile(shared.query, call.q, head, tile.first, tile.count, scaled ? shared.factors : nullptr);
       load_tile(shared.key, call.k, head / call.group, keys.first, keys.count);
-      shared.query_rows.put(rule, tile.first, tile.count);
-      shared.key_rows.put(rule, keys.first, keys.count);
+      shared.query_rows.put(rule, head, tile.first, tile.count);
+      shared.key_rows.put(rule, head, keys.first, keys.count);
       __syncthreads();
       float scores[per_thread][per_thread], gradients[per_thread][per_thread];
       multiply<width>(shared.query, shared.key, place, scores);
@@ -79,7 +93,8 @@ __global__ void __launch_bounds__(plain_threads) sum_gradients(const BiasGradien
         LEXRING_UNROLL for (int j = 0; j < per_thread; ++j) {
           const int column = place.column + j * square;
           const std::int32_t query = shared.query_rows.position[row], key = shared.key_rows.position[column];
-          const float score = rule.capped(scores[i][j] * rule.scale) + bias.of(query, key);
+          const float score =
+              rule.capped(scores[i][j] * rule.scale) + bias_of(bias, shared.query_rows, row, shared.key_rows, column);
           const bool seen = row < tile.count && column < keys.count && rule.counts(score, query, key) &&
                             sees(shared.query_rows.range[row], keys.first + column);
           gradients[i][j] = seen ? Differential(rule, score, lse[i], gradients[i][j], delta[i]).gradient : 0.0F;
@@ -89,6 +104,15 @@ __global__ void __launch_bounds__(plain_threads) sum_gradients(const BiasGradien
       __syncwarp();
       for (int i = 0; i < tile_rows / warps; ++i) {  // the warp's rows: those of its threads
         const int row = 2 * warp + i % 2 + i / 2 * square;
+        if (bias.pieces > 0) {
+          for (int column = lane; column < tile_rows; column += warp_size) {
+            const float gradient = shared.gradients.at[row][column];
+            if (gradient == 0.0F) continue;
+            add_relative(bias, shared.query_rows.position[row], shared.key_rows.position[column],
+                         shared.query_rows.rate[row], gradient, sums + lane * rule.distances);
+          }
+          continue;
+        }
         float beyond = 0.0F;
         for (int column = lane; column < tile_rows; column += warp_size) {
           const float gradient = shared.gradients.at[row][column];
@@ -106,17 +130,17 @@ __global__ void __launch_bounds__(plain_threads) sum_gradients(const BiasGradien
 
 constexpr int threads = 128;
 
-/// total[h, d] += sum over parts and warps of sums [parts, heads, warps, distances]. Bytes: what is read.
+/// total[h, d] += sum over parts and copies of sums [parts, heads, copies, distances]. Bytes: what is read.
 __global__ void __launch_bounds__(threads)
-    add_up(const float* sums, int parts, int heads, int distances, float* total) {
+    add_up(const float* sums, int parts, int heads, int copies, int distances, float* total) {
   const std::int64_t at = static_cast<std::int64_t>(blockIdx.x) * threads + threadIdx.x;
   if (at >= static_cast<std::int64_t>(heads) * distances) return;
   const std::int64_t head = at / distances, distance = at % distances;
   double sum = 0.0;
   for (std::int64_t part = 0; part < parts; ++part) {
-    const float* const own = sums + (part * heads + head) * warps * distances + distance;
-    for (int warp = 0; warp < warps; ++warp)
-      sum += static_cast<double>(own[static_cast<std::int64_t>(warp) * distances]);
+    const float* const own = sums + (part * heads + head) * copies * distances + distance;
+    for (int copy = 0; copy < copies; ++copy)
+      sum += static_cast<double>(own[static_cast<std::int64_t>(copy) * distances]);
   }
   total[at] += static_cast<float>(sum);
 }
@@ -129,10 +153,11 @@ void bias_gradient(const Gpu& gpu, const AttentionBackward& call) {
       gpu.attention_tables.of(gpu, form, call.bias, call.queries, call.keys, tile_rows, tile_rows);
   if (tables.query_tiles_count == 0) return;
   const std::int64_t distances = call.bias.distances(), width = vector_width(form.head_width);
+  const std::int64_t copies = call.bias.relative() ? warp_size : 1;
   const auto parts = std::clamp<std::int64_t>(
-      workspace_bytes / (form.heads * warps * distances * static_cast<std::int64_t>(sizeof(float))), 1,
+      workspace_bytes / (form.heads * warps * copies * distances * static_cast<std::int64_t>(sizeof(float))), 1,
       tables.query_tiles_count);
-  const Tensor sums(gpu.runtime, {parts * form.heads * warps, distances}, Dtype::f32);
+  const Tensor sums(gpu.runtime, {parts * form.heads * warps * copies, distances}, Dtype::f32);
   const RotaryTable none, query_rotary = form.rotary ? call.queries->rotary : none,
                           key_rotary = form.rotary ? call.keys->rotary : none;
   with_type(call.q.dtype(), [&]<class T>(Type<T>) {
@@ -145,7 +170,7 @@ void bias_gradient(const Gpu& gpu, const AttentionBackward& call) {
                                operand<T>(k),
                                operand<T>(v),
                                operand<T>(doutput),
-                               score_rule(form, call.bias, tables),
+                               score_rule(form, call.bias, call.row_terms, tables),
                                call.lse.data<float>(),
                                call.delta.data<float>(),
                                tables.queries(),
@@ -154,6 +179,7 @@ void bias_gradient(const Gpu& gpu, const AttentionBackward& call) {
                                static_cast<int>(form.heads),
                                static_cast<int>(form.group()),
                                static_cast<int>(parts),
+                               static_cast<int>(copies),
                                sums.data<float>()};
     with_head_width(form.head_width, [&]<int padded>(HeadWidth<padded>) {
       launch(gpu.stream, dim3(static_cast<unsigned>(parts * form.heads)), plain_threads, sizeof(Shared<padded>),
@@ -161,8 +187,8 @@ void bias_gradient(const Gpu& gpu, const AttentionBackward& call) {
     });
   });
   launch(gpu.stream, dim3(static_cast<unsigned>(ceil_div<std::int64_t>(form.heads * distances, threads))), threads, 0,
-         add_up, sums.data<float>(), static_cast<int>(parts), static_cast<int>(form.heads), static_cast<int>(distances),
-         call.dby_distance.data<float>());
+         add_up, sums.data<float>(), static_cast<int>(parts), static_cast<int>(form.heads),
+         static_cast<int>(warps * copies), static_cast<int>(distances), call.dby_distance.data<float>());
 }
 
 }  // namespace lexring::cuda

@@ -30,6 +30,7 @@ struct Backward {
   float* dv_float;  ///< with key_last: one of these two
   T* dv;
   std::int64_t dv_stride;
+  float *dquery_terms, *dkey_terms;  ///< [N, H], [M, H]; null without
 };
 
 /// Weights and gradients of scores, of a thread's pairs.
@@ -62,14 +63,14 @@ __global__ void __launch_bounds__(plain_threads, width <= 128 ? 2 : 1) backward_
   const int head = static_cast<int>(blockIdx.x) % call.heads, key_head = head / (call.heads / call.kv_heads);
   const QueryTile tile = call.queries[call.query_tiles - 1 - static_cast<int>(blockIdx.x) / call.heads];
   const HeadBias bias = rule.bias(head);
-  float lse[m], delta[m], sums[m][width / square] = {};
+  float lse[m], delta[m], sums[m][width / square] = {}, of_row[m] = {};
   LEXRING_UNROLL for (int i = 0; i < m; ++i) {
     const int row = place.row + i * square;
     const std::int64_t at = static_cast<std::int64_t>(tile.first + row) * call.heads + head;
     lse[i] = row < tile.count ? call.lse[at] * log2_e : 0.0F;
     delta[i] = row < tile.count ? call.delta[at] : 0.0F;
   }
-  shared.query_rows.put(rule, tile.first, tile.count);
+  shared.query_rows.put(rule, head, tile.first, tile.count);
   load_tile(shared.doutput, call.doutput, head, tile.first, tile.count);
   load_tile(shared.query, call.q, head, tile.first, tile.count);
 
@@ -104,7 +105,7 @@ __global__ void __launch_bounds__(plain_threads, width <= 128 ? 2 : 1) backward_
       __syncthreads();  // the part before has been read
       load_tile(shared.key, call.k, key_head, first, count);
       load_tile(shared.value, call.v, key_head, first, count);
-      shared.key_rows.put(rule, first, count);
+      shared.key_rows.put(rule, head, first, count);
       __syncthreads();
       Pairs<m> pairs;
       multiply<width>(shared.query, shared.key, place, pairs.weight);
@@ -116,12 +117,13 @@ __global__ void __launch_bounds__(plain_threads, width <= 128 ? 2 : 1) backward_
           const int column = place.column + j * square;
           float score = rule.capped(pairs.weight[i][j] * rule.scale);
           const float scale = call.scale * rule.slope(score);
-          if (rule.biased()) score += bias.of(shared.query_rows.position[row], shared.key_rows.position[column]);
-          pairs.gradient[i][j] = Differential(rule, score, lse[i], pairs.gradient[i][j], delta[i]).gradient * scale;
+          if (rule.biased()) score += bias_of(bias, shared.query_rows, row, shared.key_rows, column);
+          float gradient = Differential(rule, score, lse[i], pairs.gradient[i][j], delta[i]).gradient;
           if (rule.biased() && !rule.counts(score, shared.query_rows.position[row], shared.key_rows.position[column]))
-            pairs.gradient[i][j] = 0.0F;
-          if (masked && !(column < count && sees(shared.query_rows.range[row], first + column)))
-            pairs.gradient[i][j] = 0.0F;
+            gradient = 0.0F;
+          if (masked && !(column < count && sees(shared.query_rows.range[row], first + column))) gradient = 0.0F;
+          of_row[i] += gradient;
+          pairs.gradient[i][j] = gradient * scale;
         }
       }
       put_weights(shared.gradients, place, pairs.gradient);
@@ -130,6 +132,13 @@ __global__ void __launch_bounds__(plain_threads, width <= 128 ? 2 : 1) backward_
     }
   }
   leave_base();
+  if (call.dquery_terms == nullptr) return;
+  LEXRING_UNROLL for (int i = 0; i < m; ++i) {
+    const float sum = row_sum(of_row[i]);
+    const int row = place.row + i * square;
+    if (place.column == 0 && row < tile.count)
+      call.dquery_terms[static_cast<std::int64_t>(tile.first + row) * call.heads + head] += sum;
+  }
 }
 
 // ---- dk and dv
@@ -176,7 +185,6 @@ __global__ void __launch_bounds__(plain_threads, width <= 128 ? 2 : 1) backward_
   }
   load_tile(shared.key, call.k, key_head, tile.first, tile.count);
   load_tile(shared.value, call.v, key_head, tile.first, tile.count);
-  shared.key_rows.put(rule, tile.first, tile.count);
 
   int base = tile.base;  // of the queries that the factors are for
   for (int t = tile.tiles_begin; t < tile.tiles_end; ++t) {
@@ -190,13 +198,15 @@ __global__ void __launch_bounds__(plain_threads, width <= 128 ? 2 : 1) backward_
     for (int g = 0; g < group; ++g) {
       const int head = key_head * group + g;
       const HeadBias bias = rule.bias(head);
+      float of_row[m] = {};
       for (int begin = 0; begin < queries.count; begin += part_rows) {
         const int first = queries.first + begin,
                   count = queries.count - begin < part_rows ? queries.count - begin : part_rows;
         __syncthreads();  // the part before has been read, and the factors written
         load_tile(shared.query, call.q, head, first, count, base != tile.base ? shared.factors : nullptr);
         load_tile(shared.doutput, call.doutput, head, first, count);
-        shared.query_rows.put(rule, first, count);
+        shared.query_rows.put(rule, head, first, count);
+        if (begin == 0) shared.key_rows.put(rule, head, tile.first, tile.count);
         if (threadIdx.x < part_rows) {
           const int row = static_cast<int>(threadIdx.x);
           const std::int64_t at = static_cast<std::int64_t>(first + row) * call.heads + head;
@@ -215,13 +225,14 @@ __global__ void __launch_bounds__(plain_threads, width <= 128 ? 2 : 1) backward_
             const int row = place.row + i * square;
             float score = rule.capped(pairs.weight[i][j] * rule.scale);
             const float scale = call.scale * rule.slope(score);
-            if (rule.biased()) score += bias.of(shared.query_rows.position[column], shared.key_rows.position[row]);
+            if (rule.biased()) score += bias_of(bias, shared.query_rows, column, shared.key_rows, row);
             bool seen = !masked || sees(shared.query_rows.range[column], tile.first + row);
             if (rule.biased())
               seen = seen && rule.counts(score, shared.query_rows.position[column], shared.key_rows.position[row]);
             const Differential made(rule, score, lse, pairs.gradient[i][j], delta);
             pairs.weight[i][j] = seen ? made.weight : 0.0F;
             pairs.gradient[i][j] = seen ? made.gradient * scale : 0.0F;
+            of_row[i] += seen ? made.gradient : 0.0F;
           }
         }
         put_weights(shared.weights, place, pairs.weight);
@@ -231,6 +242,13 @@ __global__ void __launch_bounds__(plain_threads, width <= 128 ? 2 : 1) backward_
         put_weights(shared.weights, place, pairs.gradient);
         __syncwarp();
         carry<width>(shared.weights, shared.query, place, dk);
+      }
+      if (call.dkey_terms == nullptr) continue;
+      LEXRING_UNROLL for (int i = 0; i < m; ++i) {
+        const float sum = row_sum(of_row[i]);
+        const int row = place.row + i * square;
+        if (place.column == 0 && row < tile.count)
+          call.dkey_terms[static_cast<std::int64_t>(tile.first + row) * call.heads + head] -= sum;
       }
     }
   }
@@ -274,7 +292,7 @@ void plain_attention_backward(const Gpu& gpu, const AttentionBackward& call) {
                      operand<T>(k),
                      operand<T>(v),
                      operand<T>(doutput),
-                     score_rule(form, call.bias, tables),
+                     score_rule(form, call.bias, call.row_terms, tables),
                      call.lse.data<float>(),
                      call.delta.data<float>(),
                      tables.queries(),
@@ -292,7 +310,12 @@ void plain_attention_backward(const Gpu& gpu, const AttentionBackward& call) {
                      nullptr,
                      nullptr,
                      nullptr,
-                     0};
+                     0,
+                     nullptr,
+                     nullptr};
+    if (call.row_terms.defined()) {
+      task.dquery_terms = call.dquery_terms.data<float>(), task.dkey_terms = call.dkey_terms.data<float>();
+    }
     if (!call.key_stage.first || !call.key_stage.last) task.dv_state = call.dv_state.data<float>();
     if (call.key_stage.last) {
       task.dv_stride = call.dv.stride();

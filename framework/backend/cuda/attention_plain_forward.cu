@@ -104,7 +104,7 @@ __global__ void __launch_bounds__(plain_threads, width <= 128 ? 2 : 1) forward(c
   const HeadBias bias = rule.bias(head);
   State<width> state;
   state.begin(call, tile, head, place);
-  shared.query_rows.put(rule, tile.first, tile.count);
+  shared.query_rows.put(rule, head, tile.first, tile.count);
   load_tile(shared.query, call.q, head, tile.first, tile.count);
 
   int base = tile.base;  // of the keys that the queries in shared memory are scaled to meet
@@ -118,7 +118,7 @@ __global__ void __launch_bounds__(plain_threads, width <= 128 ? 2 : 1) forward(c
       load_tile(shared.query, call.q, head, tile.first, tile.count, shared.factors);
     }
     load_tile(shared.key, call.k, key_head, keys.first, keys.count);
-    shared.key_rows.put(rule, keys.first, keys.count);
+    shared.key_rows.put(rule, head, keys.first, keys.count);
     __syncthreads();
     float scores[per_thread][per_thread];
     multiply<width>(shared.query, shared.key, place, scores);
@@ -128,7 +128,7 @@ __global__ void __launch_bounds__(plain_threads, width <= 128 ? 2 : 1) forward(c
       LEXRING_UNROLL for (int j = 0; j < per_thread; ++j) {
         const int column = place.column + j * square;
         scores[i][j] = rule.capped(scores[i][j] * rule.scale);
-        if (rule.biased()) scores[i][j] += bias.of(shared.query_rows.position[row], shared.key_rows.position[column]);
+        if (rule.biased()) scores[i][j] += bias_of(bias, shared.query_rows, row, shared.key_rows, column);
         if (rule.biased() &&
             !rule.counts(scores[i][j], shared.query_rows.position[row], shared.key_rows.position[column]))
           scores[i][j] = minus_infinity;
@@ -167,7 +167,7 @@ void plain_attention(const Gpu& gpu, const AttentionForward& call) {
     Forward<T> task{operand<T>(q),
                     operand<T>(k),
                     operand<T>(v),
-                    score_rule(form, call.bias, tables),
+                    score_rule(form, call.bias, call.row_terms, tables),
                     tables.queries(),
                     tables.keys(),
                     tables.query_tiles_count,

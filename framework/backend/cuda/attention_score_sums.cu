@@ -126,7 +126,7 @@ void attention_score_sums(const Gpu& gpu, const AttentionScoreSums& call) {
                          tables.queries(),
                          tables.keys(),
                          position.data<std::int32_t>(),
-                         score_rule(form, none, tables).decay,
+                         score_rule(form, none, {}, tables).decay,
                          tables.query_tiles_count,
                          static_cast<int>(form.heads),
                          static_cast<int>(form.heads / form.kv_heads),

@@ -83,6 +83,12 @@ class CudaBackend final : public Backend {
   void scale_queries(const Columns& x, const Tensor& by_row, const Tensor& by_head, const Columns& y) override {
     cuda::scale_queries(gpu_, x, by_row, by_head, y);
   }
+  void forget_sums(const Tensor& logits, const Tensor& before, const Tensor& sums) override {
+    cuda::forget_sums(gpu_, logits, before, sums);
+  }
+  void forget_sums_backward(const Tensor& logits, const Tensor& dsums, const Tensor& dlogits) override {
+    cuda::forget_sums_backward(gpu_, logits, dsums, dlogits);
+  }
   void attention(const AttentionForward& call) override { cuda::attention(gpu_, call); }
   void attention_delta(const Tensor& output, const Tensor& doutput, const Tensor& delta) override {
     cuda::attention_delta(gpu_, output, doutput, delta);

@@ -22,9 +22,10 @@ bool is_plain(const AttentionForm& form) {
   return form == plain && form.scale > 0 && form.head_width % 8 == 0 && form.head_width <= 128;
 }
 
-bool fits(const AttentionForm& form, const ScoreBias& bias, const Columns& q, const Columns& k) {
-  return is_plain(form) && bias.slopes.empty() && !bias.by_distance.defined() && q.dtype() == Dtype::bf16 &&
-         q.rows() > 0 && k.rows() > 0;
+template <class Call>
+bool fits(const Call& call) {
+  return is_plain(call.form) && call.bias.slopes.empty() && !call.bias.by_distance.defined() &&
+         !call.row_terms.defined() && call.q.dtype() == Dtype::bf16 && call.q.rows() > 0 && call.k.rows() > 0;
 }
 
 /// Distances of rows from `from`, and of their own bases, forwards for queries and backwards for keys; 0 where a row is
@@ -197,7 +198,7 @@ const FusedAttention::Plan& FusedAttention::plan_of(const Gpu& gpu, const Attent
 }
 
 bool FusedAttention::forward(const Gpu& gpu, const AttentionForward& call) {
-  if (!fits(call.form, call.bias, call.q, call.k)) return false;
+  if (!fits(call)) return false;
   const Plan& plan = plan_of(gpu, call.form, call.queries, call.keys);
   if (!plan.possible) return false;
   Inputs<AttentionForward> inputs(gpu, call, plan);
@@ -235,7 +236,7 @@ bool FusedAttention::forward(const Gpu& gpu, const AttentionForward& call) {
 }
 
 bool FusedAttention::backward(const Gpu& gpu, const AttentionBackward& call) {
-  if (!fits(call.form, call.bias, call.q, call.k)) return false;
+  if (!fits(call)) return false;
   const Plan& plan = plan_of(gpu, call.form, call.queries, call.keys);
   if (!plan.possible) return false;
   Inputs<AttentionBackward> inputs(gpu, call, plan);

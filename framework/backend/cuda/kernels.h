@@ -54,6 +54,8 @@ void merge_logits_statistics(const Gpu& gpu, const Tensor& statistics, const Ten
 void logits_gradient(const Gpu& gpu, const Tensor& logits, const Tensor& targets, const Tensor& lse, double scale,
                      const Tensor& dlogits);
 
+void forget_sums(const Gpu& gpu, const Tensor& logits, const Tensor& before, const Tensor& sums);
+void forget_sums_backward(const Gpu& gpu, const Tensor& logits, const Tensor& dsums, const Tensor& dlogits);
 void attention(const Gpu& gpu, const AttentionForward& call);
 void attention_delta(const Gpu& gpu, const Tensor& output, const Tensor& doutput, const Tensor& delta);
 void attention_backward(const Gpu& gpu, const AttentionBackward& call);

@@ -13,6 +13,7 @@ set(cuda_kernels
   attention_state.cu
   columns.cu
   embedding.cu
+  forget.cu
   fused_rows.cu
   loss.cu
   norm.cu

@@ -85,13 +85,14 @@ void forward(const AttentionForward& call) {
   std::vector<double> q_NHE = widened<T>(call.q), k_MKE = widened<T>(call.k);
   turn<T>(q_NHE, form, call.queries->rotary, heads * width, +1);
   turn<T>(k_MKE, form, call.keys->rotary, form.kv_heads * width, +1);
-  PairScore<T> score(form, call.bias);
+  PairScore<T> score(form, call.bias, call.row_terms);
   std::vector<std::vector<double>> scores(static_cast<std::size_t>(heads));
   for_each_query(call.queries->tokens, call.keys->tokens, call.queries->visible,
                  [&](std::int64_t n, const std::vector<std::int64_t>& seen) {
                    for (auto& row : scores) row.clear();
                    for (const std::int64_t m : seen) {
-                     score.set_distance(call.queries->tokens.position[n] - call.keys->tokens.position[m]);
+                     score.set_pair(call.queries->tokens.position[n], call.keys->tokens.position[m]);
+                     score.set_rows(n, m);
                      for (std::int64_t h = 0; h < heads; ++h) {
                        const double *q = &q_NHE[(n * heads + h) * width],
                                     *k = &k_MKE[(m * form.kv_heads + h / group) * width];
@@ -129,7 +130,7 @@ void score_sums(const AttentionScoreSums& call) {
                    for (const std::int64_t m : seen) {
                      const std::int64_t distance = call.rows->tokens.position[n] - call.rows->tokens.position[m];
                      if (distance >= static_cast<std::int64_t>(call.sums.size())) continue;
-                     score.set_distance(distance);
+                     score.set_pair(call.rows->tokens.position[n], call.rows->tokens.position[m]);
                      for (std::int64_t h = 0; h < heads; ++h)
                        call.sums[distance] +=
                            score(&q_NHE[(n * heads + h) * width], &k_NKE[(m * form.kv_heads + h / group) * width], h);

@@ -27,13 +27,17 @@ void backward(const AttentionBackward& call) {
   std::vector<double> dv_MKE =
       begin<T>(call.key_stage.first, call.dv_state, call.keys->tokens.rows() * kv_heads * width);
 
-  PairScore<T> score(form, call.bias);
+  PairScore<T> score(form, call.bias, call.row_terms);
   const bool learns = call.dby_distance.defined();
   std::vector<double> dbias(static_cast<std::size_t>(learns ? call.dby_distance.elements() : 0));
+  const bool gated = call.row_terms.defined();
+  std::vector<double> drows_NH(static_cast<std::size_t>(gated ? call.dquery_terms.elements() : 0)),
+      dkeys_MH(static_cast<std::size_t>(gated ? call.dkey_terms.elements() : 0));
   for_each_query(call.queries->tokens, call.keys->tokens, call.queries->visible,
                  [&](std::int64_t n, const std::vector<std::int64_t>& seen) {
                    for (const std::int64_t m : seen) {
-                     score.set_distance(call.queries->tokens.position[n] - call.keys->tokens.position[m]);
+                     score.set_pair(call.queries->tokens.position[n], call.keys->tokens.position[m]);
+                     score.set_rows(n, m);
                      for (std::int64_t h = 0; h < heads; ++h) {
                        const std::int64_t query = (n * heads + h) * width, key = (m * kv_heads + h / group) * width;
                        const double s = score(&q_NHE[query], &k_MKE[key], h);
@@ -44,7 +48,8 @@ void backward(const AttentionBackward& call) {
                        const bool relu = form.normalizer == Normalizer::relu;
                        const double p = relu ? std::max(s, 0.0) : std::exp(s - call.lse.data<T>()[n * heads + h]);
                        const double dscore = relu ? (s > 0 ? dp : 0) : p * (dp - call.delta.data<T>()[n * heads + h]);
-                       if (learns) dbias[static_cast<std::size_t>(score.entry(h))] += dscore;
+                       if (learns) score.add_gradient(h, dscore, dbias);
+                       if (gated) drows_NH[n * heads + h] += dscore, dkeys_MH[m * heads + h] -= dscore;
                        const double dproduct = dscore * score.slope();
                        for (std::int64_t e = 0; e < width; ++e) {
                          dv_MKE[key + e] += p * doutput[e];
@@ -56,6 +61,8 @@ void backward(const AttentionBackward& call) {
                  });
 
   for (std::size_t i = 0; i < dbias.size(); ++i) call.dby_distance.data<T>()[i] += static_cast<T>(dbias[i]);
+  for (std::size_t i = 0; i < drows_NH.size(); ++i) call.dquery_terms.data<T>()[i] += static_cast<T>(drows_NH[i]);
+  for (std::size_t i = 0; i < dkeys_MH.size(); ++i) call.dkey_terms.data<T>()[i] += static_cast<T>(dkeys_MH[i]);
   if (call.query_stage.last) {
     turn<T>(dq_NHE, form, call.queries->rotary, heads * width, -1);
     write<T>(dq_NHE, call.dq);

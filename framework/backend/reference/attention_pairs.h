@@ -72,27 +72,44 @@ void for_each_query(const TokenTable& queries, const TokenTable& keys, const Vis
   }
 }
 
-/// Scores of pairs at one distance.
+/// Scores of one pair of positions.
 template <class T>
 class PairScore {
  public:
-  PairScore(const AttentionForm& form, const ScoreBias& bias)
-      : form_(form), bias_(bias), decay_(static_cast<std::size_t>(form.head_width / 2), 1.0) {}
+  PairScore(const AttentionForm& form, const ScoreBias& bias, const RowTerms& terms = {})
+      : form_(form), bias_(bias), terms_(terms), decay_(static_cast<std::size_t>(form.head_width / 2), 1.0) {}
 
-  void set_distance(std::int64_t distance) {
+  void set_pair(std::int64_t query, std::int64_t key) {
+    const std::int64_t distance = query - key;
+    query_ = query;
     distance_ = static_cast<double>(std::abs(distance));
-    entry_ = std::min(std::abs(distance), bias_.distances() - 1);
+    entry_ = bias_.relative() ? distance : std::min(std::abs(distance), bias_.distances() - 1);
     for (std::size_t i = 0; i < form_.log_decay.size(); ++i)
       decay_[i] = std::exp(form_.log_decay[i] * static_cast<double>(distance));
   }
+  /// The rows of the pair, for what they add.
+  void set_rows(std::int64_t query, std::int64_t key) { query_row_ = query, key_row_ = key; }
   /// The factor on the product of channel e of the rotated query and key: d score / d q[e] = slope() factor(e) k[e].
   double factor(std::int64_t channel) const { return form_.scale * decay_[static_cast<std::size_t>(channel / 2)]; }
   /// The derivative of the cap, where the last score was made.
   double slope() const { return slope_; }
-  /// Whether a score of this distance is seen.
+  /// Whether a score of this pair is seen.
   bool seen(double score) const { return !(score < form_.clamp) || distance_ == 0; }
-  /// Where the score's bias stands in the table; there must be one.
-  std::int64_t entry(std::int64_t head) const { return head * bias_.distances() + entry_; }
+  /// dtable [H, ..] += the gradient of the bias's table, of which there must be one, from that of the score.
+  void add_gradient(std::int64_t head, double dscore, std::vector<double>& dtable) const {
+    double* const own = &dtable[static_cast<std::size_t>(head * bias_.distances())];
+    if (!bias_.relative()) {
+      own[entry_] += dscore;
+      return;
+    }
+    const Relative at(*this, head);
+    const std::int64_t pieces = at.row.pieces;
+    const double slope = at.row.slope[at.piece], log = log_at(0), log_by_c = log_at(1);
+    own[at.piece] += dscore * at.x;
+    own[pieces + at.piece] += dscore;
+    own[2 * pieces] += dscore * slope * (log_by_c * at.rate.value + log * at.rate.by_c);
+    own[2 * pieces + 1] += dscore * slope * log * at.rate.by_threshold;
+  }
   /// q, k [E], rotated.
   double operator()(const double* q, const double* k, std::int64_t head) {
     double score = 0;
@@ -102,15 +119,46 @@ class PairScore {
       score = form_.softcap * of_cap, slope_ = 1 - of_cap * of_cap;
     }
     if (!bias_.slopes.empty()) score -= static_cast<double>(bias_.slopes[static_cast<std::size_t>(head)]) * distance_;
-    if (bias_.by_distance.defined()) score += static_cast<double>(bias_.by_distance.template data<T>()[entry(head)]);
+    if (bias_.relative()) {
+      const Relative at(*this, head);
+      score += static_cast<double>(at.row.slope[at.piece]) * at.x + static_cast<double>(at.row.value[at.piece]);
+    } else if (bias_.by_distance.defined()) {
+      score += static_cast<double>(row_of(head)[entry_]);
+    }
+    if (terms_.defined()) {
+      for (const std::int64_t column : {head, form_.heads + head})
+        score += term(terms_.queries, query_row_, column) - term(terms_.keys, key_row_, column);
+    }
     return score;
   }
 
  private:
+  const T* row_of(std::int64_t head) const { return bias_.by_distance.template data<T>() + head * bias_.distances(); }
+  static double term(const Tensor& terms, std::int64_t row, std::int64_t column) {
+    return terms.template data<T>()[row * terms.dim(1) + column];
+  }
+  double log_at(std::int64_t row) const {
+    return bias_.log_distance.template data<T>()[row * bias_.log_distance.dim(1) + entry_];
+  }
+  /// Where the pair stands in the pieces of a head's bias.
+  struct Relative {
+    RelativeRow<T> row;
+    typename RelativeRow<T>::Rate rate;
+    double x;
+    std::int64_t piece = 0;
+
+    Relative(const PairScore& pair, std::int64_t head)
+        : row(pair.row_of(head), pair.bias_.distances()), rate(row.rate(pair.query_)), x(pair.log_at(0) * rate.value) {
+      while (piece + 1 < row.pieces && x > static_cast<double>(row.knots[piece])) ++piece;
+    }
+  };
+
   const AttentionForm& form_;
   const ScoreBias& bias_;
+  const RowTerms terms_;
+  std::int64_t query_row_ = 0, key_row_ = 0;
   double distance_ = 0, slope_ = 1;
-  std::int64_t entry_ = 0;
+  std::int64_t query_ = 0, entry_ = 0;
   std::vector<double> decay_;  ///< [E/2]
 };
 

@@ -1,3 +1,4 @@
+#include <cmath>
 #include <cstring>
 
 #include "framework/backend/reference/dispatch.h"
@@ -69,6 +70,37 @@ void ReferenceBackend::scale_queries(const Columns& x, const Tensor& by_row, con
         y.data<T>()[n * y.stride() + c] =
             static_cast<T>(x.data<T>()[n * x.stride() + c] * (by_row.data<T>()[n] * head));
       }
+  });
+}
+
+void ReferenceBackend::forget_sums(const Tensor& logits, const Tensor& before, const Tensor& sums) {
+  dispatch(logits.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const std::int64_t heads = logits.dim(1);
+    for (std::int64_t h = 0; h < heads; ++h) {
+      double total = before.defined() ? static_cast<double>(before.data<T>()[h]) + before.data<T>()[heads + h] : 0.0;
+      for (std::int64_t n = 0; n < logits.rows(); ++n) {
+        const double x = logits.data<T>()[n * heads + h];
+        total += std::min(x, 0.0) - std::log1p(std::exp(-std::abs(x)));
+        T* const to = sums.data<T>() + n * 2 * heads + h;
+        to[0] = static_cast<T>(total);
+        to[heads] = static_cast<T>(total - to[0]);
+      }
+    }
+  });
+}
+
+void ReferenceBackend::forget_sums_backward(const Tensor& logits, const Tensor& dsums, const Tensor& dlogits) {
+  dispatch(logits.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const std::int64_t heads = logits.dim(1);
+    for (std::int64_t h = 0; h < heads; ++h) {
+      double total = 0;
+      for (std::int64_t n = logits.rows() - 1; n >= 0; --n) {
+        total += dsums.data<T>()[n * heads + h];
+        dlogits.data<T>()[n * heads + h] = static_cast<T>(total / (1 + std::exp(logits.data<T>()[n * heads + h])));
+      }
+    }
   });
 }
 

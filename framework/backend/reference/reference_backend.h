@@ -23,6 +23,8 @@ class ReferenceBackend final : public Backend {
   double sum_of_squares(std::span<const Tensor> x) override;
   void copy(const Columns& x, const Columns& y) override;
   void scale_queries(const Columns& x, const Tensor& by_row, const Tensor& by_head, const Columns& y) override;
+  void forget_sums(const Tensor& logits, const Tensor& before, const Tensor& sums) override;
+  void forget_sums_backward(const Tensor& logits, const Tensor& dsums, const Tensor& dlogits) override;
   // embedding.cpp
   void embedding(const Tensor& index, const Tensor& table, const Tensor& x, Write write) override;
   void embedding_backward(const Tensor& index, const Tensor& dx, const Tensor& dtable) override;

@@ -114,6 +114,9 @@ class Run {
     result_.dq = result_.output;
     result_.dk.resize(size(m * problem.key_width()));
     result_.dv = result_.dk;
+    if (problem.query_terms.empty()) return;
+    result_.dquery_terms.resize(size(n * problem.form.heads));
+    result_.dkey_terms.resize(size(m * problem.form.heads));
   }
 
   AttentionResult operator()(const AttentionResult* statistics) {
@@ -149,6 +152,25 @@ class Run {
             gather(problem_.visible.sink_end, p.rows), gather(problem_.visible.end, p.rows)};
   }
 
+  RowTerms terms(const Part& query, const Part& key) const {
+    if (problem_.query_terms.empty()) return {};
+    const std::int64_t width = 2 * problem_.form.heads;
+    return {make(backend_, {query.table.rows(), width}, master_, gather(problem_.query_terms, query.rows, width)),
+            make(backend_, {key.table.rows(), width}, master_, gather(problem_.key_terms, key.rows, width))};
+  }
+  /// Added to what is there.
+  Tensor term_gradients(const Part& p) const {
+    if (problem_.query_terms.empty()) return {};
+    const std::int64_t elements = p.table.rows() * problem_.form.heads;
+    return make(backend_, {p.table.rows(), problem_.form.heads}, master_, Values(size(elements), 0.25));
+  }
+  void scatter_terms(const Tensor& gradients, const Part& p, Values& to) const {
+    if (!gradients.defined()) return;
+    Values values = read(gradients);
+    for (double& x : values) x -= 0.25;
+    scatter(values, p.rows, problem_.form.heads, to);
+  }
+
   void forward(const Part& query) {
     const std::int64_t n = query.table.rows(), heads = problem_.form.heads;
     const SharedRows rows = query_rows(query);
@@ -169,7 +191,8 @@ class Run {
                           {&key == &keys_.front(), &key == &keys_.back()},
                           state,
                           output,
-                          lse});
+                          lse,
+                          terms(query, key)});
     }
     const Tensor doutput =
         make(backend_, {n, query_width()}, working_, gather(inputs_.doutput, query.rows, query_width()));
@@ -184,6 +207,7 @@ class Run {
     struct KeySide {
       Tensor dk_state, dv_state;
       Columns dk, dv;
+      Tensor terms;
     };
     std::vector<KeySide> sides;
     for (const Part& key : keys_) {
@@ -191,7 +215,8 @@ class Run {
       KeySide side{{},
                    {},
                    empty_beside(backend_, working_, m, key_width(), query_width(), key_width()),
-                   empty_beside(backend_, working_, m, key_width(), query_width() + key_width(), 0)};
+                   empty_beside(backend_, working_, m, key_width(), query_width() + key_width(), 0),
+                   term_gradients(key)};
       if (queries_.size() > 1) {
         side.dk_state = make_output(backend_, {m, key_width()}, master_);
         side.dv_state = make_output(backend_, {m, key_width()}, master_);
@@ -214,6 +239,7 @@ class Run {
       const Tensor delta = make(backend_, {n, heads}, master_, gather(statistics.delta, query.rows, heads));
       Tensor dq_state;
       if (keys_.size() > 1) dq_state = make_output(backend_, {n, query_width()}, master_);
+      const Tensor of_terms = term_gradients(query);
       const Columns dq = empty_beside(backend_, working_, n, query_width(), 0, 2 * key_width());
       for (std::size_t b = 0; b < keys_.size(); ++b) {
         backend_.attention_backward({problem_.form,
@@ -235,17 +261,28 @@ class Run {
                                      dq,
                                      sides[b].dk,
                                      sides[b].dv,
-                                     dby_distance});
+                                     dby_distance,
+                                     terms(query, keys_[b]),
+                                     of_terms,
+                                     sides[b].terms});
       }
       scatter(read_columns(dq), query.rows, query_width(), result_.dq);
+      scatter_terms(of_terms, query, result_.dquery_terms);
     }
     for (std::size_t b = 0; b < keys_.size(); ++b) {
       scatter(read_columns(sides[b].dk), keys_[b].rows, key_width(), result_.dk);
       scatter(read_columns(sides[b].dv), keys_[b].rows, key_width(), result_.dv);
+      scatter_terms(sides[b].terms, keys_[b], result_.dkey_terms);
     }
     if (!dby_distance.defined()) return;
     result_.dby_distance = read(dby_distance);
     for (double& x : result_.dby_distance) x -= 0.5;
+    if (!bias.relative()) return;
+    const std::size_t columns = size(bias.distances()), c = columns / 3 * 2;
+    for (std::size_t h = 1; h < size(problem_.form.heads); ++h) {
+      for (const std::size_t column : {c, c + 1})
+        result_.dby_distance[column] += std::exchange(result_.dby_distance[h * columns + column], 0.0);
+    }
   }
 
   Backend& backend_;
@@ -264,10 +301,62 @@ ScoreBias AttentionProblem::bias(Backend& backend, Dtype statistics) const {
   ScoreBias bias{slopes, {}};
   if (!by_distance.empty()) {
     const auto distances = static_cast<std::int64_t>(by_distance.size()) / form.heads;
-    bias.by_distance = make(backend, {form.heads, distances}, statistics, by_distance);
+    Values rows = by_distance;
+    const std::size_t columns = size(distances), c = columns / 3 * 2;
+    for (std::size_t h = 1; relative && h < size(form.heads); ++h)
+      std::copy_n(rows.begin() + static_cast<std::ptrdiff_t>(c), 2,
+                  rows.begin() + static_cast<std::ptrdiff_t>(h * columns + c));
+    bias.by_distance = make(backend, {form.heads, distances}, statistics, rows);
+    if (!relative) return bias;
+    std::int64_t longest = 0;
+    for (const std::int64_t position : queries.position) longest = std::max(longest, position);
+    Values logs;
+    for (std::int64_t d = 0; d <= longest; ++d) logs.push_back(std::log1p(rows[c] * static_cast<double>(d)));
+    for (std::int64_t d = 0; d <= longest; ++d)
+      logs.push_back(static_cast<double>(d) / (1 + rows[c] * static_cast<double>(d)));
+    bias.log_distance = make(backend, {2, longest + 1}, statistics, logs);
   }
   return bias;
 }
+
+namespace {
+
+/// Four pieces that meet, another slope in each.
+Values relative_rows(std::int64_t heads) {
+  constexpr std::size_t pieces = 4;
+  const double knots[] = {0.2, 0.45, 0.7};
+  const Values slopes = random_values(heads * static_cast<std::int64_t>(pieces), 77, 2.0);
+  Values rows;
+  for (std::size_t h = 0; h < size(heads); ++h) {
+    Values values = {0.3};
+    for (std::size_t p = 1; p < pieces; ++p)
+      values.push_back(values.back() + (slopes[h * pieces + p - 1] - slopes[h * pieces + p]) * knots[p - 1]);
+    rows.insert(rows.end(), slopes.begin() + static_cast<std::ptrdiff_t>(h * pieces),
+                slopes.begin() + static_cast<std::ptrdiff_t>((h + 1) * pieces));
+    rows.insert(rows.end(), values.begin(), values.end());
+    rows.insert(rows.end(), {0.4, 30.7});
+    rows.insert(rows.end(), std::begin(knots), std::end(knots));
+  }
+  return rounded_to(Dtype::f32, rows);
+}
+
+/// [rows, 2 H]: numbers of positions that are too large for one f32 each.
+Values falling_terms(std::int64_t heads, const TokenTable& tokens) {
+  Values terms;
+  for (const std::int64_t position : tokens.position) {
+    Values low;
+    for (std::int64_t h = 0; h < heads; ++h) {
+      const double place = static_cast<double>(position), head = static_cast<double>(h);
+      const double term = -0.07 * (head + 1) * place + std::sin(1.7 * place + head);
+      terms.push_back(static_cast<float>(term));
+      low.push_back(static_cast<float>(term - terms.back()));
+    }
+    terms.insert(terms.end(), low.begin(), low.end());
+  }
+  return terms;
+}
+
+}  // namespace
 
 AttentionForm make_form(const std::string& method, std::int64_t heads, std::int64_t kv_heads, std::int64_t width) {
   AttentionForm form;
@@ -300,6 +389,11 @@ AttentionProblem make_problem(std::string name, const std::string& method, std::
     problem.slopes.push_back(
         static_cast<float>(std::exp2(-8.0 * static_cast<double>(h + 1) / static_cast<double>(heads))));
   if (method.ends_with("table")) problem.by_distance = rounded_to(Dtype::f32, random_values(heads * 41, 77));
+  if (method.ends_with("fire")) problem.by_distance = relative_rows(heads), problem.relative = true;
+  if (method.find("gate") != std::string::npos) {
+    problem.query_terms = falling_terms(heads, problem.queries);
+    problem.key_terms = falling_terms(heads, problem.keys);
+  }
   return problem;
 }
 

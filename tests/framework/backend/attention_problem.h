@@ -15,10 +15,13 @@ struct AttentionProblem {
   std::string name;
   AttentionForm form;
   std::vector<float> slopes;  ///< [H] or empty
-  Values by_distance;         ///< [H, distances] or empty
+  Values by_distance;         ///< [H, distances] or empty; `relative`: [H, 3 P + 1], where c and threshold of the first
+                              ///< head count for all
+  bool relative = false;
   TokenTable queries, keys;
   Visibility visible;
-  double angle_step = 0.37;  ///< angle of pair i at position n: n * angle_step^(8 i / E)
+  Values query_terms, key_terms;  ///< [N, 2 H], [M, 2 H], or empty
+  double angle_step = 0.37;       ///< angle of pair i at position n: n * angle_step^(8 i / E)
 
   std::int64_t query_width() const { return form.query_width(); }
   std::int64_t key_width() const { return form.key_width(); }
@@ -34,7 +37,8 @@ struct AttentionInputs {
 
 struct AttentionResult {
   Values output, lse, delta, dq, dk, dv;
-  Values dby_distance;  ///< empty without a table
+  Values dby_distance;              ///< empty without a table
+  Values dquery_terms, dkey_terms;  ///< [N, H], [M, H]; empty without terms
 };
 
 /// How a run is cut: queries and keys into so many blocks each (of every sequence, in order of position).
@@ -46,7 +50,8 @@ struct Blocks {
 
 /// Heads H, key heads K of width E; method: "none", "rope", "xpos" (gamma 0.4, scale base 512), "steep" (decay of e^-1
 /// per unit at most), "alibi", "table" (a bias by distance of 41 random entries a head), "alibi_table"; "capped" (0.8),
-/// "clamped" (at -0.3), "relu", each alone or followed by "_alibi", "_table" or both.
+/// "clamped" (at -0.3), "relu", each alone or followed by "_alibi", "_table" or both; "fire", a bias by relative
+/// distance, may stand for "table", and with "gate" in it rows have terms that fall as a forget gate's sums do.
 AttentionForm make_form(const std::string& method, std::int64_t heads, std::int64_t kv_heads, std::int64_t width);
 AttentionProblem make_problem(std::string name, const std::string& method, std::int64_t heads, std::int64_t kv_heads,
                               std::int64_t width, TokenTable queries, TokenTable keys, Visibility visible);

@@ -74,7 +74,13 @@ std::vector<AttentionProblem> small_problems() {
     add(name + "_alibi_table", "documents_sinks", 20, 4, 2, 32, several);
     add(name + "_alibi", "holes", 20, 2, 2, 6, several);
     for (const Tables& tables : {cached, strangers, no_keys}) add(name + "_table", "causal", 0, 4, 2, 16, tables);
+    add(name + "_gate_fire", "documents_sinks", 20, 4, 2, 32, several);
   }
+  for (const Tables& tables : {t130, several, spread, cached, strangers, no_keys}) {
+    add("fire", "causal", 0, 4, 2, 16, tables);
+    add("gate", "causal", 0, 4, 2, 16, tables);
+  }
+  add("alibi_gate", "window", 20, 2, 2, 32, gaps);
   return all;
 }
 
@@ -132,7 +138,10 @@ std::vector<AttentionProblem> problems() {
   // Keys in several segments, some of which some queries do not see.
   const Tables many_keys{"many_keys", make_table({{0, clusters({100, 4300, 9050}, 60)}, {1, consecutive(30, 4400)}}),
                          make_table({{0, consecutive(9200)}, {1, consecutive(4430)}, {2, consecutive(4200)}})};
-  for (const char* method : {"none", "xpos", "alibi", "table"}) add(method, "causal", 0, 2, 1, 16, many_keys);
+  for (const char* method : {"none", "xpos", "alibi", "table", "fire", "gate"})
+    add(method, "causal", 0, 2, 1, 16, many_keys);
+  for (const Tables& tables : {million, gaps, spread, long_one})
+    for (const char* method : {"fire", "gate", "alibi_gate_fire"}) add(method, "causal", 0, 2, 1, 16, tables);
   add("xpos", "window", 300, 2, 2, 16, many_keys);
   // One and seven and a hundred tokens; many heads on one key head.
   for (const std::int64_t count : {1, 7, 100})
@@ -168,6 +177,11 @@ class Attention : public ::testing::TestWithParam<AttentionProblem> {
     EXPECT_LT(relative_error(ours.dq, expected.dq), backward) << "dq";
     EXPECT_LT(relative_error(ours.dk, expected.dk), backward) << "dk";
     EXPECT_LT(relative_error(ours.dby_distance, expected.dby_distance), backward) << "dby_distance";
+    EXPECT_LT(relative_error(ours.dkey_terms, expected.dkey_terms), backward) << "dkey_terms";
+    // Under softmax the gradient of a query's term is what rounding leaves of 0.
+    if (problem.form.normalizer == Normalizer::relu)
+      EXPECT_LT(relative_error(ours.dquery_terms, expected.dquery_terms), backward) << "dquery_terms";
+    else EXPECT_LT(largest_difference(ours.dquery_terms, expected.dquery_terms), 10 * backward) << "dquery_terms";
   }
 };
 
@@ -190,7 +204,7 @@ AttentionProblem random_problem(std::uint64_t seed, std::int64_t longest) {
   const auto draw = [&](std::int64_t low, std::int64_t high) {
     return low + static_cast<std::int64_t>(generator() % static_cast<std::uint64_t>(high - low + 1));
   };
-  const char* methods[] = {"none", "rope", "xpos", "steep", "alibi", "alibi_table"};
+  const char* methods[] = {"none", "rope", "xpos", "steep", "alibi", "alibi_table", "fire", "alibi_gate"};
   const char* patterns[] = {"causal", "window", "blockwise", "sink_window", "documents", "documents_sinks", "holes"};
   std::vector<Span> queries, keys;
   for (std::int64_t id = 0; id < draw(1, 4); ++id) {
@@ -201,7 +215,7 @@ AttentionProblem random_problem(std::uint64_t seed, std::int64_t longest) {
     queries.push_back({id, {positions.begin() + (kind == 1 ? count / 2 : 0), positions.end()}});
   }
   const std::int64_t kv_heads = draw(1, 3);
-  const char* const method = methods[draw(0, 5)];
+  const char* const method = methods[draw(0, 7)];
   const std::int64_t heads = kv_heads * draw(1, 3), width = 2 * draw(1, 20);
   AttentionProblem problem = make_problem(fmt::format("seed {}", seed), method, heads, kv_heads, width,
                                           make_table(queries), make_table(keys), {});
@@ -234,6 +248,7 @@ TEST_P(AttentionKernels, RandomProblemsEqualTheReference) {
       EXPECT_LT(error(ours.dk, expected.dk), backward);
       EXPECT_LT(error(ours.dv, expected.dv), backward);
       EXPECT_LT(error(ours.dby_distance, expected.dby_distance), backward);
+      EXPECT_LT(error(ours.dkey_terms, expected.dkey_terms), backward);
     }
   }
 }
@@ -242,7 +257,7 @@ TEST_P(AttentionKernels, TwoRunsGiveTheSameBits) {
   const auto tested = tested_backend().make();
   const Tables tables = same("", {{0, consecutive(tested_backend().slow ? 80 : 300)}, {1, consecutive(90)}});
   const Visibility causal = make_visibility("causal", 0, tables.queries);
-  for (const char* method : {"xpos", "table"})
+  for (const char* method : {"xpos", "table", "gate_fire"})
     for (const Dtype working : {Dtype::f32, Dtype::bf16}) {
       const AttentionProblem problem = make_problem("", method, 4, 2, 32, tables.queries, tables.keys, causal);
       const AttentionInputs inputs = random_inputs(problem, 1);
@@ -253,6 +268,7 @@ TEST_P(AttentionKernels, TwoRunsGiveTheSameBits) {
       EXPECT_EQ(once.dk, again.dk);
       EXPECT_EQ(once.dv, again.dv);
       EXPECT_EQ(once.dby_distance, again.dby_distance);
+      EXPECT_EQ(once.dkey_terms, again.dkey_terms);
     }
 }
 

@@ -116,6 +116,34 @@ TEST_P(Kernels, ScaleQueries) {
     }
 }
 
+TEST_P(Kernels, ForgetSums) {
+  for (const std::int64_t rows : {0, 1, 7, 300})
+    for (const std::int64_t heads : {1, 5}) {
+      SCOPED_TRACE(::testing::Message() << rows << " x " << heads);
+      const Values logits = numbers(rows * heads, 1, working(), 3.0), dsums = numbers(rows * heads, 2);
+      both({elementwise(Dtype::f32), elementwise(working())}, [&](const Side& s) {
+        const Tensor x = s.in({rows, heads}, s.working, logits), sums = s.out({rows, 2 * heads}, s.master),
+                     dx = s.out({rows, heads}, s.working);
+        s.backend.forget_sums(x, {}, sums);
+        s.backend.forget_sums_backward(x, s.in({rows, heads}, s.master, dsums), dx);
+        return std::vector<Tensor>{sums, dx};
+      });
+    }
+}
+
+TEST_P(Kernels, ForgetSumsOfAMillionKeepSmallDifferences) {
+  const std::int64_t rows = 40;
+  const Tensor x = make(*ours_, {rows, 1}, working(), Values(40, 4.0)),
+               sums = make_output(*ours_, {rows, 2}, Dtype::f32);
+  ours_->forget_sums(x, make(*ours_, {1, 2}, Dtype::f32, {-1e6, 1e-3}), sums);
+  const Values both = read(sums);
+  const double step = std::log1p(std::exp(-4.0));
+  for (std::size_t n = 0; n < 40; ++n) {
+    EXPECT_EQ(both[2 * n], static_cast<float>(both[2 * n] + both[2 * n + 1]));
+    EXPECT_NEAR(both[2 * n] + both[2 * n + 1], -1e6 + 1e-3 - step * static_cast<double>(n + 1), 1e-6);
+  }
+}
+
 TEST_P(Kernels, Embedding) {
   for (const std::int64_t rows : row_counts)
     for (const std::int64_t width : {20, 48, 128})

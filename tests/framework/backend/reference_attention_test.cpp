@@ -39,8 +39,19 @@ std::vector<AttentionProblem> small_problems() {
     add(rule + "_table", "causal", 0, 4, 2, gaps, gaps, "gaps_grouped");
     add(rule + "_alibi", "holes", 0, 2, 2, dense, dense, "dense");
     add(rule, "causal", 0, 4, 2, latest, past, "cached_grouped");
+    add(rule + "_gate_fire", "causal", 0, 4, 2, latest, past, "cached_grouped");
   }
+  add("fire", "causal", 0, 4, 2, gaps, gaps, "gaps_grouped");
+  add("gate", "sink_window", 3, 2, 2, dense, dense, "dense");
   return problems;
+}
+
+/// The gradient [rows, 2 H] of both numbers of each term, from that of the term [rows, H].
+Values of_both(const Values& gradient, std::int64_t heads) {
+  Values both;
+  for (auto row = gradient.begin(); row != gradient.end(); row += heads)
+    for (int i = 0; i < 2; ++i) both.insert(both.end(), row, row + heads);
+  return both;
 }
 
 class ReferenceAttention : public ::testing::TestWithParam<AttentionProblem> {
@@ -52,17 +63,24 @@ TEST_P(ReferenceAttention, GradientsAreCentralDifferences) {
   const AttentionProblem& problem = GetParam();
   const AttentionInputs inputs = random_inputs(problem, 11);
   AttentionProblem moved = problem;
+  const bool relu = problem.form.normalizer == Normalizer::relu, gated = !problem.query_terms.empty();
   const auto run = [&](const std::vector<Values>& i, const Values& doutput) {
     if (!problem.by_distance.empty()) moved.by_distance = i[3];
+    if (gated) moved.key_terms = i.back();
+    if (gated && relu) moved.query_terms = i[i.size() - 2];  // softmax does not see them
     return run_attention(*backend_, Dtype::f64, moved, {i[0], i[1], i[2], doutput});
   };
   std::vector<Values> at = {inputs.q, inputs.k, inputs.v};
   if (!problem.by_distance.empty()) at.push_back(problem.by_distance);
+  if (gated && relu) at.push_back(problem.query_terms);
+  if (gated) at.push_back(problem.key_terms);
   expect_gradients({[&](const auto& i) { return run(i, inputs.doutput).output; },
                     [&](const auto& i, const Values& g) {
                       const AttentionResult r = run(i, g);
                       std::vector<Values> gradients = {r.dq, r.dk, r.dv};
                       if (!problem.by_distance.empty()) gradients.push_back(r.dby_distance);
+                      if (gated && relu) gradients.push_back(of_both(r.dquery_terms, problem.form.heads));
+                      if (gated) gradients.push_back(of_both(r.dkey_terms, problem.form.heads));
                       return gradients;
                     }},
                    at);
@@ -81,6 +99,7 @@ TEST_P(ReferenceAttention, SeveralBlocksEqualOne) {
     EXPECT_LT(relative_error(cut.dk, whole.dk), tolerance::f64_reordered) << blocks.queries << " x " << blocks.keys;
     EXPECT_LT(relative_error(cut.dv, whole.dv), tolerance::f64_reordered) << blocks.queries << " x " << blocks.keys;
     EXPECT_LT(relative_error(cut.dby_distance, whole.dby_distance), tolerance::f64_reordered);
+    EXPECT_LT(relative_error(cut.dkey_terms, whole.dkey_terms), tolerance::f64_reordered);
   }
 }
 
@@ -109,7 +128,16 @@ TEST(ReferenceAttentionByHand, TwoTokens) {
   expect_second(2 * scale - 0.75, 2 * scale + 0.25);
   problem.by_distance = {0.25, -0.5};  // the last distance's counts on
   expect_second(2 * scale - 2, 2 * scale + 0.25);
-  problem.by_distance.clear(), problem.slopes.clear();
+  // Log distance 1 + 3 of 1 + 5, times a rate that the threshold does not touch: in the second of two pieces.
+  problem.relative = true, problem.slopes.clear();
+  problem.by_distance = {2, 0.5, 1, 1.75, 1, 4, 0.5};
+  expect_second(2 * scale + 0.5 * std::log(4.0) / (std::log(6.0) + 1e-6) + 1.75, 2 * scale + 1);
+  problem.by_distance[5] = 30;  // and now that it does: in the first
+  expect_second(2 * scale + 2 * std::log(4.0) / (std::log(31.0) + 1e-6) + 1, 2 * scale + 1);
+  problem.relative = false, problem.by_distance.clear();
+  problem.query_terms = {-1, 0, -3, 0.25}, problem.key_terms = problem.query_terms;
+  expect_second(2 * scale - 3 + 0.25 + 1, 2 * scale);
+  problem.query_terms.clear(), problem.key_terms.clear();
   problem.form.rotary = true;
   const double far = scale * 2 * (std::cos(3.0) + std::sin(3.0));  // Re(2 (1 - j) e^(3 j))
   expect_second(far, scale * 2);

@@ -52,6 +52,28 @@ TEST_F(ReferenceKernels, QueriesAreScaledByRowAndHead) {
   EXPECT_EQ(read(x), (Values{10, 20, 30, 40, 9, 500, 600, 700, 800, 9}));
 }
 
+TEST_F(ReferenceKernels, ForgetSumsByHandAndGradient) {
+  const Tensor sums = out({2, 4});
+  b_.forget_sums(in({2, 2}, {0, 100, std::log(3.0), -50}), in({1, 4}, {-1, 2, 0.5, 0}), sums);
+  const double half = std::log(0.5);
+  EXPECT_LT(relative_error(read(sums), {-0.5 + half, 2, 0, 0, -0.5 + half + std::log(0.75), -48, 0, 0}),
+            tolerance::f64_reordered);
+  const auto high = [](const Values& both) {  // the first numbers of 3 rows of 2 heads
+    return Values{both[0], both[1], both[4], both[5], both[8], both[9]};
+  };
+  expect_gradients({[&](const auto& i) {
+                      const Tensor y = out({3, 4});
+                      b_.forget_sums(in({3, 2}, i[0]), {}, y);
+                      return high(read(y));
+                    },
+                    [&](const auto& i, const Values& g) {
+                      const Tensor d = out({3, 2});
+                      b_.forget_sums_backward(in({3, 2}, i[0]), in({3, 2}, g), d);
+                      return std::vector<Values>{read(d)};
+                    }},
+                   {random_values(6, 1)});
+}
+
 TEST_F(ReferenceKernels, SoftCapByHandAndGradient) {
   const Tensor x = in({1, 3}, {0, 2, -1e9});
   b_.soft_cap(x, 2);

@@ -256,9 +256,9 @@ TEST_F(OptionsTest, HelpOffersOnlyWhatWorks) {
       EXPECT_EQ(refusal({"--" + std::string(name), choice}), "nothing was thrown");
     }
   }
-  EXPECT_HAS(refusal({"--position.kind", "fire"}),
-             "position.kind = 'fire' is not known; choose none, sinusoidal, learned, rope, xpos, alibi, t5, sandwich, "
-             "kerple_log, kerple_power");
+  EXPECT_HAS(refusal({"--position.kind", "cape"}),
+             "position.kind = 'cape' is not known; choose none, sinusoidal, learned, rope, xpos, alibi, t5, sandwich, "
+             "kerple_log, kerple_power, fire");
   EXPECT_HAS(refusal({"--attention.normalizer", "landmark"}), "choose softmax, relu");
 }
 

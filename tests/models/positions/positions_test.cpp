@@ -211,6 +211,76 @@ TEST(Positions, KerpleHasTwoLearnedNumbersPerHead) {
   EXPECT_THROW(SmallModel(both, {}), UsageError) << "one parameter has one domain";
 }
 
+/// FIRE's function of a relative distance, of head h, unit after unit.
+double fire_value(const std::map<std::string, std::vector<double>>& w, std::size_t h, double x) {
+  const std::vector<double>&up = w.at("position.fire.up.weight"), &bias = w.at("position.fire.up.bias"),
+        &down = w.at("position.fire.down.weight");
+  double sum = w.at("position.fire.down.bias")[h];
+  for (std::size_t k = 0; k < up.size(); ++k) sum += down[h * up.size() + k] * std::max(up[k] * x + bias[k], 0.0);
+  return sum;
+}
+
+TEST(Positions, FirePiecesAreThoseOfItsPerceptron) {
+  const auto backend = make_reference_backend();
+  const std::map<std::string, std::vector<double>> w = {
+      {"position.fire.c", {-0.7}},
+      {"position.fire.threshold", {-1.25}},
+      {"position.fire.up.weight", {1, -2, 0.5, 3, 0, -1, 2}},  // points at 0.3, 0.75 and 0.5; two are always on,
+      {"position.fire.up.bias", {-0.3, 1.5, 1, -1.5, 0.2, -0.1, -5}},  // one never, and one beyond all distances
+      {"position.fire.down.weight", {1, 2, -1, 0.5, 3, 9, 9, -2, 1, 1, 0.25, -1, 9, 9}},
+      {"position.fire.down.bias", {0.5, -4}}};
+  PositionParameters parameters;
+  for (const auto& [name, values] : w)
+    parameters[name].value = Tensor::from(backend->runtime(), {static_cast<std::int64_t>(values.size())}, values);
+  ModelConfig config = small_config("fire");
+  config.position.fire_width = 7;
+  config.position.fire_threshold = 24;
+  Tape tape(*backend, Recording::off);
+  const auto fire = encoding(config);
+  const Tensor table = fire->bias_by_distance(tape, parameters, both_heads, 9, Dtype::f64).value(),
+               logs = fire->log_distance(backend->runtime(), parameters, 9, Dtype::f64);
+  ASSERT_EQ(table.shape(), (Shape{2, 13}));  // 4 pieces
+  const auto numbers = table.to_host<double>();
+  for (std::size_t h = 0; h < 2; ++h) {
+    const RelativeRow<double> row(&numbers[h * 13], 13);
+    EXPECT_DOUBLE_EQ(row.c, 0.7);
+    EXPECT_DOUBLE_EQ(row.threshold, 30);
+    EXPECT_DOUBLE_EQ(row.rate(8).value, 1 / (std::log(0.7 * 30 + 1) + 1e-6));
+    EXPECT_DOUBLE_EQ(row.rate(80).value, 1 / (std::log(0.7 * 80 + 1) + 1e-6));
+    for (double x = 0.01; x < 1; x += 0.02) {
+      const auto piece = std::count_if(row.knots, row.knots + 3, [x](double knot) { return knot < x; });
+      EXPECT_NEAR(row.slope[piece] * x + row.value[piece], fire_value(w, h, x), 1e-13) << x;
+    }
+  }
+  EXPECT_DOUBLE_EQ(logs.to_host<double>()[9], std::log(0.7 * 9 + 1));
+  EXPECT_DOUBLE_EQ(logs.to_host<double>()[19], 9 / (0.7 * 9 + 1));
+}
+
+TEST(Positions, FireBeginsAsItsAuthorsDo) {
+  const ModelConfig config = small_config("fire");
+  SmallModel model(config, {});
+  model.model.initialise(1);
+  for (const Parameter& parameter : model.model.parameters()) {
+    const double far = parameter.name.find(".down.") != std::string::npos ? 1 / std::sqrt(32.0) : 1;
+    const std::vector<double> values = host_values(parameter.value);
+    if (parameter.name.find("position.fire.") == std::string::npos) continue;
+    if (values.size() == 1) {
+      EXPECT_EQ(values[0], parameter.name == "position.fire.c" ? static_cast<double>(0.1F) : 1) << parameter.name;
+      continue;
+    }
+    const auto [least, most] = std::minmax_element(values.begin(), values.end());
+    EXPECT_TRUE(-far <= *least && *least < 0 && 0 < *most && *most <= far) << parameter.name;
+    EXPECT_EQ(parameter.decayed, parameter.full_shape.size() == 2) << parameter.name;
+  }
+  ModelConfig wrong = config;
+  wrong.position.fire_threshold = 0;
+  EXPECT_NE(refusal(wrong).find("position.fire_threshold = 0 is not positive"), std::string::npos);
+  wrong.position = config.position;
+  wrong.override[1] = wrong.layer(1);
+  wrong.override[1].position.fire_width = 5;
+  EXPECT_THROW(SmallModel(wrong, {}), UsageError) << "all layers share one perceptron";
+}
+
 TEST(Positions, UnknownKindsSayWhatToChoose) {
   try {
     small_config("rotary");
@@ -218,7 +288,7 @@ TEST(Positions, UnknownKindsSayWhatToChoose) {
   } catch (const UsageError& error) {
     EXPECT_STREQ(error.what(),
                  "position.kind = rotary is not known; choose none, sinusoidal, learned, rope, xpos, alibi, t5, "
-                 "sandwich, kerple_log, kerple_power");
+                 "sandwich, kerple_log, kerple_power, fire");
   }
 }
 
