@@ -53,16 +53,24 @@ double FirstUpdate::share_of_loss(Replica& replica, Communicator& world) const {
 }
 
 GoldenTolerance golden_tolerance(Precision precision) {
+  // A gradient of one number, as those of FIRE's c and threshold, is what is left of many that cancel, and so of their
+  // rounding.
+  constexpr double least = 1e-4;
   switch (precision) {
     case Precision::fp64:
       return {.loss = 1e-9, .logits = 1e-9, .gradient = 1e-9, .step_losses = 1e-9, .parameters = 1e-9};
     // AdamW divides a gradient by its own size, so rounding noise in a gradient near 0 moves a parameter by a whole
     // step: only losses compare.
     case Precision::fp32:
-      return {.loss = 1e-5, .logits = 1e-5, .gradient = 3e-5, .step_losses = 1e-4, .parameters = 0};
-    // A gradient of one number, as that of FIRE's c, is what is left of many that cancel, and so of their rounding.
+      return {.loss = 1e-5,
+              .logits = 1e-5,
+              .gradient = 3e-5,
+              .step_losses = 1e-4,
+              .parameters = 0,
+              .least_gradient = least};
     case Precision::bf16:
-      return {.loss = 3e-3, .logits = 4e-2, .gradient = 0.1, .step_losses = 0, .parameters = 0, .least_gradient = 1e-4};
+      return {
+          .loss = 3e-3, .logits = 4e-2, .gradient = 0.1, .step_losses = 0, .parameters = 0, .least_gradient = least};
   }
   fail("an unknown precision");
 }
@@ -122,9 +130,9 @@ void GoldenComparison::add_parameters(const std::string& group, const Hdf5File& 
     require(elements[i] == static_cast<double>(element_count(parameters[i].full_shape)),
             "{} elements of {} were compared, which has {}", elements[i], parameters[i].name,
             element_count(parameters[i].full_shape));
-    const double norm = std::sqrt(references[i]);
+    const double norm = std::sqrt(references[i]), at_least = elements[i] == 1 ? least * whole : 0;
     add(group + parameters[i].name, std::sqrt(differences[i]),
-        vanish && norm < vanishing * whole ? whole : std::max(norm, least * whole), tolerance);
+        vanish && norm < vanishing * whole ? whole : std::max(norm, at_least), tolerance);
   }
 }
 

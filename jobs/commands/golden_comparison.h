@@ -17,7 +17,8 @@ struct GoldenTolerance {
   double gradient;
   double step_losses;         ///< the loss of each of the three AdamW steps
   double parameters;          ///< after three AdamW steps, and the loss then
-  double least_gradient = 0;  ///< part of the norm of all gradients; one whose own norm is less is compared with that
+  double least_gradient = 0;  ///< part of the norm of all gradients, with which one of a single number that is less is
+                              ///< compared
 };
 GoldenTolerance golden_tolerance(Precision precision);
 
