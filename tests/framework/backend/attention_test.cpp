@@ -225,10 +225,12 @@ AttentionProblem random_problem(std::uint64_t seed, std::int64_t longest) {
 
 TEST_P(AttentionKernels, RandomProblemsEqualTheReference) {
   const auto reference = make_reference_backend(), tested = tested_backend().make();
-  // Where every query has one key, the gradients of scores are what rounding leaves of 0.
-  const auto error = [](const Values& ours, const Values& expected) {
-    return largest_difference(expected, Values(expected.size())) < 1e-10 ? largest_difference(ours, expected)
-                                                                         : relative_error(ours, expected);
+  // Where every query has one key, or nearly all weight on one, gradients of scores are what rounding leaves of those of
+  // values.
+  const auto size = [](const Values& values) { return largest_difference(values, Values(values.size())); };
+  const auto error = [&](const Values& ours, const Values& expected, const AttentionResult& all) {
+    const double least = 0.05 * size(all.dv);
+    return size(expected) < least ? largest_difference(ours, expected) / least : relative_error(ours, expected);
   };
   for (std::uint64_t seed = 1; seed <= (tested_backend().slow ? 24U : 60U); ++seed) {
     const AttentionProblem problem = random_problem(seed, tested_backend().slow ? 70 : 160);
@@ -244,11 +246,11 @@ TEST_P(AttentionKernels, RandomProblemsEqualTheReference) {
       const AttentionResult ours = run_attention(*tested, working, problem, inputs, blocks, &expected);
       EXPECT_LT(relative_error(ours.output, expected.output), forward);
       EXPECT_LT(relative_error(ours.lse, expected.lse), forward);
-      EXPECT_LT(error(ours.dq, expected.dq), backward);
-      EXPECT_LT(error(ours.dk, expected.dk), backward);
-      EXPECT_LT(error(ours.dv, expected.dv), backward);
-      EXPECT_LT(error(ours.dby_distance, expected.dby_distance), backward);
-      EXPECT_LT(error(ours.dkey_terms, expected.dkey_terms), backward);
+      EXPECT_LT(error(ours.dq, expected.dq, expected), backward);
+      EXPECT_LT(error(ours.dk, expected.dk, expected), backward);
+      EXPECT_LT(error(ours.dv, expected.dv, expected), backward);
+      EXPECT_LT(error(ours.dby_distance, expected.dby_distance, expected), backward);
+      EXPECT_LT(error(ours.dkey_terms, expected.dkey_terms, expected), backward);
     }
   }
 }
