@@ -189,9 +189,10 @@ TEST_F(OptionsTest, EachMethodsOwnConfigurationIsReadAgain) {
   };
   for (const std::string& kind : names_of<PositionKind>()) again({"--position.kind", kind});
   for (const std::string& pattern : names_of<PatternKind>()) {
-    again({"--attention.pattern", pattern});
+    const std::string objective = pattern == "full" ? "mlm" : "causal";
+    again({"--attention.pattern", pattern, "--train.objective", objective});
     again({"--config", file("all.ini", "[attention]\npattern = sink_window\nwindow = 9\nsinks = 3\n"),
-           "--attention.pattern", pattern});
+           "--attention.pattern", pattern, "--train.objective", objective});
   }
   for (const char* schedule : {"constant", "cosine", "linear", "polynomial"}) again({"--optimizer.schedule", schedule});
   for (const char* scaling : {"linear", "ntk", "yarn", "repeat"}) {
@@ -253,7 +254,8 @@ TEST_F(OptionsTest, HelpOffersOnlyWhatWorks) {
   const KeyTable table = option_keys(defaults);
   for (const char* name : {"position.kind", "attention.pattern"}) {
     for (const std::string& choice : table.find(name)->choices) {
-      EXPECT_EQ(refusal({"--" + std::string(name), choice}), "nothing was thrown");
+      const std::string objective = choice == "full" ? "mlm" : "causal";
+      EXPECT_EQ(refusal({"--" + std::string(name), choice, "--train.objective", objective}), "nothing was thrown");
     }
   }
   EXPECT_HAS(refusal({"--position.kind", "cape"}),
