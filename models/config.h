@@ -149,10 +149,10 @@ struct ModelConfig {
   }
   /// Some layer's tokens see those after them.
   bool sees_later() const {
-    for (std::int64_t n = 0; n < layers; ++n) {
-      if (layer(n).attention.pattern->sees_later) return true;
+    for (const auto& [number, own] : override) {
+      if (own.attention.pattern->sees_later) return true;
     }
-    return false;
+    return static_cast<std::int64_t>(override.size()) < layers && attention.pattern->sees_later;
   }
   bool operator==(const ModelConfig&) const = default;
 };

@@ -102,8 +102,9 @@ void attention_score_sums(const Gpu& gpu, const AttentionScoreSums& call) {
   const AttentionForm& form = call.form;
   const auto distances = static_cast<std::int64_t>(call.sums.size());
   if (distances == 0 || call.rows->tokens.rows() == 0) return;
-  const SharedRows everything = make_rows(call.rows->tokens, call.rows->rotary,
-                                          {std::vector<std::int64_t>(call.rows->tokens.position.size(), 0), {}, {}, {}});
+  const SharedRows everything =
+      make_rows(call.rows->tokens, call.rows->rotary,
+                {std::vector<std::int64_t>(call.rows->tokens.position.size(), 0), {}, {}, {}});
   const ScoreBias none;
   const AttentionTables& tables =
       gpu.attention_tables.of(gpu, form, none, everything, everything, tile_rows, tile_rows);

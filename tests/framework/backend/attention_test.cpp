@@ -225,8 +225,8 @@ AttentionProblem random_problem(std::uint64_t seed, std::int64_t longest) {
 
 TEST_P(AttentionKernels, RandomProblemsEqualTheReference) {
   const auto reference = make_reference_backend(), tested = tested_backend().make();
-  // Where every query has one key, or nearly all weight on one, gradients of scores are what rounding leaves of those of
-  // values.
+  // Where every query has one key, or nearly all weight on one, gradients of scores are what rounding leaves of those
+  // of values.
   const auto size = [](const Values& values) { return largest_difference(values, Values(values.size())); };
   const auto error = [&](const Values& ours, const Values& expected, const AttentionResult& all) {
     const double least = 0.05 * size(all.dv);

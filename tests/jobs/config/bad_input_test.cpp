@@ -52,7 +52,7 @@ TEST_F(BadInput, ImpossibleModels) {
   expect_refusal(train("x", "--model.heads 3"), 2, "model.heads");
   expect_refusal(train("x", "--attention.pattern blockwise --attention.block 0"), 2, "attention.block");
   expect_refusal(train("x", "--model.vocab 100"), 2, "model.vocab = 100");
-  expect_refusal(train("x", "--position.kind fire"), 2, "position.kind = 'fire' is not known; choose none, sinusoidal");
+  expect_refusal(train("x", "--position.kind cape"), 2, "position.kind = 'cape' is not known; choose none, sinusoidal");
   expect_refusal(train("x", "--attention.clamp -4"), 2,
                  "attention.clamp = -4 lets keys disappear, and training would not learn from that");
   expect_refusal(train("x", "--attention.softcap 1e-9"), 2, "attention.softcap = 1e-09 makes all scores alike");

@@ -57,7 +57,7 @@ TEST_F(MaskedRuns, AreEvaluatedByHiddenTokens) {
   EXPECT_LT(trained, 3.5);  // of ln 258 = 5.55
 
   refused(evaluate + "--patterns causal", "choose attention.pattern = full");
-  refused(binary() + " evaluate --task passkey --sizes 100 --checkpoint " + run("r"), "tells no next one");
+  refused(binary() + " evaluate --task passkey --sizes 300 --checkpoint " + run("r"), "tells no next one");
   refused(binary() + " generate --prompt a --checkpoint " + run("r"), "with which text does not go on");
 }
 
