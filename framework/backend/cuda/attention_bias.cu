@@ -1,7 +1,7 @@
 #include <algorithm>
 
 #include "framework/backend/cuda/attention_bias.h"
-#include "framework/backend/cuda/attention_plain_tiles.h"
+#include "framework/backend/cuda/attention_plain_scores.h"
 #include "framework/backend/dispatch.h"
 
 namespace lexring::cuda {

@@ -327,16 +327,7 @@ void flash_attention(const Gpu& gpu, const AttentionForward& call) {
   }
   if (call.stage.last) arguments.output = call.output.data<bfloat16>(), arguments.lse = call.lse.data<float>();
   arguments.vectors = form.head_width % 8 == 0 && aligned(arguments.output);
-  switch (width) {
-    case 32:
-      return start<32>(gpu, arguments);
-    case 64:
-      return start<64>(gpu, arguments);
-    case 96:
-      return start<96>(gpu, arguments);
-    default:
-      return start<128>(gpu, arguments);
-  }
+  with_width(width, [&]<int w>(std::integral_constant<int, w>) { start<w>(gpu, arguments); });
 }
 
 }  // namespace lexring::cuda

@@ -8,6 +8,8 @@
 /// A warp has 2 such tiles below each other: 32 rows, which halves what it reads of the other operand.
 #pragma once
 
+#include <type_traits>
+
 #include "framework/attention/tiling.h"
 #include "framework/backend/cuda/attention_decay.h"
 #include "framework/backend/cuda/attention_tables.h"
@@ -17,6 +19,15 @@ namespace lexring::cuda::flash {
 
 inline constexpr float infinity = __builtin_huge_valf();
 inline constexpr int warp_rows = 32;
+
+/// body(the width as a constant): heads are padded with zeros to the next width that kernels are made for.
+template <class Body>
+void with_width(std::int64_t padded, const Body& body) {
+  if (padded == 32) return body(std::integral_constant<int, 32>{});
+  if (padded == 64) return body(std::integral_constant<int, 64>{});
+  if (padded == 96) return body(std::integral_constant<int, 96>{});
+  return body(std::integral_constant<int, 128>{});
+}
 
 /// Computed where they are needed: sums take nearly all registers of a thread.
 __device__ inline int this_thread() { return anew(static_cast<int>(threadIdx.x)); }

@@ -1,4 +1,4 @@
-#include "framework/backend/cuda/attention_plain_tiles.h"
+#include "framework/backend/cuda/attention_plain_scores.h"
 #include "framework/backend/dispatch.h"
 
 // Two kernels, so that every sum has one owner and one order: dq by tiles of queries, dk and dv by tiles of keys.

@@ -1,4 +1,4 @@
-#include "framework/backend/cuda/attention_plain_tiles.h"
+#include "framework/backend/cuda/attention_plain_scores.h"
 #include "framework/backend/dispatch.h"
 
 namespace lexring::cuda {

@@ -1,6 +1,6 @@
 #include <algorithm>
 
-#include "framework/backend/cuda/attention_plain_tiles.h"
+#include "framework/backend/cuda/attention_plain_scores.h"
 #include "framework/backend/dispatch.h"
 
 namespace lexring::cuda {

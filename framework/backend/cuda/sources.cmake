@@ -4,6 +4,8 @@ set(cuda_kernels
   adamw.cu
   attention.cu
   attention_flash_backward.cu
+  attention_flash_backward_keys.cu
+  attention_flash_backward_queries.cu
   attention_flash_forward.cu
   attention_bias.cu
   attention_plain_backward.cu
