@@ -7,7 +7,8 @@ namespace lexring {
 
 namespace {
 
-constexpr std::int64_t alignment_bytes = 64;
+/// Elements that arrays of a storage begin at multiples of: 64 bytes.
+std::int64_t unit_of(Dtype dtype) { return 64 / static_cast<std::int64_t>(size_of(dtype)); }
 
 Shape shape_of(const std::vector<ParameterPart>& parts) {
   Shape shape = parts.front().shape;
@@ -39,7 +40,6 @@ std::size_t ParameterStore::declare(std::vector<ParameterPart> rows, Use use) {
 
 void ParameterStore::allocate(Backend& backend, Dtype master, Dtype working, const std::vector<NamedShape>& order,
                               Held held, const std::vector<std::vector<std::string>>& sections) {
-  const std::int64_t unit = alignment_bytes / static_cast<std::int64_t>(size_of(working));
   const auto has_copy = [&](const Array& array) {
     return working != master && array.use != Use::lookup && shape_of(array.parts).size() >= 2;
   };
@@ -48,9 +48,9 @@ void ParameterStore::allocate(Backend& backend, Dtype master, Dtype working, con
   };
   std::int64_t valued = 0, copied = 0;
   for (const Array& array : arrays_) {
-    const std::int64_t size = padded(element_count(shape_of(array.parts)), unit);
-    if (has_value(array)) valued += size;
-    if (has_copy(array)) copied += size;
+    const std::int64_t size = element_count(shape_of(array.parts));
+    if (has_value(array)) valued += padded(size, unit_of(master));
+    if (has_copy(array)) copied += padded(size, unit_of(working));
   }
   const MemoryPurpose purpose("parameters");
   const Tensor values(backend.runtime(), {valued}, master);
@@ -62,20 +62,20 @@ void ParameterStore::allocate(Backend& backend, Dtype master, Dtype working, con
     const std::int64_t size = element_count(shape);
     if (has_value(array)) {
       array.value = values.slice(at, size).reshape(shape);
-      at += padded(size, unit);
+      at += padded(size, unit_of(master));
     }
     if (has_copy(array)) {
       array.compute = copies.slice(copy_at, size).reshape(shape);
-      copy_at += padded(size, unit);
+      copy_at += padded(size, unit_of(working));
     } else if (array.use != Use::lookup && shape.size() >= 2) {
       array.compute = array.value;
     }
   }
-  place_gradients(backend, master, unit, held == Held::section ? sections : std::vector<std::vector<std::string>>());
+  place_gradients(backend, master, held == Held::section ? sections : std::vector<std::vector<std::string>>());
   make_parameters(order);
 }
 
-void ParameterStore::place_gradients(Backend& backend, Dtype master, std::int64_t unit,
+void ParameterStore::place_gradients(Backend& backend, Dtype master,
                                      const std::vector<std::vector<std::string>>& sections) {
   std::map<std::string, std::size_t> section_of;
   for (std::size_t s = 0; s < sections.size(); ++s) {
@@ -88,7 +88,7 @@ void ParameterStore::place_gradients(Backend& backend, Dtype master, std::int64_
     const auto section = section_of.find(array.parts.front().name);
     std::int64_t& next = section == section_of.end() ? own : used[section->second];
     places.push_back(next);
-    if (array.parts.front().trainable) next += padded(element_count(shape_of(array.parts)), unit);
+    if (array.parts.front().trainable) next += padded(element_count(shape_of(array.parts)), unit_of(master));
   }
   const std::int64_t shared = used.empty() ? 0 : *std::max_element(used.begin(), used.end());
   const MemoryPurpose purpose("gradients");

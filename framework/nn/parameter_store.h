@@ -50,9 +50,8 @@ class ParameterStore {
     Use use;
     Tensor value, gradient, compute;
   };
-  /// Lays gradients out in one buffer of parts that are multiples of `unit` elements.
-  void place_gradients(Backend& backend, Dtype master, std::int64_t unit,
-                       const std::vector<std::vector<std::string>>& sections);
+  /// Lays gradients out in one buffer.
+  void place_gradients(Backend& backend, Dtype master, const std::vector<std::vector<std::string>>& sections);
   void make_parameters(const std::vector<NamedShape>& order);
 
   std::vector<Array> arrays_;
