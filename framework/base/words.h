@@ -90,8 +90,9 @@ class RowNamed {
     for (const Row& row : Row::table()) {
       if (row.name == name) row_ = &row;
     }
-    require_usage(row_ != nullptr, "{} = {} is not known; choose {}", Row::key, name,
-                  fmt::join(names_of<RowNamed>(), ", "));
+    if (row_ != nullptr) return;
+    throw UsageError(
+        fmt::format("{} = {} is not known; choose {}", Row::key, name, fmt::join(names_of<RowNamed>(), ", ")));
   }
 
   const Row* row_ = nullptr;

@@ -102,7 +102,8 @@ std::vector<std::vector<bool>> reach_of(const ModelConfig& config, const std::ve
     std::vector<std::vector<bool>> next = reach;
     for (std::int64_t n = 0; n < length; ++n) {
       for (std::int64_t via = 0; via < length; ++via) {
-        for (std::size_t j = 0; one(n, via) && j < length; ++j) {
+        if (!one(n, via)) continue;
+        for (std::size_t j = 0; j < length; ++j) {
           next[static_cast<std::size_t>(n)][j] =
               next[static_cast<std::size_t>(n)][j] || reach[static_cast<std::size_t>(via)][j];
         }

@@ -1,6 +1,8 @@
 // A backend's attention against the reference in f64 from pair distances, both fed with the same rounded numbers: every
 // method, pattern and kind of table, in one block and in several. Which backend: tested_backend.h.
 #include <cmath>
+#include <functional>
+#include <memory>
 #include <random>
 
 #include <fmt/core.h>
@@ -22,17 +24,28 @@ Tables same(const std::string& name, const std::vector<Span>& sequences) {
   return {name, make_table(sequences), make_table(sequences)};
 }
 
-AttentionProblem problem_of(const std::string& method, const std::string& pattern, std::int64_t extent,
-                            std::int64_t heads, std::int64_t kv_heads, std::int64_t width, const Tables& tables) {
-  return make_problem(
-      fmt::format("{}_{}_{}_h{}k{}e{}_{}", tested_backend().name, method, pattern, heads, kv_heads, width, tables.name),
-      method, heads, kv_heads, width, tables.queries, tables.keys, make_visibility(pattern, extent, tables.queries));
+/// A problem that is made when its test runs: a program lists hundreds of them, and is often started for one.
+struct ListedProblem {
+  std::string name;
+  std::function<AttentionProblem()> make;
+};
+void PrintTo(const ListedProblem& problem, std::ostream* os) { *os << problem.name; }
+
+ListedProblem listed(const std::string& method, const std::string& pattern, std::int64_t extent, std::int64_t heads,
+                     std::int64_t kv_heads, std::int64_t width, const Tables& tables) {
+  const std::string name =
+      fmt::format("{}_{}_{}_h{}k{}e{}_{}", tested_backend().name, method, pattern, heads, kv_heads, width, tables.name);
+  const auto held = std::make_shared<const Tables>(tables);  // copies of a parameter share them
+  return {name, [=] {
+            return make_problem(name, method, heads, kv_heads, width, held->queries, held->keys,
+                                make_visibility(pattern, extent, held->queries));
+          }};
 }
 
 /// A few of everything below, for backends that are slow and for tools that make them so.
-std::vector<AttentionProblem> small_problems() {
-  std::vector<AttentionProblem> all;
-  const auto add = [&](auto... arguments) { all.push_back(problem_of(arguments...)); };
+std::vector<ListedProblem> small_problems() {
+  std::vector<ListedProblem> all;
+  const auto add = [&](auto... arguments) { all.push_back(listed(arguments...)); };
   const Tables t33 = same("t33", {{0, consecutive(33)}}), t130 = same("t130", {{0, consecutive(130)}});
   add("none", "causal", 0, 2, 2, 2, t33);
   add("rope", "causal", 0, 2, 2, 6, t33);
@@ -84,10 +97,10 @@ std::vector<AttentionProblem> small_problems() {
   return all;
 }
 
-std::vector<AttentionProblem> problems() {
-  std::vector<AttentionProblem> all;
+std::vector<ListedProblem> problems() {
+  std::vector<ListedProblem> all;
   if (tested_backend().slow) return all;
-  const auto add = [&](auto... arguments) { all.push_back(problem_of(arguments...)); };
+  const auto add = [&](auto... arguments) { all.push_back(listed(arguments...)); };
   // Every width with every method.
   const Tables short_one = same("t33", {{0, consecutive(33)}});
   for (const std::int64_t width : {2, 6, 12, 16, 20, 32, 64, 96, 128})
@@ -154,14 +167,14 @@ std::vector<AttentionProblem> problems() {
   return all;
 }
 
-class Attention : public ::testing::TestWithParam<AttentionProblem> {
+class Attention : public ::testing::TestWithParam<ListedProblem> {
  protected:
   std::unique_ptr<Backend> reference_ = make_reference_backend(), ours_ = tested_backend().make();
 
   void compare(Dtype working, Blocks blocks) {
     SCOPED_TRACE(::testing::Message() << name_of(working) << ", " << blocks.queries << " x " << blocks.keys
                                       << " blocks");
-    const AttentionProblem& problem = GetParam();
+    const AttentionProblem problem = GetParam().make();
     const AttentionInputs inputs = rounded_to(working, random_inputs(problem, 21));
     const AttentionResult expected = run_attention(*reference_, Dtype::f64, problem, inputs);
     const AttentionResult ours = run_attention(*ours_, working, problem, inputs, blocks, &expected);
