@@ -55,12 +55,14 @@ class GoldenComparison {
   /// A tensor that every rank has whole.
   void add(const std::string& what, const Tensor& ours, const std::vector<double>& reference, double tolerance);
   /// Values or gradients (`tensor`) of all parameters with those in the group `group` of a case: each rank compares the
-  /// rows that it owns, and all have the same sums. `least`: GoldenTolerance::least_gradient. Collective.
+  /// rows that it owns, and all have the same sums; values after the gradients that changed them. `least`:
+  /// GoldenTolerance::least_gradient. Collective.
   void add_parameters(const std::string& group, const Hdf5File& file, const std::string& name, Replica& replica,
                       Tensor Parameter::*tensor, Communicator& world, double tolerance, double least = 0);
 
  private:
   GoldenResult& result_;
+  std::vector<bool> vanished_;  ///< whose gradients were 0, by parameter
 };
 
 }  // namespace lexring
