@@ -11,6 +11,7 @@
 #include "jobs/commands/train.h"
 #include "jobs/evaluation/output.h"
 #include "jobs/study/processes.h"
+#include "jobs/study/slurm_jobs.h"
 #include "jobs/study/study_file.h"
 #include "jobs/study/study_plan.h"
 #include "jobs/study/study_report.h"
@@ -27,6 +28,12 @@ const char* const usage = R"(lexring study: methods x seeds x patterns x lengths
 Trains every method with every seed, evaluates each, and writes table.md, table.tex, table.csv and report.html into
 --output. Stop it in any way and give the same command again: trainings go on from their checkpoints, and what is
 finished is not done twice. --list shows what there is to do, as the commands that it is done with.
+
+  lexring study configs/studies/lex.ini ... --output studies/lex --submit --sbatch='--time=2:00:00 --exclusive'
+
+hands every training and every evaluation to Slurm as a job of its own, after the one that it needs, and a last one
+that writes the tables (from the root of the repository, with jobs/slurm/site.env). The same command again submits what
+is neither done nor with Slurm.
 
 A study file:
 
@@ -78,13 +85,17 @@ const char* const files[] = {"table.md", "table.tex", "table.csv", "report.html"
 struct Arguments {
   std::string output;
   std::int64_t parallel = 1;
-  bool list = false, tables = false;
+  bool list = false, tables = false, submit = false;
+  std::string sbatch;
 
   std::vector<Key> keys() {
-    return {{"output", &output, "where runs, evaluations and tables go", "directory"},
-            Key{"parallel", &parallel, "jobs at a time, each with its share of the processors"}.between(1, 1024),
-            {"list", &list, "only show what there is to do", "", "", {}, true},
-            {"tables", &tables, "only write tables and report of what is there already", "", "", {}, true}};
+    return {
+        {"output", &output, "where runs, evaluations and tables go", "directory"},
+        Key{"parallel", &parallel, "jobs at a time, each with its share of the processors"}.between(1, 1024),
+        {"list", &list, "only show what there is to do", "", "", {}, true},
+        {"tables", &tables, "only write tables and report of what is there already", "", "", {}, true},
+        {"submit", &submit, "hand jobs to Slurm, and a last one for tables and report", "", "", {}, true},
+        {"sbatch", &sbatch, "with --submit: options of sbatch, e.g. --sbatch='--time=2:00:00 --exclusive'", "options"}};
   }
 };
 
@@ -130,6 +141,21 @@ void write_tables(const Study& study, const StudyDirectory& directory, const std
   print_result("{}\nreport: {}\n", to_table(study, results), (directory.path() / "report.html").string());
 }
 
+void submit(const Study& study, const Arguments& args, const KeyTexts& given) {
+  require_slurm();
+  const StudyDirectory directory(args.output);
+  const StudyLock lock(directory.path());
+  const std::vector<StudyJob> jobs = plan_study(study, directory);
+  write_shared_config(study, directory);
+  std::vector<std::string> tables = {"study", study.file, "--tables", "--output", args.output};
+  for (const std::string& word : words_of(given)) tables.push_back(word);
+  const std::vector<Submission> submitted = submit_jobs(jobs, directory, tables, args.sbatch);
+  for (const Submission& job : submitted)
+    print_result("{:>10}  {}{}\n", job.id, job.name, job.waiting ? "  (submitted before)" : "");
+  if (submitted.empty()) print_result("nothing to do: {} done\n", counted(std::ssize(jobs), "job"));
+  else say("logs: {}; squeue --me shows what is left\n", (directory.path() / "logs").string());
+}
+
 int run(const Study& study, const Arguments& args, const std::string& command) {
   const StudyDirectory directory(args.output);
   const StudyLock lock(directory.path());
@@ -171,11 +197,15 @@ int study_command(const std::vector<std::string>& words) {
   const KeyTexts given = keys_of_study({words.begin() + 1, words.end()}, own, rest);
   table.parse_arguments(rest);
   require_usage(!args.output.empty(), "output is missing; give --output with a directory for runs and tables");
+  require_usage(args.submit || args.sbatch.empty(), "--sbatch is for jobs of Slurm; give --submit too");
+  require_usage(!args.submit || args.parallel == 1,
+                "--parallel is for jobs of this machine; with --submit Slurm decides how many run at a time");
   const Study study = read_study(words[0], given);
   const std::string command = fmt::format("lexring study {}", fmt::join(words, " "));
   if (args.tables) return write_tables(study, StudyDirectory(args.output), command), 0;
   check_work(study);
   if (args.list) return list_jobs(plan_study(study, StudyDirectory(args.output))), 0;
+  if (args.submit) return submit(study, args, given), 0;
   return run(study, args, command);
 }
 

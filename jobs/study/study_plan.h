@@ -23,6 +23,8 @@ class StudyDirectory {
   std::filesystem::path run(const std::string& name) const { return path_ / "runs" / name; }
   std::filesystem::path evaluation(const std::string& name) const { return path_ / "evaluations" / name; }
   std::filesystem::path log(const std::string& name) const { return path_ / "logs" / (name + ".log"); }
+  /// Slurm's id of a job that was handed to it.
+  std::filesystem::path ticket(const std::string& name) const { return path_ / "logs" / (name + ".slurm_id"); }
   /// What all trainings share, as `lexring train --config` reads it.
   std::filesystem::path shared_config() const { return path_ / "configs" / "shared.ini"; }
   /// What a job was started with: a study whose file changed must not take another's numbers for its own.

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <functional>
+#include <map>
 #include <regex>
 #include <thread>
 
@@ -216,6 +217,51 @@ TEST_F(Slurm, ARankThatIsStoppedEndsTheJobAndIsNamed) {
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(200));
   EXPECT_NE(job.exit_code, 0);
   EXPECT_NE(job.log.find("Rank 3 does not answer"), std::string::npos) << job.log;
+}
+
+/// Two methods, of which one begins with the other's weights, and one whose training fails, for a file is in its way.
+TEST_F(Slurm, AStudyIsJobsThatWaitForWhatTheyNeed) {
+  const std::string file = (shared() / "study.ini").string(), out = directory("study");
+  std::ofstream(file) << "[study]\nseeds = 1\n[model]\nlayers = 1\nwidth = 32\nheads = 2\n[train]\nlength = 32\n"
+                         "batch = 4\nsteps = 8\nprecision = fp32\n[evaluate]\nlengths = 32,64\ntokens = 1024\n"
+                         "resolution = 0\n[method.rope]\nposition.kind = rope\n[method.tuned]\ninit = rope\n"
+                         "position.kind = rope\n[method.broken]\nposition.kind = none\n";
+  std::filesystem::create_directories(out + "/runs");
+  std::ofstream(out + "/runs/broken-seed1") << "in the way";
+  const std::string command = fmt::format(
+      "cd {} && LEXRING_SITE={} {} study {} --data.train {} --data.valid {} --output {} --submit "
+      "--sbatch='--ntasks-per-node=1 --exclusive --hold'",
+      LEXRING_SOURCE_DIR, site("site.env"), binary(), file, data(), data(), out);
+  const auto submitted = run_process(command);
+  ASSERT_EQ(submitted.exit_code, 0) << submitted.output;
+  std::map<std::string, std::string> ids;
+  const std::regex line("([0-9]+)  ([a-z0-9-]+)\n");
+  for (std::sregex_iterator at(submitted.output.begin(), submitted.output.end(), line); at != std::sregex_iterator();
+       ++at)
+    ids[(*at)[2]] = (*at)[1];
+  ASSERT_EQ(ids.size(), 7U) << submitted.output;
+  const auto again = run_process(command);  // Slurm has them all still
+  EXPECT_EQ(occurrences(again.output, "  (submitted before)"), 7) << again.output;
+  for (const auto& [name, id] : ids) EXPECT_EQ(run_process("scontrol release " + id).exit_code, 0) << name;
+
+  const auto log = [&](const std::string& name) {
+    std::ifstream stream(out + "/logs/" + name + ".log");
+    return std::string(std::istreambuf_iterator<char>(stream), {});
+  };
+  wait_until([&] { return ended(ids["tables"]); }, "the last job did not end");
+  EXPECT_EQ(field(ids["tables"], "ExitCode"), "0:0") << log("tables");
+  EXPECT_NE(log("train-tuned-seed1").find("runs/rope-seed1"), std::string::npos) << log("train-tuned-seed1");
+  EXPECT_NE(field(ids["train-broken-seed1"], "ExitCode"), "0:0") << log("train-broken-seed1");
+  EXPECT_EQ(field(ids["evaluate-broken-seed1"], "JobState"), "CANCELLED");
+  std::ifstream table(out + "/table.csv");
+  const std::string rows(std::istreambuf_iterator<char>(table), {});
+  EXPECT_NE(rows.find("rope"), std::string::npos) << rows;
+  EXPECT_NE(rows.find("tuned"), std::string::npos) << rows;
+
+  // The same command submits what failed, and nothing else.
+  const auto failed = run_process(command);
+  EXPECT_NE(failed.output.find("train-broken-seed1"), std::string::npos) << failed.output;
+  EXPECT_EQ(failed.output.find("rope"), std::string::npos) << failed.output;
 }
 
 TEST_F(Slurm, TensorParallelRanksAcrossNodesAreRefused) {

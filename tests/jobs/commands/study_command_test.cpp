@@ -255,6 +255,9 @@ TEST_F(StudyCommand, BadStudyFilesGiveOneMessage) {
   says("[evaluate]\nlenghts = 3\n" + rope, "method a: there is no key 'lenghts'; the nearest is 'lengths'");
   says(rope, "there is no key 'layers'; the nearest is 'model.layers'", "--layers 3");
   says(rope, "--train.steps needs a value", "--train.steps");
+  says(rope, "--sbatch is for jobs of Slurm; give --submit too", "--sbatch=--exclusive");
+  says(rope, "with --submit Slurm decides", "--submit --parallel 2");
+  says(rope, "there is no jobs/slurm/study.sbatch here; submit from the root of the repository", "--submit");
   const auto no_file = run_process(binary() + " study --output x");
   EXPECT_NE(no_file.output.find("the study file is missing"), std::string::npos) << no_file.output;
 }
