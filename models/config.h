@@ -97,9 +97,11 @@ struct AttentionConfig {
   double temperature = 1.0;      ///< scores are divided by it
   std::int64_t floor_scale = 0;  ///< > 0: scores times 1 + attn_scale log(1 + floor((i + 1) / floor_scale)) (Llama 4)
   double attn_scale = 0.1;
-  bool ssmax = false;       ///< scores times s log(visible keys), s learned per layer and head (scalable softmax)
-  double softcap = 0.0;     ///< > 0: scores, before the bias, become cap tanh(score / cap) (Gemma 2)
-  double clamp = no_clamp;  ///< keys whose score is below it disappear, but for the query's own token; evaluation only
+  bool forget_gate = false;  ///< scores + log sigmoid(w x + b) of each token after the key, up to the query; w and b
+                             ///< learned per layer and head (Forgetting Transformer, Lin et al. 2025)
+  bool ssmax = false;        ///< scores times s log(visible keys), s learned per layer and head (scalable softmax)
+  double softcap = 0.0;      ///< > 0: scores, before the bias, become cap tanh(score / cap) (Gemma 2)
+  double clamp = no_clamp;   ///< keys whose score is below it disappear, but for the query's own token; evaluation only
   bool cache_positions = false;  ///< sink_window: distances within the cache, which holds sinks and window without
                                  ///< what lies between (StreamingLLM); all is counted in tokens
   Normalizer normalizer = Normalizer::softmax;

@@ -109,6 +109,10 @@ void check(const ModelConfig& config) {
                   "position.buckets = {} with attention.pattern = {}: half of the buckets are for later keys, and half "
                   "of those for single distances; choose at least 4",
                   layer.position.buckets, layer.attention.pattern->name);
+    require_usage(!layer.attention.pattern->sees_later || !layer.attention.forget_gate,
+                  "attention.forget_gate = true with attention.pattern = {}: the gate closes between a key and a query "
+                  "after it, and here keys are after it too; leave the gate out, or choose a causal pattern",
+                  layer.attention.pattern->name);
     const std::int64_t own = make_pattern(layer.attention)->sinks();
     require_usage(own == 0 || sinks == 0 || own == sinks, "layers with {} and with {} sinks; all must have as many",
                   sinks, own);

@@ -1,6 +1,7 @@
 #include "models/layer.h"
 
 #include "framework/ops/gelu.h"
+#include "framework/ops/linear.h"
 #include "framework/ops/swiglu.h"
 #include "parallel/tensor/linear.h"
 
@@ -27,12 +28,20 @@ struct Half {
   Var operand;  ///< of the product
 };
 
+/// [N, H], of the normalised stream y [n, D]; absent without a gate.
+Var forget_logits(Tape& tape, const LayerPass& pass, const Var& y) {
+  const LinearWeights& gate = pass.weights->forget;
+  if (!gate.weight.compute.defined()) return {};
+  return rows_to_columns(tape, linear(tape, y, gate.weight, gate.bias), pass.shards);
+}
+
 /// Of the normalised stream y [n, D].
 Var attention_operand(Tape& tape, const LayerPass& pass, Var y) {
   const LayerWeights& layer = *pass.weights;
   Var qkv = column_parallel_linear(tape, y, layer.qkv.weight, layer.qkv.bias, pass.shards);
+  Var gates = forget_logits(tape, pass, y);
   y = Var();
-  Var attended = pass.attend(tape, qkv);
+  Var attended = pass.attend(tape, qkv, std::exchange(gates, {}));
   qkv = Var();
   return sub_norm(tape, layer.attention_sub_norm, pass.shards, std::move(attended));
 }

@@ -21,8 +21,8 @@ struct Stream {
   Var branch;  ///< [n, D] working dtype
 };
 
-/// [N, (H + 2K) E] fused projections -> [N, H E] attended values.
-using Attend = std::function<Var(Tape&, const Var& qkv)>;
+/// [N, (H + 2K) E] fused projections and, of layers with a forget gate, its logits [N, H] -> [N, H E] attended values.
+using Attend = std::function<Var(Tape&, const Var& qkv, const Var& gates)>;
 
 /// A layer in one pass.
 struct LayerPass {

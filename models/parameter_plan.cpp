@@ -25,6 +25,11 @@ class Plan {
     if (config_.bias)
       vector(name + ".bias", out, Initialiser::zero, cut == TensorCut::columns ? TensorCut::whole : cut);
   }
+  /// Every rank of tp has all of it: logits of a rank's rows are few, and go to the ranks that have the heads.
+  void forget_gate(const std::string& name) {
+    add({name + ".weight", {config_.heads, config_.width}, Initialiser::normal, TensorCut::whole});
+    vector(name + ".bias", config_.heads, Initialiser::zero, TensorCut::whole);  // also without model.bias
+  }
   void per_head(const std::string& name) { vector(name, config_.heads, Initialiser::one, TensorCut::rows); }
   void matrix(const std::string& name, Shape shape, TensorCut cut, Use use) {
     add({name, std::move(shape), Initialiser::normal, cut, use});
@@ -66,6 +71,7 @@ void plan_layer(Plan& plan, const ModelConfig& config, std::int64_t n) {
   plan.linear(layer + "attention.query", width, width, TensorCut::rows);
   plan.linear(layer + "attention.key", key_width, width, TensorCut::key_value_rows);
   plan.linear(layer + "attention.value", key_width, width, TensorCut::key_value_rows);
+  if (config.layer(n).attention.forget_gate) plan.forget_gate(layer + "attention.forget");
   if (config.layer(n).attention.ssmax) plan.per_head(layer + "attention.ssmax");
   if (config.sub_norm) plan.norm(layer + "attention.sub_norm", width);
   plan.linear(layer + "attention.output", width, width, TensorCut::columns, Initialiser::output_side);

@@ -154,6 +154,7 @@ void Transformer::set_attention(const AttentionConfig& attention) {
   ModelConfig config = impl_->built;
   use_position(config, impl_->config.position);
   use_attention(config, attention);
+  check(config);
   impl_->kinds = AttentionKinds(config, impl_->range, impl_->tp);
   impl_->config = config;
 }
@@ -162,6 +163,7 @@ void Transformer::set_position(const PositionConfig& position) {
   ModelConfig config = impl_->built;
   use_attention(config, impl_->config.attention);
   use_position(config, position);
+  check(config);
   auto encoding = make_position(config, position);
   const auto names = [](const std::vector<ParameterRow>& rows) {
     std::vector<std::string> all;

@@ -71,7 +71,8 @@ std::vector<BiasTerms> Transformer::Impl::biases(Tape& tape, const TokenTable& b
 Attend Transformer::Impl::attend_of(std::int64_t layer, const std::vector<BiasTerms>& bias,
                                     const std::shared_ptr<const SequencePass>& sequence,
                                     const AttentionProbe& probe) const {
-  std::vector<Attend> by_kind;
+  using AttendKind = std::function<Var(Tape&, const Var& qkv, const Var& sums)>;
+  std::vector<AttendKind> by_kind;
   std::vector<HeadShare> pieces;
   for (const std::size_t k : kinds.of_layer(layer)) {
     const AttentionKind& kind = kinds[k];
@@ -80,19 +81,22 @@ Attend Transformer::Impl::attend_of(std::int64_t layer, const std::vector<BiasTe
     for (Tensor* const of_heads : {&factors.by_head.value, &factors.by_head.gradient})
       if (of_heads->defined()) *of_heads = of_heads->slice(kind.piece.first, kind.piece.heads);
     pieces.push_back(kind.piece);
-    by_kind.push_back([sequence, layer, k, probe, own = bias[k], &form = kind.form, factors, by_row = rows.output](
-                          Tape& tape, const Var& qkv) {
-      const Var attended = factors.by_row.defined()
-                               ? sequence->attend(tape, layer, k, own, probe, scale_queries(tape, form, factors, qkv))
-                               : sequence->attend(tape, layer, k, own, probe, qkv);
+    by_kind.push_back([sequence, layer, k, probe, own = bias[k], &kind, factors, by_row = rows.output](
+                          Tape& tape, const Var& qkv, const Var& sums) {
+      BiasTerms terms = own;
+      terms.sums = kind.has_all_heads() ? sums : slice_sums(tape, sums, kind.piece.first, kind.piece.heads);
+      const Var scaled = factors.by_row.defined() ? scale_queries(tape, kind.form, factors, qkv) : qkv;
+      const Var attended = sequence->attend(tape, layer, k, terms, probe, scaled);
       return by_row.defined() ? scale_rows(tape, by_row, attended) : attended;
     });
   }
-  if (by_kind.size() == 1) return by_kind.front();
-  return [by_kind, pieces, form = kinds[kinds.of_layer(layer).front()].whole_form()](Tape& tape, const Var& qkv) {
+  return [by_kind, pieces, sequence, layer, form = kinds[kinds.of_layer(layer).front()].whole_form()](
+             Tape& tape, const Var& qkv, const Var& gates) {
+    const Var sums = gates.defined() ? sequence->forget_sums(tape, layer, gates) : Var();
+    if (by_kind.size() == 1) return by_kind.front()(tape, qkv, sums);
     std::vector<Var> attended;
     for (std::size_t i = 0; i < pieces.size(); ++i)
-      attended.push_back(by_kind[i](tape, take_heads(tape, form, pieces[i], qkv)));
+      attended.push_back(by_kind[i](tape, take_heads(tape, form, pieces[i], qkv), sums));
     return join_heads(tape, form, pieces, attended);
   };
 }

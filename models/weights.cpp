@@ -71,7 +71,7 @@ Handles declare(Declarer& declarer, const std::string& layer, const std::vector<
 }
 
 struct LayerHandles {
-  Handles attention_norm, qkv, attention_sub_norm, output, ffn_norm, ffn_in, ffn_sub_norm, down;
+  Handles attention_norm, qkv, forget, attention_sub_norm, output, ffn_norm, ffn_in, ffn_sub_norm, down;
   std::optional<std::size_t> ssmax;
 };
 
@@ -81,6 +81,7 @@ LayerHandles declare_layer(Declarer& declarer, const ModelConfig& config, std::i
   LayerHandles handles;
   handles.attention_norm = part("attention.norm");
   handles.qkv = declare(declarer, layer, {"attention.query", "attention.key", "attention.value"});
+  handles.forget = part("attention.forget");
   handles.ssmax = declarer.array({layer + "attention.ssmax"});
   handles.attention_sub_norm = part("attention.sub_norm");
   handles.output = part("attention.output");
@@ -141,6 +142,7 @@ ModelWeights make_weights(const ModelConfig& config, const LayerRange& range, co
   const auto linear = [&](const Handles& handles) {
     return LinearWeights{store.weight(handles.weight.value()), vector(handles.bias)};
   };
+  const auto gate = [&](const Handles& handles) { return handles.weight ? linear(handles) : LinearWeights(); };
   const auto norm = [&](const Handles& handles) {
     return Norm{config.norm, config.norm_eps, vector(handles.weight), vector(handles.bias)};
   };
@@ -153,6 +155,7 @@ ModelWeights make_weights(const ModelConfig& config, const LayerRange& range, co
                               .ffn_norm = norm(layer.ffn_norm),
                               .ffn_sub_norm = norm(layer.ffn_sub_norm),
                               .qkv = linear(layer.qkv),
+                              .forget = gate(layer.forget),
                               .ssmax = vector(layer.ssmax),
                               .output = linear(layer.output),
                               .ffn_in = linear(layer.ffn_in),

@@ -19,8 +19,9 @@ struct LinearWeights {
 /// One layer, this rank's part. Absent norms have an undefined weight.
 struct LayerWeights {
   Norm attention_norm, attention_sub_norm, ffn_norm, ffn_sub_norm;
-  LinearWeights qkv;  ///< rows: query, key, value
-  Vector ssmax;       ///< [H] of queries; absent without attention.ssmax
+  LinearWeights qkv;     ///< rows: query, key, value
+  LinearWeights forget;  ///< [H, D] of all query heads, whatever is cut; absent without attention.forget_gate
+  Vector ssmax;          ///< [H] of queries; absent without attention.ssmax
   LinearWeights output;
   LinearWeights ffn_in;  ///< gelu: up; swiglu: rows gate, up
   LinearWeights down;

@@ -90,6 +90,20 @@ void KeyValueCache::append(std::int64_t layer, Backend& backend, const Columns& 
   backend.copy(v, held.values.slice(past_, chunk));
 }
 
+/// Two f32 hold 48 bits of a sum: 4e-9 where it is a million, in a stream of a million tokens, each of which may be a
+/// chunk of its own and round once. Scores, which differences of near rows' sums are added to, are rounded to 1e-7.
+Tensor KeyValueCache::append_gates(std::int64_t layer, Backend& backend, const Tensor& logits) {
+  const std::int64_t rows = rows_->tokens.rows(), chunk = rows - past_;
+  require(logits.shape().size() == 2 && logits.dim(0) == chunk,
+          "cache: logits {} of a forget gate do not fit a chunk of {}", to_string(logits.shape()), chunk);
+  Layer& held = layers_.at(static_cast<std::size_t>(layer));
+  held.sums = advance(held.sums, rows, 2 * logits.dim(1), master_dtype(logits.dtype()));
+  backend.forget_sums(logits, held.last_sum, held.sums.slice(past_, chunk));
+  held.last_sum = Tensor(*runtime_, {1, held.sums.dim(1)}, held.sums.dtype());
+  copy_rows(held.sums, rows - 1, held.last_sum, 0, 1);
+  return held.sums.slice(0, rows);
+}
+
 Tensor KeyValueCache::keys(std::int64_t layer) const {
   return layers_.at(static_cast<std::size_t>(layer)).keys.slice(0, rows_->tokens.rows());
 }

@@ -36,6 +36,9 @@ class KeyValueCache {
   /// Past and current rows of a layer, [rows, K * E]; the layer's part of the chunk must have been appended.
   Tensor keys(std::int64_t layer) const;
   Tensor values(std::int64_t layer) const;
+  /// For a layer with a forget gate, once per chunk: sums [rows, 2 H] of past and current rows (RowTerms), from the
+  /// chunk's logits [N, H]. They go on from the chunk before, whatever was forgotten since.
+  Tensor append_gates(std::int64_t layer, Backend& backend, const Tensor& logits);
   /// All rows held, the current chunk included, with their rotation tables; no sequences before the first chunk.
   const SharedRows& rows() const { return rows_; }
 
@@ -45,6 +48,8 @@ class KeyValueCache {
   };
   struct Layer {
     Tensor keys, values;  ///< [capacity, K * E]; the first rows_->tokens.rows() are live
+    Tensor sums;          ///< [capacity, 2 H] likewise; undefined without a forget gate
+    Tensor last_sum;      ///< [1, 2 H] of the last row
   };
   /// `buffer` with the kept rows in front and room for `rows`; the same storage where nothing was forgotten and there
   /// is room.

@@ -31,11 +31,21 @@ Var slice_heads(Tape& tape, const Var& table, std::int64_t first, std::int64_t c
   return part;
 }
 
+Tensor sums_of_heads(Backend& backend, const Tensor& sums, std::int64_t first, std::int64_t count) {
+  const std::int64_t heads = sums.dim(1) / 2;
+  Tensor part(backend.runtime(), {sums.dim(0), 2 * count}, sums.dtype());
+  for (const std::int64_t half : {0, 1}) backend.copy({sums, half * heads + first, count}, {part, half * count, count});
+  return part;
+}
+
+Tensor zeros(Backend& backend, const Shape& shape, Dtype dtype) {
+  Tensor values(backend.runtime(), shape, dtype);
+  backend.fill(values, 0.0);
+  return values;
+}
+
 Tensor zeros_of(Backend& backend, const Var& table) {
-  if (!table.defined()) return {};
-  Tensor zeros(backend.runtime(), table.value().shape(), table.value().dtype());
-  backend.fill(zeros, 0.0);
-  return zeros;
+  return table.defined() ? zeros(backend, table.value().shape(), table.value().dtype()) : Tensor();
 }
 
 struct Attended {
@@ -44,7 +54,7 @@ struct Attended {
 
 /// Part after part, from one state.
 Attended attend(Backend& backend, const AttentionParts& parts, const BiasTerms& bias, const SharedRows& keys,
-                const QueryKeyValue& in) {
+                const QueryKeyValue& in, const RowTerms& terms) {
   Runtime& runtime = backend.runtime();
   const std::int64_t rows = in.query.rows(), heads = parts.front().form.heads;
   const Dtype working = in.query.dtype(), statistics = master_dtype(working);
@@ -66,7 +76,8 @@ Attended attend(Backend& backend, const AttentionParts& parts, const BiasTerms& 
                                 .stage = {&part == &parts.front(), &part == &parts.back()},
                                 .state = state,
                                 .output = attended.output,
-                                .lse = attended.lse};
+                                .lse = attended.lse,
+                                .row_terms = terms};
     check(call);
     backend.attention(call);
   }
@@ -75,13 +86,36 @@ Attended attend(Backend& backend, const AttentionParts& parts, const BiasTerms& 
 
 }  // namespace
 
+Var slice_sums(Tape& tape, const Var& sums, std::int64_t first, std::int64_t count) {
+  if (!sums.defined()) return {};
+  Backend& backend = tape.backend();
+  Tensor value = sums_of_heads(backend, sums.value(), first, count);
+  const Kept kept = tape.keep(sums);
+  const auto again = [&backend, kept, first, count] { return sums_of_heads(backend, kept(), first, count); };
+  const Var part = kept ? Var(std::move(value), again) : Var(std::move(value));
+  tape.record([&backend, shape = sums.value().shape(), first, count, slot = sums.slot(), part_slot = part.slot()] {
+    const Tensor dpart = part_slot.take();
+    if (!dpart.defined()) return;
+    Tensor dsums(backend.runtime(), {shape[0], shape[1] / 2}, dpart.dtype());
+    backend.fill(dsums, 0.0);
+    backend.copy(dpart, {dsums, first, count});
+    slot.accumulate(backend, std::move(dsums));
+  });
+  return part;
+}
+
 BiasTerms slice_heads(Tape& tape, const BiasTerms& bias, std::int64_t first, std::int64_t count) {
   BiasTerms part;
   if (!bias.slopes.empty()) part.slopes.assign(bias.slopes.begin() + first, bias.slopes.begin() + first + count);
   part.by_distance = slice_heads(tape, bias.by_distance, first, count);
   part.later = slice_heads(tape, bias.later, first, count);
   part.log_distance = bias.log_distance;
+  part.sums = slice_sums(tape, bias.sums, first, count);
   return part;
+}
+
+Tensor gradient_of_sums(Backend& backend, const Tensor& sums) {
+  return sums.defined() ? zeros(backend, {sums.dim(0), sums.dim(1) / 2}, sums.dtype()) : Tensor();
 }
 
 BiasGradients::BiasGradients(Backend& backend, const BiasTerms& bias)
@@ -95,15 +129,20 @@ void BiasGradients::accumulate(Backend& backend, const BiasTerms& bias) && {
 Var attention(Tape& tape, const AttentionParts& parts, const SharedRows& keys, const BiasTerms& bias, const Var& qkv) {
   const MemoryPurpose purpose("attention: output, state, gradients");
   const std::vector<Tensor> attended = tape.once([&] {
-    const Attended rows = attend(tape.backend(), parts, bias, keys, split_columns(parts.front().form, qkv.value()));
+    const Tensor& sums = bias.sums.value();
+    const Attended rows =
+        attend(tape.backend(), parts, bias, keys, split_columns(parts.front().form, qkv.value()), {sums, sums});
     return std::vector<Tensor>{rows.output, rows.lse};
   });
   Var output(attended[0]);
-  tape.record([&backend = tape.backend(), parts, keys, bias, kept_qkv = tape.keep(qkv),
-               kept_lse = tape.keep(attended[1]), kept_output = tape.keep(output), o_slot = output.slot(),
-               qkv_slot = qkv.slot()]() mutable {
+  BiasTerms tables = bias;
+  tables.sums = Var();  // kept as activations are
+  tape.record([&backend = tape.backend(), parts, keys, bias = std::move(tables), kept_sums = tape.keep(bias.sums),
+               sums_slot = bias.sums.slot(), kept_qkv = tape.keep(qkv), kept_lse = tape.keep(attended[1]),
+               kept_output = tape.keep(output), o_slot = output.slot(), qkv_slot = qkv.slot()]() mutable {
     const Tensor doutput = o_slot.take();
     if (!doutput.defined()) return;
+    const Tensor sums = kept_sums(), dsums = gradient_of_sums(backend, sums);
     const Tensor x = kept_qkv(), statistics = kept_lse(), value = std::exchange(kept_output, {})(),
                  delta(backend.runtime(), statistics.shape(), statistics.dtype());
     backend.attention_delta(value, doutput, delta);
@@ -131,7 +170,10 @@ Var attention(Tape& tape, const AttentionParts& parts, const SharedRows& keys, c
                                    .dq = dq.query,
                                    .dk = dq.key,
                                    .dv = dq.value,
-                                   .dby_distance = dbias.of(part)};
+                                   .dby_distance = dbias.of(part),
+                                   .row_terms = {sums, sums},
+                                   .dquery_terms = dsums,
+                                   .dkey_terms = dsums};
       check(back);
       backend.attention_backward(back);
       return dx;
@@ -143,6 +185,7 @@ Var attention(Tape& tape, const AttentionParts& parts, const SharedRows& keys, c
       backend.cast(sum, dx);
     }
     std::move(dbias).accumulate(backend, bias);
+    if (dsums.defined()) sums_slot.accumulate(backend, dsums);
     qkv_slot.accumulate(backend, std::move(dx));
   });
   return output;
@@ -150,7 +193,7 @@ Var attention(Tape& tape, const AttentionParts& parts, const SharedRows& keys, c
 
 Tensor attention_to_cache(Backend& backend, const AttentionParts& parts, const BiasTerms& bias, const Columns& query,
                           const CachedKeys& cached) {
-  return attend(backend, parts, bias, cached.rows, {query, cached.keys, cached.values}).output;
+  return attend(backend, parts, bias, cached.rows, {query, cached.keys, cached.values}, cached.terms).output;
 }
 
 }  // namespace lexring

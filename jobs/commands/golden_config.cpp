@@ -17,11 +17,7 @@ using Json = nlohmann::json;
 
 /// Fields without a key, at the values with which they change nothing.
 const Json& neutral_fields() {
-  static const Json fields = {{"head_width", 0},
-                              {"qkv_bias", false},
-                              {"qk_norm", false},
-                              {"parallel", false},
-                              {"attention.forget_gate", false}};
+  static const Json fields = {{"head_width", 0}, {"qkv_bias", false}, {"qk_norm", false}, {"parallel", false}};
   return fields;
 }
 

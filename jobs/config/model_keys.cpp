@@ -138,6 +138,10 @@ std::vector<Key> model_keys(ModelConfig& m) {
       "scores are multiplied by 1 + attn_scale x log(1 + floor((i + 1) / floor_scale)); 0: not", "tokens")
       .between(0, most_tokens_at_once);
   add("attention.attn_scale", &a.attn_scale, "strength of attention.floor_scale").between(0, 1e6);
+  add("attention.forget_gate", &a.forget_gate,
+      "added to scores: log sigmoid(w x + b) of each token after the key, up to the query; w and b learned per layer "
+      "and head",
+      "true|false");
   add("attention.ssmax", &a.ssmax,
       "scores are multiplied by s x log(keys that the query sees), s learned per layer and head", "true|false");
   add("attention.softcap", &a.softcap, "scores, before the bias, become cap x tanh(score / cap); 0: no cap")

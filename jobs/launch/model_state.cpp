@@ -27,7 +27,7 @@ void require_fitting_weights(const Options& wanted, const Options& stored, const
   for (const Change& change : changes_between(stored, wanted)) {
     const bool shapes = (change.key.starts_with("model.") && change.key != "model.norm_eps" &&
                          change.key != "model.logit_softcap" && (change.key != "model.max_length" || table)) ||
-                        change.key.ends_with("attention.ssmax");
+                        change.key.ends_with("attention.ssmax") || change.key.ends_with("attention.forget_gate");
     require_usage(!shapes, "the weights of {} are of another model: {}; leave {} as it was, or start without --init",
                   name, change.text, change.key);
   }

@@ -89,6 +89,7 @@ std::string describe(const AttentionConfig& a) {
   if (a.logn_base > 0) text += fmt::format(", log-n {}{}", a.logn_base, a.logn_clip ? "" : " also below it");
   if (a.temperature != 1) text += fmt::format(", temperature {:g}", a.temperature);
   if (a.floor_scale > 0) text += fmt::format(", floor scale {} by {:g}", a.floor_scale, a.attn_scale);
+  if (a.forget_gate) text += ", forget gate";
   if (a.ssmax) text += ", scalable softmax";
   if (a.softcap > 0) text += fmt::format(", scores capped at {:g}", a.softcap);
   if (a.clamp > AttentionConfig::no_clamp) text += fmt::format(", clamped at {:g}", a.clamp);

@@ -80,6 +80,16 @@ double ulysses_bytes(const Sizes& z) {
   return z.layers * z.rows * (z.ulysses - 1) / z.ulysses * heads * z.head_width * z.working * (z.attention_passes + 1);
 }
 
+double gated_layers(const StepShape& s) {
+  double layers = 0;
+  for (std::int64_t n = 0; n < s.model.layers; ++n) layers += s.model.layer(n).attention.forget_gate ? 1 : 0;
+  return layers;
+}
+
+double gate_bytes(const StepShape& s, const Sizes& z) {
+  return gated_layers(s) * z.rows * z.heads * (z.cp - 1) * ((z.attention_passes + 2) * z.working + 2 * z.master);
+}
+
 double tp_bytes(const StepShape& s, const Sizes& z, const std::vector<Parameter>& trained) {
   const double leaving = (z.tp - 1) / z.tp;
   const double products = 10 + z.products_again;
@@ -87,6 +97,7 @@ double tp_bytes(const StepShape& s, const Sizes& z, const std::vector<Parameter>
   if (s.model.sub_norm)
     per_row +=
         z.layers * 2 / z.tp * ((z.attention_passes + 1) * z.width + (z.ffn_passes + 1) * z.ffn_width) * z.working;
+  per_row += gated_layers(s) * (z.attention_passes + 1) * z.heads * z.working;
   double replicated = 0;
   for (const Parameter& parameter : trained) {
     if (parameter.copies == s.mesh.size(Axis::tp)) replicated += number(parameter.gradient.elements());
@@ -105,7 +116,8 @@ double gradient_bytes(const StepShape& s, const Sizes& z, const std::vector<Para
   const double times = s.shard == Shard::none ? 2 : s.shard == Shard::gradients ? number(s.micro_batches) : 1;
   const double reduced = elements * z.master * times;
   const double targets = s.mesh.size(Axis::cp) == 1 ? 8 * (replicas - 1) : 0;
-  return (replicas - 1) / replicas * (s.shard == Shard::none ? reduced : reduced + read) + targets;
+  const double gates = s.mesh.size(Axis::dp) == 1 ? gate_bytes(s, z) : 0;
+  return (replicas - 1) / replicas * (s.shard == Shard::none ? reduced : reduced + read) + targets + gates;
 }
 
 }  // namespace

@@ -25,6 +25,12 @@ class CachedPass final : public SequencePass {
 
   const ModelBatch& rows() const override { return dealt_ ? dealt_->own() : *batch_; }
 
+  Var forget_sums(Tape&, std::int64_t layer, const Var& logits) const override {
+    const std::size_t k = kinds_->of_layer(layer).front();  // heads of streamed layers are of one kind
+    return Var(cache_->kinds[k].append_gates(place_of(layer), *backend_,
+                                             dealt_ ? dealt_->gather(logits.value()) : logits.value()));
+  }
+
   Var attend(Tape&, std::int64_t layer, std::size_t k, const BiasTerms& bias, const AttentionProbe& probe,
              const Var& qkv) const override {
     const AttentionForm& form = (*kinds_)[k].form;
@@ -37,7 +43,7 @@ class CachedPass final : public SequencePass {
       probe(layer, form, bias.value(queries_[k].front()), queries_[k].front().queries, own.query, own.key);
     }
     KeyValueCache& cache = cache_->kinds[k];
-    const auto place = static_cast<std::int64_t>(cache_->place[static_cast<std::size_t>(layer)]);
+    const std::int64_t place = place_of(layer);
     if (dealt_) {
       const Tensor all = gather_keys(form, qkv.value());
       cache.append(place, *backend_, {all, 0, form.key_width()}, {all, form.key_width(), form.key_width()});
@@ -45,12 +51,24 @@ class CachedPass final : public SequencePass {
       cache.append(place, *backend_, own.key, own.value);
     }
     return Var(attention_to_cache(*backend_, queries_[k], bias, own.query,
-                                  {cache.rows(), cache.keys(place), cache.values(place)}));
+                                  {cache.rows(), cache.keys(place), cache.values(place), terms(bias.sums.value())}));
   }
 
   Tensor gather(const Tensor& rows) const override { return dealt_ ? dealt_->gather(rows) : rows; }
 
  private:
+  std::int64_t place_of(std::int64_t layer) const {
+    return static_cast<std::int64_t>(cache_->place[static_cast<std::size_t>(layer)]);
+  }
+
+  /// Of sums of all rows of a cache, in which the chunk's are the last.
+  RowTerms terms(const Tensor& sums) const {
+    if (!sums.defined()) return {};
+    const std::int64_t chunk = sums.rows() - borders_.back();
+    const auto rank = static_cast<std::size_t>(group_->rank());
+    return {sums.slice(chunk + borders_[rank], borders_[rank + 1] - borders_[rank]), sums};
+  }
+
   void deal(const ModelBatch& batch) {
     const Partition partition(batch.tokens, PartitionKind::contiguous, group_->size());
     std::vector<std::vector<Chunk>> chunks;

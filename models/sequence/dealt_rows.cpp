@@ -1,59 +1,36 @@
 #include "models/sequence/dealt_rows.h"
 
-#include <span>
+#include "parallel/sequence/rows.h"
 
 namespace lexring {
 
-namespace {
-
-/// Adjacent rows of `from` into rows of `to`, which lie at one distance wherever rows are dealt out: one copy for as
-/// many as do.
-void scatter_rows(Backend& backend, const Tensor& from, std::span<const std::int64_t> places, const Tensor& to) {
-  const std::int64_t width = to.row_elements();
-  for (std::size_t first = 0; first < places.size();) {
-    const std::int64_t place = places[first], distance = first + 1 < places.size() ? places[first + 1] - place : 1;
-    std::size_t last = first + 1;
-    if (distance > 0) {
-      while (last < places.size() && places[last] - places[last - 1] == distance &&
-             places[last] + distance <= to.rows())
-        ++last;
-    }
-    const auto count = static_cast<std::int64_t>(last - first), step = count > 1 ? distance : 1;
-    backend.copy(from.slice(static_cast<std::int64_t>(first), count).reshape({count, width}),
-                 {to.slice(place, count * step).reshape({count, step * width}), 0, width});
-    first = last;
-  }
-}
-
-}  // namespace
-
 DealtRows::DealtRows(Backend& backend, Communicator& group, const ModelBatch& batch,
-                     const std::vector<std::vector<Chunk>>& chunks)
-    : backend_(&backend), group_(&group) {
-  for (const std::vector<Chunk>& of_rank : chunks) places_.push_back(row_indices(of_rank));
-  own_.tokens = tokens_of(batch.tokens, chunks[static_cast<std::size_t>(group.rank())]);
+                     std::vector<std::vector<Chunk>> chunks)
+    : backend_(&backend), group_(&group), chunks_(std::move(chunks)), places_(row_indices(own_chunks())) {
+  own_.tokens = tokens_of(batch.tokens, own_chunks());
   own_.ids = take_rows(batch.ids, places());
   own_.targets = take_rows(batch.targets, places());
 }
 
 Tensor DealtRows::gather(const Tensor& rows) const {
-  const std::int64_t width = rows.row_elements();
   std::vector<std::int64_t> borders = {0};
-  for (const auto& theirs : places_)
-    borders.push_back(borders.back() + static_cast<std::int64_t>(theirs.size()) * width);
+  for (const auto& theirs : chunks_) borders.push_back(borders.back() + row_count(theirs));
   Shape shape = rows.shape();
-  shape[0] = width == 0 ? 0 : borders.back() / width;
+  shape[0] = borders.back();
   const Tensor by_rank(rows.runtime(), shape, rows.dtype()), gathered(rows.runtime(), shape, rows.dtype());
-  const std::int64_t own = borders[static_cast<std::size_t>(group_->rank())];
-  rows.runtime().copy(by_rank.raw() + static_cast<std::size_t>(own) * size_of(rows.dtype()), rows.raw(), rows.bytes());
-  group_->start_all_gather({by_rank.raw(), by_rank.bytes()}, by_rank.dtype(), borders).wait();
-  std::int64_t first = 0;
-  for (const auto& theirs : places_) {
-    const auto count = static_cast<std::int64_t>(theirs.size());
-    scatter_rows(*backend_, by_rank.slice(first, count), theirs, gathered);
-    first += count;
-  }
+  const auto of_rank = [&](std::size_t r) { return by_rank.slice(borders[r], borders[r + 1] - borders[r]); };
+  rows.runtime().copy(of_rank(static_cast<std::size_t>(group_->rank())).raw(), rows.raw(), rows.bytes());
+  std::vector<std::int64_t> elements = borders;
+  for (std::int64_t& border : elements) border *= rows.row_elements();
+  group_->start_all_gather({by_rank.raw(), by_rank.bytes()}, by_rank.dtype(), elements).wait();
+  for (std::size_t r = 0; r < chunks_.size(); ++r) put_chunks(*backend_, of_rank(r), chunks_[r], gathered);
   return gathered;
 }
+
+void DealtRows::sum(const Tensor& whole) const {
+  group_->start_all_reduce({whole.raw(), whole.bytes()}, whole.dtype()).wait();
+}
+
+Tensor DealtRows::own_of(const Tensor& whole) const { return take_chunks(*backend_, whole, own_chunks()); }
 
 }  // namespace lexring

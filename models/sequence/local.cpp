@@ -1,4 +1,5 @@
 #include "models/query_factors.h"
+#include "models/sequence/forget_sums.h"
 #include "models/sequence/pass.h"
 
 namespace lexring {
@@ -20,6 +21,10 @@ class LocalPass final : public SequencePass {
   }
 
   const ModelBatch& rows() const override { return *batch_; }
+
+  Var forget_sums(Tape& tape, std::int64_t, const Var& logits) const override {
+    return lexring::forget_sums(tape, batch_->tokens.sequences, nullptr, logits);
+  }
 
   Var attend(Tape& tape, std::int64_t layer, std::size_t kind, const BiasTerms& bias, const AttentionProbe& probe,
              const Var& qkv) const override {

@@ -57,6 +57,9 @@ class SequencePass {
   virtual const ModelBatch& rows() const = 0;
   /// Of this rank's rows, by kind of layer.
   const RowFactors& row_factors(std::size_t kind) const { return row_factors_[kind]; }
+  /// Of the logits [n, H] of a layer's forget gate, of this rank's rows: BiasTerms::sums (forget_sums.h), of all rows
+  /// that attention sees. Collective over cp.
+  virtual Var forget_sums(Tape& tape, std::int64_t layer, const Var& logits) const = 0;
   /// [N, H E] = attention of one layer, by one of its kinds: qkv [N, (H + 2K) E] and `bias` are of the kind's heads.
   /// Collective over cp. The pass must outlive the tape.
   virtual Var attend(Tape& tape, std::int64_t layer, std::size_t kind, const BiasTerms& bias,

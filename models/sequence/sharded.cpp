@@ -1,7 +1,7 @@
 #include <optional>
 
 #include "models/query_factors.h"
-#include "models/sequence/dealt_rows.h"
+#include "models/sequence/forget_sums.h"
 #include "models/sequence/pass.h"
 #include "parallel/sequence/attention.h"
 #include "parallel/sequence/head_exchange.h"
@@ -17,11 +17,15 @@ class ShardedPass final : public SequencePass {
         ring_(&model.context.ring()),
         group_(&model.context.axis(Axis::cp)),
         model_kinds_(&model.kinds),
-        dealt_(model.backend, *group_, batch, chunks_of(*partition_)) {
+        dealt_(std::make_shared<const DealtRows>(model.backend, *group_, batch, chunks_of(*partition_))) {
     for (std::size_t k = 0; k < model.kinds.size(); ++k) kinds_.push_back(make_kind(model, batch, model.kinds[k]));
   }
 
-  const ModelBatch& rows() const override { return dealt_.own(); }
+  const ModelBatch& rows() const override { return dealt_->own(); }
+
+  Var forget_sums(Tape& tape, std::int64_t, const Var& logits) const override {
+    return lexring::forget_sums(tape, partition_->whole().sequences, dealt_, logits);
+  }
 
   Var attend(Tape& tape, std::int64_t layer, std::size_t kind, const BiasTerms& bias, const AttentionProbe& probe,
              const Var& qkv) const override {
@@ -33,7 +37,7 @@ class ShardedPass final : public SequencePass {
                              sequence_attention(tape, *ring_, own.tables, of_heads, own.heads.to_heads(tape, qkv)));
   }
 
-  Tensor gather(const Tensor& rows) const override { return dealt_.gather(rows); }
+  Tensor gather(const Tensor& rows) const override { return dealt_->gather(rows); }
 
  private:
   struct Kind {
@@ -58,7 +62,7 @@ class ShardedPass final : public SequencePass {
                        const TokenTable& tokens) { return make_rotary_table(*runtime, angles, tokens, dtype); };
     }
     row_factors_.push_back(make_row_factors(model.backend.runtime(), kind.config.attention,
-                                            {seen.tokens, visible, seen.tokens}, model.master, &dealt_.places()));
+                                            {seen.tokens, visible, seen.tokens}, model.master, &dealt_->places()));
     const SequenceTables* const last = kind.last_tables.get();
     if (last == nullptr || last->partition->whole() != seen.tokens || last->visible != visible) {
       std::shared_ptr<const Partition> partition = partition_;
@@ -79,14 +83,14 @@ class ShardedPass final : public SequencePass {
     const RotaryMaker& rotary = kinds_[kind].rotary;
     const AttentionForm& form = (*model_kinds_)[kind].form;
     const TokenTable& whole = partition_->whole();
-    const QueryKeyValue all = split_columns(form, dealt_.gather(qkv));
+    const QueryKeyValue all = split_columns(form, dealt_->gather(qkv));
     probe(layer, form, bias.value({}), make_rows(whole, rotary ? rotary(whole) : RotaryTable()), all.query, all.key);
   }
 
   std::shared_ptr<const Partition> partition_;
   Communicator *ring_, *group_;
   const AttentionKinds* model_kinds_;
-  DealtRows dealt_;
+  std::shared_ptr<const DealtRows> dealt_;
   std::vector<Kind> kinds_;
 };
 

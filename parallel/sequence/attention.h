@@ -21,7 +21,7 @@ namespace lexring {
 
 /// [N, H E] = attention of this place's rows [N, (H + 2K) E] (query, key, value) to those of all places they see.
 /// Collective over `ring`, also for a place without rows. Adjoint: dqkv, with scores recomputed from the log-sum-exp,
-/// and this place's part of the gradient of bias.by_distance; collective too.
+/// and this place's part of the gradients of bias.by_distance and bias.sums; collective too.
 Var sequence_attention(Tape& tape, Communicator& ring, const std::shared_ptr<const SequenceTables>& tables,
                        const BiasTerms& bias, const Var& qkv);
 

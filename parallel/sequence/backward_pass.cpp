@@ -7,11 +7,15 @@ namespace {
 class BackwardPass {
  public:
   BackwardPass(Backend& backend, Communicator& ring, const SequenceTables& tables, const BiasTerms& bias,
-               const Tensor& qkv, const AttendedRows& attended, const Tensor& doutput, const Tensor& delta)
+               const Tensor& sums, const Tensor& qkv, const AttendedRows& attended, const Tensor& doutput,
+               const Tensor& delta)
       : backend_(backend),
         ring_(ring),
         tables_(tables),
         bias_(bias),
+        sums_(backend, tables, ring.rank(), sums),
+        dsums_(gradient_of_sums(backend, sums)),
+        own_dsums_(gradient_of_sums(backend, sums_.own())),
         qkv_(qkv),
         attended_(attended),
         doutput_(doutput),
@@ -30,10 +34,11 @@ class BackwardPass {
     if (travels_) {
       travel(own);
     } else {
-      differentiate(own_side(tables_, qkv_), own_);
+      differentiate(own_side(tables_, qkv_), own_, sums_.own(), own_dsums_);
     }
     write_own(own);
-    return {dqkv_, std::move(bias_gradients_)};
+    if (dsums_.defined()) add_chunks(backend_, own_dsums_, tables_.partition->place_chunks(ring_.rank()), dsums_);
+    return {dqkv_, std::move(bias_gradients_), dsums_};
   }
 
  private:
@@ -57,7 +62,9 @@ class BackwardPass {
         const MemoryPurpose purpose("ring: gradients of keys");
         remote.gradients = gradients_of(remote.keys.rows());
         if (remote.stop().used) {
-          differentiate(side_of(tables_, remote), remote.gradients);
+          const Tensor sums = sums_.of(remote), dsums = gradient_of_sums(backend_, sums);
+          differentiate(side_of(tables_, remote), remote.gradients, sums, dsums);
+          if (dsums.defined()) add_chunks(backend_, dsums, chunks_of(tables_, remote), dsums_);
         } else {
           backend_.fill(remote.gradients, 0.0);
         }
@@ -79,16 +86,17 @@ class BackwardPass {
   /// f32 (f64), [N, H E].
   Tensor queries_gradient() const { return {backend_.runtime(), doutput_.shape(), master_dtype(qkv_.dtype())}; }
 
-  void differentiate(const KeySide& side, const Tensor& dkv) {
+  /// `sums`: of the keys; `dsums` += their gradients.
+  void differentiate(const KeySide& side, const Tensor& dkv, const Tensor& sums, const Tensor& dsums) {
     const CallStage stage = stages_.next();
     if (stage.last) dqkv_ = Tensor(backend_.runtime(), qkv_.shape(), qkv_.dtype());
     const Columns query = stage.last ? split_columns(tables_.form, dqkv_).query : Columns();
-    if (tables_.parts.size() == 1) return differentiate(0, side, stage, query, dkv);
+    if (tables_.parts.size() == 1) return differentiate(0, side, stage, query, dkv, sums, dsums);
     Tensor sum;  // over the parts, rounded once
     for (std::size_t i = 0; i < tables_.parts.size(); ++i) {
       const Tensor dq = stage.last ? queries_gradient() : Tensor();
       const Tensor part = i == 0 ? dkv : gradients_of(dkv.rows());
-      differentiate(i, side, stage, stage.last ? Columns(dq, 0, dq.row_elements()) : Columns(), part);
+      differentiate(i, side, stage, stage.last ? Columns(dq, 0, dq.row_elements()) : Columns(), part, sums, dsums);
       if (i == 0) {
         sum = dq;
         continue;
@@ -100,7 +108,8 @@ class BackwardPass {
   }
 
   /// By the part `i`.
-  void differentiate(std::size_t i, const KeySide& side, CallStage stage, const Columns& dq, const Tensor& dkv) {
+  void differentiate(std::size_t i, const KeySide& side, CallStage stage, const Columns& dq, const Tensor& dkv,
+                     const Tensor& sums, const Tensor& dsums) {
     const std::int64_t width = dkv.row_elements() / 2;
     const AttentionPart& part = tables_.parts[i];
     const ScoreBias added = bias_.value(part);
@@ -123,7 +132,10 @@ class BackwardPass {
                                  .dq = dq,
                                  .dk = {dkv, 0, width},
                                  .dv = {dkv, width, width},
-                                 .dby_distance = bias_gradients_.of(part)};
+                                 .dby_distance = bias_gradients_.of(part),
+                                 .row_terms = {sums_.own(), sums},
+                                 .dquery_terms = own_dsums_,
+                                 .dkey_terms = dsums};
     check(call);
     backend_.attention_backward(call);
   }
@@ -132,8 +144,11 @@ class BackwardPass {
   void differentiate_own(const Columns& own, const KeyRows& part) {
     const MemoryPurpose purpose("attention: a part of the own keys");
     const Tensor gradients = gradients_of(count(part.rows));
-    differentiate(side_of(part.table, pack_rows(backend_, own, part.rows)), gradients);
+    const Tensor sums = sums_.own().defined() ? pack_rows(backend_, sums_.own(), part.rows) : Tensor(),
+                 dsums = gradient_of_sums(backend_, sums);
+    differentiate(side_of(part.table, pack_rows(backend_, own, part.rows)), gradients, sums, dsums);
     add_rows(backend_, gradients, part.rows, own_);
+    if (dsums.defined()) add_rows(backend_, dsums, part.rows, own_dsums_);
   }
 
   /// Adds what arrived to the remote keys it was meant for, and to own rows.
@@ -161,6 +176,8 @@ class BackwardPass {
   Communicator& ring_;
   const SequenceTables& tables_;
   const BiasTerms& bias_;
+  PlaceSums sums_;
+  Tensor dsums_, own_dsums_;  ///< of all rows of the batch, of the place's
   const Tensor& qkv_;
   const AttendedRows& attended_;
   const Tensor &doutput_, &delta_;
@@ -176,9 +193,9 @@ class BackwardPass {
 }  // namespace
 
 AttentionGradients backward_pass(Backend& backend, Communicator& ring, const SequenceTables& tables,
-                                 const BiasTerms& bias, const Tensor& qkv, const AttendedRows& attended,
-                                 const Tensor& doutput, const Tensor& delta) {
-  return BackwardPass(backend, ring, tables, bias, qkv, attended, doutput, delta).run();
+                                 const BiasTerms& bias, const Tensor& sums, const Tensor& qkv,
+                                 const AttendedRows& attended, const Tensor& doutput, const Tensor& delta) {
+  return BackwardPass(backend, ring, tables, bias, sums, qkv, attended, doutput, delta).run();
 }
 
 }  // namespace lexring

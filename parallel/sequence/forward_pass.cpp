@@ -1,4 +1,5 @@
 #include "parallel/sequence/passes.h"
+#include "parallel/sequence/rows.h"
 
 namespace lexring {
 
@@ -17,6 +18,19 @@ KeySide side_of(const SequenceTables& tables, const RemoteKeys& remote) {
   return side_of(tables.arriving[route][remote.hop], remote.keys);
 }
 
+PlaceSums::PlaceSums(Backend& backend, const SequenceTables& tables, int place, const Tensor& sums)
+    : backend_(backend), tables_(tables), all_(sums) {
+  if (sums.defined()) own_ = take_chunks(backend, sums, tables.partition->place_chunks(place));
+}
+
+Tensor PlaceSums::of(const RemoteKeys& remote) const {
+  return all_.defined() ? take_chunks(backend_, all_, chunks_of(tables_, remote)) : Tensor();
+}
+
+std::vector<Chunk> chunks_of(const SequenceTables& tables, const RemoteKeys& remote) {
+  return chunks_at(tables.partition->place_chunks(remote.route->source), remote.stop().rows);
+}
+
 std::size_t used_stops(const Schedule& schedule, int place) {
   std::size_t used = 0;
   for (const Route& route : schedule.routes) {
@@ -30,11 +44,12 @@ namespace {
 class ForwardPass {
  public:
   ForwardPass(Backend& backend, Communicator& ring, const SequenceTables& tables, const BiasTerms& bias,
-              const Tensor& qkv)
+              const Tensor& sums, const Tensor& qkv)
       : backend_(backend),
         ring_(ring),
         tables_(tables),
         bias_(bias),
+        sums_(backend, tables, ring.rank(), sums),
         qkv_(qkv),
         calls_(tables.parts.size() * (1 + used_stops(tables.schedule, ring.rank()))),
         stages_(calls_) {
@@ -60,20 +75,20 @@ class ForwardPass {
     };
     KeyStep keys;
     if (steps > 0) keys = start_keys(backend_, ring_, schedule, 0, own, {});
-    attend(own_side(tables_, qkv_));
+    attend(own_side(tables_, qkv_), sums_.own());
     for (int step = 0; step < steps; ++step) {
       keys.messages.wait();
       lane(step) = std::move(keys.arriving);
       if (step + 1 < steps) keys = start_keys(backend_, ring_, schedule, step + 1, own, lane(step + 1));
       for (const RemoteKeys& remote : lane(step)) {
-        if (remote.stop().used) attend(side_of(tables_, remote));
+        if (remote.stop().used) attend(side_of(tables_, remote), sums_.of(remote));
       }
     }
     return {output_, lse_};
   }
 
  private:
-  void attend(const KeySide& side) {
+  void attend(const KeySide& side, const Tensor& sums) {
     for (const AttentionPart& part : tables_.parts) {
       const ScoreBias added = bias_.value(part);
       const AttentionForward call{.form = part.form,
@@ -86,7 +101,8 @@ class ForwardPass {
                                   .stage = stages_.next(),
                                   .state = state_,
                                   .output = output_,
-                                  .lse = lse_};
+                                  .lse = lse_,
+                                  .row_terms = {sums_.own(), sums}};
       check(call);
       backend_.attention(call);
     }
@@ -96,6 +112,7 @@ class ForwardPass {
   Communicator& ring_;
   const SequenceTables& tables_;
   const BiasTerms& bias_;
+  PlaceSums sums_;
   const Tensor& qkv_;
   std::size_t calls_;
   Stages stages_;
@@ -106,8 +123,8 @@ class ForwardPass {
 }  // namespace
 
 AttendedRows forward_pass(Backend& backend, Communicator& ring, const SequenceTables& tables, const BiasTerms& bias,
-                          const Tensor& qkv) {
-  return ForwardPass(backend, ring, tables, bias, qkv).run();
+                          const Tensor& sums, const Tensor& qkv) {
+  return ForwardPass(backend, ring, tables, bias, sums, qkv).run();
 }
 
 }  // namespace lexring

@@ -107,27 +107,32 @@ RowSet places_in(const std::vector<Chunk>& chunks, const RowSet& whole_rows) {
   return places;
 }
 
+std::vector<Chunk> chunks_at(const std::vector<Chunk>& chunks, const RowSet& places) {
+  std::vector<Chunk> parts;
+  auto span = places.begin();
+  for_each_chunk(chunks, [&](const Chunk& chunk, std::int64_t before) {
+    while (span != places.end() && span->first < before + chunk.count) {
+      const std::int64_t begin = std::max(span->first - before, std::int64_t{0}),
+                         end = std::min(span->last - before, chunk.count);
+      if (begin < end) parts.push_back({chunk.sequence, chunk.first + begin * chunk.stride, end - begin, chunk.stride});
+      if (span->last > before + chunk.count) break;
+      ++span;
+    }
+  });
+  return parts;
+}
+
 TokenTable tokens_at(const TokenTable& whole, const std::vector<Chunk>& chunks, const RowSet& places) {
   TokenTable table;
   table.position.reserve(static_cast<std::size_t>(count(places)));
-  const auto add = [&](const Chunk& part) {
+  for (const Chunk& part : chunks_at(chunks, places)) {
     const std::int64_t id = whole.sequences[static_cast<std::size_t>(part.sequence)].id;
     if (table.sequences.empty() || table.sequences.back().id != id) table.sequences.push_back({id, table.rows(), 0});
     table.sequences.back().count += part.count;
     for (std::int64_t i = 0; i < part.count; ++i) {
       table.position.push_back(whole.position[static_cast<std::size_t>(part.first + i * part.stride)]);
     }
-  };
-  auto span = places.begin();
-  for_each_chunk(chunks, [&](const Chunk& chunk, std::int64_t before) {
-    while (span != places.end() && span->first < before + chunk.count) {
-      const std::int64_t begin = std::max(span->first - before, std::int64_t{0}),
-                         end = std::min(span->last - before, chunk.count);
-      if (begin < end) add({chunk.sequence, chunk.first + begin * chunk.stride, end - begin, chunk.stride});
-      if (span->last > before + chunk.count) break;
-      ++span;
-    }
-  });
+  }
   return table;
 }
 

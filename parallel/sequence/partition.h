@@ -70,7 +70,9 @@ std::vector<std::int64_t> row_indices(const std::vector<Chunk>& chunks);
 std::vector<Chunk> cut_chunks(const std::vector<Chunk>& chunks, std::int64_t first, std::int64_t last);
 /// Where rows of the whole table stand among the rows of the chunks, those of them that are there.
 RowSet places_in(const std::vector<Chunk>& chunks, const RowSet& whole_rows);
-/// The table of some of the chunks' rows, by their places among them.
+/// Some of the chunks' rows, by their places among them.
+std::vector<Chunk> chunks_at(const std::vector<Chunk>& chunks, const RowSet& places);
+/// The table of these rows.
 TokenTable tokens_at(const TokenTable& whole, const std::vector<Chunk>& chunks, const RowSet& places);
 /// The table of all rows of the chunks.
 TokenTable tokens_of(const TokenTable& whole, const std::vector<Chunk>& chunks);

@@ -71,8 +71,24 @@ std::vector<Case> cases() {
   shifted.config.attention.block = 5;
   shifted.config.attention.ssmax = true;
   list.push_back(shifted);
+  Case forget{"forget", small_config("alibi", "window"), true};
+  forget.config.kv_heads = 2;
+  forget.config.bias = false;  // the gate has its own all the same
+  forget.config.attention.forget_gate = true;
+  forget.config.attention.softcap = 0.9;
+  forget.config.override[1] = small_config("none").layer(1);
+  forget.config.override[1].attention.forget_gate = true;
+  forget.config.override[1].attention.normalizer = Normalizer::relu;
+  list.push_back(forget);
+  Case forget_pieces = shifted;
+  forget_pieces.name = "forget_shifted";
+  forget_pieces.config.attention.forget_gate = true;
+  list.push_back(forget_pieces);
   Case in_cache{"cache_positions", small_config("xpos", "sink_window"), true};
   in_cache.config.attention.cache_positions = true;
+  list.push_back(in_cache);
+  in_cache.name = "forget_cache_positions";
+  in_cache.config.attention.forget_gate = true;
   list.push_back(in_cache);
   return list;
 }

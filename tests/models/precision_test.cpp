@@ -36,7 +36,9 @@ TEST_P(PrecisionTest, LearnsABatchByHeart) {
 }
 
 TEST_P(PrecisionTest, TheLossIsTheReferences) {
-  const ModelConfig config = small_config("xpos", "blockwise");
+  ModelConfig config = small_config("xpos", "blockwise");
+  config.override[1] = config.layer(1);
+  config.override[1].attention.forget_gate = true;
   const ModelBatch batch = small_batch(2, 24, config.vocab, true);
   SmallModel exact(config, {.precision = Precision::fp64});
   SmallModel small(config, GetParam().how, make_cpu_backend());

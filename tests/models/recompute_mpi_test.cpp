@@ -77,6 +77,7 @@ TEST(Recomputation, GivesTheSameBits) {
   gated.sub_norm = true;
   gated.norm = NormKind::rmsnorm;
   gated.bias = false;
+  gated.attention.forget_gate = true;
   const std::vector<ModelConfig> configs = {config_of("xpos", "causal"), config_of("xpos", "blockwise"),
                                             config_of("rope", "window"), config_of("alibi", "sink_window"), gated};
   for (const Place& place : places()) {

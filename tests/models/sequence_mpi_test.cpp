@@ -141,6 +141,27 @@ TEST(ModelOverRanks, FactorsOnQueriesEqualThoseOfOneRank) {
   }
 }
 
+TEST(ModelOverRanks, AForgetGateEqualsThatOfOneRank) {
+  for (const char* pattern : {"causal", "sink_window", "shifted"}) {
+    ModelConfig config = small_config("alibi", pattern);
+    config.kv_heads = 2;
+    config.attention.forget_gate = true;
+    config.override[1] = small_config("none", "window").layer(1);
+    config.override[1].attention.forget_gate = true;
+    config.override[1].attention.normalizer = Normalizer::relu;
+    SmallModel alone(config, {.precision = Precision::fp64});
+    for (const Layout& layout : layouts()) {
+      if (config.attention.pattern->halves && layout.ulysses > 1) continue;  // refused
+      SCOPED_TRACE(fmt::format("{} cp {} ulysses {} {} {}", pattern, layout.cp, layout.ulysses,
+                               name_of(layout.partition), name_of(layout.exchange)));
+      SharedModel shared(layout, alone, layout.exchange == Exchange::ring ? Recompute::layer : Recompute::none);
+      expect_same(alone, shared, small_batch(2, 29, config.vocab, true, config.attention.sinks));
+      zero_gradients(shared.model);
+      expect_same(alone, shared, small_batch(2, 1, config.vocab, false, config.attention.sinks));
+    }
+  }
+}
+
 TEST(ModelOverRanks, LayersThatDifferShareOnePartition) {
   ModelConfig config = small_config("t5", "window");
   config.override[1] = small_config("rope").layer(1);
@@ -194,7 +215,8 @@ TEST(ModelOverRanks, LogitsAreOfTheWholeBatchOnEveryRank) {
 TEST(ModelOverRanks, StreamsAreSharedAndEqualTheWhole) {
   constexpr std::int64_t length = 40;
   for (const char* pattern : {"causal", "window", "sink_window"}) {
-    const ModelConfig config = small_config("xpos", pattern);
+    ModelConfig config = small_config("xpos", pattern);
+    config.attention.forget_gate = config.attention.pattern->window;
     SmallModel alone(config, {.precision = Precision::fp64});
     const ModelBatch whole = small_batch(1, length, config.vocab, false);
     const LossResult expected = alone.model.evaluate(whole);

@@ -146,6 +146,28 @@ TEST(Streaming, FactorsOnQueriesAreThoseOfTheWhole) {
   }
 }
 
+TEST(Streaming, AForgetGateGoesOnWhereTheChunkBeforeEnded) {
+  for (const char* pattern : {"causal", "window", "chunked", "sink_window"}) {
+    ModelConfig config = small_config("rope", pattern);
+    config.attention.forget_gate = true;
+    config.override[1] = small_config("alibi", "window").layer(1);
+    config.attention.window = 1;  // of the window itself nothing is kept
+    config.attention.cache_positions = config.attention.pattern->sinks;
+    SmallModel small(config, {.precision = Precision::fp64});
+    const ModelBatch whole = small_batch(1, length, config.vocab, true, config.attention.sinks);
+    const auto expected = small.model.evaluate(whole).nll.to_host<double>();
+    for (const std::int64_t chunk : {1, 7}) {
+      const auto cache = small.model.make_cache();
+      for (std::int64_t n = 0; n < length; n += chunk) {
+        const std::int64_t rows = std::min(chunk, length - n);
+        const auto nll = small.model.evaluate(part(whole, n, rows), cache.get()).nll.to_host<double>();
+        for (std::size_t i = 0; i < nll.size(); ++i)
+          EXPECT_NEAR(nll[i], expected[static_cast<std::size_t>(n) + i], 1e-11) << pattern << " row " << n;
+      }
+    }
+  }
+}
+
 TEST(Streaming, CapClampAndReluAreThoseOfTheWhole) {
   for (const Normalizer normalizer : {Normalizer::softmax, Normalizer::relu}) {
     for (const char* pattern : {"causal", "sink_window"}) {

@@ -114,10 +114,12 @@ std::vector<Case> cases() {
   alibi.config.ffn = Ffn::swiglu;
   alibi.config.sub_norm = true;
   alibi.config.tied = false;
+  alibi.config.attention.forget_gate = true;
   Case sinusoidal{"sinusoidal", base("sinusoidal", "causal", 8, 64)};
   if (three) sinusoidal.config.kv_heads = 6;
   Case kerple{"kerple", base("kerple_log", "window", 2, 61), true};
   kerple.config.attention.ssmax = true;
+  kerple.config.attention.forget_gate = true;
   kerple.config.logit_softcap = 0.6;
   return {lex,
           llama,
@@ -258,7 +260,7 @@ TEST(TensorParallel, BytesAreThoseOfTheFormula) {
   for (const bool sub_norm : {false, true}) {
     for (const Recompute what : {Recompute::none, Recompute::attention, Recompute::ffn, Recompute::layer}) {
       ModelConfig config = cases()[0].config;
-      config.sub_norm = sub_norm;
+      config.sub_norm = config.attention.forget_gate = sub_norm;
       Twins twins(config, {.precision = Precision::fp32, .recompute = what});
       Communicator& tp = twins.context.axis(Axis::tp);
       const auto sent = [&] {
@@ -283,8 +285,10 @@ TEST(TensorParallel, BytesAreThoseOfTheFormula) {
         const auto round = [&](std::int64_t width) {
           return (rows - shards.count()) * width / ranks + shards.count() * (width - width / ranks);
         };
-        layer += 2 * (round(config.width) + round(config.ffn_width));
-        if (what == Recompute::attention || what == Recompute::layer) again += round(config.width);
+        const std::int64_t gates = (rows - shards.count()) * config.heads / ranks,
+                           own_gates = shards.count() * (config.heads - config.heads / ranks);
+        layer += 2 * (round(config.width) + round(config.ffn_width)) + gates + own_gates;
+        if (what == Recompute::attention || what == Recompute::layer) again += round(config.width) + own_gates;
         if (what == Recompute::ffn || what == Recompute::layer) again += round(config.ffn_width);
       }
       // The embedding scatters, and its gradient is gathered; the loss the other way round, with two statistics per

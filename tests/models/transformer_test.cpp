@@ -18,6 +18,7 @@ TEST(Transformer, ParametersHaveTheReferencesNamesAndShapes) {
   config.tied = false;
   config.kv_heads = 2;
   config.layers = 1;
+  config.attention.forget_gate = true;
   SmallModel small(config, {});
   const std::vector<std::string> expected = {"embedding [23, 16]",
                                              "position.learned [128, 16]",
@@ -29,6 +30,8 @@ TEST(Transformer, ParametersHaveTheReferencesNamesAndShapes) {
                                              "layers.0.attention.key.bias [8]",
                                              "layers.0.attention.value.weight [8, 16]",
                                              "layers.0.attention.value.bias [8]",
+                                             "layers.0.attention.forget.weight [4, 16]",
+                                             "layers.0.attention.forget.bias [4]",
                                              "layers.0.attention.sub_norm.weight [16]",
                                              "layers.0.attention.sub_norm.bias [16]",
                                              "layers.0.attention.output.weight [16, 16]",
@@ -82,6 +85,17 @@ TEST(Transformer, InitialValuesDependOnNameAndIndexNotOnTheLayout) {
   double squares = 0;
   for (const double x : values(two.model, "layers.1.ffn.down.weight")) squares += x * x;
   EXPECT_NEAR(std::sqrt(squares / (16 * 24)), 0.02 / std::sqrt(4.0), 0.002);
+}
+
+TEST(Transformer, AForgetGateNeedsACausalPattern) {
+  ModelConfig config = small_config("rope");
+  config.attention.forget_gate = true;
+  SmallModel small(config, {});
+  AttentionConfig full = config.attention;
+  full.pattern = "full";
+  EXPECT_THROW(small.model.set_attention(full), UsageError);
+  config.attention = full;
+  EXPECT_THROW(SmallModel(config, {}), UsageError);
 }
 
 TEST(Transformer, AFreshModelGuessesUniformly) {

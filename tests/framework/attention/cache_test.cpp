@@ -1,5 +1,6 @@
 #include "framework/attention/cache.h"
 
+#include <cmath>
 #include <numeric>
 
 #include <gtest/gtest.h>
@@ -100,6 +101,33 @@ TEST_F(CacheTest, MemoryDoesNotGrowWithLength) {
     if (n == 400) early = backend->runtime().memory().current;
   }
   EXPECT_LE(backend->runtime().memory().current, early);
+}
+
+/// As precise a million tokens on as at the start, in f32 too: chunk by chunk, with nothing kept between chunks.
+TEST_F(CacheTest, SumsOfAForgetGateGoOnAtAMillionTokens) {
+  const auto cpu = make_cpu_backend();
+  KeyValueCache long_cache(cpu->runtime(), 1, 1, Dtype::f32);
+  const std::int64_t chunk = 1000, chunks = 1000;
+  double total = 0;  // of log f of all tokens before
+  for (std::int64_t n = 0; n < chunks; ++n) {
+    TokenTable tokens{{{0, 0, chunk}}, range(n * chunk, (n + 1) * chunk)};
+    std::vector<float> logits;
+    for (std::int64_t i = 0; i < chunk; ++i) logits.push_back(static_cast<float>((n * chunk + i) % 7) - 5);
+    long_cache.begin_chunk(*make_rows(tokens, {}), {.sinks_begin = 0, .sinks_end = 0, .first = n * chunk});
+    const auto sums =
+        long_cache.append_gates(0, *cpu, Tensor::from(cpu->runtime(), {chunk, 1}, logits)).to_host<float>();
+    ASSERT_EQ(sums.size(), static_cast<std::size_t>(2 * chunk));
+    const double before = total;
+    for (std::size_t i = 0; i < logits.size(); ++i) {
+      total -= std::log1p(std::exp(-static_cast<double>(logits[i])));
+      const double in_chunk = (static_cast<double>(sums[2 * i]) - static_cast<double>(sums[0])) +
+                              (static_cast<double>(sums[2 * i + 1]) - static_cast<double>(sums[1]));
+      const double expected = total - before + std::log1p(std::exp(-static_cast<double>(logits[0])));
+      ASSERT_NEAR(in_chunk, expected, 2e-7 * (1 - expected)) << "row " << i << " of chunk " << n;
+    }
+    ASSERT_NEAR(static_cast<double>(sums[sums.size() - 2]) + static_cast<double>(sums.back()), total, -2e-7 * total);
+  }
+  EXPECT_LT(total, -2e6);
 }
 
 TEST_F(CacheTest, RefusesWhatDoesNotFollow) {

@@ -43,6 +43,13 @@ TEST_F(EmulatedGpu, TrainsAsTheCpuDoesOnEveryMesh) {
   }
 }
 
+TEST_F(EmulatedGpu, TrainsAForgetGateAsTheCpuDoes) {
+  const std::string gate = "--attention.forget_gate true --device ";
+  done(train_small("cpu", gate + "cpu"));
+  done(mpirun(2) + train_small("cuda", gate + "cuda --mesh.cp 2 --sequence.partition striped"));
+  expect_close("cpu", "cuda", 1e-5);
+}
+
 TEST_F(EmulatedGpu, TrainsInBf16) {
   done(train_small("cpu", "--device cpu --train.precision bf16 --train.recompute layer"));
   done(train_small("cuda", "--device cuda --train.precision bf16 --train.recompute layer"));

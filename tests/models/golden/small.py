@@ -22,7 +22,7 @@ KINDS = """
     position_sandwich position_kerple_log position_kerple_power
     scaling_linear scaling_ntk scaling_yarn scaling_modulo scaling_repeat
     scaling_dynamic scaling_llama3 scaling_longrope partial_rotary_xpos p_rope
-    ssmax_packed temperature floor_scale logit_softcap
+    forget_gate_rope forget_gate_packed ssmax_packed temperature floor_scale logit_softcap
 """.split()
 LENGTH = 40
 

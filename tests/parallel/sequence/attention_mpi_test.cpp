@@ -50,10 +50,11 @@ class SequenceAttention : public ::testing::Test {
     const std::int64_t width = problem.query_width(), fused = width + 2 * problem.key_width();
     EXPECT_LT(largest_difference(ours.output, rows_of(expected.output, rows, width)), tolerance::f64_reordered);
     EXPECT_LT(largest_difference(ours.dqkv, rows_of(expected.dqkv, rows, fused)), 10 * tolerance::f64_reordered);
-    if (problem.by_distance.empty()) return;
-    Values sum = ours.dby_distance;  // every place has its own queries' part
-    ring_.all_reduce(std::span<double>(sum), Reduce::sum);
-    EXPECT_LT(largest_difference(sum, expected.dby_distance), 10 * tolerance::f64_reordered);
+    for (Values WholeResult::*const parts : {&WholeResult::dby_distance, &WholeResult::dsums}) {
+      Values sum = ours.*parts;  // every place has its own queries' part
+      ring_.all_reduce(std::span<double>(sum), Reduce::sum);
+      EXPECT_LT(largest_difference(sum, expected.*parts), 10 * tolerance::f64_reordered);
+    }
   }
 };
 
@@ -70,8 +71,8 @@ TEST_F(SequenceAttention, EveryPatternPartitionAndExchangeEqualsOneRank) {
 }
 
 TEST_F(SequenceAttention, EveryMethodAndGroupingOfHeadsEqualsOneRank) {
-  for (const char* method :
-       {"none", "rope", "xpos", "steep", "alibi", "alibi_table", "capped_table", "clamped_alibi", "relu_alibi_table"}) {
+  for (const char* method : {"none", "rope", "xpos", "steep", "alibi", "alibi_table", "capped_table", "clamped_alibi",
+                             "relu_alibi_table", "gate_alibi", "relu_gate"}) {
     for (const std::int64_t kv_heads : {1, 2, 6}) {
       const AttentionProblem problem = self_problem(method, "causal", 0, 6, kv_heads, 4, batches()[1].sequences);
       for (const PartitionKind kind : kinds())
@@ -194,7 +195,7 @@ double error_of_all(Communicator& ring, const Values& ours, const Values& expect
 /// thousand.
 TEST_F(SequenceAttention, ErrorsDoNotGrowWithRanksOrPosition) {
   const auto cpu = make_cpu_backend();
-  for (const char* method : {"xpos", "alibi"}) {
+  for (const char* method : {"xpos", "alibi", "gate"}) {
     double at_zero[2][2] = {};
     for (const std::int64_t offset : {0, 1000000}) {
       const AttentionProblem problem =

@@ -18,12 +18,17 @@ WholeResult run(Backend& backend, Dtype working, const AttentionProblem& problem
   const Var input(make(backend, {rows, fused_width(problem.form)}, working, qkv));
   BiasTerms bias{problem.slopes, Var(), Var()};
   if (!problem.by_distance.empty()) bias.by_distance = Var(problem.bias(backend, master_of(working)).by_distance);
+  if (!problem.key_terms.empty()) {
+    const Shape shape = {problem.keys.rows(), 2 * problem.form.heads};
+    bias.sums = Var(make(backend, shape, master_of(working), problem.key_terms));
+  }
   const Var output = op(tape, bias, input);
-  WholeResult result{read(output.value()), {}, {}};
+  WholeResult result{read(output.value()), {}, {}, {}};
   output.accumulate(backend, make(backend, {rows, width}, working, doutput));
   tape.backward();
   result.dqkv = read(input.gradient());
   if (bias.by_distance.defined()) result.dby_distance = read(bias.by_distance.gradient());
+  if (bias.sums.defined()) result.dsums = read(bias.sums.gradient());
   return result;
 }
 

@@ -26,6 +26,7 @@ WholeInputs rounded_to(Dtype dtype, const WholeInputs& inputs);
 struct WholeResult {
   Values output, dqkv;
   Values dby_distance;  ///< of these rows; empty without a table
+  Values dsums;         ///< [N, H] likewise; empty without terms of rows
 };
 /// By the plain operation of one rank.
 WholeResult run_whole(Backend& backend, Dtype working, const AttentionProblem& problem, const WholeInputs& inputs);
