@@ -1,6 +1,7 @@
 #include "models/batch.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <numeric>
 
@@ -28,6 +29,7 @@ ModelBatch make_chunk(std::int64_t position, std::vector<std::int32_t> ids, std:
 
 ModelBatch counted_in_tokens(const ModelBatch& batch) {
   ModelBatch counted{batch.tokens, {}, {}, batch.document_start, batch.sink_end};
+  counted.tokens.coordinate.clear();
   for (const TokenTable::Sequence& s : batch.tokens.sequences) {
     const auto begin = batch.tokens.position.begin() + s.first, end = begin + s.count;
     for (auto n = static_cast<std::size_t>(s.first); n < static_cast<std::size_t>(s.first + s.count); ++n) {
@@ -70,7 +72,8 @@ void check(const ModelBatch& batch, const ModelConfig& config) {
 
 std::int64_t length_of(const TokenTable& tokens) {
   std::int64_t length = 0;
-  for (const std::int64_t position : tokens.position) length = std::max(length, position + 1);
+  for (std::size_t n = 0; n < tokens.position.size(); ++n)
+    length = std::max(length, static_cast<std::int64_t>(std::floor(tokens.coordinate_of(n))) + 1);
   return length;
 }
 

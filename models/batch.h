@@ -35,7 +35,7 @@ ModelBatch counted_in_tokens(const ModelBatch& batch);
 /// Throws Error unless ids and targets are in the vocabulary and all sizes agree.
 void check(const ModelBatch& batch, const ModelConfig& config);
 
-/// One more than the last position: the length of the batch's longest sequence.
+/// One more than the last position, or coordinate (rounded down): the length of the batch's longest sequence.
 std::int64_t length_of(const TokenTable& tokens);
 
 /// Where each row's document begins, its sinks end, and it ends. Without document table a sequence is one, from its

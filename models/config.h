@@ -24,9 +24,10 @@ struct ModelConfig;
 struct PositionMethod {
   const char* name;
   std::unique_ptr<PositionEncoding> (*make)(const ModelConfig&, const PositionConfig&);
-  bool rotary = false;    ///< turns queries and keys by angles, which `scaling` rescales
-  bool bounded = false;   ///< has rows for the first max_length positions, and nothing beyond
-  bool relative = false;  ///< its bias depends on where the query stands, beside the distance
+  bool rotary = false;     ///< turns queries and keys by angles, which `scaling` rescales
+  bool bounded = false;    ///< has rows for the first max_length positions, and nothing beyond
+  bool relative = false;   ///< its bias depends on where the query stands, beside the distance
+  bool fractions = false;  ///< coordinates need not be whole numbers
 
   static constexpr const char* key = "position.kind";
   static std::span<const PositionMethod> table();

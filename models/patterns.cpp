@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 
 namespace lexring {
 
@@ -10,14 +11,16 @@ namespace {
 /// All earlier positions.
 class Causal : public Pattern {
  public:
-  std::int64_t first_visible(std::int64_t) const override { return 0; }
+  double first_coordinate(double) const override { return -std::numeric_limits<double>::infinity(); }
 };
 
 /// The last `window` positions, the own one included (Beltagy et al. 2020).
 class Window : public Pattern {
  public:
   explicit Window(std::int64_t window) : window_(window) {}
-  std::int64_t first_visible(std::int64_t position) const override { return position - window_ + 1; }
+  double first_coordinate(double coordinate) const override {
+    return std::nextafter(coordinate - static_cast<double>(window_), coordinate);  // those at the window's end are out
+  }
 
  private:
   std::int64_t window_;
@@ -26,11 +29,11 @@ class Window : public Pattern {
 /// The own block of positions, and the whole block before it (Sun et al. 2022, section 3).
 class Blockwise : public Pattern {
  public:
-  explicit Blockwise(std::int64_t block) : block_(block) {}
-  std::int64_t first_visible(std::int64_t position) const override { return (position / block_ - 1) * block_; }
+  explicit Blockwise(std::int64_t block) : block_(static_cast<double>(block)) {}
+  double first_coordinate(double coordinate) const override { return (std::floor(coordinate / block_) - 1) * block_; }
 
  private:
-  std::int64_t block_;
+  double block_;
 };
 
 /// The own block of positions alone (Llama 4's local layers): nothing passes from one block to the next. Blocks begin
@@ -38,8 +41,9 @@ class Blockwise : public Pattern {
 class Chunked : public Pattern {
  public:
   explicit Chunked(std::int64_t block, std::int64_t shift = 0) : block_(block), shift_(shift) {}
-  std::int64_t first_visible(std::int64_t position) const override {
-    return (position + shift_) / block_ * block_ - shift_;
+  double first_coordinate(double coordinate) const override {
+    const auto block = static_cast<double>(block_), shift = static_cast<double>(shift_);
+    return std::floor((coordinate + shift) / block) * block - shift;
   }
 
  protected:
@@ -111,6 +115,15 @@ constexpr std::array methods = {
     PatternMethod{.name = "full", .make = make_full, .sees_later = true},
     PatternMethod{.name = "shifted", .make = make_blocks<Shifted>, .block = true, .halves = true}};
 
+/// The position of the first key that a row's pattern leaves visible.
+std::int64_t first_seen(const Pattern& pattern, const TokenTable& tokens, const TokenTable::Sequence& sequence,
+                        std::size_t row) {
+  if (tokens.coordinate.empty()) return pattern.first_visible(tokens.position[row]);
+  const auto begin = tokens.coordinate.begin() + sequence.first, own = tokens.coordinate.begin() + row;
+  const auto first = std::lower_bound(begin, own, pattern.first_coordinate(*own));
+  return tokens.position[static_cast<std::size_t>(first - tokens.coordinate.begin())];
+}
+
 }  // namespace
 
 Visibility Pattern::visibility(const TokenTable& tokens, const std::vector<DocumentPlace>& places) const {
@@ -118,12 +131,15 @@ Visibility Pattern::visibility(const TokenTable& tokens, const std::vector<Docum
           tokens.position.size());
   Visibility visible;
   visible.first.reserve(places.size());
-  for (std::size_t n = 0; n < places.size(); ++n) {
-    visible.first.push_back(std::max(first_visible(tokens.position[n]), places[n].start));
-    if (sees_later()) visible.end.push_back(places[n].end);
-    if (sinks() == 0) continue;
-    visible.sink_begin.push_back(places[n].start);
-    visible.sink_end.push_back(places[n].sink_end);
+  for (const TokenTable::Sequence& sequence : tokens.sequences) {
+    for (auto n = static_cast<std::size_t>(sequence.first);
+         n < static_cast<std::size_t>(sequence.first + sequence.count); ++n) {
+      visible.first.push_back(std::max(first_seen(*this, tokens, sequence, n), places[n].start));
+      if (sees_later()) visible.end.push_back(places[n].end);
+      if (sinks() == 0) continue;
+      visible.sink_begin.push_back(places[n].start);
+      visible.sink_end.push_back(places[n].sink_end);
+    }
   }
   return visible;
 }

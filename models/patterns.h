@@ -1,10 +1,13 @@
 /// Attention patterns: which keys a query may see. A table (patterns.cpp) of makers and of which sizes each reads.
 /// CONTRIBUTING.md lists what adding one touches.
 ///
-/// Windows and blocks are measured in positions (which may have gaps), sinks are counted in tokens. All but full are
-/// causal, and none sees past the beginning or the end of the query's document.
+/// Windows and blocks are measured in coordinates, which are the positions unless these have fractions, and may have
+/// gaps; sinks are counted in tokens. All but full are causal, and none sees past the beginning or the end of the
+/// query's document.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -30,9 +33,13 @@ class Pattern {
   Pattern& operator=(const Pattern&) = delete;
   virtual ~Pattern() = default;
 
-  /// The earliest position that a query at `position` sees by the pattern alone (sinks apart); may be below 0. Never
-  /// decreases with position, so what a streaming cache drops before it is never missed.
-  virtual std::int64_t first_visible(std::int64_t position) const = 0;
+  /// A query at `coordinate` sees keys from here on by the pattern alone (sinks apart). Never decreases with the
+  /// coordinate, so what a streaming cache drops before it is never missed.
+  virtual double first_coordinate(double coordinate) const = 0;
+  /// Likewise among positions, which are whole numbers from 0 on.
+  std::int64_t first_visible(std::int64_t position) const {
+    return static_cast<std::int64_t>(std::ceil(std::max(first_coordinate(static_cast<double>(position)), 0.0)));
+  }
   /// Tokens at the beginning of a document that stay visible.
   virtual std::int64_t sinks() const { return 0; }
   /// Whether a query sees the keys after it too, to the end of its document. Such a model cannot be streamed: what

@@ -8,15 +8,16 @@ namespace lexring {
 namespace {
 
 /// `keys`: how many the query sees.
-double factor(const AttentionConfig& config, std::int64_t position, std::int64_t keys) {
+double factor(const AttentionConfig& config, double coordinate, std::int64_t keys) {
+  const double own = std::max(coordinate, 0.0) + 1;
   double product = 1;
   if (config.logn_base > 0) {
-    const auto tokens = static_cast<double>(config.pattern->sees_later ? keys : position + 1);
+    const double tokens = config.pattern->sees_later ? static_cast<double>(keys) : own;
     const double log = std::log(tokens) / std::log(static_cast<double>(config.logn_base));
     product *= config.logn_clip ? std::max(log, 1.0) : log;
   }
   if (config.floor_scale > 0)
-    product *= 1 + config.attn_scale * std::log1p(static_cast<double>((position + 1) / config.floor_scale));
+    product *= 1 + config.attn_scale * std::log1p(std::floor(own / static_cast<double>(config.floor_scale)));
   if (config.ssmax) product *= std::log(static_cast<double>(keys));
   return product;
 }
@@ -39,7 +40,7 @@ RowFactors make_row_factors(Runtime& runtime, const AttentionConfig& config, con
   if (counted) keys = visible_keys(rows.queries, rows.visible, rows.keys);
   std::vector<double> scores, output;
   const auto add = [&](std::size_t n) {
-    scores.push_back(factor(config, rows.queries.position[n], keys[n]));
+    scores.push_back(factor(config, rows.queries.coordinate_of(n), keys[n]));
     output.push_back(1 / (config.relu_gamma * std::sqrt(static_cast<double>(keys[n]) / 2)));
   };
   if (places != nullptr) {
@@ -51,7 +52,7 @@ RowFactors make_row_factors(Runtime& runtime, const AttentionConfig& config, con
 }
 
 double largest_factor(const AttentionConfig& config, std::int64_t tokens) {
-  return factor(config, tokens - 1, tokens) / config.temperature;
+  return factor(config, static_cast<double>(tokens - 1), tokens) / config.temperature;
 }
 
 }  // namespace lexring

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <limits>
 #include <numeric>
 #include <unordered_set>
@@ -49,17 +50,38 @@ void pose(Positions positions, std::int64_t limit, const SampleDraw& draw) {
   if (first < size(positions)) from(positions.subspan(static_cast<std::size_t>(first)), first + skipped);
 }
 
-constexpr std::array methods = {SamplingMethod{.name = "none", .positions = none, .limited = false},
-                                SamplingMethod{.name = "randomized", .positions = randomized},
-                                SamplingMethod{.name = "shape", .positions = shape, .ahead = true},
-                                SamplingMethod{.name = "random_padding", .positions = random_padding},
-                                SamplingMethod{.name = "pose", .positions = pose}};
+/// (p + D + e_p) lambda with D of U(+-global_shift), e_p of U(+-local_shift) for each token, and log lambda of
+/// U(+-log global_scale) (CAPE: Likhomanenko et al. 2021, "CAPE: Encoding Relative Positions with Continuous Augmented
+/// Positional Embeddings", section 3.2). Rotary angles take the fractions just as sinusoids do: the global shift then
+/// cancels, and the scale is a random position interpolation.
+void cape(std::span<double> coordinates, const SamplingConfig& config, const SampleDraw& draw) {
+  const auto uniform = [&](std::uint64_t index, double bound) {  // 53 bits, in (-bound, bound)
+    constexpr std::int64_t half = std::int64_t{1} << 52;
+    return bound * (static_cast<double>(draw(index, -half, half - 1)) + 0.5) / static_cast<double>(half);
+  };
+  const double shift = uniform(0, config.global_shift), scale = std::exp(uniform(1, std::log(config.global_scale)));
+  for (std::size_t n = 0; n < coordinates.size(); ++n)
+    coordinates[n] = (static_cast<double>(n) + shift + uniform(2 + n, config.local_shift)) * scale;
+}
+
+constexpr std::array methods = {
+    SamplingMethod{.name = "none", .positions = none, .limited = false},
+    SamplingMethod{.name = "randomized", .positions = randomized},
+    SamplingMethod{.name = "shape", .positions = shape, .ahead = true},
+    SamplingMethod{.name = "random_padding", .positions = random_padding},
+    SamplingMethod{.name = "pose", .positions = pose},
+    SamplingMethod{.name = "cape", .positions = none, .limited = false, .coordinates = cape}};
 
 }  // namespace
 
 std::span<const SamplingMethod> SamplingMethod::table() { return methods; }
 
 void check(const SamplingConfig& config, std::int64_t length) {
+  require_usage(config.kind->coordinates == nullptr || config.global_shift > 0 || config.local_shift > 0 ||
+                    config.global_scale > 1,
+                "sampling.kind = {} without a shift and without a scale changes nothing; give sampling.global_shift, "
+                "e.g. 5, sampling.local_shift, e.g. 0.5, or sampling.global_scale, e.g. 1.03",
+                config.kind->name);
   if (!config.kind->limited) return;
   const std::int64_t least = config.kind->ahead ? 1 : length;
   require_usage(config.limit >= least,
@@ -72,20 +94,52 @@ void check(const SamplingConfig& config, std::int64_t length) {
                 most - length);
 }
 
-std::vector<std::int64_t> sample_positions(const SamplingConfig& config, std::int64_t length, std::uint64_t seed,
-                                           std::uint64_t sample) {
-  // A seed of the sequence's own, so that its questions are counted from 0. Their remainders favour no number by more
-  // than 2^-32.
+void check(const SamplingConfig& config, const ModelConfig& model) {
+  if (config.kind->coordinates == nullptr) return;
+  const auto takes = [](const PositionKind& kind) { return kind->fractions; };
+  for (std::int64_t n = 0; n < model.layers; ++n) {
+    const PositionKind kind = model.layer(n).position.kind;
+    require_usage(takes(kind),
+                  "sampling.kind = {} draws positions with fractions, but position.kind = {} (layer {}) takes whole "
+                  "numbers only; choose one of {}, or another sampling.kind",
+                  config.kind->name, kind->name, n, fmt::join(names_where<PositionKind>(takes), ", "));
+  }
+}
+
+namespace {
+
+/// Answers the questions of one sequence. It has a seed of its own, so that they are counted from 0; their remainders
+/// favour no number by more than 2^-11 of its chance (2^-32 where there are fewer than 2^32).
+SampleDraw draw_of(const SamplingConfig& config, std::uint64_t seed, std::uint64_t sample) {
   const std::uint64_t own = random_bits(seed, stream_id("positions"), sample), stream = stream_id(config.kind->name);
-  std::vector<std::int64_t> positions(static_cast<std::size_t>(length));
-  config.kind->positions(positions, config.limit, [&](std::uint64_t index, std::int64_t low, std::int64_t high) {
+  return [=](std::uint64_t index, std::int64_t low, std::int64_t high) {
     return low +
            static_cast<std::int64_t>(random_bits(own, stream, index) % static_cast<std::uint64_t>(high - low + 1));
-  });
+  };
+}
+
+}  // namespace
+
+std::vector<std::int64_t> sample_positions(const SamplingConfig& config, std::int64_t length, std::uint64_t seed,
+                                           std::uint64_t sample) {
+  std::vector<std::int64_t> positions(static_cast<std::size_t>(length));
+  config.kind->positions(positions, config.limit, draw_of(config, seed, sample));
   return positions;
 }
 
+std::vector<double> sample_coordinates(const SamplingConfig& config, std::int64_t length, std::uint64_t seed,
+                                       std::uint64_t sample) {
+  if (config.kind->coordinates == nullptr) return {};
+  std::vector<double> coordinates(static_cast<std::size_t>(length));
+  config.kind->coordinates(coordinates, config, draw_of(config, seed, sample));
+  return coordinates;
+}
+
 void draw_positions(ModelBatch& batch, const SamplingConfig& config, std::uint64_t seed, std::uint64_t first) {
+  for (std::size_t i = 0; i < batch.tokens.sequences.size(); ++i) {
+    const std::vector<double> drawn = sample_coordinates(config, batch.tokens.sequences[i].count, seed, first + i);
+    batch.tokens.coordinate.insert(batch.tokens.coordinate.end(), drawn.begin(), drawn.end());
+  }
   if (!config.kind->limited) return;
   for (std::size_t i = 0; i < batch.tokens.sequences.size(); ++i) {
     const TokenTable::Sequence& sequence = batch.tokens.sequences[i];

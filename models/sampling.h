@@ -16,6 +16,8 @@ namespace lexring {
 /// A whole number in [low, high] for the `index`th question of one sequence.
 using SampleDraw = std::function<std::int64_t(std::uint64_t index, std::int64_t low, std::int64_t high)>;
 
+struct SamplingConfig;
+
 /// A row of the table of methods (sampling.cpp).
 struct SamplingMethod {
   const char* name;
@@ -23,6 +25,8 @@ struct SamplingMethod {
   void (*positions)(std::span<std::int64_t> positions, std::int64_t limit, const SampleDraw& draw);
   bool limited = true;  ///< reads `limit`
   bool ahead = false;   ///< `limit` is of how far positions are shifted, not of the positions
+  /// Fills the coordinates of one sequence, which do not fall (TokenTable); positions are then 0, 1, 2, ...
+  void (*coordinates)(std::span<double> coordinates, const SamplingConfig& config, const SampleDraw& draw) = nullptr;
 
   static constexpr const char* key = "sampling.kind";
   static std::span<const SamplingMethod> table();
@@ -31,7 +35,10 @@ using SamplingKind = RowNamed<SamplingMethod>;
 
 struct SamplingConfig {
   SamplingKind kind = "none";
-  std::int64_t limit = 0;  ///< positions stay below it; with `shape`, shifts do
+  std::int64_t limit = 0;     ///< positions stay below it; with `shape`, shifts do
+  double global_shift = 0.0;  ///< cape: the largest shift of a sequence, either way
+  double local_shift = 0.0;   ///< cape: likewise of a token; at most 0.5, so that none passes another
+  double global_scale = 1.0;  ///< cape: the largest scale of a sequence, which is at least 1 over it
   bool operator==(const SamplingConfig&) const = default;
 
   /// All positions of sequences of `length` tokens are below this.
@@ -42,13 +49,19 @@ struct SamplingConfig {
 
 /// Throws UsageError where sequences of `length` tokens have no such positions.
 void check(const SamplingConfig& config, std::int64_t length);
+/// Throws UsageError where some layer's position method takes whole numbers only, and the method draws others.
+void check(const SamplingConfig& config, const ModelConfig& model);
 
 /// The positions of the tokens of sample `sample` of the training with this seed.
 std::vector<std::int64_t> sample_positions(const SamplingConfig& config, std::int64_t length, std::uint64_t seed,
                                            std::uint64_t sample);
 
+/// Their coordinates; empty: their positions.
+std::vector<double> sample_coordinates(const SamplingConfig& config, std::int64_t length, std::uint64_t seed,
+                                       std::uint64_t sample);
+
 /// Moves a batch of dense sequences (make_batch), samples `first`, `first` + 1, ..., to their drawn positions, and with
-/// them where documents begin and sinks end, which are counted in tokens.
+/// them where documents begin and sinks end, which are counted in tokens; or to their drawn coordinates.
 void draw_positions(ModelBatch& batch, const SamplingConfig& config, std::uint64_t seed, std::uint64_t first);
 
 }  // namespace lexring

@@ -22,7 +22,7 @@ struct Transformer::Impl {
   ParameterStore store;
   std::vector<Parameter> trained;
   ModelWeights weights;
-  std::vector<std::int64_t> added_at;
+  std::vector<double> added_at;
   Tensor added;
 
   Impl(const ModelConfig& model, const ModelRuntime& runtime, const Context& mesh, Backend& device,
@@ -36,7 +36,7 @@ struct Transformer::Impl {
   Var embed(Tape& tape, const ModelBatch& batch, const RowShards& shards);
   /// The constant of the position method, kept while positions repeat (all steps of a training have the same);
   /// undefined: none.
-  Tensor added_positions(const std::vector<std::int64_t>& positions);
+  Tensor added_positions(const std::vector<double>& coordinates);
   /// The score bias of every kind of layers, for every distance in a batch: which rank attends with which of its rows
   /// differs from layer to layer.
   std::vector<BiasTerms> biases(Tape& tape, const TokenTable& batch) const;

@@ -37,23 +37,26 @@ Var Transformer::Impl::embed(Tape& tape, const ModelBatch& batch, const RowShard
   Runtime& runtime = backend.runtime();
   const Lookup tokens{Tensor::from(runtime, {shards.rows()}, slice_ids(batch.ids, config.vocab, tp)),
                       weights.embedding};
-  const auto first = batch.tokens.position.begin() + shards.first();
-  const std::vector<std::int64_t> own(first, first + shards.count());
   PositionTerms positions;
   if (const std::string name = embedded_position->added_parameter(); !name.empty()) {
-    positions.lookup = {Tensor::from(runtime, {shards.count()}, std::vector<std::int32_t>(own.begin(), own.end())),
-                        weights.positions.at(name)};
+    const auto first = batch.tokens.position.begin() + shards.first();
+    positions.lookup = {
+        Tensor::from(runtime, {shards.count()}, std::vector<std::int32_t>(first, first + shards.count())),
+        weights.positions.at(name)};
   }
+  std::vector<double> own;
+  for (std::int64_t n = shards.first(); n < shards.first() + shards.count(); ++n)
+    own.push_back(batch.tokens.coordinate_of(static_cast<std::size_t>(n)));
   positions.constant = added_positions(own);
   return vocabulary_embedding(tape, tokens, positions, residual, shards);
 }
 
-Tensor Transformer::Impl::added_positions(const std::vector<std::int64_t>& positions) {
-  if (added.defined() && positions == added_at) return added;
-  const std::vector<double> values = embedded_position->added(positions, config.width);
+Tensor Transformer::Impl::added_positions(const std::vector<double>& coordinates) {
+  if (added.defined() && coordinates == added_at) return added;
+  const std::vector<double> values = embedded_position->added(coordinates, config.width);
   if (values.empty()) return {};
-  const Shape shape = {static_cast<std::int64_t>(positions.size()), config.width};
-  added_at = positions;
+  const Shape shape = {static_cast<std::int64_t>(coordinates.size()), config.width};
+  added_at = coordinates;
   added = master == Dtype::f64
               ? Tensor::from(backend.runtime(), shape, values)
               : Tensor::from(backend.runtime(), shape, std::vector<float>(values.begin(), values.end()));

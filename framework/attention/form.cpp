@@ -42,7 +42,7 @@ std::int64_t decay_span(const AttentionForm& form) {
   constexpr double largest_exponent =
       40.0;                             // f32 reaches e^88: products of two factors stay below, even of masked pairs
   constexpr double farthest = 1 << 22;  // distances between bases are exact in f32
-  if (!form.decays()) return std::int64_t{1} << 62;
+  if (!form.decays()) return no_decay_span;
   double steepest = 0;
   for (const double d : form.log_decay) steepest = std::max(steepest, std::abs(d));
   return 2 * static_cast<std::int64_t>(std::min(std::floor(largest_exponent / steepest), farthest)) + 1;

@@ -48,6 +48,8 @@ AttentionForm mirrored(AttentionForm form);
 /// Throws Error when the form contradicts itself, or asks for what no backend has yet.
 void check(const AttentionForm& form);
 
+/// decay_span() without decay: all positions are in one.
+constexpr std::int64_t no_decay_span = std::int64_t{1} << 62;
 /// Adjacent positions whose decay is counted from one base, the one in their middle: 2 floor(40 / max |log_decay|) + 1
 /// (32,695 for LEX), so that factors stay between e^-40 and e^40. Span i holds positions [i, i + 1) times this number.
 /// Unlimited without decay. See the note on decay in call.h.

@@ -1,6 +1,7 @@
 #include "framework/attention/rows.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "framework/base/error.h"
@@ -19,6 +20,9 @@ TokenTable dense_tokens(std::int64_t count, std::int64_t length) {
 }
 
 void check(const TokenTable& tokens) {
+  require(tokens.coordinate.empty() || tokens.coordinate.size() == tokens.position.size(),
+          "{} coordinates are given for {} tokens; give one each, or none", tokens.coordinate.size(),
+          tokens.position.size());
   std::int64_t covered = 0, last_id = 0;
   for (const auto& s : tokens.sequences) {
     require(s.first == covered && s.count >= 0, "the sequence of id {} has rows [{}, {}) where row {} comes next", s.id,
@@ -33,6 +37,11 @@ void check(const TokenTable& tokens) {
       require(row == s.first || tokens.position[n] > tokens.position[n - 1],
               "row {} of the sequence of id {} has position {} after position {}; positions must increase", row, s.id,
               tokens.position[n], row == s.first ? 0 : tokens.position[n - 1]);
+      if (tokens.coordinate.empty()) continue;
+      require(
+          std::isfinite(tokens.coordinate[n]) && (row == s.first || tokens.coordinate[n] >= tokens.coordinate[n - 1]),
+          "row {} of the sequence of id {} has coordinate {}; coordinates are finite and must not fall", row, s.id,
+          tokens.coordinate[n]);
     }
     covered += s.count;
     last_id = s.id;

@@ -21,8 +21,14 @@ struct TokenTable {
   };
   std::vector<Sequence> sequences;     ///< ids ascending, rows in order, covering [0, N)
   std::vector<std::int64_t> position;  ///< [N] global positions, >= 0, strictly increasing within a sequence
+  /// [N] where position methods have the tokens, of which distances, decays and angles are made: any numbers that do
+  /// not fall within a sequence (CAPE's fractions). Empty: at `position`, by which masks and partitions always go.
+  std::vector<double> coordinate = {};
 
   std::int64_t rows() const { return static_cast<std::int64_t>(position.size()); }
+  double coordinate_of(std::size_t row) const {
+    return coordinate.empty() ? static_cast<double>(position[row]) : coordinate[row];
+  }
   bool operator==(const TokenTable&) const = default;
 };
 

@@ -1,6 +1,7 @@
 #include "framework/attention/tiling.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "framework/base/error.h"
 #include "framework/base/parallel_for.h"
@@ -27,6 +28,13 @@ std::int32_t lower_row(const TokenTable& keys, const TokenTable::Sequence& s, st
 
 }  // namespace
 
+std::int64_t span_of(const TokenTable& tokens, std::int64_t row, std::int64_t span) {
+  const auto n = static_cast<std::size_t>(row);
+  if (span >= no_decay_span) return 0;
+  if (tokens.coordinate.empty()) return tokens.position[n] / span;
+  return static_cast<std::int64_t>(std::floor(tokens.coordinate[n] / static_cast<double>(span)));
+}
+
 std::vector<TokenTile> make_tiles(const TokenTable& tokens, std::int64_t largest, std::int64_t span) {
   require(largest >= 1 && span >= 1, "tiles of at most {} tokens within {} positions are impossible", largest, span);
   std::vector<TokenTile> tiles;
@@ -34,9 +42,9 @@ std::vector<TokenTile> make_tiles(const TokenTable& tokens, std::int64_t largest
     const auto& sequence = tokens.sequences[s];
     const std::int64_t end = sequence.first + sequence.count;
     for (std::int64_t first = sequence.first; first < end;) {
-      const std::int64_t beyond = (tokens.position[static_cast<std::size_t>(first)] / span + 1) * span;
+      const std::int64_t own = span_of(tokens, first, span);
       std::int64_t next = first + 1;
-      while (next < end && next - first < largest && tokens.position[static_cast<std::size_t>(next)] < beyond) ++next;
+      while (next < end && next - first < largest && span_of(tokens, next, span) == own) ++next;
       tiles.push_back({static_cast<std::int64_t>(s), first, next - first});
       first = next;
     }
@@ -49,8 +57,7 @@ Tiling make_tiling(const AttentionForm& form, const TokenTable& tokens, std::int
   const std::int64_t span = decay_span(form);
   tiling.tiles = make_tiles(tokens, largest, span);
   for (const TokenTile& tile : tiling.tiles) {
-    const std::int64_t position = tokens.position[static_cast<std::size_t>(tile.first)];
-    tiling.base.push_back(form.decays() ? position / span * span + span / 2 : 0);
+    tiling.base.push_back(form.decays() ? span_of(tokens, tile.first, span) * span + span / 2 : 0);
   }
   tiling.first_tile.assign(tokens.sequences.size() + 1, static_cast<std::int64_t>(tiling.tiles.size()));
   for (auto t = static_cast<std::int64_t>(tiling.tiles.size()); t-- > 0;) {

@@ -16,6 +16,9 @@ struct TokenTile {
   std::int64_t count;
 };
 
+/// The span of `span` positions that a row's coordinate is in: [i, i + 1) times this number.
+std::int64_t span_of(const TokenTable& tokens, std::int64_t row, std::int64_t span);
+
 /// Cuts rows into tiles of at most `largest` tokens, none of which lies on both sides of a multiple of `span`
 /// positions. A pure function: every rank that knows the table gets the same tiles.
 std::vector<TokenTile> make_tiles(const TokenTable& tokens, std::int64_t largest, std::int64_t span);

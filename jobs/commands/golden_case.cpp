@@ -13,6 +13,7 @@
 #include "models/config_check.h"
 #include "models/layer_configs.h"
 #include "models/query_factors.h"
+#include "models/sampling.h"
 #include "models/weights.h"
 #include "parallel/heads.h"
 
@@ -42,6 +43,23 @@ void fill_documents(ModelBatch& batch, const std::vector<std::int64_t>& document
   }
 }
 
+/// Of each sequence's tokens. Whole numbers are positions; others are coordinates of tokens at 0, 1, 2, ...
+void take_positions(ModelBatch& batch, const std::vector<double>& drawn, const ModelConfig& config) {
+  const auto of_row = [&](std::size_t n) { return drawn.at(n % drawn.size()); };
+  if (std::all_of(drawn.begin(), drawn.end(), [](double p) { return p == std::floor(p) && p >= 0; })) {
+    for (std::size_t n = 0; n < batch.ids.size(); ++n) batch.tokens.position[n] = static_cast<std::int64_t>(of_row(n));
+    return;
+  }
+  try {
+    check(SamplingConfig{.kind = "cape"}, config);
+  } catch (const UsageError& error) {
+    throw UnsupportedError(error.what());
+  }
+  if (!std::is_sorted(drawn.begin(), drawn.end()))
+    throw UnsupportedError("positions that fall: sampling.local_shift is at most 0.5, so that no token passes another");
+  for (std::size_t n = 0; n < batch.ids.size(); ++n) batch.tokens.coordinate.push_back(of_row(n));
+}
+
 ModelBatch read_batch(const Hdf5File& file, const std::string& name, const ModelConfig& config) {
   const std::vector<std::int64_t> shape = file.shape(name + "/tokens");
   require(shape.size() == 2, "{}: {}/tokens is not [batch, length]; is this a golden file?", file.path().string(),
@@ -50,15 +68,7 @@ ModelBatch read_batch(const Hdf5File& file, const std::string& name, const Model
   batch.tokens = dense_tokens(shape[0], shape[1]);
   batch.ids = file.read_all<std::int32_t>(name + "/tokens");
   batch.targets = file.read_all<std::int32_t>(name + "/targets");
-  if (file.exists(name + "/positions")) {
-    const auto positions = file.read_all<double>(name + "/positions");
-    for (const double position : positions) {
-      if (position != std::floor(position) || position < 0)
-        throw UnsupportedError(fmt::format("position {}, which is no whole number, is not supported yet", position));
-    }
-    for (std::size_t n = 0; n < batch.ids.size(); ++n)
-      batch.tokens.position[n] = static_cast<std::int64_t>(positions.at(n % static_cast<std::size_t>(shape[1])));
-  }
+  if (file.exists(name + "/positions")) take_positions(batch, file.read_all<double>(name + "/positions"), config);
   if (file.exists(name + "/documents"))
     fill_documents(batch, file.read_all<std::int64_t>(name + "/documents"), sinks_of(config));
   return batch;

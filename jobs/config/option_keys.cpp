@@ -60,6 +60,16 @@ KeyTable option_keys(Options& o) {
       "positions stay below it; with shape, what all positions are shifted by does", "tokens")
       .between(0, most_tokens_at_once)
       .only_with("sampling.kind", names_where<SamplingKind>([](const SamplingKind& kind) { return kind->limited; }));
+  const auto cape = [&](std::string name, double& value, std::string meaning, std::string unit) -> Key& {
+    return key(std::move(name), &value, std::move(meaning), std::move(unit)).only_with("sampling.kind", {"cape"});
+  };
+  cape("sampling.global_shift", o.sampling.global_shift, "a sequence is shifted by at most this, either way", "tokens")
+      .between(0, most_tokens_at_once);
+  cape("sampling.local_shift", o.sampling.local_shift, "a token is shifted by at most this, either way", "tokens")
+      .between(0, 0.5);
+  cape("sampling.global_scale", o.sampling.global_scale,
+       "positions are multiplied by at most this, and at least 1 over it", "")
+      .between(1, 1e3);
 
   const auto mlm = [&](std::string name, double& share, std::string meaning) {
     key(std::move(name), &share, std::move(meaning)).between(0, 1).only_with("train.objective", {"mlm"});

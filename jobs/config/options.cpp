@@ -53,6 +53,7 @@ void check(const Options& o) {
                 "data.end_of_document = none leaves out what comes next, but train.objective = mlm hides any token; "
                 "leave it at token");
   check(o.sampling, o.train.length);
+  check(o.sampling, o.model);
   check(lr_schedule(o));
   check(adamw_hyper(o));
   const PrecisionChoice precision = o.train.precision;

@@ -70,11 +70,12 @@ void Trainer::resume(const CheckpointReader& checkpoint) {
                 name, name_of(before.data.end_of_document), name_of(options_.data.end_of_document));
   require_usage(
       before.sampling == options_.sampling,
-      "{} was trained with sampling.kind = {} and sampling.limit = {}, now they are {} and {}: other positions "
-      "would be drawn; keep them, or begin a new run with its weights: --init, in another "
-      "--checkpoint.directory",
-      name, name_of(before.sampling.kind), before.sampling.limit, name_of(options_.sampling.kind),
-      options_.sampling.limit);
+      "{} was trained with sampling.kind = {}, now it is {} (or its numbers are others: {}, {}, {} and {} as "
+      "sampling.limit, global_shift, local_shift and global_scale, now {}, {}, {} and {}): other positions would be "
+      "drawn; keep them, or begin a new run with its weights: --init, in another --checkpoint.directory",
+      name, name_of(before.sampling.kind), name_of(options_.sampling.kind), before.sampling.limit,
+      before.sampling.global_shift, before.sampling.local_shift, before.sampling.global_scale, options_.sampling.limit,
+      options_.sampling.global_shift, options_.sampling.local_shift, options_.sampling.global_scale);
   require_usage(
       before.train.objective == now.objective && before.mlm == options_.mlm,
       "{} was trained with train.objective = {} (mlm.share = {}, mlm.masked = {}, mlm.random = {}), now it is "

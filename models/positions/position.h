@@ -16,12 +16,12 @@
 
 namespace lexring {
 
-/// Angles of rotated channel pairs: angle[n, i] = position(n) * frequency[i], in f64.
+/// Angles of rotated channel pairs: angle[n, i] = position(coordinate of n) * frequency[i], in f64.
 struct RotaryAngles {
-  std::vector<double> frequency;                 ///< [E/2]; 0: the pair stays as it is
-  std::vector<double> magnitude;                 ///< [E/2]; turned queries and keys are each multiplied by it
-  std::function<double(std::int64_t)> position;  ///< global position -> what the angle is computed from
-  double unit = 1.0;                             ///< what `position` gives are multiples of it
+  std::vector<double> frequency;           ///< [E/2]; 0: the pair stays as it is
+  std::vector<double> magnitude;           ///< [E/2]; turned queries and keys are each multiplied by it
+  std::function<double(double)> position;  ///< coordinate -> what the angle is computed from
+  double unit = 1.0;                       ///< of whole coordinates, `position` gives multiples of it
 };
 
 /// One method, configured. Defaults: it does nothing.
@@ -39,7 +39,7 @@ class PositionEncoding {
   /// The bias's slope for each of `heads` heads; empty: none.
   virtual std::vector<float> slopes(std::int64_t /*heads*/) const { return {}; }
   /// A constant added to the token embeddings, row-major [N, D]; empty: none.
-  virtual std::vector<double> added(const std::vector<std::int64_t>& /*positions*/, std::int64_t /*width*/) const {
+  virtual std::vector<double> added(const std::vector<double>& /*coordinates*/, std::int64_t /*width*/) const {
     return {};
   }
   /// The parameter whose rows, by position, are added to the token embeddings; empty: none.

@@ -30,7 +30,8 @@ class TurnedRows {
       offsets_.emplace_back(angles, static_cast<double>(offset) * angles.unit);
   }
   void write(std::int64_t position, float* cosine, float* sine) {
-    const auto units = static_cast<std::int64_t>(std::nearbyint(angles_.position(position) / angles_.unit));
+    const double at = angles_.position(static_cast<double>(position));
+    const auto units = static_cast<std::int64_t>(std::nearbyint(at / angles_.unit));
     const std::int64_t offset = units % block;
     if (units - offset != at_) {
       at_ = units - offset;
@@ -66,16 +67,20 @@ RotaryTable fill_by_turning(Runtime& runtime, const RotaryAngles& angles, const 
   return {Tensor::from(runtime, shape, cosine), Tensor::from(runtime, shape, sine)};
 }
 
+template <class T>
 RotaryTable fill_exactly(Runtime& runtime, const RotaryAngles& angles, const TokenTable& tokens) {
-  std::vector<double> cosine, sine;
-  for (const std::int64_t position : tokens.position) {
-    const Turn turn(angles, angles.position(position));
-    for (std::size_t i = 0; i < turn.cosine.size(); ++i) {
-      cosine.push_back(angles.magnitude[i] * turn.cosine[i]);
-      sine.push_back(angles.magnitude[i] * turn.sine[i]);
+  const std::size_t pairs = angles.frequency.size();
+  std::vector<T> cosine(tokens.position.size() * pairs), sine(cosine.size());
+  parallel_for(0, tokens.rows(), 64, [&](std::int64_t first, std::int64_t last) {
+    for (auto n = static_cast<std::size_t>(first); n < static_cast<std::size_t>(last); ++n) {
+      const Turn turn(angles, angles.position(tokens.coordinate_of(n)));
+      for (std::size_t i = 0; i < pairs; ++i) {
+        cosine[n * pairs + i] = static_cast<T>(angles.magnitude[i] * turn.cosine[i]);
+        sine[n * pairs + i] = static_cast<T>(angles.magnitude[i] * turn.sine[i]);
+      }
     }
-  }
-  const Shape shape = {tokens.rows(), static_cast<std::int64_t>(angles.frequency.size())};
+  });
+  const Shape shape = {tokens.rows(), static_cast<std::int64_t>(pairs)};
   return {Tensor::from(runtime, shape, cosine), Tensor::from(runtime, shape, sine)};
 }
 
@@ -202,28 +207,35 @@ RotaryAngles make_rotary_angles(const PositionConfig& config, std::int64_t head_
   angles.magnitude.resize(static_cast<std::size_t>(head_width / 2), 1.0);
   const double factor = config.scaling_factor;
   if (config.scaling == Scaling::linear) {
-    angles.position = [factor](std::int64_t n) { return static_cast<double>(n) / factor; };
+    angles.position = [factor](double n) { return n / factor; };
     angles.unit = 1 / factor;
   } else if (config.scaling == Scaling::modulo) {
-    angles.position = [period = config.original_length](std::int64_t n) { return static_cast<double>(n % period); };
+    angles.position = [period = static_cast<double>(config.original_length)](double n) {
+      const double rest = std::fmod(n, period);
+      return rest < 0 ? rest + period : rest;
+    };
   } else if (config.scaling == Scaling::repeat) {
-    angles.position = [factor](std::int64_t n) { return std::floor(static_cast<double>(n) / factor); };
+    angles.position = [factor](double n) { return std::floor(n / factor); };
   } else {
-    angles.position = [](std::int64_t n) { return static_cast<double>(n); };
+    angles.position = [](double n) { return n; };
   }
   return angles;
 }
 
 RotaryTable make_rotary_table(Runtime& runtime, const RotaryAngles& angles, const TokenTable& tokens, Dtype dtype) {
   const MemoryPurpose purpose("rotation tables");
-  return dtype == Dtype::f64 ? fill_exactly(runtime, angles, tokens) : fill_by_turning(runtime, angles, tokens);
+  if (dtype == Dtype::f64) return fill_exactly<double>(runtime, angles, tokens);
+  return tokens.coordinate.empty() ? fill_by_turning(runtime, angles, tokens)
+                                   : fill_exactly<float>(runtime, angles, tokens);
 }
 
 RotaryTable RotaryTables::make(Runtime& runtime, const RotaryAngles& angles, const TokenTable& tokens, Dtype dtype) {
-  if (last_.cosine.defined() && last_.cosine.dtype() == dtype && tokens.position == positions_) return last_;
+  if (last_.cosine.defined() && last_.cosine.dtype() == dtype && tokens.position == tokens_.position &&
+      tokens.coordinate == tokens_.coordinate)
+    return last_;
   last_ = {};
   last_ = make_rotary_table(runtime, angles, tokens, dtype);
-  positions_ = tokens.position;
+  tokens_ = tokens;
   return last_;
 }
 

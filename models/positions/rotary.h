@@ -33,19 +33,19 @@ std::int64_t rotated_channels(const PositionConfig& config, std::int64_t head_wi
 /// UsageError when the values make no sense.
 RotaryAngles make_rotary_angles(const PositionConfig& config, std::int64_t head_width, std::int64_t length);
 
-/// Tables cos, sin [N, E/2] of any rows, times the magnitude, computed in f64 and rounded once. In f32 cheap enough to
-/// make anew for keys that pass by: exact angles every 64 units, turned by one of 64 offsets (in f64 too: off by some
-/// 1e-16, far below what f32 shows).
+/// Tables cos, sin [N, E/2] of any rows, times the magnitude, computed in f64 and rounded once. In f32 and at whole
+/// coordinates cheap enough to make anew for keys that pass by: exact angles every 64 units, turned by one of 64
+/// offsets (in f64 too: off by some 1e-16, far below what f32 shows).
 RotaryTable make_rotary_table(Runtime& runtime, const RotaryAngles& angles, const TokenTable& tokens, Dtype dtype);
 
-/// Tables of this rank's rows: a call with the positions of the last one returns its tables. The usual case, since all
-/// steps of a training have the same positions.
+/// Tables of this rank's rows: a call with the coordinates of the last one returns its tables. The usual case, since
+/// all steps of a training have the same positions.
 class RotaryTables {
  public:
   RotaryTable make(Runtime& runtime, const RotaryAngles& angles, const TokenTable& tokens, Dtype dtype);
 
  private:
-  std::vector<std::int64_t> positions_;
+  TokenTable tokens_;
   RotaryTable last_;
 };
 

@@ -14,13 +14,13 @@ namespace {
 
 class Sinusoidal : public PositionEncoding {
  public:
-  std::vector<double> added(const std::vector<std::int64_t>& positions, std::int64_t width) const override {
-    std::vector<double> out(positions.size() * static_cast<std::size_t>(width));
+  std::vector<double> added(const std::vector<double>& coordinates, std::int64_t width) const override {
+    std::vector<double> out(coordinates.size() * static_cast<std::size_t>(width));
     for (std::int64_t column = 0; column < width; ++column) {
       const double frequency =
           std::sqrt(std::pow(1e8, -static_cast<double>(column / 2 * 2) / static_cast<double>(width)));
-      for (std::size_t n = 0; n < positions.size(); ++n) {
-        const double angle = static_cast<double>(positions[n]) * frequency;
+      for (std::size_t n = 0; n < coordinates.size(); ++n) {
+        const double angle = coordinates[n] * frequency;
         out[n * static_cast<std::size_t>(width) + static_cast<std::size_t>(column)] =
             column % 2 == 0 ? std::sin(angle) : std::cos(angle);
       }

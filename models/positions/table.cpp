@@ -7,12 +7,12 @@ namespace lexring {
 namespace {
 
 constexpr std::array methods = {
-    PositionMethod{.name = "none", .make = make_none},
-    PositionMethod{.name = "sinusoidal", .make = make_sinusoidal},
+    PositionMethod{.name = "none", .make = make_none, .fractions = true},
+    PositionMethod{.name = "sinusoidal", .make = make_sinusoidal, .fractions = true},
     PositionMethod{.name = "learned", .make = make_learned, .bounded = true},
-    PositionMethod{.name = "rope", .make = make_rope, .rotary = true},
-    PositionMethod{.name = "xpos", .make = make_xpos, .rotary = true},
-    PositionMethod{.name = "alibi", .make = make_alibi},
+    PositionMethod{.name = "rope", .make = make_rope, .rotary = true, .fractions = true},
+    PositionMethod{.name = "xpos", .make = make_xpos, .rotary = true, .fractions = true},
+    PositionMethod{.name = "alibi", .make = make_alibi, .fractions = true},
     PositionMethod{.name = "t5", .make = make_t5},
     PositionMethod{.name = "sandwich", .make = make_sandwich},
     PositionMethod{.name = "kerple_log", .make = make_kerple_log},

@@ -130,7 +130,9 @@ TokenTable tokens_at(const TokenTable& whole, const std::vector<Chunk>& chunks, 
     if (table.sequences.empty() || table.sequences.back().id != id) table.sequences.push_back({id, table.rows(), 0});
     table.sequences.back().count += part.count;
     for (std::int64_t i = 0; i < part.count; ++i) {
-      table.position.push_back(whole.position[static_cast<std::size_t>(part.first + i * part.stride)]);
+      const auto row = static_cast<std::size_t>(part.first + i * part.stride);
+      table.position.push_back(whole.position[row]);
+      if (!whole.coordinate.empty()) table.coordinate.push_back(whole.coordinate[row]);
     }
   }
   return table;

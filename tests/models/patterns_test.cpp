@@ -31,7 +31,7 @@ TEST(Patterns, FirstVisiblePositions) {
   const auto shifted = make_pattern(pattern("shifted", 0, 5, 0)), later = shifted->of_later_heads();
   EXPECT_EQ(shifted->first_visible(4), 0);
   EXPECT_EQ(shifted->first_visible(5), 5);
-  EXPECT_EQ(later->first_visible(1), -3);  // the first block has 2 positions
+  EXPECT_EQ(later->first_visible(1), 0);  // the first block has 2 positions
   EXPECT_EQ(later->first_visible(2), 2);
   EXPECT_EQ(later->first_visible(6), 2);
   EXPECT_EQ(later->first_visible(7), 7);
@@ -53,6 +53,21 @@ TEST(Patterns, NeverBeyondTheDocument) {
       make_pattern(pattern("full", 0, 0, 0))->visibility(tokens, {{99, 0, 102}, {99, 0, 102}, {110, 0, 111}});
   EXPECT_EQ(full.first, (std::vector<std::int64_t>{99, 99, 110}));
   EXPECT_EQ(full.end, (std::vector<std::int64_t>{102, 102, 111}));
+}
+
+/// Where windows and blocks begin goes by coordinates; which keys come before it, by tokens.
+TEST(Patterns, CoordinatesSayWhereAPatternBegins) {
+  TokenTable tokens = dense_tokens(2, 4);
+  tokens.coordinate = {-2.5, -0.5, 1.5, 3.75, 0.0, 2.0, 4.0, 6.5};
+  const auto first = [&](const AttentionConfig& config, std::int64_t start = 0) {
+    return make_pattern(config)->visibility(tokens, std::vector<DocumentPlace>(8, {start, start})).first;
+  };
+  using Positions = std::vector<std::int64_t>;
+  EXPECT_EQ(first(pattern("causal", 0, 0, 0)), Positions(8, 0));
+  EXPECT_EQ(first(pattern("window", 4, 0, 0)), (Positions{0, 0, 1, 2, 0, 0, 1, 2}));  // 1.5 - -2.5 is a whole window
+  EXPECT_EQ(first(pattern("blockwise", 0, 2, 0)), (Positions{0, 0, 1, 2, 0, 0, 1, 2}));
+  EXPECT_EQ(first(pattern("chunked", 0, 2, 0)), (Positions{0, 1, 2, 3, 0, 1, 2, 3}));
+  EXPECT_EQ(first(pattern("window", 4, 0, 0), 2), (Positions{2, 2, 2, 2, 2, 2, 2, 2}));
 }
 
 TEST(Patterns, HalvesOfTheHeadsAreCutWhereKeyHeadsAllow) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <set>
 
 #include <gtest/gtest.h>
 
@@ -61,6 +62,7 @@ TEST(Sampling, DrawsStayTheSame) {
   EXPECT_EQ(sample_positions({"shape", 100}, 3, 1, 0), (Positions{26, 27, 28}));
   EXPECT_EQ(sample_positions({"random_padding", 100}, 3, 1, 0), (Positions{35, 36, 37}));
   EXPECT_EQ(sample_positions({"pose", 100}, 6, 1, 0), (Positions{0, 1, 2, 13, 14, 15}));
+  EXPECT_EQ(sample_coordinates({"cape", 0, 5.0, 0.5, 1.5}, 2, 1, 0), (std::vector<double>{0, 0}));
 }
 
 TEST(Sampling, RandomizedIsASortedSampleWithoutReplacement) {
@@ -115,6 +117,54 @@ TEST(Sampling, PoseSkipsOnceInTheFirstHalf) {
   });
   both.expect();
   skips.expect();
+}
+
+TEST(Sampling, CapeShiftsAndScalesSequencesAndShiftsTokens) {
+  const SamplingConfig cape = {.kind = "cape", .global_shift = 6, .local_shift = 0.5, .global_scale = 4};
+  Uniform shifts(0, 59), scales(0, 59), tokens(0, 59), shift_and_token(0, 35);
+  const auto cell = [](double value, double bound, double cells) {
+    return static_cast<std::int64_t>(std::floor((value / bound + 1) / 2 * cells));
+  };
+  for (std::uint64_t sample = 0; sample < samples; ++sample) {
+    // Of one number drawn alone the rest of the formula is left out.
+    const auto alone = [&](const SamplingConfig& one) { return sample_coordinates(one, 4, 3, sample); };
+    const std::vector<double> shifted = alone({.kind = "cape", .global_shift = 6}),
+                              scaled = alone({.kind = "cape", .global_scale = 4}),
+                              local = alone({.kind = "cape", .local_shift = 0.5}), all = alone(cape);
+    for (std::size_t n = 0; n < all.size(); ++n) {
+      const auto p = static_cast<double>(n);
+      ASSERT_DOUBLE_EQ(shifted[n], shifted[0] + p);
+      ASSERT_DOUBLE_EQ(scaled[n], scaled[1] * p);
+      ASSERT_NEAR(all[n], (shifted[0] + local[n]) * scaled[1], 1e-12);
+    }
+    ASSERT_TRUE(std::is_sorted(all.begin(), all.end()));
+    shifts.add(cell(shifted[0], 6, 60)), scales.add(cell(std::log(scaled[1]), std::log(4), 60));
+    tokens.add(cell(local[0], 0.5, 60));
+    shift_and_token.add(6 * cell(shifted[0], 6, 6) + cell(local[3] - 3, 0.5, 6));
+  }
+  for (const Uniform* drawn : {&shifts, &scales, &tokens, &shift_and_token}) drawn->expect();
+
+  ModelBatch batch = make_batch(2, 4, std::vector<std::int32_t>(8, 1), {}, {}, 0);
+  const TokenTable before = batch.tokens;
+  draw_positions(batch, cape, 3, 7);
+  std::vector<double> both = sample_coordinates(cape, 4, 3, 7);
+  for (const double coordinate : sample_coordinates(cape, 4, 3, 8)) both.push_back(coordinate);
+  EXPECT_EQ(batch.tokens.coordinate, both);
+  EXPECT_EQ(batch.tokens.position, before.position);
+  EXPECT_EQ(batch.tokens.sequences, before.sequences);
+  EXPECT_THROW(check(SamplingConfig{.kind = "cape"}, length), UsageError);
+  check(cape, length);
+}
+
+TEST(Sampling, CoordinatesAreRefusedWhereAMethodTakesWholeNumbersOnly) {
+  for (const PositionMethod& method : PositionMethod::table()) {
+    ModelConfig model;
+    model.override[1].position.kind = method.name;
+    check(SamplingConfig{}, model);
+    const bool takes = std::set<std::string>{"none", "sinusoidal", "rope", "xpos", "alibi"}.count(method.name) > 0;
+    if (takes) check(SamplingConfig{.kind = "cape"}, model);
+    else EXPECT_THROW(check(SamplingConfig{.kind = "cape"}, model), UsageError) << method.name;
+  }
 }
 
 TEST(Sampling, DocumentsAndSinksGoAlong) {

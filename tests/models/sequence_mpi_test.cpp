@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "framework/nn/init.h"
+#include "models/sampling.h"
 #include "tests/models/model_testing.h"
 #include "tests/support/mpi_world.h"
 #include "tests/support/tolerances.h"
@@ -119,6 +120,24 @@ TEST(ModelOverRanks, EveryPositionMethodEqualsOneRank) {
         SharedModel shared({1, world()->size(), ulysses, PartitionKind::automatic, Exchange::automatic}, alone);
         expect_same(alone, shared, small_batch(3, 11, config.vocab, true));
       }
+    }
+  }
+}
+
+TEST(ModelOverRanks, CoordinatesGoWithTheirTokens) {
+  for (const auto& [position, pattern] :
+       {std::pair{"xpos", "window"}, {"alibi", "causal"}, {"sinusoidal", "chunked"}}) {
+    ModelConfig config = small_config(position, pattern);
+    config.attention.logn_base = 4;
+    SmallModel alone(config, {.precision = Precision::fp64});
+    ModelBatch batch = small_batch(2, 29, config.vocab, true);
+    draw_positions(batch, {.kind = "cape", .global_shift = 9, .local_shift = 0.5, .global_scale = 1.5}, 1, 0);
+    for (const Layout& layout : layouts()) {
+      if (layout.exchange == Exchange::halo) continue;
+      SCOPED_TRACE(
+          fmt::format("{} cp {} ulysses {} {}", position, layout.cp, layout.ulysses, name_of(layout.partition)));
+      SharedModel shared(layout, alone);
+      expect_same(alone, shared, batch);
     }
   }
 }

@@ -184,15 +184,15 @@ class BackwardTask {
     leave_base(queries);
     key_base_ = key_base, own_base_ = key_base == query_base;
     if (own_base_) return pack_queries(query_, queries.count);
-    pair_factors(call_.form, query_base - key_base, factors_.data());
+    pair_factors(call_.form, static_cast<double>(query_base - key_base), factors_.data());
     scale_pairs(query_, stride_, queries.count, width_, factors_.data(), based_, stride_);
     pack_queries(based_, queries.count);
     std::fill(part_, part_ + queries.count * stride_, 0.0F);
   }
   void leave_base(const TokenTile& queries) {
-    if (key_base_ >= 0 && !own_base_)
+    if (key_base_ != no_base && !own_base_)
       scale_pairs(part_, stride_, queries.count, width_, factors_.data(), dquery_, stride_, true);
-    key_base_ = -1;
+    key_base_ = no_base;
   }
   void pack_queries(const float* rows, std::int64_t count) {
     pack_left<F>(rows, stride_, count, width_, left_);
@@ -361,8 +361,8 @@ class BackwardTask {
   Runtime& runtime_;
   std::int64_t first_tile_ = 0, last_tile_ = 0, first_key_ = 0, key_count_ = 0;  // of the segment; none without keys
   bool first_segment_ = true, last_segment_ = true;
-  std::int64_t key_base_ = -1;  // positions are never negative
-  bool own_base_ = true;        // the keys' base is that of the queries
+  std::int64_t key_base_ = no_base;
+  bool own_base_ = true;  // the keys' base is that of the queries
   std::vector<Tensor> memory_;
   std::vector<bool> packed_tiles_;
   std::vector<float> factors_;

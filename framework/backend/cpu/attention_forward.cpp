@@ -96,7 +96,7 @@ class ForwardTask {
                     queries_.factors, queries.first, queries.count, width_,
                     static_cast<float>(call_.form.scale) * log2_e, query_, stride_);
         bias_ = TileBias(call_, head, queries, false);
-        key_base_ = -1;
+        key_base_ = no_base;
         for (std::int64_t k = first; k < last; ++k) {
           const TileMask& mask = masks_[static_cast<std::size_t>(k - first)];
           if (!mask.any()) continue;
@@ -113,7 +113,7 @@ class ForwardTask {
     if (key_base == key_base_) return;
     key_base_ = key_base;
     if (key_base == query_base) return pack_left<F>(query_, stride_, queries.count, width_, left_);
-    pair_factors(call_.form, query_base - key_base, factors_.data());
+    pair_factors(call_.form, static_cast<double>(query_base - key_base), factors_.data());
     scale_pairs(query_, stride_, queries.count, width_, factors_.data(), based_, stride_);
     pack_left<F>(based_, stride_, queries.count, width_, left_);
   }
@@ -234,7 +234,7 @@ class ForwardTask {
   const Ranges& ranges_;
   std::int64_t sequence_, kv_head_;
   TokenTable::Sequence rows_;
-  std::int64_t width_, stride_, group_, key_base_ = -1;  // positions are never negative
+  std::int64_t width_, stride_, group_, key_base_ = no_base;
   bool relu_;
   std::vector<Tensor> memory_;
   std::vector<HeadState> states_;

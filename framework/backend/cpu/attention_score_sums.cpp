@@ -35,7 +35,7 @@ void add_head(const AttentionScoreSums& call, const Side& queries, const Side& k
                   tile.first, tile.count, width, static_cast<float>(call.form.scale) * log2_e, query, stride);
       const std::int64_t between = queries.base[static_cast<std::size_t>(t)] - keys.base[static_cast<std::size_t>(k)];
       if (between != 0) {
-        pair_factors(call.form, between, factors.data());
+        pair_factors(call.form, static_cast<double>(between), factors.data());
         scale_pairs(query, stride, tile.count, width, factors.data(), query, stride);
       }
       pack_left<F>(query, stride, tile.count, width, left);

@@ -83,7 +83,9 @@ class TileBias {
         is_relative_(call.bias.relative()),
         learns_(learns),
         table_(last_ < 0 ? nullptr : call.bias.by_distance.template data<float>() + head * (last_ + 1)),
-        heads_(call.form.heads) {
+        heads_(call.form.heads),
+        queries_(&call.queries->tokens),
+        first_query_(queries.first) {
     if (is_relative_)
       relative_ = RelativeBias(call.bias, head, call.queries->tokens.position.data() + queries.first, queries.count);
     if (!call.row_terms.defined()) return;
@@ -97,7 +99,9 @@ class TileBias {
   void take_keys(const TokenTable& keys, const TokenTile& tile) {
     position_ = keys.position.data() + tile.first;
     count_ = tile.count;
-    for (std::int64_t i = 0; i < count_; ++i) key_[i] = static_cast<float>(position_[i] - position_[0]);
+    const auto at = [&](std::int64_t i) { return keys.coordinate_of(static_cast<std::size_t>(tile.first + i)); };
+    origin_ = at(0);
+    for (std::int64_t i = 0; i < count_; ++i) key_[i] = static_cast<float>(at(i) - origin_);
     if (is_relative_) relative_.take_keys(position_, count_);
     for (std::int64_t i = 0; has_terms() && i < count_; ++i) {
       const float* const terms = key_terms_ + (tile.first + i) * 2 * heads_;
@@ -106,7 +110,7 @@ class TileBias {
   }
   /// Of query r of the tile.
   void take_query(std::int64_t r, std::int64_t position, std::int64_t first, std::int64_t last, Row& row) const {
-    row.distance = static_cast<float>(position - position_[0]);
+    row.distance = static_cast<float>(queries_->coordinate_of(static_cast<std::size_t>(first_query_ + r)) - origin_);
     if (has_terms()) row.high = query_terms_[r * 2 * heads_], row.low = query_terms_[(r * 2 + 1) * heads_];
     if (table_ == nullptr) return;
     if (is_relative_) return relative_.take_query(r, position, first, last, learns_, row.logs, row.table);
@@ -139,6 +143,9 @@ class TileBias {
   bool is_relative_ = false, learns_ = false;
   const float* table_ = nullptr;  ///< the head's row
   std::int64_t heads_ = 0;
+  const TokenTable* queries_ = nullptr;
+  std::int64_t first_query_ = 0;
+  double origin_ = 0;                                          ///< of `key_`
   const float *query_terms_ = nullptr, *key_terms_ = nullptr;  ///< of the tile's first query, of the first key
   const std::int64_t* position_ = nullptr;
   float key_[key_tile] = {}, key_high_[key_tile] = {}, key_low_[key_tile] = {};

@@ -26,7 +26,8 @@ Side make_side(const AttentionForm& form, const TokenTable& tokens, const Rotary
       const TokenTile& tile = side.tiles[static_cast<std::size_t>(t)];
       const std::int64_t base = side.base[static_cast<std::size_t>(t)];
       for (std::int64_t n = tile.first; n < tile.first + tile.count; ++n) {
-        const std::int64_t after = tokens.position[static_cast<std::size_t>(n)] - base, at = n * pairs;
+        const double after = tokens.coordinate_of(static_cast<std::size_t>(n)) - static_cast<double>(base);
+        const std::int64_t at = n * pairs;
         pair_factors(form, role == AttentionRole::query ? after : -after, decay.data());
         for_lanes(pairs, [&](std::int64_t i, std::int64_t m) {
           const f32v f = scale * load(decay.data() + i);
@@ -91,9 +92,9 @@ std::pair<std::int64_t, std::int64_t> TileMask::columns(std::int64_t row) const 
   return {first, last};
 }
 
-void pair_factors(const AttentionForm& form, std::int64_t distance, float* factors) {
+void pair_factors(const AttentionForm& form, double distance, float* factors) {
   // In powers of two, the whole part apart from the fraction in f64: the error does not grow with the distance.
-  const double scale = static_cast<double>(distance) * 1.4426950408889634;
+  const double scale = distance * 1.4426950408889634;
   for_lanes(static_cast<std::int64_t>(form.log_decay.size()), [&](std::int64_t i, std::int64_t m) {
     f32v fraction = {};
     i32v whole = {};

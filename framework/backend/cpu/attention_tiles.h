@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <utility>
 #include <vector>
@@ -18,6 +19,7 @@ namespace lexring::cpu {
 constexpr std::int64_t query_tile = 96;
 constexpr std::int64_t key_tile = 256;
 constexpr std::int64_t strip_width = 64;  // columns; a multiple of every panel of tile_product.h
+constexpr std::int64_t no_base = std::numeric_limits<std::int64_t>::min();  ///< of decay, which no tile has
 constexpr float log2_e = 1.44269504F;
 constexpr float ln_2 = 0.69314718F;
 
@@ -57,7 +59,7 @@ TileMask make_mask(const RowRange* rows, const RowRange& reach, const TokenTile&
 
 /// factors [E/2] = exp(log_decay * distance), for a row and its base and from a base of keys to one of queries. Without
 /// decay nothing is written.
-void pair_factors(const AttentionForm& form, std::int64_t distance, float* factors);
+void pair_factors(const AttentionForm& form, double distance, float* factors);
 
 /// scores = cap * tanh(scores / cap), all in base 2, of the rows and columns of a strip; rows of key_tile scores.
 void cap_scores(const AttentionForm& form, const Strip& strip, float* scores);

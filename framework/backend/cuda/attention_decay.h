@@ -10,10 +10,9 @@ struct LogDecay {
   float high, low;
 };
 
-/// 2^(decay * distance), relative error below 4e-7 for any |distance| < 2^24; 0 below 2^-126. The product is taken
+/// 2^(decay * d) of a distance d, relative error below 4e-7 for any |d| < 2^24; 0 below 2^-126. The product is taken
 /// exactly (its rounding error by fma), its whole part goes into the exponent.
-__device__ inline float decay_over(LogDecay decay, int distance) {
-  const float d = static_cast<float>(distance);
+__device__ inline float decay_over(LogDecay decay, float d) {
   const float product = decay.high * d, error = fmaf(decay.high, d, -product) + decay.low * d;
   const float whole = rintf(product);
   if (whole < -126.0F) return 0.0F;

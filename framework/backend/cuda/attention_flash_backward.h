@@ -74,7 +74,7 @@ __device__ void write_gradient(const float (&sums)[2][width / 8][4], const Gradi
   LEXRING_UNROLL for (int j = 0; j < width / 8; ++j) {
     const int pair = 4 * j + lane % 4, channel = column + 2 * pair;
     if (pair >= to.turn.pairs) continue;
-    const float factor = scale * (distance != 0 ? decay_over(decay[pair], distance) : 1.0F);
+    const float factor = scale * (distance != 0 ? decay_over(decay[pair], static_cast<float>(distance)) : 1.0F);
     LEXRING_UNROLL for (int i = 0; i < 4; ++i) {
       const int r = lane / 4 + 16 * (i / 2) + 8 * (i % 2);
       if (r >= count) continue;
@@ -102,7 +102,7 @@ __device__ void decay_sums(float (&sums)[2][width / 8][4], const LogDecay* decay
   const int first = this_thread() % 4 * 2;
   LEXRING_UNROLL for (int j = 0; j < width / 8; ++j) {
     const int channel = 8 * j + first;
-    const float factor = channel < own ? decay_over(decay[channel / 2], distance) : 1.0F;
+    const float factor = channel < own ? decay_over(decay[channel / 2], static_cast<float>(distance)) : 1.0F;
     LEXRING_UNROLL for (int i = 0; i < 2; ++i) { LEXRING_UNROLL for (int e = 0; e < 4; ++e) sums[i][j][e] *= factor; }
   }
 }

@@ -97,7 +97,7 @@ __device__ void load_decayed_tile(bfloat16* tile, const bfloat16* from, int stri
   float factor[4];
   LEXRING_UNROLL for (int i = 0; i < 4; ++i) {
     const int channel_pair = mine.chunk * 4 + i;
-    factor[i] = channel_pair < pairs ? decay_over(decay[channel_pair], distance) : 1.0F;
+    factor[i] = channel_pair < pairs ? decay_over(decay[channel_pair], static_cast<float>(distance)) : 1.0F;
   }
   for (int row = mine.row; row < rows; row += Mine::pass) {
     Floats<8> x{};

@@ -103,7 +103,7 @@ __device__ void load_tile(RowTile<rows, width>& tile, const Operand<T>& x, int h
 template <int width>
 __device__ void put_factors(float (&factors)[width / 2], const LogDecay* decay, int pairs, int distance) {
   for (int pair = static_cast<int>(threadIdx.x); pair < width / 2; pair += plain_threads)
-    factors[pair] = pair < pairs ? decay_over(decay[pair], distance) : 1.0F;
+    factors[pair] = pair < pairs ? decay_over(decay[pair], static_cast<float>(distance)) : 1.0F;
 }
 
 // ---- Products

@@ -85,19 +85,34 @@ std::vector<KeyTile> key_tiles(const Tiling& keys, const std::vector<QueryTile>&
 
 /// Per row, what its decay is raised to.
 Tensor distances(const Gpu& gpu, const TokenTable& tokens, const Tiling& tiling, AttentionRole role) {
-  std::vector<std::int32_t> distance(tokens.position.size());
+  std::vector<float> distance(tokens.position.size());
   for (std::size_t t = 0; t < tiling.tiles.size(); ++t) {
     const TokenTile& tile = tiling.tiles[t];
     for (std::int64_t n = tile.first; n < tile.first + tile.count; ++n) {
-      const std::int64_t after = tokens.position[size(n)] - tiling.base[t];
-      distance[size(n)] = narrow(role == AttentionRole::query ? after : -after);
+      const double after = tokens.coordinate_of(size(n)) - static_cast<double>(tiling.base[t]);
+      distance[size(n)] = static_cast<float>(role == AttentionRole::query ? after : -after);
     }
   }
-  return upload(gpu, distance);
+  return Tensor::from(gpu.runtime, {tokens.rows()}, distance);
 }
 
-Tensor positions(const Gpu& gpu, const TokenTable& tokens) {
-  return upload(gpu, std::vector<std::int32_t>(tokens.position.begin(), tokens.position.end()));
+/// How many units of the positions that biases are told of make one position: 1 for whole numbers; else as many as
+/// leave all of them below 2^29.
+double units_per_position(const TokenTable& queries, const TokenTable& keys) {
+  if (queries.coordinate.empty() && keys.coordinate.empty()) return 1;
+  double farthest = 1;
+  for (const TokenTable* const table : {&queries, &keys}) {
+    for (std::size_t n = 0; n < table->position.size(); ++n)
+      farthest = std::max(farthest, std::abs(table->coordinate_of(n)));
+  }
+  return std::exp2(28 - std::ilogb(farthest));
+}
+
+Tensor positions(const Gpu& gpu, const TokenTable& tokens, double units) {
+  std::vector<std::int32_t> positions;
+  for (std::size_t n = 0; n < tokens.position.size(); ++n)
+    positions.push_back(static_cast<std::int32_t>(std::nearbyint(units * tokens.coordinate_of(n))));
+  return upload(gpu, positions);
 }
 
 void require_narrow(const AttentionForm& form, const TokenTable& tokens) {
@@ -121,6 +136,8 @@ AttentionTables make_tables(const Gpu& gpu, const AttentionForm& form, const Sco
   const Visibility& visible = query_rows.visible;
   require_narrow(form, queries);
   require_narrow(form, keys);
+  const double units = units_per_position(queries, keys);
+  require(units == 1 || !bias.by_distance.defined(), "a bias by distance has no entries between whole positions");
   const MemoryPurpose purpose("attention tables");
   const Tiling query_tiling = make_tiling(form, queries, query_tile), key_tiling = make_tiling(form, keys, key_tile);
   const Ranges ranges = make_ranges(queries, keys, visible, query_tiling);
@@ -145,12 +162,12 @@ AttentionTables make_tables(const Gpu& gpu, const AttentionForm& form, const Sco
     tables.decay = Tensor::from(gpu.runtime, {static_cast<std::int64_t>(form.log_decay.size()), 2}, decay);
   }
   if (needs_positions(form, bias)) {
-    tables.query_position = positions(gpu, queries);
-    tables.key_position = positions(gpu, keys);
+    tables.query_position = positions(gpu, queries, units);
+    tables.key_position = positions(gpu, keys, units);
   }
   if (!bias.slopes.empty()) {
     std::vector<float> slopes = bias.slopes;
-    for (float& slope : slopes) slope *= log2_e;
+    for (float& slope : slopes) slope *= log2_e / static_cast<float>(units);
     tables.slopes = Tensor::from(gpu.runtime, {form.heads}, slopes);
   }
   return tables;

@@ -44,10 +44,11 @@ struct AttentionTables {
   Tensor key_tiles;    ///< [tiles, 8] i32: KeyTile
   Tensor ranges;       ///< [N, 4] i32: RowRange
   Tensor query_distance,
-      key_distance;  ///< [N], [M] i32: what rows' decay is raised to (AttentionRole); undefined without decay
-  Tensor query_position, key_position;  ///< [N], [M] i32; undefined without score bias and clamp
+      key_distance;  ///< [N], [M] f32: what rows' decay is raised to (AttentionRole); undefined without decay
+  Tensor query_position, key_position;  ///< [N], [M] i32, in the unit that `slopes` are of; undefined without score
+                                        ///< bias and clamp
   Tensor decay;   ///< [E / 2, 2] f32: LogDecay of attention_decay.h per channel pair; undefined without decay
-  Tensor slopes;  ///< [H] f32: times log2(e); undefined without
+  Tensor slopes;  ///< [H] f32: times log2(e), per unit of the positions; undefined without
 
   const QueryTile* queries() const { return reinterpret_cast<const QueryTile*>(query_tiles.raw()); }
   const KeyTile* keys() const { return reinterpret_cast<const KeyTile*>(key_tiles.raw()); }
@@ -93,7 +94,7 @@ struct HeadRows {
 };
 
 /// x [N, heads * E] as kernels want it: turned by the rotary tables (undefined: not), times the decay over `distance`
-/// [N] i32 (with `decay`; both undefined: 1), heads padded to `width` channels with zeros. x itself where nothing is to
+/// [N] f32 (with `decay`; both undefined: 1), heads padded to `width` channels with zeros. x itself where nothing is to
 /// be done. Bytes: x and the tables read, as much written.
 HeadRows turned_rows(const Gpu& gpu, const Columns& x, std::int64_t heads, std::int64_t width,
                      const RotaryTable& rotary, const Tensor& distance, const Tensor& decay);

@@ -8,15 +8,15 @@
 namespace lexring::cuda {
 
 struct Turn {
-  const float *cosine, *sine;    ///< [N, pairs]; null: none
-  const std::int32_t* distance;  ///< [N]; null: no decay
-  const LogDecay* decay;         ///< [pairs]
-  int pairs;                     ///< of a head
+  const float *cosine, *sine;  ///< [N, pairs]; null: none
+  const float* distance;       ///< [N]; null: no decay
+  const LogDecay* decay;       ///< [pairs]
+  int pairs;                   ///< of a head
 
   Turn(const RotaryTable& rotary, const Tensor& over, const Tensor& log_decay, std::int64_t head_width)
       : cosine(rotary.cosine.defined() ? rotary.cosine.data<float>() : nullptr),
         sine(rotary.sine.defined() ? rotary.sine.data<float>() : nullptr),
-        distance(over.defined() ? over.data<std::int32_t>() : nullptr),
+        distance(over.defined() ? over.data<float>() : nullptr),
         decay(over.defined() ? reinterpret_cast<const LogDecay*>(log_decay.data<float>()) : nullptr),
         pairs(static_cast<int>(head_width / 2)) {}
 

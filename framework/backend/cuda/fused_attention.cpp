@@ -31,22 +31,24 @@ bool fits(const Call& call) {
 /// Distances of rows from `from`, and of their own bases, forwards for queries and backwards for keys; 0 where a row is
 /// on the other side.
 struct Distances {
-  std::vector<std::int32_t> own, back;
+  std::vector<float> own, back;
 
   Distances(const AttentionForm& form, const TokenTable& tokens, AttentionRole role, std::int64_t from) {
     const std::int64_t span = decay_span(form);
-    const auto distance = [&](std::int64_t position) {
-      return static_cast<std::int32_t>(role == AttentionRole::query ? position - from : from - position);
+    const auto start = static_cast<double>(from);
+    const auto distance = [&](double at) {
+      return static_cast<float>(role == AttentionRole::query ? at - start : start - at);
     };
-    for (const std::int64_t position : tokens.position) {
-      const bool met = role == AttentionRole::query ? position >= from : position < from;
-      own.push_back(met ? distance(position) : 0);
-      back.push_back(met ? distance(position / span * span + span / 2) : 0);
+    for (std::int64_t n = 0; n < tokens.rows(); ++n) {
+      const double at = tokens.coordinate_of(static_cast<std::size_t>(n));
+      const bool met = role == AttentionRole::query ? at >= start : at < start;
+      own.push_back(met ? distance(at) : 0);
+      back.push_back(met ? distance(static_cast<double>(span_of(tokens, n, span) * span + span / 2)) : 0);
     }
   }
 };
 
-Tensor upload(const Gpu& gpu, const std::vector<std::int32_t>& values) {
+Tensor upload(const Gpu& gpu, const std::vector<float>& values) {
   return Tensor::from(gpu.runtime, {static_cast<std::int64_t>(values.size())}, values);
 }
 

@@ -69,7 +69,7 @@ class FusedAttention {
 
  private:
   /// For calls whose decay is counted from `position`: distances of all rows from there, 0 on the other side of it, and
-  /// of the rows' own bases, by which gradients come back to them. i32.
+  /// of the rows' own bases, by which gradients come back to them. f32.
   struct Base {
     std::int64_t position;
     Tensor query_distance, key_distance;  ///< [N], [M]

@@ -18,11 +18,12 @@ struct Run {
 
 std::vector<Run> runs_of(const TokenTable& tokens, const TokenTable::Sequence& s, std::int64_t span) {
   std::vector<Run> runs;
-  const auto begin = tokens.position.begin();
   for (std::int64_t row = s.first, end = s.first + s.count; row < end;) {
-    const std::int64_t index = tokens.position[size(row)] / span;
-    const bool all = tokens.position[size(end - 1)] / span == index;
-    const std::int64_t next = all ? end : std::lower_bound(begin + row, begin + end, (index + 1) * span) - begin;
+    const std::int64_t index = span_of(tokens, row, span);
+    std::int64_t next = end;
+    if (span_of(tokens, end - 1, span) != index) {
+      for (next = row + 1; span_of(tokens, next, span) == index;) ++next;
+    }
     runs.push_back({row, next, index});
     row = next;
   }

@@ -74,7 +74,7 @@ __global__ void __launch_bounds__(threads)
 
 /// A thread has 8 channels of a row in all heads, whose factors it computes once.
 __global__ void __launch_bounds__(threads) add_rows(RectangleRows rows, const bfloat16* gradient, int heads, int width,
-                                                    const std::int32_t* distance, const LogDecay* decay, float* sum) {
+                                                    const float* distance, const LogDecay* decay, float* sum) {
   const int per_row = width / channels;
   const std::int64_t local = this_task() / per_row;
   const int channel = static_cast<int>(this_task() % per_row) * channels;
@@ -128,7 +128,7 @@ void add_rectangle(const Gpu& gpu, const RectangleRows& rows, const Tensor& grad
                    const Tensor& distance, const Tensor& decay, const Tensor& sum) {
   const int width = width_of(sum, heads);
   launch(gpu.stream, blocks(rows.rows() * (width / channels)), threads, 0, add_rows, rows, gradient.data<bfloat16>(),
-         static_cast<int>(heads), width, distance.defined() ? distance.data<std::int32_t>() : nullptr,
+         static_cast<int>(heads), width, distance.defined() ? distance.data<float>() : nullptr,
          distance.defined() ? reinterpret_cast<const LogDecay*>(decay.data<float>()) : nullptr, sum.data<float>());
 }
 

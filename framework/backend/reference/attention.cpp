@@ -91,8 +91,7 @@ void forward(const AttentionForward& call) {
                  [&](std::int64_t n, const std::vector<std::int64_t>& seen) {
                    for (auto& row : scores) row.clear();
                    for (const std::int64_t m : seen) {
-                     score.set_pair(call.queries->tokens.position[n], call.keys->tokens.position[m]);
-                     score.set_rows(n, m);
+                     score.set_pair(call.queries->tokens, n, call.keys->tokens, m);
                      for (std::int64_t h = 0; h < heads; ++h) {
                        const double *q = &q_NHE[(n * heads + h) * width],
                                     *k = &k_MKE[(m * form.kv_heads + h / group) * width];
@@ -130,7 +129,7 @@ void score_sums(const AttentionScoreSums& call) {
                    for (const std::int64_t m : seen) {
                      const std::int64_t distance = call.rows->tokens.position[n] - call.rows->tokens.position[m];
                      if (distance >= static_cast<std::int64_t>(call.sums.size())) continue;
-                     score.set_pair(call.rows->tokens.position[n], call.rows->tokens.position[m]);
+                     score.set_pair(call.rows->tokens, n, call.rows->tokens, m);
                      for (std::int64_t h = 0; h < heads; ++h)
                        call.sums[distance] +=
                            score(&q_NHE[(n * heads + h) * width], &k_NKE[(m * form.kv_heads + h / group) * width], h);

@@ -36,8 +36,7 @@ void backward(const AttentionBackward& call) {
   for_each_query(call.queries->tokens, call.keys->tokens, call.queries->visible,
                  [&](std::int64_t n, const std::vector<std::int64_t>& seen) {
                    for (const std::int64_t m : seen) {
-                     score.set_pair(call.queries->tokens.position[n], call.keys->tokens.position[m]);
-                     score.set_rows(n, m);
+                     score.set_pair(call.queries->tokens, n, call.keys->tokens, m);
                      for (std::int64_t h = 0; h < heads; ++h) {
                        const std::int64_t query = (n * heads + h) * width, key = (m * kv_heads + h / group) * width;
                        const double s = score(&q_NHE[query], &k_MKE[key], h);

@@ -72,23 +72,23 @@ void for_each_query(const TokenTable& queries, const TokenTable& keys, const Vis
   }
 }
 
-/// Scores of one pair of positions.
+/// Scores of one pair of rows.
 template <class T>
 class PairScore {
  public:
   PairScore(const AttentionForm& form, const ScoreBias& bias, const RowTerms& terms = {})
       : form_(form), bias_(bias), terms_(terms), decay_(static_cast<std::size_t>(form.head_width / 2), 1.0) {}
 
-  void set_pair(std::int64_t query, std::int64_t key) {
-    const std::int64_t distance = query - key;
-    query_ = query;
-    distance_ = static_cast<double>(std::abs(distance));
+  void set_pair(const TokenTable& queries, std::int64_t query, const TokenTable& keys, std::int64_t key) {
+    const auto n = static_cast<std::size_t>(query), m = static_cast<std::size_t>(key);
+    query_ = queries.position[n];
+    query_row_ = query, key_row_ = key;
+    const std::int64_t distance = query_ - keys.position[m];
     entry_ = bias_.relative() ? distance : std::min(std::abs(distance), bias_.distances() - 1);
-    for (std::size_t i = 0; i < form_.log_decay.size(); ++i)
-      decay_[i] = std::exp(form_.log_decay[i] * static_cast<double>(distance));
+    const double apart = queries.coordinate_of(n) - keys.coordinate_of(m);
+    distance_ = std::abs(apart);
+    for (std::size_t i = 0; i < form_.log_decay.size(); ++i) decay_[i] = std::exp(form_.log_decay[i] * apart);
   }
-  /// The rows of the pair, for what they add.
-  void set_rows(std::int64_t query, std::int64_t key) { query_row_ = query, key_row_ = key; }
   /// The factor on the product of channel e of the rotated query and key: d score / d q[e] = slope() factor(e) k[e].
   double factor(std::int64_t channel) const { return form_.scale * decay_[static_cast<std::size_t>(channel / 2)]; }
   /// The derivative of the cap, where the last score was made.

@@ -28,6 +28,7 @@ std::vector<Part> cut(const TokenTable& tokens, int blocks) {
       part.table.sequences.push_back({s.id, part.table.rows(), end - begin});
       for (std::int64_t row = begin; row < end; ++row) {
         part.table.position.push_back(tokens.position[size(row)]);
+        if (!tokens.coordinate.empty()) part.table.coordinate.push_back(tokens.coordinate[size(row)]);
         part.rows.push_back(row);
       }
     }
@@ -84,10 +85,10 @@ Values read_columns(const Columns& columns) {
 RotaryTable make_rotary(Backend& backend, Dtype master, const AttentionProblem& problem, const TokenTable& tokens) {
   if (!problem.form.rotary) return {};
   Values cosine, sine;
-  for (const std::int64_t position : tokens.position)
+  for (std::size_t n = 0; n < tokens.position.size(); ++n)
     for (std::int64_t i = 0; i < problem.form.head_width / 2; ++i) {
       const double angle =
-          static_cast<double>(position) *
+          tokens.coordinate_of(n) *
           std::pow(problem.angle_step, static_cast<double>(i) * 8 / static_cast<double>(problem.form.head_width));
       cosine.push_back(static_cast<float>(std::cos(angle)));
       sine.push_back(static_cast<float>(std::sin(angle)));
@@ -402,6 +403,14 @@ TokenTable make_table(const std::vector<Span>& sequences) {
   for (const Span& s : sequences) {
     table.sequences.push_back({s.id, table.rows(), static_cast<std::int64_t>(s.positions.size())});
     table.position.insert(table.position.end(), s.positions.begin(), s.positions.end());
+  }
+  return table;
+}
+
+TokenTable with_fractions(TokenTable table) {
+  for (const std::int64_t position : table.position) {
+    const auto p = static_cast<double>(position);
+    table.coordinate.push_back(0.83 * p + 0.4 * std::sin(p) - 20);
   }
   return table;
 }

@@ -61,6 +61,8 @@ struct Span {
   std::vector<std::int64_t> positions;
 };
 TokenTable make_table(const std::vector<Span>& sequences);
+/// Its tokens at coordinates that are no whole numbers, the first ones below 0.
+TokenTable with_fractions(TokenTable table);
 /// offset, offset + 1, ...
 std::vector<std::int64_t> consecutive(std::int64_t count, std::int64_t offset = 0);
 /// Random steps of 1 to `largest_gap`.

@@ -94,6 +94,15 @@ std::vector<ListedProblem> small_problems() {
     add("gate", "causal", 0, 4, 2, 16, tables);
   }
   add("alibi_gate", "window", 20, 2, 2, 32, gaps);
+  const auto fractions = [](const std::string& name, const std::vector<Span>& sequences) {
+    return Tables{name, with_fractions(make_table(sequences)), with_fractions(make_table(sequences))};
+  };
+  const Tables between = fractions("fractions", {{0, consecutive(130)}, {3, consecutive(37)}}),
+               far = fractions("fractions_far", {{0, clusters({0, 300, 39380, 1000003}, 40)}});
+  for (const Tables& tables : {between, far}) {
+    for (const char* method : {"xpos", "steep", "rope", "alibi"}) add(method, "causal", 0, 4, 2, 16, tables);
+    add("xpos", "window", 50, 2, 1, 64, tables);
+  }
   return all;
 }
 

@@ -57,6 +57,13 @@ TEST_F(SampledRuns, EachMethodTrainsAndLearnedPositionsReachFarEnough) {
     EXPECT_EQ(occurrences(config, "\n[sampling]\nkind = " + kind + "\nlimit = 128\n"), 1) << config;
     refused(train("short", keys + " --model.max_length 100"), "learned ones for 100 tokens only");
   }
+  const std::string cape = "--sampling.kind cape --train.steps 2 ";
+  done(train("cape", cape + "--position.kind rope --sampling.local_shift 0.5 --sampling.global_scale 1.1"));
+  refused(train("none", cape + "--position.kind t5 --sampling.global_shift 3"),
+          "position.kind = t5 (layer 0) takes whole numbers only");
+  refused(train("none", cape), "changes nothing");
+  refused(train("cape", cape + "--position.kind rope --sampling.local_shift 0.5 --sampling.global_scale 1.2"),
+          "other positions would be drawn");
   refused(train("none", "--sampling.limit 64"), "sampling.limit has an effect only with sampling.kind = ");
   refused(train("none", "--sampling.kind pose"), "sampling.limit = 0 is too small");
   refused(train("none", "--sampling.kind pose --sampling.limit 31"), "give at least 32");
