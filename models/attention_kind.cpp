@@ -18,7 +18,7 @@ AttentionForm make_form(const ModelConfig& model, const LayerConfig& layer, cons
   form.scale = 1.0 / std::sqrt(static_cast<double>(form.head_width)) / layer.attention.temperature;
   form.softcap = layer.attention.softcap;
   if (layer.attention.clamp > AttentionConfig::no_clamp) form.clamp = layer.attention.clamp;
-  form.normalizer = layer.attention.normalizer;
+  if (!layer.attention.landmarks()) form.normalizer = layer.attention.normalizer;
   position.shape(form);
   return form;
 }

@@ -120,6 +120,24 @@ Visibility visibility(const ModelBatch& batch, const Pattern& pattern, const Tok
   return pattern.visibility(batch.tokens, document_places(batch, pattern.sinks(), cached));
 }
 
+LandmarkPositions landmarks_of(const ModelBatch& batch, std::int64_t landmark) {
+  LandmarkPositions positions;
+  for (const TokenTable::Sequence& sequence : batch.tokens.sequences) {
+    std::vector<std::int64_t>& own = positions[sequence.id];
+    for (auto n = static_cast<std::size_t>(sequence.first);
+         n < static_cast<std::size_t>(sequence.first + sequence.count); ++n) {
+      if (batch.ids[n] == landmark) own.push_back(batch.tokens.position[n]);
+    }
+  }
+  return positions;
+}
+
+std::vector<std::int64_t> starts_of(const std::vector<DocumentPlace>& places) {
+  std::vector<std::int64_t> starts;
+  for (const DocumentPlace& place : places) starts.push_back(place.start);
+  return starts;
+}
+
 std::vector<std::int64_t> visible_keys(const TokenTable& queries, const Visibility& visible, const TokenTable& keys) {
   std::vector<std::int64_t> counts;
   auto of_keys = keys.sequences.begin();

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "framework/attention/landmarks.h"
 #include "models/patterns.h"
 
 namespace lexring {
@@ -44,6 +45,11 @@ std::vector<DocumentPlace> document_places(const ModelBatch& batch, std::int64_t
 
 /// What each row of a batch sees by a pattern.
 Visibility visibility(const ModelBatch& batch, const Pattern& pattern, const TokenTable* cached);
+
+/// Where tokens with the id `landmark` stand.
+LandmarkPositions landmarks_of(const ModelBatch& batch, std::int64_t landmark);
+/// The positions that documents begin at, of rows.
+std::vector<std::int64_t> starts_of(const std::vector<DocumentPlace>& places);
 
 /// How many keys each query sees; `keys` has the queries' own rows too.
 std::vector<std::int64_t> visible_keys(const TokenTable& queries, const Visibility& visible, const TokenTable& keys);

@@ -58,7 +58,8 @@ constexpr auto words(NormKind) {
 }
 
 constexpr auto words(Normalizer) {
-  return std::to_array<Word<Normalizer>>({{Normalizer::softmax, "softmax"}, {Normalizer::relu, "relu"}});
+  return std::to_array<Word<Normalizer>>(
+      {{Normalizer::softmax, "softmax"}, {Normalizer::relu, "relu"}, {Normalizer::landmark, "landmark"}});
 }
 
 /// How a model knows where a token stands.
@@ -107,7 +108,11 @@ struct AttentionConfig {
                                  ///< what lies between (StreamingLLM); all is counted in tokens
   Normalizer normalizer = Normalizer::softmax;
   double relu_gamma = 1.0;  ///< relu: weights are max(score, 0) / (gamma sqrt(visible keys / 2)) (Shen et al. 2023)
+  std::int64_t landmark_every =
+      0;  ///< landmark: a landmark token closes a block of so many (Mohtashami and Jaggi 2023)
+  std::int64_t landmark_token = 0;  ///< landmark: its id
   static constexpr double no_clamp = -1e6;
+  bool landmarks() const { return normalizer == Normalizer::landmark; }
   bool operator==(const AttentionConfig&) const = default;
 };
 

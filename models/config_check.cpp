@@ -45,6 +45,24 @@ void check_cache_positions(const LayerConfig& layer) {
                 by_own ? "kind = fire" : fmt::format("scaling = {}", name_of(layer.position.scaling)));
 }
 
+void check_landmarks(const AttentionConfig& attention, std::int64_t vocab) {
+  if (!attention.landmarks()) return;
+  require_usage(attention.pattern->sees_all() && !attention.pattern->sees_later,
+                "attention.normalizer = landmark with attention.pattern = {}: a query reaches its document's blocks by "
+                "their landmarks, however far they are; choose causal",
+                attention.pattern->name);
+  require_usage(attention.landmark_every > 0,
+                "attention.landmark_every = {} with attention.normalizer = landmark: that many tokens make a block; "
+                "choose at least 1, e.g. 63",
+                attention.landmark_every);
+  require_usage(attention.landmark_token >= 0 && attention.landmark_token < vocab,
+                "attention.landmark_token = {} is not in the vocabulary of {}; choose the id of the landmark",
+                attention.landmark_token, vocab);
+  require_usage(!attention.forget_gate,
+                "attention.forget_gate = true with attention.normalizer = landmark: a gate closes token by token, and "
+                "landmarks bring back whole blocks, however old; leave one of them out");
+}
+
 void check_factors(const AttentionConfig& attention) {
   require_usage(attention.logn_base == 0 || attention.logn_base > 1,
                 "attention.logn_base = {} has a logarithm of 0 or none; choose the training length, or 0 for no log-n",
@@ -100,6 +118,7 @@ void check(const ModelConfig& config) {
         n, layer.position.kind->name);
     check_factors(layer.attention);
     check_cache_positions(layer);
+    check_landmarks(layer.attention, config.vocab);
     require_usage(
         !layer.attention.pattern->sees_later || !layer.position.kind->relative,
         "position.kind = {} with attention.pattern = {}: its biases are by how far before the query a key is, "

@@ -147,6 +147,7 @@ std::unique_ptr<ModelCache> Transformer::make_cache() const {
     cache->kinds.emplace_back(impl_->backend.runtime(), static_cast<std::int64_t>(layers[k]),
                               impl_->kinds[k].form.key_width(), impl_->working);
   }
+  cache->landmarks.resize(cache->kinds.size());
   return cache;
 }
 

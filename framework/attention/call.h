@@ -84,6 +84,8 @@ struct AttentionBackward {
   /// [N, H] and [M, H] f32 (f64), +=: with queries and keys of the same rows they may be one tensor. Undefined without
   /// `row_terms`.
   Tensor dquery_terms = {}, dkey_terms = {};
+  /// False: `delta` is another number, and a backend may not make it again.
+  bool delta_is_of_output = true;
 };
 
 /// Sums of scores by distance, for attention resolution (Sun et al. 2022, eq. 13): for every d in [0, sums.size()),

@@ -13,6 +13,7 @@ void check(const AttentionForm& form) {
           form.kv_heads);
   require(form.head_width > 0 && form.head_width % 2 == 0,
           "attention with heads of width {}: choose an even width, channels come in pairs", form.head_width);
+  require(form.normalizer != Normalizer::landmark, "landmark attention is made of calls with softmax");
   require(std::isfinite(form.scale), "the scale of the attention scores is not finite");
   if (!form.log_decay.empty()) {
     require(form.rotary,

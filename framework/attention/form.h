@@ -17,7 +17,8 @@
 
 namespace lexring {
 
-enum class Normalizer { softmax, relu };
+/// landmark: softmax in blocks (landmarks.h), made of calls with softmax; no kernel's.
+enum class Normalizer { softmax, relu, landmark };
 
 struct AttentionForm {
   std::int64_t heads = 0;         ///< H query heads

@@ -63,6 +63,17 @@ struct AdamWParameter {
   double weight_decay;  ///< 0 for what must not decay
 };
 
+/// What backward reads of a round of landmark attention (framework/ops/landmark_attention.h), from what the forward
+/// calls told; all [N, H] master.
+struct LandmarkStatistics {
+  Tensor lse;             ///< of the whole
+  Tensor score;           ///< of the landmark; -inf where it is not seen
+  Tensor delta;           ///< of the whole
+  Tensor block_delta;     ///< of the block
+  Tensor block_lse;       ///< of the block; becomes lse + block_lse - score, and 0 where either is -inf
+  Tensor landmark_delta;  ///< written: delta - block_delta, and 0 where the landmark is not seen
+};
+
 class Backend {
  public:
   Backend() = default;
@@ -147,6 +158,10 @@ class Backend {
   /// delta[n, h] = sum over E of output * doutput
   virtual void attention_delta(const Tensor& output, const Tensor& doutput, const Tensor& delta) = 0;
   virtual void attention_backward(const AttentionBackward& call) = 0;
+  /// whole += the block, whose values, normalised, have the weight of its landmark's score [N, H] master; nothing where
+  /// that is -inf. What saw no key of the block adds 0, with that weight.
+  virtual void merge_landmark(const AttentionState& block, const Tensor& score, const AttentionState& whole) = 0;
+  virtual void landmark_statistics(const LandmarkStatistics& statistics) = 0;
   virtual void attention_score_sums(const AttentionScoreSums& call) = 0;
 
   // ---- optimizer

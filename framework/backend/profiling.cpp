@@ -145,6 +145,14 @@ void ProfilingBackend::attention_backward(const AttentionBackward& call) {
   timed("attention", "attention_backward", [&] { inner_->attention_backward(call); });
 }
 
+void ProfilingBackend::merge_landmark(const AttentionState& block, const Tensor& score, const AttentionState& whole) {
+  timed("attention", "merge_landmark", [&] { inner_->merge_landmark(block, score, whole); });
+}
+
+void ProfilingBackend::landmark_statistics(const LandmarkStatistics& statistics) {
+  timed("attention", "landmark_statistics", [&] { inner_->landmark_statistics(statistics); });
+}
+
 void ProfilingBackend::attention_score_sums(const AttentionScoreSums& call) {
   timed("attention", "attention_score_sums", [&] { inner_->attention_score_sums(call); });
 }

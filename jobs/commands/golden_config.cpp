@@ -23,10 +23,7 @@ const Json& neutral_fields() {
 
 /// Fields without a key that change nothing where the others are neutral.
 bool is_idle(const std::string& field, const Json& value) {
-  for (const char* idle : {"sampling",  // positions that were drawn are in the file
-                           "attention.landmark_every", "attention.landmark_token"}) {
-    if (field == idle) return true;
-  }
+  if (field == "sampling") return true;  // positions that were drawn are in the file
   return field == "adapter" && value.at("rank") == 0;
 }
 

@@ -149,10 +149,17 @@ std::vector<Key> model_keys(ModelConfig& m) {
   add("attention.clamp", &a.clamp,
       "keys whose score is below it disappear, but for the query's own token; for evaluation; -1e6: none do")
       .between(AttentionConfig::no_clamp, 1e6);
-  add("attention.normalizer", &a.normalizer, "what makes weights of scores");
+  add("attention.normalizer", &a.normalizer,
+      "what makes weights of scores; landmark: softmax in blocks, each weighed by the landmark token that closes it");
   add("attention.relu_gamma", &a.relu_gamma, "weights are max(score, 0) / (gamma x sqrt(keys that the query sees / 2))")
       .between(1e-6, 1e6)
       .only_with("attention.normalizer", {"relu"});
+  add("attention.landmark_every", &a.landmark_every, "tokens of a block, which a landmark token closes", "tokens")
+      .between(0, most_tokens_at_once)
+      .only_with("attention.normalizer", {"landmark"});
+  add("attention.landmark_token", &a.landmark_token, "id of the landmark token")
+      .between(0, 2147483647)
+      .only_with("attention.normalizer", {"landmark"});
   return keys;
 }
 

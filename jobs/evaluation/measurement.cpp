@@ -19,7 +19,7 @@ constexpr std::int64_t resolution_texts = 16;
 bool has_resolution(const ModelConfig& model) {
   for (std::int64_t n = 0; n < model.layers; ++n) {
     const LayerConfig layer = model.layer(n);
-    if (layer.attention.normalizer == Normalizer::relu || layer.position.kind->relative) return false;
+    if (layer.attention.normalizer != Normalizer::softmax || layer.position.kind->relative) return false;
   }
   return true;
 }

@@ -129,6 +129,12 @@ MeshChoice choose_mesh(const MeshKeys& keys, const SequenceKeys& sequence, const
                 "sequence.exchange = halo sends only the keys just before a rank's own, but attention.pattern = {} "
                 "sees all of them; choose ring, or another pattern",
                 farthest_attention(model).pattern->name);
+  const bool landmarks = farthest_attention(model).landmarks();
+  require_usage(
+      !landmarks || sequence.exchange == Exchange::automatic,
+      "sequence.exchange = {} with attention.normalizer = landmark: a block's keys must all be there before one "
+      "is weighed, so that those of all ranks are gathered; leave it at auto",
+      name_of(sequence.exchange));
   const PartitionKind partition = partition_of(sequence, model);
   if (cp == 1)
     return {make_mesh(ranks, dp, cp, tp), partition, Exchange::ring, make_mesh(ranks, dp, cp, tp).describe()};
@@ -155,6 +161,7 @@ MeshChoice choose_mesh(const MeshKeys& keys, const SequenceKeys& sequence, const
   const Mesh mesh = make_mesh(ranks, dp, cp, tp, choice.ulysses);
   std::string text = fmt::format("{}, {} partition, {}", mesh.describe(), name_of(partition),
                                  little ? schedule.reason : choice.name + ": " + choice.reason);
+  if (landmarks) text += "\nwith landmarks the keys of all places are gathered, whatever goes over a ring otherwise";
   if (choice.ulysses > exchange.cp_inside_node)
     text += "\nmesh.ulysses leaves a node: heads are exchanged over the network in every layer";
   if (!inside_nodes(nodes, ranks)) text += fmt::format("\n{}", describe_nodes(nodes));

@@ -93,7 +93,7 @@ std::string describe(const AttentionConfig& a) {
   if (a.ssmax) text += ", scalable softmax";
   if (a.softcap > 0) text += fmt::format(", scores capped at {:g}", a.softcap);
   if (a.clamp > AttentionConfig::no_clamp) text += fmt::format(", clamped at {:g}", a.clamp);
-  if (a.normalizer == Normalizer::relu) text += ", relu";
+  if (a.normalizer != Normalizer::softmax) text += fmt::format(", {}", name_of(a.normalizer));
   return text;
 }
 

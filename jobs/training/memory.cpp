@@ -69,7 +69,13 @@ double in_attention(const RowBytes& row, const StepShape& s, DeviceType device) 
   const double fused = row.query + row.key_value, as_master = row.master / row.working;
   double inside = row.query + fused + as_master * fused + row.statistics;
   if (device == DeviceType::cuda) inside += fused;
-  inside += std::min(2.0, row.ring - 1) * row.key_value * (1 + as_master);
+  const bool landmarks = s.model.attention.landmarks();
+  if (landmarks) {  // a block's output, another one, their statistics; all keys, and their gradients twice
+    inside += 2 * row.query + 3 * row.statistics;
+    if (row.ring > 1) inside += row.ring * row.key_value * (1 + 2 * as_master);
+  } else {
+    inside += std::min(2.0, row.ring - 1) * row.key_value * (1 + as_master);
+  }
   if (row.ulysses > 1) inside += 2 * fused;
   if (row.tp > 1) inside = std::max(inside, 2 * row.gathered + fused);
   return held + row.stream + inside;

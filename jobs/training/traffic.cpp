@@ -50,7 +50,7 @@ struct Sizes {
 double rows_passed(const StepShape& s) {
   const double places = s.mesh.ring(), own = number(s.length) / places, pairs = places * (places - 1);
   const AttentionConfig& a = s.model.attention;
-  if (a.pattern->sees_later) return own * pairs;
+  if (a.pattern->sees_later || a.landmarks()) return own * pairs;
   if (a.pattern->halves) return std::numeric_limits<double>::quiet_NaN();
   if (a.pattern->sees_all()) {
     switch (s.runtime.partition) {

@@ -1,5 +1,6 @@
 #include <optional>
 
+#include "framework/ops/landmark_attention.h"
 #include "models/query_factors.h"
 #include "models/sequence/dealt_rows.h"
 #include "models/sequence/pass.h"
@@ -20,7 +21,10 @@ class CachedPass final : public SequencePass {
     require(batch.tokens.sequences.size() == 1, "a cache continues one sequence, but the batch has {}",
             batch.tokens.sequences.size());
     if (group_->size() > 1) deal(batch);
-    for (std::size_t k = 0; k < model.kinds.size(); ++k) take_chunk(model, model.kinds[k], cache.kinds[k]);
+    for (std::size_t k = 0; k < model.kinds.size(); ++k) {
+      take_chunk(model, model.kinds[k], cache.kinds[k]);
+      take_landmarks(model.kinds[k].config.attention, cache.landmarks[k], cache.kinds[k]);
+    }
   }
 
   const ModelBatch& rows() const override { return dealt_ ? dealt_->own() : *batch_; }
@@ -50,8 +54,11 @@ class CachedPass final : public SequencePass {
     } else {
       cache.append(place, *backend_, own.key, own.value);
     }
-    return Var(attention_to_cache(*backend_, queries_[k], bias, own.query,
-                                  {cache.rows(), cache.keys(place), cache.values(place), terms(bias.sums.value())}));
+    const CachedKeys keys{cache.rows(), cache.keys(place), cache.values(place), terms(bias.sums.value())};
+    if (!landmarks_[k]) return Var(attention_to_cache(*backend_, queries_[k], bias, own.query, keys));
+    const ScoreBias added = bias.value({});
+    return Var(landmark_forward(*backend_, {form, added, *landmarks_[k], keys.rows, own.query, keys.keys, keys.values})
+                   .output);
   }
 
   Tensor gather(const Tensor& rows) const override { return dealt_ ? dealt_->gather(rows) : rows; }
@@ -95,6 +102,19 @@ class CachedPass final : public SequencePass {
     for (PartPlan& plan : plans) parts.push_back(kind.part(std::move(plan), runtime, chunk, length, model.master, own));
   }
 
+  /// Adds the chunk's landmarks to those of the kind so far.
+  void take_landmarks(const AttentionConfig& config, LandmarkPositions& so_far, const KeyValueCache& cache) {
+    landmarks_.emplace_back();
+    if (!config.landmarks()) return;
+    for (const auto& [sequence, positions] : landmarks_of(*batch_, config.landmark_token))
+      so_far[sequence].insert(so_far[sequence].end(), positions.begin(), positions.end());
+    std::vector<std::int64_t> starts = starts_of(document_places(*batch_, 0, &cache.rows()->tokens));
+    if (dealt_) starts = take_rows(starts, dealt_->places());
+    const AttentionRows& queries = *queries_.back().front().queries;
+    landmarks_.back() =
+        make_landmark_rows(queries.tokens, queries.rotary, starts, std::make_shared<const LandmarkPositions>(so_far));
+  }
+
   /// Places in a cache are counted in tokens, which only dense positions tell.
   static void require_dense(const TokenTable& past, const TokenTable& tokens) {
     std::int64_t next = past.position.empty() ? 0 : past.position.back() + 1;
@@ -122,9 +142,10 @@ class CachedPass final : public SequencePass {
   Communicator* group_;
   const AttentionKinds* kinds_;
   ModelCache* cache_;
-  std::vector<std::int64_t> borders_;    ///< [ranks + 1] of the chunk's rows
-  std::optional<DealtRows> dealt_;       ///< none with cp = 1
-  std::vector<AttentionParts> queries_;  ///< by kind
+  std::vector<std::int64_t> borders_;                   ///< [ranks + 1] of the chunk's rows
+  std::optional<DealtRows> dealt_;                      ///< none with cp = 1
+  std::vector<AttentionParts> queries_;                 ///< by kind
+  std::vector<std::optional<LandmarkRows>> landmarks_;  ///< by kind; none: it has no landmarks
 };
 
 }  // namespace

@@ -1,3 +1,4 @@
+#include "framework/ops/landmark_attention.h"
 #include "models/query_factors.h"
 #include "models/sequence/forget_sums.h"
 #include "models/sequence/pass.h"
@@ -15,6 +16,7 @@ class LocalPass final : public SequencePass {
       ModelBatch counted;
       const ModelBatch& seen = kind.seen_as(batch, counted);
       rows_.push_back(kind.rows(runtime, seen.tokens, visibility(seen, *kind.pattern, nullptr), model.master));
+      landmarks_.push_back(kind.config.attention.landmarks() ? landmark_rows(kind, rows_.back()) : nullptr);
       row_factors_.push_back(make_row_factors(runtime, kind.config.attention,
                                               {seen.tokens, rows_.back().keys->visible, seen.tokens}, model.master));
     }
@@ -34,14 +36,24 @@ class LocalPass final : public SequencePass {
       const QueryKeyValue in = split_columns(part.form, qkv.value());
       probe(layer, part.form, bias.value(part), rows.keys, in.query, in.key);
     }
+    if (landmarks_[kind] != nullptr)
+      return landmark_attention(tape, rows.parts.front().form, landmarks_[kind], rows.keys, bias, qkv);
     return attention(tape, rows.parts, rows.keys, bias, qkv);
   }
 
   Tensor gather(const Tensor& rows) const override { return rows; }
 
  private:
+  std::shared_ptr<const LandmarkRows> landmark_rows(const AttentionKind& kind, const KindRows& rows) const {
+    const auto positions =
+        std::make_shared<const LandmarkPositions>(landmarks_of(*batch_, kind.config.attention.landmark_token));
+    return std::make_shared<const LandmarkRows>(make_landmark_rows(
+        rows.keys->tokens, rows.keys->rotary, starts_of(document_places(*batch_, 0, nullptr)), positions));
+  }
+
   const ModelBatch* batch_;
-  std::vector<KindRows> rows_;  ///< by kind
+  std::vector<KindRows> rows_;                                  ///< by kind
+  std::vector<std::shared_ptr<const LandmarkRows>> landmarks_;  ///< by kind; null: it has none
 };
 
 }  // namespace

@@ -28,7 +28,8 @@ PartitionKind default_partition(const ModelConfig& config);
 /// Keys and values of past rows, of every layer: each kind of layers keeps what its pattern can still see.
 struct ModelCache {
   std::vector<KeyValueCache> kinds;
-  std::vector<std::size_t> place;  ///< by layer: which of its kind's layers it is
+  std::vector<LandmarkPositions> landmarks;  ///< by kind: those that came so far
+  std::vector<std::size_t> place;            ///< by layer: which of its kind's layers it is
 };
 
 /// Called once per layer and kind in a forward pass with the raw projections of all rows (on every rank of cp), e.g. to

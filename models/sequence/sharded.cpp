@@ -5,6 +5,7 @@
 #include "models/sequence/pass.h"
 #include "parallel/sequence/attention.h"
 #include "parallel/sequence/head_exchange.h"
+#include "parallel/sequence/landmarks.h"
 
 namespace lexring {
 
@@ -31,10 +32,9 @@ class ShardedPass final : public SequencePass {
              const Var& qkv) const override {
     if (probe) show(layer, kind, bias, probe, qkv.value());
     const Kind& own = kinds_[kind];
-    if (own.heads.alone()) return sequence_attention(tape, *ring_, own.tables, bias, qkv);
+    if (own.heads.alone()) return over_ring(tape, own, bias, qkv);
     const BiasTerms of_heads = slice_heads(tape, bias, own.heads.first_head(), own.heads.form().heads);
-    return own.heads.to_rows(tape,
-                             sequence_attention(tape, *ring_, own.tables, of_heads, own.heads.to_heads(tape, qkv)));
+    return own.heads.to_rows(tape, over_ring(tape, own, of_heads, own.heads.to_heads(tape, qkv)));
   }
 
   Tensor gather(const Tensor& rows) const override { return dealt_->gather(rows); }
@@ -44,7 +44,13 @@ class ShardedPass final : public SequencePass {
     HeadExchange heads;
     std::shared_ptr<const SequenceTables> tables;
     RotaryMaker rotary;
+    std::shared_ptr<const LandmarkTables> landmarks;  ///< instead of `tables`; null: it has none
   };
+
+  Var over_ring(Tape& tape, const Kind& kind, const BiasTerms& bias, const Var& qkv) const {
+    return kind.landmarks != nullptr ? sequence_landmark_attention(tape, *ring_, kind.landmarks, bias, qkv)
+                                     : sequence_attention(tape, *ring_, kind.tables, bias, qkv);
+  }
 
   static std::vector<std::vector<Chunk>> chunks_of(const Partition& partition) {
     std::vector<std::vector<Chunk>> chunks;
@@ -53,7 +59,10 @@ class ShardedPass final : public SequencePass {
   }
 
   Kind make_kind(const PassModel& model, const ModelBatch& batch, AttentionKind& kind) {
-    Kind own{HeadExchange(model.context.ulysses(), kind.form, partition_->ulysses_borders(ring_->rank())), nullptr, {}};
+    Kind own{HeadExchange(model.context.ulysses(), kind.form, partition_->ulysses_borders(ring_->rank())),
+             nullptr,
+             {},
+             nullptr};
     ModelBatch counted;
     const ModelBatch& seen = kind.seen_as(batch, counted);
     Visibility visible = visibility(seen, *kind.pattern, nullptr);
@@ -63,6 +72,10 @@ class ShardedPass final : public SequencePass {
     }
     row_factors_.push_back(make_row_factors(model.backend.runtime(), kind.config.attention,
                                             {seen.tokens, visible, seen.tokens}, model.master, &dealt_->places()));
+    if (kind.config.attention.landmarks()) {
+      own.landmarks = landmark_tables(batch, kind, own);
+      return own;
+    }
     const SequenceTables* const last = kind.last_tables.get();
     if (last == nullptr || last->partition->whole() != seen.tokens || last->visible != visible) {
       std::shared_ptr<const Partition> partition = partition_;
@@ -75,6 +88,20 @@ class ShardedPass final : public SequencePass {
     }
     own.tables = kind.last_tables;
     return own;
+  }
+
+  std::shared_ptr<const LandmarkTables> landmark_tables(const ModelBatch& batch, const AttentionKind& kind,
+                                                        const Kind& own) const {
+    const std::vector<Chunk>& chunks = partition_->place_chunks(ring_->rank());
+    const TokenTable &whole = partition_->whole(), tokens = tokens_of(whole, chunks);
+    const auto rotary = [&](const TokenTable& table) { return own.rotary ? own.rotary(table) : RotaryTable(); };
+    const auto positions =
+        std::make_shared<const LandmarkPositions>(landmarks_of(batch, kind.config.attention.landmark_token));
+    return std::make_shared<const LandmarkTables>(LandmarkTables{
+        partition_, own.heads.form(),
+        make_landmark_rows(tokens, rotary(tokens),
+                           take_rows(starts_of(document_places(batch, 0, nullptr)), row_indices(chunks)), positions),
+        make_rows(whole, rotary(whole))});
   }
 
   /// Every rank sees the projections of all rows.

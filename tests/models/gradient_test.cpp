@@ -90,6 +90,11 @@ std::vector<Case> cases() {
   in_cache.name = "forget_cache_positions";
   in_cache.config.attention.forget_gate = true;
   list.push_back(in_cache);
+  Case landmarks{"landmarks", landmark_config("kerple_log"), true};
+  landmarks.config.kv_heads = 2;
+  landmarks.config.attention.softcap = 0.9;
+  landmarks.config.attention.ssmax = true;
+  list.push_back(landmarks);
   return list;
 }
 

@@ -35,6 +35,15 @@ ModelConfig small_config(const std::string& position, const std::string& pattern
   return config;
 }
 
+ModelConfig landmark_config(const std::string& position) {
+  ModelConfig config = small_config(position);
+  config.vocab = 5;
+  config.attention.normalizer = Normalizer::landmark;
+  config.attention.landmark_every = 4;
+  config.attention.landmark_token = 2;
+  return config;
+}
+
 ModelBatch small_batch(std::int64_t sequences, std::int64_t length, std::int64_t vocab, bool documents,
                        std::int64_t sinks) {
   std::vector<std::int32_t> ids;

@@ -12,6 +12,9 @@ namespace lexring {
 /// 2 layers, width 16, 4 heads of 4, 23 tokens.
 ModelConfig small_config(const std::string& position = "xpos", const std::string& pattern = "causal");
 
+/// Causal attention with landmarks, which one token in five is.
+ModelConfig landmark_config(const std::string& position = "rope");
+
 /// Tokens and targets without structure, some targets not counted. With `documents`, some begin inside the sequences.
 ModelBatch small_batch(std::int64_t sequences, std::int64_t length, std::int64_t vocab, bool documents,
                        std::int64_t sinks = 0);

@@ -131,6 +131,15 @@ TEST(ModelConfigCheck, NamesKeyValueAndWhatWouldWork) {
   config.attention.pattern = "blockwise";
   config.attention.block = 0;
   EXPECT_NE(refusal(config).find("attention.block = 0"), std::string::npos);
+  config = landmark_config();
+  EXPECT_EQ(refusal(config), "");
+  config.attention.landmark_token = 5;
+  EXPECT_EQ(refusal(config),
+            "attention.landmark_token = 5 is not in the vocabulary of 5; choose the id of the landmark");
+  config.attention.landmark_every = 0;
+  EXPECT_EQ(refusal(config).find("attention.landmark_every = 0"), 0U);
+  config.attention.pattern = "window";
+  EXPECT_EQ(refusal(config).find("attention.normalizer = landmark with attention.pattern = window"), 0U);
 }
 
 }  // namespace

@@ -62,7 +62,10 @@ TEST(Sampling, DrawsStayTheSame) {
   EXPECT_EQ(sample_positions({"shape", 100}, 3, 1, 0), (Positions{26, 27, 28}));
   EXPECT_EQ(sample_positions({"random_padding", 100}, 3, 1, 0), (Positions{35, 36, 37}));
   EXPECT_EQ(sample_positions({"pose", 100}, 6, 1, 0), (Positions{0, 1, 2, 13, 14, 15}));
-  EXPECT_EQ(sample_coordinates({"cape", 0, 5.0, 0.5, 1.5}, 2, 1, 0), (std::vector<double>{0, 0}));
+  const std::vector<double> cape =
+      sample_coordinates({.kind = "cape", .global_shift = 5.0, .local_shift = 0.5, .global_scale = 1.5}, 2, 1, 0);
+  EXPECT_NEAR(cape[0], 2.19177, 1e-5);
+  EXPECT_NEAR(cape[1], 3.75111, 1e-5);
 }
 
 TEST(Sampling, RandomizedIsASortedSampleWithoutReplacement) {

@@ -117,6 +117,24 @@ TEST(Streaming, AFullCacheHasOnePlaceForTheQuery) {
   EXPECT_NEAR(in_cache[8], in_text[8], 1e-12);  // sinks and window are all of it so far
 }
 
+TEST(Streaming, BlocksAreFoundByTheLandmarksOfEarlierChunks) {
+  for (const bool documents : {false, true}) {
+    const ModelConfig config = landmark_config("xpos");
+    SmallModel small(config, {.precision = Precision::fp64});
+    const ModelBatch whole = small_batch(1, length, config.vocab, documents);
+    const auto expected = small.model.evaluate(whole).nll.to_host<double>();
+    for (const std::int64_t chunk : {1, 7}) {
+      const auto cache = small.model.make_cache();
+      for (std::int64_t n = 0; n < length; n += chunk) {
+        const std::int64_t rows = std::min(chunk, length - n);
+        const auto nll = small.model.evaluate(part(whole, n, rows), cache.get()).nll.to_host<double>();
+        for (std::size_t i = 0; i < nll.size(); ++i)
+          EXPECT_NEAR(nll[i], expected[static_cast<std::size_t>(n) + i], 1e-11) << "row " << n;
+      }
+    }
+  }
+}
+
 TEST(Streaming, PlacesInACacheNeedEveryToken) {
   ModelConfig config = small_config("rope", "sink_window");
   config.attention.cache_positions = true;

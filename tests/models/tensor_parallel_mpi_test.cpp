@@ -121,6 +121,10 @@ std::vector<Case> cases() {
   kerple.config.attention.ssmax = true;
   kerple.config.attention.forget_gate = true;
   kerple.config.logit_softcap = 0.6;
+  Case landmarks{"landmarks", base("alibi", "causal", 2, 23), true};
+  landmarks.config.attention.normalizer = Normalizer::landmark;
+  landmarks.config.attention.landmark_every = 7;
+  landmarks.config.attention.landmark_token = 5;
   return {lex,
           llama,
           learned,
@@ -128,7 +132,8 @@ std::vector<Case> cases() {
           sinusoidal,
           kerple,
           {"sandwich", base("sandwich", "causal", 4, 23)},
-          {"fire", base("fire", "causal", 4, 23)}};
+          {"fire", base("fire", "causal", 4, 23)},
+          landmarks};
 }
 
 ModelBatch batch_of(const Case& c, std::int64_t sequences, std::int64_t length) {

@@ -141,6 +141,13 @@ class Bench {
               [&] { backend_.forget_sums(logits, {}, sums); });
       measure(named("forget_sums_backward"), Bound::memory, gates * (2 * w + f),
               [&] { backend_.forget_sums_backward(logits, dsums, logits); });
+      const Tensor statistic = filled({rows, sizes_.heads}, Dtype::f32);
+      const AttentionState block{filled({rows, width}, Dtype::f32), statistic, statistic},
+          whole{filled({rows, width}, Dtype::f32), empty({rows, sizes_.heads}, Dtype::f32),
+                empty({rows, sizes_.heads}, Dtype::f32)};
+      if (working == Dtype::f32)
+        measure("merge_landmark", Bound::memory, 3 * f * count + 6 * f * gates,
+                [&] { backend_.merge_landmark(block, statistic, whole); });
     }
     {
       std::vector<std::int32_t> tokens(static_cast<std::size_t>(rows));

@@ -99,6 +99,10 @@ class CpuBackend final : public Backend {
     cpu::attention_delta(output, doutput, delta);
   }
   void attention_backward(const AttentionBackward& call) override { cpu::attention_backward(call); }
+  void merge_landmark(const AttentionState& block, const Tensor& score, const AttentionState& whole) override {
+    cpu::merge_landmark(block, score, whole);
+  }
+  void landmark_statistics(const LandmarkStatistics& statistics) override { cpu::landmark_statistics(statistics); }
   void attention_score_sums(const AttentionScoreSums& call) override { cpu::attention_score_sums(call); }
 
   void adamw(const AdamW& hyper, std::span<const AdamWParameter> parameters) override { cpu::adamw(hyper, parameters); }

@@ -39,6 +39,8 @@ void forget_sums_backward(const Tensor& logits, const Tensor& dsums, const Tenso
 void attention(const AttentionForward& call);
 void attention_delta(const Tensor& output, const Tensor& doutput, const Tensor& delta);
 void attention_backward(const AttentionBackward& call);
+void merge_landmark(const AttentionState& block, const Tensor& score, const AttentionState& whole);
+void landmark_statistics(const LandmarkStatistics& statistics);
 void attention_score_sums(const AttentionScoreSums& call);
 
 }  // namespace lexring::cpu

@@ -94,6 +94,12 @@ class CudaBackend final : public Backend {
     cuda::attention_delta(gpu_, output, doutput, delta);
   }
   void attention_backward(const AttentionBackward& call) override { cuda::attention_backward(gpu_, call); }
+  void merge_landmark(const AttentionState& block, const Tensor& score, const AttentionState& whole) override {
+    cuda::merge_landmark(gpu_, block, score, whole);
+  }
+  void landmark_statistics(const LandmarkStatistics& statistics) override {
+    cuda::landmark_statistics(gpu_, statistics);
+  }
   void attention_score_sums(const AttentionScoreSums& call) override { cuda::attention_score_sums(gpu_, call); }
 
   void adamw(const AdamW& hyper, std::span<const AdamWParameter> parameters) override {

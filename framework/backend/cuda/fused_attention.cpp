@@ -238,7 +238,7 @@ bool FusedAttention::forward(const Gpu& gpu, const AttentionForward& call) {
 }
 
 bool FusedAttention::backward(const Gpu& gpu, const AttentionBackward& call) {
-  if (!fits(call)) return false;
+  if (!call.delta_is_of_output || !fits(call)) return false;
   const Plan& plan = plan_of(gpu, call.form, call.queries, call.keys);
   if (!plan.possible) return false;
   Inputs<AttentionBackward> inputs(gpu, call, plan);

@@ -59,6 +59,8 @@ void forget_sums_backward(const Gpu& gpu, const Tensor& logits, const Tensor& ds
 void attention(const Gpu& gpu, const AttentionForward& call);
 void attention_delta(const Gpu& gpu, const Tensor& output, const Tensor& doutput, const Tensor& delta);
 void attention_backward(const Gpu& gpu, const AttentionBackward& call);
+void merge_landmark(const Gpu& gpu, const AttentionState& block, const Tensor& score, const AttentionState& whole);
+void landmark_statistics(const Gpu& gpu, const LandmarkStatistics& statistics);
 void attention_score_sums(const Gpu& gpu, const AttentionScoreSums& call);
 
 void adamw(const Gpu& gpu, const AdamW& hyper, std::span<const AdamWParameter> parameters);

@@ -17,6 +17,7 @@ set(cuda_kernels
   embedding.cu
   forget.cu
   fused_rows.cu
+  landmarks.cu
   loss.cu
   norm.cu
   plain.cu

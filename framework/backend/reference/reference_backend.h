@@ -54,6 +54,8 @@ class ReferenceBackend final : public Backend {
   void attention(const AttentionForward& call) override;
   void attention_delta(const Tensor& output, const Tensor& doutput, const Tensor& delta) override;
   void attention_backward(const AttentionBackward& call) override;
+  void merge_landmark(const AttentionState& block, const Tensor& score, const AttentionState& whole) override;
+  void landmark_statistics(const LandmarkStatistics& statistics) override;
   void attention_score_sums(const AttentionScoreSums& call) override;
   // adamw.cpp
   void adamw(const AdamW& hyper, std::span<const AdamWParameter> parameters) override;

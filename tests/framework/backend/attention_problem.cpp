@@ -82,6 +82,8 @@ Values read_columns(const Columns& columns) {
   return result;
 }
 
+}  // namespace
+
 RotaryTable make_rotary(Backend& backend, Dtype master, const AttentionProblem& problem, const TokenTable& tokens) {
   if (!problem.form.rotary) return {};
   Values cosine, sine;
@@ -96,6 +98,8 @@ RotaryTable make_rotary(Backend& backend, Dtype master, const AttentionProblem& 
   const Shape shape{tokens.rows(), problem.form.head_width / 2};
   return {make(backend, shape, master, cosine), make(backend, shape, master, sine)};
 }
+
+namespace {
 
 /// One run of one problem, block by block.
 class Run {

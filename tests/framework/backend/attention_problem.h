@@ -75,12 +75,14 @@ std::vector<std::int64_t> clusters(const std::vector<std::int64_t>& starts, std:
 /// nothing), "full" (both sides of the query), "full_documents" (both), "later" (what comes after it).
 Visibility make_visibility(const std::string& pattern, std::int64_t size, const TokenTable& queries);
 
+/// Rotation tables that hold numbers of f32 in every dtype; undefined without rotation.
+RotaryTable make_rotary(Backend& backend, Dtype master, const AttentionProblem& problem, const TokenTable& tokens);
+
 AttentionInputs random_inputs(const AttentionProblem& problem, std::uint64_t seed, double scale = 1.0);
 AttentionInputs rounded_to(Dtype dtype, const AttentionInputs& inputs);
 
 /// Forward, delta and backward. With `statistics`, backward reads lse and delta from there (rounded) instead of its own
-/// forward pass, so that two backends' backward kernels are fed the same. Rotation tables hold numbers of f32 in every
-/// dtype.
+/// forward pass, so that two backends' backward kernels are fed the same.
 AttentionResult run_attention(Backend& backend, Dtype working, const AttentionProblem& problem,
                               const AttentionInputs& inputs, Blocks blocks = {},
                               const AttentionResult* statistics = nullptr);

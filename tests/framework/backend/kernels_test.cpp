@@ -131,6 +131,35 @@ TEST_P(Kernels, ForgetSums) {
     }
 }
 
+TEST_P(Kernels, Landmarks) {
+  constexpr double none = -std::numeric_limits<double>::infinity();
+  for (const std::int64_t rows : {0, 1, 7, 300})
+    for (const std::int64_t width : {2, 20, 70}) {
+      SCOPED_TRACE(::testing::Message() << rows << " x " << width);
+      const Values outputs = numbers(rows * 3 * width, 1), others = numbers(rows * 3 * width, 2);
+      Values scores = numbers(rows * 3, 3, Dtype::f32, 3.0), maxima = numbers(rows * 3, 4), sums = numbers(rows * 3, 5),
+             block_lse = numbers(rows * 3, 6);
+      for (std::size_t i = 0; i < scores.size(); ++i) {
+        sums[i] = i % 5 == 0 ? 0 : std::abs(sums[i]) + 1;
+        if (i % 7 == 3) scores[i] = none;
+        if (i % 4 == 1) maxima[i] = none;
+        if (i % 3 == 0) block_lse[i] = none;
+      }
+      both({elementwise(Dtype::f32), elementwise(Dtype::f32), elementwise(Dtype::f32), elementwise(Dtype::f32),
+            elementwise(Dtype::f32)},
+           [&](const Side& s) {
+             const auto statistic = [&](const Values& values) { return s.in({rows, 3}, s.master, values); };
+             const AttentionState block{s.in({rows, 3 * width}, s.master, others), statistic(maxima), statistic(sums)},
+                 whole{s.in({rows, 3 * width}, s.master, outputs), statistic(maxima), statistic(sums)};
+             s.backend.merge_landmark(block, statistic(scores), whole);
+             const Tensor lse = statistic(block_lse), delta = s.out({rows, 3}, s.master);
+             s.backend.landmark_statistics(
+                 {statistic(sums), statistic(scores), statistic(numbers(rows * 3, 7)), statistic(sums), lse, delta});
+             return std::vector<Tensor>{whole.output, whole.maximum, whole.sum, lse, delta};
+           });
+    }
+}
+
 TEST_P(Kernels, ForgetSumsOfAMillionKeepSmallDifferences) {
   const std::int64_t rows = 40;
   const Tensor x = make(*ours_, {rows, 1}, working(), Values(40, 4.0)),

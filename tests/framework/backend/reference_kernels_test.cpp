@@ -74,6 +74,25 @@ TEST_F(ReferenceKernels, ForgetSumsByHandAndGradient) {
                    {random_values(6, 1)});
 }
 
+/// A block that weighs e^1 beside a whole of weight 2, one that is not seen, and one without keys.
+TEST_F(ReferenceKernels, LandmarksByHand) {
+  const double none = -std::numeric_limits<double>::infinity(), nan = std::nan("");
+  const AttentionState block{in({3, 2}, {6, 9, nan, nan, nan, nan}), in({3, 1}, {7, none, none}),
+                             in({3, 1}, {3, 0, 0})},
+      whole{in({3, 2}, {1, 2, 1, 2, 0, 0}), in({3, 1}, {0, 0, none}), in({3, 1}, {2, 2, 0})};
+  b_.merge_landmark(block, in({3, 1}, {1, none, 5}), whole);
+  const double less = std::exp(-1.0);
+  EXPECT_LT(relative_error(read(whole.output), {less + 2, 2 * less + 3, 1, 2, 0, 0}), tolerance::f64_reordered);
+  EXPECT_LT(relative_error(read(whole.maximum), {1, 0, 5}), tolerance::f64_reordered);
+  EXPECT_LT(relative_error(read(whole.sum), {2 * less + 1, 2, 1}), tolerance::f64_reordered);
+
+  const Tensor block_lse = in({3, 1}, {4, none, none}), landmark_delta = out({3, 1});
+  b_.landmark_statistics({in({3, 1}, {8, 8, 8}), in({3, 1}, {3, none, 3}), in({3, 1}, {5, 5, 5}),
+                          in({3, 1}, {2, nan, 0}), block_lse, landmark_delta});
+  EXPECT_EQ(read(block_lse), (Values{9, 0, 0}));
+  EXPECT_EQ(read(landmark_delta), (Values{3, 0, 5}));
+}
+
 TEST_F(ReferenceKernels, SoftCapByHandAndGradient) {
   const Tensor x = in({1, 3}, {0, 2, -1e9});
   b_.soft_cap(x, 2);

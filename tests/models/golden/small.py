@@ -23,6 +23,7 @@ KINDS = """
     scaling_linear scaling_ntk scaling_yarn scaling_modulo scaling_repeat
     scaling_dynamic scaling_llama3 scaling_longrope partial_rotary_xpos p_rope
     forget_gate_rope forget_gate_packed ssmax_packed temperature floor_scale logit_softcap
+    landmark landmark_packed cape_xpos cape_alibi
 """.split()
 LENGTH = 40
 
@@ -31,6 +32,8 @@ def shrink(cfg, batch, extra):
     heads, kv_heads = (6, 2) if cfg.heads == 6 else (2, 1 if cfg.kv_heads < cfg.heads else 2)
     small = replace(cfg, vocab=29, layers=2 if cfg.override else 1, width=24 if heads == 6 else 16, heads=heads,
                     kv_heads=kv_heads, ffn_width=24, max_length=96 if cfg.position.kind == "learned" else 0)
+    if cfg.attention.normalizer == "landmark":
+        small.attention = replace(cfg.attention, landmark_token=small.vocab - 1)
     pairs = small.width // small.heads // 2
     small.position = replace(cfg.position, short_factor=cfg.position.short_factor[:pairs],
                              long_factor=cfg.position.long_factor[:pairs])
