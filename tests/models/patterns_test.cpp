@@ -136,6 +136,9 @@ TEST(ModelConfigCheck, NamesKeyValueAndWhatWouldWork) {
   config.attention.landmark_token = 5;
   EXPECT_EQ(refusal(config),
             "attention.landmark_token = 5 is not in the vocabulary of 5; choose the id of the landmark");
+  config = landmark_config();
+  config.attention.forget_gate = true;
+  EXPECT_EQ(refusal(config).find("attention.forget_gate = true with attention.normalizer = landmark"), 0U);
   config.attention.landmark_every = 0;
   EXPECT_EQ(refusal(config).find("attention.landmark_every = 0"), 0U);
   config.attention.pattern = "window";
