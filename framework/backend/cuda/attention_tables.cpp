@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 
 namespace lexring::cuda {
 namespace {
@@ -96,22 +97,41 @@ Tensor distances(const Gpu& gpu, const TokenTable& tokens, const Tiling& tiling,
   return Tensor::from(gpu.runtime, {tokens.rows()}, distance);
 }
 
-/// How many units of the positions that biases are told of make one position: 1 for whole numbers; else as many as
-/// leave all of them below 2^29.
-double units_per_position(const TokenTable& queries, const TokenTable& keys) {
-  if (queries.coordinate.empty() && keys.coordinate.empty()) return 1;
-  double farthest = 1;
-  for (const TokenTable* const table : {&queries, &keys}) {
-    for (std::size_t n = 0; n < table->position.size(); ++n)
-      farthest = std::max(farthest, std::abs(table->coordinate_of(n)));
-  }
-  return std::exp2(28 - std::ilogb(farthest));
-}
+/// Positions as biases are told of them, which read the differences of those of one sequence alone: whole numbers as
+/// they are; others from the sequence's first in the call on, in a unit that leaves all below 2^30: of sequences that
+/// span a million it is 2^-10.
+struct PositionUnits {
+  std::map<std::int64_t, double> origin;  ///< by sequence
+  double per_position = 1;
 
-Tensor positions(const Gpu& gpu, const TokenTable& tokens, double units) {
+  PositionUnits(const TokenTable& queries, const TokenTable& keys) {
+    if (queries.coordinate.empty() && keys.coordinate.empty()) return;
+    std::map<std::int64_t, double> last;
+    double longest = 1;
+    for (const TokenTable* const table : {&queries, &keys}) {
+      for (const TokenTable::Sequence& s : table->sequences) {
+        if (s.count == 0) continue;
+        const double begin = table->coordinate_of(size(s.first)),
+                     end = table->coordinate_of(size(s.first + s.count - 1));
+        double &from = origin.try_emplace(s.id, begin).first->second, &to = last.try_emplace(s.id, end).first->second;
+        from = std::min(from, begin), to = std::max(to, end);
+        longest = std::max(longest, to - from);
+      }
+    }
+    per_position = std::exp2(29 - std::ilogb(longest));
+  }
+};
+
+Tensor positions(const Gpu& gpu, const TokenTable& tokens, const PositionUnits& units) {
+  if (units.origin.empty())
+    return upload(gpu, std::vector<std::int32_t>(tokens.position.begin(), tokens.position.end()));
   std::vector<std::int32_t> positions;
-  for (std::size_t n = 0; n < tokens.position.size(); ++n)
-    positions.push_back(static_cast<std::int32_t>(std::nearbyint(units * tokens.coordinate_of(n))));
+  for (const TokenTable::Sequence& s : tokens.sequences) {
+    for (std::int64_t n = s.first; n < s.first + s.count; ++n) {
+      const double after = tokens.coordinate_of(size(n)) - units.origin.at(s.id);
+      positions.push_back(static_cast<std::int32_t>(std::nearbyint(units.per_position * after)));
+    }
+  }
   return upload(gpu, positions);
 }
 
@@ -136,8 +156,9 @@ AttentionTables make_tables(const Gpu& gpu, const AttentionForm& form, const Sco
   const Visibility& visible = query_rows.visible;
   require_narrow(form, queries);
   require_narrow(form, keys);
-  const double units = units_per_position(queries, keys);
-  require(units == 1 || !bias.by_distance.defined(), "a bias by distance has no entries between whole positions");
+  const PositionUnits units(queries, keys);
+  require(units.per_position == 1 || !bias.by_distance.defined(),
+          "a bias by distance has no entries between whole positions");
   const MemoryPurpose purpose("attention tables");
   const Tiling query_tiling = make_tiling(form, queries, query_tile), key_tiling = make_tiling(form, keys, key_tile);
   const Ranges ranges = make_ranges(queries, keys, visible, query_tiling);
@@ -167,7 +188,7 @@ AttentionTables make_tables(const Gpu& gpu, const AttentionForm& form, const Sco
   }
   if (!bias.slopes.empty()) {
     std::vector<float> slopes = bias.slopes;
-    for (float& slope : slopes) slope *= log2_e / static_cast<float>(units);
+    for (float& slope : slopes) slope *= log2_e / static_cast<float>(units.per_position);
     tables.slopes = Tensor::from(gpu.runtime, {form.heads}, slopes);
   }
   return tables;

@@ -98,7 +98,7 @@ std::vector<ListedProblem> small_problems() {
     return Tables{name, with_fractions(make_table(sequences)), with_fractions(make_table(sequences))};
   };
   const Tables between = fractions("fractions", {{0, consecutive(130)}, {3, consecutive(37)}}),
-               far = fractions("fractions_far", {{0, clusters({0, 300, 39380, 1000003}, 40)}});
+               far = fractions("fractions_far", {{0, consecutive(130, 1000003)}, {1, consecutive(70, 39350)}});
   for (const Tables& tables : {between, far}) {
     for (const char* method : {"xpos", "steep", "rope", "alibi"}) add(method, "causal", 0, 4, 2, 16, tables);
     add("xpos", "window", 50, 2, 1, 64, tables);
