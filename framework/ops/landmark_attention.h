@@ -12,8 +12,8 @@
 ///
 /// The statistics of a block are held while it is met, and never together. Memory: beside output and lse, two states
 /// [N, H E] f32 forward; backward 3 x [N, H E] of the working dtype, and f32 accumulators of dq, dk, dv. Time: rounds
-/// as many as blocks; in each the queries meet a block and a landmark, forward by one call each and backward by two, and
-/// where a block is short beside a kernel's tile of keys, each call costs what a tile does.
+/// as many as blocks; in each the queries meet a block and a landmark, forward by one call each and backward by two,
+/// and where a block is short beside a kernel's tile of keys, each call costs what a tile does.
 #pragma once
 
 #include "framework/attention/landmarks.h"

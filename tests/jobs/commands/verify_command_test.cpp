@@ -54,8 +54,8 @@ TEST_F(VerifyCommand, WhatACaseAsksForAndIsNotThereIsNotComputedWithout) {
   unsupported("\"vocab\"", "\"thinking\": 2, \"vocab\"", "thinking = 2 is not supported yet");
   unsupported("\"scaling\": \"none\"", "\"scaling\": \"cubic\"", "cubic");
   unsupported("\"kind\": \"xpos\"", "\"kind\": \"cape\"", "position.kind = 'cape' is not known; choose none");
-  unsupported("\"normalizer\": \"softmax\"", "\"normalizer\": \"landmark\"",
-              "attention.normalizer = 'landmark' is not known; choose softmax, relu");
+  unsupported("\"normalizer\": \"softmax\"", "\"normalizer\": \"sparsemax\"",
+              "attention.normalizer = 'sparsemax' is not known; choose softmax, relu");
   unsupported("\"norm_eps\": 0.01", "\"norm_eps\": \"small\"", "model.norm_eps = 'small' is not a number");
   unsupported("\"qk_norm\": false", "\"qk_norm\": true", "qk_norm = true is not supported");
   unsupported("\"override\": {}", "\"override\": {\"one\": [{}, {}]}", "is overridden, which is no number");

@@ -68,6 +68,10 @@ TEST(MeshSetup, TpStaysInsideANode) {
 
 TEST(MeshSetup, AHaloServesNoCausalPattern) {
   EXPECT_HAS(refusal({.cp = 8}, model_with(8, 8), one_node, {.exchange = Exchange::halo}), "choose ring");
+  ModelConfig landmarks = model_with(8, 8);
+  landmarks.attention.normalizer = Normalizer::landmark;
+  EXPECT_HAS(refusal({.cp = 8}, landmarks, one_node, {.exchange = Exchange::ring}), "leave it at auto");
+  EXPECT_EQ(refusal({.cp = 8}, landmarks, one_node), "nothing was thrown");
   EXPECT_EQ(refusal({.cp = 8}, model_with(8, 8, "blockwise"), one_node, {.exchange = Exchange::halo}),
             "nothing was thrown");
 }
