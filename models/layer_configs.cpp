@@ -25,6 +25,13 @@ std::int64_t sinks_of(const ModelConfig& config) {
   return sinks;
 }
 
+std::int64_t landmark_of(const ModelConfig& config) {
+  for (std::int64_t n = 0; n < config.layers; ++n) {
+    if (const AttentionConfig own = config.layer(n).attention; own.landmarks()) return own.landmark_token;
+  }
+  return -1;
+}
+
 AttentionConfig farthest_attention(const ModelConfig& config) {
   for (std::int64_t n = 0; n < config.layers; ++n) {
     if (config.layer(n).attention.pattern->sees_all()) return config.layer(n).attention;

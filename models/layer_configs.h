@@ -10,6 +10,8 @@ namespace lexring {
 /// First tokens of each document that stay visible in some layer: all layers with sinks have as many
 /// (models/config_check.h); 0: in none.
 std::int64_t sinks_of(const ModelConfig& config);
+/// The id of landmarks in the first layer that has them; -1: none has.
+std::int64_t landmark_of(const ModelConfig& config);
 /// The attention of a layer that sees all, if there is one, else the model's.
 AttentionConfig farthest_attention(const ModelConfig& config);
 

@@ -8,6 +8,7 @@
 #include <unordered_set>
 
 #include "framework/base/random.h"
+#include "models/layer_configs.h"
 
 namespace lexring {
 
@@ -70,6 +71,7 @@ constexpr std::array methods = {
     SamplingMethod{.name = "shape", .positions = shape, .ahead = true},
     SamplingMethod{.name = "random_padding", .positions = random_padding},
     SamplingMethod{.name = "pose", .positions = pose},
+    SamplingMethod{.name = "landmark_jump", .positions = none, .limited = false, .jumps = true},
     SamplingMethod{.name = "cape", .positions = none, .limited = false, .coordinates = cape}};
 
 }  // namespace
@@ -82,19 +84,29 @@ void check(const SamplingConfig& config, std::int64_t length) {
                 "sampling.kind = {} without a shift and without a scale changes nothing; give sampling.global_shift, "
                 "e.g. 5, sampling.local_shift, e.g. 0.5, or sampling.global_scale, e.g. 1.03",
                 config.kind->name);
+  constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();
+  require_usage(
+      !config.kind->jumps || (config.jump > 1 && config.jump - 1 <= (most - length) / length),
+      "sampling.jump = {} with sampling.kind = {}: positions skip 0 to jump - 1 after each landmark, and shall "
+      "stay below {}; choose e.g. 100",
+      config.jump, config.kind->name, most);
   if (!config.kind->limited) return;
   const std::int64_t least = config.kind->ahead ? 1 : length;
   require_usage(config.limit >= least,
                 "sampling.limit = {} is too small for sampling.kind = {} and train.length = {}; give at least {}, e.g. "
                 "{}, the length that the model shall read",
                 config.limit, config.kind->name, length, least, 4 * length);
-  constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();
   require_usage(config.reach(length) <= most,
                 "sampling.limit = {} reaches beyond the last position, {}; give at most {}", config.limit, most - 1,
                 most - length);
 }
 
 void check(const SamplingConfig& config, const ModelConfig& model) {
+  require_usage(
+      !config.kind->jumps || landmark_of(model) >= 0,
+      "sampling.kind = {} skips positions after landmarks, but no layer has any; choose attention.normalizer = "
+      "landmark, or another sampling.kind",
+      config.kind->name);
   if (config.kind->coordinates == nullptr) return;
   const auto takes = [](const PositionKind& kind) { return kind->fractions; };
   for (std::int64_t n = 0; n < model.layers; ++n) {
@@ -118,12 +130,23 @@ SampleDraw draw_of(const SamplingConfig& config, std::uint64_t seed, std::uint64
   };
 }
 
+/// After each landmark positions skip U{0 .. jump - 1} ahead (Mohtashami and Jaggi 2023).
+void skip_after(const std::vector<bool>& landmarks, std::int64_t jump, const SampleDraw& draw, Positions positions) {
+  std::int64_t skipped = 0;
+  for (std::size_t n = 0; n < landmarks.size(); ++n) {
+    positions[n] += skipped;
+    if (landmarks[n]) skipped += draw(n, 0, jump - 1);
+  }
+}
+
 }  // namespace
 
 std::vector<std::int64_t> sample_positions(const SamplingConfig& config, std::int64_t length, std::uint64_t seed,
-                                           std::uint64_t sample) {
+                                           std::uint64_t sample, const std::vector<bool>& landmarks) {
   std::vector<std::int64_t> positions(static_cast<std::size_t>(length));
-  config.kind->positions(positions, config.limit, draw_of(config, seed, sample));
+  const SampleDraw draw = draw_of(config, seed, sample);
+  config.kind->positions(positions, config.limit, draw);
+  if (config.kind->jumps) skip_after(landmarks, config.jump, draw, positions);
   return positions;
 }
 
@@ -135,16 +158,20 @@ std::vector<double> sample_coordinates(const SamplingConfig& config, std::int64_
   return coordinates;
 }
 
-void draw_positions(ModelBatch& batch, const SamplingConfig& config, std::uint64_t seed, std::uint64_t first) {
+void draw_positions(ModelBatch& batch, const SamplingConfig& config, std::uint64_t seed, std::uint64_t first,
+                    std::int64_t landmark) {
   for (std::size_t i = 0; i < batch.tokens.sequences.size(); ++i) {
     const std::vector<double> drawn = sample_coordinates(config, batch.tokens.sequences[i].count, seed, first + i);
     batch.tokens.coordinate.insert(batch.tokens.coordinate.end(), drawn.begin(), drawn.end());
   }
-  if (!config.kind->limited) return;
+  if (!config.kind->limited && !config.kind->jumps) return;
   for (std::size_t i = 0; i < batch.tokens.sequences.size(); ++i) {
     const TokenTable::Sequence& sequence = batch.tokens.sequences[i];
-    const std::vector<std::int64_t> drawn = sample_positions(config, sequence.count, seed, first + i);
     const auto begin = static_cast<std::size_t>(sequence.first);
+    std::vector<bool> landmarks;
+    for (std::size_t n = begin; n < begin + static_cast<std::size_t>(sequence.count); ++n)
+      landmarks.push_back(batch.ids[n] == landmark);
+    const std::vector<std::int64_t> drawn = sample_positions(config, sequence.count, seed, first + i, landmarks);
     std::copy(drawn.begin(), drawn.end(), batch.tokens.position.begin() + sequence.first);
     const auto place = [&](std::int64_t token) { return drawn[static_cast<std::size_t>(token)]; };
     for (std::size_t n = begin; n < begin + drawn.size() && !batch.document_start.empty(); ++n) {

@@ -25,6 +25,7 @@ struct SamplingMethod {
   void (*positions)(std::span<std::int64_t> positions, std::int64_t limit, const SampleDraw& draw);
   bool limited = true;  ///< reads `limit`
   bool ahead = false;   ///< `limit` is of how far positions are shifted, not of the positions
+  bool jumps = false;   ///< positions skip some after each landmark
   /// Fills the coordinates of one sequence, which do not fall (TokenTable); positions are then 0, 1, 2, ...
   void (*coordinates)(std::span<double> coordinates, const SamplingConfig& config, const SampleDraw& draw) = nullptr;
 
@@ -36,6 +37,7 @@ using SamplingKind = RowNamed<SamplingMethod>;
 struct SamplingConfig {
   SamplingKind kind = "none";
   std::int64_t limit = 0;     ///< positions stay below it; with `shape`, shifts do
+  std::int64_t jump = 1;      ///< landmark_jump: after a landmark positions skip 0 .. jump - 1
   double global_shift = 0.0;  ///< cape: the largest shift of a sequence, either way
   double local_shift = 0.0;   ///< cape: likewise of a token; at most 0.5, so that none passes another
   double global_scale = 1.0;  ///< cape: the largest scale of a sequence, which is at least 1 over it
@@ -43,18 +45,21 @@ struct SamplingConfig {
 
   /// All positions of sequences of `length` tokens are below this.
   std::int64_t reach(std::int64_t length) const {
+    if (kind->jumps) return length + (length - 1) * (jump - 1);  // if all tokens were landmarks
     return !kind->limited ? length : kind->ahead ? limit + length - 1 : limit;
   }
 };
 
 /// Throws UsageError where sequences of `length` tokens have no such positions.
 void check(const SamplingConfig& config, std::int64_t length);
-/// Throws UsageError where some layer's position method takes whole numbers only, and the method draws others.
+/// Throws UsageError where some layer's position method takes whole numbers only, and the method draws others; or where
+/// it goes by landmarks, and no layer has them.
 void check(const SamplingConfig& config, const ModelConfig& model);
 
-/// The positions of the tokens of sample `sample` of the training with this seed.
+/// The positions of the tokens of sample `sample` of the training with this seed. `landmarks`: whether a token is one;
+/// only read by methods that skip after them.
 std::vector<std::int64_t> sample_positions(const SamplingConfig& config, std::int64_t length, std::uint64_t seed,
-                                           std::uint64_t sample);
+                                           std::uint64_t sample, const std::vector<bool>& landmarks = {});
 
 /// Their coordinates; empty: their positions.
 std::vector<double> sample_coordinates(const SamplingConfig& config, std::int64_t length, std::uint64_t seed,
@@ -62,6 +67,8 @@ std::vector<double> sample_coordinates(const SamplingConfig& config, std::int64_
 
 /// Moves a batch of dense sequences (make_batch), samples `first`, `first` + 1, ..., to their drawn positions, and with
 /// them where documents begin and sinks end, which are counted in tokens; or to their drawn coordinates.
-void draw_positions(ModelBatch& batch, const SamplingConfig& config, std::uint64_t seed, std::uint64_t first);
+/// `landmark`: the id of landmarks.
+void draw_positions(ModelBatch& batch, const SamplingConfig& config, std::uint64_t seed, std::uint64_t first,
+                    std::int64_t landmark = -1);
 
 }  // namespace lexring

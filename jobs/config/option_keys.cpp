@@ -60,6 +60,9 @@ KeyTable option_keys(Options& o) {
       "positions stay below it; with shape, what all positions are shifted by does", "tokens")
       .between(0, most_tokens_at_once)
       .only_with("sampling.kind", names_where<SamplingKind>([](const SamplingKind& kind) { return kind->limited; }));
+  key("sampling.jump", &o.sampling.jump, "positions skip 0 to jump - 1 ahead after each landmark", "tokens")
+      .between(1, most_tokens_at_once)
+      .only_with("sampling.kind", {"landmark_jump"});
   const auto cape = [&](std::string name, double& value, std::string meaning, std::string unit) -> Key& {
     return key(std::move(name), &value, std::move(meaning), std::move(unit)).only_with("sampling.kind", {"cape"});
   };

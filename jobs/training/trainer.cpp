@@ -70,12 +70,13 @@ void Trainer::resume(const CheckpointReader& checkpoint) {
                 name, name_of(before.data.end_of_document), name_of(options_.data.end_of_document));
   require_usage(
       before.sampling == options_.sampling,
-      "{} was trained with sampling.kind = {}, now it is {} (or its numbers are others: {}, {}, {} and {} as "
-      "sampling.limit, global_shift, local_shift and global_scale, now {}, {}, {} and {}): other positions would be "
-      "drawn; keep them, or begin a new run with its weights: --init, in another --checkpoint.directory",
-      name, name_of(before.sampling.kind), name_of(options_.sampling.kind), before.sampling.limit,
+      "{} was trained with sampling.kind = {}, now it is {} (or its numbers are others: {}, {}, {}, {} and {} as "
+      "sampling.limit, jump, global_shift, local_shift and global_scale, now {}, {}, {}, {} and {}): other positions "
+      "would be drawn; keep them, or begin a new run with its weights: --init, in another --checkpoint.directory",
+      name, name_of(before.sampling.kind), name_of(options_.sampling.kind), before.sampling.limit, before.sampling.jump,
       before.sampling.global_shift, before.sampling.local_shift, before.sampling.global_scale, options_.sampling.limit,
-      options_.sampling.global_shift, options_.sampling.local_shift, options_.sampling.global_scale);
+      options_.sampling.jump, options_.sampling.global_shift, options_.sampling.local_shift,
+      options_.sampling.global_scale);
   require_usage(
       before.train.objective == now.objective && before.mlm == options_.mlm,
       "{} was trained with train.objective = {} (mlm.share = {}, mlm.masked = {}, mlm.random = {}), now it is "
@@ -111,8 +112,8 @@ StepMetrics Trainer::train_step() {
   StepMetrics metrics;
   metrics.step = state_.step + 1;
   metrics.lr = learning_rate(lr_schedule(options_), state_.step);
-  const auto batches =
-      read_batches(sampler_, ranges, sinks_of(options_.model), options_.sampling, masking_of(options_));
+  const auto batches = read_batches(sampler_, ranges, sinks_of(options_.model), options_.sampling, masking_of(options_),
+                                    landmark_of(options_.model));
   const StepResult result = replica_.step(batches, metrics.lr, [&]() -> std::vector<double> {
     const bool done = writer_.in_flight() && writer_.shard_done();
     return {done ? 1.0 : 0.0, stop_.received() ? 1.0 : 0.0};

@@ -25,11 +25,12 @@ std::vector<SampleRange> micro_batches(std::uint64_t first, std::int64_t batch, 
 }
 
 std::vector<ModelBatch> read_batches(const Sampler& sampler, const std::vector<SampleRange>& ranges, std::int64_t sinks,
-                                     const SamplingConfig& positions, const std::optional<Masking>& masking) {
+                                     const SamplingConfig& positions, const std::optional<Masking>& masking,
+                                     std::int64_t landmark) {
   std::vector<ModelBatch> batches;
   for (const SampleRange& range : ranges) {
     batches.push_back(to_model_batch(sampler.batch(range.first, range.count), sinks));
-    draw_positions(batches.back(), positions, sampler.seed(), range.first);
+    draw_positions(batches.back(), positions, sampler.seed(), range.first, landmark);
     if (masking) masking->hide_samples(batches.back(), sampler.seed(), range.first);
   }
   return batches;

@@ -26,8 +26,10 @@ std::vector<SampleRange> micro_batches(std::uint64_t first, std::int64_t batch, 
                                        std::int64_t micro_batch);
 
 /// The micro-batches of a step on this replica, at positions drawn by the sampler's seed, with tokens hidden by it.
+/// `landmark`: the id of landmarks.
 std::vector<ModelBatch> read_batches(const Sampler& sampler, const std::vector<SampleRange>& ranges, std::int64_t sinks,
-                                     const SamplingConfig& positions, const std::optional<Masking>& masking = {});
+                                     const SamplingConfig& positions, const std::optional<Masking>& masking = {},
+                                     std::int64_t landmark = -1);
 
 /// A batch of windows as the model takes it.
 ModelBatch to_model_batch(TokenBatch batch, std::int64_t sinks);

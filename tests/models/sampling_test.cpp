@@ -8,6 +8,8 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/models/model_testing.h"
+
 namespace lexring {
 namespace {
 
@@ -157,6 +159,33 @@ TEST(Sampling, CapeShiftsAndScalesSequencesAndShiftsTokens) {
   EXPECT_EQ(batch.tokens.sequences, before.sequences);
   EXPECT_THROW(check(SamplingConfig{.kind = "cape"}, length), UsageError);
   check(cape, length);
+}
+
+TEST(Sampling, PositionsJumpAfterLandmarks) {
+  Uniform jumps(0, 8);  // two at once
+  const SamplingConfig config{.kind = "landmark_jump", .jump = 3};
+  const std::vector<bool> landmarks = {false, true, false, false, true, false, true};
+  for (std::uint64_t sample = 0; sample < samples; ++sample) {
+    const Positions drawn = sample_positions(config, 7, 3, sample, landmarks);
+    const std::int64_t first = drawn[2] - 2, second = drawn[5] - 5 - first;
+    ASSERT_EQ(drawn, (Positions{0, 1, 2 + first, 3 + first, 4 + first, 5 + first + second, 6 + first + second}));
+    jumps.add(3 * first + second);
+  }
+  jumps.expect();
+
+  ModelBatch batch = make_batch(2, 7, {5, 9, 5, 5, 9, 5, 9, 5, 9, 5, 5, 9, 5, 9}, {}, Positions(14, 0), 0);
+  for (auto n = batch.document_start.begin() + 10; n != batch.document_start.end(); ++n) *n = 3;
+  draw_positions(batch, config, 9, 7, 9);
+  const Positions first = sample_positions(config, 7, 9, 7, landmarks),
+                  second = sample_positions(config, 7, 9, 8, landmarks);
+  EXPECT_EQ(Positions(batch.tokens.position.begin(), batch.tokens.position.begin() + 7), first);
+  EXPECT_EQ(Positions(batch.tokens.position.begin() + 7, batch.tokens.position.end()), second);
+  EXPECT_EQ(batch.document_start[12], second[3]);
+  check(config, landmark_config());
+  EXPECT_THROW(check(config, small_config()), UsageError);
+  EXPECT_THROW(check(SamplingConfig{.kind = "landmark_jump", .jump = 1}, 7), UsageError);
+  EXPECT_THROW(check(SamplingConfig{.kind = "landmark_jump", .jump = std::int64_t{1} << 30}, 7), UsageError);
+  EXPECT_EQ(config.reach(7), 19);
 }
 
 TEST(Sampling, CoordinatesAreRefusedWhereAMethodTakesWholeNumbersOnly) {

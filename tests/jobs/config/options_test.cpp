@@ -261,7 +261,8 @@ TEST_F(OptionsTest, HelpOffersOnlyWhatWorks) {
   EXPECT_HAS(refusal({"--position.kind", "cape"}),
              "position.kind = 'cape' is not known; choose none, sinusoidal, learned, rope, xpos, alibi, t5, sandwich, "
              "kerple_log, kerple_power, fire");
-  EXPECT_HAS(refusal({"--attention.normalizer", "landmark"}), "choose softmax, relu");
+  EXPECT_HAS(refusal({"--attention.normalizer", "sparsemax"}), "choose softmax, relu, landmark");
+  EXPECT_HAS(refusal({"--sampling.kind", "landmark_jump", "--sampling.jump", "9"}), "but no layer has any");
 }
 
 TEST_F(OptionsTest, NumbersOutOfRangeSaySo) {

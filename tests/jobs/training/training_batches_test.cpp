@@ -13,7 +13,8 @@ TEST(TrainingBatches, PositionsAreThoseOfTheSampleOnEveryMesh) {
   const Dataset dataset = testing::make_dataset(directory, {std::string(500, 'a'), std::string(300, 'b')});
   const Sampler sampler(dataset, 8, 5, Documents::mask);
   for (const SamplingMethod& method : SamplingMethod::table()) {
-    const SamplingConfig config = {method.name, 40, 3.0, 0.4, 1.2};
+    const SamplingConfig config = {
+        .kind = method.name, .limit = 40, .jump = 5, .global_shift = 3.0, .local_shift = 0.4, .global_scale = 1.2};
     std::vector<std::int64_t> expected;
     std::vector<double> coordinates;
     for (std::uint64_t sample = 12; sample < 24; ++sample) {
