@@ -98,6 +98,16 @@ TEST(Transformer, AForgetGateNeedsACausalPattern) {
   EXPECT_THROW(SmallModel(config, {}), UsageError);
 }
 
+/// In blocks that hold all of the text, each piece of the heads sees what causal attention does.
+TEST(Transformer, PiecesOfHeadsHaveTheirOwnForgetGates) {
+  ModelConfig causal = small_config("none"), shifted = small_config("none", "shifted");
+  causal.attention.forget_gate = shifted.attention.forget_gate = true;
+  shifted.attention.block = 100;
+  const ModelBatch batch = small_batch(1, 30, causal.vocab, true);
+  EXPECT_NEAR(SmallModel(shifted, {.precision = Precision::fp64}).model.evaluate(batch).nll_sum(),
+              SmallModel(causal, {.precision = Precision::fp64}).model.evaluate(batch).nll_sum(), 1e-11);
+}
+
 TEST(Transformer, AFreshModelGuessesUniformly) {
   const ModelConfig config = small_config();
   SmallModel small(config, {});
