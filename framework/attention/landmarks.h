@@ -17,6 +17,18 @@ namespace lexring {
 /// Positions of landmarks, which rise, by the id of their sequence.
 using LandmarkPositions = std::map<std::int64_t, std::vector<std::int64_t>>;
 
+/// The rows that take part in a round: all queries that meet something lie in `query_range`, all that they meet in
+/// `key_range`. Others in between see nothing, or are not seen.
+struct LandmarkRound {
+  struct Range {
+    std::int64_t first = 0, count = 0;
+  };
+  Range query_range, key_range;  ///< among all
+  SharedRows keys;
+  SharedRows block;     ///< the queries, which see the tokens of a block
+  SharedRows landmark;  ///< the queries, which see its landmark
+};
+
 struct LandmarkRows {
   SharedRows own;  ///< the queries, which see what is not after them in their own block
 
@@ -31,10 +43,8 @@ struct LandmarkRows {
 
   /// How many blocks any query has before its own.
   std::int64_t rounds() const;
-  /// The queries, which see the tokens of their documents' block `round`.
-  SharedRows block(std::int64_t round) const;
-  /// The queries, which see its landmark.
-  SharedRows landmark(std::int64_t round) const;
+  /// Block `number` of every document, of all keys.
+  LandmarkRound round(std::int64_t number, const AttentionRows& all) const;
 };
 
 /// `document_start` [N]: the position that each query's document begins at. Sequences may have no landmarks.

@@ -25,15 +25,38 @@ struct Shapes {
   AttentionState state() const { return {Tensor(runtime, {rows, query_width}, statistics), statistic(), statistic()}; }
 };
 
-void attend(Backend& backend, const LandmarkCall& call, SharedRows queries, const CallStage& stage,
+Tensor part(const Tensor& rows, const LandmarkRound::Range& range) { return rows.slice(range.first, range.count); }
+Columns part(const Columns& rows, const LandmarkRound::Range& range) {
+  return {part(rows.matrix, range), rows.first, rows.width};
+}
+AttentionState part(const AttentionState& state, const LandmarkRound::Range& range) {
+  return {part(state.output, range), part(state.maximum, range), part(state.sum, range)};
+}
+
+/// Rows that meet: all, or those of a round.
+struct Meeting {
+  SharedRows queries, keys;
+  Columns q, k, v;
+
+  Meeting(const LandmarkCall& call, SharedRows asking)
+      : queries(std::move(asking)), keys(call.keys), q(call.q), k(call.k), v(call.v) {}
+  Meeting(const LandmarkCall& call, const LandmarkRound& round, SharedRows asking)
+      : queries(std::move(asking)),
+        keys(round.keys),
+        q(part(call.q, round.query_range)),
+        k(part(call.k, round.key_range)),
+        v(part(call.v, round.key_range)) {}
+};
+
+void attend(Backend& backend, const LandmarkCall& call, const Meeting& rows, const CallStage& stage,
             const AttentionState& state, const LandmarkResult& result) {
   const AttentionForward forward{.form = call.form,
                                  .bias = call.bias,
-                                 .queries = std::move(queries),
-                                 .keys = call.keys,
-                                 .q = call.q,
-                                 .k = call.k,
-                                 .v = call.v,
+                                 .queries = rows.queries,
+                                 .keys = rows.keys,
+                                 .q = rows.q,
+                                 .k = rows.k,
+                                 .v = rows.v,
                                  .stage = stage,
                                  .state = state,
                                  .output = result.output,
@@ -42,60 +65,41 @@ void attend(Backend& backend, const LandmarkCall& call, SharedRows queries, cons
   backend.attention(forward);
 }
 
-/// The calls of a backward pass, which go on from one another.
-class BackwardCalls {
- public:
-  BackwardCalls(Backend& backend, const LandmarkCall& call, const LandmarkGradients& gradients)
-      : backend_(backend), call_(call), gradients_(gradients), left_(2 * call.queries.rounds() + 1) {
-    if (left_ == 1) return;
-    const Shapes shapes(backend, call);
-    const auto accumulator = [&](std::int64_t rows, std::int64_t width) {
-      return Tensor(shapes.runtime, {rows, width}, shapes.statistics);
-    };
-    dq_ = accumulator(shapes.rows, shapes.query_width);
-    dk_ = accumulator(shapes.keys, shapes.key_width), dv_ = accumulator(shapes.keys, shapes.key_width);
-  }
-
-  /// `whole`: delta is that of output and doutput.
-  void differentiate(SharedRows queries, const LandmarkResult& result, const Tensor& doutput, const Tensor& delta,
-                     bool whole = true) {
-    const CallStage stage{first_, --left_ == 0};
-    first_ = false;
-    const AttentionBackward back{.form = call_.form,
-                                 .bias = call_.bias,
-                                 .queries = std::move(queries),
-                                 .keys = call_.keys,
-                                 .q = call_.q,
-                                 .k = call_.k,
-                                 .v = call_.v,
-                                 .output = result.output,
-                                 .doutput = doutput,
-                                 .lse = result.lse,
-                                 .delta = delta,
-                                 .query_stage = stage,
-                                 .key_stage = stage,
-                                 .dq_state = dq_,
-                                 .dk_state = dk_,
-                                 .dv_state = dv_,
-                                 .dq = gradients_.dq,
-                                 .dk = gradients_.dk,
-                                 .dv = gradients_.dv,
-                                 .dby_distance = gradients_.dby_distance,
-                                 .delta_is_of_output = whole};
-    check(back);
-    backend_.attention_backward(back);
-  }
-
- private:
-  Backend& backend_;
-  const LandmarkCall& call_;
-  const LandmarkGradients& gradients_;
-  std::int64_t left_;
-  bool first_ = true;
-  Tensor dq_, dk_, dv_;
+/// What calls of backward add up.
+struct Sums {
+  Tensor dq, dk, dv;
 };
 
-constexpr CallStage alone{true, true};
+/// `whole`: delta is that of output and doutput.
+void differentiate(Backend& backend, const LandmarkCall& call, const Meeting& rows, const CallStage& stage,
+                   const Sums& sums, const LandmarkResult& result, const Tensor& doutput, const Tensor& delta,
+                   const LandmarkGradients& gradients, bool whole = true) {
+  const AttentionBackward back{.form = call.form,
+                               .bias = call.bias,
+                               .queries = rows.queries,
+                               .keys = rows.keys,
+                               .q = rows.q,
+                               .k = rows.k,
+                               .v = rows.v,
+                               .output = result.output,
+                               .doutput = doutput,
+                               .lse = result.lse,
+                               .delta = delta,
+                               .query_stage = stage,
+                               .key_stage = stage,
+                               .dq_state = sums.dq,
+                               .dk_state = sums.dk,
+                               .dv_state = sums.dv,
+                               .dq = gradients.dq,
+                               .dk = gradients.dk,
+                               .dv = gradients.dv,
+                               .dby_distance = gradients.dby_distance,
+                               .delta_is_of_output = whole};
+  check(back);
+  backend.attention_backward(back);
+}
+
+constexpr CallStage alone{true, true}, begins{true, false}, goes_on{false, false}, ends{false, true};
 
 }  // namespace
 
@@ -111,12 +115,15 @@ LandmarkResult landmark_forward(Backend& backend, const LandmarkCall& call) {
     backend.fill(whole.sum, 0.0);
   }
   const Tensor score = shapes.statistic();
-  for (std::int64_t round = 0; round < rounds; ++round) {
-    attend(backend, call, call.queries.landmark(round), alone, {}, {result.output, score});  // its output is not read
-    attend(backend, call, call.queries.block(round), {true, false}, block, {});
-    backend.merge_landmark(block, score, whole);
+  for (std::int64_t number = 0; number < rounds; ++number) {
+    const LandmarkRound round = call.queries.round(number, *call.keys);
+    const LandmarkResult found{part(result.output, round.query_range), part(score, round.query_range)};
+    const AttentionState inside = part(block, round.query_range);
+    attend(backend, call, {call, round, round.landmark}, alone, {}, found);  // its output is not read
+    attend(backend, call, {call, round, round.block}, begins, inside, {});
+    backend.merge_landmark(inside, found.lse, part(whole, round.query_range));
   }
-  attend(backend, call, call.queries.own, {rounds == 0, true}, whole, result);
+  attend(backend, call, {call, call.queries.own}, rounds > 0 ? ends : alone, whole, result);
   return result;
 }
 
@@ -126,23 +133,35 @@ void landmark_backward(Backend& backend, const LandmarkCall& call, const Landmar
   const std::int64_t rounds = call.queries.rounds();
   const Tensor delta = shapes.statistic();
   backend.attention_delta(result.output, doutput, delta);
-  BackwardCalls calls(backend, call, gradients);
+  Sums sums;
   if (rounds > 0) {
-    const LandmarkResult block{shapes.output(), shapes.statistic()};
-    const Tensor zeros = shapes.output(), score = shapes.statistic(), block_delta = shapes.statistic(),
-                 landmark_delta = shapes.statistic();
-    for (std::int64_t round = 0; round < rounds; ++round) {
-      const SharedRows landmark = call.queries.landmark(round), tokens = call.queries.block(round);
-      attend(backend, call, landmark, alone, {}, {zeros, score});
-      backend.fill(zeros, 0.0);
+    sums = {Tensor(shapes.runtime, {shapes.rows, shapes.query_width}, shapes.statistics),
+            Tensor(shapes.runtime, {shapes.keys, shapes.key_width}, shapes.statistics),
+            Tensor(shapes.runtime, {shapes.keys, shapes.key_width}, shapes.statistics)};
+    for (const Tensor& sum : {sums.dq, sums.dk, sums.dv}) backend.fill(sum, 0.0);
+    const Tensor outputs = shapes.output(), zeros = shapes.output(), block_lse = shapes.statistic(),
+                 scores = shapes.statistic(), block_deltas = shapes.statistic(), landmark_deltas = shapes.statistic();
+    for (std::int64_t number = 0; number < rounds; ++number) {
+      const LandmarkRound round = call.queries.round(number, *call.keys);
+      const LandmarkRound::Range &asking = round.query_range, &met = round.key_range;
+      const Meeting tokens(call, round, round.block), landmark(call, round, round.landmark);
+      const Sums own{part(sums.dq, asking), part(sums.dk, met), part(sums.dv, met)};
+      const LandmarkResult all{part(result.output, asking), part(result.lse, asking)},
+          block{part(outputs, asking), part(block_lse, asking)};
+      const Tensor d = part(doutput, asking), none = part(zeros, asking), score = part(scores, asking),
+                   block_delta = part(block_deltas, asking), landmark_delta = part(landmark_deltas, asking);
+      attend(backend, call, landmark, alone, {}, {none, score});
+      backend.fill(none, 0.0);
       attend(backend, call, tokens, alone, {}, block);
-      backend.attention_delta(block.output, doutput, block_delta);
-      backend.landmark_statistics({result.lse, score, delta, block_delta, block.lse, landmark_delta});
-      calls.differentiate(tokens, block, doutput, block_delta);
-      calls.differentiate(landmark, result, zeros, landmark_delta, false);
+      backend.attention_delta(block.output, d, block_delta);
+      backend.landmark_statistics({all.lse, score, part(delta, asking), block_delta, block.lse, landmark_delta});
+      const LandmarkGradients table{{}, {}, {}, gradients.dby_distance};
+      differentiate(backend, call, tokens, goes_on, own, block, d, block_delta, table);
+      differentiate(backend, call, landmark, goes_on, own, all, none, landmark_delta, table, false);
     }
   }
-  calls.differentiate(call.queries.own, result, doutput, delta);
+  differentiate(backend, call, {call, call.queries.own}, rounds > 0 ? ends : alone, sums, result, doutput, delta,
+                gradients);
 }
 
 Var landmark_attention(Tape& tape, const AttentionForm& form, const std::shared_ptr<const LandmarkRows>& queries,

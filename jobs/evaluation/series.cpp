@@ -26,10 +26,11 @@ std::vector<T> without_repeats(const std::vector<T>& values) {
   return once;
 }
 
-std::vector<PatternKind> patterns_of(const SeriesKeys& keys, Objective objective) {
+std::vector<PatternKind> patterns_of(const SeriesKeys& keys, const Options& options) {
   if (!keys.patterns.empty()) return without_repeats(keys.patterns);
-  return objective == Objective::mlm ? std::vector<PatternKind>{"full"}
-                                     : std::vector<PatternKind>{"causal", "blockwise"};
+  if (options.train.objective == Objective::mlm) return {"full"};
+  if (options.model.attention.landmarks()) return {"causal"};
+  return {"causal", "blockwise"};
 }
 
 /// What multiplies all scores, as given, else the checkpoint's.
@@ -177,7 +178,7 @@ std::vector<Key> series_keys(SeriesKeys& keys) {
   PositionConfig& p = keys.position;
   p.scaling_factor = 0;
   std::vector<Key> all = {
-      {"patterns", &keys.patterns, "attention patterns", "", "causal,blockwise (mlm: full)"},
+      {"patterns", &keys.patterns, "attention patterns", "", "causal,blockwise (mlm: full; landmarks: causal)"},
       {"attention.block", &keys.blocks, "of the block patterns; several are measured one by one", "tokens",
        "the checkpoint's"},
       {"attention.window", &keys.windows, "of the window patterns, likewise", "tokens",
@@ -235,7 +236,7 @@ std::vector<Series> plan_series(const SeriesKeys& keys, const std::vector<Subjec
   for (std::size_t i = 0; i < subjects.size(); ++i) {
     for (Series series : positions(keys, subjects[i].options)) {
       series.model = i;
-      for (const PatternKind& pattern : patterns_of(keys, subjects[i].options.train.objective)) {
+      for (const PatternKind& pattern : patterns_of(keys, subjects[i].options)) {
         for (const AttentionConfig& attention : attentions(pattern, keys, subjects[i].options)) {
           series.attention = attention;
           all.push_back(series);

@@ -150,12 +150,22 @@ TEST(LandmarkRows, BlocksOfDocumentsAndOfSequencesThatBeganEarlier) {
   EXPECT_EQ(rows.rounds(), 2);
   EXPECT_EQ(rows.own->visible.first, (Positions{5, 5, 13, 0}));
   EXPECT_EQ(rows.own->visible.end, (Positions{11, 12, 16, 8}));  // the landmark at 12 does not see itself
-  EXPECT_EQ(rows.block(0)->visible.first, (Positions{2, 2, 2, 0}));
-  EXPECT_EQ(rows.block(0)->visible.end, (Positions{4, 4, 4, 0}));
-  EXPECT_EQ(rows.landmark(0)->visible.first, (Positions{4, 4, 4, 0}));
-  EXPECT_EQ(rows.landmark(0)->visible.end, (Positions{5, 5, 5, 0}));
-  EXPECT_EQ(rows.block(1)->visible.first, (Positions{0, 0, 5, 0}));
-  EXPECT_EQ(rows.block(1)->visible.end, (Positions{0, 0, 12, 0}));
+  const SharedRows keys = make_rows({{{1, 0, 2}, {2, 2, 9}}, {3, 4, 1, 2, 3, 4, 5, 9, 10, 12, 15}}, {});
+  const LandmarkRound first = rows.round(0, *keys), second = rows.round(1, *keys);
+  EXPECT_EQ(first.query_range.first, 0);
+  EXPECT_EQ(first.query_range.count, 3);
+  EXPECT_EQ(first.block->visible.first, (Positions{2, 2, 2}));
+  EXPECT_EQ(first.block->visible.end, (Positions{4, 4, 4}));
+  EXPECT_EQ(first.landmark->visible.first, (Positions{4, 4, 4}));
+  EXPECT_EQ(first.landmark->visible.end, (Positions{5, 5, 5}));
+  EXPECT_EQ(first.key_range.first, 3);
+  EXPECT_EQ(first.keys->tokens.position, (Positions{2, 3, 4}));
+  EXPECT_EQ(first.keys->tokens.sequences, (std::vector<TokenTable::Sequence>{{2, 0, 3}}));
+  EXPECT_EQ(second.query_range.first, 2);
+  EXPECT_EQ(second.block->tokens.position, (Positions{15}));
+  EXPECT_EQ(second.block->visible.first, (Positions{5}));
+  EXPECT_EQ(second.block->visible.end, (Positions{12}));
+  EXPECT_EQ(second.keys->tokens.position, (Positions{5, 9, 10, 12}));
 }
 
 }  // namespace
