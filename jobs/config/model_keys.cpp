@@ -154,7 +154,8 @@ std::vector<Key> model_keys(ModelConfig& m) {
   add("attention.relu_gamma", &a.relu_gamma, "weights are max(score, 0) / (gamma x sqrt(keys that the query sees / 2))")
       .between(1e-6, 1e6)
       .only_with("attention.normalizer", {"relu"});
-  add("attention.landmark_every", &a.landmark_every, "tokens of a block, which a landmark token closes", "tokens")
+  add("attention.landmark_every", &a.landmark_every,
+      "tokens of a block, as the data has them before each landmark token", "tokens")
       .between(0, most_tokens_at_once)
       .only_with("attention.normalizer", {"landmark"});
   add("attention.landmark_token", &a.landmark_token, "id of the landmark token")
