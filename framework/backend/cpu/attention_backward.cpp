@@ -301,7 +301,10 @@ class BackwardTask {
           of_query[j] += ds[j] * log2_e;
           store(key_gradients_ + i, load(key_gradients_ + i) + ds[j] * log2_e);
         }
-        if (!plain && caps) ds[j] *= 1.0F - of_cap * of_cap;
+        if (!plain && caps) {  // scores that are masked may be anything, and 0 times that is not 0
+          const f32v slope = 1.0F - of_cap * of_cap;
+          ds[j] *= select ? mask[j].select(i, slope, f32v{}) : slope;
+        }
       }
       if constexpr (together == 1) {
         store(scores_ + r * key_tile + i, p[0]);
