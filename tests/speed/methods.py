@@ -3,7 +3,7 @@
 prints a Markdown table: the median over rounds of the ratio of neighbours.
 
     python3 tests/speed/methods.py --lexring build/release/lexring
-        [--precision bf16] [--lengths 1024,8192] [--rounds 3] [--steps 2] [--only alibi,t5]
+        [--precision bf16] [--lengths 1024,8192] [--rounds 3] [--steps 5] [--only alibi,t5]
 """
 import argparse
 import os
@@ -16,7 +16,7 @@ METHODS = {
     "rope": ["--position.kind=rope"],
     "rope, half of the channels": ["--position.kind=rope", "--position.partial_rotary_factor=0.5"],
     "p-rope": ["--position.kind=rope", "--position.p_rope=0.75"],
-    "yarn": ["--position.kind=rope", "--position.scaling=yarn", "--position.factor=4",
+    "yarn": ["--position.kind=rope", "--position.scaling=yarn", "--position.scaling_factor=4",
              "--position.original_length=256"],
     "xpos": ["--position.kind=xpos"],
     "sinusoidal": ["--position.kind=sinusoidal"],
@@ -26,6 +26,7 @@ METHODS = {
     "kerple_log": ["--position.kind=kerple_log"],
     "kerple_power": ["--position.kind=kerple_power"],
     "fire": ["--position.kind=fire"],
+    "forget gate": ["--position.kind=none", "--attention.forget_gate=true"],
     "rope, log-n": ["--position.kind=rope", "--attention.logn_base=512"],
     "rope, ssmax": ["--position.kind=rope", "--attention.ssmax=true"],
     "rope, floor scale": ["--position.kind=rope", "--attention.floor_scale=512"],
@@ -43,7 +44,7 @@ def main():
     p.add_argument("--lengths", default="1024,8192")
     p.add_argument("--layers", type=int, default=2)
     p.add_argument("--rounds", type=int, default=3)
-    p.add_argument("--steps", type=int, default=2)
+    p.add_argument("--steps", type=int, default=5)
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--only", default="", help="names, separated by commas")
     a = p.parse_args()
