@@ -32,8 +32,8 @@ finished is not done twice. --list shows what there is to do, as the commands th
   lexring study configs/studies/lex.ini ... --output studies/lex --submit --sbatch='--time=2:00:00 --exclusive'
 
 hands every training and every evaluation to Slurm as a job of its own, after the one that it needs, and a last one
-that writes the tables (from the root of the repository, with jobs/slurm/site.env). The same command again submits what
-is neither done nor with Slurm.
+that writes the tables (from the root of the repository, with jobs/slurm/site.env). The options in --sbatch are read by
+the shell. The same command again submits what is neither done nor with Slurm.
 
 A study file:
 
