@@ -9,10 +9,10 @@
 
 #include "framework/base/counted.h"
 #include "jobs/commands/golden_config.h"
+#include "jobs/commands/golden_rounding.h"
 #include "jobs/training/replica.h"
 #include "models/config_check.h"
 #include "models/layer_configs.h"
-#include "models/query_factors.h"
 #include "models/sampling.h"
 #include "models/weights.h"
 #include "parallel/heads.h"
@@ -74,27 +74,6 @@ ModelBatch read_batch(const Hdf5File& file, const std::string& name, const Model
   return batch;
 }
 
-/// The weights of a case.
-class GoldenWeights final : public TensorSource {
- public:
-  GoldenWeights(const Hdf5File& file, const std::string& name) : file_(file), group_(name + "/weights") {}
-  std::string origin() const override { return fmt::format("{}: {}", file_.path().string(), group_); }
-  std::vector<std::string> names() const override { return file_.members(group_); }
-  std::optional<Info> info(const std::string& name) const override {
-    if (!file_.exists(group_ + "/" + name)) return std::nullopt;
-    return Info{Dtype::f64, file_.shape(group_ + "/" + name)};
-  }
-
- private:
-  void do_read(const std::string& name, const Shape& offset, const Shape& shape,
-               std::span<std::byte> out) const override {
-    file_.read(group_ + "/" + name, H5Type::f64, offset, shape, out);
-  }
-
-  const Hdf5File& file_;
-  std::string group_;
-};
-
 /// Whether some layer's attention is so.
 bool any_layer(const ModelConfig& config, bool (*is)(const AttentionConfig&)) {
   for (std::int64_t n = 0; n < config.layers; ++n) {
@@ -104,19 +83,6 @@ bool any_layer(const ModelConfig& config, bool (*is)(const AttentionConfig&)) {
 }
 bool clamps(const AttentionConfig& attention) { return attention.clamp > AttentionConfig::no_clamp; }
 bool has_halves(const AttentionConfig& attention) { return attention.pattern->halves; }
-bool rectifies(const AttentionConfig& attention) { return attention.normalizer == Normalizer::relu; }
-
-/// Weights are exponentials of scores: the rounding of queries and keys reaches gradients as many times as scores are
-/// multiplied; and through the derivative of a cap, which changes with the score over the cap.
-double rounding_of_scores(const ModelConfig& config, std::int64_t tokens) {
-  double factor = 1;
-  for (std::int64_t n = 0; n < config.layers; ++n) {
-    const AttentionConfig attention = config.layer(n).attention;
-    factor = std::max(factor, largest_factor(attention, tokens));
-    if (attention.softcap > 0) factor = std::max(factor, 1 / attention.softcap);
-  }
-  return factor;
-}
 
 void run(GoldenResult& result, const Hdf5File& file, const std::string& name, const ModelRuntime& runtime, Shard shard,
          const Context& context, Backend& backend) {
@@ -137,46 +103,20 @@ void run(GoldenResult& result, const Hdf5File& file, const std::string& name, co
   if (!heads_fit(config.heads / tp, kv_heads_of_rank(config.kv_heads, tp), context.mesh().ulysses))
     throw UnsupportedError(fmt::format("{} with {} do not fit this mesh", counted(config.heads, "head"),
                                        counted(config.kv_heads, "key and value head")));
-  const AdamWHyper hyper = {.beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1};
-  Replica replica({.model = config, .runtime = runtime, .optimizer = hyper, .shard = shard}, context, backend);
+  Replica replica({.model = config, .runtime = runtime, .optimizer = golden_adamw, .shard = shard}, context, backend);
   replica.load_weights(GoldenWeights(file, name));
 
   const ModelBatch batch = read_batch(file, name, config);
+  std::optional<GoldenMoves> moves;
+  const auto ask_moves = [&]() -> const GoldenMoves& {
+    if (!moves) moves = golden_moves(file, name, config, batch, runtime.precision);
+    return *moves;
+  };
   GoldenTolerance tolerance = golden_tolerance(runtime.precision);
-  tolerance.gradient *= rounding_of_scores(config, length_of(batch.tokens));
-  // ReLU's derivative jumps at 0. Where rounding moves scores by a share e of their spread, about as many of them have
-  // the other derivative, and gradients an error of sqrt(e).
-  if (any_layer(config, rectifies) && runtime.precision != Precision::fp64)
-    tolerance.gradient += std::sqrt(tolerance.logits);
-  GoldenComparison comparison(result);
-  comparison.add("logits", replica.model().logits(batch, Transformer::Rows::all),
-                 file.read_all<double>(name + "/logits"), tolerance.logits);
-
-  const std::vector<double> losses = file.doubles_attribute(name + "/adamw", "losses");
-  require(losses.size() == 4, "{}: {}/adamw has {} losses instead of 4", file.path().string(), name, losses.size());
-  constexpr double lr = 1e-2;
-  std::optional<FirstUpdate> first;
-  for (std::size_t step = 0; step < losses.size(); ++step) {
-    if (step == 3)
-      comparison.add_parameters("adamw/", file, name, replica, &Parameter::value, context.world(),
-                                tolerance.parameters);
-    const double loss = replica.step({batch}, lr).loss;  // the fourth: what the loss is after the third
-    if (step == 0) {
-      const double reference = file.double_attribute(name, "loss");
-      comparison.add("loss", std::abs(loss - reference), std::abs(reference), tolerance.loss);
-      comparison.add_parameters("gradients/", file, name, replica, &Parameter::gradient, context.world(),
-                                tolerance.gradient, tolerance.least_gradient);
-      first.emplace(file, name, replica, lr, hyper.eps);
-      // Rounding, which AdamW magnifies, carries scores across a clamp; and nobody trains with one.
-      if (any_layer(config, clamps) && runtime.precision != Precision::fp64) break;
-    }
-    // The loss of each of the three steps; the one after the last, and the parameters, where AdamW does not amplify
-    // rounding (golden_tolerance).
-    const double allowed = step < 3 ? tolerance.step_losses : tolerance.parameters;
-    const double rounding = step == 0 ? 0 : first->share_of_loss(replica, context.world());
-    comparison.add(fmt::format("loss after {}", counted(step, "step")), std::abs(loss - rounding - losses[step]),
-                   std::abs(losses[step]), allowed);
-  }
+  // Rounding, which AdamW magnifies, carries scores across a clamp; and nobody trains with one.
+  if (any_layer(config, clamps) && runtime.precision != Precision::fp64) tolerance.step_losses = 0;
+  compare_case(replica, file, name, batch, context.world(), tolerance,
+               [&](const GoldenDifference& difference) { result.add(difference, ask_moves); });
 }
 
 }  // namespace

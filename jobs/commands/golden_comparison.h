@@ -1,8 +1,9 @@
 /// How far what ranks computed of a golden case is from its reference, and how far it may be.
 #pragma once
 
+#include <functional>
+#include <map>
 #include <string>
-#include <vector>
 
 #include "framework/io/hdf5_file.h"
 #include "jobs/training/replica.h"
@@ -10,7 +11,11 @@
 
 namespace lexring {
 
-/// Largest errors allowed, relative to the norm of the reference tensor; 0: not compared.
+/// What a case says of its three steps.
+constexpr AdamWHyper golden_adamw = {.beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1};
+constexpr double golden_lr = 1e-2;
+
+/// Errors that are always allowed, relative to the norm of the reference; 0: not compared.
 struct GoldenTolerance {
   double loss;
   double logits;
@@ -22,47 +27,33 @@ struct GoldenTolerance {
 };
 GoldenTolerance golden_tolerance(Precision precision);
 
+/// A number or tensor of a case: the norms of ours minus the reference, and of the reference.
+struct GoldenDifference {
+  std::string what;  ///< "logits", "loss", "gradients/layers.0.ffn.up.weight", "loss after 2 steps"
+  double difference;
+  double scale;      ///< what `difference` is divided by; 0: by nothing
+  double tolerance;  ///< relative
+};
+/// Takes the case's steps with a replica that has its weights, and tells of all that `tolerance` compares; the same on
+/// every rank. Collective.
+void compare_case(Replica& replica, const Hdf5File& file, const std::string& name, const ModelBatch& batch,
+                  Communicator& world, const GoldenTolerance& tolerance,
+                  const std::function<void(const GoldenDifference&)>& tell);
+
+/// By how much the exact numbers of a case move (GoldenDifference::difference, by `what`).
+using GoldenMoves = std::map<std::string, double>;
+
 struct GoldenResult {
   enum class Verdict { passed, failed, not_supported };
   Verdict verdict = Verdict::passed;
   std::string reason;    ///< why it is not supported
-  std::string worst;     ///< the tensor nearest to, or furthest beyond, its tolerance
-  double error = 0;      ///< of that tensor
-  double tolerance = 0;  ///< of that tensor
-};
+  std::string worst;     ///< what is nearest to, or furthest beyond, its tolerance
+  double error = 0;      ///< of that, relative
+  double tolerance = 0;  ///< of that
 
-/// What the first AdamW update, lr g / (|g| + eps), makes of the rounding of gradients near eps: an element whose
-/// gradient is 3e-8 moves by 2 lr when rounding turns its sign, however near its gradient is to the reference's.
-class FirstUpdate {
- public:
-  /// Of the gradients of the first step, ours and those of the case.
-  FirstUpdate(const Hdf5File& file, const std::string& name, Replica& replica, double lr, double eps);
-  /// How much of the loss of a later step comes from that difference, to first order: its product with that step's
-  /// gradients. Collective.
-  double share_of_loss(Replica& replica, Communicator& world) const;
-
- private:
-  std::vector<std::vector<double>> differences_;  // of this rank's rows, ours - theirs
-};
-
-/// Keeps in a result the comparison that is furthest along to its tolerance, or beyond it.
-class GoldenComparison {
- public:
-  explicit GoldenComparison(GoldenResult& result) : result_(result) {}
-
-  /// `difference` relative to `scale`, or as it is where that is 0.
-  void add(const std::string& what, double difference, double scale, double tolerance);
-  /// A tensor that every rank has whole.
-  void add(const std::string& what, const Tensor& ours, const std::vector<double>& reference, double tolerance);
-  /// Values or gradients (`tensor`) of all parameters with those in the group `group` of a case: each rank compares the
-  /// rows that it owns, and all have the same sums; values after the gradients that changed them. `least`:
-  /// GoldenTolerance::least_gradient. Collective.
-  void add_parameters(const std::string& group, const Hdf5File& file, const std::string& name, Replica& replica,
-                      Tensor Parameter::*tensor, Communicator& world, double tolerance, double least = 0);
-
- private:
-  GoldenResult& result_;
-  std::vector<bool> vanished_;  ///< whose gradients were 0, by parameter
+  /// Takes one comparison in. `moves` is asked once an error is larger than its tolerance: then twice as much as it
+  /// moves is allowed.
+  void add(const GoldenDifference& compared, const std::function<const GoldenMoves&()>& moves);
 };
 
 }  // namespace lexring

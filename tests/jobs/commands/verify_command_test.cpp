@@ -65,6 +65,26 @@ TEST_F(VerifyCommand, WhatACaseAsksForAndIsNotThereIsNotComputedWithout) {
   EXPECT_GE(occurrences(damaged.output, "is this a golden file?"), 1) << damaged.output;
 }
 
+/// However coarse the precision: what a number moves by when weights are rounded is no excuse for another number.
+TEST_F(VerifyCommand, AWrongGradientFailsInEveryPrecision) {
+  const std::string python = "/usr/bin/python3", copy = run("wrong.h5");
+  if (run_process(python + " -c 'import h5py'").exit_code != 0)
+    GTEST_SKIP() << "needs Debian's python3-h5py (apt install python3-h5py)";
+  std::filesystem::create_directories(std::filesystem::path(copy).parent_path());
+  std::filesystem::copy_file(std::string(LEXRING_SOURCE) + "/tests/models/golden/lex_everything.h5", copy);
+  const auto changed =
+      run_process(python + " -c 'import h5py; h5py.File(\"" + copy +
+                  "\", \"a\")[\"lex_everything/gradients/layers.0.attention.query.weight\"][...] *= 1.5'");
+  ASSERT_EQ(changed.exit_code, 0) << changed.output;
+  for (const char* how : {"reference --precision fp64", "cpu --precision fp32", "cpu --precision bf16"}) {
+    const ProcessResult result = run_process(fmt::format("{} verify --golden {} --device {}", binary(), copy, how));
+    EXPECT_EQ(result.exit_code, 1) << how << "\n" << result.output;
+    EXPECT_GE(occurrences(result.output, "failed         (gradients/layers.0.attention.query.weight"), 1)
+        << how << "\n"
+        << result.output;
+  }
+}
+
 TEST_F(VerifyCommand, WhatTheRunAsksForAndIsNotThereEndsIt) {
   expect_refusal("--device cpu --precision fp64", "precision fp64 is computed by the reference device only");
   expect_refusal("--device reference --precision bf16", "the reference device computes in fp32 and fp64");
