@@ -226,6 +226,7 @@ class BackwardTask {
       if (plain) differentiate<true>(queries, keys, first, last, masked, head, r);
       else differentiate<false>(queries, keys, first, last, masked, head, r);
     }
+    if (bias_.has_table()) bias_.finish_keys(table_sums(head));
     for (std::int64_t i = 0; bias_.has_terms() && i < keys.count; ++i)
       call_.dkey_terms.template data<float>()[(keys.first + i) * form.heads + head] -= key_gradients_[i];
 
@@ -319,12 +320,14 @@ class BackwardTask {
                     sizeof dscores / 2);
       }
     }
-    double* const sums = learns ? dby_distance_ + head % group_ * call_.bias.distances() : nullptr;
     for (int j = 0; gated && j < live; ++j)
       call_.dquery_terms.template data<float>()[(queries.first + r + j) * call_.form.heads + head] += sum(of_query[j]);
     for (int j = 0; learns && j < live; ++j)
-      bias_.add_gradients(r + j, position(j), bias_row_[j], bias_gradients_[j], first, last, sums);
+      bias_.add_gradients(r + j, position(j), bias_row_[j], bias_gradients_[j], first, last, table_sums(head));
   }
+
+  /// Of the head's row of the table.
+  double* table_sums(std::int64_t head) const { return dby_distance_ + head % group_ * call_.bias.distances(); }
 
   const T* doutput(std::int64_t row, std::int64_t head) const {
     return call_.doutput.template data<T>() + (row * call_.form.heads + head) * width_;
