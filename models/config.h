@@ -10,40 +10,26 @@
 
 #include "framework/backend/backend.h"
 #include "framework/base/words.h"
+#include "models/positions/method.h"
 #include "models/positions/scaling.h"
 
 namespace lexring {
 
-class PositionEncoding;
 class Pattern;
-struct PositionConfig;
 struct AttentionConfig;
-struct ModelConfig;
-
-/// A row of the table of position methods (positions/table.cpp).
-struct PositionMethod {
-  const char* name;
-  std::unique_ptr<PositionEncoding> (*make)(const ModelConfig&, const PositionConfig&);
-  bool rotary = false;     ///< turns queries and keys by angles, which `scaling` rescales
-  bool bounded = false;    ///< has rows for the first max_length positions, and nothing beyond
-  bool relative = false;   ///< its bias depends on where the query stands, beside the distance
-  bool fractions = false;  ///< coordinates need not be whole numbers
-
-  static constexpr const char* key = "position.kind";
-  static std::span<const PositionMethod> table();
-};
-using PositionKind = RowNamed<PositionMethod>;
 
 /// A row of the table of patterns (patterns.cpp).
 struct PatternMethod {
   const char* name;
   std::unique_ptr<Pattern> (*make)(const AttentionConfig&);
+  const char* formula;                                ///< in text: what a query sees
+  const char* source;                                 ///< authors, year, title; empty: nobody's
   bool window = false, block = false, sinks = false;  ///< which sizes of AttentionConfig it reads
   bool sees_later = false;  ///< a query sees keys after it: nothing to stream or to generate with
+  bool halves = false;      ///< the later half of the query heads has a pattern of its own; for training
 
   static constexpr const char* key = "attention.pattern";
   static std::span<const PatternMethod> table();
-  bool halves = false;  ///< the later half of the query heads has a pattern of its own; for training
   /// A query sees everything before it.
   bool sees_all() const { return !window && !block; }
 };
@@ -66,8 +52,6 @@ constexpr auto words(Normalizer) {
 struct PositionConfig {
   PositionKind kind = "xpos";
   double theta = 10000.0;            ///< rotary base
-  double gamma = 0.4;                ///< xpos: zeta_i = (i/(E/2) + gamma) / (1 + gamma)
-  double scale_base = 512.0;         ///< xpos: exponent = distance / scale_base
   Scaling scaling = Scaling::none;   ///< of the angles of rotary methods
   double scaling_factor = 1.0;       ///< s = L' / L
   std::int64_t original_length = 0;  ///< the training length L: yarn's ramp, modulo's period, dynamic, llama3, longrope
@@ -80,11 +64,7 @@ struct PositionConfig {
   double attention_factor = 0.0;     ///< yarn, longrope: multiplies turned queries and keys; 0: the method's own
   double partial_rotary_factor = 1.0;  ///< of rotary methods: only so much of a head's channels is turned (and decays)
   double p_rope = 1.0;                 ///< of rotary methods: only so many of the turned pairs have a frequency
-  std::int64_t buckets = 32;           ///< t5: half for single distances, half for ranges
-  std::int64_t max_distance = 128;     ///< t5: beyond it all distances are in the last bucket
-  std::int64_t bar_d = 128;            ///< sandwich: width of the embeddings whose inner product it is
-  std::int64_t fire_width = 32;        ///< fire: units of its perceptron
-  double fire_threshold = 512.0;       ///< fire: positions before it count as it does; times a learned multiplier
+  PositionSettings own;                ///< of each method
   bool operator==(const PositionConfig&) const = default;
 };
 

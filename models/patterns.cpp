@@ -107,13 +107,43 @@ std::unique_ptr<Pattern> make_sink_window(const AttentionConfig& config) {
 }
 
 constexpr std::array methods = {
-    PatternMethod{.name = "causal", .make = make_causal},
-    PatternMethod{.name = "window", .make = make_window, .window = true},
-    PatternMethod{.name = "blockwise", .make = make_blocks<Blockwise>, .block = true},
-    PatternMethod{.name = "chunked", .make = make_blocks<Chunked>, .block = true},
-    PatternMethod{.name = "sink_window", .make = make_sink_window, .window = true, .sinks = true},
-    PatternMethod{.name = "full", .make = make_full, .sees_later = true},
-    PatternMethod{.name = "shifted", .make = make_blocks<Shifted>, .block = true, .halves = true}};
+    PatternMethod{
+        .name = "causal", .make = make_causal, .formula = "a query sees every earlier position", .source = ""},
+    PatternMethod{.name = "window",
+                  .make = make_window,
+                  .formula = "a query sees the last w positions, its own included",
+                  .source = "Beltagy et al. 2020, Longformer: The Long-Document Transformer",
+                  .window = true},
+    PatternMethod{.name = "blockwise",
+                  .make = make_blocks<Blockwise>,
+                  .formula = "a query sees its own block, causally, and the whole block before it",
+                  .source = "Sun et al. 2023, A Length-Extrapolatable Transformer (ACL)",
+                  .block = true},
+    PatternMethod{.name = "chunked",
+                  .make = make_blocks<Chunked>,
+                  .formula = "a query sees its own block, causally, and nothing before it",
+                  .source = "Meta 2025, Llama 4 (the layers with positions)",
+                  .block = true},
+    PatternMethod{.name = "sink_window",
+                  .make = make_sink_window,
+                  .formula = "a window, and the first tokens of the document",
+                  .source = "Xiao et al. 2024, Efficient Streaming Language Models with Attention Sinks",
+                  .window = true,
+                  .sinks = true},
+    PatternMethod{
+        .name = "full",
+        .make = make_full,
+        .formula = "a query sees the whole document, what comes after it too; decay and biases are of |n − m|",
+        .source = "Vaswani et al. 2017, Attention Is All You Need (the encoder); XPOS by |n − m| is an extension",
+        .sees_later = true},
+    PatternMethod{
+        .name = "shifted",
+        .make = make_blocks<Shifted>,
+        .formula = "a query sees its own block, causally; for half of the heads blocks lie half a block further back",
+        .source = "Chen et al. 2024, LongLoRA: Efficient Fine-tuning of Long-Context Large Language Models",
+        .block = true,
+        .halves = true},
+};
 
 /// The position of the first key that a row's pattern leaves visible.
 std::int64_t first_seen(const Pattern& pattern, const TokenTable& tokens, const TokenTable::Sequence& sequence,

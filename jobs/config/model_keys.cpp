@@ -46,28 +46,14 @@ std::vector<Key> model_keys(ModelConfig& m) {
   add("position.theta", &s.theta, "rotary base")
       .between(0, 1e15)
       .only_with("position.kind", positions(&PositionMethod::rotary));
-  add("position.gamma", &s.gamma, "zeta_i = (2i/E + gamma) / (1 + gamma)")
-      .between(0, 1e6)
-      .only_with("position.kind", {"xpos"});
-  add("position.scale_base", &s.scale_base, "distance over which scores decay by zeta", "tokens")
-      .between(1, 1e12)
-      .only_with("position.kind", {"xpos"});
-  add("position.buckets", &s.buckets, "half for single distances, half for ranges that grow")
-      .between(2, 1 << 20)
-      .only_with("position.kind", {"t5"});
-  add("position.max_distance", &s.max_distance, "distance from which all keys share a bucket", "tokens")
-      .between(1, most_tokens_at_once)
-      .only_with("position.kind", {"t5"});
-  add("position.bar_d", &s.bar_d, "width of the sinusoids whose inner product is the bias", "channels")
-      .between(2, 1 << 20)
-      .only_with("position.kind", {"sandwich"});
-  add("position.fire_width", &s.fire_width, "units of FIRE's perceptron")
-      .between(1, 4096)
-      .only_with("position.kind", {"fire"});
-  add("position.fire_threshold", &s.fire_threshold,
-      "queries before it count as if they stood there; learned from there", "tokens")
-      .between(1e-3, 1e12)
-      .only_with("position.kind", {"fire"});
+  for (const PositionMethod& method : PositionMethod::table()) {
+    for (const PositionSetting& of : method.settings) {
+      const KeyTarget target = of.whole ? KeyTarget(&s.own.whole(of.name)) : KeyTarget(&s.own.number(of.name));
+      add(std::string("position.") + of.name, target, of.meaning, of.unit)
+          .between(of.least, of.most)
+          .only_with("position.kind", {method.name});
+    }
+  }
   add("position.scaling", &s.scaling, "rescaling of rotary angles")
       .only_with("position.kind", positions(&PositionMethod::rotary));
   add("position.scaling_factor", &s.scaling_factor, "new length / training length")

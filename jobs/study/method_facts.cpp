@@ -6,31 +6,6 @@
 namespace lexring {
 namespace {
 
-const MethodFact positions[] = {
-    {"none", "nothing: the causal mask alone lets a model count",
-     "Haviv et al. 2022, Transformer Language Models without Positional Encodings Still Learn Positional Information"},
-    {"sinusoidal", "x_n += (sin(n f_i), cos(n f_i)), f_i = 10000^(−2i/D)",
-     "Vaswani et al. 2017, Attention Is All You Need"},
-    {"learned", "x_n += table[n]; nothing beyond the table",
-     "Radford et al. 2019, Language Models are Unsupervised Multitask Learners"},
-    {"rope", "score = Σ_i Re(q_i k_i* e^(i θ_i (n − m))) / √E, θ_i = θ^(−2i/E)",
-     "Su et al. 2021, RoFormer: Enhanced Transformer with Rotary Position Embedding"},
-    {"xpos", "score = Σ_i ζ_i^((n − m)/S) Re(q_i k_i* e^(i θ_i (n − m))) / √E, ζ_i = (2i/E + γ) / (1 + γ)",
-     "Sun et al. 2023, A Length-Extrapolatable Transformer (ACL)"},
-    {"alibi", "score −= 2^(−8h/H) (n − m), heads h = 1 … H",
-     "Press et al. 2022, Train Short, Test Long: Attention with Linear Biases Enables Input Length Extrapolation"},
-    {"t5", "score += table[bucket(n − m), h], learned; buckets grow with the distance",
-     "Raffel et al. 2020, Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer"},
-    {"sandwich", "score += Σ_i cos((n − m) / 10000^(2i/d)) / (8h/H)",
-     "Chi et al. 2023, Dissecting Transformer Length Extrapolation via the Lens of Receptive Field Analysis"},
-    {"kerple_log", "score −= r₁ log(1 + r₂ (n − m)), r₁ and r₂ learned per head",
-     "Chi et al. 2022, KERPLE: Kernelized Relative Positional Embedding for Length Extrapolation"},
-    {"kerple_power", "score −= r₁ (n − m)^r₂, r₁ and r₂ learned per head",
-     "Chi et al. 2022, KERPLE: Kernelized Relative Positional Embedding for Length Extrapolation"},
-    {"fire", "score += MLP(log(1 + c (n − m)) / log(1 + c max(n, L))), c and L learned",
-     "Li et al. 2024, Functional Interpolation for Relative Positions Improves Long Context Transformers"},
-};
-
 const MethodFact scalings[] = {
     {"linear", "position / s",
      "Chen et al. 2023, Extending Context Window of Large Language Models via Positional "
@@ -48,22 +23,6 @@ const MethodFact scalings[] = {
     {"repeat", "floor(position / s)", "kaiokendev 2023, on extending context to 8k"},
 };
 
-const MethodFact patterns[] = {
-    {"causal", "a query sees every earlier position", ""},
-    {"window", "a query sees the last w positions, its own included",
-     "Beltagy et al. 2020, Longformer: The Long-Document Transformer"},
-    {"blockwise", "a query sees its own block, causally, and the whole block before it",
-     "Sun et al. 2023, A Length-Extrapolatable Transformer (ACL)"},
-    {"chunked", "a query sees its own block, causally, and nothing before it",
-     "Meta 2025, Llama 4 (the layers with positions)"},
-    {"sink_window", "a window, and the first tokens of the document",
-     "Xiao et al. 2024, Efficient Streaming Language Models with Attention Sinks"},
-    {"shifted", "a query sees its own block, causally; for half of the heads blocks lie half a block further back",
-     "Chen et al. 2024, LongLoRA: Efficient Fine-tuning of Long-Context Large Language Models"},
-    {"full", "a query sees the whole document, what comes after it too; decay and biases are of |n − m|",
-     "Vaswani et al. 2017, Attention Is All You Need (the encoder); XPOS by |n − m| is an extension"},
-};
-
 MethodFact find(std::span<const MethodFact> facts, const std::string& name) {
   const auto at = std::find_if(facts.begin(), facts.end(), [&](const MethodFact& fact) { return fact.name == name; });
   return at == facts.end() ? MethodFact{name, "", ""} : *at;
@@ -79,16 +38,15 @@ std::string given(const StudyMethod& method, const std::string& key) {
 
 }  // namespace
 
-MethodFact position_fact(const std::string& kind) { return find(positions, kind); }
 MethodFact scaling_fact(const std::string& scaling) { return find(scalings, scaling); }
-MethodFact pattern_fact(const std::string& pattern) { return find(patterns, pattern); }
 
 std::vector<MethodFact> facts_of(const StudyMethod& method) {
   const ModelConfig& model = method.options.model;
-  std::vector<MethodFact> facts = {position_fact(model.position.kind->name)};
+  const PositionMethod& position = *model.position.kind;
+  std::vector<MethodFact> facts = {{position.name, position.formula, position.source}};
   const std::string asked = given(method, "position.scaling");
   const std::string scaling = asked.empty() ? name_of(model.position.scaling) : asked;
-  if (model.position.kind->rotary && scaling != "none") facts.push_back(scaling_fact(scaling));
+  if (position.rotary && scaling != "none") facts.push_back(scaling_fact(scaling));
   const AttentionConfig& a = model.attention;
   if (a.logn_base > 0 || !given(method, "attention.logn_base").empty())
     facts.push_back({"log-n", "score × log(n + 1) / log(base)",

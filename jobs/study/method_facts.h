@@ -16,9 +16,7 @@ struct MethodFact {
 
 /// Position method, rescaling of its angles, and what multiplies scores, as far as a method has them.
 std::vector<MethodFact> facts_of(const StudyMethod& method);
-/// Of a position method, a rescaling or a pattern, by its name in keys; the formula is empty where nothing is known.
-MethodFact position_fact(const std::string& kind);
+/// Of a rescaling, by its name in keys; the formula is empty where nothing is known.
 MethodFact scaling_fact(const std::string& scaling);
-MethodFact pattern_fact(const std::string& pattern);
 
 }  // namespace lexring

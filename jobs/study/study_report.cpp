@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <optional>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -263,7 +264,9 @@ std::string methods_card(const Study& study, const StudyResults& r) {
     std::string kind = pattern.substr(0, pattern.find_first_of("0123456789"));
     while (kind.ends_with(' ')) kind.pop_back();
     std::replace(kind.begin(), kind.end(), ' ', '_');
-    html += fmt::format("<div><dt>{} attention</dt>{}</div>\n", escape(pattern), fact_text(pattern_fact(kind)));
+    const std::optional<PatternKind> known = named<PatternKind>(kind);
+    html += fmt::format("<div><dt>{} attention</dt>{}</div>\n", escape(pattern),
+                        known ? fact_text({kind, (*known)->formula, (*known)->source}) : "");
   }
   return html + "</dl></section>\n";
 }

@@ -25,10 +25,17 @@ class Alibi : public PositionEncoding {
   }
 };
 
+std::unique_ptr<PositionEncoding> make(const ModelConfig&, const PositionConfig&) { return std::make_unique<Alibi>(); }
+
 }  // namespace
 
-std::unique_ptr<PositionEncoding> make_alibi(const ModelConfig&, const PositionConfig&) {
-  return std::make_unique<Alibi>();
-}
+constinit const PositionMethod position_methods::alibi = {
+    .name = "alibi",
+    .make = make,
+    .formula = "score −= 2^(−8h/H) (n − m), heads h = 1 … H",
+    .source =
+        "Press et al. 2022, Train Short, Test Long: Attention with Linear Biases Enables Input Length Extrapolation",
+    .fractions = true,
+};
 
 }  // namespace lexring

@@ -112,7 +112,7 @@ class Perceptron {
 
 class Fire : public PositionEncoding {
  public:
-  explicit Fire(const PositionConfig& config) : width_(config.fire_width), threshold_(config.fire_threshold) {}
+  Fire(std::int64_t width, double threshold) : width_(width), threshold_(threshold) {}
 
   std::vector<ParameterRow> parameters(const ModelConfig& model) const override {
     const double far = 1 / std::sqrt(static_cast<double>(width_));
@@ -165,14 +165,29 @@ class Fire : public PositionEncoding {
   mutable DistanceTable logs_;
 };
 
+std::unique_ptr<PositionEncoding> make(const ModelConfig&, const PositionConfig& position) {
+  const std::int64_t width = position.own.whole("fire_width");
+  const double threshold = position.own.number("fire_threshold");
+  require_usage(width >= 1 && width <= 4096,
+                "position.fire_width = {} is no width of a small perceptron; choose e.g. 32", width);
+  require_usage(threshold > 0, "position.fire_threshold = {} is not positive; choose e.g. 512 tokens", threshold);
+  return std::make_unique<Fire>(width, threshold);
+}
+
+constexpr PositionSetting settings[] = {
+    {"fire_width", 32, 1, 4096, "units of FIRE's perceptron", "", true},
+    {"fire_threshold", 512, 1e-3, 1e12, "queries before it count as if they stood there; learned from there", "tokens"},
+};
+
 }  // namespace
 
-std::unique_ptr<PositionEncoding> make_fire(const ModelConfig&, const PositionConfig& position) {
-  require_usage(position.fire_width >= 1 && position.fire_width <= 4096,
-                "position.fire_width = {} is no width of a small perceptron; choose e.g. 32", position.fire_width);
-  require_usage(position.fire_threshold > 0, "position.fire_threshold = {} is not positive; choose e.g. 512 tokens",
-                position.fire_threshold);
-  return std::make_unique<Fire>(position);
-}
+constinit const PositionMethod position_methods::fire = {
+    .name = "fire",
+    .make = make,
+    .formula = "score += MLP(log(1 + c (n − m)) / log(1 + c max(n, L))), c and L learned",
+    .source = "Li et al. 2024, Functional Interpolation for Relative Positions Improves Long Context Transformers",
+    .settings = settings,
+    .relative = true,
+};
 
 }  // namespace lexring

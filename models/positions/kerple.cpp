@@ -94,16 +94,30 @@ class Kerple : public PositionEncoding {
 
 constexpr double least = 0.01;
 
-}  // namespace
-
-std::unique_ptr<PositionEncoding> make_kerple_log(const ModelConfig&, const PositionConfig&) {
+std::unique_ptr<PositionEncoding> make_log(const ModelConfig&, const PositionConfig&) {
   return std::make_unique<Kerple>(logarithm, std::vector<Interval>{{least, 2}, {least, 1}},
                                   std::vector<Interval>{{.low = least}, {.low = least}});
 }
 
-std::unique_ptr<PositionEncoding> make_kerple_power(const ModelConfig&, const PositionConfig&) {
+std::unique_ptr<PositionEncoding> make_power(const ModelConfig&, const PositionConfig&) {
   return std::make_unique<Kerple>(power, std::vector<Interval>{{least, 1}, {least, 2}},
                                   std::vector<Interval>{{.low = least}, {.low = least, .high = 2}});
 }
+
+}  // namespace
+
+constinit const PositionMethod position_methods::kerple_log = {
+    .name = "kerple_log",
+    .make = make_log,
+    .formula = "score −= r₁ log(1 + r₂ (n − m)), r₁ and r₂ learned per head",
+    .source = "Chi et al. 2022, KERPLE: Kernelized Relative Positional Embedding for Length Extrapolation",
+};
+
+constinit const PositionMethod position_methods::kerple_power = {
+    .name = "kerple_power",
+    .make = make_power,
+    .formula = "score −= r₁ (n − m)^r₂, r₁ and r₂ learned per head",
+    .source = "Chi et al. 2022, KERPLE: Kernelized Relative Positional Embedding for Length Extrapolation",
+};
 
 }  // namespace lexring

@@ -19,14 +19,22 @@ class Learned : public PositionEncoding {
   static constexpr const char* name = "position.learned";
 };
 
-}  // namespace
-
-std::unique_ptr<PositionEncoding> make_learned(const ModelConfig& model, const PositionConfig&) {
+std::unique_ptr<PositionEncoding> make(const ModelConfig& model, const PositionConfig&) {
   require_usage(
       model.max_length > 0,
       "model.max_length = {} gives learned positions no table; set it to the longest length this model will ever see",
       model.max_length);
   return std::make_unique<Learned>();
 }
+
+}  // namespace
+
+constinit const PositionMethod position_methods::learned = {
+    .name = "learned",
+    .make = make,
+    .formula = "x_n += table[n]; nothing beyond the table",
+    .source = "Radford et al. 2019, Language Models are Unsupervised Multitask Learners",
+    .bounded = true,
+};
 
 }  // namespace lexring

@@ -1,4 +1,5 @@
-/// Position methods: how a model knows where a token stands. One encoding per file; a table name -> maker (table.cpp).
+/// Position methods: how a model knows where a token stands. One encoding per file, with its row of the table
+/// (method.h).
 #pragma once
 
 #include <cstdint>
@@ -71,17 +72,9 @@ class PositionEncoding {
 /// Throws UsageError when the values of the kind make no sense.
 std::unique_ptr<PositionEncoding> make_position(const ModelConfig& model, const PositionConfig& position);
 
-/// Makers, one per file.
-std::unique_ptr<PositionEncoding> make_none(const ModelConfig& model, const PositionConfig& position);
-std::unique_ptr<PositionEncoding> make_sinusoidal(const ModelConfig& model, const PositionConfig& position);
-std::unique_ptr<PositionEncoding> make_learned(const ModelConfig& model, const PositionConfig& position);
-std::unique_ptr<PositionEncoding> make_rope(const ModelConfig& model, const PositionConfig& position);
-std::unique_ptr<PositionEncoding> make_xpos(const ModelConfig& model, const PositionConfig& position);
-std::unique_ptr<PositionEncoding> make_alibi(const ModelConfig& model, const PositionConfig& position);
-std::unique_ptr<PositionEncoding> make_t5(const ModelConfig& model, const PositionConfig& position);
-std::unique_ptr<PositionEncoding> make_sandwich(const ModelConfig& model, const PositionConfig& position);
-std::unique_ptr<PositionEncoding> make_kerple_log(const ModelConfig& model, const PositionConfig& position);
-std::unique_ptr<PositionEncoding> make_kerple_power(const ModelConfig& model, const PositionConfig& position);
-std::unique_ptr<PositionEncoding> make_fire(const ModelConfig& model, const PositionConfig& position);
+/// One per file.
+namespace position_methods {
+extern const PositionMethod none, sinusoidal, learned, rope, xpos, alibi, t5, sandwich, kerple_log, kerple_power, fire;
+}
 
 }  // namespace lexring

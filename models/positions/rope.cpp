@@ -22,10 +22,19 @@ class Rope : public PositionEncoding {
   std::int64_t head_width_;
 };
 
-}  // namespace
-
-std::unique_ptr<PositionEncoding> make_rope(const ModelConfig& model, const PositionConfig& position) {
+std::unique_ptr<PositionEncoding> make(const ModelConfig& model, const PositionConfig& position) {
   return std::make_unique<Rope>(model, position);
 }
+
+}  // namespace
+
+constinit const PositionMethod position_methods::rope = {
+    .name = "rope",
+    .make = make,
+    .formula = "score = Σ_i Re(q_i k_i* e^(i θ_i (n − m))) / √E, θ_i = θ^(−2i/E)",
+    .source = "Su et al. 2021, RoFormer: Enhanced Transformer with Rotary Position Embedding",
+    .rotary = true,
+    .fractions = true,
+};
 
 }  // namespace lexring

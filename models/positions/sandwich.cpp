@@ -12,9 +12,9 @@ namespace {
 
 class Sandwich : public PositionEncoding {
  public:
-  Sandwich(const PositionConfig& config, std::int64_t heads) : heads_(heads) {
-    for (std::int64_t i = 0; i < config.bar_d / 2; ++i)
-      frequencies_.push_back(std::pow(10000.0, -2.0 * static_cast<double>(i) / static_cast<double>(config.bar_d)));
+  Sandwich(std::int64_t channels, std::int64_t heads) : heads_(heads) {
+    for (std::int64_t i = 0; i < channels / 2; ++i)
+      frequencies_.push_back(std::pow(10000.0, -2.0 * static_cast<double>(i) / static_cast<double>(channels)));
   }
 
   Var bias_by_distance(Tape& tape, const PositionParameters&, const HeadShare& own, std::int64_t longest,
@@ -34,12 +34,25 @@ class Sandwich : public PositionEncoding {
   mutable DistanceTable table_;
 };
 
+std::unique_ptr<PositionEncoding> make(const ModelConfig& model, const PositionConfig& position) {
+  const std::int64_t channels = position.own.whole("bar_d");
+  require_usage(channels >= 2 && channels % 2 == 0,
+                "position.bar_d = {} is not an even number of channels; choose e.g. 128", channels);
+  return std::make_unique<Sandwich>(channels, model.heads);
+}
+
+constexpr PositionSetting settings[] = {
+    {"bar_d", 128, 2, 1 << 20, "width of the sinusoids whose inner product is the bias", "channels", true},
+};
+
 }  // namespace
 
-std::unique_ptr<PositionEncoding> make_sandwich(const ModelConfig& model, const PositionConfig& position) {
-  require_usage(position.bar_d >= 2 && position.bar_d % 2 == 0,
-                "position.bar_d = {} is not an even number of channels; choose e.g. 128", position.bar_d);
-  return std::make_unique<Sandwich>(position, model.heads);
-}
+constinit const PositionMethod position_methods::sandwich = {
+    .name = "sandwich",
+    .make = make,
+    .formula = "score += Σ_i cos((n − m) / 10000^(2i/d)) / (8h/H)",
+    .source = "Chi et al. 2023, Dissecting Transformer Length Extrapolation via the Lens of Receptive Field Analysis",
+    .settings = settings,
+};
 
 }  // namespace lexring

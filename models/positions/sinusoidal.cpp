@@ -29,13 +29,21 @@ class Sinusoidal : public PositionEncoding {
   }
 };
 
-}  // namespace
-
-std::unique_ptr<PositionEncoding> make_sinusoidal(const ModelConfig& model, const PositionConfig&) {
+std::unique_ptr<PositionEncoding> make(const ModelConfig& model, const PositionConfig&) {
   require_usage(model.width % 2 == 0,
                 "model.width = {} is odd, but sinusoidal positions come in pairs of columns; choose an even width",
                 model.width);
   return std::make_unique<Sinusoidal>();
 }
+
+}  // namespace
+
+constinit const PositionMethod position_methods::sinusoidal = {
+    .name = "sinusoidal",
+    .make = make,
+    .formula = "x_n += (sin(n f_i), cos(n f_i)), f_i = 10000^(−2i/D)",
+    .source = "Vaswani et al. 2017, Attention Is All You Need",
+    .fractions = true,
+};
 
 }  // namespace lexring

@@ -15,21 +15,21 @@ namespace {
 
 class T5 : public PositionEncoding {
  public:
-  explicit T5(const PositionConfig& config) : config_(config) {}
+  T5(std::int64_t buckets, std::int64_t max_distance) : buckets_(buckets), max_distance_(max_distance) {}
 
   std::vector<ParameterRow> parameters(const ModelConfig& model) const override {
-    ParameterRow table{name, {config_.buckets, model.heads}, Initialiser::normal, TensorCut::columns};
+    ParameterRow table{name, {buckets_, model.heads}, Initialiser::normal, TensorCut::columns};
     table.use = Use::lookup;
     return {table};
   }
   Var bias_by_distance(Tape& tape, const PositionParameters& parameters, const HeadShare&, std::int64_t longest,
                        Dtype master) const override {
-    return table(tape, parameters, {0, config_.buckets}, longest, master);
+    return table(tape, parameters, {0, buckets_}, longest, master);
   }
   bool sided() const override { return true; }
   Var sided_bias(Tape& tape, const PositionParameters& parameters, bool later, std::int64_t longest,
                  Dtype master) const override {
-    const std::int64_t half = config_.buckets / 2;
+    const std::int64_t half = buckets_ / 2;
     return table(tape, parameters, {later ? half : 0, half}, longest, master);
   }
 
@@ -40,7 +40,7 @@ class T5 : public PositionEncoding {
 
   Var table(Tape& tape, const PositionParameters& parameters, Buckets own, std::int64_t longest, Dtype master) const {
     std::vector<std::int32_t> buckets;
-    for (std::int64_t d = 0; d <= std::min(longest, config_.max_distance); ++d) buckets.push_back(bucket(own, d));
+    for (std::int64_t d = 0; d <= std::min(longest, max_distance_); ++d) buckets.push_back(bucket(own, d));
     const Tensor index = Tensor::from(tape.runtime(), {static_cast<std::int64_t>(buckets.size())}, buckets);
     return transpose(tape, embedding(tape, {{index, parameters.at(name)}}, {}, master));
   }
@@ -49,27 +49,39 @@ class T5 : public PositionEncoding {
     const std::int64_t exact = own.count / 2;
     if (distance < exact) return static_cast<std::int32_t>(own.first + distance);
     const double of_range = std::log(static_cast<double>(distance) / static_cast<double>(exact)) /
-                            std::log(static_cast<double>(config_.max_distance) / static_cast<double>(exact));
+                            std::log(static_cast<double>(max_distance_) / static_cast<double>(exact));
     const auto far = exact + static_cast<std::int64_t>(of_range * static_cast<double>(own.count - exact));
     return static_cast<std::int32_t>(own.first + std::min(far, own.count - 1));
   }
 
   static constexpr const char* name = "position.t5";
-  PositionConfig config_;
+  std::int64_t buckets_, max_distance_;
+};
+
+std::unique_ptr<PositionEncoding> make(const ModelConfig&, const PositionConfig& position) {
+  const std::int64_t buckets = position.own.whole("buckets"), max_distance = position.own.whole("max_distance");
+  require_usage(buckets >= 2, "position.buckets = {} is too few: half of them are for single distances; choose e.g. 32",
+                buckets);
+  require_usage(max_distance > buckets / 2,
+                "position.max_distance = {} is not beyond the {} distances that have buckets of their own "
+                "(position.buckets / 2); choose e.g. 128",
+                max_distance, buckets / 2);
+  return std::make_unique<T5>(buckets, max_distance);
+}
+
+constexpr PositionSetting settings[] = {
+    {"buckets", 32, 2, 1 << 20, "half for single distances, half for ranges that grow", "", true},
+    {"max_distance", 128, 1, 2147483647, "distance from which all keys share a bucket", "tokens", true},
 };
 
 }  // namespace
 
-std::unique_ptr<PositionEncoding> make_t5(const ModelConfig&, const PositionConfig& position) {
-  require_usage(position.buckets >= 2,
-                "position.buckets = {} is too few: half of them are for single distances; "
-                "choose e.g. 32",
-                position.buckets);
-  require_usage(position.max_distance > position.buckets / 2,
-                "position.max_distance = {} is not beyond the {} distances that have buckets of their own "
-                "(position.buckets / 2); choose e.g. 128",
-                position.max_distance, position.buckets / 2);
-  return std::make_unique<T5>(position);
-}
+constinit const PositionMethod position_methods::t5 = {
+    .name = "t5",
+    .make = make,
+    .formula = "score += table[bucket(n − m), h], learned; buckets grow with the distance",
+    .source = "Raffel et al. 2020, Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer",
+    .settings = settings,
+};
 
 }  // namespace lexring

@@ -37,8 +37,8 @@ std::vector<Case> cases() {
   list.push_back({"kerple_log", small_config("kerple_log"), true});
   list.push_back({"kerple_power", small_config("kerple_power", "window"), false});
   Case fire{"fire", small_config("fire"), true};
-  fire.config.position.fire_threshold = 7.3;
-  fire.config.position.fire_width = 6;
+  fire.config.position.own.number("fire_threshold") = 7.3;
+  fire.config.position.own.whole("fire_width") = 6;
   list.push_back(fire);
   Case factors{"factors", small_config("rope", "sink_window"), true};
   factors.config.kv_heads = 2;

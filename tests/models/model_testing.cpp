@@ -27,7 +27,7 @@ ModelConfig small_config(const std::string& position, const std::string& pattern
   config.ffn_width = 24;
   config.max_length = 128;
   config.position.kind = position;
-  config.position.scale_base = 16;
+  config.position.own.number("scale_base") = 16;
   config.attention.pattern = pattern;
   config.attention.window = 7;
   config.attention.block = 6;

@@ -108,8 +108,8 @@ TEST(ModelOverRanks, EveryLayoutAndPatternEqualsOneRank) {
 }
 
 TEST(ModelOverRanks, EveryPositionMethodEqualsOneRank) {
-  for (const char* position :
-       {"none", "sinusoidal", "learned", "rope", "alibi", "t5", "sandwich", "kerple_log", "kerple_power", "fire"}) {
+  for (const PositionMethod& method : PositionMethod::table()) {
+    const char* const position = method.name;
     for (const std::int64_t kv_heads : {1, 4}) {
       ModelConfig config = small_config(position);
       config.kv_heads = kv_heads;

@@ -17,11 +17,11 @@ struct Model {
   std::vector<std::string> keys;
 };
 
-/// Positions that turn queries and keys, that bias scores by head, that lie in a table; scores with and without a cap;
-/// every kind of norm, feed-forward block and projection. Where a key bias has a gradient of 0 in mathematics there are
-/// no biases: AdamW would divide its noise by itself. Sharded optimizers cut parameters from 65,536 elements on by
-/// rows: the last model has some. ReLU is missing: its derivative jumps, and meshes that round otherwise fall on either
-/// side.
+/// Positions that turn queries and keys, that bias scores by head, by distance, or by where the query stands too, that
+/// lie in a table; scores with and without a cap, with factors that are the query's alone or learned; every kind of
+/// norm, feed-forward block and projection. Where a key bias has a gradient of 0 in mathematics there are no biases:
+/// AdamW would divide its noise by itself. Sharded optimizers cut parameters from 65,536 elements on by rows: "learned"
+/// has some. ReLU is missing: its derivative jumps, and meshes that round otherwise fall on either side.
 const std::vector<Model>& table() {
   static const std::vector<Model> models = {
       {"lex", 96, {"--position.kind", "xpos", "--position.scale_base", "64"}},
@@ -35,6 +35,14 @@ const std::vector<Model>& table() {
        77,
        {"--position.kind", "learned", "--model.bias", "false", "--model.tied", "false", "--model.max_length", "96",
         "--model.ffn_width", "1040"}},
+      {"kerple",
+       71,
+       {"--position.kind", "kerple_log", "--model.bias", "false", "--attention.logn_base", "32",
+        "--attention.temperature", "0.8", "--model.logit_softcap", "20"}},
+      {"fire",
+       59,
+       {"--position.kind", "fire", "--position.fire_threshold", "24", "--model.bias", "false", "--model.norm",
+        "rmsnorm", "--attention.ssmax", "true"}},
   };
   return models;
 }
@@ -195,6 +203,8 @@ std::vector<Case> quick_cases(int ranks) {
       {mesh(1, 1, 4), "-", "blockwise", "halo", false, "state", "everything", 83, 0, "none"},
       {mesh(2, 1, 2), "-", "causal", "ring", true, "gradients", "alibi", 64, 0, "none"},
       {mesh(1, 2, 2), "zigzag", "causal", "ring", true, "state", "everything", 83, 0, "none"},
+      {mesh(1, 3, 1), "striped", "causal", "ring", true, "state", "kerple", 71, 0, "none"},
+      {mesh(1, 2, 2), "zigzag", "causal", "ring", true, "none", "fire", 59, 3, "layer"},
       {mesh(1, 1, 8), "-", "causal", "ring", true, "none", "lex", 96, 0, "none"},
       {mesh(2, 2, 2), "zigzag", "causal", "ring", true, "gradients", "lex", 96, 3, "none"},
       {mesh(2, 1, 1), "-", "causal", "ring", true, "gradients", "everything", 83, 3, "none", "norm,ffn.down"},

@@ -47,7 +47,7 @@ ModelConfig small_model(const char* pattern, std::int64_t layers) {
   config.heads = 4;
   config.kv_heads = 2;
   config.ffn_width = 24;
-  config.position.scale_base = 16;
+  config.position.own.number("scale_base") = 16;
   config.attention.pattern = pattern;
   config.attention.window = 7;
   config.attention.block = 6;

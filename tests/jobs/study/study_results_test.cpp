@@ -39,15 +39,15 @@ TEST(StudyResults, MeanOverSeeds) {
 
 TEST(StudyResults, EveryMethodHasAFormulaAndASource) {
   for (const PositionMethod& method : PositionMethod::table()) {
-    EXPECT_NE(position_fact(method.name).formula, "") << method.name << " is missing in jobs/study/method_facts.cpp";
-    EXPECT_NE(position_fact(method.name).source, "") << method.name;
+    EXPECT_NE(std::string(method.formula), "") << method.name;
+    EXPECT_NE(std::string(method.source), "") << method.name;
   }
   for (const auto& word : words(Scaling())) {
     if (word.value == Scaling::none) continue;
     EXPECT_NE(scaling_fact(std::string(word.text)).source, "") << word.text;
   }
-  for (const std::string& name : names_where<PatternKind>([](const PatternKind&) { return true; }))
-    EXPECT_NE(pattern_fact(name).formula, "") << name;
+  for (const PatternMethod& pattern : PatternMethod::table())
+    EXPECT_NE(std::string(pattern.formula), "") << pattern.name;
 }
 
 /// Eight methods, so that figures come in groups; one cell is not measured, one loss is not finite.

@@ -60,13 +60,13 @@ TEST(Positions, LearnedNeedsATable) {
 
 TEST(Positions, XposDecaysByItsFormula) {
   ModelConfig config = small_config("xpos");
-  config.position.scale_base = 512;
+  config.position.own.number("scale_base") = 512;
   const AttentionForm form = shaped(config);
   EXPECT_TRUE(form.rotary);
   ASSERT_EQ(form.log_decay.size(), 2U);
   EXPECT_DOUBLE_EQ(form.log_decay[0], std::log(0.4 / 1.4) / 512);
   EXPECT_DOUBLE_EQ(form.log_decay[1], std::log(0.9 / 1.4) / 512);
-  config.position.gamma = 0;
+  config.position.own.number("gamma") = 0;
   EXPECT_NE(refusal(config).find("position.gamma = 0"), std::string::npos);
 }
 
@@ -86,8 +86,8 @@ TEST(Positions, AlibiSlopesForAnyNumberOfHeads) {
 /// The reference's buckets (lex_reference.py: t5_bucket) at the ends of their ranges, and one table for all layers.
 TEST(Positions, T5SharesBucketsByTheLogarithmOfTheDistance) {
   ModelConfig config = small_config("t5");
-  config.position.buckets = 8;
-  config.position.max_distance = 32;
+  config.position.own.whole("buckets") = 8;
+  config.position.own.whole("max_distance") = 32;
   const auto backend = make_reference_backend();
   std::vector<double> rows;  // [buckets, heads]: bucket, and a hundred more for each head
   for (int bucket = 0; bucket < 8; ++bucket)
@@ -114,13 +114,13 @@ TEST(Positions, T5SharesBucketsByTheLogarithmOfTheDistance) {
   const auto parameters = t5->parameters(config);
   ASSERT_EQ(parameters.size(), 1U);
   EXPECT_EQ(parameters[0].shape, (Shape{8, config.heads}));
-  config.position.max_distance = 4;
+  config.position.own.whole("max_distance") = 4;
   EXPECT_NE(refusal(config).find("position.max_distance = 4"), std::string::npos);
 }
 
 TEST(Positions, SandwichIsAProductOfSinusoidsWithATemperaturePerHead) {
   ModelConfig config = small_config("sandwich");
-  config.position.bar_d = 6;
+  config.position.own.whole("bar_d") = 6;
   const auto backend = make_reference_backend();
   Tape tape(*backend, Recording::off);
   const auto sandwich = encoding(config);
@@ -134,7 +134,7 @@ TEST(Positions, SandwichIsAProductOfSinusoidsWithATemperaturePerHead) {
     EXPECT_NEAR(bias.to_host<double>()[d], sum / 6, 1e-12) << d;
     EXPECT_NEAR(bias.to_host<double>()[1001 + d], sum / 8, 1e-12) << d;
   }
-  config.position.bar_d = 7;
+  config.position.own.whole("bar_d") = 7;
   EXPECT_NE(refusal(config).find("position.bar_d = 7"), std::string::npos);
 }
 
@@ -233,8 +233,8 @@ TEST(Positions, FirePiecesAreThoseOfItsPerceptron) {
   for (const auto& [name, values] : w)
     parameters[name].value = Tensor::from(backend->runtime(), {static_cast<std::int64_t>(values.size())}, values);
   ModelConfig config = small_config("fire");
-  config.position.fire_width = 7;
-  config.position.fire_threshold = 24;
+  config.position.own.whole("fire_width") = 7;
+  config.position.own.number("fire_threshold") = 24;
   Tape tape(*backend, Recording::off);
   const auto fire = encoding(config);
   const Tensor table = fire->bias_by_distance(tape, parameters, both_heads, 9, Dtype::f64).value(),
@@ -273,11 +273,11 @@ TEST(Positions, FireBeginsAsItsAuthorsDo) {
     EXPECT_EQ(parameter.decayed, parameter.full_shape.size() == 2) << parameter.name;
   }
   ModelConfig wrong = config;
-  wrong.position.fire_threshold = 0;
+  wrong.position.own.number("fire_threshold") = 0;
   EXPECT_NE(refusal(wrong).find("position.fire_threshold = 0 is not positive"), std::string::npos);
   wrong.position = config.position;
   wrong.override[1] = wrong.layer(1);
-  wrong.override[1].position.fire_width = 5;
+  wrong.override[1].position.own.whole("fire_width") = 5;
   EXPECT_THROW(SmallModel(wrong, {}), UsageError) << "all layers share one perceptron";
 }
 
@@ -286,9 +286,9 @@ TEST(Positions, UnknownKindsSayWhatToChoose) {
     small_config("rotary");
     FAIL() << "nothing was thrown";
   } catch (const UsageError& error) {
-    EXPECT_STREQ(error.what(),
-                 "position.kind = rotary is not known; choose none, sinusoidal, learned, rope, xpos, alibi, t5, "
-                 "sandwich, kerple_log, kerple_power, fire");
+    EXPECT_EQ(std::string(error.what()).find("position.kind = rotary is not known; choose none, sinusoidal, learned, "),
+              0U)
+        << error.what();
   }
 }
 
