@@ -14,7 +14,7 @@ from compare import MODEL, last_json
 METHODS = {
     "none again": ["--position.kind=none"],  # what the machine itself does to a ratio
     "rope": ["--position.kind=rope"],
-    "rope, half of the channels": ["--position.kind=rope", "--position.partial_rotary_factor=0.5"],
+    "rope on half of the channels": ["--position.kind=rope", "--position.partial_rotary_factor=0.5"],
     "p-rope": ["--position.kind=rope", "--position.p_rope=0.75"],
     "yarn": ["--position.kind=rope", "--position.scaling=yarn", "--position.scaling_factor=4",
              "--position.original_length=256"],
@@ -27,12 +27,12 @@ METHODS = {
     "kerple_power": ["--position.kind=kerple_power"],
     "fire": ["--position.kind=fire"],
     "forget gate": ["--position.kind=none", "--attention.forget_gate=true"],
-    "rope, log-n": ["--position.kind=rope", "--attention.logn_base=512"],
-    "rope, ssmax": ["--position.kind=rope", "--attention.ssmax=true"],
-    "rope, floor scale": ["--position.kind=rope", "--attention.floor_scale=512"],
-    "rope, softcap": ["--position.kind=rope", "--attention.softcap=20"],
-    "rope, logit softcap": ["--position.kind=rope", "--model.logit_softcap=30"],
-    "rope, relu": ["--position.kind=rope", "--attention.normalizer=relu"],
+    "rope with log-n": ["--position.kind=rope", "--attention.logn_base=512"],
+    "rope with ssmax": ["--position.kind=rope", "--attention.ssmax=true"],
+    "rope with floor scale": ["--position.kind=rope", "--attention.floor_scale=512"],
+    "rope with softcap": ["--position.kind=rope", "--attention.softcap=20"],
+    "rope with logit softcap": ["--position.kind=rope", "--model.logit_softcap=30"],
+    "rope with relu": ["--position.kind=rope", "--attention.normalizer=relu"],
 }
 TOKENS = 8192  # of a step
 
