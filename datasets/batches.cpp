@@ -20,18 +20,32 @@ std::uint64_t mix(std::uint64_t x) {
   return x ^ (x >> 31);
 }
 
-/// Leaves targets only to tokens of answers; targets[t] is token first + t + 1.
-void keep_answers(const std::vector<std::uint64_t>& answers, std::int64_t first, std::span<std::int32_t> targets) {
-  const auto begin = static_cast<std::uint64_t>(first) + 1, end = begin + targets.size();
+/// Leaves of the tokens first, first + 1, ... only those of answers; others become -1.
+void keep_answers(const std::vector<std::uint64_t>& answers, std::int64_t first, std::span<std::int32_t> tokens) {
+  const auto begin = static_cast<std::uint64_t>(first), end = begin + tokens.size();
   // Borders rise: an odd number of them up to a token, and it is within an answer.
   auto border = std::upper_bound(answers.begin(), answers.end(), begin);
   for (std::uint64_t token = begin; token < end; ++token) {
     while (border != answers.end() && *border <= token) ++border;
-    if ((border - answers.begin()) % 2 == 0) targets[token - begin] = -1;
+    if ((border - answers.begin()) % 2 == 0) tokens[token - begin] = -1;
   }
 }
 
-/// `count` windows from token `first(i)`; `has_next(i)`: the stream goes on behind the window.
+/// Of a window's tokens and the two behind it, -1 where the stream ends before: the token after each. The one before a
+/// landmark has the one after it, and the landmark none, as in the authors' language model.
+void fill_targets(const Dataset& dataset, std::int64_t first, const std::vector<std::int32_t>& tokens,
+                  std::span<std::int32_t> targets) {
+  const bool landmarks = dataset.landmarks().every > 0;
+  const auto landmark = static_cast<std::int32_t>(dataset.vocab());
+  std::vector<std::int32_t> counted = tokens;
+  if (!dataset.answers().empty()) keep_answers(dataset.answers(), first, counted);
+  for (std::size_t t = 0; t < targets.size(); ++t) {
+    const bool before = landmarks && tokens[t + 1] == landmark, is = landmarks && tokens[t] == landmark;
+    targets[t] = is ? -1 : counted[before ? t + 2 : t + 1];
+  }
+}
+
+/// `count` windows from token `first(i)`.
 template <class First>
 TokenBatch gather(const Dataset& dataset, std::int64_t count, std::int64_t length, DocumentUse use, First first) {
   TokenBatch batch;
@@ -41,31 +55,32 @@ TokenBatch gather(const Dataset& dataset, std::int64_t count, std::int64_t lengt
   batch.tokens.resize(total);
   batch.targets.resize(total);
   batch.document_start.assign(total, 0);
-  std::vector<std::int32_t> window(static_cast<std::size_t>(length + 1));
+  std::vector<std::int32_t> window(static_cast<std::size_t>(length + 2));
   for (std::int64_t i = 0; i < count; ++i) {
     const std::int64_t begin = first(i);
-    const bool last = begin + length == dataset.tokens();
-    dataset.read(begin, std::span(window).first(static_cast<std::size_t>(length + (last ? 0 : 1))));
-    if (last) window.back() = -1;
+    const auto held = static_cast<std::size_t>(std::min(length + 2, dataset.tokens() - begin));
+    dataset.read(begin, std::span(window).first(held));
+    std::fill(window.begin() + static_cast<std::ptrdiff_t>(held), window.end(), -1);
     const auto row = i * length;
-    std::copy(window.begin(), window.end() - 1, batch.tokens.begin() + row);
-    std::copy(window.begin() + 1, window.end(), batch.targets.begin() + row);
-    if (!dataset.answers().empty())
-      keep_answers(dataset.answers(), begin,
-                   std::span(batch.targets).subspan(static_cast<std::size_t>(row), static_cast<std::size_t>(length)));
+    std::copy_n(window.begin(), length, batch.tokens.begin() + row);
+    fill_targets(dataset, begin, window,
+                 std::span(batch.targets).subspan(static_cast<std::size_t>(row), static_cast<std::size_t>(length)));
     if (use.documents == Documents::ignore) continue;
     const auto& offsets = dataset.documents();
     auto document = std::upper_bound(offsets.begin(), offsets.end(), static_cast<std::uint64_t>(begin)) - 1;
     for (std::int64_t t = 0; t < length;) {
-      const auto start = std::max<std::int64_t>(0, static_cast<std::int64_t>(document[0]) - begin);
-      const auto end = std::min(length, static_cast<std::int64_t>(document[1]) - begin);
+      const auto document_begin = static_cast<std::int64_t>(document[0]) - begin,
+                 document_end = static_cast<std::int64_t>(document[1]) - begin;
+      const std::int64_t start = std::max<std::int64_t>(0, document_begin), end = std::min(length, document_end);
       std::fill(batch.document_start.begin() + row + t, batch.document_start.begin() + row + end, start);
-      // The last token of a document has nothing in sight that says what comes next.
-      if (static_cast<std::int64_t>(document[1]) - begin <= length && end > t)
-        batch.targets[static_cast<std::size_t>(row + end - 1)] = -1;
-      const std::int64_t before_last = static_cast<std::int64_t>(document[1]) - begin - 2;
-      if (use.end == EndOfDocument::none && before_last >= 0 && before_last < length)
-        batch.targets[static_cast<std::size_t>(row + before_last)] = -1;
+      const LandmarkSpacing& landmarks = dataset.landmarks();
+      const std::int64_t tokens = landmarks.tokens_before(document_end - document_begin);
+      const auto leave_out = [&](std::int64_t token) {  // of the document
+        const std::int64_t at = document_begin + landmarks.place(token);
+        if (token >= 0 && at >= 0 && at < length) batch.targets[static_cast<std::size_t>(row + at)] = -1;
+      };
+      leave_out(tokens - 1);  // has nothing in sight that says what comes next
+      if (use.end == EndOfDocument::none) leave_out(tokens - 2);
       t = std::max(t, end);
       ++document;
     }

@@ -54,7 +54,8 @@ struct TokenBatch {
   std::vector<std::int32_t> tokens;  ///< [sequences * length]
   /// [sequences * length] next tokens of the stream; -1: not counted. With `mask` the end-of-document token has no
   /// target: nothing it may see says what the next document begins with. With `ignore` it has. The very last token of
-  /// the dataset has none either way. Where the dataset has answers, only their tokens are targets.
+  /// the dataset has none either way. Where the dataset has answers, only their tokens are targets. Landmarks are no
+  /// targets and have none: the token before one has the token after it.
   std::vector<std::int32_t> targets;
   std::vector<std::int64_t> document_start;  ///< [sequences * length] where in the window the token's document begins
                                              ///< (0 when ignored)

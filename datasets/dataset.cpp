@@ -84,8 +84,27 @@ struct Dataset::Impl {
   std::int64_t window = 0;
   std::vector<std::uint16_t> token_bytes;
 
+  LandmarkSpacing landmarks;
+  /// Of the file where there are landmarks; `tokens` and `documents` are then those of the stream.
+  std::int64_t file_tokens = 0;
+  std::vector<std::uint64_t> file_documents;
+
   void load(const Hdf5File& file);
   void check() const;
+  void insert_landmarks(std::int64_t every);
+  /// The document that a token of `offsets`' stream belongs to.
+  static std::size_t document_of(const std::vector<std::uint64_t>& offsets, std::uint64_t token) {
+    return static_cast<std::size_t>(std::upper_bound(offsets.begin(), offsets.end(), token) - offsets.begin()) - 1;
+  }
+  /// The token of the file at a place of a document, or the next one where a landmark stands; behind the last: the
+  /// last.
+  std::uint64_t file_token(std::size_t document, std::uint64_t place) const {
+    const auto before = static_cast<std::uint64_t>(landmarks.tokens_before(static_cast<std::int64_t>(place)));
+    return std::min(file_documents[document] + before, file_documents[document + 1] - 1);
+  }
+  void read_raw(std::int64_t first, std::span<std::byte> out) const;
+  void read_file(std::int64_t first, std::span<std::int32_t> out) const;
+  void read_with_landmarks(std::int64_t first, std::span<std::int32_t> out) const;
 };
 
 void Dataset::Impl::load(const Hdf5File& file) {
@@ -142,6 +161,37 @@ void Dataset::Impl::check() const {
     refuse(path, fmt::format("/answers must be pairs that rise within its {} and are not", counted(tokens, "token")));
   }
   if (window < 0) refuse(path, fmt::format("its windows are of {} tokens", window));
+  for (std::size_t d = 0; window > 0 && d + 1 < documents.size(); ++d) {
+    const auto length = static_cast<std::uint64_t>(window), first = documents[d], behind = documents[d + 1];
+    if (first < behind && first / length != (behind - 1) / length)
+      refuse(path, fmt::format("its document {} lies in two windows of {}", d, counted(window, "token")));
+  }
+}
+
+void Dataset::Impl::insert_landmarks(std::int64_t every) {
+  require(every > 0 && landmarks.every == 0,
+          "{}: landmarks after every {}, behind those after every {}, are impossible", path.string(),
+          counted(every, "token"), landmarks.every);
+  landmarks = {every};
+  file_tokens = tokens;
+  file_documents = documents;
+  const std::int64_t file_window = window;
+  window = landmarks.place(file_window);
+  for (std::size_t d = 0; d + 1 < documents.size(); ++d) {
+    const auto begin = static_cast<std::int64_t>(file_documents[d]),
+               end = static_cast<std::int64_t>(file_documents[d + 1]);
+    documents[d + 1] = documents[d] + static_cast<std::uint64_t>(landmarks.place(end - begin));
+    if (file_window > 0 && begin < end && end % file_window == 0)
+      documents[d + 1] = static_cast<std::uint64_t>(end / file_window * window);
+  }
+  tokens = static_cast<std::int64_t>(documents.back());
+  for (std::size_t border = 0; border < answers.size(); ++border) {
+    const bool last = border % 2 == 1;  // one past the last token of an answer: just behind that
+    const std::uint64_t token = answers[border] - (last ? 1 : 0);
+    const std::size_t d = document_of(file_documents, token);
+    const auto place = landmarks.place(static_cast<std::int64_t>(token - file_documents[d]));
+    answers[border] = documents[d] + static_cast<std::uint64_t>(place) + (last ? 1 : 0);
+  }
 }
 
 Dataset::Dataset(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -178,43 +228,71 @@ const std::vector<std::uint64_t>& Dataset::answers() const { return impl_->answe
 std::int64_t Dataset::window() const { return impl_->window; }
 int Dataset::token_width() const { return static_cast<int>(impl_->width); }
 
-void Dataset::read_raw(std::int64_t first, std::span<std::byte> out) const {
-  const auto count = static_cast<std::int64_t>(out.size() / impl_->width);
-  require(first >= 0 && count <= impl_->tokens - first, "tokens [{}, {}) of {} were asked for, which holds {}", first,
-          first + count, impl_->path.string(), impl_->tokens);
-  std::uint64_t position = impl_->offset + static_cast<std::uint64_t>(first) * impl_->width;
+void Dataset::Impl::read_raw(std::int64_t first, std::span<std::byte> out) const {
+  const auto count = static_cast<std::int64_t>(out.size() / width);
+  const std::int64_t held = landmarks.every > 0 ? file_tokens : tokens;
+  require(first >= 0 && count <= held - first, "tokens [{}, {}) of {} were asked for, which holds {}", first,
+          first + count, path.string(), held);
+  std::uint64_t position = offset + static_cast<std::uint64_t>(first) * width;
   while (!out.empty()) {
-    const auto got = ::pread(impl_->fd.get(), out.data(), out.size(), static_cast<off_t>(position));
+    const auto got = ::pread(fd.get(), out.data(), out.size(), static_cast<off_t>(position));
     if (got < 0 && errno == EINTR) continue;
-    require(got >= 0, "cannot read {} at byte {}: {}; check the disk or network mount it lies on", impl_->path.string(),
+    require(got >= 0, "cannot read {} at byte {}: {}; check the disk or network mount it lies on", path.string(),
             position, std::strerror(errno));
     require(
         got > 0,
         "{} ends at byte {}, though it was longer when it was opened; prepare it again, and not under a running job",
-        impl_->path.string(), position);
+        path.string(), position);
     out = out.subspan(static_cast<std::size_t>(got));
     position += static_cast<std::uint64_t>(got);
   }
 }
 
-void Dataset::read(std::int64_t first, std::span<std::int32_t> out) const {
+void Dataset::Impl::read_file(std::int64_t first, std::span<std::int32_t> out) const {
   // Read into the upper part of `out`, then widened from the front: no second buffer.
   const auto bytes = std::as_writable_bytes(out);
-  const auto raw = bytes.last(out.size() * impl_->width);
+  const auto raw = bytes.last(out.size() * width);
   read_raw(first, raw);
-  const auto largest =
-      impl_->width == 2 ? widen<std::uint16_t>(raw.data(), out) : widen<std::uint32_t>(raw.data(), out);
-  require(largest < impl_->vocab,
+  const auto largest = width == 2 ? widen<std::uint16_t>(raw.data(), out) : widen<std::uint32_t>(raw.data(), out);
+  require(largest < vocab,
           "{} holds token {} among tokens [{}, {}), but its vocabulary is {}; the file is damaged, prepare it again",
-          impl_->path.string(), largest, first, first + static_cast<std::int64_t>(out.size()), impl_->vocab);
+          path.string(), largest, first, first + static_cast<std::int64_t>(out.size()), vocab);
+}
+
+void Dataset::Impl::read_with_landmarks(std::int64_t first, std::span<std::int32_t> out) const {
+  const auto count = static_cast<std::int64_t>(out.size());
+  require(first >= 0 && count <= tokens - first, "tokens [{}, {}) of {} were asked for, which holds {} with landmarks",
+          first, first + count, path.string(), tokens);
+  if (out.empty()) return;
+  const auto begin = static_cast<std::uint64_t>(first), last = begin + out.size() - 1;
+  std::size_t d = document_of(documents, begin);
+  const std::size_t last_document = document_of(documents, last);
+  const std::uint64_t from = file_token(d, begin - documents[d]);
+  std::vector<std::int32_t> plain(file_token(last_document, last - documents[last_document]) - from + 1);
+  read_file(static_cast<std::int64_t>(from), plain);
+  for (std::uint64_t token = begin; token <= last; ++token) {
+    while (documents[d + 1] <= token) ++d;
+    const std::uint64_t place = token - documents[d];
+    out[token - begin] = landmarks.is_landmark(static_cast<std::int64_t>(place)) ? static_cast<std::int32_t>(vocab)
+                                                                                 : plain[file_token(d, place) - from];
+  }
+}
+
+void Dataset::insert_landmarks(std::int64_t every) {
+  if (every != 0) impl_->insert_landmarks(every);
+}
+const LandmarkSpacing& Dataset::landmarks() const { return impl_->landmarks; }
+void Dataset::read_raw(std::int64_t first, std::span<std::byte> out) const { impl_->read_raw(first, out); }
+void Dataset::read(std::int64_t first, std::span<std::int32_t> out) const {
+  if (impl_->landmarks.every > 0) impl_->read_with_landmarks(first, out);
+  else impl_->read_file(first, out);
 }
 
 std::int64_t Dataset::document_start(std::int64_t index) const {
   require(index >= 0 && index < impl_->tokens, "token {} of {} was asked for, which holds {}", index,
           impl_->path.string(), impl_->tokens);
   const auto& offsets = impl_->documents;
-  return static_cast<std::int64_t>(
-      *(std::upper_bound(offsets.begin(), offsets.end(), static_cast<std::uint64_t>(index)) - 1));
+  return static_cast<std::int64_t>(offsets[Impl::document_of(offsets, static_cast<std::uint64_t>(index))]);
 }
 
 }  // namespace lexring

@@ -14,6 +14,8 @@
 #include <string>
 #include <vector>
 
+#include "datasets/landmarks.h"
+
 namespace lexring {
 
 class Dataset {
@@ -40,10 +42,17 @@ class Dataset {
   const std::vector<std::uint64_t>& answers() const;      ///< [2 A] as in the file; empty: every token counts
   /// Windows of this many tokens hold whole texts, and others would cut them; 0: a stream to be cut anywhere.
   std::int64_t window() const;
+  /// From now on the stream has a landmark (landmarks.h), of id vocab(), after every `every` tokens of each document:
+  /// tokens, documents, answers and windows are counted with them. Where texts lie whole in windows, all windows grow by
+  /// the most landmarks that one can hold, and the last document of one that holds fewer goes on with its last token.
+  /// 0: none. Once at most.
+  void insert_landmarks(std::int64_t every);
+  const LandmarkSpacing& landmarks() const;
   /// Tokens [first, first + out.size()). Throws Error when out of range, on a read error, and on an id
   /// outside the vocabulary (a damaged file).
   void read(std::int64_t first, std::span<std::int32_t> out) const;
-  /// The same as they lie on disk, little-endian, token_width() (2 or 4) bytes each: for hashing.
+  /// Those of the file, without landmarks, as they lie on disk, little-endian, token_width() (2 or 4) bytes each: for
+  /// hashing.
   void read_raw(std::int64_t first, std::span<std::byte> out) const;
   int token_width() const;
   /// First token of the document that token `index` belongs to.

@@ -88,8 +88,9 @@ struct AttentionConfig {
                                  ///< what lies between (StreamingLLM); all is counted in tokens
   Normalizer normalizer = Normalizer::softmax;
   double relu_gamma = 1.0;  ///< relu: weights are max(score, 0) / (gamma sqrt(visible keys / 2)) (Shen et al. 2023)
-  std::int64_t landmark_every =
-      0;  ///< landmark: a landmark token closes a block of so many (Mohtashami and Jaggi 2023)
+  /// landmark: a landmark token stands after every so many tokens of a document, and closes their block (Mohtashami and
+  /// Jaggi 2023). Whoever makes batches puts it there: where blocks end is told by the ids alone.
+  std::int64_t landmark_every = 0;
   std::int64_t landmark_token = 0;  ///< landmark: its id
   static constexpr double no_clamp = -1e6;
   bool landmarks() const { return normalizer == Normalizer::landmark; }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "framework/base/counted.h"
+#include "models/layer_configs.h"
 #include "models/patterns.h"
 #include "models/positions/position.h"
 
@@ -107,6 +109,7 @@ void check(const ModelConfig& config) {
                 "layer {} is overridden, but there are layers 0 to {}",
                 config.override.empty() ? 0 : config.override.rbegin()->first, config.layers - 1);
   std::int64_t sinks = 0;  // of documents: a batch says once where a document's end
+  const std::int64_t every = landmark_every_of(config), landmark = landmark_of(config);
   for (std::int64_t n = 0; n < config.layers; ++n) {
     const LayerConfig layer = config.layer(n);
     const auto encoding = make_position(config, layer.position);
@@ -119,6 +122,13 @@ void check(const ModelConfig& config) {
     check_factors(layer.attention);
     check_cache_positions(layer);
     check_landmarks(layer.attention, config.vocab);
+    require_usage(
+        !layer.attention.landmarks() ||
+            (layer.attention.landmark_every == every && layer.attention.landmark_token == landmark),
+        "layers with landmark {} after {} and with landmark {} after {}; all layers read the same text, so give them "
+        "the same attention.landmark_every",
+        landmark, counted(every, "token"), layer.attention.landmark_token,
+        counted(layer.attention.landmark_every, "token"));
     require_usage(
         !layer.attention.pattern->sees_later || !layer.position.kind->relative,
         "position.kind = {} with attention.pattern = {}: its biases are by how far before the query a key is, "

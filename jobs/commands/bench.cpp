@@ -61,7 +61,7 @@ Fields, of all ranks together where nothing else is said:
   device, kernels, precision, mesh    what computed
 )";
 
-/// Samples of a step: the same on every rank of a replica, and on every mesh.
+/// Samples of a step: the same on every rank of a replica, and on every mesh. A sequence is one document.
 ModelBatch random_batch(const Options& o, const SampleRange& samples, std::int64_t step) {
   const auto tokens = static_cast<std::uint64_t>(samples.count * o.train.length);
   const std::uint64_t first =
@@ -70,11 +70,19 @@ ModelBatch random_batch(const Options& o, const SampleRange& samples, std::int64
     std::vector<std::int32_t> ids;
     for (std::uint64_t i = first; i < first + tokens; ++i) {
       const std::uint64_t bits = random_bits(static_cast<std::uint64_t>(o.train.seed), stream_id(what), i);
-      ids.push_back(static_cast<std::int32_t>(bits % static_cast<std::uint64_t>(o.model.vocab)));
+      ids.push_back(static_cast<std::int32_t>(bits % static_cast<std::uint64_t>(o.model.vocab - o.own_ids())));
     }
     return ids;
   };
-  return make_batch(samples.count, o.train.length, draw("bench.ids"), draw("bench.targets"), {}, sinks_of(o.model));
+  ModelBatch batch =
+      make_batch(samples.count, o.train.length, draw("bench.ids"), draw("bench.targets"), {}, sinks_of(o.model));
+  const LandmarkSpacing landmarks{landmark_every_of(o.model)};
+  for (std::size_t n = 0; n < batch.ids.size(); ++n) {
+    if (!landmarks.is_landmark(batch.tokens.position[n])) continue;
+    batch.ids[n] = static_cast<std::int32_t>(landmark_of(o.model));
+    batch.targets[n] = -1;
+  }
+  return batch;
 }
 
 /// Time per part of a step, the largest first, with the kernels of each.
@@ -200,6 +208,7 @@ int bench_command(const std::vector<std::string>& args, const std::shared_ptr<Co
       "ceiling = {} TFLOP/s is less than any device has; give what a large product reaches, e.g. 0.5, or leave it out",
       ceiling);
   if (o.model.vocab == 0) o.model.vocab = 256;
+  use_last_id_for_landmarks(o.model);
   check(o.model);
   world->set_patience(static_cast<double>(o.watchdog_seconds));
   const CommandPlace place = open_place(o, world);

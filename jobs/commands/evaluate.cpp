@@ -202,6 +202,7 @@ EvaluationResults begin(const Arguments& args, const std::vector<CheckpointReade
   results.end_of_document = subjects[0].options.data.end_of_document;
   results.objective = subjects[0].options.train.objective;
   results.mlm = subjects[0].options.mlm;
+  results.landmark_every = dataset.landmarks().every;
   results.machine = describe_machine();
   results.date = now();
   return results;
@@ -315,9 +316,10 @@ int evaluate_command(const std::vector<std::string>& words, const std::shared_pt
   if (!args.task.task.empty()) return evaluate_task(args, words, world);
   // All that can be known to be wrong comes before anything that takes time.
   const std::vector<CheckpointReader> readers = open_checkpoints(args.checkpoints, *world);
-  const Dataset dataset = Dataset::open(args.data);
+  Dataset dataset = Dataset::open(args.data);
   const std::vector<Subject> subjects =
       read_subjects(readers, {args.precision, args.documents, args.end_of_document, args.sequence}, &dataset);
+  dataset.insert_landmarks(landmark_every_of(subjects[0].options.model));
   fill_defaults(args, subjects);
   EvaluationResults results = begin(args, readers, subjects, dataset);
   results.command = command_line(words);
@@ -358,12 +360,13 @@ void check_evaluation(const std::vector<std::string>& words, const Options& trai
     require_usage(training.train.objective == Objective::causal,
                   "train.objective = mlm tells no next token, as the answers of a task are; leave task out");
     for (const std::int64_t size : args.task.sizes) check_size(args.task.kind(), size);
-    subject.options.model.vocab = ByteTokenizer().vocab();
+    subject.options.model.vocab = ByteTokenizer().vocab() + training.own_ids();
     plan_series(args.series, {subject});
     return;
   }
-  const Dataset dataset = Dataset::open(args.data);
+  Dataset dataset = Dataset::open(args.data);
   subject.options.model.vocab = dataset.vocab() + training.own_ids();
+  dataset.insert_landmarks(landmark_every_of(training.model));
   plan_series(args.series, {subject});
   fill_defaults(args, {subject});
   tokens_to_score(dataset, args.lengths, args.tokens);

@@ -25,6 +25,7 @@
 #include "jobs/launch/progress_bar.h"
 #include "jobs/launch/stored_tokenizer.h"
 #include "models/config_check.h"
+#include "models/layer_configs.h"
 #include "models/transformer.h"
 
 namespace lexring {
@@ -132,24 +133,24 @@ std::string read_prompt(const Arguments& args, std::int64_t most, Communicator& 
   return text;
 }
 
-/// Positions that a model has: any number, but for a table of learned ones.
-std::int64_t most_positions(const ModelConfig& model) {
-  return model.position.kind->bounded ? model.max_length : std::numeric_limits<std::int64_t>::max();
+/// Tokens that a model has positions for: any number, but for a table of learned ones, where landmarks take theirs.
+std::int64_t most_tokens(const ModelConfig& model) {
+  if (!model.position.kind->bounded) return std::numeric_limits<std::int64_t>::max();
+  return LandmarkSpacing{landmark_every_of(model)}.tokens_before(model.max_length);
 }
 
 /// The last token that is drawn needs no position.
 void check_length(std::int64_t prompt, std::int64_t tokens, const ModelConfig& model) {
-  const std::int64_t most = most_positions(model);
+  const std::int64_t most = most_tokens(model);
   require_usage(prompt <= most,
-                "the prompt has more than the {0} for which the checkpoint has learned positions (model.max_length = "
-                "{1}); give a "
-                "prompt of at most {1}",
-                counted(most, "token"), most);
+                "the prompt has more than the {} for which the checkpoint has learned positions (model.max_length = "
+                "{}); give a prompt of at most {}",
+                counted(most, "token"), model.max_length, most);
   require_usage(tokens - 1 <= most - prompt,
-                "--tokens {0} after a prompt of {1} needs {2} positions, but the checkpoint's are learned, and end at "
-                "model.max_length = {3}; give --tokens {4} or less{5}",
-                tokens, prompt, static_cast<double>(prompt) + static_cast<double>(tokens) - 1, most, most - prompt + 1,
-                prompt > 1 ? ", or a shorter prompt" : "");
+                "--tokens {0} after a prompt of {1} are {2} to read, but the checkpoint's positions are learned, and "
+                "end at model.max_length = {3}; give --tokens {4} or less{5}",
+                tokens, prompt, static_cast<double>(prompt) + static_cast<double>(tokens) - 1, model.max_length,
+                most - prompt + 1, prompt > 1 ? ", or a shorter prompt" : "");
 }
 
 }  // namespace
@@ -171,11 +172,12 @@ int generate_command(const std::vector<std::string>& words, const std::shared_pt
       "{} was trained for hidden tokens (train.objective = mlm), with which text does not go on; generate from "
       "a model of the next token",
       reader.path().string());
-  const std::unique_ptr<Tokenizer> tokenizer = make_tokenizer(reader, options.model.vocab);
+  use_last_id_for_landmarks(options.model);
+  const std::unique_ptr<Tokenizer> tokenizer = make_tokenizer(reader, options.model.vocab - options.own_ids());
   use_model(options, args.use, given);
   check(options.model);
   check_streaming(options.model);
-  const std::string prompt = read_prompt(args, most_positions(options.model), *world);
+  const std::string prompt = read_prompt(args, most_tokens(options.model), *world);
   std::vector<std::uint32_t> encoded;
   tokenizer->encode(prompt, encoded);
   const std::vector<std::int32_t> ids(encoded.begin(), encoded.end());
@@ -190,8 +192,10 @@ int generate_command(const std::vector<std::string>& words, const std::shared_pt
   load_parameters(reader, model);
 
   TextStream text(model, args.chunk);
-  ProgressBar progress("reading", "token", ids.size());
-  if (!first || static_cast<std::int64_t>(ids.size()) <= args.chunk) progress.silence();
+  const LandmarkSpacing landmarks{landmark_every_of(options.model)};
+  const auto places = landmarks.place(static_cast<std::int64_t>(ids.size()) - 1) + 1;
+  ProgressBar progress("reading", "token", static_cast<std::uint64_t>(places));
+  if (!first || places <= args.chunk) progress.silence();
   std::vector<float> scores =
       text.read(ids, [&](std::int64_t) { progress.update(static_cast<std::uint64_t>(text.length())); });
   progress.finish();

@@ -37,7 +37,8 @@ const char* const usage = R"(lexring prepare: text, or a task with known answers
   lexring prepare --task parity --sizes 1,40 --count 100000 --seed 1 --output FILE.h5
 
 A dataset of a task holds whole texts in windows of one length, which train.length must be, and only bytes of answers
-are trained on and scored.
+are trained on and scored. Landmark tokens (attention.landmark_every) are in no dataset: train and evaluate put them in
+as they read, and then ask for longer windows of a task.
 
 )";
 

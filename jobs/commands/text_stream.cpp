@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "framework/base/error.h"
@@ -19,14 +20,23 @@ std::vector<float> as_floats(const Tensor& logits) {
 }  // namespace
 
 TextStream::TextStream(Transformer& model, std::int64_t chunk)
-    : model_(model), chunk_(chunk), cache_(model.make_cache()) {
+    : model_(model), landmarks_{landmark_every_of(model.config())}, chunk_(chunk), cache_(model.make_cache()) {
   require(chunk >= 1, "a stream in chunks of {} tokens is impossible", chunk);
 }
 
 std::vector<float> TextStream::read(std::span<const std::int32_t> ids,
                                     const std::function<void(std::int64_t)>& progress) {
   require(!ids.empty(), "a text goes on with at least one token");
-  const std::int64_t sinks = sinks_of(model_.config());
+  const std::int64_t sinks = sinks_of(model_.config()), landmark = landmark_of(model_.config());
+  std::vector<std::int32_t> with_landmarks;
+  if (landmark >= 0) {
+    for (const std::int32_t id : ids) {
+      if (landmarks_.is_landmark(length_ + static_cast<std::int64_t>(with_landmarks.size())))
+        with_landmarks.push_back(static_cast<std::int32_t>(landmark));
+      with_landmarks.push_back(id);
+    }
+    ids = with_landmarks;
+  }
   for (;;) {
     const auto part = ids.first(std::min(ids.size(), static_cast<std::size_t>(chunk_)));
     ids = ids.subspan(part.size());
@@ -36,7 +46,10 @@ std::vector<float> TextStream::read(std::span<const std::int32_t> ids,
     const Tensor logits = model_.logits(batch, Transformer::Rows::last, cache_.get());
     length_ += count;
     if (progress) progress(count);
-    if (ids.empty()) return as_floats(logits);
+    if (!ids.empty()) continue;
+    std::vector<float> scores = as_floats(logits);
+    if (landmark >= 0) scores[static_cast<std::size_t>(landmark)] = -std::numeric_limits<float>::infinity();
+    return scores;
   }
 }
 

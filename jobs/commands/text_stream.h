@@ -10,6 +10,7 @@
 #include <span>
 #include <vector>
 
+#include "datasets/landmarks.h"
 #include "models/transformer.h"
 
 namespace lexring {
@@ -19,14 +20,17 @@ class TextStream {
   /// `chunk`: most tokens of one forward pass. `model` must outlive the stream.
   TextStream(Transformer& model, std::int64_t chunk);
   /// Reads at least one token; returns the scores [V] of what may follow the last one. The text is one document, which
-  /// began with the first token. `progress` gets the tokens of each chunk. Collective over the model's ranks.
+  /// began with the first token. A model with landmarks reads them in their places, each when the token behind it comes;
+  /// none is likely to follow: their score is -infinity. `progress` gets the places of each chunk. Collective over the
+  /// model's ranks.
   std::vector<float> read(std::span<const std::int32_t> ids,
                           const std::function<void(std::int64_t)>& progress = nullptr);
-  std::int64_t length() const { return length_; }  ///< tokens read so far
+  std::int64_t length() const { return length_; }  ///< places read so far: tokens, and landmarks among them
   const ModelCache& cache() const { return *cache_; }
 
  private:
   Transformer& model_;
+  LandmarkSpacing landmarks_;
   std::int64_t chunk_, length_ = 0;
   std::unique_ptr<ModelCache> cache_;
 };

@@ -43,18 +43,21 @@ command line --layer.0.attention.pattern causal.
 Keys, on the command line or as INI sections:
 )";
 
-/// The vocabulary comes from the data; a key may only confirm it.
+/// The vocabulary comes from the data, and so does the landmark's id; a key may only confirm them.
 void take_vocabulary(Options& o, const Dataset& data) {
   const std::int64_t vocab = data.vocab() + o.own_ids();
   const std::string held =
       fmt::format("{} has one of {} ({} tokens){}", data.path().string(), data.vocab(), data.tokenizer(),
-                  o.own_ids() > 0 ? ", to which train.objective = mlm adds the mask" : "");
+                  o.train.objective == Objective::mlm ? ", to which train.objective = mlm adds the mask"
+                  : o.own_ids() > 0                   ? ", to which attention.normalizer = landmark adds the landmark"
+                                                      : "");
   require_usage(o.init.empty() || o.model.vocab == vocab,
                 "the weights of {} are of a vocabulary of {}, but {}; prepare it with the tokenizer of that training",
                 o.init, o.model.vocab, held);
   require_usage(o.model.vocab == 0 || o.model.vocab == vocab,
                 "model.vocab = {}, but {}; leave model.vocab out to take the data's", o.model.vocab, held);
   o.model.vocab = vocab;
+  use_last_id_for_landmarks(o.model);
   require_usage(o.train.objective == Objective::causal || data.answers().empty(),
                 "{} says which tokens are answers to learn, but train.objective = mlm hides any; choose causal",
                 data.path().string());
@@ -94,12 +97,14 @@ int train_command(const std::vector<std::string>& args, const std::shared_ptr<Co
       o.train.minutes == 0 || o.optimizer.warmup >= 25,
       "train.minutes chooses the number of steps during the warm-up, so optimizer.warmup = {} must be at least 25",
       o.optimizer.warmup);
-  const Dataset train = Dataset::open(o.data.train);
+  Dataset train = Dataset::open(o.data.train);
   std::optional<Dataset> valid;
   if (!o.data.valid.empty()) valid.emplace(Dataset::open(o.data.valid));
   take_vocabulary(o, train);
   if (valid) take_vocabulary(o, *valid);
   check(o.model);
+  train.insert_landmarks(landmark_every_of(o.model));
+  if (valid) valid->insert_landmarks(landmark_every_of(o.model));
   require_usage(!o.model.position.kind->bounded || o.train.length <= o.model.max_length,
                 "train.length = {}, but there are learned positions for {} only (model.max_length), and they do not "
                 "extrapolate; choose "

@@ -141,10 +141,12 @@ std::vector<Key> model_keys(ModelConfig& m) {
       .between(1e-6, 1e6)
       .only_with("attention.normalizer", {"relu"});
   add("attention.landmark_every", &a.landmark_every,
-      "tokens of a block, as the data has them before each landmark token", "tokens")
+      "a landmark token stands after so many tokens of a document; it is put there as data are read, and counts as a "
+      "token of the window",
+      "tokens")
       .between(0, most_tokens_at_once)
       .only_with("attention.normalizer", {"landmark"});
-  add("attention.landmark_token", &a.landmark_token, "id of the landmark token")
+  add("attention.landmark_token", &a.landmark_token, "id of the landmark token", "", "the one behind the data's")
       .between(0, 2147483647)
       .only_with("attention.normalizer", {"landmark"});
   return keys;

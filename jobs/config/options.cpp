@@ -258,6 +258,9 @@ void check_objective(Objective objective, const ModelConfig& model) {
                   "train.objective = mlm hides tokens that the text on both sides tells, but attention.pattern = {} "
                   "shows nothing after a token; choose attention.pattern = full",
                   model.attention.pattern->name);
+    require_usage(landmark_every_of(model) == 0,
+                  "train.objective = mlm hides tokens that the text on both sides tells, but attention.normalizer = "
+                  "landmark meets only the blocks before a token; choose another attention.normalizer");
   }
 }
 

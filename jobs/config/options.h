@@ -14,6 +14,7 @@
 #include "jobs/config/keys.h"
 #include "jobs/config/mesh_keys.h"
 #include "jobs/config/model_keys.h"
+#include "models/layer_configs.h"
 #include "models/masking.h"
 #include "models/sampling.h"
 #include "models/transformer.h"
@@ -82,8 +83,9 @@ struct Options {
   } checkpoint;
   std::int64_t watchdog_seconds = 600;  ///< 0: off
 
-  /// Ids that the model has beside those of the data: the mask, the last one.
-  std::int64_t own_ids() const { return train.objective == Objective::mlm ? 1 : 0; }
+  /// Ids that the model has beside those of the data: the last one, for the mask or for landmarks, which do not go
+  /// together (check_objective).
+  std::int64_t own_ids() const { return train.objective == Objective::mlm || landmark_every_of(model) > 0 ? 1 : 0; }
 };
 
 /// The keys of a run, bound to `options`, which must outlive the table.

@@ -113,6 +113,7 @@ std::string to_json(const EvaluationResults& r) {
                {"documents", name_of(r.documents)},
                {"end_of_document", name_of(r.end_of_document)},
                {"objective", name_of(r.objective)},
+               {"landmark_every", r.landmark_every},
                {"tokens", r.tokens},
                {"segment_ends", r.segment_ends},
                {"lengths", r.lengths},

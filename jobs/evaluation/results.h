@@ -76,6 +76,7 @@ struct EvaluationResults {
   EndOfDocument end_of_document = EndOfDocument::token;
   Objective objective = Objective::causal;
   MaskingConfig mlm;
+  std::int64_t landmark_every = 0;  ///< as attention.landmark_every; `tokens` and `lengths` count landmarks too
   std::int64_t ranks = 1;
   std::int64_t tokens = 0;                 ///< scored stream, from the dataset's first token
   std::vector<std::int64_t> segment_ends;  ///< of the stream

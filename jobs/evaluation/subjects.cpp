@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "framework/base/counted.h"
 #include "framework/base/error.h"
 #include "jobs/evaluation/tables.h"
 #include "jobs/launch/stored_tokenizer.h"
@@ -55,6 +56,7 @@ std::vector<Subject> read_subjects(const std::vector<CheckpointReader>& readers,
     if (options.data.documents == Documents::ignore) options.data.end_of_document = EndOfDocument::token;
     options.data.end_of_document = changes.end_of_document.value_or(options.data.end_of_document);
     options.sequence = changes.sequence;
+    use_last_id_for_landmarks(options.model);
     const Objective objective = options.train.objective;
     if (dataset != nullptr) {
       require_same_tokens(readers[i], options.model.vocab - options.own_ids(), *dataset);
@@ -67,7 +69,7 @@ std::vector<Subject> read_subjects(const std::vector<CheckpointReader>& readers,
                     "{} was trained for hidden tokens (train.objective = mlm) and tells no next one, as the answers of "
                     "a task are; evaluate it on --data",
                     path);
-      require_bytes(readers[i], options.model.vocab);
+      require_bytes(readers[i], options.model.vocab - options.own_ids());
     }
     const Options& other = i == 0 ? options : subjects[0].options;
     require_usage(objective == other.train.objective && options.mlm == other.mlm,
@@ -79,6 +81,12 @@ std::vector<Subject> read_subjects(const std::vector<CheckpointReader>& readers,
                   "{} was trained with data.documents = {} and {} with {}, so that they would score different tokens; "
                   "choose one for both with --data.documents",
                   readers[0].path().string(), name_of(documents), path, name_of(options.data.documents));
+    const std::int64_t every = landmark_every_of(options.model), other_every = landmark_every_of(other.model);
+    require_usage(
+        dataset == nullptr || every == other_every,
+        "{} reads a landmark after every {} and {} after every {} (attention.landmark_every; 0: none), so that "
+        "windows of the same length would hold different tokens; evaluate them one by one",
+        readers[0].path().string(), counted(other_every, "token"), path, counted(every, "token"));
     const EndOfDocument end = i == 0 ? options.data.end_of_document : subjects[0].options.data.end_of_document;
     require_usage(options.data.end_of_document == end,
                   "{} was trained with data.end_of_document = {} and {} with {}, so that they would score different "

@@ -145,12 +145,15 @@ std::string format_length(std::int64_t length, std::int64_t train_length) {
 }
 
 std::string describe_documents(const EvaluationResults& results) {
-  const std::string hidden = results.objective == Objective::mlm
-                                 ? fmt::format("; losses of hidden tokens, {:g} % (mlm)", 100 * results.mlm.share)
-                                 : "";
-  if (results.documents == Documents::ignore) return "documents not masked" + hidden;
+  std::string more;
+  if (results.objective == Objective::mlm)
+    more = fmt::format("; losses of hidden tokens, {:g} % (mlm)", 100 * results.mlm.share);
+  if (results.landmark_every > 0)
+    more = fmt::format("; a landmark after every {}, counted in lengths, without a loss",
+                       counted_with_commas(results.landmark_every, "token"));
+  if (results.documents == Documents::ignore) return "documents not masked" + more;
   return fmt::format("documents masked from each other{}{}",
-                     results.end_of_document == EndOfDocument::none ? ", without their ends" : "", hidden);
+                     results.end_of_document == EndOfDocument::none ? ", without their ends" : "", more);
 }
 
 std::string describe(const Series& series) {

@@ -22,12 +22,17 @@ std::uint64_t seed_of(const TaskKeys& keys, std::size_t size, std::size_t varian
   return (static_cast<std::uint64_t>(keys.seed) ^ evaluation) + 1000003U * size + 10007U * variant;
 }
 
-std::int64_t longest_text(const TaskResults& results) {
+/// Places that are read of the longest one.
+std::int64_t longest_of(const std::vector<ScoredText>& texts, LandmarkSpacing landmarks) {
   std::int64_t longest = 0;
-  for (std::size_t size = 0; size < results.keys.sizes.size(); ++size) {
-    for (const ScoredText& text : texts_of(results, size, 0))
-      longest = std::max(longest, static_cast<std::int64_t>(text.text.size()) - 1);
-  }
+  for (const ScoredText& text : texts) longest = std::max(longest, places_read(text, landmarks));
+  return longest;
+}
+
+std::int64_t longest_text(const TaskResults& results, LandmarkSpacing landmarks) {
+  std::int64_t longest = 0;
+  for (std::size_t size = 0; size < results.keys.sizes.size(); ++size)
+    longest = std::max(longest, longest_of(texts_of(results, size, 0), landmarks));
   return longest;
 }
 
@@ -53,9 +58,10 @@ std::vector<ScoredText> texts_of(const TaskResults& results, std::size_t size, s
 void score_series(TaskResults& results, std::size_t index, const Subject& subject, const CheckpointReader& reader,
                   const MeasurementKeys& keys, const RunDevice& device, ProgressBar& progress) {
   const Options& options = subject.options;
+  const LandmarkSpacing landmarks{landmark_every_of(options.model)};
   const RunMesh mesh =
       make_run_mesh(device.world, keys.mesh, keys.sequence, options.model,
-                    {1, longest_text(results), options.train.precision == PrecisionChoice::bf16 ? 2 : 4});
+                    {1, longest_text(results, landmarks), options.train.precision == PrecisionChoice::bf16 ? 2 : 4});
   if (index == 0 && device.world->rank() == 0 && device.world->size() > 1) say("{}\n", mesh.description);
   Transformer model(options.model, runtime_of(options), mesh.context, *device.backend);
   load_parameters(reader, model);
@@ -73,9 +79,7 @@ void score_series(TaskResults& results, std::size_t index, const Subject& subjec
         const std::vector<ScoredText> texts = texts_of(results, size, variant);
         TaskScore score;
         score.size = results.keys.sizes[size];
-        std::int64_t longest = 0;
-        for (const ScoredText& text : texts)
-          longest = std::max(longest, static_cast<std::int64_t>(text.text.size()) - 1);
+        const std::int64_t longest = longest_of(texts, landmarks);
         score.not_measured = why_not_measured(options.model, longest);
         if (score.not_measured.empty()) {
           model.set_position(position_at(series, longest));

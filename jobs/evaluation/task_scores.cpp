@@ -4,6 +4,7 @@
 #include <array>
 #include <chrono>
 #include <cmath>
+#include <limits>
 
 #include "framework/base/error.h"
 #include "models/layer_configs.h"
@@ -14,10 +15,9 @@ namespace {
 std::int32_t byte_at(const ScoredText& text, std::int64_t i) {
   return static_cast<unsigned char>(text.text[static_cast<std::size_t>(i)]);
 }
-std::int64_t tokens_of(const ScoredText& text) { return static_cast<std::int64_t>(text.text.size()) - 1; }
 
-/// Which token of `rows` of a table of logits has the largest.
-std::vector<std::int32_t> best_tokens(const Tensor& logits) {
+/// Which token of each row of a table of logits has the largest; `never`: one that does not count, or -1.
+std::vector<std::int32_t> best_tokens(const Tensor& logits, std::int64_t never) {
   std::vector<float> values;
   if (logits.dtype() == Dtype::f32) {
     values = logits.to_host<float>();
@@ -27,8 +27,10 @@ std::vector<std::int32_t> best_tokens(const Tensor& logits) {
   }
   const auto vocab = static_cast<std::ptrdiff_t>(logits.dim(1));
   std::vector<std::int32_t> best;
-  for (auto row = values.begin(); row != values.end(); row += vocab)
+  for (auto row = values.begin(); row != values.end(); row += vocab) {
+    if (never >= 0) row[never] = -std::numeric_limits<float>::infinity();
     best.push_back(static_cast<std::int32_t>(std::max_element(row, row + vocab) - row));
+  }
   return best;
 }
 
@@ -38,15 +40,18 @@ using TextScore = std::array<std::int64_t, 4>;
 /// What a model says in the places of one text that are scored.
 class Marks {
  public:
-  explicit Marks(const ScoredText& text) : text_(text), right_(text.answers.size(), true) {}
+  Marks(const ScoredText& text, LandmarkSpacing landmarks)
+      : text_(text), landmarks_(landmarks), right_(text.answers.size(), true) {}
 
-  /// `best[i]` follows token first + i.
+  /// `best[i]` follows place first + i. A byte is told by the place of the byte before it, even where a landmark stands
+  /// between them.
   void read(std::int64_t first, std::span<const std::int32_t> best) {
-    const std::int64_t end = first + static_cast<std::int64_t>(best.size());
+    const std::int64_t end = landmarks_.tokens_before(first + static_cast<std::int64_t>(best.size()));
+    const std::int64_t begin = landmarks_.tokens_before(first);
     for (std::size_t a = 0; a < text_.answers.size(); ++a) {
       const Answer& answer = text_.answers[a];
-      for (std::int64_t i = std::max(answer.begin, first + 1); i < std::min(answer.end, end + 1); ++i) {
-        const bool same = best[static_cast<std::size_t>(i - 1 - first)] == byte_at(text_, i);
+      for (std::int64_t i = std::max(answer.begin, begin + 1); i < std::min(answer.end, end + 1); ++i) {
+        const bool same = best[static_cast<std::size_t>(landmarks_.place(i - 1) - first)] == byte_at(text_, i);
         ++bytes_, right_bytes_ += same ? 1 : 0;
         right_[a] = right_[a] && same;
       }
@@ -59,34 +64,47 @@ class Marks {
 
  private:
   const ScoredText& text_;
+  LandmarkSpacing landmarks_;
   std::vector<bool> right_;
   std::int64_t right_bytes_ = 0, bytes_ = 0;
 };
 
-std::vector<std::int32_t> bytes_of(const ScoredText& text, std::int64_t first, std::int64_t count) {
-  std::vector<std::int32_t> ids(static_cast<std::size_t>(count), 0);
-  for (std::int64_t i = 0; i < std::min(count, tokens_of(text) - first); ++i)
-    ids[static_cast<std::size_t>(i)] = byte_at(text, first + i);
-  return ids;
-}
+/// Texts as a model reads them.
+struct TextReading {
+  LandmarkSpacing landmarks;
+  std::int64_t landmark;
+
+  explicit TextReading(const ModelConfig& config)
+      : landmarks{landmark_every_of(config)}, landmark(landmark_of(config)) {}
+
+  std::vector<std::int32_t> ids(const ScoredText& text, std::int64_t first, std::int64_t count) const {
+    std::vector<std::int32_t> ids(static_cast<std::size_t>(count), 0);
+    for (std::int64_t i = 0; i < std::min(count, places_read(text, landmarks) - first); ++i)
+      ids[static_cast<std::size_t>(i)] = landmarks.is_landmark(first + i)
+                                             ? static_cast<std::int32_t>(landmark)
+                                             : byte_at(text, landmarks.tokens_before(first + i));
+    return ids;
+  }
+};
 
 /// In one forward pass; the shorter ones go on with bytes that nothing before them sees.
 std::vector<TextScore> together(Transformer& model, std::span<const ScoredText* const> texts) {
+  const TextReading reader(model.config());
   std::int64_t longest = 0;
-  for (const ScoredText* text : texts) longest = std::max(longest, tokens_of(*text));
+  for (const ScoredText* text : texts) longest = std::max(longest, places_read(*text, reader.landmarks));
   std::vector<std::int32_t> ids;
   for (const ScoredText* text : texts) {
-    const std::vector<std::int32_t> own = bytes_of(*text, 0, longest);
+    const std::vector<std::int32_t> own = reader.ids(*text, 0, longest);
     ids.insert(ids.end(), own.begin(), own.end());
   }
   const ModelBatch batch =
       make_batch(static_cast<std::int64_t>(texts.size()), longest, std::move(ids), {}, {}, sinks_of(model.config()));
-  const std::vector<std::int32_t> best = best_tokens(model.logits(batch, Transformer::Rows::all));
+  const std::vector<std::int32_t> best = best_tokens(model.logits(batch, Transformer::Rows::all), reader.landmark);
   std::vector<TextScore> scores;
   for (std::size_t t = 0; t < texts.size(); ++t) {
-    Marks marks(*texts[t]);
+    Marks marks(*texts[t], reader.landmarks);
     marks.read(0, std::span(best).subspan(t * static_cast<std::size_t>(longest),
-                                          static_cast<std::size_t>(tokens_of(*texts[t]))));
+                                          static_cast<std::size_t>(places_read(*texts[t], reader.landmarks))));
     scores.push_back(marks.score());
   }
   return scores;
@@ -94,22 +112,29 @@ std::vector<TextScore> together(Transformer& model, std::span<const ScoredText* 
 
 TextScore streamed(Transformer& model, const ScoredText& text, std::int64_t chunk) {
   const auto cache = model.make_cache();
-  Marks marks(text);
-  for (std::int64_t first = 0; first < tokens_of(text); first += chunk) {
-    const std::int64_t count = std::min(chunk, tokens_of(text) - first);
+  const TextReading reader(model.config());
+  const LandmarkSpacing& landmarks = reader.landmarks;
+  const std::int64_t places = places_read(text, landmarks);
+  Marks marks(text, landmarks);
+  for (std::int64_t first = 0; first < places; first += chunk) {
+    const std::int64_t count = std::min(chunk, places - first);
     const bool scored = std::any_of(text.answers.begin(), text.answers.end(), [&](const Answer& answer) {
-      return answer.begin <= first + count && answer.end > first + 1;
+      return landmarks.place(answer.begin - 1) < first + count && landmarks.place(answer.end - 2) >= first;
     });
     const ModelBatch batch =
-        make_chunk(first, bytes_of(text, first, count), {},
+        make_chunk(first, reader.ids(text, first, count), {},
                    std::vector<std::int64_t>(static_cast<std::size_t>(count), 0), sinks_of(model.config()));
     const Tensor logits = model.logits(batch, scored ? Transformer::Rows::all : Transformer::Rows::last, cache.get());
-    if (scored) marks.read(first, best_tokens(logits));
+    if (scored) marks.read(first, best_tokens(logits, reader.landmark));
   }
   return marks.score();
 }
 
 }  // namespace
+
+std::int64_t places_read(const ScoredText& text, LandmarkSpacing landmarks) {
+  return landmarks.place(static_cast<std::int64_t>(text.text.size()) - 2) + 1;
+}
 
 void Share::add_text(std::int64_t right, std::int64_t of) {
   right_ += right, of_ += of;
@@ -150,13 +175,14 @@ void score(TaskScore& into, Transformer& model, const Context& context, std::spa
   for (std::size_t i = static_cast<std::size_t>(replicas.rank()); i < texts.size();
        i += static_cast<std::size_t>(replicas.size()))
     mine.push_back(&texts[i]);
+  const LandmarkSpacing landmarks{landmark_every_of(model.config())};
   std::vector<TextScore> scores;                       // of mine
   const bool alone = model.config().follows_length();  // angles are those of the whole text, and of it alone
   for (std::size_t first = 0; first < mine.size();) {
     std::size_t next = first;
     std::int64_t longest = 0;
     for (; next < mine.size() && !alone; ++next) {
-      const std::int64_t with = std::max(longest, tokens_of(*mine[next]));
+      const std::int64_t with = std::max(longest, places_read(*mine[next], landmarks));
       if (with * static_cast<std::int64_t>(next - first + 1) > chunk) break;
       longest = with;
     }
@@ -186,7 +212,7 @@ void score(TaskScore& into, Transformer& model, const Context& context, std::spa
     into.text_answers.push_back(of_text[1]);
   }
   into.texts = static_cast<std::int64_t>(texts.size());
-  for (const ScoredText& text : texts) into.longest = std::max(into.longest, tokens_of(text));
+  for (const ScoredText& text : texts) into.longest = std::max(into.longest, places_read(text, landmarks));
   into.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 

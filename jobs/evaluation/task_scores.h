@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "datasets/landmarks.h"
 #include "datasets/tasks/task.h"
 #include "models/transformer.h"
 
@@ -40,7 +41,7 @@ class Share {
 /// Texts of one size and variant under one series.
 struct TaskScore {
   std::int64_t size = 0;
-  std::int64_t texts = 0, longest = 0;                 ///< tokens of the longest text
+  std::int64_t texts = 0, longest = 0;                 ///< places_read of the longest text
   Share answers;                                       ///< right as a whole
   std::vector<std::int64_t> text_answers, text_right;  ///< the same of each text
   Share bytes;                                         ///< of answers
@@ -48,7 +49,10 @@ struct TaskScore {
   std::string not_measured;  ///< why; empty: measured
 };
 
-/// Reads each text up to its answers and counts those of which every byte is the most probable one after all before it:
+/// Places that a model reads of a text, all but its last byte, with the landmarks among them.
+std::int64_t places_read(const ScoredText& text, LandmarkSpacing landmarks);
+
+/// Reads each text up to its answers, with landmarks where the model has them, and counts those of which every byte is the most probable one after all before it:
 /// what greedy generation would write. Texts share forward passes of up to `chunk` tokens; longer ones are streamed.
 /// Every rank gets the same texts and the same sums; replicas share the work. `progress` gets the texts done by this
 /// replica. The tokens of the model must be bytes. Collective.

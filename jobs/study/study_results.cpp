@@ -67,6 +67,8 @@ std::string pattern_of(const Json& series, const Json& all) {
 void read_losses(const Json& json, Evaluation& evaluation, StudyResults& results) {
   evaluation.train_length = json.at("models").at(0).at("train_length");
   evaluation.texts = json.at("data_hash");
+  const auto every = json.value("landmark_every", std::int64_t{0});
+  if (every > 0) evaluation.texts += fmt::format(" with a landmark after every {}", every);
   const std::vector<std::int64_t> ends = json.at("segment_ends");
   for (const Json& series : json.at("series")) {
     const std::string pattern = pattern_of(series, json["series"]);
@@ -86,8 +88,11 @@ void read_losses(const Json& json, Evaluation& evaluation, StudyResults& results
     }
   }
   results.data = json.at("data");
-  results.scored = fmt::format("the first {}, the same for every method, length and pattern",
-                               counted_with_commas(json.at("tokens").get<std::int64_t>(), "token"));
+  const std::string others = "; where a method has landmarks, they are among these tokens";
+  const bool landmarks = every > 0 || results.scored.ends_with(others);
+  results.scored =
+      fmt::format("the first {}, the same for every method, length and pattern{}",
+                  counted_with_commas(json.at("tokens").get<std::int64_t>(), "token"), landmarks ? others : "");
 }
 
 /// Right answers to a task, in percent; texts are the clusters.

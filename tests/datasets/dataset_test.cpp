@@ -28,7 +28,7 @@ struct Parts {
   H5Type type = H5Type::u16;
   std::vector<std::uint64_t> documents{0, 4, 6};
   std::vector<std::uint16_t> token_bytes = std::vector<std::uint16_t>(10, 1);
-  std::int64_t version = 1, vocab = 10;
+  std::int64_t version = 1, vocab = 10, window = 0;
   std::string leave_out;
 };
 
@@ -46,6 +46,7 @@ std::filesystem::path write_parts(const TempDirectory& directory, const Parts& p
   if (parts.leave_out != "token_bytes") put(file, "token_bytes", H5Type::u16, parts.token_bytes);
   file.write_attribute("/", "format_version", parts.version);
   file.write_attribute("/", "vocab", parts.vocab);
+  if (parts.window != 0) file.write_attribute("/", "window", parts.window);
   for (const auto* name : {"tokenizer", "tokenizer_files", "source", "content_hash"}) {
     if (parts.leave_out != name)
       file.write_attribute("/", name, std::string(std::strcmp(name, "tokenizer") == 0 ? "bytes" : ""));
@@ -125,6 +126,8 @@ TEST(Dataset, PartsThatDoNotFit) {
   expect_says(refused({.documents = {0, 4, 7}, .leave_out = ""}), "/documents");
   expect_says(refused({.documents = {1, 4, 6}, .leave_out = ""}), "/documents");
   expect_says(refused({.documents = {0, 5, 4, 6}, .leave_out = ""}), "/documents");
+  expect_says(refused({.window = -1, .leave_out = ""}), "windows are of -1");
+  expect_says(refused({.window = 3, .leave_out = ""}), "document 0 lies in two windows of 3 tokens");
 }
 
 TEST(Dataset, TokensOutsideTheVocabularyAreRefusedWhenRead) {

@@ -137,15 +137,25 @@ TEST(PrepareTask, LaysWholeTextsIntoWindowsWhereOnlyAnswersCount) {
   EXPECT_EQ(report.answers, answers);
 
   // The targets of all windows are the answers, each after a text that began in its window.
-  const TokenBatch all = read_windows(dataset, 0, dataset.tokens() / 25, 25, Documents::mask);
-  std::string found;
-  for (std::size_t i = 0; i < all.targets.size(); ++i) {
-    if (all.targets[i] < 0) continue;
-    found += static_cast<char>(all.targets[i]);
-    EXPECT_EQ(all.tokens[i], 'r');
-    EXPECT_EQ(all.tokens[i / 25 * 25 + static_cast<std::size_t>(all.document_start[i])], 'w');
+  for (const std::int64_t every : {0, 1, 2, 4, 24, 25, 26}) {
+    Dataset read = Dataset::open(options.output);
+    read.insert_landmarks(every);
+    const std::int64_t window = every > 0 ? 25 + 25 / every : 25;
+    ASSERT_EQ(read.window(), window);
+    const TokenBatch all = read_windows(read, 0, read.tokens() / window, window, Documents::mask);
+    ASSERT_EQ(all.sequences, dataset.tokens() / 25);
+    std::string found;
+    for (std::size_t i = 0; i < all.targets.size(); ++i) {
+      const auto begin = i / static_cast<std::size_t>(window) * static_cast<std::size_t>(window);
+      const auto place = static_cast<std::int64_t>(i - begin) - all.document_start[i];
+      ASSERT_EQ(all.tokens[i] == 257, every > 0 && place % (every + 1) == every) << every << " " << i;
+      if (all.targets[i] < 0) continue;
+      found += static_cast<char>(all.targets[i]);
+      EXPECT_EQ(all.tokens[i], 'r');
+      EXPECT_EQ(all.tokens[begin + static_cast<std::size_t>(all.document_start[i])], 'w');
+    }
+    EXPECT_EQ(found, expected) << every;
   }
-  EXPECT_EQ(found, expected);
 }
 
 TEST(PrepareTask, ASamplerOfAnotherLengthWouldCutTexts) {

@@ -143,6 +143,11 @@ TEST(ModelConfigCheck, NamesKeyValueAndWhatWouldWork) {
   EXPECT_EQ(refusal(config).find("attention.landmark_every = 0"), 0U);
   config.attention.pattern = "window";
   EXPECT_EQ(refusal(config).find("attention.normalizer = landmark with attention.pattern = window"), 0U);
+  config = landmark_config();
+  config.override[1] = {config.position, config.attention};
+  EXPECT_EQ(refusal(config), "");
+  config.override[1].attention.landmark_every = 5;
+  EXPECT_NE(refusal(config).find("so give them the same attention.landmark_every"), std::string::npos);
 }
 
 }  // namespace

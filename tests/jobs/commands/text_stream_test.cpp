@@ -47,13 +47,25 @@ TEST_P(TextStreamTest, EveryTokenGetsTheScoresOfTheWhole) {
   Fixture f(GetParam());
   const std::vector<std::int32_t> ids = random_ids(length);
   const std::span<const std::int32_t> all(ids);
+  const bool landmarks = f.model->config().attention.landmarks();
+  std::vector<std::int32_t> read;  // with them
+  std::vector<std::int64_t> rows;  // where each token stands
+  for (std::int64_t n = 0; n < length; ++n) {
+    if (landmarks && n > 0 && n % 5 == 0) read.push_back(vocab);
+    rows.push_back(static_cast<std::int64_t>(read.size()));
+    read.push_back(ids[static_cast<std::size_t>(n)]);
+  }
+  const auto places = static_cast<std::int64_t>(read.size());
   const ModelBatch whole =
-      make_batch(1, length, ids, {}, std::vector<std::int64_t>(length, 0), f.model->config().attention.sinks);
+      make_batch(1, places, read, {}, std::vector<std::int64_t>(read.size(), 0), f.model->config().attention.sinks);
   const auto expected = f.model->logits(whole, Transformer::Rows::all).to_host<double>();
-  const auto expect_row = [&](std::int64_t row, const std::vector<float>& scores) {
-    ASSERT_EQ(scores.size(), static_cast<std::size_t>(vocab));
+  const std::int64_t width = f.model->config().vocab;
+  const auto expect_row = [&](std::int64_t token, const std::vector<float>& scores) {
+    const std::int64_t row = rows[static_cast<std::size_t>(token)];
+    ASSERT_EQ(scores.size(), static_cast<std::size_t>(width));
+    if (landmarks) ASSERT_EQ(scores.back(), -std::numeric_limits<float>::infinity()) << "nobody draws a landmark";
     for (std::int64_t v = 0; v < vocab; ++v) {
-      const double reference = expected[static_cast<std::size_t>(row * vocab + v)];
+      const double reference = expected[static_cast<std::size_t>(row * width + v)];
       ASSERT_NEAR(scores[static_cast<std::size_t>(v)], reference, 1e-6 * (1 + std::abs(reference))) << "row " << row;
     }
   };
@@ -62,15 +74,15 @@ TEST_P(TextStreamTest, EveryTokenGetsTheScoresOfTheWhole) {
     expect_row(prompt - 1, text.read(all.first(prompt)));
     for (std::int64_t n = prompt; n < length; ++n)
       expect_row(n, text.read(all.subspan(static_cast<std::size_t>(n), 1)));
-    EXPECT_EQ(text.length(), length);
-    if (std::string(GetParam()) != "causal") {
+    EXPECT_EQ(text.length(), places);
+    if (std::string(GetParam()) != "causal" && !landmarks) {
       EXPECT_LT(text.cache().kinds.at(0).rows()->tokens.rows(), length) << "chunk " << chunk;
     }
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(Patterns, TextStreamTest,
-                         ::testing::Values("causal", "window", "blockwise", "chunked", "sink_window"),
+                         ::testing::Values("causal", "window", "blockwise", "chunked", "sink_window", "landmark"),
                          [](const auto& given) { return std::string(given.param); });
 
 TEST(TextStream, MemoryIsThatOfAChunkAndOfWhatThePatternSees) {

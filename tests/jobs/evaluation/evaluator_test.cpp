@@ -1,10 +1,12 @@
 #include "jobs/evaluation/evaluator.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include <gtest/gtest.h>
 
 #include "framework/base/error.h"
+#include "models/layer_configs.h"
 #include "tests/jobs/evaluation/random_model.h"
 
 namespace lexring::testing {
@@ -17,14 +19,20 @@ class Evaluator : public ::testing::Test {
   Context context_;
   std::unique_ptr<Backend> backend_ = make_reference_backend();
 
+  /// The data as a model with this pattern reads them.
+  Dataset data(const std::string& pattern) {
+    Dataset dataset = Dataset::open(dataset_.path());
+    dataset.insert_landmarks(landmark_every_of(tiny_config(pattern, dataset_.vocab())));
+    return dataset;
+  }
   Cell cell(const std::string& pattern, const TokenStream& stream, std::int64_t length) {
     const auto model = random_model(tiny_config(pattern, dataset_.vocab()), context_, *backend_);
-    return measure(*model, context_, dataset_, stream, length);
+    return measure(*model, context_, data(pattern), stream, length);
   }
 };
 
 TEST_F(Evaluator, StreamedEqualsWhole) {
-  for (const char* pattern : {"causal", "blockwise", "window", "sink_window"}) {
+  for (const char* pattern : {"causal", "blockwise", "window", "sink_window", "landmark"}) {
     for (const Documents documents : {Documents::ignore, Documents::mask}) {
       const Cell whole = cell(pattern, {256, documents, 4096, {}}, 128);
       for (const std::int64_t chunk : {1, 7, 32, 128}) {
@@ -76,11 +84,23 @@ TEST_F(Evaluator, AWindowSeesNothingOfTheOneBefore) {
 }
 
 TEST_F(Evaluator, BitsPerByteCountTheTextOfTargets) {
-  const Cell one = cell("causal", {64, Documents::ignore, 4096, {}}, 64);
-  std::int64_t bytes = 0;
-  const TokenBatch read = read_windows(dataset_, 0, 1, 64, Documents::ignore);
-  for (const std::int32_t target : read.targets) bytes += dataset_.token_bytes()[static_cast<std::size_t>(target)];
-  EXPECT_NEAR(one.bits_per_byte, one.segments.nll[0] / std::log(2.0) / static_cast<double>(bytes), 1e-12);
+  for (const std::string pattern : {"causal", "landmark"}) {
+    std::int64_t bytes = 0;
+    const TokenBatch read = read_windows(data(pattern), 0, 1, 192, Documents::ignore);
+    for (const std::int32_t target : read.targets)
+      bytes += target < 0 ? 0 : dataset_.token_bytes()[static_cast<std::size_t>(target)];
+    for (const std::int64_t length : {64, 192}) {
+      const Cell one = cell(pattern, {192, Documents::ignore, 4096, {}}, length);
+      EXPECT_NEAR(one.bits_per_byte, one.segments.nll[0] / std::log(2.0) / static_cast<double>(bytes), 1e-12);
+      // Every token that is no landmark tells the next one, at the end of a window too.
+      const auto landmarks = std::count(read.tokens.begin(), read.tokens.end(), 257);
+      EXPECT_EQ(landmarks > 20, pattern == "landmark");
+      EXPECT_EQ(one.tokens, 192 - landmarks);
+      std::int64_t by_position = 0;
+      for (const PositionLoss& p : one.by_position) by_position += p.tokens;
+      EXPECT_EQ(by_position, one.tokens);
+    }
+  }
 }
 
 TEST_F(Evaluator, MemoryDoesNotGrowWithLength) {

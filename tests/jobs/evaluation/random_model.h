@@ -20,9 +20,17 @@ inline Dataset random_text(const TempDirectory& directory, int words) {
   return make_dataset(directory, texts);
 }
 
+/// "landmark": causal, with a landmark after every five tokens, whose id is behind those of the data.
 inline ModelConfig tiny_config(const std::string& pattern, std::int64_t vocab) {
   ModelConfig config;
   config.vocab = vocab;
+  if (pattern == "landmark") {
+    config = tiny_config("causal", vocab + 1);
+    config.attention.normalizer = Normalizer::landmark;
+    config.attention.landmark_every = 5;
+    config.attention.landmark_token = vocab;
+    return config;
+  }
   config.layers = 2;
   config.width = 8;
   config.heads = config.kv_heads = 2;

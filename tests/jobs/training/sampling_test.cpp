@@ -64,12 +64,10 @@ TEST_F(SampledRuns, EachMethodTrainsAndLearnedPositionsReachFarEnough) {
   refused(train("none", cape), "changes nothing");
   refused(train("cape", cape + "--position.kind rope --sampling.local_shift 0.5 --sampling.global_scale 1.2"),
           "other positions would be drawn");
-  const std::string landmarks =
-      "--attention.normalizer landmark --attention.landmark_every 8 --attention.landmark_token 32 ";
+  const std::string landmarks = "--attention.normalizer landmark --attention.landmark_every 8 ";
   done(train("jump", landmarks + "--sampling.kind landmark_jump --sampling.jump 20 --train.steps 2"));
   refused(train("none", landmarks + "--attention.pattern window --attention.window 9"),
           "attention.normalizer = landmark with");
-  refused(train("none", landmarks + "--attention.landmark_token 999"), "is not in the vocabulary of 257");
   refused(train("none", "--sampling.limit 64"), "sampling.limit has an effect only with sampling.kind = ");
   refused(train("none", "--sampling.kind pose"), "sampling.limit = 0 is too small");
   refused(train("none", "--sampling.kind pose --sampling.limit 31"), "give at least 32");

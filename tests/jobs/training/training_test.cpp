@@ -330,9 +330,7 @@ TEST_F(Training, BenchCountsTheBytesOfTheFormulas) {
       {4, "--mesh.cp 4 --attention.pattern blockwise --attention.block 8 --sequence.exchange halo"},
       {4, "--mesh.cp 4 --attention.pattern chunked --attention.block 8 --sequence.exchange halo"},
       {4, "--mesh.cp 4 --attention.pattern window --attention.window 7"},
-      {3,
-       "--mesh.cp 3 --train.length 48 --attention.normalizer landmark --attention.landmark_every 7 "
-       "--attention.landmark_token 32"},
+      {3, "--mesh.cp 3 --train.length 48 --attention.normalizer landmark --attention.landmark_every 7"},
       {4, "--mesh.cp 2 --mesh.tp 2 --train.micro_batch 1 --train.recompute attention"},
       {2, "--optimizer.shard state --train.precision bf16"},
       {2, "--optimizer.shard gradients --train.precision bf16 --train.micro_batch 1"},
