@@ -63,7 +63,9 @@ TEST_P(TextStreamTest, EveryTokenGetsTheScoresOfTheWhole) {
   const auto expect_row = [&](std::int64_t token, const std::vector<float>& scores) {
     const std::int64_t row = rows[static_cast<std::size_t>(token)];
     ASSERT_EQ(scores.size(), static_cast<std::size_t>(width));
-    if (landmarks) ASSERT_EQ(scores.back(), -std::numeric_limits<float>::infinity()) << "nobody draws a landmark";
+    if (landmarks) {
+      ASSERT_EQ(scores.back(), -std::numeric_limits<float>::infinity()) << "nobody draws a landmark";
+    }
     for (std::int64_t v = 0; v < vocab; ++v) {
       const double reference = expected[static_cast<std::size_t>(row * width + v)];
       ASSERT_NEAR(scores[static_cast<std::size_t>(v)], reference, 1e-6 * (1 + std::abs(reference))) << "row " << row;
