@@ -43,9 +43,9 @@ class Dataset {
   /// Windows of this many tokens hold whole texts, and others would cut them; 0: a stream to be cut anywhere.
   std::int64_t window() const;
   /// From now on the stream has a landmark (landmarks.h), of id vocab(), after every `every` tokens of each document:
-  /// tokens, documents, answers and windows are counted with them. Where texts lie whole in windows, all windows grow by
-  /// the most landmarks that one can hold, and the last document of one that holds fewer goes on with its last token.
-  /// 0: none. Once at most.
+  /// tokens, documents, answers and windows are counted with them. Where texts lie whole in windows, all windows grow
+  /// by the most landmarks that one can hold, and the last document of one that holds fewer goes on with its last
+  /// token. 0: none. Once at most.
   void insert_landmarks(std::int64_t every);
   const LandmarkSpacing& landmarks() const;
   /// Tokens [first, first + out.size()). Throws Error when out of range, on a read error, and on an id

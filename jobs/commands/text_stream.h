@@ -20,8 +20,8 @@ class TextStream {
   /// `chunk`: most tokens of one forward pass. `model` must outlive the stream.
   TextStream(Transformer& model, std::int64_t chunk);
   /// Reads at least one token; returns the scores [V] of what may follow the last one. The text is one document, which
-  /// began with the first token. A model with landmarks reads them in their places, each when the token behind it comes;
-  /// none is likely to follow: their score is -infinity. `progress` gets the places of each chunk. Collective over the
+  /// began with the first token. A model with landmarks reads them in their places, each when the token behind it
+  /// comes; none may follow: their score is -infinity. `progress` gets the places of each chunk. Collective over the
   /// model's ranks.
   std::vector<float> read(std::span<const std::int32_t> ids,
                           const std::function<void(std::int64_t)>& progress = nullptr);

@@ -52,10 +52,10 @@ struct TaskScore {
 /// Places that a model reads of a text, all but its last byte, with the landmarks among them.
 std::int64_t places_read(const ScoredText& text, LandmarkSpacing landmarks);
 
-/// Reads each text up to its answers, with landmarks where the model has them, and counts those of which every byte is the most probable one after all before it:
-/// what greedy generation would write. Texts share forward passes of up to `chunk` tokens; longer ones are streamed.
-/// Every rank gets the same texts and the same sums; replicas share the work. `progress` gets the texts done by this
-/// replica. The tokens of the model must be bytes. Collective.
+/// Reads each text up to its answers, with landmarks where the model has them, and counts those answers of which every
+/// byte is the most probable one after all before it: what greedy generation would write. Texts share forward passes of
+/// up to `chunk` places; longer ones are streamed. Every rank gets the same texts and the same sums; replicas share the
+/// work. `progress` gets the texts done by this replica. The tokens of the model must be bytes. Collective.
 void score(TaskScore& into, Transformer& model, const Context& context, std::span<const ScoredText> texts,
            std::int64_t chunk, const std::function<void(std::int64_t)>& progress);
 
