@@ -111,6 +111,7 @@ __device__ void load_decayed_tile(bfloat16* tile, const bfloat16* from, int stri
 /// a multiple of 8).
 template <int width, int m, int n>
 __device__ void add_row_products(float (&sums)[m][n][4], const bfloat16* left, const bfloat16* right) {
+  __syncwarp();  // ldmatrix and mma are of whole warps, and lanes may have gone different ways before
   const int lane = this_lane(), row = lane % 8, matrix = lane / 8;
   const int left_mine = swizzled<width>(matrix % 2 * 8 + row, matrix / 2),
             right_mine = swizzled<width>(matrix / 2 * 8 + row, matrix % 2);
@@ -135,6 +136,7 @@ template <int width>
 class WeightedRows {
  public:
   __device__ explicit WeightedRows(const bfloat16* tile) {
+    __syncwarp();  // as above
     const int lane = this_lane(), row = lane % 8, matrix = lane / 8;
     tile_ = tile, mine_ = swizzled<width>(matrix % 2 * 8 + row, matrix / 2);
   }
