@@ -48,6 +48,15 @@ class JobTest : public testing::Test {
            data() + " --checkpoint.directory " + run(name) + " " + keys;
   }
 
+  /// A command that ends with `exit_code` and one message, in which `words` are; returns what it printed.
+  static std::string expect_refused(const std::string& command, const std::string& words, int exit_code = 2) {
+    const ProcessResult result = run_process(command, 60);
+    EXPECT_EQ(result.exit_code, exit_code) << command << "\n" << result.output;
+    EXPECT_EQ(occurrences(result.output, "lexring: "), 1) << command << "\n" << result.output;
+    EXPECT_GE(occurrences(result.output, words), 1) << command << "\n" << result.output;
+    return result.output;
+  }
+
   static void write_text(const std::filesystem::path& path, int bytes) {
     const std::vector<std::string> words = {"ring", "attention", "chunk",  "halo", "rank", "the",
                                             "of",   "a",         "passes", "keys", "\n"};

@@ -20,12 +20,6 @@ class Generate : public JobTest {
     return result.output;
   }
   /// One message, and nothing of the text.
-  static void expect_refusal(const std::string& command, const std::string& message) {
-    const ProcessResult result = run_process(command, 30);
-    EXPECT_EQ(result.exit_code, 2) << command << "\n" << result.output;
-    EXPECT_EQ(result.output.rfind("lexring: ", 0), 0U) << command << "\n" << result.output;
-    EXPECT_GE(occurrences(result.output, message), 1) << command << "\n" << result.output;
-  }
   static void train_lex() {
     const ProcessResult result = run_process(train("run", "--train.steps 40 --train.precision fp32"));
     ASSERT_EQ(result.exit_code, 0) << result.output;
@@ -72,36 +66,36 @@ TEST_F(Generate, GoesOnBeyondTheTrainingLengthWithAnotherPattern) {
 TEST_F(Generate, RefusesKeysThatChangeNothing) {
   train_lex();
   const std::string a = "--prompt a ";
-  expect_refusal(generate("run", a + "--attention.block 8"), "only with attention.pattern = blockwise");
-  expect_refusal(generate("run", a + "--attention.pattern window --attention.sinks 2"),
+  expect_refused(generate("run", a + "--attention.block 8"), "only with attention.pattern = blockwise");
+  expect_refused(generate("run", a + "--attention.pattern window --attention.sinks 2"),
                  "attention.sinks has an effect only with attention.pattern = sink_window");
-  expect_refusal(generate("run", a + "--attention.pattern window --attention.window 0"), "attention.window = 0");
-  expect_refusal(generate("run", a + "--position.scaling ntk"), "give --position.scaling_factor");
-  expect_refusal(generate("run", a + "--position.scaling_factor 4"), "only with position.scaling = linear, ntk");
-  expect_refusal(generate("run", a + "--position.kind rope"), "there is no key 'position.kind'");
+  expect_refused(generate("run", a + "--attention.pattern window --attention.window 0"), "attention.window = 0");
+  expect_refused(generate("run", a + "--position.scaling ntk"), "give --position.scaling_factor");
+  expect_refused(generate("run", a + "--position.scaling_factor 4"), "only with position.scaling = linear, ntk");
+  expect_refused(generate("run", a + "--position.kind rope"), "there is no key 'position.kind'");
 }
 
 TEST_F(Generate, LimitsAreKnownBeforeTheFirstToken) {
   const ProcessResult trained =
       run_process(train("run", "--train.steps 2 --train.precision fp32 --position.kind learned"));
   ASSERT_EQ(trained.exit_code, 0) << trained.output;
-  expect_refusal(generate("run", "--prompt 0123456789 --tokens 24"), "give --tokens 23 or less, or a shorter prompt");
-  expect_refusal(generate("run", "--prompt 0123456789 --tokens 1000000000000"), "give --tokens 23 or less");
-  expect_refusal("yes | " + generate("run", "--prompt-file -"), "more than the 32 tokens");
+  expect_refused(generate("run", "--prompt 0123456789 --tokens 24"), "give --tokens 23 or less, or a shorter prompt");
+  expect_refused(generate("run", "--prompt 0123456789 --tokens 1000000000000"), "give --tokens 23 or less");
+  expect_refused("yes | " + generate("run", "--prompt-file -"), "more than the 32 tokens");
   EXPECT_EQ(text_of(generate("run", "--prompt 0123456789 --tokens 23")).rfind("0123456789", 0), 0U);
-  expect_refusal(generate("run", "--prompt a --position.scaling ntk --position.scaling_factor 2"),
+  expect_refused(generate("run", "--prompt a --position.scaling ntk --position.scaling_factor 2"),
                  "position.kind = learned has none");
 
-  expect_refusal(generate("run", ""), "prompt is empty");
-  expect_refusal(generate("run", "--prompt ''"), "prompt is empty");
-  expect_refusal(generate("run", "--prompt-file /dev/null"), "/dev/null is empty");
-  expect_refusal(generate("run", "--prompt-file " + run("none")), "cannot be opened: No such file");
-  expect_refusal(generate("run", "--prompt-file " + shared().string()), "is a directory");
-  expect_refusal(generate("run", "--prompt a --prompt-file b"), "both given");
-  expect_refusal(generate("run", "--prompt a --tokens 0"), "tokens = 0 is impossible; give at least 1");
-  expect_refusal(generate("run", "--prompt a --chunk 0"), "chunk = 0 is impossible");
-  expect_refusal(generate("run", "--prompt a --top-k -1"), "top-k = -1 is impossible");
-  expect_refusal(generate("run", "--prompt a --temperature -0.5"), "temperature = -0.5 is impossible");
+  expect_refused(generate("run", ""), "prompt is empty");
+  expect_refused(generate("run", "--prompt ''"), "prompt is empty");
+  expect_refused(generate("run", "--prompt-file /dev/null"), "/dev/null is empty");
+  expect_refused(generate("run", "--prompt-file " + run("none")), "cannot be opened: No such file");
+  expect_refused(generate("run", "--prompt-file " + shared().string()), "is a directory");
+  expect_refused(generate("run", "--prompt a --prompt-file b"), "both given");
+  expect_refused(generate("run", "--prompt a --tokens 0"), "tokens = 0 is impossible; give at least 1");
+  expect_refused(generate("run", "--prompt a --chunk 0"), "chunk = 0 is impossible");
+  expect_refused(generate("run", "--prompt a --top-k -1"), "top-k = -1 is impossible");
+  expect_refused(generate("run", "--prompt a --temperature -0.5"), "temperature = -0.5 is impossible");
 }
 
 }  // namespace

@@ -62,23 +62,21 @@ TEST_F(TaskCommands, AModelLearnsATaskAndIsScoredOnIt) {
 }
 
 TEST_F(TaskCommands, RefuseWhatHasNoEffect) {
-  const auto refused = [](const std::string& command, const std::string& words) {
-    const ProcessResult result = run_process(command);
-    EXPECT_EQ(result.exit_code, 2) << result.output;
-    EXPECT_EQ(occurrences(result.output, words), 1) << result.output;
-  };
-  refused(prepare("--task parity --sizes 4 --input " + data()), "--input has no effect with --task");
-  refused(prepare("--sizes 4 --input " + data()), "--sizes has no effect without --task");
-  refused(prepare("--task parrity --sizes 4"), "parrity");
-  refused(prepare("--task parity"), "sizes are missing; give --sizes, in bits");
-  refused(prepare("--task parity --sizes 4 --depth 0.5"), "depth has an effect only with task = passkey or needle");
-  refused(evaluate("--task passkey --sizes 200"), "task passkey of 200 bytes is impossible; the least is 300");
-  refused(prepare("--task passkey --sizes 400 --depth -0.5"), "depth = -0.5 is no share of the filler");
-  refused(evaluate("--task passkey --sizes 400 --ignore 0.5"), "ignore has an effect only with task = flip_flop");
-  refused(evaluate("--task needle --sizes 400"), "haystack is missing; give --haystack");
-  refused(evaluate("--task needle --sizes 400 --haystack /nowhere"), "--haystack /nowhere cannot be read");
-  refused(evaluate("--task passkey --sizes 400 --haystack /nowhere"), "haystack has an effect only with task = needle");
-  refused(evaluate("--task passkey --sizes 400 --lengths 32"), "--lengths has no effect with --task");
+  expect_refused(prepare("--task parity --sizes 4 --input " + data()), "--input has no effect with --task");
+  expect_refused(prepare("--sizes 4 --input " + data()), "--sizes has no effect without --task");
+  expect_refused(prepare("--task parrity --sizes 4"), "parrity");
+  expect_refused(prepare("--task parity"), "sizes are missing; give --sizes, in bits");
+  expect_refused(prepare("--task parity --sizes 4 --depth 0.5"),
+                 "depth has an effect only with task = passkey or needle");
+  expect_refused(evaluate("--task passkey --sizes 200"), "task passkey of 200 bytes is impossible; the least is 300");
+  expect_refused(prepare("--task passkey --sizes 400 --depth -0.5"), "depth = -0.5 is no share of the filler");
+  expect_refused(evaluate("--task passkey --sizes 400 --ignore 0.5"),
+                 "ignore has an effect only with task = flip_flop");
+  expect_refused(evaluate("--task needle --sizes 400"), "haystack is missing; give --haystack");
+  expect_refused(evaluate("--task needle --sizes 400 --haystack /nowhere"), "--haystack /nowhere cannot be read");
+  expect_refused(evaluate("--task passkey --sizes 400 --haystack /nowhere"),
+                 "haystack has an effect only with task = needle");
+  expect_refused(evaluate("--task passkey --sizes 400 --lengths 32"), "--lengths has no effect with --task");
 }
 
 }  // namespace

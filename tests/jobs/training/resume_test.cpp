@@ -15,12 +15,6 @@ class Resume : public JobTest {
     EXPECT_EQ(result.exit_code, 0) << command << "\n" << result.output;
     return result.output;
   }
-  static std::string refused(const std::string& command, const std::string& message) {
-    const ProcessResult result = run_process(command);
-    EXPECT_NE(result.exit_code, 0) << command << "\n" << result.output;
-    EXPECT_EQ(occurrences(result.output, message), 1) << command << "\n" << result.output;
-    return result.output;
-  }
   /// The step-* directories of a run.
   static Names steps(const std::string& name) {
     Names names;
@@ -63,9 +57,9 @@ TEST_F(Resume, StepsThatWereSkippedDisplaceNoGoodCheckpoint) {
       "--checkpoint.every 1 --checkpoint.keep 3 --optimizer.schedule constant --optimizer.warmup 0 ";
   done(train("run", keys + "--train.steps 5"));
   const std::string diverging = train("run", keys + "--train.steps 100 --optimizer.lr 1e30");
-  refused(diverging, "10 steps in a row");
+  expect_refused(diverging, "10 steps in a row", 1);
   EXPECT_EQ(steps("run"), (Names{"step-00000004", "step-00000005", "step-00000006"}));
-  refused(diverging, "10 steps in a row");  // as a job that is started again and again does
+  expect_refused(diverging, "10 steps in a row", 1);  // as a job that is started again and again does
   EXPECT_EQ(steps("run"), (Names{"step-00000004", "step-00000005", "step-00000006"}));
   done(train("run", keys + "--train.steps 8 --resume " + run("run") + "/step-00000005"));
   const auto lines = metrics("run");
@@ -80,7 +74,8 @@ TEST_F(Resume, WhatDeadWritersLeftGoesAndWhatALivingOneWritesStays) {
   const std::filesystem::path partial = run("run") + "/step-00000009.partial";
   std::filesystem::create_directories(partial);
   std::ofstream(partial / "shard-0000.h5") << "half of it";
-  refused("flock " + run("run") + "/.lock " + train("run", "--train.steps 4"), "is being trained by another lexring");
+  expect_refused("flock " + run("run") + "/.lock " + train("run", "--train.steps 4"),
+                 "is being trained by another lexring");
   EXPECT_TRUE(std::filesystem::exists(partial / "shard-0000.h5"));
   done(train("run", "--train.steps 2"));  // has nothing to do but this
   EXPECT_EQ(steps("run"), (Names{"step-00000002"}));
@@ -110,18 +105,18 @@ TEST_F(Resume, WhatIsNotTrainedHasNoMomentsAndStaysSoInTheRun) {
   const std::string names = done(binary() + " inspect " + run("run") + "/step-00000006");
   EXPECT_EQ(occurrences(names, "optimizer.first_moment.layers.0."), 0) << names;
   EXPECT_GT(occurrences(names, "optimizer.first_moment.layers.1."), 0) << names;
-  refused(train("run", "--train.steps 8"), "train.frozen =  but");
-  refused(train("run", "--train.steps 8 --train.frozen embedding"), "train.frozen = embedding but");
+  expect_refused(train("run", "--train.steps 8"), "train.frozen =  but");
+  expect_refused(train("run", "--train.steps 8 --train.frozen embedding"), "train.frozen = embedding but");
   done(train("other", "--train.steps 2 --init " + run("run")));
 }
 
 TEST_F(Resume, ANameThatAnIniFileCannotHoldIsRefusedBeforeAnythingIsMade) {
   for (const std::string& name : Names{"run ", "run\t", "run#1"}) {
-    refused(train("x", "--checkpoint.directory '" + run(name) + "'"), "which an INI file cannot hold");
+    expect_refused(train("x", "--checkpoint.directory '" + run(name) + "'"), "which an INI file cannot hold");
     EXPECT_FALSE(std::filesystem::exists(run(name)));
   }
-  refused("cd " + shared().string() + " && " + train("x", "--checkpoint.directory ' run'"),
-          "begins or ends with a space");
+  expect_refused("cd " + shared().string() + " && " + train("x", "--checkpoint.directory ' run'"),
+                 "begins or ends with a space");
   EXPECT_FALSE(std::filesystem::exists(shared() / " run"));
 }
 
@@ -259,36 +254,39 @@ TEST_F(Resume, WeightsOfAnotherModelAreRefusedWithTheReason) {
     return binary() + " train --init " + run(from) + " --train.steps 2 --data.train " + data() +
            " --checkpoint.directory " + run("new") + " " + keys;
   };
-  refused(init("rope", "--model.width 64"), "are of another model: model.width 32 -> 64; leave model.width as it was");
-  refused(init("rope", "--model.layers 3"), "model.layers 2 -> 3");
-  refused(init("rope", "--model.heads 4"), "model.heads 2 -> 4");
-  refused(init("rope", "--position.kind learned"), "position.kind = learned needs position.learned, which");
-  refused(init("learned", "--train.length 32 --model.max_length 64"), "model.max_length 32 -> 64");
-  refused(init("learned", "--train.length 64"),
-          "train.length = 64, but there are learned positions for 32 tokens only");
-  refused(init("nowhere", ""), "there is no checkpoint");
-  refused(init("rope", "--train.length 16 --model.vocab 300"), "of a vocabulary of 300, but");
+  expect_refused(init("rope", "--model.width 64"),
+                 "are of another model: model.width 32 -> 64; leave model.width as it was");
+  expect_refused(init("rope", "--model.layers 3"), "model.layers 2 -> 3");
+  expect_refused(init("rope", "--model.heads 4"), "model.heads 2 -> 4");
+  expect_refused(init("rope", "--position.kind learned"), "position.kind = learned needs position.learned, which");
+  expect_refused(init("learned", "--train.length 32 --model.max_length 64"), "model.max_length 32 -> 64");
+  expect_refused(init("learned", "--train.length 64"),
+                 "train.length = 64, but there are learned positions for 32 tokens only");
+  expect_refused(init("nowhere", ""), "there is no checkpoint");
+  expect_refused(init("rope", "--train.length 16 --model.vocab 300"), "of a vocabulary of 300, but");
   std::filesystem::copy_file(data(), run("other.h5"));
   const std::string change =
       "/usr/bin/python3 -c \"import h5py; h5py.File('" + run("other.h5") + "', 'r+').attrs['tokenizer'] = 'pairs'\"";
   done(change);  // Debian's python3-h5py
-  refused(init("rope", "--data.train " + run("other.h5")), "were prepared with the tokenizer bytes, but");
-  refused(init("rope", "--data.valid " + run("other.h5")), "was prepared with the tokenizer pairs, but data.train = ");
-  refused(train("rope", "--position.kind rope --train.steps 9 --data.train " + run("other.h5")),
-          "were prepared with the tokenizer bytes, but");
-  refused(binary() + " evaluate --checkpoint " + run("rope") + " --data " + run("other.h5"), "other.h5 with pairs");
+  expect_refused(init("rope", "--data.train " + run("other.h5")), "were prepared with the tokenizer bytes, but");
+  expect_refused(init("rope", "--data.valid " + run("other.h5")),
+                 "was prepared with the tokenizer pairs, but data.train = ");
+  expect_refused(train("rope", "--position.kind rope --train.steps 9 --data.train " + run("other.h5")),
+                 "were prepared with the tokenizer bytes, but");
+  expect_refused(binary() + " evaluate --checkpoint " + run("rope") + " --data " + run("other.h5"),
+                 "other.h5 with pairs");
   EXPECT_FALSE(std::filesystem::exists(run("new")));
   done(init("rope", "--train.length 64 --position.kind xpos --attention.pattern window --attention.window 16"));
-  refused(init("learned", "--train.length 32"),
-          "the run of " + run("new") + "/step-00000002 began with the weights of " + run("rope"));
-  refused(train("rope", "--train.steps 4 --position.kind rope --init " + run("learned")),
-          "did not begin with the weights of a checkpoint");
+  expect_refused(init("learned", "--train.length 32"),
+                 "the run of " + run("new") + "/step-00000002 began with the weights of " + run("rope"));
+  expect_refused(train("rope", "--train.steps 4 --position.kind rope --init " + run("learned")),
+                 "did not begin with the weights of a checkpoint");
 }
 
 TEST_F(Resume, AnotherLengthIsRefusedForWhatItIs) {
   done(train("run", "--train.steps 2 --position.kind rope"));
-  const std::string said = refused(train("run", "--train.steps 4 --position.kind rope --train.length 64"),
-                                   "train.length = 32, now they are");
+  const std::string said = expect_refused(train("run", "--train.steps 4 --position.kind rope --train.length 64"),
+                                          "train.length = 32, now they are");
   EXPECT_EQ(occurrences(said, "original_length"), 0) << said;
   EXPECT_EQ(occurrences(said, "--init"), 1) << said;
 }
