@@ -72,7 +72,9 @@ class RowNamed {
  public:
   RowNamed() : row_(Row::table().data()) {}  ///< the first
   /// Throws UsageError for a name that no row has.
+  // NOLINTNEXTLINE(google-explicit-constructor): a name stands for its row
   RowNamed(const char* name) : RowNamed(std::string_view(name)) {}
+  // NOLINTNEXTLINE(google-explicit-constructor)
   RowNamed(const std::string& name) : RowNamed(std::string_view(name)) {}
   const Row* operator->() const { return row_; }
   const Row& operator*() const { return *row_; }

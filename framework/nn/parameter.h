@@ -38,8 +38,8 @@ struct ParameterPart {
   /// The whole array.
   ParameterPart(std::string of, Shape shape_of_it)
       : name(std::move(of)), full_shape(shape_of_it), offset(shape_of_it.size(), 0), shape(std::move(shape_of_it)) {}
-  ParameterPart(NamedShape whole)
-      : ParameterPart(std::move(whole.name), std::move(whole.shape)) {}  // NOLINT(google-explicit-constructor)
+  // NOLINTNEXTLINE(google-explicit-constructor)
+  ParameterPart(NamedShape whole) : ParameterPart(std::move(whole.name), std::move(whole.shape)) {}
 };
 
 /// A parameter may be a view of rows of a larger matrix (query, key and value of one fused product): storage is shared,

@@ -27,6 +27,7 @@ struct bfloat16 {
 
   bfloat16() = default;
   constexpr explicit bfloat16(float value) : bits(round(std::bit_cast<std::uint32_t>(value))) {}
+  // NOLINTNEXTLINE(google-explicit-constructor): it loses nothing
   constexpr operator float() const { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
 
  private:

@@ -85,8 +85,8 @@ struct Columns {
 
   Columns() = default;
   /// All columns of a tensor, seen as [rows, row_elements].
-  Columns(const Tensor& whole)
-      : matrix(whole), width(whole.defined() ? whole.row_elements() : 0) {}  // NOLINT(google-explicit-constructor)
+  // NOLINTNEXTLINE(google-explicit-constructor)
+  Columns(const Tensor& whole) : matrix(whole), width(whole.defined() ? whole.row_elements() : 0) {}
   Columns(Tensor of, std::int64_t first_column, std::int64_t columns)
       : matrix(std::move(of)), first(first_column), width(columns) {}
 

@@ -16,16 +16,19 @@ class WordTarget {
   using Texts = std::vector<std::string>;
 
   template <HasWords T>
+  // NOLINTNEXTLINE(google-explicit-constructor)
   WordTarget(T* value)
       : WordTarget(
             std::type_identity<T>(), [value] { return std::vector<T>{*value}; },
             [value](const std::vector<T>& given) { *value = given.back(); }) {}
   template <HasWords T>
+  // NOLINTNEXTLINE(google-explicit-constructor)
   requires(!HasWords<std::optional<T>>) WordTarget(std::optional<T>* value)
       : WordTarget(
             std::type_identity<T>(), [value] { return *value ? std::vector<T>{**value} : std::vector<T>(); },
             [value](const std::vector<T>& given) { *value = given.back(); }) {}
   template <HasWords T>
+  // NOLINTNEXTLINE(google-explicit-constructor)
   WordTarget(std::vector<T>* values)
       : WordTarget(
             std::type_identity<T>(), [values] { return *values; },

@@ -32,8 +32,8 @@
 
 struct dim3 {
   unsigned x = 1, y = 1, z = 1;
-  constexpr dim3(unsigned x_size = 1, unsigned y_size = 1, unsigned z_size = 1)
-      : x(x_size), y(y_size), z(z_size) {}  // NOLINT
+  // NOLINTNEXTLINE(google-explicit-constructor)
+  constexpr dim3(unsigned x_size = 1, unsigned y_size = 1, unsigned z_size = 1) : x(x_size), y(y_size), z(z_size) {}
 };
 
 namespace lexring::cuda {
