@@ -22,7 +22,8 @@ void add_layers(std::vector<Change>& changes, const ModelConfig& before, const M
   const auto were = LayerSettings(before).values(), are = LayerSettings(now).values();
   auto names = were;
   names.insert(are.begin(), are.end());
-  for (const auto& [name, ignored] : names) {
+  for (const auto& entry : names) {
+    const std::string& name = entry.first;
     const auto in = [&](const auto& values) { return values.contains(name) ? values.at(name) : "the model's"; };
     if (in(were) != in(are)) changes.push_back({name, fmt::format("{} {} -> {}", name, in(were), in(are))});
   }

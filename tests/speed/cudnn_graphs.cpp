@@ -91,7 +91,7 @@ void run() {
     for (const auto& [heads, kv_heads] : {std::pair(16, 16), std::pair(16, 4)})
       for (const std::int64_t width : {32, 64, 96, 128})
         for (const Case& c : cases) {
-          const auto ask = [&](FusedPass pass, FusedOrder order) {
+          const auto ask = [&, heads = heads, kv_heads = kv_heads](FusedPass pass, FusedOrder order) {
             return answer(device, pass, shape_of(c, heads, kv_heads, width, pass), order);
           };
           print_result("| {} | {}:{} | {} | {} | {} | {} | {} |\n", name, heads, kv_heads, width, c.name,

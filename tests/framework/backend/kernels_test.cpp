@@ -106,7 +106,7 @@ TEST_P(Kernels, ScaleQueries) {
       SCOPED_TRACE(::testing::Message() << rows << " x " << heads << " heads of " << width);
       const std::int64_t columns = heads * width;
       const Values x = numbers(rows * 60, 1, working()), by_row = numbers(rows, 2), by_head = numbers(heads, 3);
-      both({elementwise(working()), elementwise(working())}, [&](const Side& s) {
+      both({elementwise(working()), elementwise(working())}, [&, heads = heads](const Side& s) {
         const Tensor y = s.out({rows, columns}, s.working), in_place = s.in({rows, 60}, s.working, x),
                      row = s.in({rows}, s.master, by_row);
         s.backend.scale_queries({s.in({rows, 60}, s.working, x), 7, columns}, row, {}, y);
@@ -207,7 +207,7 @@ TEST_P(Kernels, Linear) {
         const double y_error = matmul(working()) * (with_bias && tested_backend().rounds_bias ? 2 : 1);
         both({y_error, tolerance::f32_matmul, matmul(working()), tolerance::f32_matmul, tolerance::f32_matmul,
               tolerance::f32_matmul},
-             [&](const Side& s) {
+             [&, inputs = inputs, outputs = outputs](const Side& s) {
                const Tensor tx = s.in({rows, inputs}, s.working, x), tw = s.in({outputs, inputs}, s.working, w),
                             tdy = s.in({rows, outputs}, s.working, dy),
                             tb = with_bias ? s.in({outputs}, s.master, bias) : Tensor();
