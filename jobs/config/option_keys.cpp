@@ -12,7 +12,8 @@ KeyTable option_keys(Options& o) {
   KeyTable table;
   const auto key = [&](std::string name, KeyTarget target, std::string meaning, std::string unit = "",
                        std::string default_text = "") -> Key& {
-    return table.add(Key{std::move(name), target, std::move(meaning), std::move(unit), std::move(default_text)});
+    return table.add(
+        Key{std::move(name), std::move(target), std::move(meaning), std::move(unit), std::move(default_text)});
   };
   table.add(device_keys(o.device));
   key("resume", &o.resume,

@@ -200,7 +200,7 @@ RotaryAngles make_rotary_angles(const PositionConfig& config, std::int64_t head_
   check_scaling(config, rotated);
   RotaryAngles angles;
   angles.frequency = frequencies(config, rotated, length);
-  const auto turning = static_cast<std::size_t>(config.p_rope * static_cast<double>(rotated / 2));
+  const auto turning = static_cast<std::size_t>(config.p_rope * static_cast<double>(angles.frequency.size()));
   std::fill(angles.frequency.begin() + static_cast<std::ptrdiff_t>(turning), angles.frequency.end(), 0.0);
   angles.magnitude.assign(angles.frequency.size(), magnitude(config));
   angles.frequency.resize(static_cast<std::size_t>(head_width / 2), 0.0);

@@ -18,7 +18,7 @@ class Sinusoidal : public PositionEncoding {
     std::vector<double> out(coordinates.size() * static_cast<std::size_t>(width));
     for (std::int64_t column = 0; column < width; ++column) {
       const double frequency =
-          std::sqrt(std::pow(1e8, -static_cast<double>(column / 2 * 2) / static_cast<double>(width)));
+          std::sqrt(std::pow(1e8, -static_cast<double>(column - column % 2) / static_cast<double>(width)));
       for (std::size_t n = 0; n < coordinates.size(); ++n) {
         const double angle = coordinates[n] * frequency;
         out[n * static_cast<std::size_t>(width) + static_cast<std::size_t>(column)] =

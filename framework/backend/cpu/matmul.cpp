@@ -69,7 +69,8 @@ bool MatrixProducts::has_bf16() const {
   using Type = dnnl::memory::data_type;
   const auto matrix = [](Type type) { return dnnl::memory::desc({16, 16}, type, dnnl::memory::dims{16, 1}); };
   try {
-    dnnl::matmul::primitive_desc({matrix(Type::bf16), matrix(Type::bf16), matrix(Type::f32)}, impl_->engine);
+    const dnnl::matmul::primitive_desc found({matrix(Type::bf16), matrix(Type::bf16), matrix(Type::f32)},
+                                             impl_->engine);
     return true;
   } catch (const dnnl::error&) {  // oneDNN has no other way to ask
     return false;
