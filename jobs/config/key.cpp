@@ -16,6 +16,8 @@ template <class... F>
 struct Overloaded : F... {
   using F::operator()...;
 };
+template <class... F>
+Overloaded(F...) -> Overloaded<F...>;  // which clang before 17 does not deduce itself
 
 const char* expectation(const KeyTarget& target) {
   return std::visit(
