@@ -55,7 +55,7 @@ void explained(const std::string& file, const std::string& method, const Work& w
 
 class Reader {
  public:
-  Reader(std::filesystem::path file, const KeyTexts& given)
+  Reader(const std::filesystem::path& file, const KeyTexts& given)
       : file_(file.string()), training_keys_(option_keys(scratch_)) {
     layers_.read_with(training_keys_);
     study_.name = file.stem().string();

@@ -94,9 +94,9 @@ double in_loss(const RowBytes& row, const StepShape& s, double rows, DeviceType 
 
 double step_memory(const StepShape& s, DeviceType device) {
   const RowBytes row(s);
-  const std::int64_t cp = s.mesh.size(Axis::cp), at_once = (s.sequences + s.micro_batches - 1) / s.micro_batches;
-  const auto rows = static_cast<double>(at_once * ((s.length + cp - 1) / cp)),
-             layers = static_cast<double>(s.model.layers);
+  const std::int64_t cp = s.mesh.size(Axis::cp), at_once = (s.sequences + s.micro_batches - 1) / s.micro_batches,
+                     of_each = (s.length + cp - 1) / cp;
+  const auto rows = static_cast<double>(at_once * of_each), layers = static_cast<double>(s.model.layers);
   const double layer = rows * kept(row, s.runtime.recompute);
   return std::max(layers * layer + in_loss(row, s, rows, device),
                   (layers - 1) * layer + rows * std::max(in_ffn(row, s), in_attention(row, s, device))) +

@@ -34,12 +34,12 @@ T sum(T a, T b) {
 // NaN wins from either side: no comparison with it holds.
 template <class T>
 T larger(T a, T b) {
-  return a != a || a > b ? a : b;
+  return a != a || a > b ? a : b;  // NOLINT(misc-redundant-expression)
 }
 
 template <class T>
 T smaller(T a, T b) {
-  return a != a || a < b ? a : b;
+  return a != a || a < b ? a : b;  // NOLINT(misc-redundant-expression)
 }
 
 }  // namespace

@@ -28,7 +28,7 @@ std::string mpi_library() {
   int length = 0;
   LEXRING_MPI_CALL(MPI_Get_library_version(text, &length));
   const std::string words(text);
-  return words.substr(0, words.find_first_of("\n"));
+  return words.substr(0, words.find('\n'));
 }
 
 bool launched_by_mpi() {
