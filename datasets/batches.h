@@ -42,8 +42,8 @@ struct DocumentUse {
   Documents documents;
   EndOfDocument end;  ///< none only with `mask`
 
-  DocumentUse(Documents how, EndOfDocument last = EndOfDocument::token)
-      : documents(how), end(last) {}  // NOLINT(google-explicit-constructor)
+  // NOLINTNEXTLINE(google-explicit-constructor)
+  DocumentUse(Documents how, EndOfDocument last = EndOfDocument::token) : documents(how), end(last) {}
   bool operator==(const DocumentUse&) const = default;
 };
 
