@@ -37,8 +37,9 @@ void fill_targets(const Dataset& dataset, std::int64_t first, const std::vector<
                   std::span<std::int32_t> targets) {
   const bool landmarks = dataset.landmarks().every > 0;
   const auto landmark = static_cast<std::int32_t>(dataset.vocab());
-  std::vector<std::int32_t> counted = tokens;
-  if (!dataset.answers().empty()) keep_answers(dataset.answers(), first, counted);
+  std::vector<std::int32_t> of_answers;
+  if (!dataset.answers().empty()) keep_answers(dataset.answers(), first, of_answers = tokens);
+  const std::vector<std::int32_t>& counted = of_answers.empty() ? tokens : of_answers;
   for (std::size_t t = 0; t < targets.size(); ++t) {
     const bool before = landmarks && tokens[t + 1] == landmark, is = landmarks && tokens[t] == landmark;
     targets[t] = is ? -1 : counted[before ? t + 2 : t + 1];

@@ -134,11 +134,7 @@ void check(const ModelConfig& config) {
         "position.kind = {} with attention.pattern = {}: its biases are by how far before the query a key is, "
         "of all that is before it, and here keys are after it too; choose another kind, e.g. t5",
         layer.position.kind->name, layer.attention.pattern->name);
-    require_usage(
-        !layer.attention.pattern->sees_later || !encoding->sided() || layer.position.own.whole("buckets") >= 4,
-        "position.buckets = {} with attention.pattern = {}: half of the buckets are for later keys, and half "
-        "of those for single distances; choose at least 4",
-        layer.position.own.whole("buckets"), layer.attention.pattern->name);
+    if (layer.attention.pattern->sees_later) encoding->check_sided();
     require_usage(!layer.attention.pattern->sees_later || !layer.attention.forget_gate,
                   "attention.forget_gate = true with attention.pattern = {}: the gate closes between a key and a query "
                   "after it, and here keys are after it too; leave the gate out, or choose a causal pattern",

@@ -52,9 +52,7 @@ std::vector<MethodFact> facts_of(const StudyMethod& method) {
     facts.push_back({"log-n", "score × log(n + 1) / log(base)",
                      "Chiang and Cholak 2022, Overcoming a Theoretical Limitation of Self-Attention; Su 2021"});
   if (a.forget_gate)
-    facts.push_back({"forget gate",
-                     "score += Σ log σ(w x_l + b) over the tokens m < l ≤ n, "
-                     "w and b learned per head",
+    facts.push_back({"forget gate", "score += Σ log σ(w x_l + b) over the tokens m < l ≤ n, w and b learned per head",
                      "Lin et al. 2025, Forgetting Transformer: Softmax Attention with a Forget Gate"});
   if (a.ssmax)
     facts.push_back({"ssmax", "score × s log(number of keys), s learned per layer and head",

@@ -89,10 +89,10 @@ void read_losses(const Json& json, Evaluation& evaluation, StudyResults& results
   }
   results.data = json.at("data");
   const std::string others = "; where a method has landmarks, they are among these tokens";
-  const bool landmarks = every > 0 || results.scored.ends_with(others);
+  results.landmarks = results.landmarks || every > 0;
   results.scored =
       fmt::format("the first {}, the same for every method, length and pattern{}",
-                  counted_with_commas(json.at("tokens").get<std::int64_t>(), "token"), landmarks ? others : "");
+                  counted_with_commas(json.at("tokens").get<std::int64_t>(), "token"), results.landmarks ? others : "");
 }
 
 /// Right answers to a task, in percent; texts are the clusters.

@@ -60,6 +60,7 @@ struct StudyResults {
   StudyMeasure measure;
   std::int64_t train_length = 0;  ///< 0: methods differ, or sizes are of a task
   std::string data, scored;       ///< what was read, and how much of it: "262,144 tokens"
+  bool landmarks = false;         ///< some method reads landmarks among its tokens
   std::string machine, device, version;
   std::int64_t evaluations = 0;  ///< that were found
 

@@ -2,6 +2,7 @@
 /// in the method's own file.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -48,10 +49,10 @@ class PositionSettings {
  public:
   PositionSettings();
   /// Of a setting that is `whole`, and of one that is not. Throws Error where no method has it.
-  std::int64_t& whole(std::string_view name) { return value(name).whole; }
-  double& number(std::string_view name) { return value(name).number; }
-  std::int64_t whole(std::string_view name) const { return copy(name).whole; }
-  double number(std::string_view name) const { return copy(name).number; }
+  std::int64_t& whole(std::string_view name) { return values_[index(name)].whole; }
+  double& number(std::string_view name) { return values_[index(name)].number; }
+  std::int64_t whole(std::string_view name) const { return values_[index(name)].whole; }
+  double number(std::string_view name) const { return values_[index(name)].number; }
   bool operator==(const PositionSettings&) const = default;
 
  private:
@@ -61,8 +62,7 @@ class PositionSettings {
     std::int64_t whole;
     bool operator==(const Value&) const = default;
   };
-  Value& value(std::string_view name);
-  const Value& copy(std::string_view name) const { return const_cast<PositionSettings*>(this)->value(name); }
+  std::size_t index(std::string_view name) const;
 
   std::vector<Value> values_;
 };

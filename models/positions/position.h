@@ -58,6 +58,8 @@ class PositionEncoding {
   /// Whether it tells keys after the query from those before it, where a pattern shows both; its tables are then
   /// those of sided_bias.
   virtual bool sided() const { return false; }
+  /// Throws UsageError where its settings are none for keys on both sides.
+  virtual void check_sided() const {}
   /// bias_by_distance of keys up to the query, or of those after it (`later`), by m - n.
   virtual Var sided_bias(Tape&, const PositionParameters&, bool /*later*/, std::int64_t /*longest*/,
                          Dtype /*master*/) const {

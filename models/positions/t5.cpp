@@ -27,6 +27,13 @@ class T5 : public PositionEncoding {
     return table(tape, parameters, {0, buckets_}, longest, master);
   }
   bool sided() const override { return true; }
+  void check_sided() const override {
+    require_usage(
+        buckets_ >= 4,
+        "position.buckets = {} where a query sees keys on both sides: half of the buckets are for later keys, "
+        "and half of those for single distances; choose at least 4",
+        buckets_);
+  }
   Var sided_bias(Tape& tape, const PositionParameters& parameters, bool later, std::int64_t longest,
                  Dtype master) const override {
     const std::int64_t half = buckets_ / 2;

@@ -23,10 +23,10 @@ PositionSettings::PositionSettings() {
   }
 }
 
-PositionSettings::Value& PositionSettings::value(std::string_view name) {
+std::size_t PositionSettings::index(std::string_view name) const {
   const auto at = std::find_if(values_.begin(), values_.end(), [&](const Value& v) { return v.name == name; });
   require(at != values_.end(), "no position method has a setting {}", name);
-  return *at;
+  return static_cast<std::size_t>(at - values_.begin());
 }
 
 }  // namespace lexring

@@ -54,6 +54,7 @@ class JobTest : public testing::Test {
     EXPECT_EQ(result.exit_code, exit_code) << command << "\n" << result.output;
     EXPECT_EQ(occurrences(result.output, "lexring: "), 1) << command << "\n" << result.output;
     EXPECT_GE(occurrences(result.output, words), 1) << command << "\n" << result.output;
+    EXPECT_LT(result.seconds, 60) << command;
     return result.output;
   }
 

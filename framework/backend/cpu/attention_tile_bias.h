@@ -194,8 +194,9 @@ class TileBias {
   float key_[key_tile] = {}, key_high_[key_tile] = {}, key_low_[key_tile] = {};
   std::int64_t query_step_ = 0, last_query_ = 0, last_position_ = 0;
   bool has_line_ = false;
-  alignas(64) float line_[query_tile + key_tile + simd::lanes] = {},
-                                                  line_sums_[2][query_tile + key_tile + simd::lanes] = {};
+  static constexpr std::int64_t longest_line = query_tile + key_tile + simd::lanes;
+  alignas(64) float line_[longest_line] = {};
+  alignas(64) float line_sums_[2][longest_line] = {};
   RelativeBias relative_;
 };
 

@@ -7,17 +7,7 @@
 namespace lexring {
 namespace {
 
-class BadInput : public JobTest {
- protected:
-  /// One clear message, the exit code, within seconds.
-  static void expect_refusal(const std::string& command, int exit_code, const std::string& message) {
-    const ProcessResult result = run_process(command, 60);
-    EXPECT_EQ(result.exit_code, exit_code) << command << "\n" << result.output;
-    EXPECT_EQ(occurrences(result.output, "lexring: "), 1) << command << "\n" << result.output;
-    EXPECT_GE(occurrences(result.output, message), 1) << command << "\n" << result.output;
-    EXPECT_LT(result.seconds, 60) << command;
-  }
-};
+class BadInput : public JobTest {};
 
 TEST_F(BadInput, EveryCommandHasHelp) {
   for (const char* command : {"prepare", "train", "evaluate", "generate", "inspect", "verify", "bench"}) {
@@ -25,110 +15,108 @@ TEST_F(BadInput, EveryCommandHasHelp) {
     EXPECT_EQ(result.exit_code, 0) << command << result.output;
     EXPECT_GE(occurrences(result.output, "--"), 3) << result.output;
   }
-  expect_refusal(binary() + " trian", 2, "there is no command 'trian'");
+  expect_refused(binary() + " trian", "there is no command 'trian'");
   EXPECT_EQ(run_process(binary()).exit_code, 2);
 }
 
 TEST_F(BadInput, KeysAndTypes) {
-  expect_refusal(train("x", "--model.layrs 3"), 2, "nearest is 'model.layers'");
-  expect_refusal(train("x", "--train.steps soon"), 2, "train.steps = 'soon' is not a whole number");
-  expect_refusal(train("x", "--train.length 0"), 2, "train.length = 0");
-  expect_refusal(train("x", "--config " + run("none.ini")), 2, "cannot be opened");
+  expect_refused(train("x", "--model.layrs 3"), "nearest is 'model.layers'");
+  expect_refused(train("x", "--train.steps soon"), "train.steps = 'soon' is not a whole number");
+  expect_refused(train("x", "--train.length 0"), "train.length = 0");
+  expect_refused(train("x", "--config " + run("none.ini")), "cannot be opened");
   if (cuda_devices().count == 0)
-    expect_refusal(train("x", "--device cuda"), 2, cuda_is_built_in() ? "no CUDA device" : "without CUDA");
+    expect_refused(train("x", "--device cuda"), cuda_is_built_in() ? "no CUDA device" : "without CUDA");
 }
 
 TEST_F(BadInput, ConfigurationFiles) {
   const std::string pipe = run("pipe");
   ASSERT_EQ(run_process("mkfifo " + pipe).exit_code, 0);
-  expect_refusal(train("x", "--config " + pipe), 2, "nothing came from " + pipe);
-  expect_refusal(train("x", "--config " + shared().string()), 2, "is a directory");
-  expect_refusal("bash -c '" + train("x", "--config <(echo [train]; echo steps = soon)") + "'", 2,
-                 "train.steps = 'soon'");
-  expect_refusal(train("x", "--config /dev/zero"), 2, "is larger than 1 MiB");
+  expect_refused(train("x", "--config " + pipe), "nothing came from " + pipe);
+  expect_refused(train("x", "--config " + shared().string()), "is a directory");
+  expect_refused("bash -c '" + train("x", "--config <(echo [train]; echo steps = soon)") + "'", "train.steps = 'soon'");
+  expect_refused(train("x", "--config /dev/zero"), "is larger than 1 MiB");
 }
 
 TEST_F(BadInput, ImpossibleModels) {
-  expect_refusal(train("x", "--model.heads 3"), 2, "model.heads");
-  expect_refusal(train("x", "--attention.pattern blockwise --attention.block 0"), 2, "attention.block");
-  expect_refusal(train("x", "--model.vocab 100"), 2, "model.vocab = 100");
-  expect_refusal(train("x", "--position.kind cape"), 2, "position.kind = 'cape' is not known; choose none, sinusoidal");
-  expect_refusal(train("x", "--attention.clamp -4"), 2,
+  expect_refused(train("x", "--model.heads 3"), "model.heads");
+  expect_refused(train("x", "--attention.pattern blockwise --attention.block 0"), "attention.block");
+  expect_refused(train("x", "--model.vocab 100"), "model.vocab = 100");
+  expect_refused(train("x", "--position.kind cape"), "position.kind = 'cape' is not known; choose none, sinusoidal");
+  expect_refused(train("x", "--attention.clamp -4"),
                  "attention.clamp = -4 lets keys disappear, and training would not learn from that");
-  expect_refusal(train("x", "--attention.softcap 1e-9"), 2, "attention.softcap = 1e-09 makes all scores alike");
-  expect_refusal(train("x", "--attention.relu_gamma 2"), 2,
+  expect_refused(train("x", "--attention.softcap 1e-9"), "attention.softcap = 1e-09 makes all scores alike");
+  expect_refused(train("x", "--attention.relu_gamma 2"),
                  "attention.relu_gamma has an effect only with attention.normalizer = relu");
-  expect_refusal(train("x", "--train.batch 9223372036854775807"), 2, "train.batch = 9223372036854775807 is too large");
-  expect_refusal(train("x", "--model.layers 1000000000000"), 2, "model.layers = 1000000000000 is too large");
-  expect_refusal(train("x", "--model.width 9223372036854775807"), 2, "model.width");
-  expect_refusal(train("x", "--model.ffn_width 4611686018427387904"), 2, "model.ffn_width");
-  expect_refusal(train("x", "--position.kind learned --model.max_length 9000000000000000000"), 2, "model.max_length");
-  expect_refusal(train("x", "--optimizer.eps 1e-46"), 2, "optimizer.eps");
+  expect_refused(train("x", "--train.batch 9223372036854775807"), "train.batch = 9223372036854775807 is too large");
+  expect_refused(train("x", "--model.layers 1000000000000"), "model.layers = 1000000000000 is too large");
+  expect_refused(train("x", "--model.width 9223372036854775807"), "model.width");
+  expect_refused(train("x", "--model.ffn_width 4611686018427387904"), "model.ffn_width");
+  expect_refused(train("x", "--position.kind learned --model.max_length 9000000000000000000"), "model.max_length");
+  expect_refused(train("x", "--optimizer.eps 1e-46"), "optimizer.eps");
 }
 
 TEST_F(BadInput, Meshes) {
-  expect_refusal(train("x", "--mesh.cp 2"), 2, "mesh.cp = 2");
-  expect_refusal(train("x", "--mesh.tp 2"), 2, "mesh.tp = 2");
-  expect_refusal(train("x", "--mesh.dp 3"), 2, "mesh.dp");
+  expect_refused(train("x", "--mesh.cp 2"), "mesh.cp = 2");
+  expect_refused(train("x", "--mesh.tp 2"), "mesh.tp = 2");
+  expect_refused(train("x", "--mesh.dp 3"), "mesh.dp");
   for (const char* size : {"4294967296", "4294967297"}) {  // 0 and 1 where only 32 bits count
-    expect_refusal(train("x", fmt::format("--mesh.cp {}", size)), 2, "does not divide the 1 process;");
-    expect_refusal(train("x", fmt::format("--mesh.cp {} --mesh.tp {}", size, size)), 2,
-                   "does not divide the 1 process;");
-    expect_refusal(train("x", fmt::format("--mesh.dp {}", size)), 2, "use mesh.dp = 1");
+    expect_refused(train("x", fmt::format("--mesh.cp {}", size)), "does not divide the 1 process;");
+    expect_refused(train("x", fmt::format("--mesh.cp {} --mesh.tp {}", size, size)), "does not divide the 1 process;");
+    expect_refused(train("x", fmt::format("--mesh.dp {}", size)), "use mesh.dp = 1");
   }
   const std::string model = "--model.heads 4 --model.kv_heads 2 ";
-  expect_refusal(mpirun(3) + train("x", model + "--mesh.tp 3"), 2, "choose 1, 2 or 4");
-  expect_refusal(mpirun(3) + train("x", model + "--mesh.cp 3 --mesh.ulysses 3"), 2, "mesh.ulysses = 3 must divide");
-  expect_refusal(mpirun(3) + train("x", model + "--mesh.dp 2"), 2,
+  expect_refused(mpirun(3) + train("x", model + "--mesh.tp 3"), "choose 1, 2 or 4");
+  expect_refused(mpirun(3) + train("x", model + "--mesh.cp 3 --mesh.ulysses 3"), "mesh.ulysses = 3 must divide");
+  expect_refused(mpirun(3) + train("x", model + "--mesh.dp 2"),
                  "is not the 3 processes started; use mesh.dp = 3, or start 2");
-  expect_refusal(mpirun(3) + train("x", "--train.batch 4"), 2, "multiple of 3, e.g. 6");
-  expect_refusal(mpirun(2) + train("x", "--mesh.cp 2 --sequence.exchange halo"), 2, "choose ring");
+  expect_refused(mpirun(3) + train("x", "--train.batch 4"), "multiple of 3, e.g. 6");
+  expect_refused(mpirun(2) + train("x", "--mesh.cp 2 --sequence.exchange halo"), "choose ring");
 }
 
 TEST_F(BadInput, Launches) {
-  expect_refusal("SLURM_NTASKS=4 " + mpirun(2) + train("x", ""), 2, "SLURM_NTASKS says that there are 4");
-  expect_refusal("SLURM_NTASKS=4 " + train("x", ""), 1, "do not speak the same protocol");
+  expect_refused("SLURM_NTASKS=4 " + mpirun(2) + train("x", ""), "SLURM_NTASKS says that there are 4");
+  expect_refused("SLURM_NTASKS=4 " + train("x", ""), "do not speak the same protocol", 1);
   // A process alone has no temporary files of MPI's, in which others would be in its way.
   EXPECT_EQ(run_process("TMPDIR=/proc " + train("alone", "--train.steps 1")).exit_code, 0);
   EXPECT_EQ(run_process("SLURM_NTASKS=2 " + mpirun(2) + train("fits", "--train.steps 1")).exit_code, 0);
   const std::string golden = std::string(LEXRING_SOURCE) + "/tests/models/golden/lex_everything.h5";
-  expect_refusal(mpirun(2) + binary() + " verify --golden " + golden, 2, "mesh.dp = 1");
-  expect_refusal(mpirun(2) + binary() + " generate --checkpoint x --prompt a", 2, "which replicas cannot share");
-  expect_refusal(mpirun(2) + binary() + " generate --checkpoint x --prompt a --mesh.cp 2", 2, "use mesh.tp");
+  expect_refused(mpirun(2) + binary() + " verify --golden " + golden, "mesh.dp = 1");
+  expect_refused(mpirun(2) + binary() + " generate --checkpoint x --prompt a", "which replicas cannot share");
+  expect_refused(mpirun(2) + binary() + " generate --checkpoint x --prompt a --mesh.cp 2", "use mesh.tp");
 }
 
 TEST_F(BadInput, DataSets) {
-  expect_refusal(binary() + " train --checkpoint.directory " + run("x"), 2, "lexring prepare");
-  expect_refusal(train("x", "--data.train " + run("missing.h5")), 1, "missing.h5");
+  expect_refused(binary() + " train --checkpoint.directory " + run("x"), "lexring prepare");
+  expect_refused(train("x", "--data.train " + run("missing.h5")), "missing.h5", 1);
   std::ofstream(run("empty.h5")).flush();
-  expect_refusal(train("x", "--data.train " + run("empty.h5")), 1, "empty.h5");
+  expect_refused(train("x", "--data.train " + run("empty.h5")), "empty.h5", 1);
   std::ofstream(run("foreign.h5")) << "this is not HDF5";
-  expect_refusal(train("x", "--data.train " + run("foreign.h5")), 1, "foreign.h5");
+  expect_refused(train("x", "--data.train " + run("foreign.h5")), "foreign.h5", 1);
   std::filesystem::copy_file(data(), run("short.h5"));
   std::filesystem::resize_file(run("short.h5"), 20000);
-  expect_refusal(train("x", "--data.train " + run("short.h5")), 1, "short.h5");
-  expect_refusal(train("x", "--train.length 100000"), 1, "train.length");
+  expect_refused(train("x", "--data.train " + run("short.h5")), "short.h5", 1);
+  expect_refused(train("x", "--train.length 100000"), "train.length", 1);
   write_text(run("few.txt"), 20);
   ASSERT_EQ(run_process(binary() + " prepare --input " + run("few.txt") + " --output " + run("few.h5")).exit_code, 0);
-  expect_refusal(train("x", "--data.valid " + run("few.h5")), 2, "fewer than one window");
+  expect_refused(train("x", "--data.valid " + run("few.h5")), "fewer than one window");
 }
 
 TEST_F(BadInput, Directories) {
   std::ofstream(run("file")) << "in the way";
-  expect_refusal(train("x", "--checkpoint.directory " + run("file/run")), 1, "file/run");
-  expect_refusal(train("x", "--checkpoint.directory /proc/lexring"), 1, "/proc/lexring");
-  expect_refusal(train("x", "--resume " + run("nowhere")), 2, "there is no checkpoint");
+  expect_refused(train("x", "--checkpoint.directory " + run("file/run")), "file/run", 1);
+  expect_refused(train("x", "--checkpoint.directory /proc/lexring"), "/proc/lexring", 1);
+  expect_refused(train("x", "--resume " + run("nowhere")), "there is no checkpoint");
 }
 
 TEST_F(BadInput, RunsThatWouldDestroyOthers) {
   for (const char* name : {"one", "two"}) ASSERT_EQ(run_process(train(name, "--train.steps 2")).exit_code, 0);
-  expect_refusal(train("two", "--train.steps 4 --resume " + run("one")), 2, "of another run");
-  expect_refusal(train("two", "--train.steps 4 --resume none"), 2, "already holds");
-  expect_refusal(train("two", "--train.steps 4 --data.documents ignore"), 2, "data.documents");
-  expect_refusal(train("two", "--train.steps 4 --data.end_of_document none"), 2, "data.end_of_document");
+  expect_refused(train("two", "--train.steps 4 --resume " + run("one")), "of another run");
+  expect_refused(train("two", "--train.steps 4 --resume none"), "already holds");
+  expect_refused(train("two", "--train.steps 4 --data.documents ignore"), "data.documents");
+  expect_refused(train("two", "--train.steps 4 --data.end_of_document none"), "data.end_of_document");
   EXPECT_EQ(metrics("two").size(), 2U);
   // Another process holds the directory.
-  expect_refusal("flock " + run("two") + "/.lock " + train("two", "--train.steps 4"), 2,
+  expect_refused("flock " + run("two") + "/.lock " + train("two", "--train.steps 4"),
                  "is being trained by another lexring");
   EXPECT_EQ(run_process(train("two", "--train.steps 4 --resume " + run("two"))).exit_code, 0);
 }
@@ -138,9 +126,9 @@ TEST_F(BadInput, Evaluations) {
   const std::string evaluate = binary() + " evaluate --checkpoint " + run("run") + " --data " + data() +
                                " --resolution 0 --output " + run("results") + " ";
   for (const char* key : {"attention.block", "attention.window", "attention.sinks", "tokens", "watchdog.seconds"}) {
-    expect_refusal(evaluate + fmt::format("--{} -3", key), 2, fmt::format("{} = -3 is impossible", key));
+    expect_refused(evaluate + fmt::format("--{} -3", key), fmt::format("{} = -3 is impossible", key));
   }
-  expect_refusal(mpirun(2) + evaluate + "--lengths 1000000000000 --mesh.cp 2", 2,
+  expect_refused(mpirun(2) + evaluate + "--lengths 1000000000000 --mesh.cp 2",
                  "tokens");  // before anything of that size is made
 }
 
@@ -170,17 +158,17 @@ TEST_F(BadInput, OwnNumbersOfCommands) {
   for (const Case& one : cases) {
     for (const std::string& key : one.keys) {
       for (const std::string& value : one.values) {
-        expect_refusal(binary() + " " + one.command + fmt::format(" --{} {}", key, value), 2, key + " ");
+        expect_refused(binary() + " " + one.command + fmt::format(" --{} {}", key, value), key + " ");
       }
     }
   }
 }
 
 TEST_F(BadInput, OneMessageForTwoRanks) {
-  expect_refusal(mpirun(2) + train("x", "--model.layrs 3"), 2, "nearest is 'model.layers'");
-  expect_refusal(mpirun(2) + train("x", "--data.train " + run("missing.h5")), 1, "missing.h5 ");
-  expect_refusal(mpirun(2) + train("x", "--train.batch 5"), 2, "multiple of 2, e.g. 6");
-  expect_refusal(mpirun(2) + train("x", "--checkpoint.directory /proc/lexring"), 1, "/proc/lexring");
+  expect_refused(mpirun(2) + train("x", "--model.layrs 3"), "nearest is 'model.layers'");
+  expect_refused(mpirun(2) + train("x", "--data.train " + run("missing.h5")), "missing.h5 ", 1);
+  expect_refused(mpirun(2) + train("x", "--train.batch 5"), "multiple of 2, e.g. 6");
+  expect_refused(mpirun(2) + train("x", "--checkpoint.directory /proc/lexring"), "/proc/lexring", 1);
 }
 
 TEST_F(BadInput, NoSpaceForACheckpointLeavesNone) {
@@ -210,22 +198,22 @@ TEST_F(BadInput, DamagedCheckpointsAreRefused) {
     shard.seekp(-100, std::ios::end);
     shard.put(byte);
   }
-  expect_refusal(train("x", "--resume " + flipped.string()), 1, "shard-0000.h5");
+  expect_refused(train("x", "--resume " + flipped.string()), "shard-0000.h5", 1);
   const auto missing = damaged("missing");
   std::filesystem::remove(missing / "shard-0000.h5");
-  expect_refusal(train("x", "--resume " + missing.string()), 1, "shard-0000.h5");
-  expect_refusal(binary() + " generate --checkpoint " + missing.string() + " --prompt a", 1, "shard-0000.h5");
-  expect_refusal(binary() + " generate --checkpoint " + flipped.string() + " --prompt a", 1, "shard-0000.h5");
-  expect_refusal(train("x", "--model.layers 3 --resume " + checkpoint.string()), 2, "model.layers = 3");
-  expect_refusal(train("x", "--train.seed 9 --resume " + checkpoint.string()), 2, "train.seed");
+  expect_refused(train("x", "--resume " + missing.string()), "shard-0000.h5", 1);
+  expect_refused(binary() + " generate --checkpoint " + missing.string() + " --prompt a", "shard-0000.h5", 1);
+  expect_refused(binary() + " generate --checkpoint " + flipped.string() + " --prompt a", "shard-0000.h5", 1);
+  expect_refused(train("x", "--model.layers 3 --resume " + checkpoint.string()), "model.layers = 3");
+  expect_refused(train("x", "--train.seed 9 --resume " + checkpoint.string()), "train.seed");
   write_text(shared() / "other.txt", 30000);
   ASSERT_EQ(
       run_process(binary() + " prepare --input " + (shared() / "other.txt").string() + " --output " + run("other.h5"))
           .exit_code,
       0);
-  expect_refusal(train("x", "--data.train " + run("other.h5") + " --resume " + checkpoint.string()), 2,
+  expect_refused(train("x", "--data.train " + run("other.h5") + " --resume " + checkpoint.string()),
                  "another data set");
-  expect_refusal(train("good", "--resume none"), 2, "already holds");
+  expect_refused(train("good", "--resume none"), "already holds");
 }
 
 }  // namespace
