@@ -14,7 +14,7 @@ AttentionForm make_form(const ModelConfig& model, const LayerConfig& layer, cons
   AttentionForm form;
   form.heads = model.heads;
   form.kv_heads = model.kv_heads;
-  form.head_width = model.width / model.heads;
+  form.head_width = model.width_of_head();
   form.scale = 1.0 / std::sqrt(static_cast<double>(form.head_width)) / layer.attention.temperature;
   form.softcap = layer.attention.softcap;
   if (layer.attention.clamp > AttentionConfig::no_clamp) form.clamp = layer.attention.clamp;

@@ -35,9 +35,11 @@ struct PatternMethod {
 };
 using PatternKind = RowNamed<PatternMethod>;
 
-/// gelu: exact erf, 2 matrices; swiglu: 3 matrices.
-enum class Ffn { gelu, swiglu };
-constexpr auto words(Ffn) { return std::to_array<Word<Ffn>>({{Ffn::gelu, "gelu"}, {Ffn::swiglu, "swiglu"}}); }
+/// gelu: exact erf, 2 matrices; gelu_tanh: GPT-2's approximation of it; swiglu: 3 matrices.
+enum class Ffn { gelu, gelu_tanh, swiglu };
+constexpr auto words(Ffn) {
+  return std::to_array<Word<Ffn>>({{Ffn::gelu, "gelu"}, {Ffn::gelu_tanh, "gelu_tanh"}, {Ffn::swiglu, "swiglu"}});
+}
 
 constexpr auto words(NormKind) {
   return std::to_array<Word<NormKind>>({{NormKind::layernorm, "layernorm"}, {NormKind::rmsnorm, "rmsnorm"}});
@@ -107,15 +109,19 @@ struct LayerConfig {
 struct ModelConfig {
   std::int64_t vocab = 0;
   std::int64_t layers = 2;
-  std::int64_t width = 32;    ///< D
-  std::int64_t heads = 4;     ///< H; E = D / H
-  std::int64_t kv_heads = 4;  ///< K
+  std::int64_t width = 32;      ///< D
+  std::int64_t heads = 4;       ///< H
+  std::int64_t kv_heads = 4;    ///< K
+  std::int64_t head_width = 0;  ///< E; 0: D / H
   Ffn ffn = Ffn::gelu;
   std::int64_t ffn_width = 128;
   NormKind norm = NormKind::layernorm;
   double norm_eps = 1e-5;
   bool bias = true;             ///< on every linear but the output projection
+  bool qkv_bias = false;        ///< on query, key and value although `bias` is false (Qwen2)
+  bool qk_norm = false;         ///< RMS norm of each query and key head before it is turned (Qwen3; ops/head_norm.h)
   bool sub_norm = false;        ///< one more norm before the attention output projection and before the last FFN matrix
+  bool parallel = false;        ///< x + attention(norm(x)) + ffn(other norm(x)) (GPT-J, GPT-NeoX)
   bool tied = true;             ///< output projection = token embedding
   std::int64_t max_length = 0;  ///< rows of the learned position table
   double logit_softcap = 0.0;   ///< > 0: logits = cap tanh(logits / cap) (Gemma 2)
@@ -124,6 +130,7 @@ struct ModelConfig {
 
   std::map<std::int64_t, LayerConfig> override;  ///< layers that differ, by their number
 
+  std::int64_t width_of_head() const { return head_width > 0 ? head_width : width / heads; }
   LayerConfig layer(std::int64_t n) const {
     const auto found = override.find(n);
     return found != override.end() ? found->second : LayerConfig{position, attention};

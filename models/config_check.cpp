@@ -94,11 +94,17 @@ void check(const ModelConfig& config) {
   require_size("model.kv_heads", config.kv_heads, most_channels);
   require_size("model.ffn_width", config.ffn_width, 16 * most_channels);
   require_size("model.max_length", std::max<std::int64_t>(config.max_length, 1), most_ids);
-  require_usage(config.width % config.heads == 0, "model.heads = {} does not divide model.width = {}; choose one of {}",
-                config.heads, config.width, divisors(config.width));
-  require_usage(config.width / config.heads % 2 == 0,
-                "model.width / model.heads = {} is odd, but channels come in pairs; choose other heads",
-                config.width / config.heads);
+  require_usage(
+      config.head_width >= 0 && config.head_width <= most_channels,
+      "model.head_width = {} is not a number of channels; choose at most {}, or 0 for model.width / model.heads",
+      config.head_width, most_channels);
+  require_usage(
+      config.head_width > 0 || config.width % config.heads == 0,
+      "model.heads = {} does not divide model.width = {}; choose one of {}, or give a model.head_width of its own",
+      config.heads, config.width, divisors(config.width));
+  require_usage(config.width_of_head() % 2 == 0, "{} = {} is odd, but channels come in pairs; choose {}",
+                config.head_width > 0 ? "model.head_width" : "model.width / model.heads", config.width_of_head(),
+                config.head_width > 0 ? "an even one" : "other heads");
   require_usage(config.heads % config.kv_heads == 0,
                 "model.kv_heads = {} does not divide model.heads = {}; choose one of {}", config.kv_heads, config.heads,
                 divisors(config.heads));

@@ -41,8 +41,7 @@ Var attention_operand(Tape& tape, const LayerPass& pass, Var y) {
   Var qkv = column_parallel_linear(tape, y, layer.qkv.weight, layer.qkv.bias, pass.shards);
   Var gates = forget_logits(tape, pass, y);
   y = Var();
-  Var attended = pass.attend(tape, qkv, std::exchange(gates, {}));
-  qkv = Var();
+  Var attended = pass.attend(tape, std::exchange(qkv, {}), std::exchange(gates, {}));
   return sub_norm(tape, layer.attention_sub_norm, pass.shards, std::move(attended));
 }
 
@@ -56,27 +55,48 @@ Half attention_half(Tape& tape, const LayerPass& pass, Stream in) {
   return {std::move(normed.sum), attention_operand(tape, pass, std::move(normed.y))};
 }
 
-/// Its product: the branch.
-Var attention_output(Tape& tape, const LayerPass& pass, const Var& operand) {
-  const MemoryPurpose purpose(attention_purpose);
-  return row_parallel_linear(tape, operand, pass.weights->output.weight, pass.weights->output.bias, pass.shards);
+/// Of the normalised stream y [n, D].
+Var ffn_operand(Tape& tape, const LayerPass& pass, Var y) {
+  const LayerWeights& layer = *pass.weights;
+  Var inner = column_parallel_linear(tape, y, layer.ffn_in.weight, layer.ffn_in.bias, pass.shards);
+  y = Var();
+  switch (pass.config->ffn) {
+    case Ffn::gelu:
+      inner = gelu(tape, inner, Gelu::exact);
+      break;
+    case Ffn::gelu_tanh:
+      inner = gelu(tape, inner, Gelu::tanh);
+      break;
+    case Ffn::swiglu:
+      inner = swiglu(tape, inner);
+  }
+  return sub_norm(tape, layer.ffn_sub_norm, pass.shards, std::move(inner));
 }
 
 Half ffn_half(Tape& tape, const LayerPass& pass, Stream in) {
   const MemoryPurpose purpose(ffn_purpose);
-  const LayerWeights& layer = *pass.weights;
-  NormedSum normed = advance(tape, layer.ffn_norm, pass.working, in);
+  NormedSum normed = advance(tape, pass.weights->ffn_norm, pass.working, in);
   in = {};
-  Var inner = column_parallel_linear(tape, normed.y, layer.ffn_in.weight, layer.ffn_in.bias, pass.shards);
-  normed.y = Var();
-  const bool gated = inner.value().dim(1) != layer.down.weight.compute.dim(1);
-  inner = gated ? swiglu(tape, inner) : gelu(tape, inner);
-  return {std::move(normed.sum), sub_norm(tape, layer.ffn_sub_norm, pass.shards, std::move(inner))};
+  return {std::move(normed.sum), ffn_operand(tape, pass, std::move(normed.y))};
 }
 
+// The last products of the halves: a branch.
+
+Var attention_output(Tape& tape, const LayerPass& pass, const Var& operand) {
+  const MemoryPurpose purpose(attention_purpose);
+  return row_parallel_linear(tape, {{operand, pass.weights->output.weight, pass.weights->output.bias}}, pass.shards);
+}
 Var ffn_output(Tape& tape, const LayerPass& pass, const Var& operand) {
   const MemoryPurpose purpose(ffn_purpose);
-  return row_parallel_linear(tape, operand, pass.weights->down.weight, pass.weights->down.bias, pass.shards);
+  return row_parallel_linear(tape, {{operand, pass.weights->down.weight, pass.weights->down.bias}}, pass.shards);
+}
+/// Their sum.
+Var output_of_both(Tape& tape, const LayerPass& pass, const Var& attended, const Var& inner) {
+  const MemoryPurpose purpose(ffn_purpose);
+  return row_parallel_linear(tape,
+                             {{attended, pass.weights->output.weight, pass.weights->output.bias},
+                              {inner, pass.weights->down.weight, pass.weights->down.bias}},
+                             pass.shards);
 }
 
 /// In a list with braces both would live on as copies.
@@ -100,6 +120,39 @@ Half half(Tape& tape, const LayerPass& pass, bool again, Stream in, const MakeHa
   return {std::move(out.kept[0]), std::move(out.operand)};
 }
 
+/// The operand that `make` makes of normalised rows, remembered or made again.
+template <class MakeOperand>
+Var operand(Tape& tape, const LayerPass& pass, bool again, Var normed, const MakeOperand& make) {
+  if (!again) return make(tape, pass, std::move(normed));
+  std::vector<Var> inputs(1);
+  inputs[0] = std::move(normed);
+  return recompute(tape, std::move(inputs),
+                   [pass, make](Tape& inner, std::vector<Var> vars) {
+                     return StretchOutputs{{}, make(inner, pass, std::move(vars[0]))};
+                   })
+      .operand;
+}
+
+/// Both halves read one stream. Norms are no part of what is made again, so that gradients of the stream add up alike.
+Stream parallel_layer(Tape& tape, const LayerPass& pass, Recompute again, Stream in) {
+  const bool both = again == Recompute::layer;
+  Var attended, inner;
+  NormedSum normed;
+  {
+    const MemoryPurpose purpose(attention_purpose);
+    normed = advance(tape, pass.weights->attention_norm, pass.working, in);
+    in = {};
+    attended =
+        operand(tape, pass, both || again == Recompute::attention, std::exchange(normed.y, {}), attention_operand);
+  }
+  {
+    const MemoryPurpose purpose(ffn_purpose);
+    inner = operand(tape, pass, both || again == Recompute::ffn,
+                    norm(tape, normed.sum, pass.weights->ffn_norm, pass.working), ffn_operand);
+  }
+  return {std::move(normed.sum), output_of_both(tape, pass, attended, inner)};
+}
+
 /// Between the first norm, which keeps the stream alone, and the last product.
 Half middle(Tape& tape, const LayerPass& pass, Stream in) {
   NormedSum normed = advance(tape, pass.weights->attention_norm, pass.working, in);
@@ -115,6 +168,7 @@ Half middle(Tape& tape, const LayerPass& pass, Stream in) {
 }  // namespace
 
 Stream layer(Tape& tape, const LayerPass& pass, Recompute again, Stream in) {
+  if (pass.config->parallel) return parallel_layer(tape, pass, again, std::move(in));
   Half last;
   if (again == Recompute::layer) {
     last = middle(tape, pass, std::move(in));

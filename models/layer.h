@@ -8,6 +8,7 @@
 #include <functional>
 
 #include "framework/autograd/tape.h"
+#include "models/config.h"
 #include "models/recompute.h"
 #include "models/weights.h"
 #include "parallel/collectives.h"
@@ -22,17 +23,19 @@ struct Stream {
 };
 
 /// [N, (H + 2K) E] fused projections and, of layers with a forget gate, its logits [N, H] -> [N, H E] attended values.
-using Attend = std::function<Var(Tape&, const Var& qkv, const Var& gates)>;
+using Attend = std::function<Var(Tape&, Var qkv, const Var& gates)>;
 
 /// A layer in one pass.
 struct LayerPass {
+  const ModelConfig* config;
   const LayerWeights* weights;
   Dtype working;
   Attend attend;
   RowShards shards;
 };
 
-/// x += attention(norm(x)); x += ffn(norm(x)). The same bits whatever is made again.
+/// x += attention(norm(x)); x += ffn(norm(x)); with model.parallel x += attention(norm(x)) + ffn(other norm(x)). The
+/// same bits whatever is made again.
 Stream layer(Tape& tape, const LayerPass& pass, Recompute again, Stream in);
 
 /// norm(x + branch), the input of the output projection.

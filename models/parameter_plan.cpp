@@ -21,9 +21,15 @@ class Plan {
   /// A bias is cut as the rows of its weight are.
   void linear(const std::string& name, std::int64_t out, std::int64_t in, TensorCut cut,
               Initialiser initialiser = Initialiser::normal) {
-    add({name + ".weight", {out, in}, initialiser, cut});
-    if (config_.bias)
-      vector(name + ".bias", out, Initialiser::zero, cut == TensorCut::columns ? TensorCut::whole : cut);
+    linear(name, out, in, cut, config_.bias, initialiser);
+  }
+  /// Query, key or value.
+  void projection(const std::string& name, std::int64_t out, TensorCut cut) {
+    linear(name, out, config_.width, cut, config_.bias || config_.qkv_bias, Initialiser::normal);
+  }
+  /// RMS norm of every head by one weight, whatever the other norms are.
+  void head_norm(const std::string& name) {
+    vector(name + ".weight", config_.width_of_head(), Initialiser::one, TensorCut::whole);
   }
   /// Every rank of tp has all of it: logits of a rank's rows are few, and go to the ranks that have the heads.
   void forget_gate(const std::string& name) {
@@ -51,6 +57,11 @@ class Plan {
   std::vector<ParameterRow> rows;
 
  private:
+  void linear(const std::string& name, std::int64_t out, std::int64_t in, TensorCut cut, bool bias,
+              Initialiser initialiser) {
+    add({name + ".weight", {out, in}, initialiser, cut});
+    if (bias) vector(name + ".bias", out, Initialiser::zero, cut == TensorCut::columns ? TensorCut::whole : cut);
+  }
   void vector(const std::string& name, std::int64_t size, Initialiser initialiser, TensorCut cut) {
     ParameterRow row{name, {size}, initialiser, cut};
     row.decayed = false;
@@ -65,16 +76,21 @@ class Plan {
 };
 
 void plan_layer(Plan& plan, const ModelConfig& config, std::int64_t n) {
-  const std::int64_t width = config.width, key_width = config.kv_heads * (width / config.heads);
+  const std::int64_t width = config.width, query_width = config.heads * config.width_of_head(),
+                     key_width = config.kv_heads * config.width_of_head();
   const std::string layer = fmt::format("layers.{}.", n);
   plan.norm(layer + "attention.norm", width);
-  plan.linear(layer + "attention.query", width, width, TensorCut::rows);
-  plan.linear(layer + "attention.key", key_width, width, TensorCut::key_value_rows);
-  plan.linear(layer + "attention.value", key_width, width, TensorCut::key_value_rows);
+  plan.projection(layer + "attention.query", query_width, TensorCut::rows);
+  plan.projection(layer + "attention.key", key_width, TensorCut::key_value_rows);
+  plan.projection(layer + "attention.value", key_width, TensorCut::key_value_rows);
+  if (config.qk_norm) {
+    plan.head_norm(layer + "attention.query_norm");
+    plan.head_norm(layer + "attention.key_norm");
+  }
   if (config.layer(n).attention.forget_gate) plan.forget_gate(layer + "attention.forget");
   if (config.layer(n).attention.ssmax) plan.per_head(layer + "attention.ssmax");
-  if (config.sub_norm) plan.norm(layer + "attention.sub_norm", width);
-  plan.linear(layer + "attention.output", width, width, TensorCut::columns, Initialiser::output_side);
+  if (config.sub_norm) plan.norm(layer + "attention.sub_norm", query_width);
+  plan.linear(layer + "attention.output", width, query_width, TensorCut::columns, Initialiser::output_side);
   plan.norm(layer + "ffn.norm", width);
   if (config.ffn == Ffn::swiglu) plan.linear(layer + "ffn.gate", config.ffn_width, width, TensorCut::rows);
   plan.linear(layer + "ffn.up", config.ffn_width, width, TensorCut::rows);

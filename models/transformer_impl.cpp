@@ -196,8 +196,8 @@ double Transformer::step_flops(const ModelBatch& batch) const {
              static_cast<double>(kind.own_heads.heads) *
              visible_pairs(seen.tokens, visibility(seen, *impl_->kinds[k].pattern, nullptr));
   }
-  const double all =
-      products * static_cast<double>(batch.tokens.rows()) + 12.0 * static_cast<double>(config.width) * pairs;
+  const auto head_channels = static_cast<double>(config.heads * config.width_of_head());
+  const double all = products * static_cast<double>(batch.tokens.rows()) + 12.0 * head_channels * pairs;
   return all / impl_->context.mesh().size(Axis::cp);
 }
 

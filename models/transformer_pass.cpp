@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "framework/ops/head_norm.h"
 #include "framework/ops/scale_queries.h"
 #include "models/head_pieces.h"
 #include "models/transformer_impl.h"
@@ -75,12 +76,13 @@ Attend Transformer::Impl::attend_of(std::int64_t layer, const std::vector<BiasTe
                                     const std::shared_ptr<const SequencePass>& sequence,
                                     const AttentionProbe& probe) const {
   using AttendKind = std::function<Var(Tape&, const Var& qkv, const Var& sums)>;
+  const LayerWeights& own_weights = weights.layers[static_cast<std::size_t>(layer - range.first)];
   std::vector<AttendKind> by_kind;
   std::vector<HeadShare> pieces;
   for (const std::size_t k : kinds.of_layer(layer)) {
     const AttentionKind& kind = kinds[k];
     const RowFactors& rows = sequence->row_factors(k);
-    QueryFactors factors{rows.scores, weights.layers[static_cast<std::size_t>(layer - range.first)].ssmax};
+    QueryFactors factors{rows.scores, own_weights.ssmax};
     for (Tensor* const of_heads : {&factors.by_head.value, &factors.by_head.gradient})
       if (of_heads->defined()) *of_heads = of_heads->slice(kind.piece.first, kind.piece.heads);
     pieces.push_back(kind.piece);
@@ -93,8 +95,9 @@ Attend Transformer::Impl::attend_of(std::int64_t layer, const std::vector<BiasTe
       return by_row.defined() ? scale_rows(tape, by_row, attended) : attended;
     });
   }
-  return [by_kind, pieces, sequence, layer, form = kinds[kinds.of_layer(layer).front()].whole_form()](
-             Tape& tape, const Var& qkv, const Var& gates) {
+  return [by_kind, pieces, sequence, layer, norms = own_weights.head_norms,
+          form = kinds[kinds.of_layer(layer).front()].whole_form()](Tape& tape, Var qkv, const Var& gates) {
+    if (norms.query.value.defined()) qkv = head_norms(tape, qkv, norms, form);
     const Var sums = gates.defined() ? sequence->forget_sums(tape, layer, gates) : Var();
     if (by_kind.size() == 1) return by_kind.front()(tape, qkv, sums);
     std::vector<Var> attended;
@@ -113,7 +116,7 @@ Stream Transformer::Impl::layers(Tape& tape, const ModelBatch& batch,
   for (std::int64_t n = range.first; n < range.last; ++n) {
     tape.mark(static_cast<std::size_t>(range.last - n));
     const Attend attend = attend_of(n, bias, sequence, probe);
-    const LayerPass own{&weights.layers[static_cast<std::size_t>(n - range.first)], working, attend, shards};
+    const LayerPass own{&config, &weights.layers[static_cast<std::size_t>(n - range.first)], working, attend, shards};
     in = layer(tape, own, how.recompute, std::exchange(in, {}));
   }
   tape.mark(0);

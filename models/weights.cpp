@@ -72,7 +72,7 @@ Handles declare(Declarer& declarer, const std::string& layer, const std::vector<
 
 struct LayerHandles {
   Handles attention_norm, qkv, forget, attention_sub_norm, output, ffn_norm, ffn_in, ffn_sub_norm, down;
-  std::optional<std::size_t> ssmax;
+  std::optional<std::size_t> query_norm, key_norm, ssmax;
 };
 
 LayerHandles declare_layer(Declarer& declarer, const ModelConfig& config, std::int64_t n) {
@@ -81,6 +81,8 @@ LayerHandles declare_layer(Declarer& declarer, const ModelConfig& config, std::i
   LayerHandles handles;
   handles.attention_norm = part("attention.norm");
   handles.qkv = declare(declarer, layer, {"attention.query", "attention.key", "attention.value"});
+  handles.query_norm = declarer.array({layer + "attention.query_norm.weight"});
+  handles.key_norm = declarer.array({layer + "attention.key_norm.weight"});
   handles.forget = part("attention.forget");
   handles.ssmax = declarer.array({layer + "attention.ssmax"});
   handles.attention_sub_norm = part("attention.sub_norm");
@@ -155,6 +157,7 @@ ModelWeights make_weights(const ModelConfig& config, const LayerRange& range, co
                               .ffn_norm = norm(layer.ffn_norm),
                               .ffn_sub_norm = norm(layer.ffn_sub_norm),
                               .qkv = linear(layer.qkv),
+                              .head_norms = {config.norm_eps, vector(layer.query_norm), vector(layer.key_norm)},
                               .forget = gate(layer.forget),
                               .ssmax = vector(layer.ssmax),
                               .output = linear(layer.output),

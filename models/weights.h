@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "framework/nn/parameter_store.h"
+#include "framework/ops/head_norm.h"
 #include "framework/ops/norm.h"
 #include "models/layer_range.h"
 #include "models/parameter_row.h"
@@ -13,17 +14,18 @@ namespace lexring {
 
 struct LinearWeights {
   Weight weight;
-  Vector bias;  ///< absent without model.bias
+  Vector bias;  ///< absent without model.bias (or model.qkv_bias)
 };
 
 /// One layer, this rank's part. Absent norms have an undefined weight.
 struct LayerWeights {
   Norm attention_norm, attention_sub_norm, ffn_norm, ffn_sub_norm;
   LinearWeights qkv;     ///< rows: query, key, value
+  HeadNorms head_norms;  ///< absent without model.qk_norm
   LinearWeights forget;  ///< [H, D] of all query heads, whatever is cut; absent without attention.forget_gate
   Vector ssmax;          ///< [H] of queries; absent without attention.ssmax
   LinearWeights output;
-  LinearWeights ffn_in;  ///< gelu: up; swiglu: rows gate, up
+  LinearWeights ffn_in;  ///< up; swiglu: rows gate, up
   LinearWeights down;
 };
 

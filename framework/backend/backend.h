@@ -22,19 +22,36 @@ namespace lexring {
 
 enum class NormKind { layernorm, rmsnorm };
 enum class Write { overwrite, accumulate };
+/// u * cdf(u): exact (erf), or GPT-2's approximation u (1 + tanh(sqrt(2 / pi) (u + 0.044715 u^3))) / 2 (Hendrycks and
+/// Gimpel 2016, both).
+enum class Gelu { exact, tanh };
+
+/// Of which rows a norm is: of those of [N, D] (the default), or of pieces of D columns, `of_row` of them one behind
+/// the other from column `first` on, of every row of [N, W].
+struct NormRows {
+  std::int64_t first = 0;
+  std::int64_t of_row = 1;
+
+  std::int64_t count(const Tensor& x) const { return x.rows() * of_row; }
+  /// In elements: where row n of D = `width` begins.
+  std::int64_t begin(const Tensor& x, std::int64_t width, std::int64_t n) const {
+    return of_row == 1 ? n * x.row_elements() + first : n / of_row * x.row_elements() + first + n % of_row * width;
+  }
+};
 
 /// y = norm(s) * weight + bias with s = x + delta; layernorm subtracts the mean, rmsnorm does not (and has no bias).
 struct NormForward {
   NormKind kind;
   double eps;
-  Tensor x;       ///< [N, D] residual or working dtype
-  Tensor delta;   ///< [N, D] working dtype; undefined: s = x
-  Tensor weight;  ///< [D] master
-  Tensor bias;    ///< [D] master; undefined with rmsnorm
-  Tensor sum;     ///< [N, D] dtype of x: s; undefined without delta
-  Tensor y;       ///< [N, D] working dtype
-  Tensor mean;    ///< [N] master; undefined with rmsnorm
-  Tensor rstd;    ///< [N] master
+  Tensor x;            ///< [N, D] residual or working dtype
+  Tensor delta;        ///< [N, D] working dtype; undefined: s = x
+  Tensor weight;       ///< [D] master
+  Tensor bias;         ///< [D] master; undefined with rmsnorm
+  Tensor sum;          ///< [N, D] dtype of x: s; undefined without delta
+  Tensor y;            ///< [N, D] working dtype
+  Tensor mean;         ///< master, one of each row that is normalised; undefined with rmsnorm
+  Tensor rstd;         ///< likewise
+  NormRows rows = {};  ///< of x and y; with pieces of rows there is no delta
 };
 
 struct NormBackward {
@@ -42,13 +59,14 @@ struct NormBackward {
   Tensor dy;       ///< [N, D] working dtype
   Tensor s;        ///< [N, D] what was normalised (sum, or x)
   Tensor weight;   ///< [D] master
-  Tensor mean;     ///< [N]; undefined with rmsnorm
-  Tensor rstd;     ///< [N]
+  Tensor mean;     ///< as forward wrote it
+  Tensor rstd;     ///< likewise
   Tensor dsum;     ///< [N, D] dtype of s: gradient that reaches s by the residual stream, added to ds; undefined: none
   Tensor ds;       ///< [N, D] dtype of s; may be the same storage as dsum
   Tensor ddelta;   ///< [N, D] working dtype: a copy of ds for delta; undefined: not wanted
   Tensor dweight;  ///< [D] master, +=; undefined: not wanted
   Tensor dbias;    ///< [D] master, +=; undefined with rmsnorm, or where it is not wanted
+  NormRows rows = {};  ///< of dy, s and ds; with pieces of rows there is no dsum and no ddelta
 };
 
 struct AdamW {
@@ -103,8 +121,11 @@ class Backend {
   /// dtable[index[n]] += dx[n] where index[n] >= 0
   virtual void embedding_backward(const Tensor& index, const Tensor& dx, const Tensor& dtable) = 0;
 
-  // ---- linear: y [N, O] = x [N, I] w^T + b; w [O, I] working, b [O] master or undefined
-  virtual void linear(const Tensor& x, const Tensor& w, const Tensor& b, const Tensor& y) = 0;  ///< y working or master
+  // ---- linear: y [N, O] = (or +=) x [N, I] w^T + b; w [O, I] working, b [O] master or undefined; y working or master
+  virtual void linear(const Tensor& x, const Tensor& w, const Tensor& b, const Tensor& y, Write write) = 0;
+  void linear(const Tensor& x, const Tensor& w, const Tensor& b, const Tensor& y) {
+    linear(x, w, b, y, Write::overwrite);
+  }
   virtual void linear_backward_input(const Tensor& dy, const Tensor& w, const Tensor& dx) = 0;
   /// dw [O, I] += dy^T x, db [O] += column sums of dy; dw, db master; what is undefined is not wanted, and without dw
   /// nobody reads x
@@ -115,8 +136,8 @@ class Backend {
   virtual void norm_backward(const NormBackward& call) = 0;
 
   // ---- activations, working dtype
-  virtual void gelu(const Tensor& u, const Tensor& a) = 0;  ///< exact (erf)
-  virtual void gelu_backward(const Tensor& u, const Tensor& da, const Tensor& du) = 0;
+  virtual void gelu(Gelu kind, const Tensor& u, const Tensor& a) = 0;
+  virtual void gelu_backward(Gelu kind, const Tensor& u, const Tensor& da, const Tensor& du) = 0;
   /// a [N, F] = silu(g) * u, with [g | u] = gate_up [N, 2F]
   virtual void swiglu(const Tensor& gate_up, const Tensor& a) = 0;
   virtual void swiglu_backward(const Tensor& gate_up, const Tensor& da, const Tensor& dgate_up) = 0;

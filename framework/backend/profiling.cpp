@@ -58,8 +58,8 @@ void ProfilingBackend::embedding_backward(const Tensor& index, const Tensor& dx,
   timed("embedding", "embedding_backward", [&] { inner_->embedding_backward(index, dx, dtable); });
 }
 
-void ProfilingBackend::linear(const Tensor& x, const Tensor& w, const Tensor& b, const Tensor& y) {
-  timed("matmul", "linear", [&] { inner_->linear(x, w, b, y); });
+void ProfilingBackend::linear(const Tensor& x, const Tensor& w, const Tensor& b, const Tensor& y, Write write) {
+  timed("matmul", "linear", [&] { inner_->linear(x, w, b, y, write); });
 }
 
 void ProfilingBackend::linear_backward_input(const Tensor& dy, const Tensor& w, const Tensor& dx) {
@@ -78,12 +78,12 @@ void ProfilingBackend::norm_backward(const NormBackward& call) {
   timed("norm", "norm_backward", [&] { inner_->norm_backward(call); });
 }
 
-void ProfilingBackend::gelu(const Tensor& u, const Tensor& a) {
-  timed("activation", "gelu", [&] { inner_->gelu(u, a); });
+void ProfilingBackend::gelu(Gelu kind, const Tensor& u, const Tensor& a) {
+  timed("activation", "gelu", [&] { inner_->gelu(kind, u, a); });
 }
 
-void ProfilingBackend::gelu_backward(const Tensor& u, const Tensor& da, const Tensor& du) {
-  timed("activation", "gelu_backward", [&] { inner_->gelu_backward(u, da, du); });
+void ProfilingBackend::gelu_backward(Gelu kind, const Tensor& u, const Tensor& da, const Tensor& du) {
+  timed("activation", "gelu_backward", [&] { inner_->gelu_backward(kind, u, da, du); });
 }
 
 void ProfilingBackend::swiglu(const Tensor& gate_up, const Tensor& a) {

@@ -15,13 +15,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-/// Fields without a key, at the values with which they change nothing.
-const Json& neutral_fields() {
-  static const Json fields = {{"head_width", 0}, {"qkv_bias", false}, {"qk_norm", false}, {"parallel", false}};
-  return fields;
-}
-
-/// Fields without a key that change nothing where the others are neutral.
+/// Fields without a key that change nothing.
 bool is_idle(const std::string& field, const Json& value) {
   if (field == "sampling") return true;  // positions that were drawn are in the file
   return field == "adapter" && value.at("rank") == 0;
@@ -48,10 +42,8 @@ void read(ModelConfig& config, const std::string& section, const Json& fields) {
     const std::string field = section.empty() ? name : section + "." + name;
     if (const Key* key = table.find(section.empty() ? "model." + name : field)) {
       if (!value.empty()) assign(*key, texts_of(value), "");  // null and an empty list are what the key's default is
-    } else if (!is_idle(field, value)) {
-      const Json& neutral = neutral_fields();
-      require_usage(neutral.contains(field) && neutral.at(field) == value, "{} = {} is not supported yet", field,
-                    value.dump());
+    } else {
+      require_usage(is_idle(field, value), "{} = {} is not supported yet", field, value.dump());
     }
   }
 }

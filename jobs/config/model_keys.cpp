@@ -23,14 +23,20 @@ std::vector<Key> model_keys(ModelConfig& m) {
   add("model.vocab", &m.vocab, "vocabulary", "tokens", "the dataset's").at_least(0);
   add("model.layers", &m.layers, "layers").at_least(1);
   add("model.width", &m.width, "width of the residual stream", "channels").at_least(1);
-  add("model.heads", &m.heads, "query heads; must divide model.width").at_least(1);
+  add("model.heads", &m.heads, "query heads; must divide model.width, or have a model.head_width").at_least(1);
   add("model.kv_heads", &m.kv_heads, "key and value heads; must divide model.heads", "", "model.heads").at_least(1);
-  add("model.ffn", &m.ffn, "feed-forward block");
+  add("model.head_width", &m.head_width, "width of a head", "channels", "model.width / model.heads").at_least(0);
+  add("model.ffn", &m.ffn, "feed-forward block; gelu_tanh is GPT-2's approximation");
   add("model.ffn_width", &m.ffn_width, "inner width of the feed-forward block", "channels", "4 x model.width")
       .at_least(1);
   add("model.norm", &m.norm, "normalisation");
   add("model.norm_eps", &m.norm_eps, "added to the variance").between(0, 1);
   add("model.bias", &m.bias, "biases on every linear layer but the output projection", "true|false");
+  add("model.qkv_bias", &m.qkv_bias, "biases on query, key and value alone", "true|false")
+      .only_with("model.bias", {"false"});
+  add("model.qk_norm", &m.qk_norm, "RMS norm of each query and key head before it is turned", "true|false");
+  add("model.parallel", &m.parallel, "attention and feed-forward block read the same stream: x + attention + block",
+      "true|false");
   add("model.sub_norm", &m.sub_norm, "one more norm before the attention output and the last feed-forward matrix",
       "true|false");
   add("model.tied", &m.tied, "output projection = token embedding", "true|false");

@@ -144,7 +144,7 @@ MeshChoice choose_mesh(const MeshKeys& keys, const SequenceKeys& sequence, const
   exchange.length = shape.length;
   exchange.heads = model.heads / keys.tp;
   exchange.kv_heads = kv_heads_of_rank(model.kv_heads, keys.tp);
-  exchange.head_width = model.width / model.heads;
+  exchange.head_width = model.width_of_head();
   exchange.bytes = shape.bytes;
   exchange.both_sides = farthest_attention(model).pattern->sees_later;
   exchange.cp = cp;

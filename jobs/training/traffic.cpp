@@ -26,7 +26,7 @@ struct Sizes {
         width(number(s.model.width)),
         heads(number(s.model.heads) / s.mesh.size(Axis::tp)),
         key_heads(std::max(1.0, number(s.model.kv_heads) / s.mesh.size(Axis::tp))),
-        head_width(number(s.model.width / s.model.heads)),
+        head_width(number(s.model.width_of_head())),
         ffn_width(number(s.model.ffn_width)),
         working(s.runtime.precision == Precision::bf16   ? 2
                 : s.runtime.precision == Precision::fp64 ? 8
@@ -42,8 +42,9 @@ struct Sizes {
         attention_passes(makes_again(s, Recompute::attention) ? 2 : 1),
         ffn_passes(makes_again(s, Recompute::ffn) ? 2 : 1),
         products_again(s.runtime.recompute == Recompute::none    ? 0
-                       : s.runtime.recompute == Recompute::layer ? 3
-                                                                 : 1) {}
+                       : s.runtime.recompute != Recompute::layer ? 1
+                       : s.model.parallel                        ? 2
+                                                                 : 3) {}
 };
 
 /// Rows that a sequence's keys are passed on, over all places.
@@ -92,11 +93,12 @@ double gate_bytes(const StepShape& s, const Sizes& z) {
 
 double tp_bytes(const StepShape& s, const Sizes& z, const std::vector<Parameter>& trained) {
   const double leaving = (z.tp - 1) / z.tp;
-  const double products = 10 + z.products_again;
+  const double products = (s.model.parallel ? 8 : 10) + z.products_again;
   double per_row = z.layers * products * z.width * z.working + 2 * z.width * z.working + 2 * z.width * z.residual;
   if (s.model.sub_norm)
-    per_row +=
-        z.layers * 2 / z.tp * ((z.attention_passes + 1) * z.width + (z.ffn_passes + 1) * z.ffn_width) * z.working;
+    per_row += z.layers * 2 *
+               ((z.attention_passes + 1) * z.heads * z.head_width + (z.ffn_passes + 1) * z.ffn_width / z.tp) *
+               z.working;
   per_row += gated_layers(s) * (z.attention_passes + 1) * z.heads * z.working;
   double replicated = 0;
   for (const Parameter& parameter : trained) {

@@ -8,8 +8,7 @@ namespace {
 
 class Rope : public PositionEncoding {
  public:
-  Rope(const ModelConfig& model, const PositionConfig& config)
-      : config_(config), head_width_(model.width / model.heads) {
+  Rope(const ModelConfig& model, const PositionConfig& config) : config_(config), head_width_(model.width_of_head()) {
     make_rotary_angles(config_, head_width_, 0);
   }
   void shape(AttentionForm& form) const override { form.rotary = true; }

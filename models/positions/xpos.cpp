@@ -11,8 +11,7 @@ namespace {
 
 class Xpos : public PositionEncoding {
  public:
-  Xpos(const ModelConfig& model, const PositionConfig& config)
-      : config_(config), head_width_(model.width / model.heads) {
+  Xpos(const ModelConfig& model, const PositionConfig& config) : config_(config), head_width_(model.width_of_head()) {
     make_rotary_angles(config_, head_width_, 0);
   }
   void shape(AttentionForm& form) const override {

@@ -35,29 +35,44 @@ Tensor gather_into(const Tensor& own, const RowShards& shards, const Tensor& res
 /// The bias of a row-parallel layer is added, and has its gradient taken, by one rank.
 Vector once(const Vector& bias, const RowShards& shards) { return shards.group().rank() == 0 ? bias : Vector(); }
 
-/// y [n, O], this rank's rows of the sum over ranks of x w^T + b. A slice of outputs travels while the next is
-/// computed.
-Tensor product_into_shards(Backend& backend, const Tensor& x, const Tensor& w, const Tensor& b,
-                           const RowShards& shards) {
+/// y [n, O], this rank's rows of the sum over ranks and products of x w^T + b. A slice of outputs travels while the
+/// next is computed.
+Tensor product_into_shards(Backend& backend, const std::vector<RowParallelProduct>& products, const RowShards& shards) {
   constexpr std::int64_t least_bytes = 1 << 20, most_slices = 4;
-  const std::int64_t rows = shards.rows(), outputs = w.dim(0);
-  const std::int64_t bytes = rows * outputs * static_cast<std::int64_t>(size_of(x.dtype()));
-  const std::int64_t slices = std::clamp<std::int64_t>(std::min(bytes / least_bytes, outputs), 1, most_slices);
+  const Dtype dtype = products.front().x.value().dtype();
+  const std::int64_t rows = shards.rows(), outputs = products.front().weight.compute.dim(0);
+  const std::int64_t bytes = rows * outputs * static_cast<std::int64_t>(size_of(dtype));
+  const std::int64_t slices =
+      shards.alone() ? 1 : std::clamp<std::int64_t>(std::min(bytes / least_bytes, outputs), 1, most_slices);
   std::vector<PendingRows> coming;
   for (std::int64_t i = 0; i < slices; ++i) {
     const std::int64_t first = outputs * i / slices, count = outputs * (i + 1) / slices - first;
-    Tensor partial(backend.runtime(), {rows, count}, x.dtype());
-    backend.linear(x, w.slice(first, count), b.defined() ? b.slice(first, count) : b, partial);
+    Tensor partial(backend.runtime(), {rows, count}, dtype);
+    Write write = Write::overwrite;
+    for (const RowParallelProduct& product : products) {
+      const Tensor b = once(product.bias, shards).value;
+      backend.linear(product.x.value(), product.weight.compute.slice(first, count),
+                     b.defined() ? b.slice(first, count) : b, partial, std::exchange(write, Write::accumulate));
+    }
     coming.push_back(start_reduce_scatter_rows(std::move(partial), shards));
   }
   if (slices == 1) return coming.front().wait();
-  const Tensor y(backend.runtime(), {shards.count(), outputs}, x.dtype());
+  const Tensor y(backend.runtime(), {shards.count(), outputs}, dtype);
   for (std::int64_t i = 0; i < slices; ++i) {
     const Tensor slice = coming[static_cast<std::size_t>(i)].wait();
     backend.copy(slice, {y, outputs * i / slices, slice.dim(1)});
   }
   return y;
 }
+
+/// What backward reads of a product, and where its gradient goes.
+struct ProductStep {
+  Kept kept;
+  Shape shape;
+  Weight weight;
+  Vector bias;
+  GradientSlot dx_slot;
+};
 
 }  // namespace
 
@@ -84,20 +99,36 @@ Var column_parallel_linear(Tape& tape, const Var& x, const Weight& weight, const
   return y;
 }
 
-Var row_parallel_linear(Tape& tape, const Var& x, const Weight& weight, const Vector& bias, const RowShards& shards) {
-  if (shards.alone()) return linear(tape, x, weight, bias);
-  check("row_parallel_linear", x.value(), weight, bias);
-  Var y(product_into_shards(tape.backend(), x.value(), weight.compute, once(bias, shards).value, shards));
-  tape.record([&backend = tape.backend(), kept = keep_for(tape, weight, x), shape = x.value().shape(), weight, bias,
-               shards, dx_slot = x.slot(), dy_slot = y.slot()] {
+Var row_parallel_linear(Tape& tape, std::vector<RowParallelProduct> products, const RowShards& shards) {
+  std::vector<ProductStep> steps;
+  for (const RowParallelProduct& of : products) {
+    check("row_parallel_linear", of.x.value(), of.weight, of.bias);
+    steps.push_back({keep_for(tape, of.weight, of.x), of.x.value().shape(), of.weight, of.bias, of.x.slot()});
+  }
+  Var y(product_into_shards(tape.backend(), products, shards));
+  tape.record([&backend = tape.backend(), steps = std::move(steps), shards, dy_slot = y.slot()] {
     const Tensor dy = dy_slot.take();
     if (!dy.defined()) return;
-    Tensor dx(backend.runtime(), shape, dy.dtype());
-    const Tensor all_dy = gather_into(dy, shards, dx, [&](const Tensor& rows, const Tensor& to) {
-      backend.linear_backward_input(rows, weight.compute, to);
-    });
-    backend.linear_backward_weight(all_dy, kept ? kept() : Tensor(), weight.gradient, once(bias, shards).gradient);
-    dx_slot.accumulate(backend, std::move(dx));
+    Tensor all_dy = shards.alone() ? dy : Tensor();
+    for (const ProductStep& step : steps) {
+      const auto input = [&](const Tensor& rows, const Tensor& to) {
+        backend.linear_backward_input(rows, step.weight.compute, to);
+      };
+      const auto weight = [&] {
+        backend.linear_backward_weight(all_dy, step.kept ? step.kept() : Tensor(), step.weight.gradient,
+                                       once(step.bias, shards).gradient);
+      };
+      const bool all_here = all_dy.defined();
+      if (all_here) weight();
+      Tensor dx(backend.runtime(), step.shape, dy.dtype());
+      if (all_here) {
+        input(all_dy, dx);
+      } else {
+        all_dy = gather_into(dy, shards, dx, input);
+        weight();
+      }
+      step.dx_slot.accumulate(backend, std::move(dx));
+    }
   });
   return y;
 }

@@ -3,8 +3,10 @@
 /// all rows, a row-parallel one back; what lies between (attention of some heads, an activation) needs nobody else.
 ///
 /// N rows, n of them this rank's, I inputs, O outputs, R ranks. Bytes are what a rank sends, B per element. Gathered
-/// activations are not kept for backward but gathered again. A group of one runs framework/ops/linear.
+/// activations are not kept for backward but gathered again. A group of one sends nothing.
 #pragma once
+
+#include <vector>
 
 #include "framework/nn/parameter.h"
 #include "parallel/collectives.h"
@@ -17,10 +19,17 @@ namespace lexring {
 /// for dX, while dW is.
 Var column_parallel_linear(Tape& tape, const Var& x, const Weight& weight, const Vector& bias, const RowShards& shards);
 
-/// y [n, O] = this rank's rows of the sum over ranks of x W^T, plus b once; x [N, I / R], W [O, I / R] these columns of
-/// the weight, b [O] held by all. Forward sends (N - n) O B, in up to four slices of outputs, each while the next is
-/// computed. Adjoint: with dY [N, O] from everybody's rows, which sends n O B (R - 1), dx = dY W, dW += dY^T x; db +=
-/// column sums of dY on the group's first rank: a part of the gradient, as ReplicatedGradients wants it.
-Var row_parallel_linear(Tape& tape, const Var& x, const Weight& weight, const Vector& bias, const RowShards& shards);
+/// What a row-parallel layer multiplies.
+struct RowParallelProduct {
+  Var x;          ///< [N, I / R]
+  Weight weight;  ///< [O, I / R], these columns of the weight
+  Vector bias;    ///< [O] held by all, or absent
+};
+
+/// y [n, O] = this rank's rows of the sum over ranks, and over the products, of x W^T, plus every b once. Forward sends
+/// (N - n) O B, in up to four slices of outputs, each while the next is computed. Adjoint: with dY [N, O] from
+/// everybody's rows, which sends n O B (R - 1), dx = dY W, dW += dY^T x; db += column sums of dY on the group's first
+/// rank: a part of the gradient, as ReplicatedGradients wants it. The sum of several products travels once each way.
+Var row_parallel_linear(Tape& tape, std::vector<RowParallelProduct> products, const RowShards& shards);
 
 }  // namespace lexring

@@ -34,6 +34,13 @@ std::vector<Case> cases() {
   gated.config.tied = false;
   gated.config.kv_heads = 2;
   list.push_back(gated);
+  Case parallel{"parallel", small_config("rope", "causal"), true};
+  parallel.config.kv_heads = 2;
+  parallel.config.head_width = 6;
+  parallel.config.ffn = Ffn::gelu_tanh;
+  parallel.config.bias = false;
+  parallel.config.qkv_bias = parallel.config.qk_norm = parallel.config.parallel = true;
+  list.push_back(parallel);
   list.push_back({"kerple_log", small_config("kerple_log"), true});
   list.push_back({"kerple_power", small_config("kerple_power", "window"), false});
   Case fire{"fire", small_config("fire"), true};

@@ -29,6 +29,7 @@ std::vector<Case> cases() {
   list[3].config.bias = false;
   list[3].config.kv_heads = 2;
   for (Case& c : list) c.config.layers = 3;
+  list[2].config.parallel = true;
   list[0].config.override[2] = {small_config("t5").position, small_config("none", "causal").attention};
   return list;
 }

@@ -117,7 +117,15 @@ TEST(ModelConfigCheck, NamesKeyValueAndWhatWouldWork) {
   EXPECT_EQ(refusal(small_config()), "");
   ModelConfig config = small_config();
   config.heads = 3;
-  EXPECT_EQ(refusal(config), "model.heads = 3 does not divide model.width = 16; choose one of 1, 2, 4, 8, 16");
+  EXPECT_EQ(
+      refusal(config),
+      "model.heads = 3 does not divide model.width = 16; choose one of 1, 2, 4, 8, 16, or give a model.head_width "
+      "of its own");
+  config.kv_heads = 3;
+  config.head_width = 6;
+  EXPECT_EQ(refusal(config), "");
+  config.head_width = 7;
+  EXPECT_EQ(refusal(config), "model.head_width = 7 is odd, but channels come in pairs; choose an even one");
   config = small_config();
   config.kv_heads = 3;
   EXPECT_EQ(refusal(config), "model.kv_heads = 3 does not divide model.heads = 4; choose one of 1, 2, 4");

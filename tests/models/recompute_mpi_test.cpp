@@ -78,8 +78,16 @@ TEST(Recomputation, GivesTheSameBits) {
   gated.norm = NormKind::rmsnorm;
   gated.bias = false;
   gated.attention.forget_gate = true;
-  const std::vector<ModelConfig> configs = {config_of("xpos", "causal"), config_of("xpos", "blockwise"),
-                                            config_of("rope", "window"), config_of("alibi", "sink_window"), gated};
+  ModelConfig parallel = config_of("xpos", "causal");
+  parallel.head_width = 6;
+  parallel.ffn = Ffn::gelu_tanh;
+  parallel.parallel = parallel.qk_norm = true;
+  const std::vector<ModelConfig> configs = {config_of("xpos", "causal"),
+                                            config_of("xpos", "blockwise"),
+                                            config_of("rope", "window"),
+                                            config_of("alibi", "sink_window"),
+                                            gated,
+                                            parallel};
   for (const Place& place : places()) {
     for (std::size_t i = 0; i < configs.size(); ++i) {
       const ModelConfig& config = configs[i];

@@ -121,6 +121,11 @@ std::vector<Case> cases() {
   kerple.config.attention.ssmax = true;
   kerple.config.attention.forget_gate = true;
   kerple.config.logit_softcap = 0.6;
+  Case parallel{"parallel", base("rope", "causal", 2, 23), true};
+  parallel.config.head_width = 6;
+  parallel.config.ffn = Ffn::gelu_tanh;
+  parallel.config.bias = false;
+  parallel.config.qkv_bias = parallel.config.qk_norm = parallel.config.parallel = parallel.config.sub_norm = true;
   Case landmarks{"landmarks", base("alibi", "causal", 2, 23), true};
   landmarks.config.attention.normalizer = Normalizer::landmark;
   landmarks.config.attention.landmark_every = 7;
@@ -131,6 +136,7 @@ std::vector<Case> cases() {
           alibi,
           sinusoidal,
           kerple,
+          parallel,
           {"sandwich", base("sandwich", "causal", 4, 23)},
           {"fire", base("fire", "causal", 4, 23)},
           landmarks};

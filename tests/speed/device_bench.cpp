@@ -180,8 +180,9 @@ class Bench {
       const double elements = static_cast<double>(rows) * static_cast<double>(wide);
       const Tensor u = filled({rows, wide}, working, 3), da = filled({rows, wide}, working),
                    a = empty({rows, wide}, working);
-      measure(named("gelu"), Bound::memory, elements * 2 * w, [&] { backend_.gelu(u, a); });
-      measure(named("gelu_backward"), Bound::memory, elements * 3 * w, [&] { backend_.gelu_backward(u, da, a); });
+      measure(named("gelu"), Bound::memory, elements * 2 * w, [&] { backend_.gelu(Gelu::exact, u, a); });
+      measure(named("gelu_backward"), Bound::memory, elements * 3 * w,
+              [&] { backend_.gelu_backward(Gelu::exact, u, da, a); });
       const Tensor half = empty({rows, wide / 2}, working);
       measure(named("swiglu"), Bound::memory, elements * 1.5 * w, [&] { backend_.swiglu(u, half); });
       measure(named("swiglu_backward"), Bound::memory, elements * 2.5 * w,

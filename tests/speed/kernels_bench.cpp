@@ -121,7 +121,7 @@ void gelu(benchmark::State& state) {
   const auto backend = make_cpu_backend();
   const Tensor u = filled(*backend, {1 << 18}, state.range(0) == 4 ? Dtype::f32 : Dtype::bf16, 3),
                a(backend->runtime(), u.shape(), u.dtype());
-  for (auto _ : state) backend->gelu(u, a);
+  for (auto _ : state) backend->gelu(Gelu::exact, u, a);
   state.SetItemsProcessed(state.iterations() * u.elements());
 }
 void gelu_backward(benchmark::State& state) {
@@ -129,7 +129,7 @@ void gelu_backward(benchmark::State& state) {
   const Tensor u = filled(*backend, {1 << 18}, state.range(0) == 4 ? Dtype::f32 : Dtype::bf16, 3),
                da(backend->runtime(), u.shape(), u.dtype()), du(backend->runtime(), u.shape(), u.dtype());
   backend->fill(da, 1);
-  for (auto _ : state) backend->gelu_backward(u, da, du);
+  for (auto _ : state) backend->gelu_backward(Gelu::exact, u, da, du);
   state.SetItemsProcessed(state.iterations() * u.elements());
 }
 

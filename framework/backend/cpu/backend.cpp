@@ -44,8 +44,8 @@ class CpuBackend final : public Backend {
     cpu::embedding_backward(index, dx, dtable);
   }
 
-  void linear(const Tensor& x, const Tensor& w, const Tensor& b, const Tensor& y) override {
-    product(x, Layout::rows, w, Layout::columns, b, y, false);
+  void linear(const Tensor& x, const Tensor& w, const Tensor& b, const Tensor& y, Write write) override {
+    product(x, Layout::rows, w, Layout::columns, b, y, write == Write::accumulate);
   }
   void linear_backward_input(const Tensor& dy, const Tensor& w, const Tensor& dx) override {
     product(dy, Layout::rows, w, Layout::rows, {}, dx, false);
@@ -58,8 +58,10 @@ class CpuBackend final : public Backend {
   void norm(const NormForward& call) override { cpu::norm(call); }
   void norm_backward(const NormBackward& call) override { cpu::norm_backward(call); }
 
-  void gelu(const Tensor& u, const Tensor& a) override { cpu::gelu(u, a); }
-  void gelu_backward(const Tensor& u, const Tensor& da, const Tensor& du) override { cpu::gelu_backward(u, da, du); }
+  void gelu(Gelu kind, const Tensor& u, const Tensor& a) override { cpu::gelu(kind, u, a); }
+  void gelu_backward(Gelu kind, const Tensor& u, const Tensor& da, const Tensor& du) override {
+    cpu::gelu_backward(kind, u, da, du);
+  }
   void swiglu(const Tensor& gate_up, const Tensor& a) override { cpu::swiglu(gate_up, a); }
   void swiglu_backward(const Tensor& gate_up, const Tensor& da, const Tensor& dgate_up) override {
     cpu::swiglu_backward(gate_up, da, dgate_up);

@@ -20,8 +20,8 @@ void column_sums(const Tensor& x, const Tensor& sums);
 void norm(const NormForward& call);
 void norm_backward(const NormBackward& call);
 
-void gelu(const Tensor& u, const Tensor& a);
-void gelu_backward(const Tensor& u, const Tensor& da, const Tensor& du);
+void gelu(Gelu kind, const Tensor& u, const Tensor& a);
+void gelu_backward(Gelu kind, const Tensor& u, const Tensor& da, const Tensor& du);
 void swiglu(const Tensor& gate_up, const Tensor& a);
 void swiglu_backward(const Tensor& gate_up, const Tensor& da, const Tensor& dgate_up);
 

@@ -14,12 +14,13 @@ namespace {
 /// One row: s = x + delta, its statistics, and y. The row stays in the first-level cache between the passes.
 template <class X, class Y>
 void norm_rows(const NormForward& call, std::int64_t first, std::int64_t last) {
-  const std::int64_t width = call.x.row_elements();
+  const std::int64_t width = call.weight.elements();
   const float* weight = call.weight.data<float>();
   const float* bias = call.bias.defined() ? call.bias.data<float>() : nullptr;
   const bool layer = call.kind == NormKind::layernorm;
   for (std::int64_t n = first; n < last; ++n) {
-    const X* s = call.x.data<X>() + n * width;
+    const std::int64_t begin = call.rows.begin(call.x, width, n);
+    const X* s = call.x.data<X>() + begin;
     f32v sum_v = {}, square_v = {};
     if (call.delta.defined()) {
       const Y* delta = call.delta.data<Y>() + n * width;
@@ -39,7 +40,7 @@ void norm_rows(const NormForward& call, std::int64_t first, std::int64_t last) {
       square_v += d * d;
     });
     const float rstd = 1.0F / std::sqrt(sum(square_v) / static_cast<float>(width) + static_cast<float>(call.eps));
-    Y* y = call.y.data<Y>() + n * width;
+    Y* y = call.y.data<Y>() + begin;
     for_lanes(width, [&](std::int64_t i, std::int64_t m) {
       f32v out = (load(s + i, m) - mean) * rstd * load(weight + i, m);
       if (bias) out += load(bias + i, m);
@@ -52,12 +53,13 @@ void norm_rows(const NormForward& call, std::int64_t first, std::int64_t last) {
 
 template <class X, class Y>
 void norm_backward_rows(const NormBackward& call, std::int64_t first, std::int64_t last, float* dweight, float* dbias) {
-  const std::int64_t width = call.s.row_elements();
+  const std::int64_t width = call.weight.elements();
   const float* weight = call.weight.data<float>();
   const bool layer = call.kind == NormKind::layernorm;
   for (std::int64_t n = first; n < last; ++n) {
-    const X* s = call.s.data<X>() + n * width;
-    const Y* dy = call.dy.data<Y>() + n * width;
+    const std::int64_t begin = call.rows.begin(call.s, width, n);
+    const X* s = call.s.data<X>() + begin;
+    const Y* dy = call.dy.data<Y>() + begin;
     const float mean = layer ? call.mean.data<float>()[n] : 0.0F, rstd = call.rstd.data<float>()[n];
     f32v dot_v = {}, sum_v = {};
     for_lanes(width, [&](std::int64_t i, std::int64_t m) {
@@ -69,7 +71,7 @@ void norm_backward_rows(const NormBackward& call, std::int64_t first, std::int64
     });
     const float dot = sum(dot_v) / static_cast<float>(width),
                 average = layer ? sum(sum_v) / static_cast<float>(width) : 0.0F;
-    X* ds = call.ds.data<X>() + n * width;
+    X* ds = call.ds.data<X>() + begin;
     const X* dsum = call.dsum.defined() ? call.dsum.data<X>() + n * width : nullptr;
     Y* ddelta = call.ddelta.defined() ? call.ddelta.data<Y>() + n * width : nullptr;
     for_lanes(width, [&](std::int64_t i, std::int64_t m) {
@@ -86,13 +88,13 @@ void norm_backward_rows(const NormBackward& call, std::int64_t first, std::int64
 
 void norm(const NormForward& call) {
   with_types(call.x.dtype(), call.y.dtype(), [&]<class X, class Y>(Type<X>, Type<Y>) {
-    parallel_for(0, call.x.rows(), 16,
+    parallel_for(0, call.rows.count(call.x), 16,
                  [&](std::int64_t first, std::int64_t last) { norm_rows<X, Y>(call, first, last); });
   });
 }
 
 void norm_backward(const NormBackward& call) {
-  const std::int64_t rows = call.s.rows(), width = call.s.row_elements();
+  const std::int64_t rows = call.rows.count(call.s), width = call.weight.elements();
   const std::int64_t blocks =
       std::clamp<std::int64_t>(rows / 64, 1, 64);  // of rows; fixed by the shape, so sums do not depend on threads
   const Tensor partial(call.s.runtime(), {blocks, 2 * width}, Dtype::f32);

@@ -37,13 +37,28 @@ __device__ inline float normal_cdf(float x) {
 /// 0 where e^-x is infinite.
 __device__ inline float sigmoid(float x) { return __fdividef(1.0F, 1.0F + exp2_fast(-log2_e * x)); }
 
-struct Gelu {
-  __device__ static float apply(float u) { return u * normal_cdf(u); }
+// Of each gelu: what u is multiplied with, and how that changes with u. (1 + tanh z) / 2 = sigmoid(2 z).
+
+struct Exact {
+  __device__ static float gate(float u) { return normal_cdf(u); }
+  __device__ static float slope(float u, float) { return inverse_sqrt_two_pi * exp2_fast(-0.5F * log2_e * u * u); }
 };
-struct GeluBackward {
+struct Tanh {
+  static constexpr float twice_root = 1.59576912F, cubic = 0.044715F;  ///< 2 sqrt(2 / pi)
+  __device__ static float gate(float u) { return sigmoid(twice_root * u * (1.0F + cubic * u * u)); }
+  __device__ static float slope(float u, float gate) {
+    return twice_root * gate * (1.0F - gate) * (1.0F + 3.0F * cubic * u * u);
+  }
+};
+template <class F>
+struct Forward {
+  __device__ static float apply(float u) { return u * F::gate(u); }
+};
+template <class F>
+struct Backward {
   __device__ static float apply(float u, float da) {
-    const float density = inverse_sqrt_two_pi * exp2_fast(-0.5F * log2_e * u * u);
-    return da * (normal_cdf(u) + u * density);
+    const float gate = F::gate(u);
+    return da * (gate + u * F::slope(u, gate));
   }
 };
 
@@ -166,19 +181,23 @@ void soft_cap_backward(const Gpu& gpu, const Tensor& logits, double cap, const T
   });
 }
 
-void gelu(const Gpu& gpu, const Tensor& u, const Tensor& a) {
+void gelu(const Gpu& gpu, Gelu kind, const Tensor& u, const Tensor& a) {
   with_type(u.dtype(), [&]<class T>(Type<T>) {
     const T* from = u.data<T>();
     T* to = a.data<T>();
     const auto with = [&](int n, void (*kernel)(const T*, T*, std::int64_t)) {
       launch(gpu.stream, blocks_for(u.elements(), threads * unroll * n), threads, 0, kernel, from, to, u.elements());
     };
-    if (aligned(from) && aligned(to)) with(vector<T>, map<Gelu, vector<T>, T>);
-    else with(1, map<Gelu, 1, T>);
+    const auto of = [&]<class F>(F) {
+      if (aligned(from) && aligned(to)) with(vector<T>, map<Forward<F>, vector<T>, T>);
+      else with(1, map<Forward<F>, 1, T>);
+    };
+    if (kind == Gelu::exact) of(Exact());
+    else of(Tanh());
   });
 }
 
-void gelu_backward(const Gpu& gpu, const Tensor& u, const Tensor& da, const Tensor& du) {
+void gelu_backward(const Gpu& gpu, Gelu kind, const Tensor& u, const Tensor& da, const Tensor& du) {
   with_type(u.dtype(), [&]<class T>(Type<T>) {
     const T *from = u.data<T>(), *incoming = da.data<T>();
     T* to = du.data<T>();
@@ -186,8 +205,12 @@ void gelu_backward(const Gpu& gpu, const Tensor& u, const Tensor& da, const Tens
       launch(gpu.stream, blocks_for(u.elements(), threads * unroll * n), threads, 0, kernel, from, incoming, to,
              u.elements());
     };
-    if (aligned(from) && aligned(incoming) && aligned(to)) with(vector<T>, map<GeluBackward, vector<T>, T>);
-    else with(1, map<GeluBackward, 1, T>);
+    const auto of = [&]<class F>(F) {
+      if (aligned(from) && aligned(incoming) && aligned(to)) with(vector<T>, map<Backward<F>, vector<T>, T>);
+      else with(1, map<Backward<F>, 1, T>);
+    };
+    if (kind == Gelu::exact) of(Exact());
+    else of(Tanh());
   });
 }
 

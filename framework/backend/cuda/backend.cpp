@@ -37,8 +37,8 @@ class CudaBackend final : public Backend {
     cuda::embedding_backward(gpu_, index, dx, dtable);
   }
 
-  void linear(const Tensor& x, const Tensor& w, const Tensor& b, const Tensor& y) override {
-    products_.product(x, Layout::rows, w, Layout::columns, b, y, false);
+  void linear(const Tensor& x, const Tensor& w, const Tensor& b, const Tensor& y, Write write) override {
+    products_.product(x, Layout::rows, w, Layout::columns, b, y, write == Write::accumulate);
   }
   void linear_backward_input(const Tensor& dy, const Tensor& w, const Tensor& dx) override {
     products_.product(dy, Layout::rows, w, Layout::rows, {}, dx, false);
@@ -51,9 +51,9 @@ class CudaBackend final : public Backend {
   void norm(const NormForward& call) override { cuda::norm(gpu_, call); }
   void norm_backward(const NormBackward& call) override { cuda::norm_backward(gpu_, call); }
 
-  void gelu(const Tensor& u, const Tensor& a) override { cuda::gelu(gpu_, u, a); }
-  void gelu_backward(const Tensor& u, const Tensor& da, const Tensor& du) override {
-    cuda::gelu_backward(gpu_, u, da, du);
+  void gelu(Gelu kind, const Tensor& u, const Tensor& a) override { cuda::gelu(gpu_, kind, u, a); }
+  void gelu_backward(Gelu kind, const Tensor& u, const Tensor& da, const Tensor& du) override {
+    cuda::gelu_backward(gpu_, kind, u, da, du);
   }
   void swiglu(const Tensor& gate_up, const Tensor& a) override { cuda::swiglu(gpu_, gate_up, a); }
   void swiglu_backward(const Tensor& gate_up, const Tensor& da, const Tensor& dgate_up) override {

@@ -39,8 +39,8 @@ void embedding_backward(const Gpu& gpu, const Tensor& index, const Tensor& dx, c
 void norm(const Gpu& gpu, const NormForward& call);
 void norm_backward(const Gpu& gpu, const NormBackward& call);
 
-void gelu(const Gpu& gpu, const Tensor& u, const Tensor& a);
-void gelu_backward(const Gpu& gpu, const Tensor& u, const Tensor& da, const Tensor& du);
+void gelu(const Gpu& gpu, Gelu kind, const Tensor& u, const Tensor& a);
+void gelu_backward(const Gpu& gpu, Gelu kind, const Tensor& u, const Tensor& da, const Tensor& du);
 void swiglu(const Gpu& gpu, const Tensor& gate_up, const Tensor& a);
 void swiglu_backward(const Gpu& gpu, const Tensor& gate_up, const Tensor& da, const Tensor& dgate_up);
 

@@ -40,6 +40,22 @@ __device__ Floats<n> row_sums(Floats<n> x, Floats<n>* between) {
   return x;
 }
 
+/// Where rows begin (framework/backend/backend.h: NormRows), counted in elements.
+struct Places {
+  std::int64_t first, stride;  ///< of the matrix
+  int of_row, width;
+
+  __device__ std::int64_t begin(std::int64_t row) const {
+    if (of_row == 1) return row * stride + first;
+    const std::int64_t whole = row >> 32 ? row / of_row : static_cast<unsigned>(row) / static_cast<unsigned>(of_row);
+    return whole * stride + first + (row - whole * of_row) * width;
+  }
+  bool allow(int vector) const { return width % vector == 0 && first % vector == 0 && stride % vector == 0; }
+};
+Places places_of(const NormRows& rows, const Tensor& x, int width) {
+  return {rows.first, x.row_elements(), static_cast<int>(rows.of_row), width};
+}
+
 // ---- forward
 
 template <class X, class Y>
@@ -52,6 +68,7 @@ struct Forward {
   float *mean, *rstd;  ///< mean is null with rmsnorm
   std::int64_t rows;
   int width;
+  Places places;
   float eps;
 };
 
@@ -78,7 +95,7 @@ __global__ void __launch_bounds__(block_threads<row_threads>) norm_rows(Forward<
       static_cast<std::int64_t>(blockIdx.x) * (block_threads<row_threads> / row_threads) + threadIdx.x / row_threads;
   if (row >= a.rows) return;  // a whole warp, and never one of a block that shares a row
   const int first = static_cast<int>(threadIdx.x % row_threads) * n, width = a.width;
-  const std::int64_t begin = row * width;
+  const std::int64_t begin = a.places.begin(row);
   Floats<n> s[chunks] = {};
   LEXRING_UNROLL for (int c = 0; c < chunks; ++c) {
     const int column = first + c * row_threads * n;
@@ -124,7 +141,7 @@ __global__ void __launch_bounds__(block_threads<row_threads>) norm_rows(Forward<
 template <int n, class X, class Y>
 __global__ void __launch_bounds__(wide_threads) norm_wide_rows(Forward<X, Y> a) {
   auto& shared = shared_memory<ForwardShared<wide_threads>>();
-  const std::int64_t row = blockIdx.x, begin = row * a.width;
+  const std::int64_t row = blockIdx.x, begin = a.places.begin(row);
   const int first = static_cast<int>(threadIdx.x) * n, step = wide_threads * n, width = a.width;
   const X* s = a.x + begin;
   if (a.delta) {  // each thread reads again only what it wrote
@@ -193,6 +210,7 @@ struct Backward {
   float* partial;  ///< [blocks, 2, width]: dweight, dbias
   std::int64_t rows;
   int width;
+  Places places;
 };
 
 /// Followed by [rows of a block, 2, padded width] sums.
@@ -261,7 +279,7 @@ __global__ void __launch_bounds__(block_threads<row_threads>, resident) norm_bac
   const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * together;
   for (std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * together + slot; row < a.rows;
        row += stride, turn = 1 - turn) {
-    const std::int64_t begin = row * width;
+    const std::int64_t begin = a.places.begin(row);
     Floats<n> h[chunks], g[chunks], residual[chunks] = {};
     LEXRING_UNROLL for (int c = 0; c < chunks; ++c) {
       const int column = first + c * row_threads * n;
@@ -311,7 +329,7 @@ __global__ void __launch_bounds__(wide_threads) norm_backward_wide_rows(Backward
     store<n>(dweight + column, Floats<n>{}), store<n>(dbias + column, Floats<n>{});
   int turn = 0;
   for (std::int64_t row = blockIdx.x; row < a.rows; row += gridDim.x, turn = 1 - turn) {
-    const std::int64_t begin = row * width;
+    const std::int64_t begin = a.places.begin(row);
     const float mean = a.mean ? a.mean[row] : 0.0F, rstd = a.rstd[row];
     Floats<2> sums = {};
     for (int column = first; column < width; column += step) {
@@ -410,7 +428,7 @@ T* data_or_null(const Tensor& tensor) {
 }  // namespace
 
 void norm(const Gpu& gpu, const NormForward& call) {
-  const int width = static_cast<int>(call.x.row_elements());
+  const int width = static_cast<int>(call.weight.elements());
   if (call.x.elements() == 0) return;
   with_types(call.x.dtype(), call.y.dtype(), [&]<class X, class Y>(Type<X>, Type<Y>) {
     const Forward<X, Y> c{call.x.data<X>(),
@@ -421,10 +439,11 @@ void norm(const Gpu& gpu, const NormForward& call) {
                           call.y.data<Y>(),
                           call.kind == NormKind::layernorm ? call.mean.data<float>() : nullptr,
                           call.rstd.data<float>(),
-                          call.x.rows(),
+                          call.rows.count(call.x),
                           width,
+                          places_of(call.rows, call.x, width),
                           static_cast<float>(call.eps)};
-    const bool vectors = width % vector<X, Y> == 0 && aligned(c.x) && aligned(c.delta) && aligned(c.weight) &&
+    const bool vectors = c.places.allow(vector<X, Y>) && aligned(c.x) && aligned(c.delta) && aligned(c.weight) &&
                          aligned(c.bias) && aligned(c.sum) && aligned(c.y);
     if (vectors) start_forward<vector<X, Y>>(gpu, c);
     else start_forward<1>(gpu, c);
@@ -432,7 +451,7 @@ void norm(const Gpu& gpu, const NormForward& call) {
 }
 
 void norm_backward(const Gpu& gpu, const NormBackward& call) {
-  const int width = static_cast<int>(call.s.row_elements());
+  const int width = static_cast<int>(call.weight.elements());
   if (call.s.elements() == 0) return;
   with_types(call.s.dtype(), call.dy.dtype(), [&]<class X, class Y>(Type<X>, Type<Y>) {
     const Backward<X, Y> c{call.dy.data<Y>(),
@@ -444,9 +463,10 @@ void norm_backward(const Gpu& gpu, const NormBackward& call) {
                            call.ds.data<X>(),
                            data_or_null<Y>(call.ddelta),
                            nullptr,
-                           call.s.rows(),
-                           width};
-    const bool vectors = width % vector<X, Y> == 0 && aligned(c.dy) && aligned(c.s) && aligned(c.weight) &&
+                           call.rows.count(call.s),
+                           width,
+                           places_of(call.rows, call.s, width)};
+    const bool vectors = c.places.allow(vector<X, Y>) && aligned(c.dy) && aligned(c.s) && aligned(c.weight) &&
                          aligned(c.dsum) && aligned(c.ds) && aligned(c.ddelta);
     if (vectors)
       start_backward<vector<X, Y>>(gpu, c, data_or_null<float>(call.dweight), data_or_null<float>(call.dbias));

@@ -11,24 +11,35 @@ double normal_cdf(double u) { return 0.5 * std::erfc(-u / std::numbers::sqrt2); 
 double normal_density(double u) { return std::exp(-0.5 * u * u) / std::sqrt(2 * std::numbers::pi); }
 double sigmoid(double g) { return 1.0 / (1.0 + std::exp(-g)); }
 
+/// What u is multiplied with, and its derivative.
+struct Gate {
+  double value, slope;
+};
+Gate gate_of(Gelu kind, double u) {
+  if (kind == Gelu::exact) return {normal_cdf(u), normal_density(u)};
+  const double root = std::sqrt(2 / std::numbers::pi), t = std::tanh(root * (u + 0.044715 * u * u * u));
+  return {0.5 * (1 + t), 0.5 * (1 - t * t) * root * (1 + 3 * 0.044715 * u * u)};
+}
+
 }  // namespace
 
-void ReferenceBackend::gelu(const Tensor& u, const Tensor& a) {
+void ReferenceBackend::gelu(Gelu kind, const Tensor& u, const Tensor& a) {
   dispatch(u.dtype(), [&](auto zero) {
     using T = decltype(zero);
     for (std::int64_t i = 0; i < u.elements(); ++i) {
       const double x = u.data<T>()[i];
-      a.data<T>()[i] = static_cast<T>(x * normal_cdf(x));
+      a.data<T>()[i] = static_cast<T>(x * gate_of(kind, x).value);
     }
   });
 }
 
-void ReferenceBackend::gelu_backward(const Tensor& u, const Tensor& da, const Tensor& du) {
+void ReferenceBackend::gelu_backward(Gelu kind, const Tensor& u, const Tensor& da, const Tensor& du) {
   dispatch(u.dtype(), [&](auto zero) {
     using T = decltype(zero);
     for (std::int64_t i = 0; i < u.elements(); ++i) {
       const double x = u.data<T>()[i];
-      du.data<T>()[i] = static_cast<T>(da.data<T>()[i] * (normal_cdf(x) + x * normal_density(x)));
+      const Gate gate = gate_of(kind, x);
+      du.data<T>()[i] = static_cast<T>(da.data<T>()[i] * (gate.value + x * gate.slope));
     }
   });
 }

@@ -5,7 +5,7 @@
 
 namespace lexring::reference {
 
-void ReferenceBackend::linear(const Tensor& x, const Tensor& w, const Tensor& b, const Tensor& y) {
+void ReferenceBackend::linear(const Tensor& x, const Tensor& w, const Tensor& b, const Tensor& y, Write write) {
   dispatch(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const T *px = x.data<T>(), *pw = w.data<T>(), *pb = b.defined() ? b.data<T>() : nullptr;
@@ -14,6 +14,7 @@ void ReferenceBackend::linear(const Tensor& x, const Tensor& w, const Tensor& b,
     for (std::int64_t n = 0; n < rows; ++n)
       for (std::int64_t o = 0; o < outputs; ++o) {
         double sum = pb ? pb[o] : 0.0;
+        if (write == Write::accumulate) sum += py[n * outputs + o];
         for (std::int64_t i = 0; i < inputs; ++i) sum += static_cast<double>(px[n * inputs + i]) * pw[o * inputs + i];
         py[n * outputs + o] = static_cast<T>(sum);
       }

@@ -29,15 +29,15 @@ class ReferenceBackend final : public Backend {
   void embedding(const Tensor& index, const Tensor& table, const Tensor& x, Write write) override;
   void embedding_backward(const Tensor& index, const Tensor& dx, const Tensor& dtable) override;
   // linear.cpp
-  void linear(const Tensor& x, const Tensor& w, const Tensor& b, const Tensor& y) override;
+  void linear(const Tensor& x, const Tensor& w, const Tensor& b, const Tensor& y, Write write) override;
   void linear_backward_input(const Tensor& dy, const Tensor& w, const Tensor& dx) override;
   void linear_backward_weight(const Tensor& dy, const Tensor& x, const Tensor& dw, const Tensor& db) override;
   // norm.cpp
   void norm(const NormForward& call) override;
   void norm_backward(const NormBackward& call) override;
   // activation.cpp
-  void gelu(const Tensor& u, const Tensor& a) override;
-  void gelu_backward(const Tensor& u, const Tensor& da, const Tensor& du) override;
+  void gelu(Gelu kind, const Tensor& u, const Tensor& a) override;
+  void gelu_backward(Gelu kind, const Tensor& u, const Tensor& da, const Tensor& du) override;
   void swiglu(const Tensor& gate_up, const Tensor& a) override;
   void swiglu_backward(const Tensor& gate_up, const Tensor& da, const Tensor& dgate_up) override;
   // loss.cpp

@@ -1,5 +1,6 @@
 // Every kernel of a backend but attention against the reference in f64, both fed with the same rounded numbers. Which
 // backend: tested_backend.h.
+#include <array>
 #include <limits>
 #include <tuple>
 
@@ -206,20 +207,22 @@ TEST_P(Kernels, Linear) {
                      dw = numbers(outputs * inputs, 5), db = numbers(outputs, 6);
         const double y_error = matmul(working()) * (with_bias && tested_backend().rounds_bias ? 2 : 1);
         both({y_error, tolerance::f32_matmul, matmul(working()), tolerance::f32_matmul, tolerance::f32_matmul,
-              tolerance::f32_matmul},
+              tolerance::f32_matmul, 2 * matmul(working())},
              [&, inputs = inputs, outputs = outputs](const Side& s) {
                const Tensor tx = s.in({rows, inputs}, s.working, x), tw = s.in({outputs, inputs}, s.working, w),
                             tdy = s.in({rows, outputs}, s.working, dy),
                             tb = with_bias ? s.in({outputs}, s.master, bias) : Tensor();
                const Tensor y = s.out({rows, outputs}, s.working), wide = s.out({rows, outputs}, s.master),
                             dx = s.out({rows, inputs}, s.working), gw = s.in({outputs, inputs}, s.master, dw),
-                            gb = s.in({outputs}, s.master, db), only_b = s.in({outputs}, s.master, db);
+                            gb = s.in({outputs}, s.master, db), only_b = s.in({outputs}, s.master, db),
+                            added = s.in({rows, outputs}, s.working, dy);
                s.backend.linear(tx, tw, tb, y);
+               s.backend.linear(tx, tw, tb, added, Write::accumulate);
                s.backend.linear(tx, tw, tb, wide);
                s.backend.linear_backward_input(tdy, tw, dx);
                s.backend.linear_backward_weight(tdy, tx, gw, with_bias ? gb : Tensor());
                s.backend.linear_backward_weight(tdy, {}, {}, only_b);
-               return std::vector<Tensor>{y, wide, dx, gw, gb, only_b};
+               return std::vector<Tensor>{y, wide, dx, gw, gb, only_b, added};
              });
       }
 }
@@ -339,6 +342,51 @@ TEST_P(Kernels, NormBackwardAddsAGradientOfItsOwnStorage) {
   });
 }
 
+/// Heads within fused projections: pieces of rows, and columns on both sides that nobody touches.
+TEST_P(Kernels, NormOfPiecesOfRows) {
+  for (const std::int64_t rows : row_counts)
+    for (const auto& [width, pieces, before, after] :
+         {std::array<std::int64_t, 4>{8, 4, 0, 16}, {8, 2, 32, 16}, {10, 3, 7, 5}, {64, 2, 64, 0}, {10, 1, 10, 10}}) {
+      SCOPED_TRACE(::testing::Message() << rows << " x (" << before << " + " << pieces << " x " << width << " + "
+                                        << after << ")");
+      const std::int64_t all = before + pieces * width + after;
+      const NormRows places{before, pieces};
+      const Values x = numbers(rows * all, 1, working(), 2.0), dy = numbers(rows * all, 2, working()),
+                   weight = numbers(width, 3), dweight = numbers(width, 4), rest = numbers(rows * all, 5, working());
+      const double e = elementwise(working());
+      both({e, tolerance::f32_matmul, e, tolerance::f32_matmul}, [&, width = width, pieces = pieces](const Side& s) {
+        const Shape matrix{rows, all};
+        const Tensor tx = s.in(matrix, s.working, x), tw = s.in({width}, s.master, weight);
+        const NormForward f{NormKind::rmsnorm,
+                            1e-5,
+                            tx,
+                            {},
+                            tw,
+                            {},
+                            {},
+                            s.in(matrix, s.working, rest),
+                            {},
+                            s.out({rows * pieces}, s.master),
+                            places};
+        s.backend.norm(f);
+        const NormBackward b{NormKind::rmsnorm,
+                             s.in(matrix, s.working, dy),
+                             tx,
+                             tw,
+                             {},
+                             f.rstd,
+                             {},
+                             s.in(matrix, s.working, rest),
+                             {},
+                             s.in({width}, s.master, dweight),
+                             {},
+                             places};
+        s.backend.norm_backward(b);
+        return std::vector<Tensor>{f.y, f.rstd, b.ds, b.dweight};
+      });
+    }
+}
+
 TEST_P(Kernels, NormBackwardOfVectorsThatAreNotTrained) {
   for (const std::int64_t width : {37, 700}) {
     const std::int64_t rows = 9;
@@ -381,16 +429,19 @@ TEST_P(Kernels, Activations) {
       }
       const Values da = numbers(rows * width, 3, working());
       const double error = elementwise(working());
-      both({error, error, error, error}, [&](const Side& s) {
+      both({error, error, error, error, error, error}, [&](const Side& s) {
         const Tensor g = s.in({rows, width}, s.working, da), tu = s.in({rows, width}, s.working, u),
                      tgu = s.in({rows, 2 * width}, s.working, gate_up);
         const Tensor a = s.out({rows, width}, s.working), du = s.out({rows, width}, s.working),
-                     b = s.out({rows, width}, s.working), dgu = s.out({rows, 2 * width}, s.working);
-        s.backend.gelu(tu, a);
-        s.backend.gelu_backward(tu, g, du);
+                     b = s.out({rows, width}, s.working), dgu = s.out({rows, 2 * width}, s.working),
+                     c = s.out({rows, width}, s.working), dc = s.out({rows, width}, s.working);
+        s.backend.gelu(Gelu::exact, tu, a);
+        s.backend.gelu_backward(Gelu::exact, tu, g, du);
+        s.backend.gelu(Gelu::tanh, tu, c);
+        s.backend.gelu_backward(Gelu::tanh, tu, g, dc);
         s.backend.swiglu(tgu, b);
         s.backend.swiglu_backward(tgu, g, dgu);
-        return std::vector<Tensor>{a, du, b, dgu};
+        return std::vector<Tensor>{a, du, b, dgu, c, dc};
       });
     }
 }

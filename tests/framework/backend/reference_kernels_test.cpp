@@ -162,6 +162,12 @@ TEST_F(ReferenceKernels, LinearGradient) {
                    {random_values(15, 1), random_values(12, 2), random_values(4, 3)});
 }
 
+TEST_F(ReferenceKernels, AProductIsAddedToWhatIsThere) {
+  const Tensor y = in({1, 2}, {100, 200});
+  b_.linear(in({1, 2}, {3, 4}), in({2, 2}, {1, 2, 5, 6}), in({2}, {1000, 2000}), y, Write::accumulate);
+  EXPECT_EQ(read(y), (Values{100 + 11 + 1000, 200 + 39 + 2000}));
+}
+
 TEST_F(ReferenceKernels, ParameterGradientsAccumulate) {
   const Tensor dw = in({1, 2}, {10, 20}), db = in({1}, {30}), dy = in({1, 1}, {2}), x = in({1, 2}, {3, 4});
   b_.linear_backward_weight(dy, x, dw, db);
@@ -227,19 +233,22 @@ TEST_F(ReferenceKernels, NormsByHand) {
 
 TEST_F(ReferenceKernels, GeluByHandAndGradient) {
   const Tensor a = out({3});
-  b_.gelu(in({3}, {0, 1, -1}), a);
+  b_.gelu(Gelu::exact, in({3}, {0, 1, -1}), a);
   EXPECT_LT(relative_error(read(a), {0, 0.84134474606854293, -0.15865525393145707}), tolerance::f64_reordered);
-  expect_gradients({[&](const auto& i) {
-                      const Tensor y = out({20});
-                      b_.gelu(in({20}, i[0]), y);
-                      return read(y);
-                    },
-                    [&](const auto& i, const Values& g) {
-                      const Tensor du = out({20});
-                      b_.gelu_backward(in({20}, i[0]), in({20}, g), du);
-                      return std::vector<Values>{read(du)};
-                    }},
-                   {random_values(20, 1, 2.0)});
+  b_.gelu(Gelu::tanh, in({3}, {0, 1, -1}), a);
+  EXPECT_LT(relative_error(read(a), {0, 0.84119199060827670, -0.15880800939172324}), tolerance::f64_reordered);
+  for (const Gelu kind : {Gelu::exact, Gelu::tanh})
+    expect_gradients({[&](const auto& i) {
+                        const Tensor y = out({20});
+                        b_.gelu(kind, in({20}, i[0]), y);
+                        return read(y);
+                      },
+                      [&](const auto& i, const Values& g) {
+                        const Tensor du = out({20});
+                        b_.gelu_backward(kind, in({20}, i[0]), in({20}, g), du);
+                        return std::vector<Values>{read(du)};
+                      }},
+                     {random_values(20, 1, 2.0)});
 }
 
 TEST_F(ReferenceKernels, SwigluByHandAndGradient) {

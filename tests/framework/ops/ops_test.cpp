@@ -1,6 +1,7 @@
 // What operations add to kernels: checks, chunks, and where gradients go. Kernels and their backward have tests of
 // their own (tests/framework/backend), gradients of all operations together are checked against central differences in
 // tests/models.
+#include <array>
 #include <cmath>
 
 #include <gtest/gtest.h>
@@ -8,6 +9,7 @@
 #include "framework/ops/attention.h"
 #include "framework/ops/embedding.h"
 #include "framework/ops/gelu.h"
+#include "framework/ops/head_norm.h"
 #include "framework/ops/linear.h"
 #include "framework/ops/linear_cross_entropy.h"
 #include "framework/ops/norm.h"
@@ -104,6 +106,48 @@ TEST_F(OpsTest, RowsAreScaledByFactorsOfTheirOwn) {
   scaled.accumulate(*backend, tensor({2, 3}, {1, 0, 2, 4, 6, 8}));
   tape.backward();
   EXPECT_EQ(x.gradient().to_host<double>(), (std::vector<double>{10, 0, 20, 2, 3, 4}));
+}
+
+/// The norm of heads within fused projections is the norm of each head alone.
+TEST_F(OpsTest, HeadsAreNormedOneByOneAndValuesAreNot) {
+  AttentionForm form;
+  form.heads = 3, form.kv_heads = 2, form.head_width = 4;
+  constexpr std::int64_t rows = 5, width = 7 * 4;
+  const HeadNorms norms{1e-3, {filled({4}, 1), zeros({4})}, {filled({4}, 2), zeros({4})}};
+  const Var qkv(filled({rows, width}, 3));
+  const Tensor dy = filled({rows, width}, 4);
+  Tape tape(*backend, Recording::on);
+  const Var y = head_norms(tape, qkv, norms, form);
+  EXPECT_EQ(tape.keep(y)().to_host<double>(), y.value().to_host<double>());
+  Tensor given(backend->runtime(), dy.shape(), dy.dtype());
+  backend->copy(dy, given);
+  y.accumulate(*backend, given);
+  tape.backward();
+
+  const std::array<Norm, 2> each = {Norm{NormKind::rmsnorm, 1e-3, {norms.query.value, zeros({4})}, {}},
+                                    Norm{NormKind::rmsnorm, 1e-3, {norms.key.value, zeros({4})}, {}}};
+  for (std::int64_t head = 0; head < 7; ++head) {
+    const auto of_head = [&](const Tensor& all) {
+      Tensor part(backend->runtime(), {rows, 4}, Dtype::f64);
+      backend->copy({all, head * 4, 4}, part);
+      return part;
+    };
+    Tensor want = of_head(qkv.value()), dwant = of_head(dy);
+    if (head < 5) {
+      Tape alone(*backend, Recording::on);
+      const Var x(want), normed = norm(alone, x, each[head < 3 ? 0 : 1], Dtype::f64);
+      normed.accumulate(*backend, dwant);
+      alone.backward();
+      want = normed.value(), dwant = x.gradient();
+    }
+    EXPECT_EQ(of_head(y.value()).to_host<double>(), want.to_host<double>()) << head;
+    EXPECT_EQ(of_head(qkv.gradient()).to_host<double>(), dwant.to_host<double>()) << head;
+  }
+  for (const auto& [fused, alone] : {std::pair(norms.query, each[0].weight), {norms.key, each[1].weight}}) {
+    const auto sums = fused.gradient.to_host<double>(), wanted = alone.gradient.to_host<double>();
+    for (std::size_t i = 0; i < sums.size(); ++i) EXPECT_NEAR(sums[i], wanted[i], 1e-13);
+  }
+  EXPECT_THROW(head_norms(tape, Var(filled({rows, width - 4}, 3)), norms, form), Error);
 }
 
 TEST_F(OpsTest, AnOutputWithoutGradientIsNoError) {

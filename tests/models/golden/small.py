@@ -24,6 +24,7 @@ KINDS = """
     scaling_dynamic scaling_llama3 scaling_longrope partial_rotary_xpos p_rope
     forget_gate_rope forget_gate_packed ssmax_packed temperature floor_scale logit_softcap
     landmark landmark_packed cape_xpos cape_alibi
+    gpt2 neox mistral qwen2 qwen3 head_width_sub_norm
 """.split()
 LENGTH = 40
 
@@ -31,7 +32,8 @@ LENGTH = 40
 def shrink(cfg, batch, extra):
     heads, kv_heads = (6, 2) if cfg.heads == 6 else (2, 1 if cfg.kv_heads < cfg.heads else 2)
     small = replace(cfg, vocab=29, layers=2 if cfg.override else 1, width=24 if heads == 6 else 16, heads=heads,
-                    kv_heads=kv_heads, ffn_width=24, max_length=96 if cfg.position.kind == "learned" else 0)
+                    kv_heads=kv_heads, head_width=min(cfg.head_width, 10), ffn_width=24,
+                    max_length=96 if cfg.position.kind == "learned" else 0)
     if cfg.attention.normalizer == "landmark":
         small.attention = replace(cfg.attention, landmark_token=small.vocab - 1)
     pairs = small.width // small.heads // 2

@@ -112,7 +112,7 @@ TEST_F(Layers, RowParallelLinearIsLinear) {
     const Weight part{columns(w, mine), zeros({outputs, mine.count})};
     const Vector everybodys{b, zeros(b.shape())};
     Tape tape(*backend_, Recording::on);
-    const Var own_x(columns(x, mine)), own_y = row_parallel_linear(tape, own_x, part, everybodys, shards);
+    const Var own_x(columns(x, mine)), own_y = row_parallel_linear(tape, {{own_x, part, everybodys}}, shards);
     expect_same(own_y.value(), rows(y.value(), my_rows), "y");
     own_y.accumulate(*backend_, rows(dy, my_rows));
     tape.backward();
@@ -121,6 +121,52 @@ TEST_F(Layers, RowParallelLinearIsLinear) {
     const Tensor db = everybodys.gradient;  // a part on each rank
     world()->all_reduce(std::span(db.data<double>(), static_cast<std::size_t>(db.elements())), Reduce::sum);
     expect_same(db, bias.gradient, "db");
+  }
+}
+
+/// Two products into one sum are the sum of two layers.
+TEST_F(Layers, RowParallelLinearOfSeveralProductsIsTheirSum) {
+  for (const auto& [n, inputs, outputs] : sizes) {
+    SCOPED_TRACE(n);
+    const RowShards shards(*world(), n);
+    const Extent my_rows{shards.first(), shards.count()};
+    const Tensor dy = rows(random({n, outputs}, 1), my_rows);
+    std::vector<Var> xs;
+    std::vector<Weight> weights;
+    std::vector<Vector> biases;
+    for (const std::int64_t width : {inputs, 2 * inputs}) {
+      const Extent mine = own(width);
+      const auto seed = static_cast<std::uint64_t>(10 * width);
+      xs.emplace_back(columns(random({n, width}, seed), mine));
+      weights.push_back({columns(random({outputs, width}, seed + 1), mine), zeros({outputs, mine.count})});
+      biases.push_back({random({outputs}, seed + 2), zeros({outputs})});
+    }
+    const auto run = [&](bool at_once) {
+      Tape tape(*backend_, Recording::on);
+      std::vector<Var> ys;
+      if (at_once) {
+        ys.push_back(
+            row_parallel_linear(tape, {{xs[0], weights[0], biases[0]}, {xs[1], weights[1], biases[1]}}, shards));
+      } else {
+        for (std::size_t i = 0; i < 2; ++i)
+          ys.push_back(row_parallel_linear(tape, {{xs[i], weights[i], biases[i]}}, shards));
+      }
+      for (const Var& y : ys) y.accumulate(*backend_, rows(dy, {0, my_rows.count}));
+      tape.backward();
+      Tensor sum = ys[0].value();
+      if (!at_once) backend_->add(ys[1].value(), sum);
+      std::vector<Tensor> results = {sum};
+      for (const Var& x : xs) results.push_back(x.take_gradient());
+      for (std::size_t i = 0; i < 2; ++i) {
+        for (const Tensor& gradient : {weights[i].gradient, biases[i].gradient}) {
+          results.push_back(rows(gradient, {0, gradient.rows()}));
+          backend_->fill(gradient, 0);
+        }
+      }
+      return results;
+    };
+    const std::vector<Tensor> apart = run(false), together = run(true);
+    for (std::size_t i = 0; i < apart.size(); ++i) expect_same(together[i], apart[i], std::to_string(i).c_str());
   }
 }
 
