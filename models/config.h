@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "framework/backend/backend.h"
@@ -99,6 +100,30 @@ struct AttentionConfig {
   bool operator==(const AttentionConfig&) const = default;
 };
 
+/// Linear layers that may have a low-rank addition.
+enum class AdapterTarget { query, key, value, output, gate, up, down };
+constexpr auto words(AdapterTarget) {
+  using T = AdapterTarget;
+  return std::to_array<Word<T>>({{T::query, "attention.query"},
+                                 {T::key, "attention.key"},
+                                 {T::value, "attention.value"},
+                                 {T::output, "attention.output"},
+                                 {T::gate, "ffn.gate"},
+                                 {T::up, "ffn.up"},
+                                 {T::down, "ffn.down"}});
+}
+
+/// Low-rank additions to frozen weights (LoRA, Hu et al. 2021): W x becomes W x + alpha / rank B (A x).
+struct AdapterConfig {
+  std::int64_t rank = 0;  ///< 0: no additions, everything is trained
+  double alpha = 16.0;
+  std::vector<AdapterTarget> targets = {AdapterTarget::query, AdapterTarget::key, AdapterTarget::value,
+                                        AdapterTarget::output};
+  std::string trainable;  ///< also trained: parameters whose names contain one of these, with commas between (LongLoRA:
+                          ///< "embedding,norm")
+  bool operator==(const AdapterConfig&) const = default;
+};
+
 /// What may differ from layer to layer.
 struct LayerConfig {
   PositionConfig position;
@@ -127,6 +152,7 @@ struct ModelConfig {
   double logit_softcap = 0.0;   ///< > 0: logits = cap tanh(logits / cap) (Gemma 2)
   PositionConfig position;
   AttentionConfig attention;
+  AdapterConfig adapter;
 
   std::map<std::int64_t, LayerConfig> override;  ///< layers that differ, by their number
 

@@ -5,6 +5,7 @@
 
 #include "framework/base/counted.h"
 #include "models/layer_configs.h"
+#include "models/parameter_plan.h"
 #include "models/patterns.h"
 #include "models/positions/position.h"
 
@@ -63,6 +64,27 @@ void check_landmarks(const AttentionConfig& attention, std::int64_t vocab) {
   require_usage(!attention.forget_gate,
                 "attention.forget_gate = true with attention.normalizer = landmark: a gate closes token by token, and "
                 "landmarks bring back whole blocks, however old; leave one of them out");
+}
+
+void check_adapter(const ModelConfig& config) {
+  const AdapterConfig& adapter = config.adapter;
+  if (adapter.rank == 0) return;
+  require_usage(adapter.rank > 0 && adapter.rank <= std::max(config.width, config.ffn_width),
+                "adapter.rank = {} is no rank of a matrix here; choose e.g. 16", adapter.rank);
+  for (const AdapterTarget target : adapter.targets)
+    require_usage(target != AdapterTarget::gate || config.ffn == Ffn::swiglu,
+                  "adapter.targets has ffn.gate, which a model with model.ffn = {} does not have; leave it out",
+                  name_of(config.ffn));
+  for (const ParameterRow& row : parameter_plan(config)) {
+    const std::string matrix = row.name.substr(0, row.name.rfind('.'));
+    const bool adapted = !row.of_adapter && row.name.ends_with(".weight") &&
+                         std::any_of(adapter.targets.begin(), adapter.targets.end(), [&](AdapterTarget target) {
+                           return matrix.ends_with(fmt::format(".{}", name_of(target)));
+                         });
+    require_usage(!adapted || !row.trainable,
+                  "adapter.trainable = {} trains {}, which has an adapter; leave it out of one of the two",
+                  adapter.trainable, row.name);
+  }
 }
 
 void check_factors(const AttentionConfig& attention) {
@@ -150,6 +172,7 @@ void check(const ModelConfig& config) {
                   sinks, own);
     sinks = std::max(sinks, own);
   }
+  check_adapter(config);
 }
 
 void check_streaming(const ModelConfig& config) {

@@ -1,5 +1,7 @@
 #include "models/layer.h"
 
+#include <initializer_list>
+
 #include "framework/ops/gelu.h"
 #include "framework/ops/linear.h"
 #include "framework/ops/swiglu.h"
@@ -22,6 +24,28 @@ Var sub_norm(Tape& tape, const Norm& layer, const RowShards& shards, Var x) {
   return rows_to_columns(tape, norm(tape, x, layer, x.value().dtype()), shards);
 }
 
+/// From rows to columns of all rows.
+Var into_half(Tape& tape, const Var& x, const LinearWeights& layer, const RowShards& shards) {
+  Var y = column_parallel_linear(tape, x, layer.weight, layer.bias, shards);
+  if (layer.adapter.defined()) add_column_parallel_low_rank(tape, x, y, layer.adapter, shards);
+  return y;
+}
+
+/// And back: the sum over layers.
+struct LastProduct {
+  const Var& operand;
+  const LinearWeights& layer;
+};
+Var out_of_half(Tape& tape, std::initializer_list<LastProduct> last, const RowShards& shards) {
+  std::vector<RowParallelProduct> products;
+  for (const auto& [operand, layer] : last) products.push_back({operand, layer.weight, layer.bias});
+  Var y = row_parallel_linear(tape, std::move(products), shards);
+  for (const auto& [operand, layer] : last) {
+    if (layer.adapter.defined()) add_row_parallel_low_rank(tape, operand, y, layer.adapter, shards);
+  }
+  return y;
+}
+
 /// A half of a layer but for its last product.
 struct Half {
   Var sum;
@@ -38,7 +62,7 @@ Var forget_logits(Tape& tape, const LayerPass& pass, const Var& y) {
 /// Of the normalised stream y [n, D].
 Var attention_operand(Tape& tape, const LayerPass& pass, Var y) {
   const LayerWeights& layer = *pass.weights;
-  Var qkv = column_parallel_linear(tape, y, layer.qkv.weight, layer.qkv.bias, pass.shards);
+  Var qkv = into_half(tape, y, layer.qkv, pass.shards);
   Var gates = forget_logits(tape, pass, y);
   y = Var();
   Var attended = pass.attend(tape, std::exchange(qkv, {}), std::exchange(gates, {}));
@@ -58,7 +82,7 @@ Half attention_half(Tape& tape, const LayerPass& pass, Stream in) {
 /// Of the normalised stream y [n, D].
 Var ffn_operand(Tape& tape, const LayerPass& pass, Var y) {
   const LayerWeights& layer = *pass.weights;
-  Var inner = column_parallel_linear(tape, y, layer.ffn_in.weight, layer.ffn_in.bias, pass.shards);
+  Var inner = into_half(tape, y, layer.ffn_in, pass.shards);
   y = Var();
   switch (pass.config->ffn) {
     case Ffn::gelu:
@@ -84,19 +108,16 @@ Half ffn_half(Tape& tape, const LayerPass& pass, Stream in) {
 
 Var attention_output(Tape& tape, const LayerPass& pass, const Var& operand) {
   const MemoryPurpose purpose(attention_purpose);
-  return row_parallel_linear(tape, {{operand, pass.weights->output.weight, pass.weights->output.bias}}, pass.shards);
+  return out_of_half(tape, {{operand, pass.weights->output}}, pass.shards);
 }
 Var ffn_output(Tape& tape, const LayerPass& pass, const Var& operand) {
   const MemoryPurpose purpose(ffn_purpose);
-  return row_parallel_linear(tape, {{operand, pass.weights->down.weight, pass.weights->down.bias}}, pass.shards);
+  return out_of_half(tape, {{operand, pass.weights->down}}, pass.shards);
 }
 /// Their sum.
 Var output_of_both(Tape& tape, const LayerPass& pass, const Var& attended, const Var& inner) {
   const MemoryPurpose purpose(ffn_purpose);
-  return row_parallel_linear(tape,
-                             {{attended, pass.weights->output.weight, pass.weights->output.bias},
-                              {inner, pass.weights->down.weight, pass.weights->down.bias}},
-                             pass.shards);
+  return out_of_half(tape, {{attended, pass.weights->output}, {inner, pass.weights->down}}, pass.shards);
 }
 
 /// In a list with braces both would live on as copies.

@@ -61,6 +61,19 @@ class Plan {
               Initialiser initialiser) {
     add({name + ".weight", {out, in}, initialiser, cut});
     if (bias) vector(name + ".bias", out, Initialiser::zero, cut == TensorCut::columns ? TensorCut::whole : cut);
+    const auto& targets = config_.adapter.targets;
+    if (config_.adapter.rank == 0 || std::none_of(targets.begin(), targets.end(), [&](AdapterTarget target) {
+          return name.ends_with(fmt::format(".{}", name_of(target)));
+        }))
+      return;
+    const bool columns = cut == TensorCut::columns;
+    adapter(name + ".lora_a", {config_.adapter.rank, in}, Initialiser::normal, columns ? cut : TensorCut::whole);
+    adapter(name + ".lora_b", {out, config_.adapter.rank}, Initialiser::zero, columns ? TensorCut::whole : cut);
+  }
+  void adapter(const std::string& name, Shape shape, Initialiser initialiser, TensorCut cut) {
+    ParameterRow row{name, std::move(shape), initialiser, cut};
+    row.of_adapter = true;
+    add(std::move(row));
   }
   void vector(const std::string& name, std::int64_t size, Initialiser initialiser, TensorCut cut) {
     ParameterRow row{name, {size}, initialiser, cut};
@@ -98,6 +111,16 @@ void plan_layer(Plan& plan, const ModelConfig& config, std::int64_t n) {
   plan.linear(layer + "ffn.down", width, config.ffn_width, TensorCut::columns, Initialiser::output_side);
 }
 
+/// Only adapters, where there are any, and what they leave trainable.
+std::vector<ParameterRow> trained_by_adapters(std::vector<ParameterRow> plan, const AdapterConfig& adapter) {
+  const std::vector<std::string> also = parts_of_names(adapter.trainable);
+  for (ParameterRow& row : plan) {
+    const auto contains = [&](const std::string& part) { return row.name.find(part) != std::string::npos; };
+    row.trainable = adapter.rank == 0 || row.of_adapter || std::any_of(also.begin(), also.end(), contains);
+  }
+  return plan;
+}
+
 bool names_part_of(const std::string& parts, const std::string& name) {
   return !parts.empty() && ("." + name + ".").find("." + parts + ".") != std::string::npos;
 }
@@ -126,15 +149,25 @@ std::vector<ParameterRow> parameter_plan(const ModelConfig& config, const LayerR
     plan.section = layers - static_cast<std::size_t>(n - range.first);
     plan_layer(plan, config, n);
   }
-  if (!range.head) return std::move(plan.rows);
+  if (!range.head) return trained_by_adapters(std::move(plan.rows), config.adapter);
   plan.section = 0;
   plan.norm("norm", config.width);
   if (!config.tied) plan.matrix("output", table, TensorCut::rows, Use::product);
-  return std::move(plan.rows);
+  return trained_by_adapters(std::move(plan.rows), config.adapter);
 }
 
 std::vector<ParameterRow> parameter_plan(const ModelConfig& config) {
   return parameter_plan(config, all_layers(config));
+}
+
+std::vector<std::string> parts_of_names(const std::string& text) {
+  std::vector<std::string> parts;
+  std::string part;
+  for (const char c : text + ",") {
+    if (c != ',' && c != ' ') part += c;
+    else if (!part.empty()) parts.push_back(std::exchange(part, {}));
+  }
+  return parts;
 }
 
 void freeze(std::vector<ParameterRow>& plan, const std::vector<std::string>& frozen) {

@@ -28,6 +28,7 @@ struct ParameterRow {
   std::size_t section = 0;   ///< of gradients: backward finishes a section's together, one section after the other
   bool decayed = true;       ///< by AdamW: matrices; norms and biases are not
   bool of_position = false;  ///< of a position method, which reads it by its name
+  bool of_adapter = false;   ///< of a low-rank addition
   bool trainable = true;     ///< else it stays as it is: it has no gradient and no moments
   std::vector<Interval> initial = {};  ///< of each row of a `uniform` array
   std::vector<Interval> domain = {};   ///< of each row, in which training keeps it (Parameter::domain); empty: anywhere

@@ -86,6 +86,8 @@ class Transformer {
   std::vector<Parameter>& parameters();
   /// Those that have a gradient, likewise.
   const std::vector<Parameter>& trained() const;
+  /// Whether it is part of a low-rank addition, which weights from elsewhere may do without.
+  bool of_adapter(const Parameter& parameter) const;
   /// Of the whole model, not of this rank's part: all, and those that are trained.
   std::int64_t parameter_count() const;
   std::int64_t trained_count() const;

@@ -85,6 +85,8 @@ Tensor Transformer::gradients() { return impl_->store.gradients(); }
 void Transformer::set_recompute(Recompute what) { impl_->how.recompute = what; }
 void Transformer::refresh_compute() { impl_->store.refresh_compute(impl_->backend); }
 
+bool Transformer::of_adapter(const Parameter& parameter) const { return impl_->row(parameter.name).of_adapter; }
+
 std::int64_t Transformer::parameter_count() const {
   std::int64_t count = 0;
   for (const ParameterRow& row : impl_->plan) count += element_count(row.shape);

@@ -36,6 +36,13 @@ class Declarer {
     return store_.declare(std::move(parts), use);
   }
 
+  bool has(const std::string& name) const { return plan_.contains(name); }
+  /// Of this rank's part.
+  std::int64_t rows(const std::string& name) const {
+    const ParameterRow& row = *plan_.at(name);
+    return part_of({name, row.shape}, cut_of(row.cut), group_).shape[0];
+  }
+
  private:
   Cut cut_of(TensorCut cut) const {
     switch (cut) {
@@ -59,7 +66,31 @@ class Declarer {
 
 struct Handles {
   std::optional<std::size_t> weight, bias;
+  struct Adapter {
+    struct Part {
+      std::size_t b;
+      std::int64_t first;
+    };
+    std::optional<std::size_t> a;
+    std::vector<Part> parts;
+  } adapter;
 };
+
+Handles::Adapter declare_adapter(Declarer& declarer, const std::string& layer, const std::vector<const char*>& parts) {
+  Handles::Adapter adapter;
+  std::vector<std::string> inputs;
+  std::int64_t first = 0;
+  for (const char* part : parts) {
+    const std::string name = layer + part;
+    if (declarer.has(name + ".lora_a")) {
+      inputs.push_back(name + ".lora_a");
+      adapter.parts.push_back({declarer.array({name + ".lora_b"}).value(), first});
+    }
+    if (parts.size() > 1) first += declarer.rows(name + ".weight");
+  }
+  if (!inputs.empty()) adapter.a = declarer.array(inputs);
+  return adapter;
+}
 
 Handles declare(Declarer& declarer, const std::string& layer, const std::vector<const char*>& parts) {
   std::vector<std::string> weights, biases;
@@ -67,7 +98,7 @@ Handles declare(Declarer& declarer, const std::string& layer, const std::vector<
     weights.push_back(layer + part + ".weight");
     biases.push_back(layer + part + ".bias");
   }
-  return {declarer.array(weights), declarer.array(biases)};
+  return {declarer.array(weights), declarer.array(biases), declare_adapter(declarer, layer, parts)};
 }
 
 struct LayerHandles {
@@ -142,7 +173,12 @@ ModelWeights make_weights(const ModelConfig& config, const LayerRange& range, co
 
   const auto vector = [&](std::optional<std::size_t> handle) { return handle ? store.vector(*handle) : Vector(); };
   const auto linear = [&](const Handles& handles) {
-    return LinearWeights{store.weight(handles.weight.value()), vector(handles.bias)};
+    LinearWeights weights{store.weight(handles.weight.value()), vector(handles.bias), {}};
+    if (!handles.adapter.a) return weights;
+    weights.adapter.a = store.weight(*handles.adapter.a);
+    weights.adapter.scale = config.adapter.alpha / static_cast<double>(config.adapter.rank);
+    for (const auto& [b, first] : handles.adapter.parts) weights.adapter.parts.push_back({store.weight(b), first});
+    return weights;
   };
   const auto gate = [&](const Handles& handles) { return handles.weight ? linear(handles) : LinearWeights(); };
   const auto norm = [&](const Handles& handles) {

@@ -5,6 +5,7 @@
 
 #include "framework/nn/parameter_store.h"
 #include "framework/ops/head_norm.h"
+#include "framework/ops/low_rank.h"
 #include "framework/ops/norm.h"
 #include "models/layer_range.h"
 #include "models/parameter_row.h"
@@ -14,7 +15,8 @@ namespace lexring {
 
 struct LinearWeights {
   Weight weight;
-  Vector bias;  ///< absent without model.bias (or model.qkv_bias)
+  Vector bias;      ///< absent without model.bias (or model.qkv_bias)
+  LowRank adapter;  ///< absent without one
 };
 
 /// One layer, this rank's part. Absent norms have an undefined weight.

@@ -123,4 +123,16 @@ Var rows_to_columns(Tape& tape, const Var& x, const RowShards& shards) {
                   });
 }
 
+Var gather_rows(Tape& tape, const Var& x, const RowShards& shards) {
+  if (shards.alone()) return x;
+  return recorded(tape, x, start_gather_rows(x.value(), shards).wait(),
+                  [shards](Backend&, Tensor dy) { return start_reduce_scatter_rows(std::move(dy), shards).wait(); });
+}
+
+Var reduce_scatter_rows(Tape& tape, const Var& x, const RowShards& shards) {
+  if (shards.alone()) return x;
+  return recorded(tape, x, start_reduce_scatter_rows(x.value(), shards).wait(),
+                  [shards](Backend&, const Tensor& dy) { return start_gather_rows(dy, shards).wait(); });
+}
+
 }  // namespace lexring

@@ -40,6 +40,12 @@ Var columns_to_rows(Tape& tape, const Var& x, const RowShards& shards, std::int6
 /// The way back: x [n, W], y [N, w]. Adjoint: columns_to_rows.
 Var rows_to_columns(Tape& tape, const Var& x, const RowShards& shards);
 
+/// y [N, D] from everybody's x [n, D]. Adjoint: reduce_scatter_rows.
+Var gather_rows(Tape& tape, const Var& x, const RowShards& shards);
+/// y [n, D], this rank's rows of the sum of everybody's x [N, D], which it takes over as scratch: nobody has kept its
+/// value. Adjoint: gather_rows.
+Var reduce_scatter_rows(Tape& tape, const Var& x, const RowShards& shards);
+
 // ---- without tape, under way while the caller computes
 
 /// Rows that a collective is bringing. Holds all memory that moves.

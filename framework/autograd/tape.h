@@ -15,7 +15,7 @@ namespace lexring {
 /// lives only as long as a step that reads it.
 class GradientSlot {
  public:
-  /// Undefined until something flowed back. Shape and dtype of the value.
+  /// Undefined until something flowed back. Shape and dtype of the value. A kernel may add to what is there.
   const Tensor& get() const { return *gradient_; }
   /// Adds `gradient` to what reached the value so far; the first one is taken over, not copied: the caller gives it
   /// away and must not keep another tensor that shares its storage and is written or read later.

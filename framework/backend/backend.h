@@ -122,14 +122,18 @@ class Backend {
   virtual void embedding_backward(const Tensor& index, const Tensor& dx, const Tensor& dtable) = 0;
 
   // ---- linear: y [N, O] = (or +=) x [N, I] w^T + b; w [O, I] working, b [O] master or undefined; y working or master
-  virtual void linear(const Tensor& x, const Tensor& w, const Tensor& b, const Tensor& y, Write write) = 0;
-  void linear(const Tensor& x, const Tensor& w, const Tensor& b, const Tensor& y) {
+  virtual void linear(const Columns& x, const Tensor& w, const Tensor& b, const Columns& y, Write write) = 0;
+  void linear(const Columns& x, const Tensor& w, const Tensor& b, const Columns& y) {
     linear(x, w, b, y, Write::overwrite);
   }
-  virtual void linear_backward_input(const Tensor& dy, const Tensor& w, const Tensor& dx) = 0;
-  /// dw [O, I] += dy^T x, db [O] += column sums of dy; dw, db master; what is undefined is not wanted, and without dw
-  /// nobody reads x
-  virtual void linear_backward_weight(const Tensor& dy, const Tensor& x, const Tensor& dw, const Tensor& db) = 0;
+  /// dx = (or +=) dy w
+  virtual void linear_backward_input(const Columns& dy, const Tensor& w, const Columns& dx, Write write) = 0;
+  void linear_backward_input(const Columns& dy, const Tensor& w, const Columns& dx) {
+    linear_backward_input(dy, w, dx, Write::overwrite);
+  }
+  /// dw [O, I] += dy^T x, db [O] += column sums of dy, which then is a whole matrix; dw, db master; what is undefined
+  /// is not wanted, and without dw nobody reads x
+  virtual void linear_backward_weight(const Columns& dy, const Columns& x, const Tensor& dw, const Tensor& db) = 0;
 
   // ---- norm
   virtual void norm(const NormForward& call) = 0;

@@ -58,15 +58,15 @@ void ProfilingBackend::embedding_backward(const Tensor& index, const Tensor& dx,
   timed("embedding", "embedding_backward", [&] { inner_->embedding_backward(index, dx, dtable); });
 }
 
-void ProfilingBackend::linear(const Tensor& x, const Tensor& w, const Tensor& b, const Tensor& y, Write write) {
+void ProfilingBackend::linear(const Columns& x, const Tensor& w, const Tensor& b, const Columns& y, Write write) {
   timed("matmul", "linear", [&] { inner_->linear(x, w, b, y, write); });
 }
 
-void ProfilingBackend::linear_backward_input(const Tensor& dy, const Tensor& w, const Tensor& dx) {
-  timed("matmul", "linear_backward_input", [&] { inner_->linear_backward_input(dy, w, dx); });
+void ProfilingBackend::linear_backward_input(const Columns& dy, const Tensor& w, const Columns& dx, Write write) {
+  timed("matmul", "linear_backward_input", [&] { inner_->linear_backward_input(dy, w, dx, write); });
 }
 
-void ProfilingBackend::linear_backward_weight(const Tensor& dy, const Tensor& x, const Tensor& dw, const Tensor& db) {
+void ProfilingBackend::linear_backward_weight(const Columns& dy, const Columns& x, const Tensor& dw, const Tensor& db) {
   timed("matmul", "linear_backward_weight", [&] { inner_->linear_backward_weight(dy, x, dw, db); });
 }
 

@@ -38,9 +38,9 @@ class ProfilingBackend : public Backend {
   void copy(const Columns& x, const Columns& y) override;
   void embedding(const Tensor& index, const Tensor& table, const Tensor& x, Write write) override;
   void embedding_backward(const Tensor& index, const Tensor& dx, const Tensor& dtable) override;
-  void linear(const Tensor& x, const Tensor& w, const Tensor& b, const Tensor& y, Write write) override;
-  void linear_backward_input(const Tensor& dy, const Tensor& w, const Tensor& dx) override;
-  void linear_backward_weight(const Tensor& dy, const Tensor& x, const Tensor& dw, const Tensor& db) override;
+  void linear(const Columns& x, const Tensor& w, const Tensor& b, const Columns& y, Write write) override;
+  void linear_backward_input(const Columns& dy, const Tensor& w, const Columns& dx, Write write) override;
+  void linear_backward_weight(const Columns& dy, const Columns& x, const Tensor& dw, const Tensor& db) override;
   void norm(const NormForward& call) override;
   void norm_backward(const NormBackward& call) override;
   void gelu(Gelu kind, const Tensor& u, const Tensor& a) override;

@@ -32,13 +32,15 @@ std::vector<double> read_rows(const Hdf5File& file, const std::string& path, con
   return values;
 }
 
-/// Values or gradients (`tensor`) of all parameters with those in the group `group` of a case: each rank compares the
-/// rows that it owns. `least`: GoldenTolerance::least_gradient. `vanished`: whose gradients were 0, by parameter;
-/// gradients say so, their values are told it.
+/// Values or gradients (`tensor`) of all trained parameters with those in the group `group` of a case: each rank
+/// compares the rows that it owns. `least`: GoldenTolerance::least_gradient. `vanished`: whose gradients were 0, by
+/// parameter; gradients say so, their values are told it.
 void compare_parameters(const std::string& group, const Hdf5File& file, const std::string& name, Replica& replica,
                         Tensor Parameter::*tensor, Communicator& world, double tolerance, double least,
                         std::vector<bool>& vanished, const Tell& tell) {
-  const std::vector<Parameter>& parameters = replica.model().parameters();
+  const std::vector<Parameter>& parameters = replica.model().trained();
+  require(file.members(name + "/gradients").size() <= parameters.size(),
+          "{}/gradients has members that are no parameters or are not trained here", name);
   std::map<std::string, std::size_t> places;
   for (const Parameter& parameter : parameters) places.emplace(parameter.name, places.size());
   std::vector<double> differences(parameters.size()), references(parameters.size()), elements(parameters.size());

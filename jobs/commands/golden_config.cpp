@@ -4,6 +4,7 @@
 #include <system_error>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include "framework/base/error.h"
@@ -15,16 +16,14 @@ namespace {
 
 using Json = nlohmann::json;
 
-/// Fields without a key that change nothing.
-bool is_idle(const std::string& field, const Json& value) {
-  if (field == "sampling") return true;  // positions that were drawn are in the file
-  return field == "adapter" && value.at("rank") == 0;
-}
+/// Fields without a key that change nothing: positions that were drawn are in the file.
+bool is_idle(const std::string& field) { return field == "sampling"; }
 
 std::vector<std::string> texts_of(const Json& value) {
   if (!value.is_array()) return {value.is_string() ? value.get<std::string>() : value.dump()};
   std::vector<std::string> texts;
-  for (const Json& entry : value) texts.push_back(entry.dump());
+  for (const Json& entry : value) texts.push_back(entry.is_string() ? entry.get<std::string>() : entry.dump());
+  if (!texts.empty() && value.front().is_string()) texts = {fmt::format("{}", fmt::join(texts, ","))};
   return texts;
 }
 
@@ -43,7 +42,7 @@ void read(ModelConfig& config, const std::string& section, const Json& fields) {
     if (const Key* key = table.find(section.empty() ? "model." + name : field)) {
       if (!value.empty()) assign(*key, texts_of(value), "");  // null and an empty list are what the key's default is
     } else {
-      require_usage(is_idle(field, value), "{} = {} is not supported yet", field, value.dump());
+      require_usage(is_idle(field), "{} = {} is not supported yet", field, value.dump());
     }
   }
 }
@@ -67,7 +66,8 @@ ModelConfig read(Json json) {
     read(other, "attention", fields.at(1));
     config.override[number] = {other.position, other.attention};
   }
-  for (const char* section : {"position", "attention", "override"}) json.erase(section);
+  read(config, "adapter", json.at("adapter"));
+  for (const char* section : {"position", "attention", "adapter", "override"}) json.erase(section);
   read(config, "", json);
   return config;
 }

@@ -47,6 +47,15 @@ std::vector<Key> model_keys(ModelConfig& m) {
 
   add("model.logit_softcap", &m.logit_softcap, "logits become cap x tanh(logits / cap); 0: no cap").between(0, 1e6);
 
+  add("adapter.rank", &m.adapter.rank,
+      "rank of additions to weights, which then stay as they are (LoRA); 0: none, everything is trained")
+      .between(0, 1 << 20);
+  add("adapter.alpha", &m.adapter.alpha, "additions are multiplied by alpha / rank").between(0, 1e6);
+  add("adapter.targets", &m.adapter.targets, "linear layers with an addition, with commas between");
+  add("adapter.trainable", &m.adapter.trainable,
+      "parameters that are trained too: whose names contain one of these, with commas between; LongLoRA: "
+      "embedding,norm");
+
   auto& s = m.position;
   add("position.kind", &s.kind, "how the model knows where a token stands");
   add("position.theta", &s.theta, "rotary base")

@@ -9,6 +9,7 @@
 #include "jobs/config/ini_file.h"
 #include "jobs/config/key_sources.h"
 #include "jobs/config/layer_keys.h"
+#include "models/parameter_plan.h"
 
 namespace lexring {
 namespace {
@@ -210,21 +211,6 @@ Precision precision_of(PrecisionChoice choice) {
   fail("the precision is not chosen yet");
 }
 
-namespace {
-
-/// "a, b" as "a" and "b".
-std::vector<std::string> separated(const std::string& text) {
-  std::vector<std::string> parts;
-  std::string part;
-  for (const char c : text + ",") {
-    if (c != ',' && c != ' ') part += c;
-    else if (!part.empty()) parts.push_back(std::exchange(part, {}));
-  }
-  return parts;
-}
-
-}  // namespace
-
 ModelRuntime runtime_of(const Options& options) {
   ModelRuntime runtime;
   runtime.precision = precision_of(options.train.precision);
@@ -232,7 +218,7 @@ ModelRuntime runtime_of(const Options& options) {
                      : options.train.residual == ResidualChoice::bf16 ? Dtype::bf16
                                                                       : Dtype::f32;
   runtime.recompute = options.train.recompute.value_or(Recompute::layer);
-  runtime.frozen = separated(options.train.frozen);
+  runtime.frozen = parts_of_names(options.train.frozen);
   runtime.partition = options.sequence.partition;
   runtime.exchange = options.sequence.exchange;
   return runtime;

@@ -9,8 +9,13 @@
 #include "models/parameter_plan.h"
 
 namespace lexring {
+bool begins_anew(const TensorSource& source, const Transformer& model, const Parameter& parameter) {
+  return model.of_adapter(parameter) && !source.info(parameter.name);
+}
+
 void load_parameters(const TensorSource& source, Transformer& model) {
   for (const Parameter& parameter : model.parameters()) {
+    if (begins_anew(source, model, parameter)) continue;
     const bool held = parameter.value.defined();
     const Tensor value =
         held ? parameter.value
@@ -33,6 +38,7 @@ void require_fitting_weights(const Options& wanted, const Options& stored, const
   }
   for (const ParameterRow& needed : parameter_plan(wanted.model)) {
     const std::optional<TensorSource::Info> found = weights.info(needed.name);
+    if (needed.of_adapter && !found) continue;
     require_usage(found.has_value(),
                   "position.kind = {} needs {}, which {} has no weights for, as it has position.kind = {}; keep that, "
                   "or start without --init",
@@ -48,7 +54,7 @@ void require_same_model(const Options& wanted, const Options& stored, const std:
   const KeyTable keys = option_keys(a), theirs = option_keys(b);
   for (const Key& key : keys.keys()) {
     const std::string section = key.name.substr(0, key.name.find('.'));
-    const bool of_model = section == "model" || section == "position" || section == "attention";
+    const bool of_model = section == "model" || section == "position" || section == "attention" || section == "adapter";
     if (!of_model && key.name != "train.frozen") continue;
     if (!keys.has_effect(key)) continue;
     const std::string mine = text_of(key.target), other = text_of(theirs.find(key.name)->target);

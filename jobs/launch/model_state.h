@@ -9,6 +9,8 @@
 
 namespace lexring {
 
+/// Whether these weights are without this part of a low-rank addition, which then begins with its initial values.
+bool begins_anew(const TensorSource& source, const Transformer& model, const Parameter& parameter);
 /// Fills parameters by their names, and their compute copies. Throws Error naming what is missing or of another shape.
 void load_parameters(const TensorSource& source, Transformer& model);
 

@@ -64,7 +64,9 @@ void Replica::initialise(std::uint64_t seed) {
 void Replica::load_weights(const TensorSource& source) {
   agree(context_->world(), [&] {
     load_parameters(source, model_);
-    for (const Parameter& rows : data_.masters()) source.read(part_of(rows, rows.name, rows.value));
+    for (const Parameter& rows : data_.masters()) {
+      if (!begins_anew(source, model_, rows)) source.read(part_of(rows, rows.name, rows.value));
+    }
   });
 }
 

@@ -91,6 +91,44 @@ double gate_bytes(const StepShape& s, const Sizes& z) {
   return gated_layers(s) * z.rows * z.heads * (z.cp - 1) * ((z.attention_passes + 2) * z.working + 2 * z.master);
 }
 
+/// Of a row of all layers: what low-rank additions bring from rows to all rows, or the other way.
+double adapter_columns(const StepShape& s, const Sizes& z) {
+  const AdapterConfig& adapter = s.model.adapter;
+  double columns = 0;
+  for (const AdapterTarget target : adapter.targets) {
+    switch (target) {
+      case AdapterTarget::query:
+      case AdapterTarget::key:
+      case AdapterTarget::value:
+        columns += z.attention_passes + 1;
+        break;
+      case AdapterTarget::gate:
+      case AdapterTarget::up:
+        columns += z.ffn_passes + 1;
+        break;
+      case AdapterTarget::output:
+        columns += s.runtime.recompute == Recompute::layer && !s.model.parallel ? 3 : 2;
+        break;
+      case AdapterTarget::down:
+        columns += 2;
+    }
+  }
+  return z.layers * columns * number(adapter.rank);
+}
+
+/// Of a row: inputs that are not gathered again, because no gradient of a weight needs them.
+double spared_bytes(const StepShape& s, const Sizes& z, const std::vector<Parameter>& trained) {
+  const auto is_trained = [&](const std::string& name) {
+    return std::any_of(trained.begin(), trained.end(), [&](const Parameter& of) { return of.name == name; });
+  };
+  double bytes = is_trained("embedding") ? 0 : z.width * z.residual;
+  for (std::int64_t n = 0; n < s.model.layers; ++n) {
+    for (const char* weight : {"attention.query", "ffn.up"})
+      bytes += is_trained(fmt::format("layers.{}.{}.weight", n, weight)) ? 0 : z.width * z.working;
+  }
+  return bytes;
+}
+
 double tp_bytes(const StepShape& s, const Sizes& z, const std::vector<Parameter>& trained) {
   const double leaving = (z.tp - 1) / z.tp;
   const double products = (s.model.parallel ? 8 : 10) + z.products_again;
@@ -99,6 +137,7 @@ double tp_bytes(const StepShape& s, const Sizes& z, const std::vector<Parameter>
     per_row += z.layers * 2 *
                ((z.attention_passes + 1) * z.heads * z.head_width + (z.ffn_passes + 1) * z.ffn_width / z.tp) *
                z.working;
+  per_row += adapter_columns(s, z) * z.working - spared_bytes(s, z, trained);
   per_row += gated_layers(s) * (z.attention_passes + 1) * z.heads * z.working;
   double replicated = 0;
   for (const Parameter& parameter : trained) {

@@ -20,10 +20,12 @@
 /// ulysses    S L / cp rows of 2 H + 2 max(K, U) heads, forward f times and backward once, of which (U - 1) / U leave
 ///            (Jacobs et al. 2309.14509: 4 N h / P where K = H).
 /// tp         between row shards and column shards (Korthikanti et al. 2205.05198): N = S L / cp rows x D x (R - 1) /
-///            R, per layer 4 forward and 6 backward (inputs are gathered again), 1 more where a half is made again, 3
-///            where both are; with model.parallel, where the halves' outputs travel as one, 3, 5, 1 and 2; embedding
-///            and loss 2 each; two statistics per row to R - 1 ranks for the loss; sub-norms exchange columns for rows,
-///            forward and backward, and so do logits of a forget gate; gradients of what all ranks hold, all-reduced.
+///            R, per layer 4 forward and 6 backward (inputs are gathered again, where their weights are trained), 1
+///            more where a half is made again, 3 where both are; with model.parallel, where the halves' outputs travel
+///            as one, 3, 5, 1 and 2; embedding (1 where it is not trained) and loss 2 each; two statistics per row to
+///            R - 1 ranks for the loss; sub-norms exchange columns for rows, forward and backward, and so do logits of
+///            a forget gate; an adapter's rank in columns, forward and backward; gradients of what all ranks hold,
+///            all-reduced.
 /// gradients  over dp x cp = Q ranks: 2 (Q - 1) / Q of the gradients in m (a reduce-scatter and an all-gather); with
 ///            sharded state half of that (sharded gradients: for each micro-batch), and the updated values in the
 ///            precision in which they are read (Rajbhandari et al. 1910.02054). Where cp = 1, also the 8 bytes in which

@@ -111,8 +111,9 @@ Var row_parallel_linear(Tape& tape, std::vector<RowParallelProduct> products, co
     if (!dy.defined()) return;
     Tensor all_dy = shards.alone() ? dy : Tensor();
     for (const ProductStep& step : steps) {
+      Write write = Write::overwrite;
       const auto input = [&](const Tensor& rows, const Tensor& to) {
-        backend.linear_backward_input(rows, step.weight.compute, to);
+        backend.linear_backward_input(rows, step.weight.compute, to, write);
       };
       const auto weight = [&] {
         backend.linear_backward_weight(all_dy, step.kept ? step.kept() : Tensor(), step.weight.gradient,
@@ -120,7 +121,8 @@ Var row_parallel_linear(Tape& tape, std::vector<RowParallelProduct> products, co
       };
       const bool all_here = all_dy.defined();
       if (all_here) weight();
-      Tensor dx(backend.runtime(), step.shape, dy.dtype());
+      write = step.dx_slot.get().defined() ? Write::accumulate : Write::overwrite;
+      Tensor dx = write == Write::accumulate ? step.dx_slot.take() : Tensor(backend.runtime(), step.shape, dy.dtype());
       if (all_here) {
         input(all_dy, dx);
       } else {
@@ -131,6 +133,15 @@ Var row_parallel_linear(Tape& tape, std::vector<RowParallelProduct> products, co
     }
   });
   return y;
+}
+
+void add_column_parallel_low_rank(Tape& tape, const Var& x, const Var& y, const LowRank& layer,
+                                  const RowShards& shards) {
+  add_low_rank(tape, y, gather_rows(tape, low_rank_input(tape, x, layer), shards), layer);
+}
+
+void add_row_parallel_low_rank(Tape& tape, const Var& x, const Var& y, const LowRank& layer, const RowShards& shards) {
+  add_low_rank(tape, y, reduce_scatter_rows(tape, low_rank_input(tape, x, layer), shards), layer);
 }
 
 }  // namespace lexring

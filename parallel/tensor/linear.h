@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "framework/nn/parameter.h"
+#include "framework/ops/low_rank.h"
 #include "parallel/collectives.h"
 
 namespace lexring {
@@ -31,5 +32,13 @@ struct RowParallelProduct {
 /// everybody's rows, which sends n O B (R - 1), dx = dY W, dW += dY^T x; db += column sums of dY on the group's first
 /// rank: a part of the gradient, as ReplicatedGradients wants it. The sum of several products travels once each way.
 Var row_parallel_linear(Tape& tape, std::vector<RowParallelProduct> products, const RowShards& shards);
+
+/// Adds a low-rank addition (framework/ops/low_rank.h) to y of a column-parallel layer of x: A whole on every rank, B
+/// cut as the weight's rows are. What it sends is t [n, R] in place of x.
+void add_column_parallel_low_rank(Tape& tape, const Var& x, const Var& y, const LowRank& layer,
+                                  const RowShards& shards);
+/// The same for a row-parallel layer: A cut as the weight's columns are, B whole on every rank. What it sends is t [N,
+/// R], which is summed over ranks.
+void add_row_parallel_low_rank(Tape& tape, const Var& x, const Var& y, const LowRank& layer, const RowShards& shards);
 
 }  // namespace lexring

@@ -41,6 +41,15 @@ std::vector<Case> cases() {
   parallel.config.bias = false;
   parallel.config.qkv_bias = parallel.config.qk_norm = parallel.config.parallel = true;
   list.push_back(parallel);
+  Case lora{"lora", small_config("rope", "causal"), true};
+  lora.config.adapter.rank = 3;
+  lora.config.adapter.alpha = 2;
+  lora.config.adapter.targets = {AdapterTarget::query, AdapterTarget::value, AdapterTarget::output, AdapterTarget::gate,
+                                 AdapterTarget::down};
+  lora.config.adapter.trainable = "norm,embedding";
+  lora.config.ffn = Ffn::swiglu;
+  lora.config.kv_heads = 2;
+  list.push_back(lora);
   list.push_back({"kerple_log", small_config("kerple_log"), true});
   list.push_back({"kerple_power", small_config("kerple_power", "window"), false});
   Case fire{"fire", small_config("fire"), true};
@@ -114,7 +123,7 @@ TEST_P(GradientTest, EqualsCentralDifferencesAlongARandomDirectionOfEachParamete
   constexpr double scale = 0.03;
   zero_gradients(small.model);
   small.model.train_step(batch, scale);
-  for (const Parameter& parameter : small.model.parameters()) {
+  for (const Parameter& parameter : small.model.trained()) {
     const std::vector<double> at = parameter.value.to_host<double>();
     const std::vector<double> gradient = parameter.gradient.to_host<double>();
     std::vector<double> direction(at.size());

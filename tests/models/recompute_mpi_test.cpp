@@ -82,12 +82,16 @@ TEST(Recomputation, GivesTheSameBits) {
   parallel.head_width = 6;
   parallel.ffn = Ffn::gelu_tanh;
   parallel.parallel = parallel.qk_norm = true;
+  ModelConfig adapted = config_of("rope", "causal");
+  adapted.adapter.rank = 2;
+  adapted.adapter.targets = {AdapterTarget::key, AdapterTarget::output, AdapterTarget::up, AdapterTarget::down};
   const std::vector<ModelConfig> configs = {config_of("xpos", "causal"),
                                             config_of("xpos", "blockwise"),
                                             config_of("rope", "window"),
                                             config_of("alibi", "sink_window"),
                                             gated,
-                                            parallel};
+                                            parallel,
+                                            adapted};
   for (const Place& place : places()) {
     for (std::size_t i = 0; i < configs.size(); ++i) {
       const ModelConfig& config = configs[i];

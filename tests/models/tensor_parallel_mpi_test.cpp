@@ -66,16 +66,16 @@ struct Twins {
   }
 
   /// Sums gradients of what several ranks hold, as parallel/data does.
-  void sum_replicated() { ReplicatedGradients(context.axis(Axis::tp), part.parameters()).sum(part.parameters()); }
+  void sum_replicated() { ReplicatedGradients(context.axis(Axis::tp), part.trained()).sum(part.trained()); }
 
   /// Each gradient against its part of the whole's; what is tiny beside all others is compared with them.
   void expect_same_gradients(double tolerance) {
     double greatest = 0;
-    for (const Parameter& parameter : whole.model.parameters())
+    for (const Parameter& parameter : whole.model.trained())
       greatest = std::max(greatest, largest(host_values(parameter.gradient)));
-    for (std::size_t i = 0; i < part.parameters().size(); ++i) {
-      const Parameter& parameter = part.parameters()[i];
-      const std::vector<double> all = host_values(whole.model.parameters()[i].gradient),
+    for (std::size_t i = 0; i < part.trained().size(); ++i) {
+      const Parameter& parameter = part.trained()[i];
+      const std::vector<double> all = host_values(whole.model.trained()[i].gradient),
                                 ours = host_values(parameter.gradient);
       std::vector<double> difference = part_of_values(parameter, all);
       for (std::size_t k = 0; k < ours.size(); ++k) difference[k] -= ours[k];
@@ -126,6 +126,12 @@ std::vector<Case> cases() {
   parallel.config.ffn = Ffn::gelu_tanh;
   parallel.config.bias = false;
   parallel.config.qkv_bias = parallel.config.qk_norm = parallel.config.parallel = parallel.config.sub_norm = true;
+  Case lora{"lora", base("rope", "causal", 2, 23), true};
+  lora.config.adapter.rank = 3;
+  lora.config.adapter.targets = {AdapterTarget::query, AdapterTarget::value, AdapterTarget::output, AdapterTarget::gate,
+                                 AdapterTarget::down};
+  lora.config.adapter.trainable = "norm,embedding";
+  lora.config.ffn = Ffn::swiglu;
   Case landmarks{"landmarks", base("alibi", "causal", 2, 23), true};
   landmarks.config.attention.normalizer = Normalizer::landmark;
   landmarks.config.attention.landmark_every = 7;
@@ -137,6 +143,7 @@ std::vector<Case> cases() {
           sinusoidal,
           kerple,
           parallel,
+          lora,
           {"sandwich", base("sandwich", "causal", 4, 23)},
           {"fire", base("fire", "causal", 4, 23)},
           landmarks};
@@ -253,12 +260,12 @@ TEST(TensorParallel, F32AndBf16OfTheCpuBackendAreAsGoodAsOnOneRank) {
       twins.sum_replicated();
       // Errors of all gradients together: those of this rank's parts, and of the same parts on one rank.
       std::vector<double> ours, one_rank, expected;
-      for (std::size_t i = 0; i < twins.part.parameters().size(); ++i) {
-        const Parameter& parameter = twins.part.parameters()[i];
+      for (std::size_t i = 0; i < twins.part.trained().size(); ++i) {
+        const Parameter& parameter = twins.part.trained()[i];
         for (const double g : host_values(parameter.gradient)) ours.push_back(g);
-        for (const double g : part_of_values(parameter, host_values(twins.whole.model.parameters()[i].gradient)))
+        for (const double g : part_of_values(parameter, host_values(twins.whole.model.trained()[i].gradient)))
           one_rank.push_back(g);
-        for (const double g : part_of_values(parameter, host_values(exact.model.parameters()[i].gradient)))
+        for (const double g : part_of_values(parameter, host_values(exact.model.trained()[i].gradient)))
           expected.push_back(g);
       }
       EXPECT_LE(error_of(ours, expected), 2 * error_of(one_rank, expected));

@@ -21,8 +21,8 @@ struct Model {
 /// lie in a table; scores with and without a cap, with factors that are the query's alone or learned; halves of a layer
 /// side by side, with norms and a width of the heads' own; every kind of norm, feed-forward block and projection. Where
 /// a key bias has a gradient of 0 in mathematics there are no biases: AdamW would divide its noise by itself. Sharded
-/// optimizers cut parameters from 65,536 elements on by rows: "learned" has some. ReLU is missing: its derivative jumps,
-/// and meshes that round otherwise fall on either side.
+/// optimizers cut parameters from 65,536 elements on by rows: "learned" has some. ReLU is missing: its derivative
+/// jumps, and meshes that round otherwise fall on either side.
 const std::vector<Model>& table() {
   static const std::vector<Model> models = {
       {"lex", 96, {"--position.kind", "xpos", "--position.scale_base", "64"}},

@@ -44,15 +44,15 @@ class CpuBackend final : public Backend {
     cpu::embedding_backward(index, dx, dtable);
   }
 
-  void linear(const Tensor& x, const Tensor& w, const Tensor& b, const Tensor& y, Write write) override {
+  void linear(const Columns& x, const Tensor& w, const Tensor& b, const Columns& y, Write write) override {
     product(x, Layout::rows, w, Layout::columns, b, y, write == Write::accumulate);
   }
-  void linear_backward_input(const Tensor& dy, const Tensor& w, const Tensor& dx) override {
-    product(dy, Layout::rows, w, Layout::rows, {}, dx, false);
+  void linear_backward_input(const Columns& dy, const Tensor& w, const Columns& dx, Write write) override {
+    product(dy, Layout::rows, w, Layout::rows, {}, dx, write == Write::accumulate);
   }
-  void linear_backward_weight(const Tensor& dy, const Tensor& x, const Tensor& dw, const Tensor& db) override {
+  void linear_backward_weight(const Columns& dy, const Columns& x, const Tensor& dw, const Tensor& db) override {
     if (dw.defined()) product(dy, Layout::columns, x, Layout::rows, {}, dw, true);
-    if (db.defined()) cpu::column_sums(dy, db);
+    if (db.defined()) cpu::column_sums(dy.matrix, db);
   }
 
   void norm(const NormForward& call) override { cpu::norm(call); }
@@ -110,8 +110,8 @@ class CpuBackend final : public Backend {
   void adamw(const AdamW& hyper, std::span<const AdamWParameter> parameters) override { cpu::adamw(hyper, parameters); }
 
  private:
-  void product(const Tensor& a, Layout a_layout, const Tensor& b, Layout b_layout, const Tensor& bias, const Tensor& c,
-               bool accumulate) {
+  void product(const Columns& a, Layout a_layout, const Columns& b, Layout b_layout, const Tensor& bias,
+               const Columns& c, bool accumulate) {
     if (a.dtype() == Dtype::bf16 ? !multiplies_bf16_ : !onednn_knows_processor)
       packed_product(a, a_layout, b, b_layout, bias, c, accumulate);
     else products_.product(a, a_layout, b, b_layout, bias, c, accumulate);

@@ -1,6 +1,7 @@
 #include "framework/backend/cpu/matmul.h"
 
 #include <array>
+#include <cstddef>
 #include <map>
 
 #include <oneapi/dnnl/dnnl.hpp>
@@ -18,10 +19,15 @@
 namespace lexring::cpu {
 namespace {
 
-dnnl::memory::desc describe(std::int64_t rows, std::int64_t columns, Dtype dtype, Layout layout) {
+/// `rows` x `columns` as the product sees it, stored with `stride` elements from one row to the next.
+dnnl::memory::desc describe(std::int64_t rows, std::int64_t columns, Dtype dtype, Layout layout, std::int64_t stride) {
   const auto type = dtype == Dtype::bf16 ? dnnl::memory::data_type::bf16 : dnnl::memory::data_type::f32;
   using Dims = dnnl::memory::dims;
-  return {Dims{rows, columns}, type, layout == Layout::rows ? Dims{columns, 1} : Dims{1, rows}};
+  return {Dims{rows, columns}, type, layout == Layout::rows ? Dims{stride, 1} : Dims{1, stride}};
+}
+
+void* address_of(const Columns& x) {
+  return static_cast<std::byte*>(x.matrix.raw()) + static_cast<std::size_t>(x.first) * size_of(x.dtype());
 }
 
 }  // namespace
@@ -31,7 +37,7 @@ struct MatrixProducts::Impl {
     dnnl::matmul matmul;
     dnnl::memory::desc a, b, bias, c, scratch;
   };
-  using Key = std::array<std::int64_t, 9>;
+  using Key = std::array<std::int64_t, 12>;
 
   Runtime& runtime;
   dnnl::engine engine{dnnl::engine::kind::cpu, 0};
@@ -40,13 +46,13 @@ struct MatrixProducts::Impl {
 
   explicit Impl(Runtime& r) : runtime(r) {}
 
-  Primitive make(std::int64_t m, std::int64_t n, std::int64_t k, const Tensor& a, Layout a_layout, const Tensor& b,
-                 Layout b_layout, bool bias, const Tensor& c, bool accumulate) const {
+  Primitive make(std::int64_t m, std::int64_t n, std::int64_t k, const Columns& a, Layout a_layout, const Columns& b,
+                 Layout b_layout, bool bias, const Columns& c, bool accumulate) const {
     Primitive p;
-    p.a = describe(m, k, a.dtype(), a_layout);
-    p.b = describe(k, n, b.dtype(), b_layout);
-    p.c = describe(m, n, c.dtype(), Layout::rows);
-    if (bias) p.bias = describe(1, n, Dtype::f32, Layout::rows);
+    p.a = describe(m, k, a.dtype(), a_layout, a.stride());
+    p.b = describe(k, n, b.dtype(), b_layout, b.stride());
+    p.c = describe(m, n, c.dtype(), Layout::rows, c.stride());
+    if (bias) p.bias = describe(1, n, Dtype::f32, Layout::rows, n);
     dnnl::primitive_attr attributes;
     attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
     if (accumulate) {
@@ -86,13 +92,16 @@ void limit_matrix_products(CpuLevel level) {
           "oneDNN computes with other instructions than {} already; a process has one level", name_of(level));
 }
 
-void MatrixProducts::product(const Tensor& a, Layout a_layout, const Tensor& b, Layout b_layout, const Tensor& bias,
-                             const Tensor& c, bool accumulate) {
-  const std::int64_t m = c.rows(), n = c.row_elements(), k = a_layout == Layout::rows ? a.row_elements() : a.rows();
+void MatrixProducts::product(const Columns& a, Layout a_layout, const Columns& b, Layout b_layout, const Tensor& bias,
+                             const Columns& c, bool accumulate) {
+  const std::int64_t m = c.rows(), n = c.width, k = a_layout == Layout::rows ? a.width : a.rows();
   if (m == 0 || n == 0 || k == 0) return;
   const Impl::Key key = {m,
                          n,
                          k,
+                         a.stride(),
+                         b.stride(),
+                         c.stride(),
                          static_cast<int>(a.dtype()),
                          static_cast<int>(c.dtype()),
                          static_cast<int>(a_layout),
@@ -109,9 +118,9 @@ void MatrixProducts::product(const Tensor& a, Layout a_layout, const Tensor& b, 
   }
   const Impl::Primitive& p = found->second;
   const auto scratch = impl_->runtime.allocate(p.scratch.get_size());
-  std::unordered_map<int, dnnl::memory> arguments = {{DNNL_ARG_SRC, {p.a, impl_->engine, a.raw()}},
-                                                     {DNNL_ARG_WEIGHTS, {p.b, impl_->engine, b.raw()}},
-                                                     {DNNL_ARG_DST, {p.c, impl_->engine, c.raw()}},
+  std::unordered_map<int, dnnl::memory> arguments = {{DNNL_ARG_SRC, {p.a, impl_->engine, address_of(a)}},
+                                                     {DNNL_ARG_WEIGHTS, {p.b, impl_->engine, address_of(b)}},
+                                                     {DNNL_ARG_DST, {p.c, impl_->engine, address_of(c)}},
                                                      {DNNL_ARG_SCRATCHPAD, {p.scratch, impl_->engine, scratch.get()}}};
   if (bias.defined()) arguments.emplace(DNNL_ARG_BIAS, dnnl::memory(p.bias, impl_->engine, bias.raw()));
   LEXRING_DNNL_CALL(p.matmul.execute(impl_->stream, arguments));

@@ -21,8 +21,8 @@ class MatrixProducts {
 
   /// c [m, n] = (or +=) a [m, k] b [k, n] + bias [n] (f32, may be undefined). Layout::columns: the operand is stored
   /// transposed. a and b f32 or bf16 alike, c either or f32. Accumulates in f32.
-  void product(const Tensor& a, Layout a_layout, const Tensor& b, Layout b_layout, const Tensor& bias, const Tensor& c,
-               bool accumulate);
+  void product(const Columns& a, Layout a_layout, const Columns& b, Layout b_layout, const Tensor& bias,
+               const Columns& c, bool accumulate);
 
  private:
   struct Impl;

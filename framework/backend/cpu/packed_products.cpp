@@ -30,10 +30,10 @@ struct Operand {
   const T* data;
   std::int64_t row_step, depth_step;
 
-  Operand(const Tensor& stored, bool depth_is_inner)
+  Operand(const Columns& stored, bool depth_is_inner)
       : data(stored.data<T>()),
-        row_step(depth_is_inner ? stored.row_elements() : 1),
-        depth_step(depth_is_inner ? 1 : stored.row_elements()) {}
+        row_step(depth_is_inner ? stored.stride() : 1),
+        depth_step(depth_is_inner ? 1 : stored.stride()) {}
 };
 
 /// to[w * Width + i] = X(first_row + i, first + w) for `count` rows, zeros for the others of Width.
@@ -66,22 +66,23 @@ struct Sums {
 };
 
 struct Result {
-  const Tensor &c, &bias;  ///< no bias: undefined
+  const Columns& c;
+  const Tensor& bias;  ///< no bias: undefined
   bool accumulate;
 
   bool gathers() const { return c.dtype() == Dtype::f32; }
   /// Rows and columns of c as they are before the product is added: with the bias.
   Sums place(std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t columns) const {
     if (columns == 0) return {};
-    float* const first = c.data<float>() + row * c.row_elements() + column;
+    float* const first = c.data<float>() + row * c.stride() + column;
     for (std::int64_t r = 0; bias.defined() && r < rows; ++r) {
-      float* out = first + r * c.row_elements();
+      float* out = first + r * c.stride();
       for_lanes(columns, [&](std::int64_t i, std::int64_t n) {
         const f32v x = load(bias.data<float>() + column + i, n);
         store(out + i, accumulate ? x + load(out + i, n) : x, n);
       });
     }
-    return {first, c.row_elements(), accumulate || bias.defined()};
+    return {first, c.stride(), accumulate || bias.defined()};
   }
   /// Rows and columns of c from sums [.., stride].
   void write(std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t columns, const float* sums,
@@ -89,7 +90,7 @@ struct Result {
     with_type(c.dtype(), [&]<class T>(Type<T>) {
       const float* added = bias.defined() ? bias.data<float>() + column : nullptr;
       for (std::int64_t r = 0; r < rows; ++r) {
-        T* out = c.data<T>() + (row + r) * c.row_elements() + column;
+        T* out = c.data<T>() + (row + r) * c.stride() + column;
         for_lanes(columns, [&](std::int64_t i, std::int64_t n) {
           f32v x = load(sums + r * stride + i);
           if (added) x += load(added + i, n);
@@ -156,8 +157,8 @@ void block_product(const Operand<T>& a, std::int64_t row, std::int64_t rows, con
 template <class T>
 void product_of_depth(const Operand<T>& a, const Operand<T>& b, std::int64_t first_depth, std::int64_t depth,
                       const Result& result) {
-  Runtime& runtime = result.c.runtime();
-  const std::int64_t m = result.c.rows(), n = result.c.row_elements();
+  Runtime& runtime = result.c.matrix.runtime();
+  const std::int64_t m = result.c.rows(), n = result.c.width;
   const std::int64_t widest = std::clamp(stretch_elements / depth, panel_width, stretch_columns),
                      stretches = parts(n, widest);
   const std::int64_t width = parts(parts(n, stretches), panel_width) * panel_width, row_blocks = parts(m, task_rows);
@@ -195,10 +196,10 @@ void product_of_depth(const Operand<T>& a, const Operand<T>& b, std::int64_t fir
 
 }  // namespace
 
-void packed_product(const Tensor& a, Layout a_layout, const Tensor& b, Layout b_layout, const Tensor& bias,
-                    const Tensor& c, bool accumulate) {
-  const std::int64_t k = a_layout == Layout::rows ? a.row_elements() : a.rows();
-  if (c.elements() == 0 || k == 0) return;
+void packed_product(const Columns& a, Layout a_layout, const Columns& b, Layout b_layout, const Tensor& bias,
+                    const Columns& c, bool accumulate) {
+  const std::int64_t k = a_layout == Layout::rows ? a.width : a.rows();
+  if (c.rows() == 0 || c.width == 0 || k == 0) return;
   const std::int64_t deepest = c.dtype() == Dtype::f32 ? longest_depth : k;
   with_type(a.dtype(), [&]<class T>(Type<T>) {
     const Operand<T> left(a, a_layout == Layout::rows);

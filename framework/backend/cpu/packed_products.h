@@ -9,7 +9,7 @@ namespace lexring::cpu {
 /// exact; sums are f32, the result is rounded once. An element's sum has one order, wherever it stands and however many
 /// threads there are: equal rows give equal bits. Working memory is at most about 16 MiB and some 300 KiB a thread,
 /// whatever the sizes.
-void packed_product(const Tensor& a, Layout a_layout, const Tensor& b, Layout b_layout, const Tensor& bias,
-                    const Tensor& c, bool accumulate);
+void packed_product(const Columns& a, Layout a_layout, const Columns& b, Layout b_layout, const Tensor& bias,
+                    const Columns& c, bool accumulate);
 
 }  // namespace lexring::cpu

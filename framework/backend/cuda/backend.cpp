@@ -37,15 +37,15 @@ class CudaBackend final : public Backend {
     cuda::embedding_backward(gpu_, index, dx, dtable);
   }
 
-  void linear(const Tensor& x, const Tensor& w, const Tensor& b, const Tensor& y, Write write) override {
+  void linear(const Columns& x, const Tensor& w, const Tensor& b, const Columns& y, Write write) override {
     products_.product(x, Layout::rows, w, Layout::columns, b, y, write == Write::accumulate);
   }
-  void linear_backward_input(const Tensor& dy, const Tensor& w, const Tensor& dx) override {
-    products_.product(dy, Layout::rows, w, Layout::rows, {}, dx, false);
+  void linear_backward_input(const Columns& dy, const Tensor& w, const Columns& dx, Write write) override {
+    products_.product(dy, Layout::rows, w, Layout::rows, {}, dx, write == Write::accumulate);
   }
-  void linear_backward_weight(const Tensor& dy, const Tensor& x, const Tensor& dw, const Tensor& db) override {
+  void linear_backward_weight(const Columns& dy, const Columns& x, const Tensor& dw, const Tensor& db) override {
     if (dw.defined()) products_.product(dy, Layout::columns, x, Layout::rows, {}, dw, true);
-    if (db.defined()) column_sums(gpu_, dy, db);
+    if (db.defined()) column_sums(gpu_, dy.matrix, db);
   }
 
   void norm(const NormForward& call) override { cuda::norm(gpu_, call); }

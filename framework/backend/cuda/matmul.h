@@ -23,8 +23,8 @@ class MatrixProducts {
   /// a is [N, I], or [I, N] where its layout is `columns`; b is [I, O], or [O, I] where its layout is `columns`. f32 or
   /// bf16, both the same; y f32 or that. bias [O] f32, or undefined; it is rounded to y's dtype first. Any of N, I, O
   /// may be 0: an empty sum is 0.
-  void product(const Tensor& a, Layout a_layout, const Tensor& b, Layout b_layout, const Tensor& bias, const Tensor& y,
-               bool accumulate);
+  void product(const Columns& a, Layout a_layout, const Columns& b, Layout b_layout, const Tensor& bias,
+               const Columns& y, bool accumulate);
 
  private:
   struct Implementation;

@@ -227,6 +227,35 @@ TEST_P(Kernels, Linear) {
       }
 }
 
+/// Every matrix of activations may be some columns of a wider one, whose others nobody touches.
+TEST_P(Kernels, LinearOfColumns) {
+  for (const std::int64_t rows : row_counts)
+    for (const auto& [inputs, outputs, first] :
+         {std::array<std::int64_t, 3>{48, 20, 16}, {3, 61, 0}, {16, 64, 64}, {130, 3, 1}}) {
+      SCOPED_TRACE(::testing::Message() << rows << " rows, " << inputs << " -> " << outputs << " from column "
+                                        << first);
+      const std::int64_t all_inputs = first + inputs + 7, all_outputs = first + outputs + 5;
+      const Values x = numbers(rows * all_inputs, 1, working()), w = numbers(outputs * inputs, 2, working()),
+                   dy = numbers(rows * all_outputs, 3, working()), dw = numbers(outputs * inputs, 4);
+      const double error = 2 * matmul(working());
+      both({error, error, error, error, tolerance::f32_matmul},
+           [&, inputs = inputs, outputs = outputs, first = first](const Side& s) {
+             const Tensor tx = s.in({rows, all_inputs}, s.working, x), tw = s.in({outputs, inputs}, s.working, w),
+                          tdy = s.in({rows, all_outputs}, s.working, dy);
+             std::vector<Tensor> results;
+             for (const Write write : {Write::overwrite, Write::accumulate}) {
+               const Tensor y = s.in({rows, all_outputs}, s.working, dy), dx = s.in({rows, all_inputs}, s.working, x);
+               s.backend.linear({tx, first, inputs}, tw, {}, {y, first, outputs}, write);
+               s.backend.linear_backward_input({tdy, first, outputs}, tw, {dx, first, inputs}, write);
+               results.insert(results.end(), {y, dx});
+             }
+             results.push_back(s.in({outputs, inputs}, s.master, dw));
+             s.backend.linear_backward_weight({tdy, first, outputs}, {tx, first, inputs}, results.back(), {});
+             return results;
+           });
+    }
+}
+
 /// One input and one output dtype of a norm: the residual stream with and without delta, or working activations
 /// (sub-norm).
 struct NormShape {

@@ -1,6 +1,7 @@
 /// What a run goes on from, what it says of it, and what stays in its directory.
 #include <algorithm>
 
+#include "framework/io/hdf5_file.h"
 #include "tests/jobs/job_fixture.h"
 
 namespace lexring {
@@ -108,6 +109,51 @@ TEST_F(Resume, WhatIsNotTrainedHasNoMomentsAndStaysSoInTheRun) {
   expect_refused(train("run", "--train.steps 8"), "train.frozen =  but");
   expect_refused(train("run", "--train.steps 8 --train.frozen embedding"), "train.frozen = embedding but");
   done(train("other", "--train.steps 2 --init " + run("run")));
+}
+
+TEST_F(Resume, AdaptersBeginOnTheWeightsOfAnotherRunAndLeaveThemAsTheyAre) {
+  done(train("base", "--train.steps 4"));
+  const std::string base =
+                        " train --init " + run("base") + " --train.steps 4 --optimizer.warmup 0 --data.train " + data(),
+                    lora =
+                        " --adapter.rank 2 --adapter.targets attention.query,attention.output,ffn.up,ffn.down"
+                        " --adapter.trainable norm --checkpoint.directory ";
+  done(binary() + base + " --checkpoint.directory " + run("whole"));
+  const std::string said = done(binary() + base + lora + run("lora"));
+  EXPECT_EQ(occurrences(said, " of them trained, "), 1) << said;
+  const auto whole = metrics("whole"), adapted = metrics("lora");
+  EXPECT_EQ(adapted[0]["loss"], whole[0]["loss"]) << "an addition begins with 0";
+  EXPECT_NE(adapted[1]["loss"], whole[1]["loss"]);
+  EXPECT_LT(adapted[3]["loss"].get<double>(), adapted[0]["loss"].get<double>());
+
+  const auto weights = [&](const std::string& of, const std::string& name) {
+    const std::string file = run(of) + ".h5";
+    if (!std::filesystem::exists(file)) done(binary() + " inspect " + run(of) + "/step-00000004 --export " + file);
+    return Hdf5File(file, Hdf5File::Mode::read).read_all<float>(name);
+  };
+  for (const char* same : {"embedding", "layers.1.attention.query.weight", "layers.0.ffn.down.weight"})
+    EXPECT_EQ(weights("lora", same), weights("base", same)) << same;
+  for (const char* moved : {"layers.0.attention.norm.weight", "norm.weight"})
+    EXPECT_NE(weights("lora", moved), weights("base", moved)) << moved;
+  for (const char* part : {"attention.query.lora_b", "attention.output.lora_b", "ffn.down.lora_b"}) {
+    const std::vector<float> b = weights("lora", std::string("layers.0.") + part);
+    EXPECT_NE(b, std::vector<float>(b.size())) << part;
+  }
+
+  const std::string names = done(binary() + " inspect " + run("lora"));
+  EXPECT_EQ(occurrences(names, "optimizer.first_moment.embedding"), 0) << names;
+  EXPECT_GT(occurrences(names, ".lora_a"), 0) << names;
+  done(mpirun(2) + binary() + base + lora + run("shared") + " --mesh.tp 2");
+  done(mpirun(2) + binary() + base + lora + run("sharded") + " --optimizer.shard gradients");
+  for (const char* other : {"shared", "sharded"}) {
+    for (std::size_t i = 0; i < adapted.size(); ++i)
+      EXPECT_NEAR(metrics(other)[i]["loss"].get<double>(), adapted[i]["loss"].get<double>(), 1e-4);
+  }
+  done(mpirun(2) + binary() + base + lora + run("lora") + " --train.steps 6 --mesh.tp 2");
+  EXPECT_EQ(metrics("lora").size(), 6U);
+  expect_refused(binary() + base + lora + run("lora") + " --train.steps 8 --adapter.rank 3", "adapter.rank = 3 but");
+  expect_refused(binary() + base + lora + run("x") + " --adapter.trainable query", "which has an adapter");
+  expect_refused(binary() + base + lora + run("x") + " --adapter.targets ffn.gate", "does not have");
 }
 
 TEST_F(Resume, ANameThatAnIniFileCannotHoldIsRefusedBeforeAnythingIsMade) {

@@ -330,6 +330,11 @@ TEST_F(Training, BenchCountsTheBytesOfTheFormulas) {
       {2, "--mesh.tp 2 --train.recompute layer --model.parallel true --model.head_width 12 --model.sub_norm true"},
       {2, "--mesh.tp 2 --train.recompute attention --model.parallel true --model.qk_norm true"},
       {3, "--mesh.cp 3 --train.length 48 --model.head_width 20"},
+      {2,
+       "--mesh.tp 2 --train.recompute layer --adapter.rank 3 --adapter.targets "
+       "attention.query,attention.value,attention.output,ffn.up,ffn.down"},
+      {2, "--mesh.tp 2 --train.recompute layer --model.parallel true --adapter.rank 2"},
+      {2, "--mesh.tp 2 --train.recompute none --train.frozen embedding,layers.0"},
       {4, "--mesh.cp 4 --attention.pattern blockwise --attention.block 8 --sequence.exchange halo"},
       {4, "--mesh.cp 4 --attention.pattern chunked --attention.block 8 --sequence.exchange halo"},
       {4, "--mesh.cp 4 --attention.pattern window --attention.window 7"},

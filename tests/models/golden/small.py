@@ -24,7 +24,7 @@ KINDS = """
     scaling_dynamic scaling_llama3 scaling_longrope partial_rotary_xpos p_rope
     forget_gate_rope forget_gate_packed ssmax_packed temperature floor_scale logit_softcap
     landmark landmark_packed cape_xpos cape_alibi
-    gpt2 neox mistral qwen2 qwen3 head_width_sub_norm
+    gpt2 neox mistral qwen2 qwen3 head_width_sub_norm lora lora_long
 """.split()
 LENGTH = 40
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <compare>
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -29,6 +30,7 @@ std::uint32_t alignment_of(const void* address) {
 /// Everything that a choice of kernel depends on.
 struct Problem {
   std::int64_t rows, columns, inner;
+  std::int64_t a_stride, b_stride, y_stride;
   Layout a_layout, b_layout;
   Dtype operands, result;
   bool with_bias, accumulate;
@@ -54,13 +56,19 @@ void set(cublasLtMatmulPreferenceOpaque_t& preference, cublasLtMatmulPreferenceA
   LEXRING_CUBLAS_CALL(cublasLtMatmulPreferenceSetAttribute(&preference, attribute, &value, sizeof(value)));
 }
 
-/// `rows` x `columns` as we see it; transposed in memory where its layout is `columns`.
-cublasLtMatrixLayoutOpaque_t layout_of(cudaDataType type, std::int64_t rows, std::int64_t columns, Layout layout) {
+/// `rows` x `columns` as we see it; transposed in memory where its layout is `columns`. `stride`: elements from one row
+/// in memory to the next.
+cublasLtMatrixLayoutOpaque_t layout_of(cudaDataType type, std::int64_t rows, std::int64_t columns, Layout layout,
+                                       std::int64_t stride) {
   if (layout == Layout::columns) std::swap(rows, columns);
   cublasLtMatrixLayoutOpaque_t result;
   LEXRING_CUBLAS_CALL(cublasLtMatrixLayoutInit(&result, type, static_cast<std::uint64_t>(columns),
-                                               static_cast<std::uint64_t>(rows), columns));
+                                               static_cast<std::uint64_t>(rows), stride));
   return result;
+}
+
+void* address_of(const Columns& x) {
+  return static_cast<std::byte*>(x.matrix.raw()) + static_cast<std::size_t>(x.first) * size_of(x.dtype());
 }
 
 Plan describe(const Problem& p, F32Products f32, const void* bias) {
@@ -74,9 +82,9 @@ Plan describe(const Problem& p, F32Products f32, const void* bias) {
     set(plan, CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
     set(plan, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);  // its alignment counts for the choice
   }
-  plan.first = layout_of(type_of(p.operands), p.inner, p.columns, p.b_layout);
-  plan.second = layout_of(type_of(p.operands), p.rows, p.inner, p.a_layout);
-  plan.result = layout_of(type_of(p.result), p.rows, p.columns, Layout::rows);
+  plan.first = layout_of(type_of(p.operands), p.inner, p.columns, p.b_layout, p.b_stride);
+  plan.second = layout_of(type_of(p.operands), p.rows, p.inner, p.a_layout, p.a_stride);
+  plan.result = layout_of(type_of(p.result), p.rows, p.columns, Layout::rows, p.y_stride);
   return plan;
 }
 
@@ -146,11 +154,10 @@ MatrixProducts::MatrixProducts(const Gpu& gpu, F32Products f32)
     : implementation_(std::make_unique<Implementation>(gpu, f32)) {}
 MatrixProducts::~MatrixProducts() = default;
 
-void MatrixProducts::product(const Tensor& a, Layout a_layout, const Tensor& b, Layout b_layout, const Tensor& bias,
-                             const Tensor& y, bool accumulate) {
+void MatrixProducts::product(const Columns& a, Layout a_layout, const Columns& b, Layout b_layout, const Tensor& bias,
+                             const Columns& y, bool accumulate) {
   Implementation& own = *implementation_;
-  const std::int64_t rows = y.rows(), columns = y.row_elements(),
-                     inner = a_layout == Layout::rows ? a.row_elements() : a.rows();
+  const std::int64_t rows = y.rows(), columns = y.width, inner = a_layout == Layout::rows ? a.width : a.rows();
   if (rows == 0 || columns == 0) return;
   if (inner == 0) {  // cuBLAS knows no empty sum: a sum of one zero
     const Tensor zeros(own.gpu.runtime, {std::max(rows, columns)}, a.dtype());
@@ -163,19 +170,23 @@ void MatrixProducts::product(const Tensor& a, Layout a_layout, const Tensor& b, 
   const Problem problem{rows,
                         columns,
                         inner,
+                        a.stride(),
+                        b.stride(),
+                        y.stride(),
                         a_layout,
                         b_layout,
                         a.dtype(),
                         y.dtype(),
                         bias.defined(),
                         accumulate,
-                        alignment_of(a.raw()),
-                        alignment_of(b.raw()),
-                        alignment_of(y.raw())};
+                        alignment_of(address_of(a)),
+                        alignment_of(address_of(b)),
+                        alignment_of(address_of(y))};
   Plan* const plan = own.plan_for(problem, bias_address);
   if (plan == nullptr && bias.defined()) {
     product(a, a_layout, b, b_layout, Tensor(), y, accumulate);
-    return add_bias(own.gpu, bias, y);
+    require(y.width == y.stride(), "a bias is added to whole rows");
+    return add_bias(own.gpu, bias, y.matrix);
   }
   require(plan != nullptr,
           "cuBLAS has no kernel for a product [{}, {}] x [{}, {}] of {} to {}, aligned to {}, {} and {} bytes", rows,
@@ -183,8 +194,8 @@ void MatrixProducts::product(const Tensor& a, Layout a_layout, const Tensor& b, 
           problem.y_alignment);
   if (problem.with_bias) set(*plan, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias_address);
   const float one = 1, beta = accumulate ? 1 : 0;
-  LEXRING_CUBLAS_CALL(cublasLtMatmul(own.handle, &plan->description, &one, b.raw(), &plan->first, a.raw(),
-                                     &plan->second, &beta, y.raw(), &plan->result, y.raw(), &plan->result,
+  LEXRING_CUBLAS_CALL(cublasLtMatmul(own.handle, &plan->description, &one, address_of(b), &plan->first, address_of(a),
+                                     &plan->second, &beta, address_of(y), &plan->result, address_of(y), &plan->result,
                                      &plan->algorithm, own.workspace.raw(), workspace_bytes, own.gpu.stream.handle));
 }
 
