@@ -21,6 +21,7 @@
 #include "framework/base/error.h"
 #include "framework/base/signal_stack.h"
 #include "jobs/commands/bench.h"
+#include "jobs/commands/config.h"
 #include "jobs/commands/evaluate.h"
 #include "jobs/commands/generate.h"
 #include "jobs/commands/inspect.h"
@@ -66,6 +67,7 @@ constexpr Command commands[] = {
     {"evaluate", "loss and perplexity by length, pattern and position; tables and a report", Ranks::all,
      evaluate_command},
     {"study", "train and evaluate many methods: one file, one table", Ranks::first, alone<study_command>},
+    {"config", "the configuration that files and keys make", Ranks::first, alone<config_command>},
     {"generate", "continue a prompt from a checkpoint", Ranks::launched, generate_command},
     {"inspect", "what is in a data set or a checkpoint; verifies it", Ranks::first, alone<inspect_command>},
     {"verify", "run golden cases on this machine", Ranks::all, verify_command},

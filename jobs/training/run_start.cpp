@@ -107,7 +107,7 @@ std::string describe_init(const Options& options, const CheckpointReader& checkp
   for (const Change& change : changes_between(stored_options(checkpoint), options)) {
     const std::string section = change.key.substr(0, change.key.find('.'));
     const bool of_interest = section == "model" || section == "position" || section == "attention" ||
-                             section == "data" || section == "layer";
+                             section == "data" || section == "layer" || section == "adapter";
     if (of_interest || change.key == "train.length") others.push_back(change.text);
   }
   return others.empty() ? "" : fmt::format("other than there: {}\n", fmt::join(others, ", "));

@@ -57,6 +57,9 @@ ClusterName=lexring
 SlurmctldHost=controller(10.77.0.254)
 SlurmUser=root
 AuthType=auth/munge
+AuthInfo=cred_expire=5
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
@@ -76,7 +79,8 @@ StateSaveLocation=$dir/state
 SlurmdPidFile=$dir/slurmd.%n.pid
 SlurmdSpoolDir=$dir/spool.%n
 TmpFS=$dir/tmp.%n
-PartitionName=test Nodes=n[1-$1] Default=YES MaxTime=60 State=UP
+PartitionName=test Nodes=n[1-$1] Default=YES MaxTime=60 State=UP PriorityTier=1 GraceTime=60
+PartitionName=urgent Nodes=n[1-$1] MaxTime=60 State=UP PriorityTier=2 PreemptMode=OFF
 END
     for k in $(seq "$1"); do echo "NodeName=n$k NodeAddr=10.77.0.$k CPUs=$cpus RealMemory=$memory"; done
   } >"$SLURM_CONF"

@@ -103,14 +103,17 @@ class Slurm : public JobTest {
 
   /// A run that `stop` reached between its first step and its last. Where other programs have the processors, the first
   /// step may be seen when the last is done: then again.
-  static Job stopped_midway(const std::string& name, const std::function<void(const std::string& id)>& stop) {
+  static Job stopped_midway(const std::string& name, const std::function<void(const std::string& id)>& stop,
+                            const std::string& options = "") {
     for (int attempt = 1;; ++attempt) {
       std::filesystem::remove_all(directory(name));
-      const std::string id = submit(four_ranks, pretrain(name));
+      const std::string id = submit(four_ranks + " " + options, pretrain(name));
       wait_until([&] { return !steps_of(name).empty() || ended(id); }, "no step was written");
       stop(id);
       Job job = finish(id);
-      if (steps_of(name).size() < static_cast<std::size_t>(steps) || attempt == 10) return job;
+      const bool midway = steps_of(name).size() < static_cast<std::size_t>(steps) || field(id, "Restarts") != "0" ||
+                          job.log.find("started again") != std::string::npos;
+      if (midway || attempt == 10) return job;
     }
   }
 
@@ -174,11 +177,36 @@ TEST_F(Slurm, EvaluatesOnTwoHostsAsWithoutSlurm) {
   }
 }
 
-TEST_F(Slurm, StopsBeforeTheTimeIsUpAndGoesOnByTheSameCommand) {
-  // What Slurm does for --signal=B:USR1@300, which counts in minutes.
-  const Job stopped = stopped_midway("stopped", [](const std::string& id) {
+/// Stops that are to be followed by going on, without a hand, to the numbers of a run that nobody stopped.
+TEST_F(Slurm, GoesOnByItself) {
+  const std::vector<std::pair<std::string, std::function<void(const std::string& id)>>> stops = {
+      // What Slurm does for --signal=B:USR1@300, which counts in minutes.
+      {"time_limit", [](const std::string& id) { run_process("scancel --batch --signal=USR1 " + id); }},
+      {"terminated", [](const std::string& id) { run_process("scancel --signal=TERM " + id); }},
+      {"requeued", [](const std::string& id) { run_process("scontrol requeue " + id); }},
+      {"preempted",
+       [](const std::string&) {
+         const std::string urgent = submit("--partition urgent -N 2 --exclusive", "--wrap 'sleep 1'");
+         EXPECT_EQ(finish(urgent).state, "COMPLETED");
+       }},
+  };
+  for (const auto& [name, stop] : stops) {
+    SCOPED_TRACE(name);
+    const Job job = stopped_midway(name, stop);
+    ASSERT_EQ(job.state, "COMPLETED") << job.log;
+    EXPECT_GE(std::atoi(field(job.id, "Restarts").c_str()), 1) << job.log;
+    EXPECT_EQ(field(job.id, "Comment"), "finished") << job.log;
+    EXPECT_GE(occurrences(job.log, "resumed from"), name == "requeued" ? 0 : 1) << job.log;
+    EXPECT_FALSE(std::filesystem::exists(directory(name) + "/turn"));
+    expect_same_losses(name, "four", 0);
+  }
+}
+
+TEST_F(Slurm, WithoutRequeueingItStopsBeforeTheTimeIsUpAndGoesOnByTheSameCommand) {
+  const auto stop = [](const std::string& id) {
     EXPECT_EQ(run_process("scancel --batch --signal=USR1 " + id).exit_code, 0);
-  });
+  };
+  const Job stopped = stopped_midway("stopped", stop, "--no-requeue");
   ASSERT_EQ(stopped.exit_code, 75) << stopped.log;
   ASSERT_LT(steps_of("stopped").size(), static_cast<std::size_t>(steps)) << "too fast to be stopped";
   const Job resumed = run_job(four_ranks, pretrain("stopped"));
@@ -191,25 +219,37 @@ TEST_F(Slurm, CancelledByHandItGoesOnToo) {
   const Job cancelled =
       stopped_midway("cancelled", [](const std::string& id) { EXPECT_EQ(run_process("scancel " + id).exit_code, 0); });
   ASSERT_LT(steps_of("cancelled").size(), static_cast<std::size_t>(steps)) << "too fast to be cancelled";
+  EXPECT_EQ(cancelled.state, "CANCELLED") << cancelled.log;
   const Job resumed = run_job(four_ranks, pretrain("cancelled"));
   ASSERT_EQ(resumed.exit_code, 0) << resumed.log;
   EXPECT_NE(resumed.log.find("resumed from"), std::string::npos) << cancelled.log << resumed.log;
   expect_same_losses("cancelled", "four", 0);
 }
 
-TEST_F(Slurm, ARankThatIsKilledEndsTheJob) {
-  const std::string id = submit(four_ranks, pretrain("killed") + " --train.steps 1000000");
-  wait_until([&] { return !steps_of("killed").empty() || ended(id); }, "no step was written");
-  signal_rank(3, "KILL");
-  const auto start = std::chrono::steady_clock::now();
-  const Job job = finish(id);
-  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(200));
-  EXPECT_NE(job.exit_code, 0);
+/// At once and on the same nodes, without a turn in the queue.
+TEST_F(Slurm, AfterTheDeathOfARankItStartsAgain) {
+  const Job job = stopped_midway("killed", [](const std::string&) { signal_rank(3, "KILL"); });
+  ASSERT_EQ(job.state, "COMPLETED") << job.log;
   EXPECT_NE(job.log.find("n2: task 3: Killed"), std::string::npos) << job.log;
+  EXPECT_NE(job.log.find("failed with exit code 137, started again"), std::string::npos) << job.log;
+  EXPECT_EQ(field(job.id, "Restarts"), "0");
+  expect_same_losses("killed", "four", 0);
+}
+
+TEST_F(Slurm, WhatFailsAgainAndAgainIsGivenUp) {
+  write_site("twice.env", "LEXRING_RESTARTS=2\n");
+  const std::string script = pretrain("gone");
+  const Job job = run_job(four_ranks, script + " --data.train " + directory("gone.h5"), "twice.env");
+  EXPECT_EQ(job.state, "FAILED") << job.log;
+  EXPECT_EQ(occurrences(job.log, "started again"), 3) << job.log;
+  EXPECT_EQ(occurrences(job.log, "given up: 3 starts in a row ended without a new checkpoint"), 1) << job.log;
+  EXPECT_FALSE(std::filesystem::exists(directory("gone")));
 }
 
 TEST_F(Slurm, ARankThatIsStoppedEndsTheJobAndIsNamed) {
-  const std::string id = submit(four_ranks, pretrain("held") + " --train.steps 1000000 --watchdog.seconds 10");
+  write_site("never.env", "LEXRING_RESTARTS=0\n");
+  const std::string id =
+      submit(four_ranks, pretrain("held") + " --train.steps 1000000 --watchdog.seconds 10", "never.env");
   wait_until([&] { return !steps_of("held").empty() || ended(id); }, "no step was written");
   signal_rank(3, "STOP");
   const auto start = std::chrono::steady_clock::now();

@@ -10,7 +10,7 @@ namespace {
 class BadInput : public JobTest {};
 
 TEST_F(BadInput, EveryCommandHasHelp) {
-  for (const char* command : {"prepare", "train", "evaluate", "generate", "inspect", "verify", "bench"}) {
+  for (const char* command : {"prepare", "train", "evaluate", "config", "generate", "inspect", "verify", "bench"}) {
     const ProcessResult result = run_process(binary() + " " + command + " --help");
     EXPECT_EQ(result.exit_code, 0) << command << result.output;
     EXPECT_GE(occurrences(result.output, "--"), 3) << result.output;

@@ -1,0 +1,43 @@
+#include "jobs/commands/config.h"
+
+#include "framework/base/console.h"
+#include "framework/base/error.h"
+#include "jobs/config/options.h"
+
+namespace lexring {
+namespace {
+
+const char* const usage = R"(lexring config: the configuration that files and keys make, as `lexring train` reads them
+
+  lexring config --config configs/lex_paper.ini --data.train pile.h5
+  lexring config --config configs/lex_paper.ini --only checkpoint.directory
+
+Prints the whole of it as a file for --config. What a run takes from its checkpoint or from its data is not in it.
+
+)";
+
+}  // namespace
+
+int config_command(const std::vector<std::string>& args) {
+  std::string only;
+  const std::vector<Key> extra = {{"only", &only, "print the value of this key alone", "key"}};
+  Options options;
+  if (asks_help(args)) {
+    KeyTable own;
+    own.add(extra);
+    print_result("{}{}{}", usage, own.help(), option_keys(options).help());
+    return 0;
+  }
+  options = parse_options(args, extra);
+  if (only.empty()) {
+    print_result("{}", to_ini(options));
+    return 0;
+  }
+  const KeyTable keys = option_keys(options);
+  const Key* const key = keys.find(only);
+  require_usage(key != nullptr, "there is no key '{}'; `lexring train --help` lists them", only);
+  print_result("{}\n", text_of(key->target));
+  return 0;
+}
+
+}  // namespace lexring
