@@ -15,14 +15,15 @@ struct Model {
   const char* name;
   std::int64_t length;
   std::vector<std::string> keys;
+  std::string frozen = "";
 };
 
 /// Positions that turn queries and keys, that bias scores by head, by distance, or by where the query stands too, that
 /// lie in a table; scores with and without a cap, with factors that are the query's alone or learned; halves of a layer
 /// side by side, with norms and a width of the heads' own; every kind of norm, feed-forward block and projection. Where
-/// a key bias has a gradient of 0 in mathematics there are no biases: AdamW would divide its noise by itself. Sharded
-/// optimizers cut parameters from 65,536 elements on by rows: "learned" has some. ReLU is missing: its derivative
-/// jumps, and meshes that round otherwise fall on either side.
+/// a bias has a gradient of 0 in mathematics, as of keys or of all scores, there is none, or it is not trained: AdamW
+/// would divide its noise by itself. Sharded optimizers cut parameters from 65,536 elements on by rows: "learned" has
+/// some. ReLU is missing: its derivative jumps, and meshes that round otherwise fall on either side.
 const std::vector<Model>& table() {
   static const std::vector<Model> models = {
       {"lex", 96, {"--position.kind", "xpos", "--position.scale_base", "64"}},
@@ -44,7 +45,8 @@ const std::vector<Model>& table() {
        59,
        {"--position.kind", "fire", "--position.fire_threshold", "24", "--model.bias", "false", "--model.norm",
         "rmsnorm", "--model.ffn", "gelu_tanh", "--model.qk_norm", "true", "--model.parallel", "true",
-        "--model.head_width", "12", "--attention.ssmax", "true"}},
+        "--model.head_width", "12", "--attention.ssmax", "true"},
+       "position.fire.down.bias"},
   };
   return models;
 }
@@ -128,7 +130,8 @@ std::vector<std::string> common_keys(const Case& which, const std::string& direc
                                    "--checkpoint.keep",      "0",
                                    "--checkpoint.directory", directory};
   keys.insert(keys.end(), model.keys.begin(), model.keys.end());
-  if (!which.frozen.empty()) keys.insert(keys.end(), {"--train.frozen", which.frozen});
+  const std::string frozen = model.frozen + (model.frozen.empty() || which.frozen.empty() ? "" : ",") + which.frozen;
+  if (!frozen.empty()) keys.insert(keys.end(), {"--train.frozen", frozen});
   const std::string& pattern = which.pattern;
   if (pattern == "blockwise" || pattern == "chunked") keys.insert(keys.end(), {"--attention.block", "16"});
   if (pattern == "window" || pattern == "sink_window") keys.insert(keys.end(), {"--attention.window", "21"});

@@ -57,7 +57,6 @@ TEST_F(VerifyCommand, WhatACaseAsksForAndIsNotThereIsNotComputedWithout) {
   unsupported("\"normalizer\": \"softmax\"", "\"normalizer\": \"sparsemax\"",
               "attention.normalizer = 'sparsemax' is not known; choose softmax, relu");
   unsupported("\"norm_eps\": 0.01", "\"norm_eps\": \"small\"", "model.norm_eps = 'small' is not a number");
-  unsupported("\"qk_norm\": false", "\"qk_norm\": true", "qk_norm = true is not supported");
   unsupported("\"override\": {}", "\"override\": {\"one\": [{}, {}]}", "is overridden, which is no number");
   EXPECT_GE(occurrences(verdict("\"vocab\"", "\"vocab\"").output, "1 passed, 0 failed"), 1);
   const ProcessResult damaged = verdict("\"norm_eps\": 0.01, ", "");
