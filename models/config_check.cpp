@@ -71,11 +71,22 @@ void check_adapter(const ModelConfig& config) {
   if (adapter.rank == 0) return;
   require_usage(adapter.rank > 0 && adapter.rank <= std::max(config.width, config.ffn_width),
                 "adapter.rank = {} is no rank of a matrix here; choose e.g. 16", adapter.rank);
-  for (const AdapterTarget target : adapter.targets)
+  require_usage(static_cast<float>(adapter.alpha) > 0,
+                "adapter.alpha = {} lets nothing be learned; choose e.g. adapter.rank", adapter.alpha);
+  for (const AdapterTarget target : adapter.targets) {
+    require_usage(std::count(adapter.targets.begin(), adapter.targets.end(), target) == 1,
+                  "adapter.targets has {} more than once; leave it out once", name_of(target));
     require_usage(target != AdapterTarget::gate || config.ffn == Ffn::swiglu,
                   "adapter.targets has ffn.gate, which a model with model.ffn = {} does not have; leave it out",
                   name_of(config.ffn));
-  for (const ParameterRow& row : parameter_plan(config)) {
+  }
+  const std::vector<ParameterRow> plan = parameter_plan(config);
+  for (const std::string& part : parts_of_names(adapter.trainable))
+    require_usage(
+        std::any_of(plan.begin(), plan.end(),
+                    [&](const auto& row) { return row.name.find(part) != std::string::npos; }),
+        "adapter.trainable = {} is in no parameter's name; give parts of their names, such as norm or embedding", part);
+  for (const ParameterRow& row : plan) {
     const std::string matrix = row.name.substr(0, row.name.rfind('.'));
     const bool adapted = !row.of_adapter && row.name.ends_with(".weight") &&
                          std::any_of(adapter.targets.begin(), adapter.targets.end(), [&](AdapterTarget target) {

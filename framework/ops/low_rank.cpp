@@ -23,7 +23,8 @@ Columns outputs_of(const LowRankPart& part, const Tensor& y) { return {y, part.f
 }  // namespace
 
 Var low_rank_input(Tape& tape, const Var& x, const LowRank& layer) {
-  const Tensor factors(tape.runtime(), {x.value().dim(0)}, layer.a.gradient.dtype());
+  const Dtype master = layer.a.compute.dtype() == Dtype::f64 ? Dtype::f64 : Dtype::f32;
+  const Tensor factors(tape.runtime(), {x.value().dim(0)}, master);
   tape.backend().fill(factors, layer.scale);
   return scale_rows(tape, factors, linear(tape, x, layer.a, {}));
 }

@@ -3,6 +3,8 @@
 #include "framework/base/console.h"
 #include "framework/base/error.h"
 #include "jobs/config/options.h"
+#include "jobs/training/run_start.h"
+#include "parallel/comm/communicator.h"
 
 namespace lexring {
 namespace {
@@ -12,7 +14,8 @@ const char* const usage = R"(lexring config: the configuration that files and ke
   lexring config --config configs/lex_paper.ini --data.train pile.h5
   lexring config --config configs/lex_paper.ini --only checkpoint.directory
 
-Prints the whole of it as a file for --config. What a run takes from its checkpoint or from its data is not in it.
+Prints the whole of it as a file for --config, with the model of --init or --resume; what comes from the data is not
+in it.
 
 )";
 
@@ -20,20 +23,20 @@ Prints the whole of it as a file for --config. What a run takes from its checkpo
 
 int config_command(const std::vector<std::string>& args) {
   std::string only;
-  const std::vector<Key> extra = {{"only", &only, "print the value of this key alone", "key"}};
-  Options options;
+  const std::vector<Key> extra = {{"only", &only, "print the value of this key alone, as it is given", "key"}};
+  Options defaults;
   if (asks_help(args)) {
     KeyTable own;
     own.add(extra);
-    print_result("{}{}{}", usage, own.help(), option_keys(options).help());
+    print_result("{}{}{}", usage, own.help(), option_keys(defaults).help());
     return 0;
   }
-  options = parse_options(args, extra);
+  Options asked = peek_options(read_option_texts(args, extra), extra);
   if (only.empty()) {
-    print_result("{}", to_ini(options));
+    print_result("{}", to_ini(read_run_options(args, *make_self_communicator())));
     return 0;
   }
-  const KeyTable keys = option_keys(options);
+  const KeyTable keys = option_keys(asked);
   const Key* const key = keys.find(only);
   require_usage(key != nullptr, "there is no key '{}'; `lexring train --help` lists them", only);
   print_result("{}\n", text_of(key->target));

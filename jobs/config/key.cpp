@@ -183,10 +183,14 @@ std::string either(const std::vector<std::string>& values) {
   return fmt::format("{} or {}", fmt::join(values.begin(), values.end() - 1, ", "), values.back());
 }
 
+std::string text_of(const Need& need) {
+  return fmt::format("{} {} {}", need.key, need.other ? "other than" : "=", either(need.values));
+}
+
 std::string description_of(const Key& key) {
   std::string text = key.meaning;
   if (!key.choices.empty()) text += fmt::format(": {}", fmt::join(key.choices, " "));
-  for (const Need& need : key.needs) text += fmt::format("; only with {} = {}", need.key, either(need.values));
+  for (const Need& need : key.needs) text += fmt::format("; only with {}", text_of(need));
   return text;
 }
 

@@ -20,6 +20,7 @@ using KeyTarget = std::variant<std::int64_t*, double*, bool*, std::string*, std:
 struct Need {
   std::string key;                  ///< "position.kind"
   std::vector<std::string> values;  ///< one of these, as text_of writes them
+  bool other = false;               ///< none of these
 };
 
 struct Key {
@@ -41,6 +42,10 @@ struct Key {
     needs.push_back({std::move(key), std::move(values)});
     return *this;
   }
+  Key& not_with(std::string key, std::vector<std::string> values) {
+    needs.push_back({std::move(key), std::move(values), true});
+    return *this;
+  }
 };
 
 /// Gives a key the value, or the values of a list, that a text holds; to a list `append` adds. Throws UsageError that
@@ -55,6 +60,8 @@ std::string text_of(const KeyTarget& target);
 bool is_list(const KeyTarget& target);
 /// "linear, ntk or yarn".
 std::string either(const std::vector<std::string>& values);
+/// "position.kind = rope or xpos".
+std::string text_of(const Need& need);
 /// Meaning, choices, and with which other keys it has an effect: what help and configs/README.md say.
 std::string description_of(const Key& key);
 /// A text from outside for a message: cut where it is long, without bytes that are not printable UTF-8.

@@ -138,9 +138,10 @@ std::string KeyTable::why_without_effect(const Key& key) const {
     const Key* other = find(need.key);
     require(other != nullptr, "{} needs a key '{}' that its table does not have", key.name, need.key);
     const std::string value = text_of(other->target);
-    if (std::find(need.values.begin(), need.values.end(), value) == need.values.end()) {
-      return fmt::format("{0} has an effect only with {1} = {2}, but {1} = {3}; leave it out, or change {1}", key.name,
-                         need.key, either(need.values), shown(value));
+    const bool found = std::find(need.values.begin(), need.values.end(), value) != need.values.end();
+    if (found == need.other) {
+      return fmt::format("{0} has an effect only with {1}, but {2} = {3}; leave it out, or change {2}", key.name,
+                         text_of(need), need.key, shown(value));
     }
     if (const std::string why = why_without_effect(*other); !why.empty())
       return fmt::format("{} goes with {}; {}", key.name, need.key, why);

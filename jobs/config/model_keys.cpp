@@ -50,11 +50,14 @@ std::vector<Key> model_keys(ModelConfig& m) {
   add("adapter.rank", &m.adapter.rank,
       "rank of additions to weights, which then stay as they are (LoRA); 0: none, everything is trained")
       .between(0, 1 << 20);
-  add("adapter.alpha", &m.adapter.alpha, "additions are multiplied by alpha / rank").between(0, 1e6);
-  add("adapter.targets", &m.adapter.targets, "linear layers with an addition, with commas between");
-  add("adapter.trainable", &m.adapter.trainable,
-      "parameters that are trained too: whose names contain one of these, with commas between; LongLoRA: "
-      "embedding,norm");
+  const auto add_for_adapters = [&](std::string name, KeyTarget target, std::string meaning) -> Key& {
+    return add(std::move(name), std::move(target), std::move(meaning)).not_with("adapter.rank", {"0"});
+  };
+  add_for_adapters("adapter.alpha", &m.adapter.alpha, "additions are multiplied by alpha / rank").between(0, 1e6);
+  add_for_adapters("adapter.targets", &m.adapter.targets, "linear layers with an addition, with commas between");
+  add_for_adapters("adapter.trainable", &m.adapter.trainable,
+                   "parameters that are trained too: whose names contain one of these, with commas between; LongLoRA: "
+                   "embedding,norm");
 
   auto& s = m.position;
   add("position.kind", &s.kind, "how the model knows where a token stands");

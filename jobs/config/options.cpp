@@ -156,13 +156,14 @@ Options parse_options(const std::vector<std::string>& args, const std::vector<Ke
   return parse_options(read_option_texts(args, extra), extra, defaults, nullptr);
 }
 
-Options peek_options(const OptionTexts& texts) {
+Options peek_options(const OptionTexts& texts, const std::vector<Key>& extra) {
   Options options;
   std::vector<std::string> files;
   LayerSettings layers;
   KeyTable in_files = option_keys(options);
   layers.read_with(in_files);
   KeyTable table = in_files;
+  table.add(extra);
   table.add(Key{"config", &files, "", ""});
   for (const auto& [file, text] : texts.files) in_files.parse_ini(text, file);
   table.parse_arguments(texts.args);

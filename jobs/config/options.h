@@ -108,7 +108,7 @@ Options parse_options(const OptionTexts& texts, const std::vector<Key>& extra, c
 Options parse_options(const std::vector<std::string>& args, const std::vector<Key>& extra = {},
                       const Options& defaults = {});
 /// What files and command line say, before anything follows from it and is checked: for what must be known first.
-Options peek_options(const OptionTexts& texts);
+Options peek_options(const OptionTexts& texts, const std::vector<Key>& extra = {});
 /// The configuration of a checkpoint or of a run's config.ini.
 Options parse_ini_text(const std::string& text, const std::string& source);
 /// Sequences that a replica of a launch of `ranks` computes at a time, for choose_mesh.

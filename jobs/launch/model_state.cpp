@@ -1,6 +1,9 @@
 #include "jobs/launch/model_state.h"
 
+#include <algorithm>
 #include <optional>
+
+#include <fmt/ranges.h>
 
 #include "framework/base/error.h"
 #include "jobs/config/changes.h"
@@ -9,13 +12,13 @@
 #include "models/parameter_plan.h"
 
 namespace lexring {
-bool begins_anew(const TensorSource& source, const Transformer& model, const Parameter& parameter) {
-  return model.of_adapter(parameter) && !source.info(parameter.name);
+bool may_be_missing(Missing what, const TensorSource& source, const Transformer& model, const Parameter& parameter) {
+  return what == Missing::adapters && model.of_adapter(parameter) && !source.info(parameter.name);
 }
 
-void load_parameters(const TensorSource& source, Transformer& model) {
+void load_parameters(const TensorSource& source, Transformer& model, Missing missing) {
   for (const Parameter& parameter : model.parameters()) {
-    if (begins_anew(source, model, parameter)) continue;
+    if (may_be_missing(missing, source, model, parameter)) continue;
     const bool held = parameter.value.defined();
     const Tensor value =
         held ? parameter.value
@@ -36,6 +39,18 @@ void require_fitting_weights(const Options& wanted, const Options& stored, const
     require_usage(!shapes, "the weights of {} are of another model: {}; leave {} as it was, or start without --init",
                   name, change.text, change.key);
   }
+  const AdapterConfig &learned = stored.model.adapter, &adapter = wanted.model.adapter;
+  const auto has = [](const AdapterConfig& of, AdapterTarget target) {
+    return std::find(of.targets.begin(), of.targets.end(), target) != of.targets.end();
+  };
+  const bool all = std::all_of(learned.targets.begin(), learned.targets.end(),
+                               [&](AdapterTarget target) { return has(adapter, target); });
+  require_usage(
+      learned.rank == 0 || (learned.rank == adapter.rank && learned.alpha == adapter.alpha && all),
+      "what {} learned is in adapters of rank {}, alpha {}, on {}; leave adapter.rank and adapter.alpha as they "
+      "were, and all of these in adapter.targets",
+      name, learned.rank, learned.alpha,
+      fmt::join(names_where<AdapterTarget>([&](AdapterTarget target) { return has(learned, target); }), ","));
   for (const ParameterRow& needed : parameter_plan(wanted.model)) {
     const std::optional<TensorSource::Info> found = weights.info(needed.name);
     if (needed.of_adapter && !found) continue;

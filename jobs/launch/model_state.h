@@ -9,10 +9,11 @@
 
 namespace lexring {
 
-/// Whether these weights are without this part of a low-rank addition, which then begins with its initial values.
-bool begins_anew(const TensorSource& source, const Transformer& model, const Parameter& parameter);
+/// What weights may be without: adapters then keep their initial values.
+enum class Missing { nothing, adapters };
+bool may_be_missing(Missing what, const TensorSource& source, const Transformer& model, const Parameter& parameter);
 /// Fills parameters by their names, and their compute copies. Throws Error naming what is missing or of another shape.
-void load_parameters(const TensorSource& source, Transformer& model);
+void load_parameters(const TensorSource& source, Transformer& model, Missing missing = Missing::nothing);
 
 /// Throws UsageError, naming the key to blame, unless these weights are those of the wanted model.
 /// Positions and patterns without weights may differ, and how long sequences are.

@@ -43,26 +43,56 @@ comment() {
   scontrol update "JobId=$SLURM_JOB_ID" "Comment=$*" >/dev/null 2>&1 || true  # not every site allows it
 }
 
-# until_done ARGUMENT...: launches `lexring ARGUMENT...`, a training, until its last step is done. What was stopped (75)
-# goes on in another turn of the same job, in the queue; what failed is started again at once, on the same nodes. Gives
-# up after LEXRING_RESTARTS starts in a row that brought no new checkpoint; at once after a mistake in the command.
+# SIGUSR1, which Slurm sends once, before the time is up, is for lexring: train writes a checkpoint and ends with 75.
+process='' stopping='' interrupted=''
+trap 'stopping=yes interrupted=yes; kill -USR1 $process 2>/dev/null || true' USR1
+
+# launch ARGUMENT...: lexring on every rank; returns its exit code.
+launch() {
+  echo "job $SLURM_JOB_ID: $SLURM_NNODES nodes ($SLURM_JOB_NODELIST) x $ranks_per_node ranks x $threads threads," \
+    "by ${start[0]}, in $PWD"
+  echo "lexring $*"
+  local status
+  "${start[@]}" "$lexring" "$@" &
+  process=$! interrupted=yes
+  while [ -n "$interrupted" ]; do  # a trapped signal ends 'wait', not the run
+    interrupted='' status=0
+    wait "$process" || status=$?
+  done
+  process=''
+  return "$status"
+}
+
+# until_done ARGUMENT...: launches `lexring ARGUMENT...`, a training, until its last step is done. What was stopped goes
+# on in another turn of the same job, in the queue; what failed is started again at once, on the same nodes, as often as
+# it brings new checkpoints, and LEXRING_RESTARTS times in a row without. A mistake in the command (2) ends the job.
 until_done() {
   cd "${LEXRING_DIRECTORY:-.}"
-  local run status
+  local run newest status='' resume
   run=$("$lexring" config "${@:2}" --only checkpoint.directory) || exit 2
   mkdir -p "$run" || exit 1
-  while begin_turn "$run"; do
-    status=0
-    launch "$@" || status=$?
+  while begin_turn "$run" "$status"; do
+    status=75
+    if [ -z "$stopping" ]; then
+      status=0
+      launch "$@" "${resume[@]}" || status=$?
+    fi
     case $status in
-      0) comment "finished"; rm -f "$run/turn"; return 0 ;;
-      2) comment "a mistake in the command, see the log"; break ;;
-      75) comment "stopped, to be continued from $(newest_checkpoint "$run")"; requeue; break ;;
+      0 | 2) break ;;
     esac
+    if [ "$status" = 75 ] || [ -n "$stopping" ]; then
+      newest=$(newest_checkpoint "$run")
+      comment "stopped, to be continued from ${newest:-the start}"
+      requeue
+      break
+    fi
     still_running || break
-    comment "failed with exit code $status, started again"
   done
-  rm -f "$run/turn"
+  case $status in
+    0) comment "finished" ;;
+    2) comment "a mistake in the command, see the log" ;;
+  esac
+  rm -f "$run/turn" || true
   rmdir --ignore-fail-on-non-empty "$run" 2>/dev/null || true
   return "${status:-1}"
 }
@@ -71,45 +101,45 @@ newest_checkpoint() {  # RUN
   find "$1" -maxdepth 1 -name 'step-[0-9]*' ! -name '*.*' -printf '%f\n' | sort | tail -n 1
 }
 
-# Counts starts of this job without a new checkpoint, in its file, which outlives requeueing; false after too many.
-begin_turn() {  # RUN
-  local newest job='' last='' count=0
+# Before a start: counts restarts of this job without a new checkpoint, in a file of the run, which outlives requeueing;
+# false after too many. Says how to resume: as the command does, until the job itself has brought a checkpoint.
+begin_turn() {  # RUN STATUS
+  local newest turn_of='' first='' last='' count=0
   newest=$(newest_checkpoint "$1")
-  if [ -f "$1/turn" ]; then read -r job last count <"$1/turn"; fi
-  if [ "$job $last" = "$SLURM_JOB_ID ${newest:-none}" ]; then ((++count)); else count=0; fi
-  if ((count > ${LEXRING_RESTARTS:-5})); then
-    comment "given up: $count starts in a row ended without a new checkpoint, see the log"
-    return 1
+  newest=${newest:-none}
+  if [ -f "$1/turn" ]; then read -r turn_of first last count <"$1/turn"; fi
+  resume=()
+  if [ "$turn_of" != "$SLURM_JOB_ID" ]; then
+    first=$newest count=0
+  else
+    [ "$newest" = "$first" ] || resume=(--resume auto)
+    if [ "$newest" = "$last" ]; then ((++count)); else count=0; fi
+    if ((count > ${LEXRING_RESTARTS:-5})); then
+      comment "given up after $((count - 1)) restarts in a row without a new checkpoint, see the log"
+      return 1
+    fi
+    [ -z "$2" ] || comment "failed with exit code $2, started again"
+    sleep $((5 * count))
   fi
-  echo "$SLURM_JOB_ID ${newest:-none} $count" >"$1/turn" || true
+  echo "$SLURM_JOB_ID $first $newest $count" >"$1/turn" || true
 }
 
-still_running() {  # not cancelled, say
-  scontrol --oneliner show job "$SLURM_JOB_ID" | grep -q ' JobState=RUNNING '
+# Whether the job goes on: not cancelled, say. What Slurm says of it is in `job`. The controller may be away a while.
+still_running() {
+  for ((try = 0; try < 20; ++try)); do
+    if job=$(scontrol --oneliner show job "$SLURM_JOB_ID"); then
+      [[ $job == *" JobState=RUNNING "* ]]
+      return
+    fi
+    sleep 15
+  done
+  return 1
 }
 
 # Slurm ends this script and queues the job anew; returns where it does not: the job was cancelled, or submitted with
 # --no-requeue.
 requeue() {
-  still_running || return 0
-  scontrol requeue "$SLURM_JOB_ID" 2>/dev/null || return 0
+  still_running && [[ $job == *" Requeue=1 "* ]] || return 0
+  scontrol requeue "$SLURM_JOB_ID" || return 0
   sleep 300
-}
-
-# launch ARGUMENT...: lexring on every rank; returns its exit code. SIGUSR1, which Slurm sends before the time is up, is
-# passed on: train then writes a checkpoint and ends with 75.
-launch() {
-  echo "job $SLURM_JOB_ID: $SLURM_NNODES nodes ($SLURM_JOB_NODELIST) x $ranks_per_node ranks x $threads threads," \
-    "by ${start[0]}, in $PWD"
-  echo "lexring $*"
-  local process status interrupted=yes
-  "${start[@]}" "$lexring" "$@" &
-  process=$!
-  # shellcheck disable=SC2064  # the process of now
-  trap "interrupted=yes; kill -USR1 $process" USR1
-  while [ -n "$interrupted" ]; do  # a trapped signal ends 'wait', not the run
-    interrupted='' status=0
-    wait "$process" || status=$?
-  done
-  return "$status"
 }

@@ -12,8 +12,9 @@
 ///               what its kernels rotate, b (H + 2K) E; on a ring two steps' remote keys with their gradients
 ///
 /// where with R > 1 gathered rows, b D each, may be more than the gradients inside. Of one rank in fp32 to 2 percent,
-/// of several to 15 (tests). In bf16 the CPU's products hold up to 16 MiB beside it. GPUs were not measured. Gradients
-/// of frozen weights are counted as if they were there.
+/// of several to 15 (tests). In bf16 the CPU's products hold up to 16 MiB beside it. GPUs were not measured. With
+/// model.parallel both halves read one stream: r D / R is kept once, and no branch. Gradients of frozen weights are
+/// counted as if they were there; the few columns of adapters are not counted.
 #pragma once
 
 #include "framework/device/runtime.h"

@@ -61,11 +61,11 @@ void Replica::initialise(std::uint64_t seed) {
   for (const Parameter& rows : data_.masters()) model_.initialise(rows, seed);
 }
 
-void Replica::load_weights(const TensorSource& source) {
+void Replica::load_weights(const TensorSource& source, Missing missing) {
   agree(context_->world(), [&] {
-    load_parameters(source, model_);
+    load_parameters(source, model_, missing);
     for (const Parameter& rows : data_.masters()) {
-      if (!begins_anew(source, model_, rows)) source.read(part_of(rows, rows.name, rows.value));
+      if (!may_be_missing(missing, source, model_, rows)) source.read(part_of(rows, rows.name, rows.value));
     }
   });
 }

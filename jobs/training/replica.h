@@ -47,7 +47,7 @@ class Replica {
   /// Values as Transformer::initialise says.
   void initialise(std::uint64_t seed);
   /// Fills weights, compute copies and master values. An error on one rank is thrown on all of them. Collective.
-  void load_weights(const TensorSource& source);
+  void load_weights(const TensorSource& source, Missing missing = Missing::nothing);
   /// Verifies a checkpoint; then weights, moments and the number of updates (steps that were not skipped), likewise.
   void load(const CheckpointReader& checkpoint);
 

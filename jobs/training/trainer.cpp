@@ -100,7 +100,7 @@ void Trainer::begin_with(const CheckpointReader& checkpoint) {
   const std::string source = checkpoint.path().string() + " (stored configuration)";
   require_fitting_weights(options_, parse_ini_text(checkpoint.state().configuration, source), checkpoint);
   checkpoint.verify(context_->world());
-  replica_.load_weights(checkpoint);
+  replica_.load_weights(checkpoint, Missing::adapters);
 }
 
 StepMetrics Trainer::train_step() {

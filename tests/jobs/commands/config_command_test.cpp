@@ -29,6 +29,12 @@ TEST_F(ConfigCommand, PrintsOneValueForScripts) {
   const std::string files = "--config " + run("a.ini") + " --config " + run("b.ini");
   EXPECT_EQ(run_process(config(files + " --only checkpoint.directory")).output, "runs/b c\n");
   EXPECT_EQ(run_process(config(files + " --checkpoint.directory x --only checkpoint.directory")).output, "x\n");
+  // The run that a model comes from need not be there for that.
+  EXPECT_EQ(run_process(config("--init " + run("gone") +
+                               " --attention.window 9 --checkpoint.directory x --only "
+                               "checkpoint.directory"))
+                .output,
+            "x\n");
   expect_refused(config("--only checkpoint.directry"), "there is no key 'checkpoint.directry'");
   expect_refused(config("--model.layrs 3"), "nearest is 'model.layers'");
 }

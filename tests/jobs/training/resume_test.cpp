@@ -154,6 +154,19 @@ TEST_F(Resume, AdaptersBeginOnTheWeightsOfAnotherRunAndLeaveThemAsTheyAre) {
   expect_refused(binary() + base + lora + run("lora") + " --train.steps 8 --adapter.rank 3", "adapter.rank = 3 but");
   expect_refused(binary() + base + lora + run("x") + " --adapter.trainable query", "which has an adapter");
   expect_refused(binary() + base + lora + run("x") + " --adapter.targets ffn.gate", "does not have");
+  expect_refused(binary() + base + lora + run("x") + " --adapter.trainable embeding", "is in no parameter's name");
+  expect_refused(binary() + base + lora + run("x") + " --adapter.alpha 0", "lets nothing be learned");
+  expect_refused(binary() + base + " --adapter.trainable norm --checkpoint.directory " + run("x"),
+                 "adapter.trainable has an effect only with adapter.rank other than 0");
+
+  // What adapters learned is not lost without a word.
+  const std::string next = binary() + " train --init " + run("lora") + " --train.steps 2 --data.train " + data() +
+                           " --checkpoint.directory ";
+  done(next + run("next"));
+  EXPECT_LT(metrics("next")[0]["loss"].get<double>(), whole[0]["loss"].get<double>());
+  expect_refused(next + run("x") + " --adapter.rank 0", "leave adapter.rank and adapter.alpha as they were");
+  expect_refused(next + run("x") + " --adapter.rank 3", "learned is in adapters of rank 2");
+  expect_refused(next + run("x") + " --adapter.targets ffn.up", "all of these in adapter.targets");
 }
 
 TEST_F(Resume, ANameThatAnIniFileCannotHoldIsRefusedBeforeAnythingIsMade) {
