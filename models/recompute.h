@@ -14,6 +14,9 @@
 ///   attention   r D + b (2 D + F) + m (H + 2)
 ///   ffn         r D + b ((H + 2K) E + 2 D) + m (H + 2)
 ///   layer       r D + b D + m (H + 2)
+///
+/// With model.parallel, where both halves read one stream, r D + m (H + 4) in every row, and of b: (H + 2K) E + D + F;
+/// D + F; (H + 2K) E + D; D.
 #pragma once
 
 #include "framework/base/words.h"
