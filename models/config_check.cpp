@@ -87,11 +87,7 @@ void check_adapter(const ModelConfig& config) {
                     [&](const auto& row) { return row.name.find(part) != std::string::npos; }),
         "adapter.trainable = {} is in no parameter's name; give parts of their names, such as norm or embedding", part);
   for (const ParameterRow& row : plan) {
-    const std::string matrix = row.name.substr(0, row.name.rfind('.'));
-    const bool adapted = !row.of_adapter && row.name.ends_with(".weight") &&
-                         std::any_of(adapter.targets.begin(), adapter.targets.end(), [&](AdapterTarget target) {
-                           return matrix.ends_with(fmt::format(".{}", name_of(target)));
-                         });
+    const bool adapted = row.name.ends_with(".weight") && has_adapter(adapter, row.name.substr(0, row.name.rfind('.')));
     require_usage(!adapted || !row.trainable,
                   "adapter.trainable = {} trains {}, which has an adapter; leave it out of one of the two",
                   adapter.trainable, row.name);

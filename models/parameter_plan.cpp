@@ -61,11 +61,7 @@ class Plan {
               Initialiser initialiser) {
     add({name + ".weight", {out, in}, initialiser, cut});
     if (bias) vector(name + ".bias", out, Initialiser::zero, cut == TensorCut::columns ? TensorCut::whole : cut);
-    const auto& targets = config_.adapter.targets;
-    if (config_.adapter.rank == 0 || std::none_of(targets.begin(), targets.end(), [&](AdapterTarget target) {
-          return name.ends_with(fmt::format(".{}", name_of(target)));
-        }))
-      return;
+    if (!has_adapter(config_.adapter, name)) return;
     const bool columns = cut == TensorCut::columns;
     adapter(name + ".lora_a", {config_.adapter.rank, in}, Initialiser::normal, columns ? cut : TensorCut::whole);
     adapter(name + ".lora_b", {out, config_.adapter.rank}, Initialiser::zero, columns ? TensorCut::whole : cut);
@@ -158,6 +154,12 @@ std::vector<ParameterRow> parameter_plan(const ModelConfig& config, const LayerR
 
 std::vector<ParameterRow> parameter_plan(const ModelConfig& config) {
   return parameter_plan(config, all_layers(config));
+}
+
+bool has_adapter(const AdapterConfig& adapter, const std::string& layer) {
+  return adapter.rank > 0 && std::any_of(adapter.targets.begin(), adapter.targets.end(), [&](AdapterTarget target) {
+           return layer.ends_with(fmt::format(".{}", name_of(target)));
+         });
 }
 
 std::vector<std::string> parts_of_names(const std::string& text) {

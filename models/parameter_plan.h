@@ -20,6 +20,8 @@ std::vector<ParameterRow> parameter_plan(const ModelConfig& config, const LayerR
 /// Of all layers.
 std::vector<ParameterRow> parameter_plan(const ModelConfig& config);
 
+/// Whether a linear layer, by its name ("layers.0.attention.query"), has a low-rank addition.
+bool has_adapter(const AdapterConfig& adapter, const std::string& layer);
 /// "embedding, norm" -> {"embedding", "norm"}.
 std::vector<std::string> parts_of_names(const std::string& text);
 

@@ -1,5 +1,7 @@
 #include "jobs/commands/config.h"
 
+#include <algorithm>
+
 #include "framework/base/console.h"
 #include "framework/base/error.h"
 #include "jobs/config/options.h"
@@ -31,8 +33,12 @@ int config_command(const std::vector<std::string>& args) {
     print_result("{}{}{}", usage, own.help(), option_keys(defaults).help());
     return 0;
   }
+  const bool asks_one = std::any_of(args.begin(), args.end(), [](const std::string& word) {
+    return word == "--only" || word.starts_with("--only=");
+  });
   Options asked = peek_options(read_option_texts(args, extra), extra);
-  if (only.empty()) {
+  require_usage(!asks_one || !only.empty(), "--only names no key; give one, e.g. --only checkpoint.directory");
+  if (!asks_one) {
     print_result("{}", to_ini(read_run_options(args, *make_self_communicator())));
     return 0;
   }

@@ -23,6 +23,9 @@ ranks=$((SLURM_NNODES * ranks_per_node))
 threads=${SLURM_CPUS_PER_TASK:-${LEXRING_THREADS:-$((SLURM_CPUS_ON_NODE / ranks_per_node))}}
 ((threads > 0)) || threads=1
 
+restarts=${LEXRING_RESTARTS:-5}
+[[ $restarts =~ ^[0-9]+$ ]] || die "LEXRING_RESTARTS = $restarts is not a whole number; choose e.g. 5"
+
 # Threads that wait sleep: what moves messages needs a core now and then.
 export OMP_NUM_THREADS=$threads OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 
@@ -109,12 +112,12 @@ begin_turn() {  # RUN STATUS
   newest=${newest:-none}
   if [ -f "$1/turn" ]; then read -r turn_of first last count <"$1/turn"; fi
   resume=()
-  if [ "$turn_of" != "$SLURM_JOB_ID" ]; then
+  if [ "$turn_of" != "$SLURM_JOB_ID" ] || ! [[ $count =~ ^[0-9]+$ ]]; then
     first=$newest count=0
   else
     [ "$newest" = "$first" ] || resume=(--resume auto)
     if [ "$newest" = "$last" ]; then ((++count)); else count=0; fi
-    if ((count > ${LEXRING_RESTARTS:-5})); then
+    if ((count > restarts)); then
       comment "given up after $((count - 1)) restarts in a row without a new checkpoint, see the log"
       return 1
     fi
@@ -140,6 +143,8 @@ still_running() {
 # --no-requeue.
 requeue() {
   still_running && [[ $job == *" Requeue=1 "* ]] || return 0
-  scontrol requeue "$SLURM_JOB_ID" || return 0
-  sleep 300
+  for ((try = 0; try < 20; ++try)); do
+    if scontrol requeue "$SLURM_JOB_ID"; then sleep 300; fi
+    sleep 15
+  done
 }

@@ -342,6 +342,8 @@ TEST_F(Slurm, MistakesAreNamedInTheLog) {
   says("jobs/slurm/pretrain.sbatch configs/none.ini", "there is no configuration configs/none.ini", "site.env");
   says("jobs/slurm/evaluate.sbatch --data x.h5", "the first argument is the run's directory", "site.env");
   says(pretrain("mistake") + " --model.layrs 3", "model.layers", "site.env");
+  write_site("often.env", "LEXRING_RESTARTS=often\n");
+  says(pretrain("mistake"), "LEXRING_RESTARTS = often is not a whole number", "often.env");
 }
 
 }  // namespace

@@ -36,6 +36,7 @@ TEST_F(ConfigCommand, PrintsOneValueForScripts) {
                 .output,
             "x\n");
   expect_refused(config("--only checkpoint.directry"), "there is no key 'checkpoint.directry'");
+  expect_refused(config("--only ''"), "--only names no key");
   expect_refused(config("--model.layrs 3"), "nearest is 'model.layers'");
 }
 
