@@ -26,6 +26,7 @@
 #include "jobs/commands/generate.h"
 #include "jobs/commands/inspect.h"
 #include "jobs/commands/prepare.h"
+#include "jobs/commands/status.h"
 #include "jobs/commands/study.h"
 #include "jobs/commands/train.h"
 #include "jobs/commands/verify.h"
@@ -67,6 +68,8 @@ constexpr Command commands[] = {
     {"evaluate", "loss and perplexity by length, pattern and position; tables and a report", Ranks::all,
      evaluate_command},
     {"study", "train and evaluate many methods: one file, one table", Ranks::first, alone<study_command>},
+    {"status", "how runs stand: step, loss, speed, time left and lost, last incident", Ranks::first,
+     alone<status_command>},
     {"config", "the configuration that files and keys make", Ranks::first, alone<config_command>},
     {"generate", "continue a prompt from a checkpoint", Ranks::launched, generate_command},
     {"inspect", "what is in a data set or a checkpoint; verifies it", Ranks::first, alone<inspect_command>},

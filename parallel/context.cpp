@@ -1,5 +1,6 @@
 #include "parallel/context.h"
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -37,6 +38,15 @@ Context::Context(std::shared_ptr<Communicator> world, const Mesh& mesh) : mesh_(
   const int place = mesh.coordinate(rank, Axis::cp);
   ring_ = part_of_cp("ring", mesh.ring(), mesh.ulysses, place % mesh.ulysses);
   ulysses_ = part_of_cp("ulysses", mesh.ulysses, mesh.ring(), place / mesh.ulysses);
+}
+
+std::vector<Communicator*> Context::groups() const {
+  std::vector<Communicator*> groups;
+  for (Communicator* group : {ring_.get(), ulysses_.get(), &axis(Axis::tp), replicas_.get(), &axis(Axis::dp),
+                              &axis(Axis::cp), world_.get()}) {
+    if (group->size() > 1 && std::find(groups.begin(), groups.end(), group) == groups.end()) groups.push_back(group);
+  }
+  return groups;
 }
 
 }  // namespace lexring

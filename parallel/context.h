@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "parallel/comm/communicator.h"
 #include "parallel/mesh.h"
@@ -24,6 +25,8 @@ class Context {
   /// cp = ring x ulysses: sequences go around the ring, heads are exchanged inside ulysses.
   Communicator& ring() const { return *ring_; }
   Communicator& ulysses() const { return *ulysses_; }
+  /// All of these, each once: without those of one rank.
+  std::vector<Communicator*> groups() const;
 
  private:
   Mesh mesh_;

@@ -11,6 +11,7 @@
 #include "jobs/launch/progress_bar.h"
 #include "jobs/launch/stop_signal.h"
 #include "jobs/launch/stored_tokenizer.h"
+#include "jobs/training/heartbeat.h"
 #include "jobs/training/run_directory.h"
 #include "jobs/training/run_start.h"
 #include "jobs/training/trainer.h"
@@ -75,6 +76,7 @@ std::string describe_parameters(const Transformer& model) {
 }  // namespace
 
 int train_command(const std::vector<std::string>& args, const std::shared_ptr<Communicator>& world) {
+  const double started = seconds_since_1970();
   const bool first = world->rank() == 0;
   Options defaults;
   if (answers_help(args,
@@ -147,6 +149,9 @@ int train_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   MetricSinks sinks;
   if (first) {
     const RunDirectory directory(o.checkpoint.directory);
+    sinks.push_back(std::make_unique<Heartbeat>(
+        directory.path(),
+        place_of_run(fmt::format("{}, {}", counted(world->size(), "rank"), context.mesh().describe())), started));
     sinks.push_back(std::make_unique<MetricsFile>(directory.metrics(), trainer.step()));
     sinks.push_back(std::make_unique<TrainingProgress>());
   }

@@ -6,15 +6,11 @@
 
 namespace lexring {
 
-namespace {
-
 std::string node_name() {
   utsname name{};
   uname(&name);
   return name.nodename;
 }
-
-}  // namespace
 
 std::vector<std::string> gather_texts(Communicator& world, std::string_view own) {
   std::vector<std::string> texts;

@@ -41,7 +41,10 @@ void MetricsFile::write(const StepMetrics& m) {
       {"lr", m.lr},          {"epochs", m.epochs}, {"tokens_per_second", m.tokens_per_second},
       {"flops", m.flops},    {"memory", m.memory}, {"seconds", m.seconds},
       {"skipped", m.skipped}};
-  if (m.valid_loss) json["valid_loss"] = *m.valid_loss;
+  if (m.valid_loss) {
+    json["valid_loss"] = *m.valid_loss;
+    json["valid_seconds"] = m.valid_seconds;
+  }
   const std::string line = json.dump() + "\n";
   const bool written =
       std::fwrite(line.data(), 1, line.size(), file_.get()) == line.size() && std::fflush(file_.get()) == 0;

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 namespace lexring {
@@ -22,6 +23,8 @@ struct StepMetrics {
   double seconds = 0;                               ///< of this step
   bool skipped = false;                             ///< loss or gradient was not finite; nothing was changed
   std::optional<double> valid_loss = std::nullopt;  ///< where the step was followed by a validation
+  double valid_seconds = 0;                         ///< of that validation
+  std::vector<std::string> incidents = {};          ///< what people should know of this step
 };
 
 /// One place that the numbers go to. A run has a list of them, on rank 0 only.

@@ -1,20 +1,9 @@
 #include "jobs/training/traffic_meter.h"
 
-#include <algorithm>
-
 namespace lexring {
 
 TrafficMeter::TrafficMeter(const Context& context) : context_(&context) {
-  for (Communicator* group : groups()) group->reset_records();
-}
-
-std::vector<Communicator*> TrafficMeter::groups() const {
-  std::vector<Communicator*> groups;
-  for (Communicator* group : {&context_->ring(), &context_->ulysses(), &context_->axis(Axis::tp), &context_->replicas(),
-                              &context_->axis(Axis::dp), &context_->axis(Axis::cp), &context_->world()}) {
-    if (group->size() > 1 && std::find(groups.begin(), groups.end(), group) == groups.end()) groups.push_back(group);
-  }
-  return groups;
+  for (Communicator* group : context_->groups()) group->reset_records();
 }
 
 /// A group may serve two purposes: with dp = 1 the ring sums the gradients, too.
@@ -30,7 +19,7 @@ std::vector<AxisTraffic> TrafficMeter::read() const {
   for (const char* name : {"ring", "ulysses", "tp", "gradients", "other"}) {
     AxisTraffic sum;
     sum.name = name;
-    for (Communicator* group : groups()) {
+    for (Communicator* group : context_->groups()) {
       bool concerned = false;
       for (const CommRecord& record : group->records()) {
         if (purpose(*group, record.operation) != name) continue;

@@ -26,7 +26,6 @@ class TrafficMeter {
   std::vector<AxisTraffic> read() const;
 
  private:
-  std::vector<Communicator*> groups() const;
   std::string purpose(const Communicator& group, const std::string& operation) const;
 
   const Context* context_;

@@ -38,7 +38,8 @@ Trainer::Trainer(const Options& options, const Context& context, Backend& backen
       directory_(options.checkpoint.directory),
       sampler_(train, options.train.length, static_cast<std::uint64_t>(options.train.seed), options.data.use()),
       replica_(replica_settings(options), context, backend),
-      writer_(options.checkpoint.directory, context.world(), options.checkpoint.keep) {
+      writer_(options.checkpoint.directory, context.world(), options.checkpoint.keep),
+      stragglers_(context) {
   if (valid != nullptr) validation_.emplace(options_, context, *valid);
   state_.dataset_hash = train.content_hash();
   state_.tokenizer = stored_tokenizer(train);
@@ -130,6 +131,7 @@ StepMetrics Trainer::train_step() {
   if (writer_.in_flight() && result.sums[0] == context_->world().size()) writer_.publish();
   stop_agreed_ = stop_agreed_ || result.sums[1] > 0;
   metrics.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  if (auto slow = stragglers_.after_step(state_.step, metrics.seconds)) metrics.incidents.push_back(std::move(*slow));
   metrics.tokens_per_second = static_cast<double>(t.batch * t.length) / metrics.seconds;
   metrics.flops = result.flops / metrics.seconds / 1e9;
   const Runtime& runtime = backend_->runtime();
@@ -188,8 +190,11 @@ RunEnd Trainer::run(const MetricSinks& sinks) {
     if (choosing) choose_steps(metrics);
     const bool last = !choosing && state_.step == o.train.steps;
     const bool due = o.train.valid_every > 0 && state_.step % o.train.valid_every == 0;
-    if (validation_ && (last || due))
+    if (validation_ && (last || due)) {
+      const auto start = std::chrono::steady_clock::now();
       metrics.valid_loss = validation_->loss(replica_.model(), [&] { return stop_agreed(); });
+      metrics.valid_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    }
     for (const auto& sink : sinks) {
       if (choosing && o.train.minutes == 0) sink->begin(state_.step, o.train.steps);
       sink->write(metrics);

@@ -14,6 +14,7 @@
 #include "jobs/training/metrics.h"
 #include "jobs/training/replica.h"
 #include "jobs/training/run_directory.h"
+#include "jobs/training/stragglers.h"
 #include "jobs/training/training_batches.h"
 #include "jobs/training/validation.h"
 #include "parallel/checkpoint/checkpoint.h"
@@ -62,6 +63,7 @@ class Trainer {
   std::optional<Validation> validation_;
   Replica replica_;
   CheckpointWriter writer_;
+  StragglerWatch stragglers_;
   StopSignal stop_;
   TrainingState state_;
   std::int64_t saved_step_ = -1;

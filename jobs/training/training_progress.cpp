@@ -29,6 +29,7 @@ void TrainingProgress::write(const StepMetrics& metrics) {
   if (metrics.skipped) {
     say("step {} skipped on all ranks: loss {}, gradient norm {}\n", metrics.step, metrics.loss, metrics.gradient_norm);
   }
+  for (const std::string& incident : metrics.incidents) say("{}\n", incident);
   note_ = describe(metrics);
   bar_->update(static_cast<std::uint64_t>(metrics.step), note_);
 }
