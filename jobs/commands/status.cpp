@@ -40,9 +40,9 @@ with runs below it. Its states:
   finished   all steps are done
   new        nothing is known but its configuration
 
-"lost" is the share of its time, over all turns, that was not spent in steps and validations that stand: start-up, saves,
-work done once more after a stop. The exit code is 0 when all are finished, 75 while some are training, new or stopped,
-1 when one has failed, was killed or is silent.
+"lost" is the share of its time, over all turns, that was not spent in steps and validations that stand: start-up,
+saves, work done once more after a stop. The exit code is 0 when all are finished, 75 while some are training, new or
+stopped, 1 when one has failed, was killed or is silent.
 
 )";
 

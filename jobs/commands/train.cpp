@@ -11,12 +11,13 @@
 #include "jobs/launch/progress_bar.h"
 #include "jobs/launch/stop_signal.h"
 #include "jobs/launch/stored_tokenizer.h"
+#include "jobs/training/dry_run.h"
 #include "jobs/training/heartbeat.h"
 #include "jobs/training/run_directory.h"
 #include "jobs/training/run_start.h"
 #include "jobs/training/trainer.h"
+#include "jobs/training/training_data.h"
 #include "jobs/training/training_progress.h"
-#include "models/config_check.h"
 #include "parallel/checkpoint/agree.h"
 #include "parallel/checkpoint/steps.h"
 
@@ -31,6 +32,11 @@ const char* const usage = R"(lexring train: pretrain a model; run it under mpiru
 The same command goes on where it was stopped. Its exit code is 0 when all steps are done, 75 when a signal stopped
 it with a checkpoint and steps are left, 1 after an error, 2 for a mistake in the command.
 
+--dry-run checks configuration, mesh, data, what the run would go on from, memory and free disk, says what it would
+take, and ends in seconds; without mpirun it speaks for as many ranks as --mesh.dp, cp and tp name:
+
+  lexring train --config configs/lex_1b3.ini --data.train pile.h5 --mesh.dp 8 --mesh.cp 4 --dry-run
+
 --init runs/first begins a new run with the weights of that one, for another length, other data or another rescaling
 of positions:
 
@@ -44,26 +50,6 @@ command line --layer.0.attention.pattern causal.
 Keys, on the command line or as INI sections:
 )";
 
-/// The vocabulary comes from the data, and so does the landmark's id; a key may only confirm them.
-void take_vocabulary(Options& o, const Dataset& data) {
-  const std::int64_t vocab = data.vocab() + o.own_ids();
-  const std::string held =
-      fmt::format("{} has one of {} ({} tokens){}", data.path().string(), data.vocab(), data.tokenizer(),
-                  o.train.objective == Objective::mlm ? ", to which train.objective = mlm adds the mask"
-                  : o.own_ids() > 0                   ? ", to which attention.normalizer = landmark adds the landmark"
-                                                      : "");
-  require_usage(o.init.empty() || o.model.vocab == vocab,
-                "the weights of {} are of a vocabulary of {}, but {}; prepare it with the tokenizer of that training",
-                o.init, o.model.vocab, held);
-  require_usage(o.model.vocab == 0 || o.model.vocab == vocab,
-                "model.vocab = {}, but {}; leave model.vocab out to take the data's", o.model.vocab, held);
-  o.model.vocab = vocab;
-  use_last_id_for_landmarks(o.model);
-  require_usage(o.train.objective == Objective::causal || data.answers().empty(),
-                "{} says which tokens are answers to learn, but train.objective = mlm hides any; choose causal",
-                data.path().string());
-}
-
 /// "10.7 M parameters"; "…, 98.3 k of them trained".
 std::string describe_parameters(const Transformer& model) {
   const auto count = [](std::int64_t number) { return format_count(static_cast<double>(number)); };
@@ -71,6 +57,24 @@ std::string describe_parameters(const Transformer& model) {
   return model.trained_count() == model.parameter_count()
              ? all
              : fmt::format("{}, {} of them trained", all, count(model.trained_count()));
+}
+
+/// Everything that comes before the first step, but for the model.
+int dry_train(Options& o, const std::shared_ptr<Communicator>& world) {
+  const RunDevice device = open_device(o.device, o.train.precision, world);
+  const MeshChoice mesh = planned_mesh(o, *world);
+  const TrainingData data = open_training_data(o, mesh.mesh, *world);
+  std::optional<RunLock> lock;
+  agree(*world, [&] {
+    if (world->rank() == 0) lock.emplace(o.checkpoint.directory);
+  });
+  const auto checkpoint = checkpoint_to_resume(o, *world);
+  if (checkpoint) {
+    const CheckpointReader reader(*checkpoint);
+    require_same_tokenizer(reader, data.train);
+    require_same_run(o, reader, data.train.content_hash());
+  }
+  return dry_run(o, mesh, device, data.train, describe_start(o, checkpoint));
 }
 
 }  // namespace
@@ -85,48 +89,24 @@ int train_command(const std::vector<std::string>& args, const std::shared_ptr<Co
                    *world))
     return 0;
   const StopSignal stop;  // one that comes before the first step is honoured after it
-  Options o = read_run_options(args, *world);
+  std::vector<std::string> keys = args;
+  const bool dry = std::erase(keys, "--dry-run") > 0;
+  Options o = read_run_options(keys, *world);
   world->set_patience(static_cast<double>(o.watchdog_seconds));
+  if (dry) return dry_train(o, world);
   const CommandPlace place = open_place(o, world);
   Backend& backend = *place.device.backend;
   const Context& context = place.mesh.context;
-  micro_batches(0, o.train.batch, 0, context.mesh().size(Axis::dp),
-                o.train.micro_batch);  // throws where the batch does not divide
-  require_usage(!o.data.train.empty(),
-                "data.train is missing: there is nothing to train on; make a data set with `lexring prepare --input "
-                "TEXT... --output corpus.h5` and give --data.train corpus.h5");
-  require_usage(
-      o.train.minutes == 0 || o.optimizer.warmup >= 25,
-      "train.minutes chooses the number of steps during the warm-up, so optimizer.warmup = {} must be at least 25",
-      o.optimizer.warmup);
-  Dataset train = Dataset::open(o.data.train);
-  std::optional<Dataset> valid;
-  if (!o.data.valid.empty()) valid.emplace(Dataset::open(o.data.valid));
-  take_vocabulary(o, train);
-  if (valid) take_vocabulary(o, *valid);
-  check(o.model);
-  train.insert_landmarks(landmark_every_of(o.model));
-  if (valid) valid->insert_landmarks(landmark_every_of(o.model));
-  require_usage(!o.model.position.kind->bounded || o.train.length <= o.model.max_length,
-                "train.length = {}, but there are learned positions for {} only (model.max_length), and they do not "
-                "extrapolate; choose "
-                "train.length up to that",
-                o.train.length, counted(o.model.max_length, "token"));
-  require_usage(!o.model.position.kind->bounded || o.sampling.reach(o.train.length) <= o.model.max_length,
-                "sampling.kind = {} draws positions up to {}, but there are learned ones for {} only "
-                "(model.max_length); choose a smaller sampling.limit, or a larger model.max_length",
-                name_of(o.sampling.kind), o.sampling.reach(o.train.length) - 1, counted(o.model.max_length, "token"));
-  require_same(*world, fmt::format("{}\n{}", train.content_hash(), to_ini(o)),
-               "configuration or training data; are files and keys the same on all nodes?");
+  TrainingData data = open_training_data(o, context.mesh(), *world);
+  const Dataset& train = data.train;
   std::optional<RunLock> lock;
   agree(*world, [&] {
     if (first) lock.emplace(o.checkpoint.directory);
     if (first && lock->held()) delete_debris(o.checkpoint.directory);
   });
   const auto checkpoint = checkpoint_to_resume(o, *world);
-  if (valid) require_same_tokenizer(*valid, train);
 
-  Trainer trainer(o, context, backend, train, valid ? &*valid : nullptr);
+  Trainer trainer(o, context, backend, train, data.valid ? &*data.valid : nullptr);
   std::optional<CheckpointReader> reader;
   if (checkpoint || !o.init.empty()) reader.emplace(checkpoint ? *checkpoint : std::filesystem::path(o.init));
   if (reader) require_same_tokenizer(*reader, train);

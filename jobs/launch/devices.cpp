@@ -14,6 +14,7 @@
 #include "framework/base/process_memory.h"
 #include "jobs/config/mesh_keys.h"
 #include "jobs/launch/nodes.h"
+#include "jobs/launch/same_program.h"
 #include "parallel/comm/gpu/device.h"
 
 namespace lexring {
@@ -66,6 +67,7 @@ std::unique_ptr<Backend> make_backend(const DeviceKeys& keys, PrecisionChoice pr
 }
 
 RunDevice open_device(const DeviceKeys& keys, PrecisionChoice& precision, const std::shared_ptr<Communicator>& world) {
+  require_same_program(*world);
   const std::vector<std::string> nodes = gather_nodes(*world);
   const auto own = nodes.begin() + world->rank();
   DeviceKeys agreed = keys;

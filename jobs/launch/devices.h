@@ -25,8 +25,8 @@ struct RunDevice {
 };
 /// The backend that --device names, on the GPU of this rank's place on its node, or on the CPU at the highest level
 /// that all ranks have, so that replicas compute the same bits. `precision`: where it is automatic, it becomes what is
-/// faster on this backend, and the same on every rank. Says on rank 0 what was chosen and how messages between GPUs
-/// travel. Collective.
+/// faster on this backend, and the same on every rank. Refuses ranks of other builds (same_program.h). Says on rank 0
+/// what was chosen and how messages between GPUs travel. Collective.
 RunDevice open_device(const DeviceKeys& keys, PrecisionChoice& precision, const std::shared_ptr<Communicator>& world);
 /// Bytes that this rank may still take of the memory that its tensors live in: of what is free there an equal part for
 /// each rank that takes from it. The least of all ranks. Collective.

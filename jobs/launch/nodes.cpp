@@ -1,5 +1,6 @@
 #include "jobs/launch/nodes.h"
 
+#include <cstdlib>
 #include <span>
 
 #include <sys/utsname.h>
@@ -10,6 +11,11 @@ std::string node_name() {
   utsname name{};
   uname(&name);
   return name.nodename;
+}
+
+std::string slurm_job() {
+  const char* job = std::getenv("SLURM_JOB_ID");
+  return job != nullptr ? job : "";
 }
 
 std::vector<std::string> gather_texts(Communicator& world, std::string_view own) {

@@ -7,6 +7,7 @@
 #include "framework/base/error.h"
 #include "jobs/config/changes.h"
 #include "jobs/config/ini_file.h"
+#include "jobs/launch/model_state.h"
 #include "jobs/training/run_directory.h"
 #include "parallel/checkpoint/agree.h"
 #include "parallel/checkpoint/steps.h"
@@ -94,6 +95,47 @@ std::optional<std::filesystem::path> checkpoint_to_resume(const Options& o, Comm
                   o.resume, directory.string(), there ? there->filename().string() : "");
   }
   return found;
+}
+
+Options require_same_run(const Options& options, const CheckpointReader& checkpoint, const std::string& dataset_hash) {
+  const std::string name = checkpoint.path().string();
+  const TrainingState& stored = checkpoint.state();
+  Options before = stored_options(checkpoint);
+  const auto& now = options.train;
+  require_usage(stored.dataset_hash == dataset_hash,
+                "{} was trained on another data set than {} (content hash {} against {}); give the same data, or begin "
+                "a new run with its weights: --init, in another --checkpoint.directory",
+                name, options.data.train, stored.dataset_hash, dataset_hash);
+  require_usage(
+      before.train.seed == now.seed && before.train.length == now.length,
+      "{} was trained with train.seed = {} and train.length = {}, now they are {} and {}: the order of the data would "
+      "change; keep them, or begin a new run with its weights: --init, in another --checkpoint.directory",
+      name, before.train.seed, before.train.length, now.seed, now.length);
+  require_usage(before.data.documents == options.data.documents,
+                "{} was trained with data.documents = {}, now it is {}: other targets would count; keep it, or start "
+                "anew in another --checkpoint.directory",
+                name, name_of(before.data.documents), name_of(options.data.documents));
+  require_usage(before.data.end_of_document == options.data.end_of_document,
+                "{} was trained with data.end_of_document = {}, now it is {}: other targets would count; keep it, or "
+                "start anew in another --checkpoint.directory",
+                name, name_of(before.data.end_of_document), name_of(options.data.end_of_document));
+  require_usage(
+      before.sampling == options.sampling,
+      "{} was trained with sampling.kind = {}, now it is {} (or its numbers are others: {}, {}, {}, {} and {} as "
+      "sampling.limit, jump, global_shift, local_shift and global_scale, now {}, {}, {}, {} and {}): other positions "
+      "would be drawn; keep them, or begin a new run with its weights: --init, in another --checkpoint.directory",
+      name, name_of(before.sampling.kind), name_of(options.sampling.kind), before.sampling.limit, before.sampling.jump,
+      before.sampling.global_shift, before.sampling.local_shift, before.sampling.global_scale, options.sampling.limit,
+      options.sampling.jump, options.sampling.global_shift, options.sampling.local_shift,
+      options.sampling.global_scale);
+  require_usage(
+      before.train.objective == now.objective && before.mlm == options.mlm,
+      "{} was trained with train.objective = {} (mlm.share = {}, mlm.masked = {}, mlm.random = {}), now it is "
+      "{} ({}, {}, {}): other targets would count; keep them, or start anew in another --checkpoint.directory",
+      name, name_of(before.train.objective), before.mlm.share, before.mlm.masked, before.mlm.random,
+      name_of(now.objective), options.mlm.share, options.mlm.masked, options.mlm.random);
+  require_same_model(options, before, name);
+  return before;
 }
 
 std::string describe_start(const Options& options, const std::optional<std::filesystem::path>& checkpoint) {

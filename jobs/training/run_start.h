@@ -20,6 +20,10 @@ Options read_run_options(const std::vector<std::string>& args, Communicator& wor
 /// The checkpoint that `resume` means; nothing to start anew. Collective.
 std::optional<std::filesystem::path> checkpoint_to_resume(const Options& options, Communicator& world);
 
+/// Throws UsageError where a run that goes on from the checkpoint would have another model, other data, or another
+/// order of them: what a resume may not change. Returns the configuration that it was saved with.
+Options require_same_run(const Options& options, const CheckpointReader& checkpoint, const std::string& dataset_hash);
+
 /// "resumed from ...", for the first lines.
 std::string describe_start(const Options& options, const std::optional<std::filesystem::path>& checkpoint);
 /// What --init changes beside the weights, as a line; empty: nothing.

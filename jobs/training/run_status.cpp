@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdlib>
 #include <fstream>
 #include <limits>
 
@@ -80,10 +79,7 @@ double seconds_since_1970() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
-RunPlace place_of_run(std::string described) {
-  const char* job = std::getenv("SLURM_JOB_ID");
-  return {node_name(), job != nullptr ? job : "", getpid(), std::move(described)};
-}
+RunPlace place_of_run(std::string described) { return {node_name(), slurm_job(), getpid(), std::move(described)}; }
 
 std::optional<RunStatus> read_status(const std::filesystem::path& run_directory) {
   std::ifstream stream(run_directory / status_name, std::ios::binary);

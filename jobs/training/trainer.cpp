@@ -13,6 +13,7 @@
 #include "jobs/launch/model_state.h"
 #include "jobs/launch/stored_tokenizer.h"
 #include "jobs/training/recompute_choice.h"
+#include "jobs/training/run_start.h"
 #include "models/layer_configs.h"
 
 namespace lexring {
@@ -48,43 +49,8 @@ Trainer::Trainer(const Options& options, const Context& context, Backend& backen
 }
 
 void Trainer::resume(const CheckpointReader& checkpoint) {
-  const std::string name = checkpoint.path().string();
   const TrainingState& stored = checkpoint.state();
-  const Options before = parse_ini_text(stored.configuration, name + " (stored configuration)");
-  const auto& now = options_.train;
-  require_usage(stored.dataset_hash == state_.dataset_hash,
-                "{} was trained on another data set than {} (content hash {} against {}); give the same data, or begin "
-                "a new run with its weights: --init, in another --checkpoint.directory",
-                name, options_.data.train, stored.dataset_hash, state_.dataset_hash);
-  require_usage(
-      before.train.seed == now.seed && before.train.length == now.length,
-      "{} was trained with train.seed = {} and train.length = {}, now they are {} and {}: the order of the data would "
-      "change; keep them, or begin a new run with its weights: --init, in another --checkpoint.directory",
-      name, before.train.seed, before.train.length, now.seed, now.length);
-  require_usage(before.data.documents == options_.data.documents,
-                "{} was trained with data.documents = {}, now it is {}: other targets would count; keep it, or start "
-                "anew in another --checkpoint.directory",
-                name, name_of(before.data.documents), name_of(options_.data.documents));
-  require_usage(before.data.end_of_document == options_.data.end_of_document,
-                "{} was trained with data.end_of_document = {}, now it is {}: other targets would count; keep it, or "
-                "start anew in another --checkpoint.directory",
-                name, name_of(before.data.end_of_document), name_of(options_.data.end_of_document));
-  require_usage(
-      before.sampling == options_.sampling,
-      "{} was trained with sampling.kind = {}, now it is {} (or its numbers are others: {}, {}, {}, {} and {} as "
-      "sampling.limit, jump, global_shift, local_shift and global_scale, now {}, {}, {}, {} and {}): other positions "
-      "would be drawn; keep them, or begin a new run with its weights: --init, in another --checkpoint.directory",
-      name, name_of(before.sampling.kind), name_of(options_.sampling.kind), before.sampling.limit, before.sampling.jump,
-      before.sampling.global_shift, before.sampling.local_shift, before.sampling.global_scale, options_.sampling.limit,
-      options_.sampling.jump, options_.sampling.global_shift, options_.sampling.local_shift,
-      options_.sampling.global_scale);
-  require_usage(
-      before.train.objective == now.objective && before.mlm == options_.mlm,
-      "{} was trained with train.objective = {} (mlm.share = {}, mlm.masked = {}, mlm.random = {}), now it is "
-      "{} ({}, {}, {}): other targets would count; keep them, or start anew in another --checkpoint.directory",
-      name, name_of(before.train.objective), before.mlm.share, before.mlm.masked, before.mlm.random,
-      name_of(now.objective), options_.mlm.share, options_.mlm.masked, options_.mlm.random);
-  require_same_model(options_, before, name);
+  const Options before = require_same_run(options_, checkpoint, state_.dataset_hash);
   options_.init = before.init;
   if (options_.train.minutes > 0 && before.train.minutes == 0) {  // the choice has been made and stays
     options_.train.minutes = 0;
