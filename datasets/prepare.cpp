@@ -40,7 +40,7 @@ struct EncodedBlock {
 class BlockEncoder {
  public:
   BlockEncoder(const std::vector<CorpusFile>& files, const Tokenizer& tokenizer, std::size_t width)
-      : files_(files), tokenizer_(tokenizer), width_(width) {}
+      : files_(files), tokenizer_(tokenizer), encoder_(tokenizer.encoder()), width_(width) {}
 
   EncodedBlock operator()(TextBlock&& block) {
     const auto& file = files_[block.file];
@@ -70,7 +70,7 @@ class BlockEncoder {
             return;
           }
           ids_.clear();
-          tokenizer_.encode(text, ids_);
+          encoder_->encode(text, ids_);
           if (lines) ids_.push_back(static_cast<std::uint32_t>(tokenizer_.end_of_document()));
           pack(out.tokens);
           if (lines) out.document_ends.push_back(out.tokens.size() / width_);
@@ -96,6 +96,7 @@ class BlockEncoder {
 
   const std::vector<CorpusFile>& files_;
   const Tokenizer& tokenizer_;
+  std::unique_ptr<Tokenizer::Encoder> encoder_;
   std::size_t width_;
   DocumentParser parser_;
   std::vector<std::uint32_t> ids_;
@@ -185,7 +186,7 @@ void check_not_an_input(const PrepareOptions& options, const CorpusFiles& corpus
 
 PrepareReport prepare_on(const PrepareOptions& options, const std::function<void(const PrepareProgress&)>& progress) {
   require_usage(options.threads >= 0, "--threads {}; choose 1 or more, or 0 for all cores", options.threads);
-  const auto tokenizer = make_tokenizer(options.tokenizer);
+  const auto tokenizer = open_tokenizer(options.tokenizer, options.end_of_document);
   const auto corpus = find_corpus(options.inputs);
   check_not_an_input(options, corpus);
   OutputTarget target(options.output, options.existing);

@@ -32,7 +32,8 @@ struct PrepareOptions {
   std::vector<std::string> inputs;  ///< files and directories, see datasets/corpus.h
   std::filesystem::path output;     ///< links are followed and directories made, see datasets/output_target.h
   Existing existing = Existing::refuse;
-  std::string tokenizer = "bytes";
+  std::string tokenizer = "bytes";  ///< as open_tokenizer takes it, with
+  std::string end_of_document = "";
   BadInput bad_input = BadInput::refuse;
   int threads = 0;  ///< 0: all cores
   std::function<bool()>

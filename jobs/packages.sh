@@ -12,7 +12,7 @@ build=(
   g++ cmake ninja-build pkg-config
   libopenmpi-dev openmpi-bin
   libhdf5-dev libboost-program-options-dev libdnnl-dev ocl-icd-opencl-dev libfmt-dev nlohmann-json3-dev
-  libsimdjson-dev libzstd-dev libxxhash-dev
+  libsimdjson-dev libzstd-dev libxxhash-dev libpcre2-dev libutf8proc-dev
 )
 tests=(libgtest-dev libbenchmark-dev libboost-context-dev python3-h5py clang-format)
 [ "$(uname -m)" = x86_64 ] && tests+=(qemu-user)

@@ -3,6 +3,18 @@
 #include "framework/base/error.h"
 
 namespace lexring {
+namespace {
+
+class ByteEncoder final : public Tokenizer::Encoder {
+ public:
+  void encode(std::string_view text, std::vector<std::uint32_t>& ids) override {
+    const auto first = ids.size();
+    ids.resize(first + text.size());
+    for (std::size_t i = 0; i < text.size(); ++i) ids[first + i] = static_cast<unsigned char>(text[i]);
+  }
+};
+
+}  // namespace
 
 ByteTokenizer::ByteTokenizer(const std::string& files) {
   require(
@@ -17,11 +29,7 @@ std::vector<std::uint16_t> ByteTokenizer::token_bytes() const {
   return bytes;
 }
 
-void ByteTokenizer::encode(std::string_view text, std::vector<std::uint32_t>& ids) const {
-  const auto first = ids.size();
-  ids.resize(first + text.size());
-  for (std::size_t i = 0; i < text.size(); ++i) ids[first + i] = static_cast<unsigned char>(text[i]);
-}
+std::unique_ptr<Tokenizer::Encoder> ByteTokenizer::encoder() const { return std::make_unique<ByteEncoder>(); }
 
 std::string ByteTokenizer::decode(std::span<const std::int32_t> ids) const {
   std::string text;

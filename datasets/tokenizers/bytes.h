@@ -15,7 +15,7 @@ class ByteTokenizer final : public Tokenizer {
   std::int64_t vocab() const override { return 257; }
   std::int32_t end_of_document() const override { return 256; }
   std::vector<std::uint16_t> token_bytes() const override;
-  void encode(std::string_view text, std::vector<std::uint32_t>& ids) const override;
+  std::unique_ptr<Encoder> encoder() const override;
   std::string decode(std::span<const std::int32_t> ids) const override;
 };
 

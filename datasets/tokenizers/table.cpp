@@ -2,6 +2,7 @@
 
 #include <fmt/ranges.h>
 
+#include "datasets/tokenizers/byte_level_bpe.h"
 #include "datasets/tokenizers/bytes.h"
 #include "framework/base/error.h"
 
@@ -20,6 +21,7 @@ struct Entry {
 
 constexpr std::array table = {
     Entry{"bytes", make<ByteTokenizer>},
+    Entry{ByteLevelBpeTokenizer::name, make<ByteLevelBpeTokenizer>},
 };
 
 }  // namespace
@@ -28,6 +30,14 @@ std::vector<std::string> tokenizer_kinds() {
   std::vector<std::string> kinds;
   for (const Entry& entry : table) kinds.emplace_back(entry.kind);
   return kinds;
+}
+
+std::unique_ptr<Tokenizer> open_tokenizer(const std::string& name_or_path, const std::string& end_of_document) {
+  if (name_or_path != "bytes")
+    return make_tokenizer(ByteLevelBpeTokenizer::name, read_bpe_files(name_or_path, end_of_document));
+  require_usage(end_of_document.empty(), "--end-of-document {}, but bytes have one of their own; leave it out",
+                end_of_document);
+  return make_tokenizer("bytes");
 }
 
 std::unique_ptr<Tokenizer> make_tokenizer(const std::string& kind, const std::string& files) {

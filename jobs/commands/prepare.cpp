@@ -24,7 +24,7 @@ namespace {
 struct Arguments {
   std::vector<std::string> inputs;
   std::string output;
-  std::string tokenizer = "bytes";
+  std::string tokenizer = "bytes", end_of_document;
   bool skip_bad = false, overwrite = false;
   std::int64_t threads = 0, window = 0;
   TaskKeys task{.task = "", .sizes = {}, .count = 10000, .seed = 0, .settings = {}, .haystack = ""};
@@ -33,6 +33,7 @@ struct Arguments {
 const char* const usage = R"(lexring prepare: text, or a task with known answers, becomes tokens in HDF5
 
   lexring prepare --input TEXT... --output FILE.h5
+  lexring prepare --input TEXT... --tokenizer llama3/tokenizer.json --output FILE.h5
   lexring prepare --task flip_flop --sizes 256 --count 20000 --output FILE.h5
   lexring prepare --task parity --sizes 1,40 --count 100000 --seed 1 --output FILE.h5
 
@@ -48,8 +49,12 @@ std::vector<Key> text_keys(Arguments& arguments) {
            .meaning = "files (.txt .md .pod .jsonl, each also .zst) and directories of them"},
           {.name = "tokenizer",
            .target = &arguments.tokenizer,
-           .meaning = "how text becomes tokens",
-           .choices = tokenizer_kinds()},
+           .meaning = "bytes, or byte-level BPE: a tokenizer.json, or a directory with one or with vocab.json and "
+                      "merges.txt"},
+          {.name = "end-of-document",
+           .target = &arguments.end_of_document,
+           .meaning = "the special token that ends documents, where the files of the tokenizer do not say it",
+           .default_text = "eos_token"},
           {.name = "skip-bad",
            .target = &arguments.skip_bad,
            .meaning = "leave out lines of broken JSON and texts that are not UTF-8, and count them",
@@ -116,6 +121,7 @@ int prepare_texts(const Arguments& arguments, const StopSignal& stop) {
   options.output = arguments.output;
   options.existing = arguments.overwrite ? Existing::replace : Existing::refuse;
   options.tokenizer = arguments.tokenizer;
+  options.end_of_document = arguments.end_of_document;
   options.bad_input = arguments.skip_bad ? BadInput::skip : BadInput::refuse;
   options.threads = static_cast<int>(arguments.threads);
   options.interrupted = [&] { return stop.received(); };
@@ -168,7 +174,8 @@ int prepare_command(const std::vector<std::string>& args) {
     return 0;
   }
   const std::set<std::string> given = keys.parse_arguments(args);
-  check_task_keys(keys, keys_of_task(arguments), arguments.task, given, {"input", "tokenizer", "skip-bad", "threads"});
+  check_task_keys(keys, keys_of_task(arguments), arguments.task, given,
+                  {"input", "tokenizer", "end-of-document", "skip-bad", "threads"});
   read_haystack(arguments.task);
   require_usage(arguments.threads >= 0 && arguments.threads <= 1024,
                 "--threads {}; choose 1 to 1024, or 0 for all cores", arguments.threads);

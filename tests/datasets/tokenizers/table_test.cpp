@@ -12,7 +12,7 @@ TEST(TokenizerTable, UnknownKindsAreRefusedWithTheKnownOnes) {
   expect_says(error_of([] { make_tokenizer("none of them"); }), "none of them", "this version knows: bytes");
 }
 
-/// What every tokenizer promises.
+/// What every tokenizer promises, of those that need no files.
 class EveryTokenizer : public ::testing::TestWithParam<std::string> {
  protected:
   std::unique_ptr<Tokenizer> tokenizer = make_tokenizer(GetParam());
@@ -46,7 +46,7 @@ TEST_P(EveryTokenizer, IdsStandForTheBytesOfTheText) {
   expect_says(error_of([&] { tokenizer->decode(foreign); }), std::to_string(foreign[0]), "vocabulary");
 }
 
-INSTANTIATE_TEST_SUITE_P(TokenizerTable, EveryTokenizer, ::testing::ValuesIn(tokenizer_kinds()),
+INSTANTIATE_TEST_SUITE_P(TokenizerTable, EveryTokenizer, ::testing::Values("bytes"),
                          [](const auto& kind) { return kind.param; });
 
 }  // namespace
