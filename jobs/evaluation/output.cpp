@@ -58,4 +58,14 @@ void OutputDirectory::write(const std::string& name, const std::string& text) co
   fail("{} cannot be written: {}; free some space or choose another --output", (path_ / name).string(), why);
 }
 
+EvaluationOutput::EvaluationOutput(const std::filesystem::path& path, const std::vector<std::string>& names,
+                                   const Asked& asked, const std::string& command, Existing existing, PartsThere there)
+    : directory_(path, names, PartsFile::holds(path, asked) ? Existing::replace : existing),
+      parts_(path, asked, command, there) {}
+
+void EvaluationOutput::finish(const std::vector<std::pair<std::string, std::string>>& files) {
+  for (const auto& [name, text] : files) directory_.write(name, text);
+  parts_.remove();
+}
+
 }  // namespace lexring
