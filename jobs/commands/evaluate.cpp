@@ -125,6 +125,7 @@ int evaluate_data(EvaluateArguments& args, const std::vector<std::string>& words
               device, run.parts(), *progress);
     }
   } catch (const EvaluationStopped&) {
+    if (progress) progress->finish();
     return run.stopped();
   }
   progress->finish();

@@ -90,6 +90,7 @@ int evaluate_task(const EvaluateArguments& args, const std::vector<std::string>&
       score_series(results, i, subjects[i], readers[i], {args.mesh, args.sequence, args.chunk, {}},
                    run.device_for(subjects[i]), run.parts(), progress);
   } catch (const EvaluationStopped&) {
+    progress.finish();
     return run.stopped();
   }
   progress.finish();
