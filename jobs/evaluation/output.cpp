@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "framework/base/error.h"
+#include "parallel/checkpoint/files.h"
 
 namespace lexring {
 namespace {
@@ -64,7 +65,11 @@ EvaluationOutput::EvaluationOutput(const std::filesystem::path& path, const std:
       parts_(path, asked, command, there) {}
 
 void EvaluationOutput::finish(const std::vector<std::pair<std::string, std::string>>& files) {
-  for (const auto& [name, text] : files) directory_.write(name, text);
+  for (const auto& [name, text] : files) {
+    directory_.write(name, text);
+    sync_path(path() / name);
+  }
+  sync_path(path());  // a power cut after the parts are gone finds the results
   parts_.remove();
 }
 

@@ -187,7 +187,7 @@ void PartsFile::begin(const Asked& asked, const std::string& command) {
   const bool emptied = ::ftruncate(lock_.descriptor(), 0) == 0;
   require(emptied, "{} cannot be written: {}; check its permissions or choose another --output", path_.string(),
           std::strerror(errno));
-  write();
+  if (write()) sync_path(path_.parent_path());
 }
 
 void PartsFile::add(Part part) {

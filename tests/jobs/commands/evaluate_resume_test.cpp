@@ -140,9 +140,10 @@ TEST_F(EvaluateResume, PartsOfAnotherEvaluationAreRefused) {
   ASSERT_EQ(run_process(train("r", "--train.steps 4")).exit_code, 0);
   expect_refused(mpirun(3) + losses("o"), "checkpoint = step 4 with manifest");
   EXPECT_EQ(content(parts("o")), kept);
-  // The older checkpoint by its name goes on; --overwrite and --unfinished replace begin anew.
-  const std::string older = losses("o", "--unfinished replace");
-  const ProcessResult replaced = interrupted(older, "o", 31, "kill -TERM $pid");
+  // Both begin anew.
+  const ProcessResult replaced =
+      interrupted(losses("o", "--unfinished replace"), "o", occurrences(kept, "\n") + 20, "kill -TERM $pid");
+  EXPECT_EQ(replaced.exit_code, 75) << replaced.output;
   EXPECT_EQ(occurrences(replaced.output, "were there already"), 0) << replaced.output;
   const ProcessResult anew = run_process(losses("o", "--overwrite"));
   EXPECT_EQ(anew.exit_code, 0) << anew.output;
