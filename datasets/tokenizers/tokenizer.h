@@ -40,8 +40,8 @@ class Tokenizer {
 
 /// All kinds that make_tokenizer knows.
 std::vector<std::string> tokenizer_kinds();
-/// What a person names: "bytes", or where the files of another one are. `end_of_document`: of its special tokens the one
-/// that ends documents; empty: as its files say (byte_level_bpe.h). Throws UsageError.
+/// What a person names: "bytes", or where the files of another one are. `end_of_document`: of its special tokens the
+/// one that ends documents; empty: as its files say (byte_level_bpe.h). Throws UsageError.
 std::unique_ptr<Tokenizer> open_tokenizer(const std::string& name_or_path, const std::string& end_of_document = "");
 /// The tokenizer of a kind, with the files that a dataset or a checkpoint stores. Throws UsageError naming the known
 /// kinds, and Error for files that are not of this kind.

@@ -13,9 +13,9 @@
 
 #include "framework/base/console.h"
 #include "framework/base/counted.h"
-#include "jobs/commands/train.h"
 #include "jobs/config/keys.h"
 #include "jobs/launch/progress_bar.h"
+#include "jobs/launch/stop_signal.h"
 #include "jobs/training/run_directory.h"
 #include "jobs/training/run_status.h"
 #include "parallel/checkpoint/checkpoint.h"

@@ -28,9 +28,10 @@ bool has_resolution(const ModelConfig& model) {
 class Measurement {
  public:
   Measurement(EvaluationResults& results, std::size_t index, const Subject& subject, const CheckpointReader& reader,
-              const Dataset& dataset, const MeasurementKeys& keys)
+              const Dataset& dataset, const MeasurementKeys& keys, KeptParts& parts)
       : results_(results),
         keys_(keys),
+        parts_(parts),
         options_(subject.options),
         reader_(reader),
         index_(index),
@@ -44,8 +45,8 @@ class Measurement {
     Transformer model(options_.model, runtime_of(options_), mesh.context, *device.backend);
     load_parameters(reader_, model);
     results_.models[index_].parameters = model.parameter_count();
-    for (Series& series : results_.series) {
-      if (series.model == index_) measure_series(series, model, mesh.context, progress);
+    for (std::size_t s = 0; s < results_.series.size(); ++s) {
+      if (results_.series[s].model == index_) measure_series(s, model, mesh.context, progress);
     }
     measure_resolutions(device, mesh.context.mesh().size(Axis::tp));
   }
@@ -65,7 +66,8 @@ class Measurement {
                          {1, results_.lengths.back(), options_.train.precision == PrecisionChoice::bf16 ? 2 : 4});
   }
 
-  void measure_series(Series& series, Transformer& model, const Context& context, EvaluationProgress& progress) {
+  void measure_series(std::size_t index, Transformer& model, const Context& context, EvaluationProgress& progress) {
+    Series& series = results_.series[index];
     model.set_attention(series.attention);
     for (const std::int64_t length : results_.lengths) {
       Cell cell;
@@ -73,11 +75,11 @@ class Measurement {
       cell.not_measured = why_not_measured(options_.model, length);
       if (cell.measured()) {
         const std::string note = fmt::format("{} {}", series.name, length);
-        const std::int64_t ranks = context.axis(Axis::dp).size();
         const PositionConfig position = position_at(series, length);
         model.set_position(position);
-        cell = measure(model, context, dataset_, stream_, length,
-                       [&](std::int64_t tokens) { progress.add(tokens * ranks, note); });
+        cell =
+            measure(model, context, dataset_, stream_, length,
+                    {part_name(index, length), &parts_, [&](std::int64_t tokens) { progress.update(tokens, note); }});
         cell.scaling_factor = position.scaling == Scaling::none ? 1 : position.scaling_factor;
       }
       series.cells.push_back(std::move(cell));
@@ -94,13 +96,15 @@ class Measurement {
     Transformer model(options_.model, runtime_of(options_), context, *device.backend);
     load_parameters(reader_, model);
     const Series* last = nullptr;
-    for (const Series& series : results_.series) {
+    for (std::size_t s = 0; s < results_.series.size(); ++s) {
+      const Series& series = results_.series[s];
       if (series.model != index_ || (last != nullptr && last->position_part == series.position_part)) continue;
       last = &series;
       for (const std::int64_t length : keys_.resolution) {
         if (!why_not_measured(options_.model, length).empty()) continue;
         model.set_position(position_at(series, length));
-        Resolution resolution = measure_resolution(model, context, dataset_, stream_, length, resolution_texts);
+        Resolution resolution = measure_resolution(model, context, dataset_, stream_, length, resolution_texts,
+                                                   {"resolution, " + part_name(s, length), &parts_});
         resolution.name = series.position_part;
         results_.resolution.push_back(std::move(resolution));
       }
@@ -109,6 +113,7 @@ class Measurement {
 
   EvaluationResults& results_;
   const MeasurementKeys& keys_;
+  KeptParts& parts_;
   const Options& options_;
   const CheckpointReader& reader_;
   std::size_t index_;
@@ -116,7 +121,28 @@ class Measurement {
   TokenStream stream_;
 };
 
+/// Tokens of all cells that were there.
+std::uint64_t tokens_there(const EvaluationResults& results, const KeptParts& parts) {
+  std::int64_t tokens = 0;
+  for (std::size_t s = 0; s < results.series.size(); ++s)
+    for (const std::int64_t length : results.lengths) tokens += parts.reach(part_name(s, length)) * length;
+  return static_cast<std::uint64_t>(tokens);
+}
+
 }  // namespace
+
+std::string part_name(std::size_t series, std::int64_t length) {
+  return fmt::format("series {}, length {}", series, length);
+}
+
+EvaluationProgress::EvaluationProgress(const EvaluationResults& results, const KeptParts& parts, bool shown)
+    : tokens_(results.tokens),
+      bar_("evaluate", "token",
+           static_cast<std::uint64_t>(results.tokens) * results.lengths.size() * results.series.size(),
+           tokens_there(results, parts)) {
+  if (!shown) bar_.silence();
+  bar_.update(tokens_there(results, parts));  // the clock starts before the first cell
+}
 
 std::string why_not_measured(const ModelConfig& model, std::int64_t length) {
   if (model.position.kind->bounded && length > model.max_length) {
@@ -126,9 +152,9 @@ std::string why_not_measured(const ModelConfig& model, std::int64_t length) {
 }
 
 void measure(EvaluationResults& results, std::size_t index, const Subject& subject, const CheckpointReader& reader,
-             const Dataset& dataset, const MeasurementKeys& keys, const RunDevice& device,
+             const Dataset& dataset, const MeasurementKeys& keys, const RunDevice& device, KeptParts& parts,
              EvaluationProgress& progress) {
-  Measurement(results, index, subject, reader, dataset, keys).run(device, progress);
+  Measurement(results, index, subject, reader, dataset, keys, parts).run(device, progress);
 }
 
 }  // namespace lexring

@@ -8,6 +8,7 @@
 
 #include "datasets/dataset.h"
 #include "jobs/config/mesh_keys.h"
+#include "jobs/evaluation/kept_parts.h"
 #include "jobs/evaluation/series.h"
 #include "jobs/launch/devices.h"
 #include "jobs/launch/mesh_setup.h"
@@ -23,34 +24,33 @@ struct MeasurementKeys {
   std::vector<std::int64_t> resolution;  ///< lengths at which attention resolution is measured
 };
 
+/// The cell's name among the kept parts of its evaluation.
+std::string part_name(std::size_t series, std::int64_t length);
+
 /// One bar over all cells of all series.
 class EvaluationProgress {
  public:
-  EvaluationProgress(const EvaluationResults& results, bool shown)
-      : tokens_(results.tokens),
-        bar_("evaluate", "token",
-             static_cast<std::uint64_t>(results.tokens) * results.lengths.size() * results.series.size()) {
-    if (!shown) bar_.silence();
-    bar_.update(0);  // the clock starts before the first cell
-  }
-  void cell_done() { ++cells_, done_ = 0; }
-  void add(std::int64_t tokens, const std::string& note) {
-    done_ += tokens;
-    bar_.update(static_cast<std::uint64_t>(cells_ * tokens_ + std::min(done_, tokens_)), note);
+  /// What was there already it says, and does not count for the rate.
+  EvaluationProgress(const EvaluationResults& results, const KeptParts& parts, bool shown);
+  void cell_done() { ++cells_; }
+  /// So many tokens of the present cell are done.
+  void update(std::int64_t tokens, const std::string& note) {
+    bar_.update(static_cast<std::uint64_t>(cells_ * tokens_ + tokens), note);
   }
   void finish() { bar_.finish(); }
 
  private:
-  std::int64_t tokens_, cells_ = 0, done_ = 0;
+  std::int64_t tokens_, cells_ = 0;
   ProgressBar bar_;
 };
 
 /// Why a model cannot read windows of `length`; empty: it can.
 std::string why_not_measured(const ModelConfig& model, std::int64_t length);
 
-/// Fills the cells of the series of model `index`, its resolutions and its number of parameters. Collective.
+/// Fills the cells of the series of model `index`, its resolutions and its number of parameters. Collective; throws
+/// EvaluationStopped.
 void measure(EvaluationResults& results, std::size_t index, const Subject& subject, const CheckpointReader& reader,
-             const Dataset& dataset, const MeasurementKeys& keys, const RunDevice& device,
+             const Dataset& dataset, const MeasurementKeys& keys, const RunDevice& device, KeptParts& parts,
              EvaluationProgress& progress);
 
 }  // namespace lexring

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "framework/base/error.h"
+#include "parallel/checkpoint/files.h"
 
 namespace lexring {
 namespace {
@@ -56,6 +57,20 @@ void OutputDirectory::write(const std::string& name, const std::string& text) co
   const std::string why = reason.empty() ? error.message() : reason;
   std::filesystem::remove(temporary, error);
   fail("{} cannot be written: {}; free some space or choose another --output", (path_ / name).string(), why);
+}
+
+EvaluationOutput::EvaluationOutput(const std::filesystem::path& path, const std::vector<std::string>& names,
+                                   const Asked& asked, const std::string& command, Existing existing, PartsThere there)
+    : directory_(path, names, PartsFile::holds(path, asked) ? Existing::replace : existing),
+      parts_(path, asked, command, there) {}
+
+void EvaluationOutput::finish(const std::vector<std::pair<std::string, std::string>>& files) {
+  for (const auto& [name, text] : files) {
+    directory_.write(name, text);
+    sync_path(path() / name);
+  }
+  sync_path(path());  // a power cut after the parts are gone finds the results
+  parts_.remove();
 }
 
 }  // namespace lexring

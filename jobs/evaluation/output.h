@@ -3,9 +3,11 @@
 
 #include <filesystem>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "datasets/output_target.h"
+#include "jobs/evaluation/parts_file.h"
 
 namespace lexring {
 
@@ -25,6 +27,24 @@ class OutputDirectory {
  private:
   std::filesystem::path path_;
   bool made_ = false;
+};
+
+/// What an evaluation leaves: its parts while it is at work, its results in the end.
+class EvaluationOutput {
+ public:
+  /// As OutputDirectory and PartsFile. Results that are there belong to an unfinished evaluation that is to replace
+  /// them, where its parts are there too.
+  EvaluationOutput(const std::filesystem::path& path, const std::vector<std::string>& names, const Asked& asked,
+                   const std::string& command, Existing existing, PartsThere there);
+
+  PartsFile& parts() { return parts_; }
+  const std::filesystem::path& path() const { return directory_.path(); }
+  /// Writes the files with these names and texts, and takes the parts away.
+  void finish(const std::vector<std::pair<std::string, std::string>>& files);
+
+ private:
+  OutputDirectory directory_;
+  PartsFile parts_;
 };
 
 }  // namespace lexring

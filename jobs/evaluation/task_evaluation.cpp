@@ -55,8 +55,12 @@ std::vector<ScoredText> texts_of(const TaskResults& results, std::size_t size, s
   return texts;
 }
 
+std::string task_part_name(std::size_t series, std::int64_t size, std::size_t variant) {
+  return fmt::format("series {}, size {}, variant {}", series, size, variant);
+}
+
 void score_series(TaskResults& results, std::size_t index, const Subject& subject, const CheckpointReader& reader,
-                  const MeasurementKeys& keys, const RunDevice& device, ProgressBar& progress) {
+                  const MeasurementKeys& keys, const RunDevice& device, KeptParts& parts, ProgressBar& progress) {
   const Options& options = subject.options;
   const LandmarkSpacing landmarks{landmark_every_of(options.model)};
   const RunMesh mesh =
@@ -66,10 +70,8 @@ void score_series(TaskResults& results, std::size_t index, const Subject& subjec
   Transformer model(options.model, runtime_of(options), mesh.context, *device.backend);
   load_parameters(reader, model);
   results.models[index].parameters = model.parameter_count();
-  const std::int64_t replicas = mesh.context.axis(Axis::dp).size();
   std::uint64_t done = 0;
-  for (const auto& scores : results.scores)
-    for (const TaskScore& score : scores) done += static_cast<std::uint64_t>(score.texts);
+  for (const auto& scores : results.scores) done += scores.size() * static_cast<std::uint64_t>(results.keys.count);
   for (std::size_t s = 0; s < results.series.size(); ++s) {
     const Series& series = results.series[s];
     if (series.model != index) continue;
@@ -84,11 +86,10 @@ void score_series(TaskResults& results, std::size_t index, const Subject& subjec
         if (score.not_measured.empty()) {
           model.set_position(position_at(series, longest));
           const std::string note = fmt::format("{} {}", series.name, score.size);
-          std::int64_t own = 0;
-          lexring::score(score, model, mesh.context, texts, keys.chunk, [&](std::int64_t count) {
-            own += count;
-            progress.update(done + static_cast<std::uint64_t>(std::min(own * replicas, results.keys.count)), note);
-          });
+          lexring::score(score, model, mesh.context, texts, keys.chunk,
+                         {task_part_name(s, score.size, variant), &parts, [&](std::int64_t count) {
+                            progress.update(done + static_cast<std::uint64_t>(count), note);
+                          }});
         }
         done += static_cast<std::uint64_t>(results.keys.count);
         results.scores[s].push_back(std::move(score));

@@ -34,9 +34,12 @@ struct TaskResults {
 
 /// The texts of one size and variant. None is of a dataset that `prepare --task` made with the same seed.
 std::vector<ScoredText> texts_of(const TaskResults& results, std::size_t size, std::size_t variant);
-/// Scores the series of model `index`; text i of a size and variant is the same for all. Collective.
+/// The name of a cell among the kept parts of its evaluation.
+std::string task_part_name(std::size_t series, std::int64_t size, std::size_t variant);
+/// Scores the series of model `index`; text i of a size and variant is the same for all. Collective; throws
+/// EvaluationStopped.
 void score_series(TaskResults& results, std::size_t index, const Subject& subject, const CheckpointReader& reader,
-                  const MeasurementKeys& keys, const RunDevice& device, ProgressBar& progress);
+                  const MeasurementKeys& keys, const RunDevice& device, KeptParts& parts, ProgressBar& progress);
 
 /// For people: a line per series and variant, a column per size.
 std::string to_table(const TaskResults& results);

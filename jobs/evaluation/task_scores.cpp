@@ -110,13 +110,14 @@ std::vector<TextScore> together(Transformer& model, std::span<const ScoredText* 
   return scores;
 }
 
-TextScore streamed(Transformer& model, const ScoredText& text, std::int64_t chunk) {
+TextScore streamed(Transformer& model, const ScoredText& text, std::int64_t chunk, StopPoints& stops) {
   const auto cache = model.make_cache();
   const TextReading reader(model.config());
   const LandmarkSpacing& landmarks = reader.landmarks;
   const std::int64_t places = places_read(text, landmarks);
   Marks marks(text, landmarks);
   for (std::int64_t first = 0; first < places; first += chunk) {
+    stops.before_pass();
     const std::int64_t count = std::min(chunk, places - first);
     const bool scored = std::any_of(text.answers.begin(), text.answers.end(), [&](const Answer& answer) {
       return landmarks.place(answer.begin - 1) < first + count && landmarks.place(answer.end - 2) >= first;
@@ -129,6 +130,126 @@ TextScore streamed(Transformer& model, const ScoredText& text, std::int64_t chun
   }
   return marks.score();
 }
+
+/// Texts [first, next) of a replica's share: in one pass, or a long one chunk after chunk.
+struct Reading {
+  std::size_t first, next;
+  std::int64_t passes;
+  bool together;
+};
+
+/// One size and variant under one series.
+class Scoring {
+ public:
+  Scoring(TaskScore& into, Transformer& model, const Context& context, std::span<const ScoredText> texts,
+          std::int64_t chunk, const CellWork& work)
+      : into_(into),
+        model_(model),
+        context_(context),
+        texts_(texts),
+        chunk_(chunk),
+        work_(work),
+        parts_(work.parts != nullptr ? *work.parts : nothing_),
+        landmarks_{landmark_every_of(model.config())} {
+    for (const ScoredText& text : texts) into_.longest = std::max(into_.longest, places_read(text, landmarks_));
+    const std::int64_t of_a_pass = std::max<std::int64_t>(chunk / std::max<std::int64_t>(into_.longest, 1), 1);
+    of_a_part_ = static_cast<std::size_t>(
+        std::max<std::int64_t>(passes_of_a_part * chunk / (of_a_pass * std::max<std::int64_t>(into_.longest, 1)), 1) *
+        of_a_pass * context.axis(Axis::dp).size());
+  }
+
+  void run() {
+    for (const Part& part : parts_.of(work_.name)) add(part);
+    for (auto first = static_cast<std::size_t>(parts_.reach(work_.name)); first < texts_.size();) {
+      const std::size_t last = std::min(first + of_a_part_, texts_.size());
+      const Part part = measure(first, last);
+      parts_.add(part);
+      add(part);
+      first = last;
+    }
+  }
+
+ private:
+  static constexpr std::size_t numbers = std::tuple_size_v<TextScore>;
+
+  Part measure(std::size_t first, std::size_t last) {
+    Communicator& replicas = context_.axis(Axis::dp);
+    const auto rank = static_cast<std::size_t>(replicas.rank()), size = static_cast<std::size_t>(replicas.size());
+    std::vector<const ScoredText*> mine;
+    for (std::size_t i = first + rank; i < last; i += size) mine.push_back(&texts_[i]);
+    const std::vector<Reading> readings = readings_of(mine);
+    std::int64_t passes = 0;
+    for (const Reading& reading : readings) passes += reading.passes;
+    StopPoints stops(parts_, passes);
+    const auto start = std::chrono::steady_clock::now();
+    std::vector<TextScore> scores;  // of mine
+    for (const Reading& reading : readings) {
+      if (reading.together) {
+        stops.before_pass();
+        const auto some = together(model_, std::span(mine).subspan(reading.first, reading.next - reading.first));
+        scores.insert(scores.end(), some.begin(), some.end());
+      } else {
+        scores.push_back(streamed(model_, *mine[reading.first], chunk_, stops));
+      }
+      if (work_.progress) work_.progress(static_cast<std::int64_t>(std::min(first + scores.size() * size, last)));
+    }
+    stops.wait_for_others();
+    Part part{work_.name, static_cast<std::int64_t>(first), static_cast<std::int64_t>(last), {}, {}};
+    part.counts.resize(numbers * (last - first));
+    for (std::size_t i = 0; i < scores.size(); ++i)
+      std::copy(scores[i].begin(), scores[i].end(),
+                part.counts.begin() + static_cast<std::ptrdiff_t>(numbers * (rank + i * size)));
+    replicas.all_reduce(std::span<std::int64_t>(part.counts), Reduce::sum);
+    part.numbers = {std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()};
+    return part;
+  }
+
+  std::vector<Reading> readings_of(const std::vector<const ScoredText*>& mine) const {
+    std::vector<Reading> readings;
+    const bool alone = model_.config().follows_length();  // angles are those of the whole text, and of it alone
+    for (std::size_t first = 0; first < mine.size();) {
+      std::size_t next = first;
+      std::int64_t longest = 0;
+      for (; next < mine.size() && !alone; ++next) {
+        const std::int64_t with = std::max(longest, places_read(*mine[next], landmarks_));
+        if (with * static_cast<std::int64_t>(next - first + 1) > chunk_) break;
+        longest = with;
+      }
+      const bool fits = next > first;
+      if (!fits) next = first + 1;
+      const std::int64_t chunks = (places_read(*mine[first], landmarks_) + chunk_ - 1) / chunk_;
+      readings.push_back({first, next, fits || alone ? 1 : chunks, fits || alone});
+      first = next;
+    }
+    return readings;
+  }
+
+  void add(const Part& part) {
+    require(part.last <= std::ssize(texts_) && part.numbers.size() == 1 &&
+                std::ssize(part.counts) == (part.last - part.first) * static_cast<std::int64_t>(numbers),
+            "the texts {} to {} of {}, which were kept, are not those that are scored; begin anew with --overwrite",
+            part.first, part.last, part.of);
+    for (auto of_text = part.counts.begin(); of_text != part.counts.end(); of_text += numbers) {
+      into_.answers.add_text(of_text[0], of_text[1]);
+      into_.bytes.add_text(of_text[2], of_text[3]);
+      into_.text_right.push_back(of_text[0]);
+      into_.text_answers.push_back(of_text[1]);
+    }
+    into_.texts += part.last - part.first;
+    into_.seconds += part.numbers[0];
+  }
+
+  TaskScore& into_;
+  Transformer& model_;
+  const Context& context_;
+  std::span<const ScoredText> texts_;
+  std::int64_t chunk_;
+  const CellWork& work_;
+  KeptParts nothing_;
+  KeptParts& parts_;
+  LandmarkSpacing landmarks_;
+  std::size_t of_a_part_ = 1;
+};
 
 }  // namespace
 
@@ -167,53 +288,9 @@ Share::Interval Share::interval() const {
 }
 
 void score(TaskScore& into, Transformer& model, const Context& context, std::span<const ScoredText> texts,
-           std::int64_t chunk, const std::function<void(std::int64_t)>& progress) {
+           std::int64_t chunk, const CellWork& work) {
   require(chunk >= 1, "texts cannot be read in chunks of {} tokens", chunk);
-  const auto start = std::chrono::steady_clock::now();
-  Communicator& replicas = context.axis(Axis::dp);
-  std::vector<const ScoredText*> mine;
-  for (std::size_t i = static_cast<std::size_t>(replicas.rank()); i < texts.size();
-       i += static_cast<std::size_t>(replicas.size()))
-    mine.push_back(&texts[i]);
-  const LandmarkSpacing landmarks{landmark_every_of(model.config())};
-  std::vector<TextScore> scores;                       // of mine
-  const bool alone = model.config().follows_length();  // angles are those of the whole text, and of it alone
-  for (std::size_t first = 0; first < mine.size();) {
-    std::size_t next = first;
-    std::int64_t longest = 0;
-    for (; next < mine.size() && !alone; ++next) {
-      const std::int64_t with = std::max(longest, places_read(*mine[next], landmarks));
-      if (with * static_cast<std::int64_t>(next - first + 1) > chunk) break;
-      longest = with;
-    }
-    const bool fits = next > first;
-    if (!fits) next = first + 1;
-    if (fits || alone) {
-      const auto some = together(model, std::span(mine).subspan(first, next - first));
-      scores.insert(scores.end(), some.begin(), some.end());
-    } else {
-      scores.push_back(streamed(model, *mine[first], chunk));
-    }
-    if (progress) progress(static_cast<std::int64_t>(next - first));
-    first = next;
-  }
-  constexpr std::size_t numbers = std::tuple_size_v<TextScore>;
-  std::vector<std::int64_t> all(numbers * texts.size(), 0);
-  for (std::size_t i = 0; i < scores.size(); ++i) {
-    const std::size_t text = static_cast<std::size_t>(replicas.rank()) + i * static_cast<std::size_t>(replicas.size());
-    std::copy(scores[i].begin(), scores[i].end(), all.begin() + static_cast<std::ptrdiff_t>(numbers * text));
-  }
-  replicas.all_reduce(std::span<std::int64_t>(all), Reduce::sum);
-  for (std::size_t t = 0; t < texts.size(); ++t) {
-    const std::int64_t* of_text = all.data() + numbers * t;
-    into.answers.add_text(of_text[0], of_text[1]);
-    into.bytes.add_text(of_text[2], of_text[3]);
-    into.text_right.push_back(of_text[0]);
-    into.text_answers.push_back(of_text[1]);
-  }
-  into.texts = static_cast<std::int64_t>(texts.size());
-  for (const ScoredText& text : texts) into.longest = std::max(into.longest, places_read(text, landmarks));
-  into.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  Scoring(into, model, context, texts, chunk, work).run();
 }
 
 }  // namespace lexring

@@ -2,13 +2,13 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "datasets/landmarks.h"
 #include "datasets/tasks/task.h"
+#include "jobs/evaluation/kept_parts.h"
 #include "models/transformer.h"
 
 namespace lexring {
@@ -55,8 +55,9 @@ std::int64_t places_read(const ScoredText& text, LandmarkSpacing landmarks);
 /// Reads each text up to its answers, with landmarks where the model has them, and counts those answers of which every
 /// byte is the most probable one after all before it: what greedy generation would write. Texts share forward passes of
 /// up to `chunk` places; longer ones are streamed. Every rank gets the same texts and the same sums; replicas share the
-/// work. `progress` gets the texts done by this replica. The tokens of the model must be bytes. Collective.
+/// work. The texts are cut into parts of some passes each; throws EvaluationStopped between two passes. The tokens of
+/// the model must be bytes. Collective.
 void score(TaskScore& into, Transformer& model, const Context& context, std::span<const ScoredText> texts,
-           std::int64_t chunk, const std::function<void(std::int64_t)>& progress);
+           std::int64_t chunk, const CellWork& work = {});
 
 }  // namespace lexring

@@ -111,12 +111,18 @@ class Runner {
   }
 
  private:
-  enum class State { waiting, running, done, failed };
+  enum class State { waiting, running, done, stopped, failed };
   struct Running {
     std::size_t job;
     pid_t process;
   };
 
+  /// By a wish to stop: with what it goes on from, or before it had begun.
+  static bool was_stopped(int status) {
+    if (WIFEXITED(status)) return WEXITSTATUS(status) == to_be_continued;
+    const int signal = WTERMSIG(status);
+    return signal == SIGTERM || signal == SIGINT || signal == SIGHUP || signal == SIGUSR1;
+  }
   static std::uint64_t already_done(const std::vector<StudyJob>& jobs) {
     return static_cast<std::uint64_t>(
         std::count_if(jobs.begin(), jobs.end(), [](const StudyJob& job) { return job.done; }));
@@ -143,7 +149,7 @@ class Runner {
   void pass_on(int signal) {
     if (passed_on_) return;
     passed_on_ = true;
-    say("study: told to stop (signal {}); trainings write a checkpoint\n", signal);
+    say("study: told to stop (signal {}); trainings write a checkpoint, evaluations keep what is done\n", signal);
     for (const Running& one : running_) ::kill(one.process, SIGTERM);
   }
 
@@ -154,8 +160,10 @@ class Runner {
       if (ended == 0 || (ended < 0 && errno == EINTR)) return false;
       StudyJob& job = jobs_[one.job];
       job.done = ended == one.process && WIFEXITED(status) && WEXITSTATUS(status) == 0;
-      states_[one.job] = job.done ? State::done : State::failed;
-      if (!job.done) {
+      states_[one.job] = job.done                                  ? State::done
+                         : stop_.received() && was_stopped(status) ? State::stopped
+                                                                   : State::failed;
+      if (states_[one.job] == State::failed) {
         const std::string end = WIFEXITED(status) ? fmt::format("exit code {}", WEXITSTATUS(status))
                                                   : fmt::format("signal {}", WTERMSIG(status));
         failures_.push_back({job.name, fmt::format("{}: {}", end, last_line(directory_.log(job.name)))});

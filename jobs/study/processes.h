@@ -27,12 +27,13 @@ struct JobFailure {
 };
 
 struct StudyEnd {
-  bool stopped = false;  ///< by a signal; trainings have written a checkpoint
+  bool stopped = false;  ///< by a signal; trainings have written a checkpoint, evaluations have kept what is done
   std::vector<JobFailure> failures;
 };
 
 /// Runs what is not done, `parallel` at a time, each with its share of the processors, and marks what is done. A job
-/// whose training failed is left out; the others go on. Told to stop, it waits until all processes have ended.
+/// whose training failed is left out; the others go on. Told to stop, it waits until all processes have ended; those
+/// that stopped then have not failed.
 StudyEnd run_jobs(std::vector<StudyJob>& jobs, const StudyDirectory& directory, int parallel);
 
 }  // namespace lexring

@@ -9,6 +9,7 @@
 
 #include "framework/base/error.h"
 #include "jobs/config/changes.h"
+#include "jobs/evaluation/parts_file.h"
 #include "jobs/training/run_directory.h"
 #include "parallel/checkpoint/checkpoint.h"
 
@@ -83,7 +84,19 @@ StudyJob evaluation_of(const StudyMethod& method, std::int64_t seed, const Study
   for (const std::string& word : words_of(method.evaluation)) job.words.push_back(word);
   job.words.push_back("--output=" + job.output.string());
   job.record = fmt::format("lexring {}\n", fmt::join(job.words, " "));
+  job.words.push_back("--unfinished=replace");  // of a checkpoint, or a version, that was another one
   return job;
+}
+
+/// All that an evaluation left but its parts: with those it goes on, or it finds out that they are of another one.
+void remove_results(const std::filesystem::path& evaluation) {
+  std::error_code error;
+  std::vector<std::filesystem::path> results;
+  for (std::filesystem::directory_iterator entry(evaluation, error), end; !error && entry != end;
+       entry.increment(error)) {
+    if (entry->path().filename() != PartsFile::name) results.push_back(entry->path());
+  }
+  for (const auto& path : results) std::filesystem::remove_all(path, error);
 }
 
 }  // namespace
@@ -124,7 +137,7 @@ std::vector<StudyJob> plan_study(const Study& study, const StudyDirectory& direc
 void prepare(const StudyJob& job, const StudyDirectory& directory) {
   std::error_code error;
   std::filesystem::create_directories(directory.log(job.name).parent_path(), error);
-  if (!job.training()) std::filesystem::remove_all(job.output, error);
+  if (!job.training()) remove_results(job.output);
   write(directory.record(job.name), job.record);
 }
 

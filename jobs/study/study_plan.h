@@ -53,7 +53,8 @@ const char* results_file(const Study& study);
 /// was begun with another configuration.
 std::vector<StudyJob> plan_study(const Study& study, const StudyDirectory& directory);
 
-/// Writes the record of a job that is about to start, and takes away an evaluation of another command.
+/// Writes the record of a job that is about to start, and takes away results of an evaluation that is to be made anew;
+/// its parts stay, for it to go on from where they are its own.
 void prepare(const StudyJob& job, const StudyDirectory& directory);
 
 /// Writes what all trainings share.

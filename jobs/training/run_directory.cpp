@@ -1,14 +1,9 @@
 #include "jobs/training/run_directory.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <fstream>
 #include <iterator>
-#include <utility>
 
 #include <fmt/format.h>
 
@@ -71,10 +66,7 @@ RunLock::RunLock(const std::filesystem::path& run_directory) {
   }
 }
 
-RunLock::~RunLock() {
-  take_away();
-  if (file_ >= 0) ::close(file_);
-}
+RunLock::~RunLock() { take_away(); }
 
 void RunLock::make_directories() {
   std::error_code error;
@@ -89,29 +81,16 @@ void RunLock::make_directories() {
 }
 
 void RunLock::lock() {
-  const auto path = directory_ / lock_name;
-  for (;;) {
-    made_lock_ = !std::filesystem::exists(path);
-    file_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (file_ < 0) return;
-    const bool locked = ::flock(file_, LOCK_EX | LOCK_NB) == 0;
-    const bool taken = !locked && errno == EWOULDBLOCK;
-    struct stat mine = {}, there = {};
-    const bool same = ::fstat(file_, &mine) == 0 && ::stat(path.c_str(), &there) == 0 && mine.st_ino == there.st_ino;
-    if (locked && same) return;
-    ::close(std::exchange(file_, -1));
-    made_lock_ = made_lock_ && !taken;
-    require_usage(!taken,
-                  "{} is being trained by another lexring; wait for it, or choose another --checkpoint.directory",
-                  directory_.string());
-    if (!locked) return;  // no locks on this file system
-  }                       // another run was refused, and took its lock away between our two calls: once more
+  lock_.emplace(directory_ / lock_name);
+  require_usage(!lock_->taken(),
+                "{} is being trained by another lexring; wait for it, or choose another --checkpoint.directory",
+                directory_.string());
 }
 
 void RunLock::take_away() noexcept {
   std::error_code error;
   const auto path = directory_ / lock_name;
-  if (made_lock_) {
+  if (lock_ && lock_->made()) {
     std::filesystem::directory_iterator entry(directory_, error);
     for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
       if (entry->path() != path) return;

@@ -3,8 +3,11 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
+
+#include "framework/io/file_lock.h"
 
 namespace lexring {
 
@@ -20,7 +23,7 @@ class RunLock {
   RunLock& operator=(const RunLock&) = delete;
   ~RunLock();
   /// False where the file system knows no locks: there may be others then.
-  bool held() const { return file_ >= 0; }
+  bool held() const { return lock_ && lock_->held(); }
 
  private:
   void make_directories();
@@ -29,8 +32,7 @@ class RunLock {
 
   std::filesystem::path directory_;          ///< canonical
   std::vector<std::filesystem::path> made_;  ///< directories, the innermost first
-  bool made_lock_ = false;
-  int file_ = -1;
+  std::optional<FileLock> lock_;
 };
 
 class RunDirectory {

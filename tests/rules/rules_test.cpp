@@ -85,6 +85,8 @@ const std::vector<std::pair<std::string, std::vector<std::string>>> foreign = {
     {"parallel/comm/host/mpi.h", {"parallel/comm/", "jobs/main.cpp", "tests/"}},
     {"<hdf5", {"framework/io/", "tests/"}},
     {"<oneapi/dnnl", {"framework/backend/cpu/matmul.cpp"}},
+    {"<pcre2.h>", {"datasets/tokenizers/split_pattern.cpp"}},
+    {"<utf8proc.h>", {"datasets/tokenizers/unicode_form.cpp"}},
     {"<omp.h>", {"framework/base/parallel_for.h"}},
 };
 

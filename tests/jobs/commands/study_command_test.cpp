@@ -198,6 +198,24 @@ TEST_F(StudyCommand, GoesOnWhereItWasKilled) {
   EXPECT_EQ(occurrences(log("train-rope-seed1"), "from the start"), 1) << log("train-rope-seed1");
 }
 
+TEST_F(StudyCommand, EvaluationsGoOnWhereTheyWereStopped) {
+  const std::string keys = "--study.seeds 1 --evaluate.tokens 16384 --evaluate.chunk 64";
+  const std::string parts = out("evaluations/rope-seed1/evaluation.parts");
+  const auto stopped = run_process(
+      fmt::format("exec 2>&1; {} & p=$!; until [ $(cat {} 2>/dev/null | wc -l) -ge 20 ] || ! kill -0 $p; do sleep "
+                  "0.02; done; kill -TERM $p; wait $p; echo code $?",
+                  study(small, keys), parts));
+  EXPECT_NE(stopped.output.find("code 75"), std::string::npos) << stopped.output;
+  EXPECT_EQ(stopped.output.find("failed"), std::string::npos) << stopped.output;
+  EXPECT_NE(log("evaluate-rope-seed1").find("the same command goes on"), std::string::npos)
+      << log("evaluate-rope-seed1");
+  ASSERT_TRUE(std::filesystem::exists(parts)) << "too fast to be stopped";
+  const auto whole = run_process(study(small, keys));
+  ASSERT_EQ(whole.exit_code, 0) << whole.output;
+  EXPECT_NE(log("evaluate-rope-seed1").find("were there already"), std::string::npos) << log("evaluate-rope-seed1");
+  EXPECT_FALSE(std::filesystem::exists(parts));
+}
+
 TEST_F(StudyCommand, WhatFailsDoesNotEndTheRest) {
   // A run's directory that is a file.
   std::filesystem::create_directories(out("runs"));

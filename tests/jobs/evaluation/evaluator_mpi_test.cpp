@@ -56,7 +56,7 @@ TEST(EvaluatorRanks, AnyMeshScoresTasksTheSame) {
     const auto all = random_model(tiny_config("blockwise", 256), together, *backend);
     for (const std::int64_t chunk : {16, 4096}) {
       TaskScore result;
-      score(result, *all, together, texts, chunk, nullptr);
+      score(result, *all, together, texts, chunk);
       EXPECT_EQ(result.answers.right(), 9) << mesh.describe() << " " << chunk;
       EXPECT_EQ(result.answers.of(), 10);
       EXPECT_EQ(result.bytes.of(), 20);

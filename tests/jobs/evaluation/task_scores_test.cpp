@@ -57,7 +57,7 @@ class Scores : public ::testing::Test {
   }
   TaskScore scored(Transformer& model, const std::vector<ScoredText>& texts, std::int64_t chunk) {
     TaskScore result;
-    score(result, model, context_, texts, chunk, nullptr);
+    score(result, model, context_, texts, chunk);
     return result;
   }
 };
