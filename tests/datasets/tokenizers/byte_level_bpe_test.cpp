@@ -199,6 +199,17 @@ TEST_F(BpeFiles, TheEndOfADocumentIsAskedForOrSaid) {
   EXPECT_EQ(end("<|endoftext|>"), 0);
 }
 
+TEST_F(BpeFiles, AWordThatIsATokenIsMergedOnlyWhereTheFileSaysSo) {
+  Json file = golden()["tokenizers"]["llama3"]["tokenizer"];
+  file["model"]["vocab"]["qxzqxz"] = 512;  // no merges lead there
+  for (const bool whole : {true, false}) {
+    file["model"]["ignore_merges"] = whole;
+    const ByteLevelBpeTokenizer tokenizer(stored(file));
+    EXPECT_EQ(ids_of(tokenizer, "qxzqxz").size(), whole ? 1U : 6U);
+    EXPECT_EQ(ids_of(tokenizer, "qxzqxzq").size(), 7U);
+  }
+}
+
 TEST_F(BpeFiles, WhatIsNotKnownIsRefusedByName) {
   expect_refused([](Json& f) { f["normalizer"] = {{"type", "Lowercase"}}; }, "normalizer Lowercase is not known");
   expect_refused([](Json& f) { f["pre_tokenizer"] = {{"type", "Metaspace"}}; }, "pre-tokenizer Metaspace is not known");
