@@ -1,5 +1,5 @@
-/// What this rank alone added to a step's gradients, in short: asked when their sum over the replicas is in doubt, to say
-/// which machine that came from.
+/// What this rank alone added to a step's gradients, in short: asked when their sum over the replicas is in doubt, to
+/// say which machine that came from.
 ///
 /// Columns are summed on the device as backward finishes a section, which reads gradients once and waits for nobody. An
 /// element that is not finite makes its column's sum so; the same gradients make the same sums.

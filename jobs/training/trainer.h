@@ -39,8 +39,8 @@ class Trainer {
   /// Begins a new run with the weights of a checkpoint. Throws when they are of another model. Collective.
   void begin_with(const CheckpointReader& checkpoint);
   /// Trains to the last step, or until a stop signal; saves at the end either way. `sinks` get every step's numbers;
-  /// empty but on rank 0. Throws NumbersError where numbers are wrong for good, MachineError where ranks that should hold
-  /// the same do not; the last good checkpoint is whole then. Collective.
+  /// empty but on rank 0. Throws NumbersError where numbers are wrong for good, MachineError where ranks that should
+  /// hold the same do not; the last good checkpoint is whole then. Collective.
   RunEnd run(const MetricSinks& sinks = {});
 
   std::int64_t step() const { return state_.step; }
