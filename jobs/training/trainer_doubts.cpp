@@ -104,7 +104,7 @@ void Trainer::roll_back(const std::string& why) {
         fmt::format("{}, and the run went back to the checkpoint of step {} {} times already; lower "
                     "optimizer.lr, resume from an earlier checkpoint, or choose a higher "
                     "train.spike_score",
-                    why, back_to, most_rollbacks));
+                    why, back_to, state_.spikes.rollbacks));
   }
   agree(world, [&] {
     if (is_first()) go_on_from(*found);
