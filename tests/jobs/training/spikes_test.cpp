@@ -24,7 +24,8 @@ class Spikes : public JobTest {
   }
   static std::string train_odd(const std::string& name, const std::string& keys) {
     return train(name, "--data.train " + (shared() / "odd.h5").string() +
-                           " --optimizer.schedule constant --checkpoint.every 12 --train.spike_window 16 "
+                           " --device cpu --cpu.isa baseline --optimizer.schedule constant --checkpoint.every 12 "
+                           "--train.spike_window 16 "
                            "--train.steps 80 --train.spike " +
                            keys);
   }
