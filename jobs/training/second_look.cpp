@@ -56,7 +56,7 @@ StepResult compute_with_second_look(Replica& replica, const Context& context, st
         changed_on.empty() ? "no rank's own part tells which" : fmt::format("it was {}", changed_on));
   } else if (!second.finite) {
     say("step {}: {} is not finite, also computed once more from the same state: the data or the model{}\n", step,
-        numbers(second), not_finite_on.empty() ? "" : fmt::format(" ({})", not_finite_on));
+        numbers(second), not_finite_on.empty() || world.size() == 1 ? "" : fmt::format(" ({})", not_finite_on));
   }
   return second;
 }
