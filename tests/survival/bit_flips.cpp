@@ -1,7 +1,7 @@
 /// Who notices a flipped bit: random single bit flips in one rank's gradients or parameter values, one per run, each
 /// run with the guards and without, against one without flips. Prints a table as Markdown.
 ///
-///   mpirun -n 4 bit_flips [FLIPS] [SEED]
+///   mpirun -n 4 bit_flips [FLIPS] [SEED] [gradients | values]
 #include <array>
 #include <cmath>
 #include <cstring>
@@ -18,6 +18,7 @@
 
 #include "datasets/prepare.h"
 #include "framework/base/console.h"
+#include "framework/base/words.h"
 #include "jobs/launch/devices.h"
 #include "jobs/launch/exit_codes.h"
 #include "jobs/training/trainer.h"
@@ -29,6 +30,9 @@ namespace {
 constexpr std::int64_t steps = 60, first_flip = 24, last_flip = 50, window = 16, compare_every = 5;
 
 enum class Place { gradient, value };
+constexpr auto words(Place) {
+  return std::to_array<Word<Place>>({{Place::gradient, "gradients"}, {Place::value, "values"}});
+}
 
 struct Flip {
   Place place;
@@ -174,7 +178,7 @@ void measure(Experiment& experiment, const Outcome& calm, Place place, int flips
     }
   }
   if (!first) return;
-  const char* where = place == Place::gradient ? "gradients" : "values";
+  const char* const where = name_of(place);
   print_result(
       "\n{} flips in {}: drift named {} ({} of them the rank alone that it was, {:.1f} steps later on average), "
       "second look {} (the run is bit for bit without), skipped {}, not noticed {} (highest bit {})\n\n",
@@ -211,8 +215,10 @@ int main_of(int argc, char** argv) {
       print_result("{} ranks, {} steps, flips between steps {} and {}; without flips: final loss {:.4f}, noticed {}\n",
                    world->size(), steps, first_flip, last_flip, calm.final_loss(), calm.noticed);
     }
-    for (const Place place : {Place::gradient, Place::value})
-      measure(experiment, calm, place, flips, seed, world->size(), first);
+    const std::string only = argc > 3 ? argv[3] : "";
+    for (const Place place : {Place::gradient, Place::value}) {
+      if (only.empty() || only == name_of(place)) measure(experiment, calm, place, flips, seed, world->size(), first);
+    }
   }
   world->barrier();
   if (first) std::filesystem::remove_all(directory);

@@ -1,4 +1,5 @@
 /// Numbers that one rank gets wrong: who notices, who is named, and what the run does.
+#include <array>
 #include <cmath>
 #include <functional>
 #include <limits>
@@ -6,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "jobs/launch/exit_codes.h"
@@ -16,11 +18,15 @@ namespace {
 
 class DoubtsMpi : public TrainerFixture {
  protected:
+  void SetUp() override {
+    TrainerFixture::SetUp();
+    options_.train.batch = 12;
+  }
   /// A trainer with all that it lives on.
   struct Run {
-    Run(const Options& options, const std::filesystem::path& data_file)
+    Run(const Options& options, const Mesh& mesh, const std::filesystem::path& data_file)
         : backend(make_backend({.device = DeviceChoice::cpu})),
-          context(testing::world(), make_mesh(testing::world()->size(), 0, 1, 1)),
+          context(testing::world(), mesh),
           data(Dataset::open(data_file)),
           trainer(options, context, *backend, data, nullptr) {}
     std::unique_ptr<Backend> backend;
@@ -29,11 +35,11 @@ class DoubtsMpi : public TrainerFixture {
     Trainer trainer;
   };
 
-  std::unique_ptr<Run> make_run(const std::string& name) {
+  std::unique_ptr<Run> make_run(const std::string& name, int cp = 1, int tp = 1) {
     options_.checkpoint.directory = (directory_ / name).string();
     if (first()) std::filesystem::create_directories(options_.checkpoint.directory);
     testing::world()->barrier();
-    return std::make_unique<Run>(options_, directory_ / "text.h5");
+    return std::make_unique<Run>(options_, make_mesh(testing::world()->size(), 0, cp, tp), directory_ / "text.h5");
   }
   static bool first() { return testing::world()->rank() == 0; }
   static bool last() { return testing::world()->rank() == testing::world()->size() - 1; }
@@ -296,12 +302,20 @@ TEST_F(DoubtsMpi, ReplicasOfAHealthyRunNeverDiffer) {
   options_.train.compare_every = 1;
   options_.checkpoint.every = 3;
   options_.train.steps = 6;
-  for (const Shard shard : {Shard::none, Shard::state, Shard::gradients}) {
-    for (const PrecisionChoice precision : {PrecisionChoice::fp32, PrecisionChoice::bf16}) {
-      options_.optimizer.shard = shard;
-      options_.train.precision = precision;
-      const auto run = make_run(std::string(name_of(shard)) + name_of(precision));
-      EXPECT_EQ(run->trainer.run(), RunEnd::finished);
+  options_.model.kv_heads = 2;  // two copies each on a tp of 4
+  const int ranks = testing::world()->size();
+  std::vector<std::array<int, 2>> meshes = {{1, 1}, {ranks, 1}};
+  if (ranks % 2 == 0) meshes.push_back({1, ranks});
+  if (ranks == 4) meshes.push_back({2, 2});
+  for (const auto& [cp, tp] : meshes) {
+    for (const Shard shard : {Shard::none, Shard::state, Shard::gradients}) {
+      for (const PrecisionChoice precision : {PrecisionChoice::fp32, PrecisionChoice::bf16}) {
+        options_.optimizer.shard = shard;
+        options_.train.precision = precision;
+        const std::string name = fmt::format("{}_{}_{}_{}", name_of(shard), name_of(precision), cp, tp);
+        SCOPED_TRACE(name);
+        EXPECT_EQ(make_run(name, cp, tp)->trainer.run(), RunEnd::finished);
+      }
     }
   }
 }
