@@ -95,6 +95,9 @@ void Trainer::resume(const CheckpointReader& checkpoint) {
   state_ = stored;
   state_.tokenizer = std::move(tokenizer);
   saved_step_ = compared_step_ = stored.step;
+  // One that fell due in the skipped steps before the stop still waits for a good one.
+  const std::int64_t every = options_.checkpoint.every, good = stored.step - stored.skipped_in_a_row;
+  save_due_ = every > 0 && stored.step / every > good / every;
 }
 
 void Trainer::begin_with(const CheckpointReader& checkpoint) {
@@ -214,7 +217,7 @@ RunEnd Trainer::run(const MetricSinks& sinks) {
     const bool compare = o.train.compare_every > 0 && state_.step % o.train.compare_every == 0;
     if (compare && compared_step_ != state_.step) require_equal_replicas(false);
   }
-  save(Due::no);
+  save(save_due_ && state_.skipped_in_a_row == 0 ? Due::yes : Due::no);
   writer_.finish();
   for (const auto& sink : sinks) sink->finish();
   if (o.train.minutes == 0 && state_.step >= o.train.steps) return RunEnd::finished;

@@ -73,6 +73,12 @@ TEST_F(Spikes, ARollbackIsTheSameAfterAStop) {
   const ProcessResult last = run_process(train_odd("parts", "rollback"));
   ASSERT_EQ(last.exit_code, 0) << last.output;
   EXPECT_EQ(all("whole"), all("parts"));
+  // A checkpoint that falls due with the last step is one to go back to.
+  for (const char* const keys : {"rollback --train.steps 72", "rollback"}) {
+    const ProcessResult part = run_process(train_odd("continued", keys));
+    ASSERT_EQ(part.exit_code, 0) << part.output;
+  }
+  EXPECT_EQ(all("whole"), all("continued"));
 }
 
 TEST_F(Spikes, AStopHasAnExitCodeOfItsOwnAndOneMessage) {
