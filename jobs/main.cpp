@@ -7,7 +7,6 @@
 #include <exception>
 #include <iterator>
 #include <memory>
-#include <new>
 #include <optional>
 #include <string>
 #include <thread>
@@ -31,6 +30,7 @@
 #include "jobs/commands/train.h"
 #include "jobs/commands/verify.h"
 #include "jobs/commands/version.h"
+#include "jobs/launch/exit_codes.h"
 #include "jobs/launch/mesh_setup.h"
 #include "jobs/launch/stop_signal.h"
 #include "jobs/launch/wait_policy.h"
@@ -121,13 +121,14 @@ int end_all(int code, MpiSession* session) {
 }
 
 /// Most errors are the same on every rank; rank 0 speaks first and ends the others before they repeat it.
-int report(const std::string& message, int code, MpiSession* session) {
+int report(const Failure& failure, MpiSession* session) {
   const bool several = session != nullptr && session->world()->size() > 1;
   const int rank = several ? session->world()->rank() : 0;
   if (rank > 0) std::this_thread::sleep_for(patience_with_rank_0);
-  if (several) say("lexring: rank {}: {}\n", rank, message);
-  else say("lexring: {}\n", message);
-  return end_all(code, session);
+  if (several) say("lexring: rank {}: {}\n", rank, failure.message);
+  else say("lexring: {}\n", failure.message);
+  for (const std::string& line : failure.lines) say("{}\n", line);
+  return end_all(failure.code, session);
 }
 
 /// Nobody reads what this command prints (`| head`): as quiet as a program that SIGPIPE ends, with the same exit code.
@@ -136,7 +137,7 @@ int end_quietly(MpiSession* session) { return end_all(128 + SIGPIPE, session); }
 /// Work that was told to stop and did: ended by that signal as far as the caller can see.
 int end_interrupted(const std::string& message, MpiSession* session) {
   const int signal = StopSignal().number();
-  report(message, 128 + signal, session);
+  report({message, 128 + signal, {}}, session);
   if (session == nullptr) SignalThread::end_by(signal);
   return 128 + signal;
 }
@@ -203,12 +204,7 @@ int main(int argc, char** argv) {
     return end_quietly(session.get());
   } catch (const Interrupted& error) {
     return end_interrupted(error.what(), session.get());
-  } catch (const UsageError& error) {
-    return report(error.what(), 2, session.get());
-  } catch (const std::bad_alloc&) {
-    return report("there is not enough memory; use a smaller train.micro_batch or model, or --train.recompute layer", 1,
-                  session.get());
   } catch (const std::exception& error) {
-    return report(error.what(), 1, session.get());
+    return report(failure_of(error), session.get());
   }
 }

@@ -11,7 +11,7 @@
 
 namespace lexring {
 
-/// 0, or to_be_continued when a signal stopped it with parts to go on from; the same on every rank.
+/// 0, or exit_code::to_be_continued when a signal stopped it with parts to go on from; the same on every rank.
 int evaluate_command(const std::vector<std::string>& args, const std::shared_ptr<Communicator>& world);
 
 /// For who plans an evaluation before there is a checkpoint: throws what the command with these words (without

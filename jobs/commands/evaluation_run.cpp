@@ -11,6 +11,7 @@
 #include "framework/base/console.h"
 #include "framework/base/counted.h"
 #include "jobs/launch/build_info.h"
+#include "jobs/launch/exit_codes.h"
 #include "parallel/checkpoint/agree.h"
 
 namespace lexring {
@@ -59,7 +60,7 @@ std::string EvaluationRun::done() const {
 }
 
 int EvaluationRun::stopped() {
-  if (!first_rank()) return to_be_continued;
+  if (!first_rank()) return exit_code::to_be_continued;
   const bool written = output_->parts().sync();
   const std::string there = done(),
                     command = args_.overwrite ? "the same command without --overwrite" : "the same command";
@@ -67,7 +68,7 @@ int EvaluationRun::stopped() {
     say("stopped by a signal; what could not be written is lost, and {} goes on from what is there\n", command);
   else if (there.empty()) say("stopped by a signal before the first part was done; the same command begins again\n");
   else say("stopped by a signal with {} done; {} goes on from there\n", there, command);
-  return to_be_continued;
+  return exit_code::to_be_continued;
 }
 
 std::string describe_machine() {

@@ -14,8 +14,8 @@
 #include "framework/base/console.h"
 #include "framework/base/counted.h"
 #include "jobs/config/keys.h"
+#include "jobs/launch/exit_codes.h"
 #include "jobs/launch/progress_bar.h"
-#include "jobs/launch/stop_signal.h"
 #include "jobs/training/run_directory.h"
 #include "jobs/training/run_status.h"
 #include "parallel/checkpoint/checkpoint.h"
@@ -142,11 +142,11 @@ std::vector<std::filesystem::path> runs_of(const std::string& asked) {
   return runs;
 }
 
-int exit_code(const std::vector<Row>& rows) {
+int code_of(const std::vector<Row>& rows) {
   int code = 0;
   for (const Row& row : rows) {
     if (row.state == "failed" || row.state == "killed" || row.state == "silent") return 1;
-    if (row.state != "finished") code = to_be_continued;
+    if (row.state != "finished") code = exit_code::to_be_continued;
   }
   return code;
 }
@@ -185,7 +185,7 @@ int status_command(const std::vector<std::string>& args) {
     const bool screen = watch > 0 && ::isatty(STDOUT_FILENO) == 1;
     print_result("{}{}", screen ? "\033[H\033[2J" : "", table_of(rows));
     const bool lives = std::any_of(rows.begin(), rows.end(), [](const Row& row) { return row.state == "training"; });
-    if (watch == 0 || !lives) return exit_code(rows);
+    if (watch == 0 || !lives) return code_of(rows);
     std::this_thread::sleep_for(std::chrono::duration<double>(watch));
   }
 }

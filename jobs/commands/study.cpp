@@ -9,7 +9,7 @@
 #include "framework/base/counted.h"
 #include "framework/base/error.h"
 #include "jobs/evaluation/output.h"
-#include "jobs/launch/stop_signal.h"
+#include "jobs/launch/exit_codes.h"
 #include "jobs/study/processes.h"
 #include "jobs/study/slurm_jobs.h"
 #include "jobs/study/study_file.h"
@@ -169,7 +169,7 @@ int run(const Study& study, const Arguments& args, const std::string& command) {
   const auto done = std::count_if(jobs.begin(), jobs.end(), [](const StudyJob& job) { return job.done; });
   if (end.stopped) {
     say("stopped with {} of {} jobs done; the same command goes on\n", done, jobs.size());
-    return to_be_continued;
+    return exit_code::to_be_continued;
   }
   if (std::any_of(jobs.begin(), jobs.end(), [](const StudyJob& job) { return job.done && !job.training(); }))
     write_tables(study, directory, command);

@@ -7,7 +7,8 @@
 
 namespace lexring {
 
-/// 0 when everything is done, to_be_continued (train.h) when it was told to stop, 1 where a job failed.
+/// 0 when everything is done, to_be_continued (jobs/launch/exit_codes.h) when it was told to stop, 1 where a job
+/// failed.
 int study_command(const std::vector<std::string>& args);
 
 }  // namespace lexring

@@ -8,6 +8,7 @@
 #include "framework/base/counted.h"
 #include "jobs/config/options.h"
 #include "jobs/launch/command_start.h"
+#include "jobs/launch/exit_codes.h"
 #include "jobs/launch/progress_bar.h"
 #include "jobs/launch/stop_signal.h"
 #include "jobs/launch/stored_tokenizer.h"
@@ -30,7 +31,9 @@ const char* const usage = R"(lexring train: pretrain a model; run it under mpiru
   mpirun -n 2 lexring train --config configs/quickstart.ini --config configs/quickstart_rope.ini --data.train corpus.h5
 
 The same command goes on where it was stopped. Its exit code is 0 when all steps are done, 75 when a signal stopped
-it with a checkpoint and steps are left, 1 after an error, 2 for a mistake in the command.
+it with a checkpoint and steps are left, 1 after an error, 2 for a mistake in the command, 3 when numbers are wrong for
+good (data, model or learning rate: starting again does not help), 4 when a machine computes wrong numbers (starting
+again without it helps; a line `machine NODE: why` on standard error names it).
 
 --dry-run checks configuration, mesh, data, what the run would go on from, memory and free disk, says what it would
 take, and ends in seconds; without mpirun it speaks for as many ranks as --mesh.dp, cp and tp name:
@@ -135,7 +138,7 @@ int train_command(const std::vector<std::string>& args, const std::shared_ptr<Co
     sinks.push_back(std::make_unique<MetricsFile>(directory.metrics(), trainer.step()));
     sinks.push_back(std::make_unique<TrainingProgress>());
   }
-  return trainer.run(sinks) == RunEnd::finished ? 0 : to_be_continued;
+  return trainer.run(sinks) == RunEnd::finished ? exit_code::finished : exit_code::to_be_continued;
 }
 
 }  // namespace lexring

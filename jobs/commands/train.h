@@ -9,7 +9,8 @@
 
 namespace lexring {
 
-/// 0 when the last step is done, to_be_continued when steps are left; the same on every rank.
+/// exit_code::finished when the last step is done, to_be_continued when steps are left (jobs/launch/exit_codes.h); the
+/// same on every rank.
 int train_command(const std::vector<std::string>& args, const std::shared_ptr<Communicator>& world);
 
 }  // namespace lexring

@@ -54,6 +54,19 @@ KeyTable option_keys(Options& o) {
       .between(0, most_steps);
   key("train.valid_windows", &t.valid_windows, "windows of train.length tokens in a validation", "windows")
       .between(1, 1e9);
+  key("train.spike", &t.spike,
+      "a step whose loss or gradient norm is far above those before it; skip: no update by it; rollback: back to the "
+      "newest checkpoint, and on with other data; stop: the run ends");
+  const auto spike = names_where<SpikeChoice>([](SpikeChoice choice) { return choice != SpikeChoice::ignore; });
+  key("train.spike_score", &t.spike_score, "how far above their median is a spike", "standard deviations")
+      .between(0, 1e9)
+      .only_with("train.spike", spike);
+  key("train.spike_window", &t.spike_window, "accepted steps that a step is held against", "steps")
+      .between(8, 1e5)
+      .only_with("train.spike", spike);
+  key("train.compare_every", &t.compare_every,
+      "steps between comparisons of what several ranks hold, which are made before each save too; 0: never", "steps")
+      .between(0, most_steps);
 
   key("sampling.kind", &o.sampling.kind,
       "positions of training, drawn anew for every sequence; evaluation and validation use 0, 1, 2, ...");

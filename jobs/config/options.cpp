@@ -55,6 +55,9 @@ void check(const Options& o) {
                 "leave it at token");
   check(o.sampling, o.train.length);
   check(o.sampling, o.model);
+  require_usage(o.train.spike != SpikeChoice::rollback || o.checkpoint.every > 0,
+                "train.spike = rollback goes back to a checkpoint, but checkpoint.every = 0 saves none before the end; "
+                "give checkpoint.every, or choose train.spike = skip");
   check(lr_schedule(o));
   check(adamw_hyper(o));
   const PrecisionChoice precision = o.train.precision;

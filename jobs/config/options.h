@@ -36,6 +36,15 @@ inline std::vector<Word<std::optional<Recompute>>> words(const std::optional<Rec
   return all;
 }
 
+/// What is done about a step whose loss or gradient norm is far above those before it.
+enum class SpikeChoice { ignore, skip, rollback, stop };
+constexpr auto words(SpikeChoice) {
+  return std::to_array<Word<SpikeChoice>>({{SpikeChoice::ignore, "ignore"},
+                                           {SpikeChoice::skip, "skip"},
+                                           {SpikeChoice::rollback, "rollback"},
+                                           {SpikeChoice::stop, "stop"}});
+}
+
 struct Options {
   DeviceKeys device;
   std::string resume = "auto";  ///< auto none PATH
@@ -61,6 +70,10 @@ struct Options {
     std::string frozen;            ///< "norm,embedding": parts of names of parameters that are not trained
     std::int64_t valid_every = 0;  ///< 0: at the end only
     std::int64_t valid_windows = 64;
+    SpikeChoice spike = SpikeChoice::ignore;
+    double spike_score = 6;             ///< standard deviations
+    std::int64_t spike_window = 128;    ///< accepted steps
+    std::int64_t compare_every = 1000;  ///< steps; 0: never
   } train;
   SamplingConfig sampling;
   MaskingConfig mlm;

@@ -12,10 +12,6 @@
 
 namespace lexring {
 
-/// The exit code of work that was stopped by a signal, and that the same command goes on with: EX_TEMPFAIL of
-/// sysexits.h.
-constexpr int to_be_continued = 75;
-
 /// Takes the process's signals from its construction on. Made at the start of main, before any library starts a thread;
 /// one per process.
 ///

@@ -21,6 +21,7 @@
 #include "framework/base/console.h"
 #include "framework/base/counted.h"
 #include "framework/base/error.h"
+#include "jobs/launch/exit_codes.h"
 #include "jobs/launch/progress_bar.h"
 #include "jobs/launch/stop_signal.h"
 
@@ -119,7 +120,7 @@ class Runner {
 
   /// By a wish to stop: with what it goes on from, or before it had begun.
   static bool was_stopped(int status) {
-    if (WIFEXITED(status)) return WEXITSTATUS(status) == to_be_continued;
+    if (WIFEXITED(status)) return WEXITSTATUS(status) == exit_code::to_be_continued;
     const int signal = WTERMSIG(status);
     return signal == SIGTERM || signal == SIGINT || signal == SIGHUP || signal == SIGUSR1;
   }

@@ -68,14 +68,22 @@ Heartbeat::~Heartbeat() {
 }
 
 void Heartbeat::begin(std::int64_t done, std::int64_t steps) {
+  const bool first = status_.written == 0, goes_back = !first && done < status_.step;
   status_.step = done;
   status_.steps = steps;
-  if (status_.written == 0) status_.useful = useful_seconds(directory_);  // of the lines that stand
-  if (status_.written == 0) append_history(directory_, {status_.started, "start", done, status_.place.described});
+  if (first) {
+    append_history(directory_, {status_.started, "start", done, status_.place.described});
+    status_.useful = useful_seconds(directory_);
+  } else if (goes_back) {
+    tell("incident", "the run went back to its checkpoint of this step, for a spike");
+    useful_is_known_ = false;  // metrics.jsonl is cut back by its own sink
+  }
   beat();
 }
 
 void Heartbeat::write(const StepMetrics& metrics) {
+  if (!useful_is_known_) status_.useful = useful_seconds(directory_);  // of the lines that stand
+  useful_is_known_ = true;
   keep(seconds_, metrics.seconds);
   keep(rates_, metrics.tokens_per_second);
   status_.step = metrics.step;
@@ -83,6 +91,7 @@ void Heartbeat::write(const StepMetrics& metrics) {
   status_.useful += metrics.seconds + metrics.valid_seconds;
   if (metrics.skipped)
     tell("incident", fmt::format("skipped: loss {}, gradient norm {}", metrics.loss, metrics.gradient_norm));
+  if (metrics.computed_twice) tell("incident", fmt::format("computed twice, {}", *metrics.computed_twice));
   for (const std::string& incident : metrics.incidents) tell("incident", incident);
   if (seconds_since_1970() >= status_.written + beat_seconds || !metrics.incidents.empty()) beat();
 }

@@ -27,6 +27,7 @@ class Heartbeat : public MetricSink {
   std::filesystem::path directory_;
   RunStatus status_;
   std::deque<double> seconds_, rates_;  ///< of the last steps
+  bool useful_is_known_ = true;         ///< not between going back and the next step
   bool complained_ = false;
 };
 

@@ -25,15 +25,20 @@ std::uintmax_t bytes_to_keep(const std::filesystem::path& path, std::int64_t las
   return keep;
 }
 
+void cut_back(const std::filesystem::path& path, std::int64_t last_step) {
+  std::filesystem::resize_file(path, last_step > 0 ? bytes_to_keep(path, last_step) : 0);
+}
+
 }  // namespace
 
 MetricsFile::MetricsFile(std::filesystem::path path, std::int64_t last_step) : path_(std::move(path)) {
-  if (std::filesystem::exists(path_))
-    std::filesystem::resize_file(path_, last_step > 0 ? bytes_to_keep(path_, last_step) : 0);
+  if (std::filesystem::exists(path_)) cut_back(path_, last_step);
   file_.reset(std::fopen(path_.c_str(), "ab"));
   require(file_ != nullptr, "{} cannot be opened for writing: {}; check the directory's permissions", path_.string(),
           std::strerror(errno));
 }
+
+void MetricsFile::begin(std::int64_t done, std::int64_t /*steps*/) { cut_back(path_, done); }
 
 void MetricsFile::write(const StepMetrics& m) {
   nlohmann::ordered_json json = {
@@ -45,6 +50,8 @@ void MetricsFile::write(const StepMetrics& m) {
     json["valid_loss"] = *m.valid_loss;
     json["valid_seconds"] = m.valid_seconds;
   }
+  if (m.computed_twice) json["computed_twice"] = *m.computed_twice;
+  if (m.spike_score) json["spike_score"] = *m.spike_score;
   const std::string line = json.dump() + "\n";
   const bool written =
       std::fwrite(line.data(), 1, line.size(), file_.get()) == line.size() && std::fflush(file_.get()) == 0;

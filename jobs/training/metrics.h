@@ -21,18 +21,20 @@ struct StepMetrics {
   double flops = 0;                                 ///< GFLOP/s of all ranks; convention: Transformer::step_flops
   double memory = 0;                                ///< MiB, most memory so far: resident, or of a GPU held by tensors
   double seconds = 0;                               ///< of this step
-  bool skipped = false;                             ///< loss or gradient was not finite; nothing was changed
+  bool skipped = false;                             ///< not finite, or a spike; nothing was changed
   std::optional<double> valid_loss = std::nullopt;  ///< where the step was followed by a validation
   double valid_seconds = 0;                         ///< of that validation
   std::vector<std::string> incidents = {};          ///< what people should know of this step
+  std::optional<std::string> computed_twice = std::nullopt;  ///< transient or persistent; where it was
+  std::optional<double> spike_score = std::nullopt;          ///< jobs/training/spike.h; where spikes are looked for
 };
 
 /// One place that the numbers go to. A run has a list of them, on rank 0 only.
 class MetricSink {
  public:
   virtual ~MetricSink() = default;
-  /// `done` of `steps` (0: not known yet) are done. Before the first step, and again when train.minutes has chosen how
-  /// many there are.
+  /// `done` of `steps` (0: not known yet) are done. Before the first step, again when train.minutes has chosen how many
+  /// there are, and when the run went back to a checkpoint: what was written of later steps holds no more.
   virtual void begin(std::int64_t done, std::int64_t steps) = 0;
   virtual void write(const StepMetrics& metrics) = 0;
   /// The run has ended, and its last checkpoint is whole.
@@ -45,7 +47,7 @@ class MetricsFile : public MetricSink {
  public:
   /// Appends to `path`, after cutting it back to the lines of steps up to `last_step` (0: starts anew).
   MetricsFile(std::filesystem::path path, std::int64_t last_step);
-  void begin(std::int64_t, std::int64_t) override {}
+  void begin(std::int64_t done, std::int64_t steps) override;
   /// Throws Error when the line cannot be written.
   void write(const StepMetrics& metrics) override;
   void finish() override {}

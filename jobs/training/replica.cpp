@@ -54,7 +54,8 @@ Replica::Replica(const ReplicaSettings& settings, const Context& context, Backen
       model_(settings.model, held_as(settings.runtime, settings.shard, context), context, backend),
       frozen_(frozen_rows(model_, context.replicas())),
       data_(context, backend, model_.trained(), model_.gradients(), model_.gradient_sections(), settings.optimizer,
-            settings.shard) {}
+            settings.shard),
+      own_gradients_(backend, model_.trained(), model_.gradient_sections()) {}
 
 void Replica::initialise(std::uint64_t seed) {
   model_.initialise(seed);
@@ -84,8 +85,19 @@ void Replica::load(const CheckpointReader& checkpoint) {
   });
 }
 
-StepResult Replica::step(const std::vector<ModelBatch>& micro_batches, double lr,
-                         const std::function<std::vector<double>()>& tell) {
+/// What a micro-batch's backward calls. Where several ranks compute, one may be the only one that is not finite.
+SectionReached Replica::reached(bool last) {
+  SectionReached sum = data_.reached(last ? DataParallel::MicroBatch::last : DataParallel::MicroBatch::more_to_come);
+  const bool watched = context_->world().size() > 1 && (sum || last);
+  if (!watched && !hooks_.gradients) return sum;
+  return [this, watched, sum = std::move(sum)](std::size_t section) {
+    if (hooks_.gradients) hooks_.gradients(own_gradients_.section(section));
+    if (watched) own_gradients_.reached(section);
+    if (sum) sum(section);
+  };
+}
+
+StepResult Replica::compute(const std::vector<ModelBatch>& micro_batches, const Tell& tell) {
   std::int64_t targets = 0;
   for (const ModelBatch& batch : micro_batches) targets += counted_targets(batch);
   // The ranks of cp and tp compute one batch together.
@@ -93,19 +105,19 @@ StepResult Replica::step(const std::vector<ModelBatch>& micro_batches, double lr
   const double scale = 1.0 / static_cast<double>(std::max<std::int64_t>(targets, 1));
 
   data_.begin_step();
-  double loss_sum = 0, flops = 0;
+  own_gradients_.begin_step();
+  double flops = 0;
   std::vector<LossResult> losses;  // read when all passes are under way: nobody waits for the device between them
   for (const ModelBatch& batch : micro_batches) {
     flops += model_.step_flops(batch);
-    const bool last = &batch == &micro_batches.back();
-    losses.push_back(model_.train_step(
-        batch, scale, data_.reached(last ? DataParallel::MicroBatch::last : DataParallel::MicroBatch::more_to_come)));
+    losses.push_back(model_.train_step(batch, scale, reached(&batch == &micro_batches.back())));
   }
-  for (const LossResult& loss : losses) loss_sum += loss.nll_sum();
+  own_loss_ = 0;
+  for (const LossResult& loss : losses) own_loss_ += loss.nll_sum();
 
   // Ranks of cp have parts of these, ranks of tp the same: each is counted once, and is one number on all ranks.
   const bool counts = context_->axis(Axis::tp).rank() == 0;
-  std::vector<double> values = {counts ? loss_sum : 0.0, counts ? flops : 0.0};
+  std::vector<double> values = {counts ? own_loss_ : 0.0, counts ? flops : 0.0};
   const std::vector<double> told = tell ? tell() : std::vector<double>();
   values.insert(values.end(), told.begin(), told.end());
   context_->world().all_reduce(std::span<double>(values), Reduce::sum);
@@ -118,10 +130,37 @@ StepResult Replica::step(const std::vector<ModelBatch>& micro_batches, double lr
     const TraceRange trace("gradients of all replicas");
     result.gradient_norm = data_.finish_gradients();
   }
-  result.skipped = (targets > 0 && !std::isfinite(result.loss)) || !std::isfinite(result.gradient_norm);
-  const TraceRange trace("optimizer");
-  if (!result.skipped) data_.step(lr, clip_scale(result.gradient_norm, clip_));
+  result.finite = (targets == 0 || std::isfinite(result.loss)) && std::isfinite(result.gradient_norm);
   return result;
+}
+
+Replica::OwnPart Replica::own_part() const {
+  return {own_loss_, own_gradients_.sums(), std::isfinite(own_loss_) && own_gradients_.finite()};
+}
+
+void Replica::update(double lr, double gradient_norm) {
+  const TraceRange trace("optimizer");
+  data_.step(lr, clip_scale(gradient_norm, clip_));
+  if (hooks_.values) hooks_.values(model_.parameters());
+}
+
+StepResult Replica::step(const std::vector<ModelBatch>& micro_batches, double lr, const Tell& tell) {
+  const StepResult result = compute(micro_batches, tell);
+  if (result.finite) update(lr, result.gradient_norm);
+  return result;
+}
+
+std::optional<Drift> Replica::find_drift(bool moments) {
+  std::vector<ReplicatedPart> parts = replicated_parts(model_.parameters());
+  if (moments && !data_.sharded()) {
+    AdamWOptimizer& optimizer = data_.optimizer();
+    for (std::size_t i = 0; i < optimizer.parameters().size(); ++i) {
+      const Parameter& parameter = optimizer.parameters()[i];
+      parts.push_back({first_moment(parameter), optimizer.moments()[i].first, parameter.copies});
+      parts.push_back({second_moment(parameter), optimizer.moments()[i].second, parameter.copies});
+    }
+  }
+  return compare_replicas(*context_, parts);
 }
 
 bool Replica::weights_are_finite() {

@@ -10,16 +10,17 @@
 #include "framework/base/console.h"
 #include "framework/base/counted.h"
 #include "framework/base/process_memory.h"
+#include "jobs/launch/exit_codes.h"
 #include "jobs/launch/model_state.h"
 #include "jobs/launch/stored_tokenizer.h"
 #include "jobs/training/recompute_choice.h"
 #include "jobs/training/run_start.h"
+#include "jobs/training/second_look.h"
 #include "models/layer_configs.h"
 
 namespace lexring {
 namespace {
 
-constexpr int most_skipped_in_a_row = 10;
 constexpr std::int64_t measured_steps = 20;  // train.minutes: the choice falls after this step
 constexpr std::size_t unmeasured_steps = 2;  // the first steps allocate and compile kernels
 
@@ -60,7 +61,10 @@ void Trainer::resume(const CheckpointReader& checkpoint) {
   StoredTokenizer tokenizer = std::move(state_.tokenizer);  // an earlier version stored none
   state_ = stored;
   state_.tokenizer = std::move(tokenizer);
-  saved_step_ = stored.step;
+  saved_step_ = compared_step_ = stored.step;
+  // One that fell due in the skipped steps before the stop still waits for a good one.
+  const std::int64_t every = options_.checkpoint.every, good = stored.step - stored.skipped_in_a_row;
+  save_due_ = every > 0 && stored.step / every > good / every;
 }
 
 void Trainer::begin_with(const CheckpointReader& checkpoint) {
@@ -81,18 +85,21 @@ StepMetrics Trainer::train_step() {
   metrics.lr = learning_rate(lr_schedule(options_), state_.step);
   const auto batches = read_batches(sampler_, ranges, sinks_of(options_.model), options_.sampling, masking_of(options_),
                                     landmark_of(options_.model));
-  const StepResult result = replica_.step(batches, metrics.lr, [&]() -> std::vector<double> {
+  const auto tell = [&]() -> std::vector<double> {
     const bool done = writer_.in_flight() && writer_.shard_done();
     return {done ? 1.0 : 0.0, stop_.received() ? 1.0 : 0.0};
-  });
+  };
+  const StepResult result =
+      compute_with_second_look(replica_, *context_, metrics.step, batches, tell,
+                               [&](const StepResult& step) { return !step.finite || is_spike(step); });
   metrics.loss = result.loss;
   metrics.gradient_norm = result.gradient_norm;
-  metrics.skipped = result.skipped;
-
-  state_.step += 1;
-  state_.samples += t.batch;
-  state_.skipped_in_a_row = metrics.skipped ? state_.skipped_in_a_row + 1 : 0;
-  if (metrics.skipped) state_.skipped_steps += 1;
+  if (result.second_look != SecondLook::none) metrics.computed_twice = name_of(result.second_look);
+  const bool spike = is_spike(result);
+  if (const auto found = score(result)) metrics.spike_score = found->highest();
+  metrics.skipped = !result.finite || spike;
+  if (!metrics.skipped) replica_.update(metrics.lr, metrics.gradient_norm);
+  count_step(metrics, spike);
   metrics.epochs = static_cast<double>(state_.samples) / static_cast<double>(sampler_.windows());
   if (writer_.in_flight() && result.sums[0] == context_->world().size()) writer_.publish();
   stop_agreed_ = stop_agreed_ || result.sums[1] > 0;
@@ -103,6 +110,8 @@ StepMetrics Trainer::train_step() {
   const Runtime& runtime = backend_->runtime();
   metrics.memory = runtime.device().type == DeviceType::cpu ? peak_memory_mib()
                                                             : static_cast<double>(runtime.memory().peak) / (1 << 20);
+  if (metrics.skipped && options_.train.compare_every > 0) require_equal_replicas(false);  // a weight may be the reason
+  if (spike) act_on_spike(metrics);
   return metrics;
 }
 
@@ -128,19 +137,23 @@ void Trainer::choose_steps(const StepMetrics& metrics) {
   }
 }
 
-void Trainer::save() {
+void Trainer::save(Due due) {
   if (saved_step_ == state_.step) return;
+  if (options_.train.compare_every > 0) require_equal_replicas(true);
   // Weights that are not finite make all steps to come be skipped, and a checkpoint of them would displace a good one.
   const bool finite = replica_.weights_are_finite();
   if (!finite || writer_.in_flight()) writer_.finish();  // the last good one is whole, should this run end here
-  require(
-      finite,
-      "weights are not finite after step {}, so they are not saved; {}. Lower optimizer.lr, or lengthen "
-      "optimizer.warmup, and {}",
-      state_.step,
-      saved_step_ < 0 ? "there is no checkpoint yet" : fmt::format("the last checkpoint is of step {}", saved_step_),
-      saved_step_ < 0 ? "start again" : "resume from there");
+  if (!finite) {
+    throw NumbersError(
+        fmt::format("weights are not finite after step {}, so they are not saved; {}. Lower optimizer.lr, or lengthen "
+                    "optimizer.warmup, and {}",
+                    state_.step, last_checkpoint(), saved_step_ < 0 ? "start again" : "resume from there"));
+  }
   state_.configuration = to_ini(options_);
+  if (due == Due::yes) {
+    state_.spikes.back_to = state_.step;
+    state_.spikes.rollbacks = 0;
+  }
   writer_.save(state_, replica_.tensors_to_save());
   saved_step_ = state_.step;
   save_due_ = false;
@@ -153,6 +166,10 @@ RunEnd Trainer::run(const MetricSinks& sinks) {
   while ((o.train.minutes > 0 || state_.step < o.train.steps) && !stop_agreed_) {
     StepMetrics metrics = train_step();
     const bool choosing = o.train.minutes > 0;
+    if (metrics.step > state_.step) {
+      for (const auto& sink : sinks) sink->begin(state_.step, choosing ? 0 : o.train.steps);
+      continue;
+    }
     if (choosing) choose_steps(metrics);
     const bool last = !choosing && state_.step == o.train.steps;
     const bool due = o.train.valid_every > 0 && state_.step % o.train.valid_every == 0;
@@ -165,16 +182,13 @@ RunEnd Trainer::run(const MetricSinks& sinks) {
       if (choosing && o.train.minutes == 0) sink->begin(state_.step, o.train.steps);
       sink->write(metrics);
     }
-    const bool hopeless = state_.skipped_in_a_row >= most_skipped_in_a_row;
-    if (hopeless) writer_.finish();  // the last good checkpoint is whole before this run ends
-    require(!hopeless,
-            "{} steps in a row had a loss or gradient that is not finite (the last is step {}); lower optimizer.lr, "
-            "lengthen optimizer.warmup, or resume from an earlier checkpoint",
-            most_skipped_in_a_row, state_.step);
+    end_if_hopeless();
     save_due_ = save_due_ || (o.checkpoint.every > 0 && state_.step % o.checkpoint.every == 0);
-    if (save_due_ && !last && !metrics.skipped) save();  // after skipped steps it waits for a good one
+    if (save_due_ && !last && !metrics.skipped) save(Due::yes);  // after skipped steps it waits for a good one
+    const bool compare = o.train.compare_every > 0 && state_.step % o.train.compare_every == 0;
+    if (compare && compared_step_ != state_.step) require_equal_replicas(false);
   }
-  save();
+  save(save_due_ && state_.skipped_in_a_row == 0 ? Due::yes : Due::no);
   writer_.finish();
   for (const auto& sink : sinks) sink->finish();
   if (o.train.minutes == 0 && state_.step >= o.train.steps) return RunEnd::finished;

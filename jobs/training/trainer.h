@@ -14,6 +14,7 @@
 #include "jobs/training/metrics.h"
 #include "jobs/training/replica.h"
 #include "jobs/training/run_directory.h"
+#include "jobs/training/spike.h"
 #include "jobs/training/stragglers.h"
 #include "jobs/training/training_batches.h"
 #include "jobs/training/validation.h"
@@ -39,20 +40,36 @@ class Trainer {
   /// Begins a new run with the weights of a checkpoint. Throws when they are of another model. Collective.
   void begin_with(const CheckpointReader& checkpoint);
   /// Trains to the last step, or until a stop signal; saves at the end either way. `sinks` get every step's numbers;
-  /// empty but on rank 0. Collective.
+  /// empty but on rank 0. Throws NumbersError where numbers are wrong for good, MachineError where ranks that should
+  /// hold the same do not; the last good checkpoint is whole then. Collective.
   RunEnd run(const MetricSinks& sinks = {});
 
   std::int64_t step() const { return state_.step; }
   const Options& options() const { return options_; }
   Transformer& model() { return replica_.model(); }
+  Replica& replica() { return replica_; }
 
-  /// One optimizer step; what run() repeats. Collective.
+  /// One optimizer step; what run() repeats. Where a spike takes the run back to a checkpoint, step() is less than that
+  /// of the metrics afterwards. Collective.
   StepMetrics train_step();
 
  private:
   bool stop_agreed();
   void choose_steps(const StepMetrics& metrics);
-  void save();
+  enum class Due { yes, no };
+  /// `due`: by its step, not because the run ends.
+  void save(Due due);
+
+  // trainer_doubts.cpp: numbers that may be wrong
+  std::optional<SpikeScore> score(const StepResult& result) const;
+  bool is_spike(const StepResult& result) const;
+  void count_step(const StepMetrics& metrics, bool spike);
+  void act_on_spike(const StepMetrics& metrics);
+  void roll_back(const std::string& why);
+  void end_if_hopeless();
+  void require_equal_replicas(bool moments);
+  /// "the last checkpoint is of step 100; ..."
+  std::string last_checkpoint() const;
   bool is_first() const { return context_->world().rank() == 0; }
 
   Options options_;
@@ -67,6 +84,7 @@ class Trainer {
   StopSignal stop_;
   TrainingState state_;
   std::int64_t saved_step_ = -1;
+  std::int64_t compared_step_ = 0;  ///< all ranks that should hold the same did after it
   bool save_due_ = false;
   bool stop_agreed_ = false;
   std::vector<double> measured_;  ///< seconds per step, while train.minutes waits for a choice

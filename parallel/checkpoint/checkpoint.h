@@ -20,6 +20,15 @@ struct StoredTokenizer {
   bool operator==(const StoredTokenizer&) const = default;
 };
 
+/// What decides whether a step is a spike and where the run goes back to (jobs/training/spike.h).
+struct SpikeState {
+  std::vector<double> losses, gradient_norms;  ///< of the newest accepted steps, the oldest first
+  std::int64_t in_a_row = 0;                   ///< of skipped_in_a_row, those that were spikes
+  std::int64_t back_to = -1;                   ///< the newest checkpoint that fell due, by its step; -1: none
+  std::int64_t rollbacks = 0;                  ///< to that checkpoint so far
+  bool operator==(const SpikeState&) const = default;
+};
+
 /// What a run must know besides its tensors to go on as if it had not stopped.
 struct TrainingState {
   std::int64_t step = 0;
@@ -29,6 +38,7 @@ struct TrainingState {
   std::string configuration;          ///< the whole configuration, as INI text
   std::int64_t skipped_in_a_row = 0;  ///< of skipped_steps, those just before this state
   StoredTokenizer tokenizer = {};
+  SpikeState spikes = {};
 };
 
 /// Saves in the background. A save copies this rank's tensors to host memory and returns; a writer thread writes and

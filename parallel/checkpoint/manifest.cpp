@@ -54,6 +54,22 @@ json to_json(const ManifestFile& file) { return {{"name", file.name}, {"bytes", 
 
 ManifestFile file_from(const json& value) { return {value.at("name"), value.at("bytes"), value.at("xxh3")}; }
 
+json to_json(const SpikeState& spikes) {
+  return {{"losses", spikes.losses},
+          {"gradient_norms", spikes.gradient_norms},
+          {"in_a_row", spikes.in_a_row},
+          {"back_to", spikes.back_to},
+          {"rollbacks", spikes.rollbacks}};
+}
+
+/// Checkpoints from before there were spikes: one of these is as good to go back to as any.
+SpikeState spikes_from(const json& state) {
+  if (!state.contains("spikes")) return {{}, {}, 0, state.at("step"), 0};
+  const json& value = state.at("spikes");
+  return {value.at("losses").get<std::vector<double>>(), value.at("gradient_norms").get<std::vector<double>>(),
+          value.at("in_a_row"), value.at("back_to"), value.at("rollbacks")};
+}
+
 json to_json(const TrainingState& state) {
   return {{"step", state.step},
           {"samples", state.samples},
@@ -61,7 +77,8 @@ json to_json(const TrainingState& state) {
           {"skipped_in_a_row", state.skipped_in_a_row},
           {"dataset_hash", state.dataset_hash},
           {"configuration", state.configuration},
-          {"tokenizer", state.tokenizer.kind}};
+          {"tokenizer", state.tokenizer.kind},
+          {"spikes", to_json(state.spikes)}};
 }
 
 TrainingState state_from(const json& value) {
@@ -71,7 +88,8 @@ TrainingState state_from(const json& value) {
           value.at("dataset_hash"),
           value.at("configuration"),
           value.value("skipped_in_a_row", std::int64_t{0}),
-          {value.value("tokenizer", ""), ""}};
+          {value.value("tokenizer", ""), ""},
+          spikes_from(value)};
 }
 
 template <class Items>

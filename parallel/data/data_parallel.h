@@ -68,6 +68,8 @@ class DataParallel {
   std::vector<Owned> owned();
   /// What it keeps moments of: rows of parameters, or all of them.
   AdamWOptimizer& optimizer() { return optimizer_; }
+  /// Whether that is rows: not where there is one replica.
+  bool sharded() const { return shard_ != Shard::none; }
 
  private:
   Parameter own(std::size_t share) const;

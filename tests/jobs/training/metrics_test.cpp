@@ -58,6 +58,25 @@ TEST(Metrics, AResumeCutsTheFileBackToItsStep) {
   std::filesystem::remove(path);
 }
 
+TEST(Metrics, ARunThatGoesBackTakesLaterLinesWithIt) {
+  const auto path = std::filesystem::temp_directory_path() / ("lexring_back_" + std::to_string(getpid()) + ".jsonl");
+  MetricsFile writer(path, 0);
+  for (int step = 1; step <= 5; ++step) writer.write({.step = step});
+  writer.begin(3, 9);
+  writer.write({.step = 4, .computed_twice = "transient", .spike_score = 2.5});
+  std::stringstream lines(text_of_file(path));
+  std::vector<nlohmann::json> steps;
+  for (std::string line; std::getline(lines, line);) steps.push_back(nlohmann::json::parse(line));
+  ASSERT_EQ(steps.size(), 4U);
+  EXPECT_EQ(steps[3]["step"], 4);
+  EXPECT_EQ(steps[3]["spike_score"], 2.5);
+  EXPECT_EQ(steps[3]["computed_twice"], "transient");
+  EXPECT_FALSE(steps[0].contains("spike_score") || steps[0].contains("computed_twice"));
+  writer.begin(0, 9);
+  EXPECT_EQ(text_of_file(path), "");
+  std::filesystem::remove(path);
+}
+
 TEST(TrainingBatches, ReplicasHoldContiguousSlicesInMicroBatches) {
   using Ranges = std::vector<SampleRange>;
   EXPECT_EQ(micro_batches(100, 12, 0, 2, 4), (Ranges{{100, 4}, {104, 2}}));

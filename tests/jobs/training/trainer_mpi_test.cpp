@@ -1,20 +1,13 @@
 /// Steps that are not finite on one rank only.
-#include "jobs/launch/devices.h"
-#include "jobs/training/trainer.h"
-
-#include <array>
 #include <cmath>
 #include <filesystem>
-#include <fstream>
 #include <limits>
-#include <random>
 #include <span>
 
 #include <gtest/gtest.h>
 
-#include "datasets/prepare.h"
 #include "framework/backend/profiling.h"
-#include "tests/support/mpi_world.h"
+#include "tests/jobs/training/trainer_fixture.h"
 
 namespace lexring {
 namespace {
@@ -37,45 +30,8 @@ class SpoilingBackend : public ProfilingBackend {
   }
 };
 
-std::vector<float> all_values(Transformer& model) {
-  std::vector<float> values;
-  for (const Parameter& parameter : model.parameters()) {
-    const auto part = parameter.value.to_host<float>();
-    values.insert(values.end(), part.begin(), part.end());
-  }
-  return values;
-}
-
-class TrainerMpi : public ::testing::Test {
+class TrainerMpi : public TrainerFixture {
  protected:
-  void SetUp() override {
-    Communicator& world = *lexring::testing::world();
-    // The directory is of this launch of all ranks: rank 0 names it.
-    std::array<std::int64_t, 1> id = {static_cast<std::int64_t>(std::random_device{}())};
-    world.broadcast(std::as_writable_bytes(std::span(id)), 0);
-    directory_ = std::filesystem::temp_directory_path() / ("lexring_trainer_" + std::to_string(id[0]));
-    if (world.rank() == 0) {
-      std::filesystem::create_directories(directory_);
-      std::ofstream text(directory_ / "text.txt");
-      for (int i = 0; i < 2000; ++i) text << "chunk " << i * 7919 % 1000 << " of the ring\n";
-      text.close();
-      PrepareOptions text_to_tokens;
-      text_to_tokens.inputs = {(directory_ / "text.txt").string()};
-      text_to_tokens.output = directory_ / "text.h5";
-      prepare(text_to_tokens);
-    }
-    world.barrier();
-    options_.train.length = 16;
-    options_.train.batch = 6;
-    options_.optimizer.warmup = 0;
-    options_.model.vocab = 257;
-    options_.checkpoint.directory = (directory_ / "run").string();
-  }
-  void TearDown() override {
-    lexring::testing::world()->barrier();
-    if (lexring::testing::world()->rank() == 0) std::filesystem::remove_all(directory_);
-  }
-
   /// One good step, one that `spoil` spoils on the last rank, one more good one.
   void expect_skipped_everywhere(bool SpoilingBackend::*spoil) {
     const auto world = lexring::testing::world();
@@ -100,9 +56,6 @@ class TrainerMpi : public ::testing::Test {
     EXPECT_NE(all_values(trainer.model()), before);
     for (const float value : all_values(trainer.model())) ASSERT_TRUE(std::isfinite(value));
   }
-
-  std::filesystem::path directory_;
-  Options options_;
 };
 
 TEST_F(TrainerMpi, ALossThatIsNotFiniteOnOneRankSkipsTheStepOnAll) {

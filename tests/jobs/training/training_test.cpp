@@ -157,18 +157,19 @@ TEST_F(Training, ACheckpointOfTwoRanksGoesOnWithOneOrThree) {
 TEST_F(Training, TenStepsThatAreNotFiniteStopEveryRank) {
   const ProcessResult result =
       run_process(mpirun(2) + train("run", "--train.steps 100 --optimizer.lr 1e30 --optimizer.warmup 0"));
-  EXPECT_EQ(result.exit_code, 1) << result.output;
+  EXPECT_EQ(result.exit_code, 3) << result.output;
   EXPECT_EQ(occurrences(result.output, "10 steps in a row"), 1) << result.output;
   const auto lines = metrics("run");
   ASSERT_GE(lines.size(), 10U);
   EXPECT_LT(lines.size(), 15U);
   EXPECT_EQ(lines.back()["skipped"], true);
+  EXPECT_EQ(lines.back()["computed_twice"], "persistent");
 }
 
 TEST_F(Training, WeightsThatAreNotFiniteAreNotSaved) {
   const std::string keys = "--optimizer.lr 1e300 --optimizer.warmup 0 --checkpoint.every 1 --train.steps ";
   const ProcessResult result = run_process(mpirun(2) + train("run", keys + "3"));
-  EXPECT_EQ(result.exit_code, 1) << result.output;
+  EXPECT_EQ(result.exit_code, 3) << result.output;
   EXPECT_EQ(occurrences(result.output,
                         "weights are not finite after step 1, so they are not saved; there is no checkpoint yet"),
             1)

@@ -217,11 +217,23 @@ TEST_F(CheckpointTest, ATokenizerIsLoadedWithEveryByte) {
   expect_contains(error_of([&] { CheckpointReader again(directory); }), "tokenizer is missing");
 }
 
-/// As they were before tokenizers were stored, and before steps skipped in a row were counted.
+TEST_F(CheckpointTest, TheWindowOfSpikesIsReadBackBitForBit) {
+  TrainingState state = state_at(3);
+  state.spikes = {{0.1, 1.0 / 3, 5e-324, 2.718281828459045}, {1e300, 0.1 + 0.2, 7, 1e-9}, 2, 1, 3};
+  CheckpointWriter writer(directory, *self, 0);
+  writer.save(state, {matrix_part<float>(*runtime, "w", {4, 4}, {0, 0}, {4, 4})});
+  writer.finish();
+  EXPECT_EQ(CheckpointReader(directory).state().spikes, state.spikes);
+}
+
+/// As they were before tokenizers were stored, before steps skipped in a row were counted, and before spikes were.
 TEST_F(CheckpointTest, AnOlderManifestIsRead) {
   save(3);
   const auto path = directory / "step-00000003/manifest.json";
   std::string text = read_text_file(path);
+  const auto spikes = text.find("\"spikes\":{");
+  ASSERT_NE(spikes, std::string::npos) << text;
+  text.erase(spikes, text.find("},", spikes) + 2 - spikes);
   for (const std::string member : {",\"tokenizer\":\"bytes\"", "\"skipped_in_a_row\":0,"}) {
     ASSERT_NE(text.find(member), std::string::npos) << text;
     text.erase(text.find(member), member.size());
@@ -233,6 +245,7 @@ TEST_F(CheckpointTest, AnOlderManifestIsRead) {
   const CheckpointReader reader(directory);
   EXPECT_EQ(reader.state().step, 3);
   EXPECT_EQ(reader.state().tokenizer, StoredTokenizer());
+  EXPECT_EQ(reader.state().spikes, (SpikeState{{}, {}, 0, 3, 0})) << "as good to go back to as any";
   expect_contains(describe_checkpoint(directory, true), "tokenizer not stored");
 }
 
