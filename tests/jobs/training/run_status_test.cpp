@@ -111,6 +111,22 @@ TEST_F(RunStatusTest, ARunThatWasKilledIsEndedByTheNextTurn) {
   EXPECT_EQ(events[4].text, "finished");
 }
 
+TEST_F(RunStatusTest, StepsThatARollbackTookBackAreLost) {
+  Heartbeat heartbeat(directory, here(), 100);
+  heartbeat.begin(0, 9);
+  for (int step = 1; step <= 3; ++step) heartbeat.write({.step = step, .seconds = 1});
+  heartbeat.begin(1, 9);
+  std::ofstream(directory / "metrics.jsonl") << "{\"step\":1,\"seconds\":1}\n";  // as it is cut back
+  heartbeat.write({.step = 2, .seconds = 1, .computed_twice = "transient"});
+  heartbeat.finish();
+  EXPECT_EQ(read_status(directory)->useful, 2);
+  const auto events = read_history(directory);
+  ASSERT_EQ(events.size(), 4U);
+  EXPECT_EQ(events[1].step, 1);
+  EXPECT_NE(events[1].text.find("went back"), std::string::npos);
+  EXPECT_EQ(events[2].text, "computed twice, transient");
+}
+
 TEST_F(RunStatusTest, WhoEndsWithoutFinishingHasFailed) {
   {
     Heartbeat heartbeat(directory, here(), 100);
