@@ -24,8 +24,8 @@ struct FewerNodes {
   std::int64_t planned_dp = 1;
 };
 
-/// `batch`: sequences of a step over all ranks, which dp must divide; 0: any dp will do. Throws UsageError when the keys
-/// do not fit the nodes they were meant for, and when no mesh fits those that are left.
+/// `batch`: sequences of a step over all ranks, which dp must divide; 0: any dp will do. Throws UsageError when the
+/// keys do not fit the nodes they were meant for, and when no mesh fits those that are left.
 FewerNodes fit_fewer_nodes(const MeshKeys& keys, std::int64_t batch, const NodeCounts& counts);
 
 }  // namespace lexring

@@ -7,8 +7,8 @@
 #   jobs/slurm/chain.sh --sbatch='-N 2 --ntasks-per-node 2' configs/lex_paper.ini --data.train pile.h5 --mesh.cp 4 \
 #     -- --data valid.h5 --lengths 1024,8192,1048576 --mesh.cp 4
 #
-# CONFIG and KEY: see pretrain.sbatch; EVALUATE KEYS: see evaluate.sbatch; SBATCH OPTIONs are for both. Prints the ids of
-# the two jobs. The evaluation is cancelled where the pretraining fails.
+# CONFIG and KEY: see pretrain.sbatch; EVALUATE KEYS: see evaluate.sbatch; SBATCH OPTIONs are for both. Prints the ids
+# of the two jobs. The evaluation is cancelled where the pretraining fails.
 set -euo pipefail
 
 case ${1:---help} in -h | --help) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
@@ -16,7 +16,8 @@ die() {
   echo "chain.sh: $*; see jobs/slurm/chain.sh --help" >&2
   exit 2
 }
-[ -f jobs/slurm/pretrain.sbatch ] || die "there is no jobs/slurm/pretrain.sbatch in $PWD; start it from the root of the repository"
+[ -f jobs/slurm/pretrain.sbatch ] ||
+  die "there is no jobs/slurm/pretrain.sbatch in $PWD; start it from the root of the repository"
 [[ " $* " == *" -- "* ]] || die "the keys of the evaluation are missing; give them after --"
 
 site=${LEXRING_SITE:-jobs/slurm/site.env}

@@ -26,8 +26,7 @@ threads=${SLURM_CPUS_PER_TASK:-${LEXRING_THREADS:-$((SLURM_CPUS_ON_NODE / ranks_
 restarts=${LEXRING_RESTARTS:-5} spares=${LEXRING_SPARES:-0} elastic=${LEXRING_ELASTIC:-yes}
 [[ $restarts =~ ^[0-9]+$ ]] || die "LEXRING_RESTARTS = $restarts is not a whole number; choose e.g. 5"
 [[ $spares =~ ^[0-9]+$ ]] || die "LEXRING_SPARES = $spares is not a whole number; choose e.g. 1"
-((spares < SLURM_NNODES)) ||
-  die "LEXRING_SPARES = $spares, and the job has $SLURM_NNODES nodes: none is left to compute; submit with a larger -N"
+((spares < SLURM_NNODES)) || spares=$((SLURM_NNODES - 1))  # a job of one node, say
 [[ $elastic =~ ^(yes|no)$ ]] || die "LEXRING_ELASTIC = $elastic is neither yes nor no"
 planned=$((SLURM_NNODES - spares))
 
@@ -84,8 +83,8 @@ wait_for() {
 launch() {
   local start notes status=0 errors reader end="end of launch $RANDOM$RANDOM"
   make_start
-  echo "job $SLURM_JOB_ID: ${#nodes[@]} nodes ($(compressed "${nodes[@]}")) x $ranks_per_node ranks x $threads threads," \
-    "by ${LEXRING_LAUNCHER:-srun}, in $PWD"
+  echo "job $SLURM_JOB_ID: ${#nodes[@]} nodes ($(compressed "${nodes[@]}")) x $ranks_per_node ranks x" \
+    "$threads threads, by ${LEXRING_LAUNCHER:-srun}, in $PWD"
   echo "lexring $*"
   notes=$(mktemp)
   coproc said { exec sed --unbuffered --regexp-extended -e "/^$end\$/Q" -e "/$why_it_ended/w $notes" >&2; }
@@ -204,12 +203,12 @@ begin_turn() {  # COMMAND ...
       comment "given up after $((count - 1)) restarts in a row without progress, see the log"
       return 1
     fi
-    sleep $((5 * count))
   fi
   {
     echo "$SLURM_JOB_ID $first $newest $count"
     for node in "${!marks[@]}"; do echo "$node ${marks[$node]}"; done
   } >"$turn" || true
+  sleep $((5 * count))
 }
 
 read_marks() {

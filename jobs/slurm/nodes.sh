@@ -50,7 +50,7 @@ choose_nodes() {  # ARGUMENT...
   return 1
 }
 
-# "n[1-2]; without n3, which failed; n4 is spare": what is said of a choice that is not the first one.
+# "n[1-2], 2 of 3 nodes (--mesh.dp 1 --mesh.cp 2), leaving out n3".
 describe_nodes() {
   local node bad=() text
   text="$(compressed "${nodes[@]}")"
