@@ -156,6 +156,7 @@ controller() {  # HOSTS COMMAND...
   mount -t proc proc /proc
   mount -t tmpfs tmpfs /run
   mkdir -p /dev/shm /run/munge "$dir"/{state,log,shared}
+  mount -t tmpfs tmpfs /dev/shm  # process numbers of two clusters are alike, and so would be the names of MPI's files
   for k in $(seq "$hosts"); do mkdir "$dir"/{spool,tmp}."n$k"; done
   hostname controller
   export SLURM_CONF=$dir/slurm.conf TMPDIR=$dir/shared
