@@ -157,7 +157,8 @@ TEST_F(Slurm, WhileTheControllerIsAwayItWaitsForIt) {
     const std::string cluster = fmt::format("{}/tests/slurm/cluster.sh controller ", LEXRING_SOURCE_DIR);
     EXPECT_EQ(run_process(cluster + "stop").exit_code, 0);
     signal_rank(id, 3, "KILL");
-    std::this_thread::sleep_for(std::chrono::seconds(30));
+    wait_until([&] { return log_of(id).find("Unable to contact slurm controller") != std::string::npos; },
+               "nobody asked for the controller:\n" + log_of(id));
     EXPECT_EQ(run_process(cluster + "start").exit_code, 0);
   };
   const Job job = stopped_midway("alone", stop, "", " --watchdog.seconds 20");
