@@ -128,18 +128,24 @@ TEST_F(Slurm, AfterTheDeathOfARankItStartsAgain) {
   expect_same_losses("killed", "four", 0);
 }
 
+void controller(const std::string& word) {
+  const auto done = run_process(fmt::format("{}/tests/slurm/cluster.sh controller {}", LEXRING_SOURCE_DIR, word));
+  EXPECT_EQ(done.exit_code, 0) << done.output;
+}
+
+/// How many restarts in a row without progress the job has counted. Before the second it pauses for ten seconds.
+std::string counted(const std::string& run) {
+  std::string job, first, last, count;
+  std::ifstream(run + "/turn") >> job >> first >> last >> count;
+  return count;
+}
+
 /// It is not forgotten, and nothing is started for it.
 TEST_F(Slurm, ASignalBetweenTwoStartsStopsTheJob) {
   write_site("thrice.env", "LEXRING_RESTARTS=3\n");
   const std::string id =
       submit(four_ranks, fmt::format("{} --data.train {}", pretrain("between"), directory("later.h5")), "thrice.env");
-  // Before the second restart in a row it pauses for ten seconds, once it has counted it.
-  const auto counted = [] {
-    std::string job, first, last, count;
-    std::ifstream(directory("between") + "/turn") >> job >> first >> last >> count;
-    return count;
-  };
-  wait_until([&] { return counted() == "2" || ended(id); }, "it did not fail again");
+  wait_until([&] { return counted(directory("between")) == "2" || ended(id); }, "it did not fail again");
   EXPECT_EQ(run_process("scancel --batch --signal=USR1 " + id).exit_code, 0);
   std::filesystem::copy(data(), directory("later.h5"));
   const Job job = finish(id);
@@ -151,15 +157,28 @@ TEST_F(Slurm, ASignalBetweenTwoStartsStopsTheJob) {
   expect_same_losses("between", "four", 0);
 }
 
+TEST_F(Slurm, AStartWithoutTheControllerIsTriedAgain) {
+  write_site("four_times.env", "LEXRING_RESTARTS=4\n");
+  const std::string id =
+      submit(four_ranks, fmt::format("{} --data.train {}", pretrain("lonely"), directory("late.h5")), "four_times.env");
+  wait_until([&] { return counted(directory("lonely")) == "2" || ended(id); }, "it did not fail again");
+  controller("stop");
+  std::filesystem::copy(data(), directory("late.h5"));
+  // srun, then the job's script.
+  wait_until([&] { return occurrences(log_of(id), "Unable to contact slurm controller") >= 2; }, "nobody asked for it");
+  controller("start");
+  const Job job = finish(id);
+  ASSERT_EQ(job.state, "COMPLETED") << job.log;
+  expect_same_losses("lonely", "four", 0);
+}
+
 /// A rank dies while nobody can be asked what to do: srun cannot end the others then, but the watchdog does.
 TEST_F(Slurm, WhileTheControllerIsAwayItWaitsForIt) {
   const auto stop = [](const std::string& id) {
-    const std::string cluster = fmt::format("{}/tests/slurm/cluster.sh controller ", LEXRING_SOURCE_DIR);
-    EXPECT_EQ(run_process(cluster + "stop").exit_code, 0);
+    controller("stop");
     signal_rank(id, 3, "KILL");
-    wait_until([&] { return log_of(id).find("Unable to contact slurm controller") != std::string::npos; },
-               "nobody asked for the controller:\n" + log_of(id));
-    EXPECT_EQ(run_process(cluster + "start").exit_code, 0);
+    std::this_thread::sleep_for(std::chrono::seconds(30));
+    controller("start");
   };
   const Job job = stopped_midway("alone", stop, "", " --watchdog.seconds 20");
   ASSERT_EQ(job.state, "COMPLETED") << job.log;
