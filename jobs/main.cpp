@@ -24,6 +24,7 @@
 #include "jobs/commands/evaluate.h"
 #include "jobs/commands/generate.h"
 #include "jobs/commands/inspect.h"
+#include "jobs/commands/mesh.h"
 #include "jobs/commands/prepare.h"
 #include "jobs/commands/status.h"
 #include "jobs/commands/study.h"
@@ -71,6 +72,7 @@ constexpr Command commands[] = {
     {"status", "how runs stand: step, loss, speed, time left and lost, last incident", Ranks::first,
      alone<status_command>},
     {"config", "the configuration that files and keys make", Ranks::first, alone<config_command>},
+    {"mesh", "the mesh of a command when nodes are lost", Ranks::first, alone<mesh_command>},
     {"generate", "continue a prompt from a checkpoint", Ranks::launched, generate_command},
     {"inspect", "what is in a data set or a checkpoint; verifies it", Ranks::first, alone<inspect_command>},
     {"verify", "run golden cases on this machine", Ranks::all, verify_command},

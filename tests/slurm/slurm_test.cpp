@@ -1,141 +1,11 @@
 // Jobs of jobs/slurm/ on a Slurm cluster of two hosts, n1 and n2: the same numbers as without Slurm, and launches that
 // cannot be right are refused. Started by cluster.sh.
-#include <algorithm>
-#include <chrono>
-#include <cmath>
-#include <functional>
 #include <map>
-#include <regex>
-#include <thread>
 
-#include <fmt/format.h>
-
-#include "tests/jobs/job_fixture.h"
+#include "tests/slurm/slurm_fixture.h"
 
 namespace lexring {
 namespace {
-
-using nlohmann::json;
-
-const std::string mesh = "--mesh.cp 2 --mesh.tp 2";
-const std::string four_ranks = "-N 2 --ntasks-per-node 2";
-constexpr int steps = 120;
-
-class Slurm : public JobTest {
- protected:
-  struct Job {
-    std::string id, state;
-    int exit_code = -1;
-    std::string log;
-  };
-
-  static void SetUpTestSuite() {
-    JobTest::SetUpTestSuite();
-    std::ofstream(config())
-        << "[model]\nlayers = 2\nwidth = 32\nheads = 4\nkv_heads = 2\n[attention]\npattern = blockwise\nblock = 16\n"
-        << "[train]\nlength = 64\nbatch = 8\nsteps = " << steps << "\n[optimizer]\nwarmup = 20\nlr = 3e-4\n";
-    write_site("site.env", "");
-    const auto train = [](const std::string& launcher, const std::string& name) {
-      const auto made = run_process(fmt::format("{}{} train --config {} {}", launcher, binary(), config(), keys(name)));
-      ASSERT_EQ(made.exit_code, 0) << made.output;
-    };
-    train("", "one");
-    train(mpirun(4), "four");
-  }
-
-  static std::string config() { return (shared() / "tiny.ini").string(); }
-  static std::string directory(const std::string& name) { return (shared() / name).string(); }
-  static std::string keys(const std::string& name) {
-    return fmt::format("--data.train {} --checkpoint.directory {}{}", data(), directory(name),
-                       name == "one" ? "" : " " + mesh);
-  }
-  static std::string site(const std::string& name) { return (shared() / name).string(); }
-  static void write_site(const std::string& name, const std::string& settings) {
-    std::ofstream(site(name)) << "LEXRING_BINARY=" << binary() << "\nLEXRING_THREADS=1\n" << settings;
-  }
-
-  static std::string field(const std::string& id, const std::string& name) {
-    const auto shown = run_process("scontrol --oneliner show job " + id).output;
-    std::smatch match;
-    return std::regex_search(shown, match, std::regex("\\b" + name + "=(\\S*)")) ? match[1].str() : "";
-  }
-  static std::string log_of(const std::string& id) {
-    std::ifstream stream(directory("job-" + id + ".log"));
-    return {std::istreambuf_iterator<char>(stream), {}};
-  }
-
-  /// As a person does from the root of the repository.
-  static std::string submit(const std::string& options, const std::string& script,
-                            const std::string& site_file = "site.env") {
-    const auto made =
-        run_process(fmt::format("cd {} && LEXRING_SITE={} sbatch --parsable --output {} {} {}", LEXRING_SOURCE_DIR,
-                                site(site_file), directory("job-%j.log"), options, script));
-    EXPECT_EQ(made.exit_code, 0) << made.output;
-    return made.output.substr(0, made.output.find_first_of(";\n"));
-  }
-  static void wait_until(const std::function<bool()>& done, const std::string& what) {
-    for (int i = 0; i < 6000 && !done(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(50));
-    EXPECT_TRUE(done()) << what;
-  }
-  static bool ended(const std::string& id) {
-    const std::string state = field(id, "JobState");
-    return state != "PENDING" && state != "RUNNING" && state != "COMPLETING" && state != "CONFIGURING";
-  }
-  static Job finish(const std::string& id) {
-    wait_until([&] { return ended(id); }, "job " + id + " did not end:\n" + log_of(id));
-    const std::string code = field(id, "ExitCode");  // exit:signal
-    return {id, field(id, "JobState"), std::atoi(code.c_str()), log_of(id)};
-  }
-  static Job run_job(const std::string& options, const std::string& script, const std::string& site_file = "site.env") {
-    return finish(submit(options, script, site_file));
-  }
-  /// To a task of the job's step: the hosts' processes are seen from here.
-  static void signal_rank(int rank, const std::string& signal) {
-    const auto sent = run_process(
-        fmt::format("for p in $(pgrep -f '^{} train'); do grep -qz '^SLURM_PROCID={}$' /proc/$p/environ && kill -{} $p "
-                    "&& echo sent; done; true",
-                    std::filesystem::canonical(binary()).string(), rank, signal));  // as the job script finds it
-    EXPECT_EQ(sent.output, "sent\n");
-  }
-  static std::string pretrain(const std::string& name) {
-    return "jobs/slurm/pretrain.sbatch " + config() + " " + keys(name);
-  }
-
-  /// A run that `stop` reached between its first step and its last. Where other programs have the processors, the first
-  /// step may be seen when the last is done: then again.
-  static Job stopped_midway(const std::string& name, const std::function<void(const std::string& id)>& stop,
-                            const std::string& options = "", const std::string& more_keys = "") {
-    for (int attempt = 1;; ++attempt) {
-      std::filesystem::remove_all(directory(name));
-      const std::string id = submit(four_ranks + " " + options, pretrain(name) + more_keys);
-      wait_until([&] { return !steps_of(name).empty() || ended(id); }, "no step was written");
-      stop(id);
-      Job job = finish(id);
-      const bool midway = steps_of(name).size() < static_cast<std::size_t>(steps) || field(id, "Restarts") != "0" ||
-                          job.log.find("started again") != std::string::npos;
-      if (midway || attempt == 10) return job;
-    }
-  }
-
-  static std::vector<json> steps_of(const std::string& name) {
-    std::ifstream stream(directory(name) + "/metrics.jsonl");
-    std::vector<json> lines;
-    for (std::string line; std::getline(stream, line);) lines.push_back(json::parse(line));
-    return lines;
-  }
-  static void expect_same_losses(const std::string& name, const std::string& reference, double tolerance) {
-    const auto ours = steps_of(name), theirs = steps_of(reference);
-    ASSERT_EQ(ours.size(), static_cast<std::size_t>(steps));
-    ASSERT_EQ(theirs.size(), ours.size());
-    for (std::size_t i = 0; i < ours.size(); ++i) {
-      const double loss = ours[i]["loss"], expected = theirs[i]["loss"];
-      ASSERT_LE(std::abs(loss - expected), tolerance * std::abs(expected))
-          << "step " << i + 1 << ": " << loss << " against " << expected;
-      const double norm = ours[i]["gradient_norm"], expected_norm = theirs[i]["gradient_norm"];
-      ASSERT_LE(std::abs(norm - expected_norm), 10 * tolerance * expected_norm) << "step " << i + 1;
-    }
-  }
-};
 
 TEST_F(Slurm, PretrainsOnTwoHostsAsWithoutSlurm) {
   const Job job = run_job(four_ranks, pretrain("two_hosts"));
@@ -152,6 +22,12 @@ TEST_F(Slurm, RanksAndThreadsComeFromTheSiteUnlessSbatchIsToldThem) {
   ASSERT_EQ(job.exit_code, 0) << job.log;
   EXPECT_NE(job.log.find("2 nodes (n[1-2]) x 2 ranks x 1 threads, by mpirun"), std::string::npos) << job.log;
   expect_same_losses("mpirun", "four", 0);
+}
+
+TEST_F(Slurm, AJobWithGpusHasARankForEach) {
+  const Job job = run_job("-N 2 --gpus-per-node 2", pretrain("gpus") + " --train.steps 2");
+  ASSERT_EQ(job.exit_code, 0) << job.log;
+  EXPECT_NE(job.log.find("2 nodes (n[1-2]) x 2 ranks x 1 threads"), std::string::npos) << job.log;
 }
 
 TEST_F(Slurm, EvaluatesOnTwoHostsAsWithoutSlurm) {
@@ -175,6 +51,22 @@ TEST_F(Slurm, EvaluatesOnTwoHostsAsWithoutSlurm) {
       EXPECT_NEAR(loss, other, 1e-5 * other);
     }
   }
+}
+
+TEST_F(Slurm, AnEvaluationThatWasStoppedGoesOnByItself) {
+  const std::string id =
+      submit(four_ranks,
+             fmt::format("jobs/slurm/evaluate.sbatch {} --data {} --lengths 64,256 --tokens 4096 --resolution 0 {} "
+                         "--output {}",
+                         directory("four"), data(), mesh, directory("stopped_evaluation")));
+  wait_until([&] { return log_of(id).find("\nlexring evaluate") != std::string::npos || ended(id); }, "did not start");
+  EXPECT_EQ(run_process("scancel --batch --signal=USR1 " + id).exit_code, 0);
+  const Job job = finish(id);
+  ASSERT_EQ(job.state, "COMPLETED") << job.log;
+  EXPECT_EQ(field(id, "Restarts"), "1") << job.log;
+  EXPECT_EQ(occurrences(job.log, "stopped, to be continued\n"), 1) << job.log;
+  EXPECT_TRUE(std::filesystem::exists(directory("stopped_evaluation") + "/results.json"));
+  EXPECT_FALSE(std::filesystem::exists(directory("stopped_evaluation") + "/turn-evaluate"));
 }
 
 /// Stops that are to be followed by going on, without a hand, to the numbers of a run that nobody stopped.
@@ -228,12 +120,80 @@ TEST_F(Slurm, CancelledByHandItGoesOnToo) {
 
 /// At once and on the same nodes, without a turn in the queue.
 TEST_F(Slurm, AfterTheDeathOfARankItStartsAgain) {
-  const Job job = stopped_midway("killed", [](const std::string&) { signal_rank(3, "KILL"); });
+  const Job job = stopped_midway("killed", [](const std::string& id) { signal_rank(id, 3, "KILL"); });
   ASSERT_EQ(job.state, "COMPLETED") << job.log;
   EXPECT_NE(job.log.find("n2: task 3: Killed"), std::string::npos) << job.log;
   EXPECT_NE(job.log.find("failed with exit code 137, started again"), std::string::npos) << job.log;
   EXPECT_EQ(field(job.id, "Restarts"), "0");
   expect_same_losses("killed", "four", 0);
+}
+
+void controller(const std::string& word) {
+  const auto done = run_process(fmt::format("{}/tests/slurm/cluster.sh controller {}", LEXRING_SOURCE_DIR, word));
+  EXPECT_EQ(done.exit_code, 0) << done.output;
+}
+
+/// How many restarts in a row without progress the job has counted. Before the second it pauses for ten seconds.
+std::string counted(const std::string& run) {
+  std::string job, first, last, count;
+  std::ifstream(run + "/turn") >> job >> first >> last >> count;
+  return count;
+}
+
+/// It is not forgotten, and nothing is started for it.
+TEST_F(Slurm, ASignalBetweenTwoStartsStopsTheJob) {
+  write_site("thrice.env", "LEXRING_RESTARTS=3\n");
+  const std::string id =
+      submit(four_ranks, fmt::format("{} --data.train {}", pretrain("between"), directory("later.h5")), "thrice.env");
+  wait_until([&] { return counted(directory("between")) == "2" || ended(id); }, "it did not fail again");
+  EXPECT_EQ(run_process("scancel --batch --signal=USR1 " + id).exit_code, 0);
+  std::filesystem::copy(data(), directory("later.h5"));
+  const Job job = finish(id);
+  ASSERT_EQ(job.state, "COMPLETED") << job.log;
+  EXPECT_EQ(field(id, "Restarts"), "1");
+  const auto stopped = job.log.find("stopped, to be continued from the start");
+  ASSERT_NE(stopped, std::string::npos) << job.log;
+  EXPECT_EQ(occurrences(job.log.substr(0, stopped), "\nlexring train "), 2) << job.log;
+  expect_same_losses("between", "four", 0);
+}
+
+TEST_F(Slurm, AStartWithoutTheControllerIsTriedAgain) {
+  write_site("four_times.env", "LEXRING_RESTARTS=4\n");
+  const std::string id =
+      submit(four_ranks, fmt::format("{} --data.train {}", pretrain("lonely"), directory("late.h5")), "four_times.env");
+  wait_until([&] { return counted(directory("lonely")) == "2" || ended(id); }, "it did not fail again");
+  controller("stop");
+  std::filesystem::copy(data(), directory("late.h5"));
+  // srun, then the job's script.
+  wait_until([&] { return occurrences(log_of(id), "Unable to contact slurm controller") >= 2; }, "nobody asked for it");
+  controller("start");
+  const Job job = finish(id);
+  ASSERT_EQ(job.state, "COMPLETED") << job.log;
+  expect_same_losses("lonely", "four", 0);
+}
+
+/// A rank dies while nobody can be asked what to do: srun cannot end the others then, but the watchdog does.
+TEST_F(Slurm, WhileTheControllerIsAwayItWaitsForIt) {
+  const auto stop = [](const std::string& id) {
+    controller("stop");
+    signal_rank(id, 3, "KILL");
+    std::this_thread::sleep_for(std::chrono::seconds(30));
+    controller("start");
+  };
+  const Job job = stopped_midway("alone", stop, "", " --watchdog.seconds 20");
+  ASSERT_EQ(job.state, "COMPLETED") << job.log;
+  EXPECT_EQ(field(job.id, "Restarts"), "0") << job.log;
+  EXPECT_GE(occurrences(job.log, "started again on n[1-2]"), 1) << job.log;
+  expect_same_losses("alone", "four", 0);
+}
+
+TEST_F(Slurm, NumbersThatWentWrongForGoodEndTheJob) {
+  write_stand_in("wrong", "exit 3");
+  const Job job = run_job(four_ranks, pretrain("wrong"), "wrong.env");
+  EXPECT_EQ(job.state, "FAILED") << job.log;
+  EXPECT_EQ(job.exit_code, 3) << job.log;
+  EXPECT_EQ(starts(job.id), 1) << job.log;
+  EXPECT_EQ(occurrences(job.log, "the numbers went wrong for good"), 1) << job.log;
 }
 
 TEST_F(Slurm, WhatFailsAgainAndAgainIsGivenUp) {
@@ -242,7 +202,7 @@ TEST_F(Slurm, WhatFailsAgainAndAgainIsGivenUp) {
   const Job job = run_job(four_ranks, script + " --data.train " + directory("gone.h5"), "twice.env");
   EXPECT_EQ(job.state, "FAILED") << job.log;
   EXPECT_EQ(occurrences(job.log, "failed with exit code 1, started again"), 2) << job.log;
-  EXPECT_EQ(occurrences(job.log, "given up after 2 restarts in a row without a new checkpoint"), 1) << job.log;
+  EXPECT_EQ(occurrences(job.log, "given up after 2 restarts in a row without progress"), 1) << job.log;
   EXPECT_FALSE(std::filesystem::exists(directory("gone")));
 }
 
@@ -251,7 +211,7 @@ TEST_F(Slurm, ARankThatIsStoppedEndsTheJobAndIsNamed) {
   const std::string id =
       submit(four_ranks, pretrain("held") + " --train.steps 1000000 --watchdog.seconds 10", "never.env");
   wait_until([&] { return !steps_of("held").empty() || ended(id); }, "no step was written");
-  signal_rank(3, "STOP");
+  signal_rank(id, 3, "STOP");
   const auto start = std::chrono::steady_clock::now();
   const Job job = finish(id);
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(200));
