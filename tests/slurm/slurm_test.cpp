@@ -53,20 +53,26 @@ TEST_F(Slurm, EvaluatesOnTwoHostsAsWithoutSlurm) {
   }
 }
 
+/// From its parts, although the command says to begin anew.
 TEST_F(Slurm, AnEvaluationThatWasStoppedGoesOnByItself) {
+  const std::string output = directory("stopped_evaluation");
   const std::string id =
-      submit(four_ranks,
-             fmt::format("jobs/slurm/evaluate.sbatch {} --data {} --lengths 64,256 --tokens 4096 --resolution 0 {} "
-                         "--output {}",
-                         directory("four"), data(), mesh, directory("stopped_evaluation")));
-  wait_until([&] { return log_of(id).find("\nlexring evaluate") != std::string::npos || ended(id); }, "did not start");
+      submit(four_ranks, fmt::format("jobs/slurm/evaluate.sbatch {} --data {} --lengths 64,256,1024 --tokens 38912 "
+                                     "--chunk 128 --resolution 0 {} --output {} --overwrite",
+                                     directory("four"), data(), mesh, output));
+  const auto parts = [&] {
+    std::ifstream stream(output + "/evaluation.parts");
+    return std::count(std::istreambuf_iterator<char>(stream), {}, '\n');
+  };
+  wait_until([&] { return parts() > 3 || ended(id); }, "no part was kept");
   EXPECT_EQ(run_process("scancel --batch --signal=USR1 " + id).exit_code, 0);
   const Job job = finish(id);
   ASSERT_EQ(job.state, "COMPLETED") << job.log;
   EXPECT_EQ(field(id, "Restarts"), "1") << job.log;
   EXPECT_EQ(occurrences(job.log, "stopped, to be continued\n"), 1) << job.log;
-  EXPECT_TRUE(std::filesystem::exists(directory("stopped_evaluation") + "/results.json"));
-  EXPECT_FALSE(std::filesystem::exists(directory("stopped_evaluation") + "/turn-evaluate"));
+  EXPECT_EQ(occurrences(job.log, "were there already"), 1) << job.log;
+  EXPECT_TRUE(std::filesystem::exists(output + "/results.json"));
+  EXPECT_FALSE(std::filesystem::exists(output + "/turn-evaluate"));
 }
 
 /// Stops that are to be followed by going on, without a hand, to the numbers of a run that nobody stopped.
