@@ -34,12 +34,12 @@ LAYOUTS = {
 }
 
 
-def train(text, words, ignore_merges=False, normalizer=None, added=()):
+def train(text, words, ignore_merges=False, normalizer=None, added=(), vocabulary=512):
     tokenizer = Tokenizer(models.BPE(ignore_merges=ignore_merges))
     tokenizer.pre_tokenizer, tokenizer.decoder = words, decoders.ByteLevel()
     if normalizer:
         tokenizer.normalizer = normalizer
-    trainer = trainers.BpeTrainer(vocab_size=512, special_tokens=["<|endoftext|>"], show_progress=False,
+    trainer = trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=["<|endoftext|>"], show_progress=False,
                                   initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()))
     tokenizer.train_from_iterator(text.splitlines(keepends=True), trainer)
     tokenizer.add_tokens(list(added))
@@ -86,4 +86,5 @@ def main():
     print()
 
 
-main()
+if __name__ == "__main__":
+    main()
