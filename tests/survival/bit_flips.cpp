@@ -79,7 +79,6 @@ struct Outcome {
   std::string noticed = "nothing";
   bool right_rank = false;
   std::int64_t noticed_step = 0;
-  bool not_finite = false;  ///< a loss or gradient norm that was recorded
   std::vector<double> losses;
 
   /// Of the last ten steps.
@@ -114,26 +113,27 @@ class Experiment {
     Trainer trainer(options, context_, *backend_, data_, nullptr);
     if (flip != nullptr && world_->rank() == flip->rank) trainer.replica().set_hooks(hooks_of(*flip, trainer));
     Outcome outcome;
-    while (trainer.step() < steps) {
-      const StepMetrics metrics = trainer.train_step();
-      outcome.losses.push_back(metrics.loss);
-      outcome.not_finite = outcome.not_finite || !std::isfinite(metrics.loss) || !std::isfinite(metrics.gradient_norm);
-      if (outcome.noticed == "nothing" && metrics.computed_twice && flip != nullptr) {
-        outcome.noticed = *metrics.computed_twice == "transient" ? "second look" : "skipped";
-        outcome.noticed_step = metrics.step;
-      }
-      if (!guarded || (metrics.step % compare_every != 0 && !metrics.skipped)) continue;
-      if (const auto drift = trainer.replica().find_drift(false)) {
-        outcome.noticed = "drift";
-        outcome.right_rank = flip != nullptr && drift->ranks == std::vector<int>{flip->rank};
-        outcome.noticed_step = metrics.step;
-        break;
-      }
+    try {
+      while (trainer.step() < steps && outcome.noticed != "drift") step(trainer, guarded, outcome);
+    } catch (const MachineError&) {  // a step was skipped, and a rank's values were why
+      outcome.noticed = "drift";
     }
+    if (outcome.noticed != "drift") return outcome;
+    outcome.noticed_step = trainer.step();
+    const auto drift = trainer.replica().find_drift(false);
+    outcome.right_rank = flip != nullptr && drift && drift->ranks == std::vector<int>{flip->rank};
     return outcome;
   }
 
  private:
+  static void step(Trainer& trainer, bool guarded, Outcome& outcome) {
+    const StepMetrics metrics = trainer.train_step();
+    outcome.losses.push_back(metrics.loss);
+    if (outcome.noticed == "nothing" && metrics.computed_twice)
+      outcome.noticed = *metrics.computed_twice == "transient" ? "second look" : "skipped";
+    if (guarded && metrics.step % compare_every == 0 && trainer.replica().find_drift(false)) outcome.noticed = "drift";
+  }
+
   std::shared_ptr<Communicator> world_;
   std::filesystem::path directory_;
   std::unique_ptr<Backend> backend_;
