@@ -26,6 +26,7 @@ struct SideChannel::Letter {
   std::array<char, 32> group = {};
   std::array<char, 16> operation = {};
   std::array<int, room> peers = {};
+  std::array<char, 256> standing = {};
 
   Letter() = default;
   explicit Letter(const RankState& s)
@@ -36,6 +37,7 @@ struct SideChannel::Letter {
         seconds(s.seconds) {
     write_text(group, s.group);
     write_text(operation, s.operation);
+    write_text(standing, s.standing);
     std::copy_n(s.peers.begin(), peer_count, peers.begin());
   }
   RankState state() const {
@@ -45,7 +47,8 @@ struct SideChannel::Letter {
             number,
             bytes,
             seconds,
-            {peers.begin(), peers.begin() + peer_count}};
+            {peers.begin(), peers.begin() + peer_count},
+            standing.data()};
   }
 };
 

@@ -9,6 +9,7 @@
 
 #include "framework/base/console.h"
 #include "parallel/comm/watch/side_channel.h"
+#include "parallel/comm/watch/standing.h"
 
 namespace lexring {
 namespace {
@@ -20,9 +21,9 @@ constexpr Seconds others_first = 3s;  // a rank that fails unwinds, then speaks
 
 RankState state_of(const Progress& progress) {
   if (const auto call = progress.held_up())
-    return {true, call->group, call->operation, call->number, call->bytes, call->seconds, call->peers};
+    return {true, call->group, call->operation, call->number, call->bytes, call->seconds, call->peers, ""};
   const LastCall last = progress.last_call();
-  return {false, last.group, last.operation, last.number, 0, 0, {}};
+  return {false, last.group, last.operation, last.number, 0, 0, {}, describe_main_thread()};
 }
 
 }  // namespace
@@ -93,7 +94,7 @@ class Watchdog::Thread {
 
   void judge(const HeldUpCall& call) {
     const int rank = session_->world()->rank();
-    const RankState own{true, call.group, call.operation, call.number, call.bytes, seconds_, call.peers};
+    const RankState own{true, call.group, call.operation, call.number, call.bytes, seconds_, call.peers, ""};
     const auto patience = std::chrono::duration_cast<std::chrono::milliseconds>(Seconds(answer_time_));
     const Diagnosis diagnosis =
         diagnose(rank, own, [&](const std::vector<int>& ranks) { return channel_.ask(ranks, patience); });
