@@ -18,6 +18,7 @@ using namespace std::chrono_literals;
 using Seconds = std::chrono::duration<double>;
 
 constexpr Seconds others_first = 3s;  // a rank that fails unwinds, then speaks
+constexpr auto claims_travel = 300ms;
 
 RankState state_of(const Progress& progress) {
   if (const auto call = progress.held_up())
@@ -110,8 +111,15 @@ class Watchdog::Thread {
         return;  // it moved
       waited = now->seconds;
     }
+    if (has_the_word()) speak(diagnosis.message);
+  }
+
+  /// Whether no other rank speaks. Those that begin at the same time hear of each other, and the lowest does.
+  bool has_the_word() {
+    if (channel_.claimed()) return false;
     channel_.claim();
-    if (!channel_.claimed()) speak(diagnosis.message);
+    for (const auto until = Clock::now() + claims_travel; Clock::now() < until && rest(20ms);) channel_.serve();
+    return !channel_.claimed();
   }
 
   /// Seconds: of ranks that would speak at the same time, the lowest is the first.
@@ -125,8 +133,7 @@ class Watchdog::Thread {
       channel_.serve();
       if (channel_.claimed()) return;
     }
-    channel_.claim();
-    if (!channel_.claimed()) end_run(failure);
+    if (has_the_word()) end_run(failure);
   }
 
   void speak(const std::string& message) {
