@@ -121,12 +121,12 @@ int train_command(const std::vector<std::string>& args, const std::shared_ptr<Co
     if (first) lock.emplace(o.checkpoint.directory);
     if (first && lock->held()) delete_debris(o.checkpoint.directory);
   });
-  const auto checkpoint = checkpoint_to_resume(o, *world);
+  std::optional<CheckpointReader> reader = checkpoint_to_resume(o, *world);
+  const auto checkpoint = reader ? std::optional(reader->path()) : std::nullopt;
   if (valid) require_same_tokenizer(*valid, train);
 
   Trainer trainer(o, context, backend, train, valid ? &*valid : nullptr);
-  std::optional<CheckpointReader> reader;
-  if (checkpoint || !o.init.empty()) reader.emplace(checkpoint ? *checkpoint : std::filesystem::path(o.init));
+  if (!reader && !o.init.empty()) reader.emplace(o.init);
   if (reader) require_same_tokenizer(*reader, train);
   if (checkpoint) trainer.resume(*reader);
   else if (reader) trainer.begin_with(*reader);

@@ -17,8 +17,9 @@ namespace lexring {
 /// did not begin with those weights. Collective.
 Options read_run_options(const std::vector<std::string>& args, Communicator& world);
 
-/// The checkpoint that `resume` means; nothing to start anew. Collective.
-std::optional<std::filesystem::path> checkpoint_to_resume(const Options& options, Communicator& world);
+/// The checkpoint that `resume` means; nothing to start anew. With `auto`, where the newest is damaged, the one before,
+/// and rank 0 says so; it is verified then. Collective.
+std::optional<CheckpointReader> checkpoint_to_resume(const Options& options, Communicator& world);
 
 /// "resumed from ...", for the first lines.
 std::string describe_start(const Options& options, const std::optional<std::filesystem::path>& checkpoint);
