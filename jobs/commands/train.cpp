@@ -17,6 +17,7 @@
 #include "jobs/training/training_progress.h"
 #include "models/config_check.h"
 #include "parallel/checkpoint/agree.h"
+#include "parallel/checkpoint/newest.h"
 #include "parallel/checkpoint/steps.h"
 
 namespace lexring {
@@ -126,7 +127,7 @@ int train_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   if (valid) require_same_tokenizer(*valid, train);
 
   Trainer trainer(o, context, backend, train, valid ? &*valid : nullptr);
-  if (!reader && !o.init.empty()) reader.emplace(o.init);
+  if (!reader && !o.init.empty()) reader.emplace(open_for_all(*world, o.init));
   if (reader) require_same_tokenizer(*reader, train);
   if (checkpoint) trainer.resume(*reader);
   else if (reader) trainer.begin_with(*reader);

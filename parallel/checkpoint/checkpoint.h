@@ -64,6 +64,8 @@ class DamagedCheckpoint : public Error {
   using Error::Error;
 };
 
+struct Manifest;
+
 /// Reads a checkpoint by its manifest. Anything that cannot be opened, read or verified is an Error that names the
 /// file.
 class CheckpointReader final : public TensorSource {
@@ -72,8 +74,11 @@ class CheckpointReader final : public TensorSource {
   explicit CheckpointReader(const std::filesystem::path& path);
   /// The one that rank 0 finds, on every rank. Collective.
   CheckpointReader(Communicator& world, const std::filesystem::path& path);
+  /// Of a step directory whose manifest somebody else has read, with the tokenizer's files; sizes are left to verify.
+  CheckpointReader(std::filesystem::path step, Manifest manifest);
   ~CheckpointReader() override;
   CheckpointReader(CheckpointReader&&) noexcept;
+  CheckpointReader& operator=(CheckpointReader&&) noexcept;
 
   const std::filesystem::path& path() const;  ///< the step directory
   const TrainingState& state() const;

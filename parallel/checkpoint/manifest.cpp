@@ -183,17 +183,20 @@ std::string to_text(const Manifest& manifest) {
 
 Manifest read_manifest(const std::filesystem::path& directory) {
   const auto path = directory / manifest_name;
-  const std::string text = read_text_file(path);
+  return manifest_from_text(read_text_file(path), path.string());
+}
+
+Manifest manifest_from_text(const std::string& text, const std::string& source) {
   try {
     Manifest manifest = parse(text);
     check_references(manifest);
     return manifest;
   } catch (const DamagedCheckpoint& error) {
-    damaged("{}: cannot be used: {}; take another checkpoint", path.string(), error.what());
+    damaged("{}: cannot be used: {}; take another checkpoint", source, error.what());
   } catch (const json::exception& error) {
-    fail("{}: cannot be used: {}; take another checkpoint", path.string(), error.what());
+    fail("{}: cannot be used: {}; take another checkpoint", source, error.what());
   } catch (const Error& error) {
-    fail("{}: cannot be used: {}; take another checkpoint", path.string(), error.what());
+    fail("{}: cannot be used: {}; take another checkpoint", source, error.what());
   }
 }
 
@@ -221,8 +224,7 @@ namespace {
   if (!locked) damaged("{} is damaged: {}; take another checkpoint", path.string(), difference);
   fail(
       "{} is locked by another program, which may be writing into it: {}; wait until that has closed it, or take "
-      "another "
-      "checkpoint",
+      "another checkpoint",
       path.string(), difference);
 }
 
@@ -233,9 +235,7 @@ void check_file(const std::filesystem::path& directory, const ManifestFile& file
   std::error_code error;
   const auto status = std::filesystem::status(path, error);
   require(std::filesystem::status_known(status),
-          "{}: cannot be read: {}; see to its permissions, or take another "
-          "checkpoint",
-          path.string(), error.message());
+          "{}: cannot be read: {}; see to its permissions, or take another checkpoint", path.string(), error.message());
   if (!std::filesystem::is_regular_file(status))
     damaged("{} is missing, but the checkpoint's manifest lists it; take another checkpoint", path.string());
   const auto bytes = size_of_file(path);

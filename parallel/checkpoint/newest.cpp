@@ -2,10 +2,12 @@
 
 #include <span>
 #include <sstream>
+#include <utility>
 
 #include <fmt/format.h>
 
 #include "parallel/checkpoint/agree.h"
+#include "parallel/checkpoint/files.h"
 #include "parallel/checkpoint/manifest.h"
 #include "parallel/checkpoint/steps.h"
 
@@ -26,18 +28,40 @@ std::vector<std::filesystem::path> candidates(const std::filesystem::path& direc
   return found;
 }
 
-/// Of rank 0, on all.
+/// Rank 0's, on every rank.
+std::string share(Communicator& world, const std::string& text) {
+  const auto all = world.all_gather(std::as_bytes(std::span(world.rank() == 0 ? text : std::string())));
+  return {reinterpret_cast<const char*>(all[0].data()), all[0].size()};
+}
+
+/// Those that rank 0 finds.
 std::vector<std::filesystem::path> candidates(Communicator& world, const std::filesystem::path& directory) {
   std::string mine;
   agree(world, [&] {
     if (world.rank() != 0) return;
     for (const auto& path : candidates(directory)) mine += path.string() + '\0';
   });
-  const auto all = world.all_gather(std::as_bytes(std::span(mine)));
-  std::istringstream text(std::string(reinterpret_cast<const char*>(all[0].data()), all[0].size()));
+  std::istringstream text(share(world, mine));
   std::vector<std::filesystem::path> found;
   for (std::string path; std::getline(text, path, '\0');) found.emplace_back(path);
   return found;
+}
+
+/// What rank 0 reads of a checkpoint before its tensors.
+struct Texts {
+  std::string manifest, tokenizer;
+};
+
+Texts read_texts(const std::filesystem::path& step) {
+  Texts texts{read_text_file(step / manifest_name), ""};
+  texts.tokenizer = read_tokenizer_files(step, manifest_from_text(texts.manifest, (step / manifest_name).string()));
+  return texts;
+}
+
+CheckpointReader share(Communicator& world, const std::filesystem::path& step, const Texts& texts) {
+  Manifest manifest = manifest_from_text(share(world, texts.manifest), (step / manifest_name).string());
+  manifest.state.tokenizer.files = share(world, texts.tokenizer);
+  return {step, std::move(manifest)};
 }
 
 /// What lies behind `newest` (or at all) and cannot be read because its manifest is gone.
@@ -67,11 +91,22 @@ std::string damage_of(Communicator& world, const std::function<void()>& work) {
   return "";
 }
 
+CheckpointReader open_for_all(Communicator& world, const std::filesystem::path& step) {
+  Texts texts;
+  agree(world, [&] {
+    if (world.rank() == 0) texts = read_texts(step);
+  });
+  return share(world, step, texts);
+}
+
 NewestWhole open_newest_whole(Communicator& world, const std::filesystem::path& directory) {
   NewestWhole result;
   for (const auto& path : candidates(world, directory)) {
-    std::string damage = damage_of(world, [&] { result.reader.emplace(path); });
-    if (damage.empty()) damage = result.reader->damage(world);
+    Texts texts;
+    std::string damage = damage_of(world, [&] {
+      if (world.rank() == 0) texts = read_texts(path);
+    });
+    if (damage.empty()) damage = result.reader.emplace(share(world, path, texts)).damage(world);
     if (damage.empty()) break;
     result.reader.reset();
     result.passed_over.push_back(damage);
@@ -100,9 +135,8 @@ std::optional<std::filesystem::path> find_newest_readable(Communicator& world, c
       }
     }
   });
-  const auto all = world.all_gather(std::as_bytes(std::span(found)));
-  if (all[0].empty()) return std::nullopt;
-  return std::string(reinterpret_cast<const char*>(all[0].data()), all[0].size());
+  found = share(world, found);
+  return found.empty() ? std::nullopt : std::optional<std::filesystem::path>(found);
 }
 
 }  // namespace lexring

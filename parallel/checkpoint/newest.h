@@ -23,6 +23,11 @@ NewestWhole open_newest_whole(Communicator& world, const std::filesystem::path& 
 /// As far as manifest, tokenizer and sizes tell, without reading tensors: its path. Collective.
 std::optional<std::filesystem::path> find_newest_readable(Communicator& world, const std::filesystem::path& directory);
 
+/// A step directory's checkpoint, for all ranks: rank 0 alone opens manifest and tokenizer. Sizes are left to verify, in
+/// which ranks share the files: a thousand ranks that each look at a thousand shards ask a file system a million times.
+/// Collective.
+CheckpointReader open_for_all(Communicator& world, const std::filesystem::path& step);
+
 /// Runs `work` on every rank. The first message of a DamagedCheckpoint, with its rank where that is another one, on
 /// every rank; empty: none. Other errors are thrown on all ranks. Collective.
 std::string damage_of(Communicator& world, const std::function<void()>& work);

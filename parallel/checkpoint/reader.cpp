@@ -85,16 +85,22 @@ struct CheckpointReader::Impl {
 CheckpointReader::CheckpointReader(Communicator& world, const std::filesystem::path& path)
     : CheckpointReader(or_fail(find_checkpoint(world, path), path)) {}
 
-CheckpointReader::CheckpointReader(const std::filesystem::path& path) : impl_(std::make_unique<Impl>()) {
-  impl_->path = or_fail(find_checkpoint(path), path);
-  impl_->manifest = read_manifest(impl_->path);
+CheckpointReader::CheckpointReader(std::filesystem::path step, Manifest manifest) : impl_(std::make_unique<Impl>()) {
+  impl_->path = std::move(step);
+  impl_->manifest = std::move(manifest);
   for (std::size_t i = 0; i < impl_->manifest.tensors.size(); ++i) impl_->index[impl_->manifest.tensors[i].name] = i;
+}
+
+CheckpointReader::CheckpointReader(const std::filesystem::path& path) {
+  const auto step = or_fail(find_checkpoint(path), path);
+  *this = CheckpointReader(step, read_manifest(step));
   for (const ManifestFile& file : impl_->manifest.files) check_file(impl_->path, file, false);
   impl_->manifest.state.tokenizer.files = read_tokenizer_files(impl_->path, impl_->manifest);
 }
 
 CheckpointReader::~CheckpointReader() = default;
 CheckpointReader::CheckpointReader(CheckpointReader&&) noexcept = default;
+CheckpointReader& CheckpointReader::operator=(CheckpointReader&&) noexcept = default;
 
 const std::filesystem::path& CheckpointReader::path() const { return impl_->path; }
 const TrainingState& CheckpointReader::state() const { return impl_->manifest.state; }

@@ -88,6 +88,7 @@ TEST_F(CheckpointMpiTest, DamageThatOneRankFindsSendsAllToTheOneBefore) {
   const NewestWhole newest = open_newest_whole(*world, directory);
   EXPECT_EQ(newest.reader.value().state().step, 1);
   expect_contains(newest.passed_over.at(0), last + " is damaged");
+  for (const char* name : names) expect_part<double>(*runtime, *newest.reader, name, {3, 2}, {0, 0}, {3, 2});
   world->barrier();
 }
 
