@@ -5,7 +5,8 @@
 ///                                              (WHAT is loop) or reads a pipe into which nobody writes (stall);
 ///                                              `FILE` is that pipe, and FILE.began is made when it begins
 ///   LEXRING_CLOCK="RANK SECONDS AFTER"          after so many questions for it the time of day is another
-///   LEXRING_MESSAGES=DIRECTORY                 at its end each rank writes how many messages it sent, if any, to DIRECTORY/RANK
+///   LEXRING_MESSAGES=DIRECTORY                  at its end a rank that sent messages writes how many, and bytes, to
+///                                              DIRECTORY/RANK
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <sys/time.h>

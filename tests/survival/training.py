@@ -164,8 +164,8 @@ def spread(values, digits=2):
 
 
 def main(measure, what, files=(), **keys):
-    """Reads `BINARY [FILE ...] [--KEY value ...]` and calls measure(workplace, arguments), which returns what went wrong,
-    as sentences."""
+    """Reads `BINARY [FILE ...] [--KEY value ...]` and calls measure(workplace, arguments), which returns what went
+    wrong, as sentences."""
     parser = argparse.ArgumentParser(description=what, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("binary", help="lexring")
     for name in files:
