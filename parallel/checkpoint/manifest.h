@@ -52,8 +52,8 @@ void write_state(Hdf5File& file, const TrainingState& state);
 void check_tiling(const std::vector<ManifestTensor>& tensors);
 
 std::string to_text(const Manifest& manifest);
-/// Throws Error naming the file when it is missing, damaged (its own checksum: DamagedCheckpoint), of a newer format, or
-/// contradicts itself. The tokenizer's files are left to read_tokenizer_files.
+/// Throws Error naming the file when it is missing, damaged (its own checksum: DamagedCheckpoint), of a newer format,
+/// or contradicts itself. The tokenizer's files are left to read_tokenizer_files.
 Manifest read_manifest(const std::filesystem::path& directory);
 /// The same of a manifest's text, which comes from `source`.
 Manifest manifest_from_text(const std::string& text, const std::string& source);

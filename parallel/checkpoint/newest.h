@@ -23,8 +23,8 @@ NewestWhole open_newest_whole(Communicator& world, const std::filesystem::path& 
 /// As far as manifest, tokenizer and sizes tell, without reading tensors: its path. Collective.
 std::optional<std::filesystem::path> find_newest_readable(Communicator& world, const std::filesystem::path& directory);
 
-/// A step directory's checkpoint, for all ranks: rank 0 alone opens manifest and tokenizer. Sizes are left to verify, in
-/// which ranks share the files: a thousand ranks that each look at a thousand shards ask a file system a million times.
+/// A step directory's checkpoint, for all ranks: rank 0 alone opens manifest and tokenizer. Sizes are left to verify,
+/// where ranks share the files: a thousand ranks that each look at a thousand shards ask a file system a million times.
 /// Collective.
 CheckpointReader open_for_all(Communicator& world, const std::filesystem::path& step);
 

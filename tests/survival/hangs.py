@@ -73,6 +73,8 @@ class Hang:
         """Seconds until the message, and what is wrong."""
         said = wait_until(lambda: self.launch.messages() or not self.launch.running(), SECONDS + slack + 30)
         seconds = time.monotonic() - self.began
+        if self.kind == "latest.new":  # begins with the next save, after the last line of metrics
+            seconds = time.time() - (self.run / "metrics.jsonl").stat().st_mtime
         code = self.launch.end(30)
         messages = self.launch.messages()
         expected = f"Rank {self.rank} " + SAYS[self.kind].format(pipe=self.pipe, run=self.run)
@@ -103,7 +105,7 @@ def measure(place, arguments):
             seconds, wrong = hang.check(arguments.slack)
             times.append(seconds)
             failures += wrong
-            print("\n".join(wrong), end="", flush=True)
+            print("".join(f"{what}\n" for what in wrong), end="", flush=True)
         rows.append(f"| {kind} | {len(times)} | {len(failures) - bad} | {spread(times, 1)} |")
         print(rows[-1], flush=True)
     print(f"watchdog.seconds {SECONDS}\n| hang | runs | failed | seconds to the message |\n|---|---|---|---|")

@@ -1,5 +1,5 @@
-/// Not a test of GoogleTest's: all ranks claim the word at the same time, as watchdogs of a busy machine do. One of them
-/// must have it, and when it does nothing with it, the others may try again.
+/// Not a test of GoogleTest's: all ranks claim the word at the same time, as watchdogs of a busy machine do. One of
+/// them must have it, and when it does nothing with it, the others may try again.
 #include <chrono>
 #include <cstdio>
 #include <functional>
