@@ -69,6 +69,13 @@ TEST_F(Resume, ADamagedCheckpointIsSetAsideAndTheRunGoesOnFromTheOneBefore) {
   EXPECT_EQ(trajectory("run"), trajectory("undisturbed"));
 }
 
+TEST_F(Resume, WhatAStartThatWasKilledLeftIsTakenAway) {
+  done(train("run", "--train.steps 2"));
+  std::ofstream(run("run") + "/.probe") << "";
+  done(train("run", "--train.steps 3"));
+  EXPECT_FALSE(std::filesystem::exists(run("run") + "/.probe"));
+}
+
 TEST_F(Resume, StepsThatWereSkippedDisplaceNoGoodCheckpoint) {
   const std::string keys =
       "--checkpoint.every 1 --checkpoint.keep 3 --optimizer.schedule constant --optimizer.warmup 0 ";
