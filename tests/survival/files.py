@@ -54,7 +54,7 @@ class Case:
 
     def left(self):
         if self.launch.left:
-            self.wrong.append(f"{self.launch.left} processes were left")
+            self.wrong.append(f"of rank {self.launch.left} were left")
         return self
 
     def goes_on(self, reference):

@@ -86,7 +86,7 @@ class Hang:
         if code in (0, "hangs"):
             wrong.append(f"exit code {code}")
         if self.launch.left:
-            wrong.append(f"{self.launch.left} processes were left")
+            wrong.append(f"of rank {self.launch.left} were left")
         return seconds, [f"{self.kind}: {what}" for what in wrong]
 
 

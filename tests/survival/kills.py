@@ -83,8 +83,8 @@ def measure(place, arguments):
         killed = time.monotonic()
         code = launch.end()
         if launch.left:
-            record.fail(f"{launch.left} processes were left")
-        if phase and steps_of(run)[-1:] != [STEPS]:
+            record.fail(f"of rank (None: mpirun) {launch.left} were left")
+        if phase:  # of a run that had saved its last step, too
             steps = metrics_of(run)
             lost = steps[-1]["step"] - (steps_of(run) or [0])[-1] if steps and steps != before else 0
             record.lost[phase].append(lost)

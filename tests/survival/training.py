@@ -75,14 +75,14 @@ class Launch:
         return time.monotonic() - self.start
 
     def end(self, seconds=LONG):
-        """Waits; exit code, or "hangs". Whoever is left is ended and counted in `left`."""
+        """Waits; exit code, or "hangs". Whoever is left is ended, its rank in `left`."""
         try:
             code = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             code = "hangs"
         self.ended = time.monotonic()
         wait_until(lambda: not self.processes(), 0 if code == "hangs" else 10, 0.05)
-        self.left = len(self.processes())
+        self.left = list(self.processes().values())
         for process in self.processes():
             os.kill(process, signal.SIGKILL)
         self.process.wait()
