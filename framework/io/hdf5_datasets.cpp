@@ -65,9 +65,16 @@ Hdf5Handle create_dataset(hid_t file, const std::string& name, H5Type type, cons
           H5Dclose};
 }
 
+/// Without times: the same contents are the same file, so that two runs' checkpoints compare by their checksums.
+Hdf5Handle dataset_properties(const std::string& subject) {
+  Hdf5Handle properties(LEXRING_HDF5_CALL(subject, H5Pcreate(H5P_DATASET_CREATE)), H5Pclose);
+  LEXRING_HDF5_CALL(subject, H5Pset_obj_track_times(properties, false));
+  return properties;
+}
+
 /// Space is taken at once, so that a full disk shows early, and never filled: everything is written.
 Hdf5Handle contiguous_properties(const std::string& subject) {
-  Hdf5Handle properties(LEXRING_HDF5_CALL(subject, H5Pcreate(H5P_DATASET_CREATE)), H5Pclose);
+  Hdf5Handle properties = dataset_properties(subject);
   LEXRING_HDF5_CALL(subject, H5Pset_layout(properties, H5D_CONTIGUOUS));
   LEXRING_HDF5_CALL(subject, H5Pset_alloc_time(properties, H5D_ALLOC_TIME_EARLY));
   LEXRING_HDF5_CALL(subject, H5Pset_fill_time(properties, H5D_FILL_TIME_NEVER));
@@ -192,7 +199,7 @@ void Hdf5File::write_virtual(const std::string& dataset, H5Type type, const std:
                                                   dataset.c_str(), links, H5P_DEFAULT));
     return;
   }
-  const Hdf5Handle properties(LEXRING_HDF5_CALL(subject, H5Pcreate(H5P_DATASET_CREATE)), H5Pclose);
+  const Hdf5Handle properties = dataset_properties(subject);
   const bfloat16 nan16(std::numeric_limits<float>::quiet_NaN());
   const float nan = std::numeric_limits<float>::quiet_NaN();
   if (type == H5Type::bf16) {

@@ -20,6 +20,7 @@
 #include "jobs/training/training_data.h"
 #include "jobs/training/training_progress.h"
 #include "parallel/checkpoint/agree.h"
+#include "parallel/checkpoint/newest.h"
 #include "parallel/checkpoint/steps.h"
 
 namespace lexring {
@@ -71,12 +72,12 @@ int dry_train(Options& o, const std::shared_ptr<Communicator>& world) {
   agree(*world, [&] {
     if (world->rank() == 0) lock.emplace(o.checkpoint.directory);
   });
-  const auto checkpoint = checkpoint_to_resume(o, *world);
-  if (checkpoint) {
-    const CheckpointReader reader(*checkpoint);
-    require_same_tokenizer(reader, data.train);
-    require_same_run(o, reader, data.train.content_hash());
+  const auto reader = checkpoint_to_resume(o, *world);
+  if (reader) {
+    require_same_tokenizer(*reader, data.train);
+    require_same_run(o, *reader, data.train.content_hash());
   }
+  const auto checkpoint = reader ? std::optional(reader->path()) : std::nullopt;
   return dry_run(o, mesh, device, data.train, describe_start(o, checkpoint));
 }
 
@@ -107,11 +108,11 @@ int train_command(const std::vector<std::string>& args, const std::shared_ptr<Co
     if (first) lock.emplace(o.checkpoint.directory);
     if (first && lock->held()) delete_debris(o.checkpoint.directory);
   });
-  const auto checkpoint = checkpoint_to_resume(o, *world);
+  std::optional<CheckpointReader> reader = checkpoint_to_resume(o, *world);
+  const auto checkpoint = reader ? std::optional(reader->path()) : std::nullopt;
 
   Trainer trainer(o, context, backend, train, data.valid ? &*data.valid : nullptr);
-  std::optional<CheckpointReader> reader;
-  if (checkpoint || !o.init.empty()) reader.emplace(checkpoint ? *checkpoint : std::filesystem::path(o.init));
+  if (!reader && !o.init.empty()) reader.emplace(open_for_all(*world, o.init));
   if (reader) require_same_tokenizer(*reader, train);
   if (checkpoint) trainer.resume(*reader);
   else if (reader) trainer.begin_with(*reader);

@@ -56,7 +56,7 @@ RunLock::RunLock(const std::filesystem::path& run_directory) {
   try {
     make_directories();
     // Not by access(2): root may write to a read-only mount as far as that function knows.
-    const auto probe = directory_ / (".probe-" + std::to_string(getpid()));
+    const auto probe = directory_ / ".probe";  // one name: what a start leaves that is killed here, the next takes away
     write_file(probe, "");
     std::filesystem::remove(probe, error);
     lock();

@@ -1,5 +1,7 @@
 #include "jobs/training/run_start.h"
 
+#include <utility>
+
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -10,6 +12,7 @@
 #include "jobs/launch/model_state.h"
 #include "jobs/training/run_directory.h"
 #include "parallel/checkpoint/agree.h"
+#include "parallel/checkpoint/newest.h"
 #include "parallel/checkpoint/steps.h"
 
 namespace lexring {
@@ -52,49 +55,55 @@ Options read_run_options(const std::vector<std::string>& args, Communicator& wor
   const OptionTexts texts = read_option_texts(args);
   const Options asked = peek_options(texts);
   const bool anew = asked.resume == "none", by_path = asked.resume != "auto" && !anew;
-  const auto own = anew ? std::nullopt : find_checkpoint(world, by_path ? asked.resume : asked.checkpoint.directory);
+  const auto own = anew      ? std::nullopt
+                   : by_path ? find_checkpoint(world, asked.resume)
+                             : find_newest_readable(world, asked.checkpoint.directory);
+  const auto from = own || by_path || asked.init.empty() ? own : find_checkpoint(world, asked.init);
+  std::optional<Options> before;
+  if (from) before = stored_options(open_for_all(world, *from));
   if (asked.init.empty()) {
     Options options = parse_options(texts, {}, {}, nullptr);
     // A run goes on in the precision that was chosen for it, whatever this machine would choose.
-    if (options.train.precision == PrecisionChoice::automatic && own)
-      options.train.precision = stored_options(CheckpointReader(*own)).train.precision;
+    if (options.train.precision == PrecisionChoice::automatic && before)
+      options.train.precision = before->train.precision;
     return options;
   }
-  const auto from = own || by_path ? own : find_checkpoint(world, asked.init);
   require_usage(from.has_value(), "--{} {}: there is no checkpoint; give a step-* directory or a run's directory",
                 by_path ? "resume" : "init", by_path ? asked.resume : asked.init);
-  const Options before = stored_options(CheckpointReader(*from));
-  require_usage(!own || means(asked.init, before.init),
+  require_usage(!own || means(asked.init, before->init),
                 "--init {}, but the run of {} {}; leave --init out to go on with that run, or choose another "
                 "--checkpoint.directory",
                 asked.init, from->string(),
-                before.init.empty() ? "did not begin with the weights of a checkpoint"
-                                    : "began with the weights of " + before.init);
-  Options options = parse_options(texts, {}, {}, &before);
-  options.init = own ? before.init : from->string();
+                before->init.empty() ? "did not begin with the weights of a checkpoint"
+                                     : "began with the weights of " + before->init);
+  Options options = parse_options(texts, {}, {}, &*before);
+  options.init = own ? before->init : from->string();
   return options;
 }
 
-std::optional<std::filesystem::path> checkpoint_to_resume(const Options& o, Communicator& world) {
+std::optional<CheckpointReader> checkpoint_to_resume(const Options& o, Communicator& world) {
   const std::filesystem::path directory = o.checkpoint.directory;
+  if (o.resume == "auto") {
+    NewestWhole newest = open_newest_whole(world, directory);
+    for (const std::string& damage : world.rank() == 0 ? newest.passed_over : std::vector<std::string>())
+      say("{}\nso the run goes on from the checkpoint before: {}\n", damage, newest.reader->path().string());
+    return std::move(newest.reader);
+  }
+  const auto there = find_checkpoint(world, directory);
   if (o.resume == "none") {
-    const auto there = find_checkpoint(world, directory);
     require_usage(
         !there, "--resume none, but checkpoint.directory {} already holds {}; move it away or choose another directory",
         directory.string(), there ? there->filename().string() : "");
     return std::nullopt;
   }
-  const auto found = find_checkpoint(world, o.resume == "auto" ? directory : std::filesystem::path(o.resume));
-  require_usage(o.resume == "auto" || found,
-                "--resume {}: there is no checkpoint; give a step-* directory or a run's directory", o.resume);
-  if (o.resume != "auto") {
-    const auto there = find_checkpoint(world, directory);
-    require_usage(!there || there->parent_path() == found->parent_path(),
-                  "--resume {} would go on in checkpoint.directory {}, which holds {} of another run; choose an empty "
-                  "--checkpoint.directory",
-                  o.resume, directory.string(), there ? there->filename().string() : "");
-  }
-  return found;
+  const auto found = find_checkpoint(world, o.resume);
+  require_usage(found.has_value(), "--resume {}: there is no checkpoint; give a step-* directory or a run's directory",
+                o.resume);
+  require_usage(!there || there->parent_path() == found->parent_path(),
+                "--resume {} would go on in checkpoint.directory {}, which holds {} of another run; choose an empty "
+                "--checkpoint.directory",
+                o.resume, directory.string(), there ? there->filename().string() : "");
+  return open_for_all(world, *found);
 }
 
 Options require_same_run(const Options& options, const CheckpointReader& checkpoint, const std::string& dataset_hash) {

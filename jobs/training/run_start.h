@@ -17,8 +17,9 @@ namespace lexring {
 /// did not begin with those weights. Collective.
 Options read_run_options(const std::vector<std::string>& args, Communicator& world);
 
-/// The checkpoint that `resume` means; nothing to start anew. Collective.
-std::optional<std::filesystem::path> checkpoint_to_resume(const Options& options, Communicator& world);
+/// The checkpoint that `resume` means; nothing to start anew. With `auto`, where the newest is damaged, the one before,
+/// and rank 0 says so; it is verified then. Collective.
+std::optional<CheckpointReader> checkpoint_to_resume(const Options& options, Communicator& world);
 
 /// Throws UsageError where a run that goes on from the checkpoint would have another model, other data, or another
 /// order of them: what a resume may not change. Returns the configuration that it was saved with.

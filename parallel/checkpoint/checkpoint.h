@@ -67,6 +67,15 @@ class CheckpointWriter {
   std::unique_ptr<Impl> impl_;
 };
 
+/// A checkpoint's files are not what was written. Not thrown for what may pass: a file that cannot be opened, that
+/// another program holds locked, a format that is newer than this program.
+class DamagedCheckpoint : public Error {
+ public:
+  using Error::Error;
+};
+
+struct Manifest;
+
 /// Reads a checkpoint by its manifest. Anything that cannot be opened, read or verified is an Error that names the
 /// file.
 class CheckpointReader final : public TensorSource {
@@ -75,14 +84,19 @@ class CheckpointReader final : public TensorSource {
   explicit CheckpointReader(const std::filesystem::path& path);
   /// The one that rank 0 finds, on every rank. Collective.
   CheckpointReader(Communicator& world, const std::filesystem::path& path);
+  /// Of a step directory whose manifest somebody else has read, with the tokenizer's files; sizes are left to verify.
+  CheckpointReader(std::filesystem::path step, Manifest manifest);
   ~CheckpointReader() override;
   CheckpointReader(CheckpointReader&&) noexcept;
+  CheckpointReader& operator=(CheckpointReader&&) noexcept;
 
   const std::filesystem::path& path() const;  ///< the step directory
   const TrainingState& state() const;
   /// Size and XXH3 of every file (rank i of `world` hashes every P-th), and that all ranks read the same checkpoint;
-  /// collective, throws on all ranks.
+  /// collective, throws on all ranks. What was found whole is not read again.
   void verify(Communicator& world) const;
+  /// The same, but damage is not thrown: its message, on all ranks; empty where all is whole.
+  std::string damage(Communicator& world) const;
 
   std::string origin() const override;
   std::vector<std::string> names() const override;

@@ -19,6 +19,11 @@ constexpr int format_version = 1;
 constexpr std::string_view checksum_key = "\"checksum\": \"";
 constexpr std::size_t checksum_digits = 16;
 
+template <class... Args>
+[[noreturn]] void damaged(fmt::format_string<Args...> format, Args&&... args) {
+  throw DamagedCheckpoint(fmt::format(format, std::forward<Args>(args)...));
+}
+
 /// Paths in a configuration need not be UTF-8, JSON must be: such bytes are replaced.
 std::string dump(const json& value) { return value.dump(-1, ' ', false, json::error_handler_t::replace); }
 
@@ -103,7 +108,7 @@ std::string lines(const Items& items) {
 std::size_t checksum_place(const std::string& text) {
   const auto key = text.find(checksum_key);
   const auto place = key == std::string::npos ? key : key + checksum_key.size();
-  require(place != std::string::npos && place + checksum_digits <= text.size(), "it has no checksum");
+  if (place == std::string::npos || place + checksum_digits > text.size()) damaged("it has no checksum");
   return place;
 }
 
@@ -111,7 +116,7 @@ Manifest parse(std::string text) {
   const auto place = checksum_place(text);
   const std::string said = text.substr(place, checksum_digits);
   text.replace(place, checksum_digits, checksum_digits, '0');
-  require(hash_text(text) == said, "its checksum is not that of its contents");
+  if (hash_text(text) != said) damaged("its checksum is not that of its contents");
   const json root = json::parse(text);
   require(root.at("format") == format_name, "it is not a manifest of lexring");
   require(root.at("version") == format_version, "it has format version {}, this program reads {}; use a newer program",
@@ -196,15 +201,20 @@ std::string to_text(const Manifest& manifest) {
 
 Manifest read_manifest(const std::filesystem::path& directory) {
   const auto path = directory / manifest_name;
-  const std::string text = read_text_file(path);
+  return manifest_from_text(read_text_file(path), path.string());
+}
+
+Manifest manifest_from_text(const std::string& text, const std::string& source) {
   try {
     Manifest manifest = parse(text);
     check_references(manifest);
     return manifest;
+  } catch (const DamagedCheckpoint& error) {
+    damaged("{}: cannot be used: {}; take another checkpoint", source, error.what());
   } catch (const json::exception& error) {
-    fail("{}: cannot be used: {}; take another checkpoint", path.string(), error.what());
+    fail("{}: cannot be used: {}; take another checkpoint", source, error.what());
   } catch (const Error& error) {
-    fail("{}: cannot be used: {}; take another checkpoint", path.string(), error.what());
+    fail("{}: cannot be used: {}; take another checkpoint", source, error.what());
   }
 }
 
@@ -229,17 +239,23 @@ namespace {
 /// HDF5 changes a file as soon as a program has opened it for writing, and may put that right when it is closed.
 [[noreturn]] void refuse(const std::filesystem::path& path, const std::string& difference) {
   const bool locked = locked_by_another(path);
-  fail("{} is {}: {}; {}", path.string(),
-       locked ? "locked by another program, which may be writing into it" : "damaged", difference,
-       locked ? "wait until that has closed it, or take another checkpoint" : "take another checkpoint");
+  if (!locked) damaged("{} is damaged: {}; take another checkpoint", path.string(), difference);
+  fail(
+      "{} is locked by another program, which may be writing into it: {}; wait until that has closed it, or take "
+      "another checkpoint",
+      path.string(), difference);
 }
 
 }  // namespace
 
 void check_file(const std::filesystem::path& directory, const ManifestFile& file, bool hash) {
   const auto path = directory / file.name;
-  require(std::filesystem::is_regular_file(path),
-          "{} is missing, but the checkpoint's manifest lists it; take another checkpoint", path.string());
+  std::error_code error;
+  const auto status = std::filesystem::status(path, error);
+  require(std::filesystem::status_known(status),
+          "{}: cannot be read: {}; see to its permissions, or take another checkpoint", path.string(), error.message());
+  if (!std::filesystem::is_regular_file(status))
+    damaged("{} is missing, but the checkpoint's manifest lists it; take another checkpoint", path.string());
   const auto bytes = size_of_file(path);
   if (bytes != file.bytes)
     refuse(path, fmt::format("it has {}, its manifest says {}", counted(bytes, "byte"), file.bytes));

@@ -52,9 +52,11 @@ void write_state(Hdf5File& file, const TrainingState& state);
 void check_tiling(const std::vector<ManifestTensor>& tensors);
 
 std::string to_text(const Manifest& manifest);
-/// Throws Error naming the file when it is missing, damaged (its own checksum), of a newer format, or contradicts
-/// itself. The tokenizer's files are left to read_tokenizer_files.
+/// Throws Error naming the file when it is missing, damaged (its own checksum: DamagedCheckpoint), of a newer format,
+/// or contradicts itself. The tokenizer's files are left to read_tokenizer_files.
 Manifest read_manifest(const std::filesystem::path& directory);
+/// The same of a manifest's text, which comes from `source`.
+Manifest manifest_from_text(const std::string& text, const std::string& source);
 
 /// What a rank tells the others of its pieces and of its file.
 std::string to_text(const std::vector<ManifestTensor>& tensors);
@@ -64,10 +66,10 @@ ManifestFile file_from_text(const std::string& text);
 
 /// The file of the tokenizer in the list; null where it needs none.
 const ManifestFile* tokenizer_file(const Manifest& manifest);
-/// Its contents. Throws Error naming it when they are missing or damaged.
+/// Its contents. Throws DamagedCheckpoint naming it when they are missing or damaged.
 std::string read_tokenizer_files(const std::filesystem::path& directory, const Manifest& manifest);
 
-/// Throws Error unless the file has the size (and with `hash` the checksum) that the manifest says.
+/// Throws DamagedCheckpoint unless the file has the size (and with `hash` the checksum) that the manifest says.
 void check_file(const std::filesystem::path& directory, const ManifestFile& file, bool hash);
 
 }  // namespace lexring

@@ -9,6 +9,7 @@
 #include "parallel/checkpoint/agree.h"
 #include "parallel/checkpoint/checkpoint.h"
 #include "parallel/checkpoint/manifest.h"
+#include "parallel/checkpoint/newest.h"
 
 namespace lexring {
 namespace {
@@ -73,7 +74,10 @@ struct CheckpointReader::Impl {
   Manifest manifest;
   std::map<std::string, std::size_t> index;        // of tensors, by name
   mutable std::map<std::string, Hdf5File> opened;  // shards
+  mutable bool whole = false;                      // all files have been read and are as the manifest says
 
+  void require_same_everywhere(Communicator& world) const;
+  void check_share(const Communicator& world) const;
   const Hdf5File& open(const std::string& file) const;
   std::vector<std::byte> read_block(const ManifestTensor& tensor, const ManifestPiece& piece, const Block& block) const;
 };
@@ -81,16 +85,22 @@ struct CheckpointReader::Impl {
 CheckpointReader::CheckpointReader(Communicator& world, const std::filesystem::path& path)
     : CheckpointReader(or_fail(find_checkpoint(world, path), path)) {}
 
-CheckpointReader::CheckpointReader(const std::filesystem::path& path) : impl_(std::make_unique<Impl>()) {
-  impl_->path = or_fail(find_checkpoint(path), path);
-  impl_->manifest = read_manifest(impl_->path);
+CheckpointReader::CheckpointReader(std::filesystem::path step, Manifest manifest) : impl_(std::make_unique<Impl>()) {
+  impl_->path = std::move(step);
+  impl_->manifest = std::move(manifest);
   for (std::size_t i = 0; i < impl_->manifest.tensors.size(); ++i) impl_->index[impl_->manifest.tensors[i].name] = i;
+}
+
+CheckpointReader::CheckpointReader(const std::filesystem::path& path) {
+  const auto step = or_fail(find_checkpoint(path), path);
+  *this = CheckpointReader(step, read_manifest(step));
   for (const ManifestFile& file : impl_->manifest.files) check_file(impl_->path, file, false);
   impl_->manifest.state.tokenizer.files = read_tokenizer_files(impl_->path, impl_->manifest);
 }
 
 CheckpointReader::~CheckpointReader() = default;
 CheckpointReader::CheckpointReader(CheckpointReader&&) noexcept = default;
+CheckpointReader& CheckpointReader::operator=(CheckpointReader&&) noexcept = default;
 
 const std::filesystem::path& CheckpointReader::path() const { return impl_->path; }
 const TrainingState& CheckpointReader::state() const { return impl_->manifest.state; }
@@ -110,18 +120,34 @@ std::optional<TensorSource::Info> CheckpointReader::info(const std::string& name
 }
 
 void CheckpointReader::verify(Communicator& world) const {
+  if (impl_->whole) return;
+  impl_->require_same_everywhere(world);
+  agree(world, [&] { impl_->check_share(world); });
+  impl_->whole = true;
+}
+
+std::string CheckpointReader::damage(Communicator& world) const {
+  if (impl_->whole) return "";
+  impl_->require_same_everywhere(world);
+  const std::string found = damage_of(world, [&] { impl_->check_share(world); });
+  impl_->whole = found.empty();
+  return found;
+}
+
+void CheckpointReader::Impl::require_same_everywhere(Communicator& world) const {
   require_same(
-      world, impl_->path.filename().string() + "\n" + to_text(impl_->manifest),
+      world, path.filename().string() + "\n" + to_text(manifest),
       fmt::format(
           "checkpoint than rank 0, which reads {}; is the directory shared by all nodes, and is nobody writing to it?",
-          impl_->path.string()));
-  agree(world, [&] {
-    const auto& files = impl_->manifest.files;
-    for (std::size_t i = static_cast<std::size_t>(world.rank()); i < files.size();
-         i += static_cast<std::size_t>(world.size())) {
-      check_file(impl_->path, files[i], true);
-    }
-  });
+          path.string()));
+}
+
+void CheckpointReader::Impl::check_share(const Communicator& world) const {
+  const auto& files = manifest.files;
+  for (std::size_t i = static_cast<std::size_t>(world.rank()); i < files.size();
+       i += static_cast<std::size_t>(world.size())) {
+    check_file(path, files[i], true);
+  }
 }
 
 const Hdf5File& CheckpointReader::Impl::open(const std::string& file) const {

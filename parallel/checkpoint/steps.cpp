@@ -107,6 +107,15 @@ std::vector<std::pair<std::int64_t, std::filesystem::path>> complete_steps(const
   return steps;
 }
 
+std::vector<std::filesystem::path> steps_without_manifest(const std::filesystem::path& directory, std::int64_t step) {
+  std::vector<std::filesystem::path> found;
+  for (const auto& path : entries(directory)) {
+    const auto parsed = parse_name(path.filename().string());
+    if (parsed && parsed->suffix.empty() && parsed->step > step && !has_manifest(path)) found.push_back(path);
+  }
+  return found;
+}
+
 void put_into_place(const std::filesystem::path& directory, std::int64_t step) {
   const auto place = directory / step_name(step);
   auto old = place;

@@ -20,6 +20,10 @@ std::filesystem::path partial_path(const std::filesystem::path& directory, std::
 /// successor of the same step was not in place yet) counts where the step is not there otherwise.
 std::vector<std::pair<std::int64_t, std::filesystem::path>> complete_steps(const std::filesystem::path& directory);
 
+/// Directories of steps after `step` that have the name of a complete checkpoint and no manifest: nothing that lexring
+/// does, or is killed at, leaves one.
+std::vector<std::filesystem::path> steps_without_manifest(const std::filesystem::path& directory, std::int64_t step);
+
 /// Makes the partial directory of `step` the checkpoint of that step and `latest`; an older one of that name is moved
 /// aside, then deleted. `latest` is written first: until the directory is there, the newest complete one counts.
 void put_into_place(const std::filesystem::path& directory, std::int64_t step);

@@ -29,6 +29,12 @@ std::string last_call_of(const RankState& state) {
   return fmt::format("its last call was {} {} of group {}", state.operation, state.number, state.group);
 }
 
+std::string describe_work(int rank, const RankState& state) {
+  return fmt::format("Rank {} is alive and not waiting for anybody{}; {}", rank,
+                     state.standing.empty() ? ", so it computes, reads or writes" : ": " + state.standing,
+                     last_call_of(state));
+}
+
 }  // namespace
 
 std::string describe_call(const RankState& state) {
@@ -51,10 +57,7 @@ Diagnosis diagnose(int rank, const RankState& own, const AskRanks& ask) {
       if (state == states.end()) {
         silent.push_back(peer);
       } else if (!state->second.waits && at_work.empty()) {
-        at_work = fmt::format(
-            "Rank {} is alive and not waiting for anybody, so it computes, reads or writes, or is in another call than "
-            "the others; {}",
-            peer, last_call_of(state->second));
+        at_work = describe_work(peer, state->second);
       } else {
         next.insert(next.end(), state->second.peers.begin(), state->second.peers.end());
       }

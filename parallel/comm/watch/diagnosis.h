@@ -19,6 +19,7 @@ struct RankState {
   std::uint64_t bytes = 0;   ///< of the call's messages
   double seconds = 0;        ///< since it waits and nothing moves
   std::vector<int> peers;    ///< whom it waits for
+  std::string standing;      ///< where it does not wait for a rank: what its threads do (standing.h); may be empty
 };
 
 struct Diagnosis {

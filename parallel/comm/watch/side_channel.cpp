@@ -10,6 +10,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr int question = 1, answer = 2, claim_to_speak = 3;
+constexpr auto claims_hold = 10s;  // after which whoever claimed to end the run has not done it
 
 void write_text(std::span<char> to, const std::string& text) { text.copy(to.data(), to.size() - 1); }
 
@@ -26,6 +27,7 @@ struct SideChannel::Letter {
   std::array<char, 32> group = {};
   std::array<char, 16> operation = {};
   std::array<int, room> peers = {};
+  std::array<char, 256> standing = {};
 
   Letter() = default;
   explicit Letter(const RankState& s)
@@ -36,6 +38,7 @@ struct SideChannel::Letter {
         seconds(s.seconds) {
     write_text(group, s.group);
     write_text(operation, s.operation);
+    write_text(standing, s.standing);
     std::copy_n(s.peers.begin(), peer_count, peers.begin());
   }
   RankState state() const {
@@ -45,7 +48,8 @@ struct SideChannel::Letter {
             number,
             bytes,
             seconds,
-            {peers.begin(), peers.begin() + peer_count}};
+            {peers.begin(), peers.begin() + peer_count},
+            standing.data()};
   }
 };
 
@@ -55,7 +59,9 @@ struct SideChannel::Sent {
 };
 
 SideChannel::SideChannel(SessionState& session, std::function<RankState()> state)
-    : session_(&session), state_(std::move(state)) {}
+    : session_(&session), state_(std::move(state)) {
+  session_->progress->alone([&] { MPI_Comm_rank(session_->side, &rank_); });
+}
 
 SideChannel::~SideChannel() {
   session_->progress->alone([&] {
@@ -91,7 +97,8 @@ void SideChannel::receive_all() {
                               MPI_STATUS_IGNORE));
     if (status.MPI_TAG == question) post(status.MPI_SOURCE, answer, Letter(state_()));
     if (status.MPI_TAG == answer) answers_[status.MPI_SOURCE] = letter.state();
-    if (status.MPI_TAG == claim_to_speak) claimed_ = true;
+    if (status.MPI_TAG == claim_to_speak && !(claims_ && status.MPI_SOURCE > rank_))
+      claimed_ = std::chrono::steady_clock::now();
   }
 }
 
@@ -114,15 +121,16 @@ std::map<int, RankState> SideChannel::ask(const std::vector<int>& ranks, std::ch
 }
 
 void SideChannel::claim() {
+  claims_ = true;
   session_->progress->alone_within(1s, [&] {
-    int rank = 0, size = 0;
-    MPI_Comm_rank(session_->side, &rank);
+    int size = 0;
     MPI_Comm_size(session_->side, &size);
     for (int other = 0; other < size; ++other) {
-      if (other != rank) post(other, claim_to_speak, {});
+      if (other != rank_) post(other, claim_to_speak, {});
     }
-    receive_all();
   });
 }
+
+bool SideChannel::claimed() const { return claimed_ && std::chrono::steady_clock::now() - *claimed_ < claims_hold; }
 
 }  // namespace lexring

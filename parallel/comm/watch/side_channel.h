@@ -6,6 +6,7 @@
 #include <functional>
 #include <list>
 #include <map>
+#include <optional>
 #include <vector>
 
 #include "parallel/comm/host/session.h"
@@ -27,8 +28,9 @@ class SideChannel {
   std::map<int, RankState> ask(const std::vector<int>& ranks, std::chrono::milliseconds patience);
   /// Tells all others that this rank is about to speak and end the run.
   void claim();
-  /// Whether another rank did.
-  bool claimed() const { return claimed_; }
+  /// Whether another rank is about to: of those that claim it at the same time it is the lowest one's, as soon as they
+  /// have heard of each other. Not for ever: that rank may be lost before it has spoken.
+  bool claimed() const;
 
  private:
   struct Letter;
@@ -41,7 +43,9 @@ class SideChannel {
   std::function<RankState()> state_;
   std::list<Sent> sent_;
   std::map<int, RankState> answers_;
-  bool claimed_ = false;
+  int rank_ = 0;
+  bool claims_ = false;
+  std::optional<std::chrono::steady_clock::time_point> claimed_;
 };
 
 }  // namespace lexring

@@ -9,6 +9,7 @@
 
 #include "framework/base/console.h"
 #include "parallel/comm/watch/side_channel.h"
+#include "parallel/comm/watch/standing.h"
 
 namespace lexring {
 namespace {
@@ -17,12 +18,13 @@ using namespace std::chrono_literals;
 using Seconds = std::chrono::duration<double>;
 
 constexpr Seconds others_first = 3s;  // a rank that fails unwinds, then speaks
+constexpr auto claims_travel = 300ms;
 
 RankState state_of(const Progress& progress) {
   if (const auto call = progress.held_up())
-    return {true, call->group, call->operation, call->number, call->bytes, call->seconds, call->peers};
+    return {true, call->group, call->operation, call->number, call->bytes, call->seconds, call->peers, ""};
   const LastCall last = progress.last_call();
-  return {false, last.group, last.operation, last.number, 0, 0, {}};
+  return {false, last.group, last.operation, last.number, 0, 0, {}, describe_main_thread()};
 }
 
 }  // namespace
@@ -93,7 +95,7 @@ class Watchdog::Thread {
 
   void judge(const HeldUpCall& call) {
     const int rank = session_->world()->rank();
-    const RankState own{true, call.group, call.operation, call.number, call.bytes, seconds_, call.peers};
+    const RankState own{true, call.group, call.operation, call.number, call.bytes, seconds_, call.peers, ""};
     const auto patience = std::chrono::duration_cast<std::chrono::milliseconds>(Seconds(answer_time_));
     const Diagnosis diagnosis =
         diagnose(rank, own, [&](const std::vector<int>& ranks) { return channel_.ask(ranks, patience); });
@@ -109,8 +111,15 @@ class Watchdog::Thread {
         return;  // it moved
       waited = now->seconds;
     }
+    if (has_the_word()) speak(diagnosis.message);
+  }
+
+  /// Whether no other rank speaks. Those that begin at the same time hear of each other, and the lowest does.
+  bool has_the_word() {
+    if (channel_.claimed()) return false;
     channel_.claim();
-    if (!channel_.claimed()) speak(diagnosis.message);
+    for (const auto until = Clock::now() + claims_travel; Clock::now() < until && rest(20ms);) channel_.serve();
+    return !channel_.claimed();
   }
 
   /// Seconds: of ranks that would speak at the same time, the lowest is the first.
@@ -124,8 +133,7 @@ class Watchdog::Thread {
       channel_.serve();
       if (channel_.claimed()) return;
     }
-    channel_.claim();
-    if (!channel_.claimed()) end_run(failure);
+    if (has_the_word()) end_run(failure);
   }
 
   void speak(const std::string& message) {

@@ -2,10 +2,10 @@
 ///
 /// A thread per rank looks whether a call (a blocking one, or a Pending that is waited for) has not moved for too long.
 /// It then asks the watchdogs of the ranks waited for what they do, and so on along the chain: a rank that does not
-/// answer was stopped or killed, one that answers "not waiting" is far behind. One rank prints one message that names
-/// it, and ends every rank with exit code 1. What a library says has failed ends the run too, seconds later: it may
-/// come of another rank's end, and that rank knows why it ended. Costs some looks a second. Every rank has one, with
-/// the same time.
+/// answer was stopped or killed, one that answers "not waiting" is far behind, and says where its threads stand: in
+/// which system call at which file, or computing. One rank prints one message that names it, and ends every rank with
+/// exit code 1. What a library says has failed ends the run too, seconds later: it may come of another rank's end, and
+/// that rank knows why it ended. Costs some looks a second. Every rank has one, with the same time.
 ///
 ///   MpiSession session(argc, argv);
 ///   const Watchdog watchdog(session, 600);   // until the end of main

@@ -7,6 +7,7 @@
 
 #include <csignal>
 #include <cstdlib>
+#include <ctime>
 #include <fstream>
 #include <limits>
 
@@ -85,6 +86,26 @@ TEST_F(Hdf5FileTest, WhatWasWrittenIsReadBack) {
   std::vector<double> block(2);
   file.read("group/inner/a", H5Type::f64, {1, 1}, {1, 2}, std::as_writable_bytes(std::span(block)));
   EXPECT_EQ(block, (std::vector<double>{5, 6}));
+}
+
+/// Whenever it was written.
+TEST_F(Hdf5FileTest, TheSameContentsAreTheSameFile) {
+  const std::vector<float> values = {1.5F, -2.F};
+  const auto write = [&](const std::filesystem::path& to) {
+    Hdf5File file(to, Hdf5File::Mode::create);
+    file.write("group/a", H5Type::f32, {2}, bytes_of(values));
+    file.create("rows", H5Type::f32, {1, 2});
+    file.write_rows("rows", 0, 1, bytes_of(values));
+    file.write_virtual("whole", H5Type::f32, {2}, {{"shard.h5", "group/a", {0}, {2}}});
+    file.write_attribute("/", "step", std::int64_t{7});
+    file.close();
+    std::ifstream stream(to, std::ios::binary);
+    return std::string(std::istreambuf_iterator<char>(stream), {});
+  };
+  const std::string before = write(path);
+  const std::time_t then = std::time(nullptr);
+  while (std::time(nullptr) == then) usleep(10000);  // the format's times are in seconds
+  EXPECT_TRUE(write(directory / "later.h5") == before);
 }
 
 TEST_F(Hdf5FileTest, ContiguousOffsetIsWhereTheBytesLie) {

@@ -53,6 +53,29 @@ TEST_F(Resume, ARunThatGoesBackKeepsItsStartAndItsNewSteps) {
   EXPECT_EQ(occurrences(done(train("run", "--train.steps 9")), "already trained for 9 steps"), 1);
 }
 
+TEST_F(Resume, ADamagedCheckpointIsSetAsideAndTheRunGoesOnFromTheOneBefore) {
+  const std::string keys = "--checkpoint.every 4 --optimizer.schedule constant --train.steps 12 ";
+  done(train("undisturbed", keys));
+  done(train("run", keys + "--train.steps 8"));
+  const std::string shard = run("run") + "/step-00000008/shard-0000.h5";
+  std::filesystem::resize_file(shard, std::filesystem::file_size(shard) - 1);
+  const std::string said = done(train("run", keys));
+  EXPECT_EQ(occurrences(said, shard + " is damaged: it has"), 1) << said;
+  EXPECT_EQ(occurrences(said, "so the run goes on from the checkpoint before: " + run("run") + "/step-00000004\n"), 1)
+      << said;
+  EXPECT_EQ(occurrences(said, "resumed from " + run("run") + "/step-00000004;"), 1) << said;
+  EXPECT_EQ(steps("run"),
+            (Names{"step-00000004", "step-00000008", "step-00000008.abandoned-at-00000004", "step-00000012"}));
+  EXPECT_EQ(trajectory("run"), trajectory("undisturbed"));
+}
+
+TEST_F(Resume, WhatAStartThatWasKilledLeftIsTakenAway) {
+  done(train("run", "--train.steps 2"));
+  std::ofstream(run("run") + "/.probe") << "";
+  done(train("run", "--train.steps 3"));
+  EXPECT_FALSE(std::filesystem::exists(run("run") + "/.probe"));
+}
+
 TEST_F(Resume, StepsThatWereSkippedDisplaceNoGoodCheckpoint) {
   const std::string keys =
       "--checkpoint.every 1 --checkpoint.keep 3 --optimizer.schedule constant --optimizer.warmup 0 ";

@@ -1,6 +1,7 @@
 #include <fstream>
 #include <optional>
 
+#include "parallel/checkpoint/newest.h"
 #include "tests/parallel/checkpoint/checkpoint_fixture.h"
 #include "tests/support/mpi_world.h"
 
@@ -72,6 +73,23 @@ TEST_F(CheckpointMpiTest, DamageThatOneRankFindsEndsAll) {
   }
   world->barrier();
   expect_contains(error_of([&] { CheckpointReader(directory).verify(*world); }), last + " is damaged");
+}
+
+TEST_F(CheckpointMpiTest, DamageThatOneRankFindsSendsAllToTheOneBefore) {
+  save(1);
+  save(2);
+  const std::string last = "shard-000" + std::to_string(world->size() - 1) + ".h5";
+  if (world->rank() == 0) {
+    std::fstream file(directory / "step-00000002" / last, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(-3, std::ios::end);
+    file.put('!');
+  }
+  world->barrier();
+  const NewestWhole newest = open_newest_whole(*world, directory);
+  EXPECT_EQ(newest.reader.value().state().step, 1);
+  expect_contains(newest.passed_over.at(0), last + " is damaged");
+  for (const char* name : names) expect_part<double>(*runtime, *newest.reader, name, {3, 2}, {0, 0}, {3, 2});
+  world->barrier();
 }
 
 TEST_F(CheckpointMpiTest, AllRanksReadTheCheckpointThatRankZeroFinds) {

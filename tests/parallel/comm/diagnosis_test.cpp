@@ -5,8 +5,8 @@
 namespace lexring {
 namespace {
 
-RankState waiting_for(std::vector<int> peers) { return {true, "cp", "exchange", 17, 1200000, 5, std::move(peers)}; }
-const RankState computing = {false, "tp", "all_gather", 3, 0, 0, {}};
+RankState waiting_for(std::vector<int> peers) { return {true, "cp", "exchange", 17, 1200000, 5, std::move(peers), ""}; }
+const RankState computing = {false, "tp", "all_gather", 3, 0, 0, {}, ""};
 
 /// Answers of all ranks but those that are silent.
 Diagnosis diagnose_among(int rank, const std::map<int, RankState>& states) {
@@ -42,6 +42,16 @@ TEST(Diagnosis, ARankAtWorkIsFarBehind) {
   EXPECT_NE(found.message.find("waits since 5.0 s for ranks 1, 2 in"), std::string::npos) << found.message;
   EXPECT_NE(found.message.find("Rank 1 is alive and not waiting"), std::string::npos) << found.message;
   EXPECT_NE(found.message.find("its last call was all_gather 3 of group tp"), std::string::npos) << found.message;
+}
+
+TEST(Diagnosis, ARankAtWorkSaysWhereItStands) {
+  RankState reading = computing;
+  reading.standing = "its main thread is in read of /data/corpus.h5";
+  const auto found = diagnose_among(0, {{0, waiting_for({1})}, {1, reading}});
+  EXPECT_NE(found.message.find("Rank 1 is alive and not waiting for anybody: its main thread is in read of "
+                               "/data/corpus.h5; its last call was all_gather 3 of group tp"),
+            std::string::npos)
+      << found.message;
 }
 
 TEST(Diagnosis, SilenceWeighsMoreThanWork) {
