@@ -57,6 +57,7 @@ template <int groups, int n>
 void wgmma_wait(float (&/*d*/)[n][4]) {
   emulated::wgmma_wait(groups);
 }
+inline int after(int x, float /*y*/) { return x; }
 inline void compute_before_wait(float /*x*/, void* /*shared*/) {}
 inline void wgmma_rows(float (&d)[16][4], std::uint64_t a, std::uint64_t b, bool accumulate) {
   emulated::wgmma(&d[0][0], 128, nullptr, a, b, accumulate);

@@ -7,7 +7,7 @@
 
 namespace lexring::cuda::hopper {
 
-/// Whether the function below computes this: what flash_supports() allows but slopes, for calls that have keys.
+/// Whether the function below computes this: what flash_supports() allows, for calls that have rows and keys.
 bool supports(const AttentionForward& call);
 
 void attention(const Gpu& gpu, const AttentionForward& call);

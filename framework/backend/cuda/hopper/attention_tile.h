@@ -61,6 +61,42 @@ __device__ __forceinline__ void mask(float (&scores)[n][4], const RowRange* rang
   }
 }
 
+/// Positions, for slopes: of keys of a tile of 128, those of rows lane, lane + 32, ...; of a thread's two queries.
+struct Positions {
+  int key[4], query[2];
+
+  __device__ __forceinline__ void read_keys(const std::int32_t* positions, const KeyTile& keys) {
+    LEXRING_UNROLL for (int w = 0; w < 4; ++w) {
+      const int row = flash::this_lane() + 32 * w;
+      key[w] = positions[keys.first + (row < keys.count ? row : 0)];
+    }
+  }
+  __device__ __forceinline__ void read_queries(const std::int32_t* positions, const QueryTile& tile, int first) {
+    LEXRING_UNROLL for (int i = 0; i < 2; ++i) query[i] =
+        positions[tile.first + (first + 8 * i < tile.count ? first + 8 * i : 0)];
+  }
+};
+
+/// Scores -= slope |key - query|, in f32 from the tile's first key on, which is exact for 2^24 positions around it.
+template <int n>
+__device__ __forceinline__ void add_slopes(float (&scores)[n][4], float slope, const Positions& positions) {
+  const int origin = __shfl_sync(whole_warp, positions.key[0], 0);
+  float query[2];
+  LEXRING_UNROLL for (int i = 0; i < 2; ++i) query[i] = static_cast<float>(positions.query[i] - origin);
+  LEXRING_UNROLL for (int w = 0; w < n / 4; ++w) {
+    // Not all 32 shuffles first: registers are short.
+    const int position = w == 0 ? positions.key[0] : after(positions.key[w], scores[4 * w - 1][3]);
+    const float keys = static_cast<float>(position - origin);
+    LEXRING_UNROLL for (int j = 4 * w; j < 4 * w + 4; ++j) {
+      LEXRING_UNROLL for (int e = 0; e < 2; ++e) {
+        const float key = __shfl_sync(whole_warp, keys, 8 * (j % 4) + flash::this_lane() % 4 * 2 + e);
+        LEXRING_UNROLL for (int i = 0; i < 2; ++i) scores[j][2 * i + e] =
+            fmaf(-slope, fabsf(key - query[i]), scores[j][2 * i + e]);
+      }
+    }
+  }
+}
+
 /// Four words of each of four neighbouring lanes, transposed: lane t gets word t of all, in order of lanes.
 __device__ __forceinline__ void transpose_in_quad(unsigned (&word)[4]) {
   const int lane = flash::this_lane();

@@ -88,6 +88,15 @@ __device__ __forceinline__ void compute_before_wait(float x, void* shared) {
                : "memory");
 }
 
+/// x, but not before y has been computed: ptxas fetches what it can early, into registers. No arithmetic gives this NaN.
+__device__ __forceinline__ int after(int x, float y) {
+  int same;
+  asm volatile("{\n.reg .pred never;\nsetp.eq.b32 never, %2, 0x7fc0dead;\nselp.b32 %0, 0, %1, never;\n}\n"
+               : "=r"(same)
+               : "r"(x), "r"(__float_as_uint(y)));
+  return same;
+}
+
 /// d [64, 128] f32 = (or, where it accumulates, +=) a [64, 16] b [128, 16]^T: both by rows_descriptor(). d may not be
 /// touched before wgmma_wait().
 __device__ __forceinline__ void wgmma_rows(float (&d)[16][4], std::uint64_t a, std::uint64_t b, bool accumulate) {

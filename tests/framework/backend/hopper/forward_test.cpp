@@ -31,6 +31,8 @@ std::vector<Case> cases() {
       {"sinks", "none", "sink_window", 140, 2, 2, 64, t400, t400},
       {"holes", "none", "holes", 0, 2, 1, 64, t400, t400},
       {"documents", "xpos", "documents_sinks", 90, 2, 1, 64, uneven, uneven},
+      {"alibi_128", "alibi", "causal", 0, 2, 1, 128, t400, t400},
+      {"alibi_64", "alibi", "full_documents", 90, 2, 2, 64, uneven, uneven},
       {"narrow", "rope", "causal", 0, 2, 1, 20, t400, t400},
       {"odd", "none", "causal", 0, 2, 2, 70, uneven, uneven},
       {"past_keys", "rope", "causal", 0, 4, 2, 128, {{0, consecutive(100, 900)}}, {{0, consecutive(1000)}}},

@@ -12,4 +12,4 @@ awk -F' [|] ' '
     if ($3 + $4 + $5 != 0) { print "width " width ": a stack or spills"; wrong = 1 }
     if (NF > 6 && $7 != 2 * width / 16 + 16) { print "width " width ": " $7 " products"; wrong = 1 }
   }
-  END { if (kernels != 2) print kernels + 0 " kernels instead of 2"; exit wrong || kernels != 2 }' <<<"$table"
+  END { if (kernels != 4) print kernels + 0 " kernels instead of 4"; exit wrong || kernels != 4 }' <<<"$table"
