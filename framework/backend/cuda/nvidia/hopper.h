@@ -88,7 +88,7 @@ __device__ __forceinline__ void compute_before_wait(float x, void* shared) {
                : "memory");
 }
 
-/// x, but not before y has been computed: ptxas fetches what it can early, into registers. No arithmetic gives this NaN.
+/// x, but not before y is computed: ptxas fetches early what it can, into registers. No arithmetic makes this NaN.
 __device__ __forceinline__ int after(int x, float y) {
   int same;
   asm volatile("{\n.reg .pred never;\nsetp.eq.b32 never, %2, 0x7fc0dead;\nselp.b32 %0, 0, %1, never;\n}\n"
