@@ -1,6 +1,8 @@
 /// A consumer warpgroup of the forward kernel.
 #pragma once
 
+#include <cmath>
+
 #include "framework/backend/cuda/hopper/attention_block.h"
 #include "framework/backend/cuda/hopper/attention_tile.h"
 

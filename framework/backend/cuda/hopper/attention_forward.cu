@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <cmath>
 
 #include "framework/backend/cuda/attention_flash.h"
 #include "framework/backend/cuda/hopper/attention.h"
