@@ -159,6 +159,10 @@ part_tests() {
   local test found=0
   for test in $(find "$programs" -type f -name '*_gpu_test' -perm -u+x | sort); do
     found=1
+    if [[ $test == */hopper_gpu_test && $(ask compute_cap) != 9.0 ]]; then
+      echo "hopper_gpu_test: $device is no Hopper, not run"
+      continue
+    fi
     limited "$test" --gtest_brief=1
   done
   ((found)) || {

@@ -24,15 +24,16 @@ std::size_t free_cuda_memory(int device_index);
 /// How exact products of f32 operands are: TF32 rounds them to 10 bits of mantissa. bf16 operands are never rounded;
 /// sums are f32 either way.
 enum class F32Products { full, tf32 };
-/// Whose kernels compute attention: ours, or cuDNN's where it has one for a call, and ours for the rest.
-enum class CudaAttention { own, cudnn };
+/// Whose kernels compute attention: ours; or cuDNN's, or ours for Hopper alone (forward), where there is one for a
+/// call, and ours for the rest.
+enum class CudaAttention { own, cudnn, hopper };
 struct CudaSettings {
   F32Products f32 = F32Products::full;
   CudaAttention attention = CudaAttention::own;
   bool check_launches = false;  ///< wait for every kernel, so that an error names the kernel that made it
 };
 /// cuBLASLt, our kernels and cuDNN's. Throws UsageError where the device does not exist, is too old, CUDA is not built
-/// in, or cuDNN is asked for and is not there.
+/// in, cuDNN is asked for and is not there, or kernels for Hopper are and the device is none.
 std::unique_ptr<Backend> make_cuda_backend(int device_index, const CudaSettings& settings = {});
 
 }  // namespace lexring

@@ -28,8 +28,9 @@ std::vector<Key> device_keys(DeviceKeys& keys) {
       {"cpu.isa", &keys.isa,
        "vector instructions of the CPU kernels and of oneDNN; auto: the highest level that all ranks have"},
       Key{"cuda.attention", &keys.attention,
-          "whose kernels compute attention on a GPU; cudnn: cuDNN's where it has one for a call, else own; auto: own, "
-          "until a GPU has run both"}
+          "whose kernels compute attention on a GPU; cudnn: cuDNN's where it has one for a call, else own; hopper: "
+          "forward by a kernel for H100 and H200 that has never run on a device, where it computes a call, else own; "
+          "auto: own, until a GPU has run all"}
           .only_with("device", on_gpu),
       Key{"cuda.check_launches", &keys.check_launches,
           "to find an error on a GPU: every kernel is waited for, and one that fails is named with its arguments; slow",

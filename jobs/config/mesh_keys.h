@@ -52,10 +52,12 @@ constexpr auto words(PrecisionChoice) {
 }
 
 /// Whose kernels compute attention on a GPU. automatic: own, until a GPU has shown that cuDNN's are right and faster.
-enum class AttentionChoice { automatic, own, cudnn };
+enum class AttentionChoice { automatic, own, cudnn, hopper };
 constexpr auto words(AttentionChoice) {
-  return std::to_array<Word<AttentionChoice>>(
-      {{AttentionChoice::automatic, "auto"}, {AttentionChoice::own, "own"}, {AttentionChoice::cudnn, "cudnn"}});
+  return std::to_array<Word<AttentionChoice>>({{AttentionChoice::automatic, "auto"},
+                                               {AttentionChoice::own, "own"},
+                                               {AttentionChoice::cudnn, "cudnn"},
+                                               {AttentionChoice::hopper, "hopper"}});
 }
 
 /// What computes, and how it is looked after.

@@ -36,7 +36,16 @@ CpuLevel agree_on_level(const std::optional<CpuLevel>& isa, const std::vector<st
 }
 
 CudaAttention attention_of(const DeviceKeys& keys) {
-  return keys.attention == AttentionChoice::cudnn ? CudaAttention::cudnn : CudaAttention::own;
+  switch (keys.attention) {
+    case AttentionChoice::cudnn:
+      return CudaAttention::cudnn;
+    case AttentionChoice::hopper:
+      return CudaAttention::hopper;
+    case AttentionChoice::automatic:
+    case AttentionChoice::own:
+      break;
+  }
+  return CudaAttention::own;
 }
 
 /// `automatic` becomes bf16 or fp32.
@@ -84,8 +93,12 @@ RunDevice open_device(const DeviceKeys& keys, PrecisionChoice& precision, const 
   }
   DeviceWorld device = make_device_world(world, backend->runtime());
   if (world->rank() == 0 && !device.description.empty()) say("{}\n", device.description);
-  if (world->rank() == 0 && backend->name() == "cuda" && attention_of(keys) == CudaAttention::cudnn)
-    say("attention: cuDNN's kernels where it has one for a call, else our own\n");
+  if (world->rank() == 0 && backend->name() == "cuda") {
+    if (attention_of(keys) == CudaAttention::cudnn)
+      say("attention: cuDNN's kernels where it has one for a call, else our own\n");
+    if (attention_of(keys) == CudaAttention::hopper)
+      say("attention: forward by our kernel for Hopper, which has never run on a device, where it computes a call\n");
+  }
   choose_precision(precision, *backend, world->rank() == 0);
   return {std::move(backend), std::move(device.world)};
 }

@@ -25,6 +25,7 @@
 #define __host__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define __grid_constant__
 #define threadIdx (::lexring::cuda::emulated::thread_index())
 #define blockIdx (::lexring::cuda::emulated::block_index())
 #define blockDim (::lexring::cuda::emulated::block_size())
@@ -74,6 +75,7 @@ std::byte* shared_bytes(std::size_t needed);
 /// Throws unless `bytes` at this address, a multiple of them, lie in that memory.
 enum class Memory { global, shared };
 void require_place(const void* address, std::size_t bytes, Memory memory);
+void wrote_shared(const void* to, std::size_t bytes);
 void cp_async(void* to, const void* from, bool valid);
 void cp_async_commit();
 void cp_async_wait(int groups);
@@ -103,7 +105,7 @@ void run(dim3 blocks, unsigned threads, std::size_t shared_bytes, const std::fun
 
 template <class T>
 T& shared_memory() {
-  static_assert(alignof(T) <= 128);
+  static_assert(alignof(T) <= 1024);
   return *reinterpret_cast<T*>(emulated::shared_bytes(sizeof(T)));
 }
 
@@ -134,6 +136,7 @@ template <int words>
 void store_shared_words(void* to, const unsigned (&word)[words]) {
   emulated::require_place(to, sizeof(word), emulated::Memory::shared);
   std::memcpy(to, word, sizeof(word));
+  emulated::wrote_shared(to, sizeof(word));
 }
 
 inline int anew(int x) { return x; }

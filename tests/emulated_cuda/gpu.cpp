@@ -9,6 +9,8 @@
 #include <boost/context/fiber.hpp>
 #include <boost/context/pooled_fixedsize_stack.hpp>
 
+#include "tests/emulated_cuda/block.h"
+
 namespace lexring::cuda {
 namespace emulated {
 namespace {
@@ -16,7 +18,9 @@ namespace {
 namespace context = boost::context;
 
 constexpr std::size_t stack_bytes = 128 << 10;
-constexpr std::size_t shared_alignment = 128;
+constexpr std::size_t shared_alignment = 1024;
+/// What a block may have on every GPU that lexring runs on, and on a Hopper.
+constexpr std::size_t shared_limit = 160 << 10, hopper_shared_limit = 227 << 10;
 
 struct Barrier {
   unsigned expected = 0, arrived = 0;
@@ -39,10 +43,10 @@ struct Thread {
   unsigned index;
   Warp* warp;
   context::fiber fiber, scheduler;
-  const Barrier* waits_for = nullptr;
-  std::uint64_t generation = 0;          ///< of the barrier it waits for
-  std::vector<Copy> open;                ///< copies not yet committed
-  std::deque<std::vector<Copy>> groups;  ///< committed and not arrived
+  const std::uint64_t* waits_for = nullptr;  ///< a number to change
+  std::uint64_t seen = 0;                    ///< what it was
+  std::vector<Copy> open;                    ///< copies not yet committed
+  std::deque<std::vector<Copy>> groups;      ///< committed and not arrived
 };
 
 /// The block that runs, and its thread that runs.
@@ -55,8 +59,10 @@ struct Block {
   std::byte* shared_begin = nullptr;
   std::size_t shared_size = 0;
   Thread* running = nullptr;
+  std::uint64_t chance = 0;
   bool copies_at_once = false;
   bool progress = false;  ///< somebody no longer waits
+  std::unique_ptr<BesideThreads> beside;
   std::exception_ptr error;
 };
 
@@ -77,17 +83,14 @@ void wait(Barrier& barrier) {
     current->progress = true;
     return;
   }
-  Thread& me = self();
-  me.waits_for = &barrier;
-  me.generation = barrier.generation;
-  me.scheduler = std::move(me.scheduler).resume();
-  me.waits_for = nullptr;
+  wait_for_change(barrier.generation);
 }
 
 void arrive(const std::vector<Copy>& group) {
   for (const Copy& copy : group) {
     if (copy.valid) std::memcpy(copy.to, copy.from, 16);
     else std::memset(copy.to, 0, 16);
+    wrote_shared(copy.to, 16);
   }
 }
 
@@ -98,6 +101,7 @@ void require_shared(const void* address) { require_place(address, 16, Memory::sh
 void run_block(Block& block, const std::function<void()>& kernel, context::pooled_fixedsize_stack& stacks) {
   std::fill(block.shared.begin(), block.shared.end(), std::byte{0xff});
   block.barrier = {block.size.x};
+  block.beside.reset();
   block.warps.assign(block.size.x / 32, Warp{});
   block.threads.clear();
   block.threads.resize(block.size.x);
@@ -128,7 +132,7 @@ void run_block(Block& block, const std::function<void()>& kernel, context::poole
       Thread& thread = block.threads[32 * warp + (forward ? i : 31 - i)];
       if (!thread.fiber) continue;
       alive = true;
-      if (thread.waits_for != nullptr && thread.waits_for->generation == thread.generation) continue;
+      if (thread.waits_for != nullptr && *thread.waits_for == thread.seen) continue;
       run(thread);
       thread.fiber = std::move(thread.fiber).resume();
     }
@@ -143,7 +147,7 @@ void run_block(Block& block, const std::function<void()>& kernel, context::poole
         if (!ahead) break;
       }
     }
-    if (alive && !progress && !block.error) {
+    if (alive && !progress && !block.error && !(block.beside && block.beside->go_on())) {
       block.threads.clear();
       fail(
           "threads of block ({}, {}) wait for others that never come: a barrier in a branch, or a warp-wide function "
@@ -153,9 +157,33 @@ void run_block(Block& block, const std::function<void()>& kernel, context::poole
   }
   block.threads.clear();
   if (block.error) std::rethrow_exception(block.error);
+  if (block.beside) block.beside->ended();
+  require(block.beside || block.shared_size <= shared_limit,
+          "a block asks for {} bytes of shared memory; every GPU that lexring runs on has {}", block.shared_size,
+          shared_limit);
 }
 
 }  // namespace
+
+std::span<std::byte> shared_memory_of_block() { return {current->shared_begin, current->shared_size}; }
+unsigned thread_of_block() { return self().index; }
+unsigned threads_of_block() { return current->size.x; }
+bool one_in(unsigned times) {
+  current->chance = current->chance * 6364136223846793005U + 1442695040888963407U;
+  return (current->chance >> 33) % times == 0;
+}
+std::unique_ptr<BesideThreads>& beside_threads() { return current->beside; }
+void wait_for_change(const std::uint64_t& number) {
+  Thread& me = self();
+  me.waits_for = &number;
+  me.seen = number;
+  me.scheduler = std::move(me.scheduler).resume();
+  me.waits_for = nullptr;
+}
+void somebody_may_go_on() { current->progress = true; }
+void wrote_shared(const void* to, std::size_t bytes) {
+  if (current->beside) current->beside->written(to, bytes);
+}
 
 void block_barrier() { wait(current->barrier); }
 void warp_barrier() { wait(self().warp->barrier); }
@@ -209,8 +237,8 @@ MemoryDoor& memory_door() {
 void run(dim3 blocks, unsigned threads, std::size_t shared_bytes, const std::function<void()>& kernel) {
   require(threads % 32 == 0 && threads > 0 && threads <= 1024, "a block of {} threads is not a number of warps",
           threads);
-  require(shared_bytes <= 160 << 10,
-          "a block asks for {} bytes of shared memory; every GPU that lexring runs on has 160 KiB", shared_bytes);
+  require(shared_bytes <= hopper_shared_limit, "a block asks for {} bytes of shared memory; an H100 has {}",
+          shared_bytes, hopper_shared_limit);
   require(blocks.y <= 65535 && blocks.z <= 65535, "a grid of {} x {} x {} blocks is too large", blocks.x, blocks.y,
           blocks.z);
   context::pooled_fixedsize_stack stacks(stack_bytes, 64, 0);
@@ -225,6 +253,8 @@ void run(dim3 blocks, unsigned threads, std::size_t shared_bytes, const std::fun
     Place outer_place = place;
     ~Scope() { current = outer, place = outer_place; }
   } scope;
+  static thread_local unsigned launches = 0;
+  block.chance = ++launches;
   current = &block;
   place.block_size = block.size, place.grid = blocks;
   const Inside inside;

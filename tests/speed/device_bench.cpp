@@ -1,7 +1,7 @@
 // Every kernel of a device beside that device's own ceilings, measured in the same run: a large copy, and a large bf16
 // product.
 //
-//   device_bench cpu|cuda|cudnn [seconds per kernel]
+//   device_bench cpu|cuda|cudnn|hopper [seconds per kernel]
 //
 // Prints one JSON line per kernel, and a table on stderr. A kernel bound by memory is given the bytes that it must move
 // at least (each input read once, each output written once) and its share of the copy's rate; a product or attention
@@ -13,6 +13,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <functional>
+#include <map>
 #include <string>
 
 #include <fmt/core.h>
@@ -275,11 +276,13 @@ class Bench {
 
 int run(int count, char** arguments) {
   const std::string device = count > 1 ? arguments[1] : "";
-  if (device != "cpu" && device != "cuda" && device != "cudnn") {
-    fmt::print(stderr, "device_bench: say which device: device_bench cpu|cuda|cudnn [seconds per kernel]\n");
+  const std::map<std::string, CudaAttention> attention = {
+      {"cpu", {}}, {"cuda", CudaAttention::own}, {"cudnn", CudaAttention::cudnn}, {"hopper", CudaAttention::hopper}};
+  if (attention.count(device) == 0) {
+    fmt::print(stderr, "device_bench: say which device: device_bench cpu|cuda|cudnn|hopper [seconds per kernel]\n");
     return 2;
   }
-  const CudaSettings settings{.attention = device == "cudnn" ? CudaAttention::cudnn : CudaAttention::own};
+  const CudaSettings settings{.attention = attention.at(device)};
   const auto backend = device == "cpu" ? make_cpu_backend() : make_cuda_backend(0, settings);
   Bench(*backend, device == "cpu" ? cpu_sizes : gpu_sizes, count > 2 ? std::atof(arguments[2]) : 0.5).run();
   return 0;

@@ -4,20 +4,21 @@
 #
 #   ./tests/speed/registers.sh [--arch "80 90a"] [FILE.cu...]     FILE: all of framework/backend/cuda
 #
-# Where cuobjdump is found (PATH or CUOBJDUMP), also how many instructions of the tensor cores (HMMA), of ldmatrix
-# (LDSM) and of cp.async (LDGSTS) a kernel has.
+# Where cuobjdump is found (PATH or CUOBJDUMP), also how many instructions of the tensor cores (HMMA; wgmma: HGMMA), of
+# ldmatrix (LDSM), of cp.async (LDGSTS) and of bulk tensor copies (UTMALDG) a kernel has. Ends with an error where ptxas
+# says that products of a warpgroup wait for each other, or that registers are not dealt out anew.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-architectures="80 90a" files=()
+architectures="80 90a" files=() all=
 while (($#)); do
   case $1 in --arch) (($# >= 2)) || { echo "registers: --arch needs a value, e.g. \"80 90a\"" >&2; exit 2; } ;; esac
   case $1 in
     --arch) architectures=$2; shift 2 ;;
-    -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) files+=("$1"); shift ;;
   esac
 done
-((${#files[@]})) || files=(framework/backend/cuda/*.cu parallel/comm/gpu/*.cu)
+((${#files[@]})) || all=1 files=(framework/backend/cuda/*.cu parallel/comm/gpu/*.cu)
 cuobjdump=${CUOBJDUMP:-$(command -v cuobjdump || true)}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -29,15 +30,19 @@ short() {
 for architecture in $architectures; do
   echo "sm_$architecture"
   echo
-  echo "| kernel | registers | stack | spill stores | spill loads |${cuobjdump:+ HMMA | LDSM | LDGSTS |}"
-  echo "|---|---|---|---|---|${cuobjdump:+---|---|---|}"
-  for file in "${files[@]}"; do
+  counted="HMMA | HGMMA | LDSM | LDGSTS | UTMALDG |"
+  echo "| kernel | registers | stack | spill stores | spill loads |${cuobjdump:+ $counted}"
+  echo "|---|---|---|---|---|${cuobjdump:+---|---|---|---|---|}"
+  of_this=("${files[@]}")
+  [ -z "$all" ] || [ "$architecture" != 90a ] || of_this+=(framework/backend/cuda/hopper/*.cu)
+  for file in "${of_this[@]}"; do
     nvcc -std=c++20 -O3 -DNDEBUG -I. -DFMT_USE_CONSTEXPR=1 --expt-relaxed-constexpr -Werror all-warnings \
       -Xcompiler -Wall,-Wextra,-Wshadow,-fPIC -Xptxas -v -gencode "arch=compute_$architecture,code=sm_$architecture" \
       -c "$file" -o "$work/kernel.o" 2>"$work/ptxas" || {
       cat "$work/ptxas" >&2
       exit 1
     }
+    ! grep -E 'Potential Performance Loss|setmaxnreg' "$work/ptxas" >&2 || exit 1
     awk '
       /Compiling entry function/ { split($0, part, "\047"); name = part[2] }
       /bytes stack frame/ { stack = $1; stores = $5; loads = $9 }
@@ -48,8 +53,12 @@ for architecture in $architectures; do
     if [ -n "$cuobjdump" ]; then
       "$cuobjdump" --dump-sass "$work/kernel.o" | awk '
         /Function :/ { name = $NF; names[name] }
-        /HMMA/ { hmma[name]++ } /LDSM/ { ldsm[name]++ } /LDGSTS/ { ldgsts[name]++ }
-        END { for (name in names) print name, hmma[name] + 0, ldsm[name] + 0, ldgsts[name] + 0 }' |
+        /HMMA/ { hmma[name]++ } /HGMMA/ { hgmma[name]++ } /LDSM/ { ldsm[name]++ } /LDGSTS/ { ldgsts[name]++ }
+        /UTMALDG/ { utmaldg[name]++ }
+        END {
+          for (name in names)
+            print name, hmma[name] + 0, hgmma[name] + 0, ldsm[name] + 0, ldgsts[name] + 0, utmaldg[name] + 0
+        }' |
         sort >"$work/instructions"
       join "$work/kernels" "$work/instructions" >"$work/joined" && mv "$work/joined" "$work/kernels"
     fi

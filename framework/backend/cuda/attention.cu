@@ -2,6 +2,7 @@
 #include "framework/backend/cuda/attention_flash.h"
 #include "framework/backend/cuda/attention_plain.h"
 #include "framework/backend/cuda/fused_attention.h"
+#include "framework/backend/cuda/hopper/attention.h"
 
 namespace lexring::cuda {
 namespace {
@@ -15,6 +16,7 @@ bool goes_flash(const Call& call) {
 
 void attention(const Gpu& gpu, const AttentionForward& call) {
   if (gpu.fused != nullptr && gpu.fused->forward(gpu, call)) return;
+  if (gpu.hopper && hopper::supports(call)) return hopper::attention(gpu, call);
   if (goes_flash(call)) flash_attention(gpu, call);
   else plain_attention(gpu, call);
 }

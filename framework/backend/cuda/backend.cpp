@@ -13,7 +13,8 @@ class CudaBackend final : public Backend {
               std::unique_ptr<FusedKernel> fused)
       : runtime_(std::move(runtime)),
         fused_(fused ? std::make_unique<FusedAttention>(std::move(fused)) : nullptr),
-        gpu_{{stream, settings.check_launches}, *runtime_, multiprocessors, attention_tables_, fused_.get()},
+        gpu_{{stream, settings.check_launches},          *runtime_, multiprocessors, attention_tables_, fused_.get(),
+             settings.attention == CudaAttention::hopper},
         products_(gpu_, settings.f32) {}
 
   std::string_view name() const override { return "cuda"; }

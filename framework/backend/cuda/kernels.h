@@ -20,6 +20,7 @@ struct Gpu {
   int multiprocessors;
   AttentionTableCache& attention_tables;
   FusedAttention* fused = nullptr;  ///< null: attention is our own kernels'
+  bool hopper = false;              ///< attention is the kernel for Hopper's where it computes a call (hopper/)
 };
 
 void fill(const Gpu& gpu, const Tensor& x, double value);

@@ -28,8 +28,13 @@ set(cuda_sources
   backend.cpp
   fused_attention.cpp
   fused_plan.cpp
+  hopper/tensor_map.cpp
   launch.cpp
 )
-foreach(list cuda_kernels cuda_sources)
+# For sm_90a, and nothing else has their instructions.
+set(hopper_kernels
+  hopper/attention_forward.cu
+)
+foreach(list cuda_kernels cuda_sources hopper_kernels)
   list(TRANSFORM ${list} PREPEND ${PROJECT_SOURCE_DIR}/framework/backend/cuda/)
 endforeach()

@@ -14,7 +14,7 @@
 namespace lexring {
 namespace {
 
-constexpr std::size_t shared_memory_of_a_block = 160 << 10;  ///< no kernel asks for more
+constexpr std::size_t shared_memory_of_a_block = 160 << 10;  ///< no kernel asks for more but those for Hopper
 constexpr std::size_t granule = 512;
 constexpr std::size_t small_segment = 16 << 20, large_segment = 32 << 20, large = 1 << 20;
 

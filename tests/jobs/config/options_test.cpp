@@ -118,7 +118,7 @@ TEST_F(OptionsTest, ImpossibleValuesAreRefused) {
   EXPECT_HAS(refusal({"--watchdog.seconds", "-1"}), "watchdog.seconds = -1");
   EXPECT_HAS(refusal({"--sequence.partition", "zagzig"}), "choose auto, zigzag, contiguous, striped");
   EXPECT_HAS(refusal({"--sequence.exchange", "hallo"}), "choose auto, ring, halo");
-  EXPECT_HAS(refusal({"--cuda.attention", "flash"}), "choose auto, own, cudnn");
+  EXPECT_HAS(refusal({"--cuda.attention", "flash"}), "choose auto, own, cudnn, hopper");
   EXPECT_HAS(refusal({"--cuda.attention", "own", "--device", "cpu"}), "only with device = auto or cuda");
   EXPECT_HAS(refusal({"--optimizer.shard", "parameters"}), "choose none, state, gradients");
   EXPECT_HAS(refusal({"--train.precision", "fp64"}), "reference");

@@ -13,7 +13,7 @@ namespace lexring::cuda {
 
 template <class T>
 __device__ __forceinline__ T& shared_memory() {
-  extern __shared__ __align__(128) unsigned char shared_bytes[];
+  extern __shared__ __align__(1024) unsigned char shared_bytes[];
   return *reinterpret_cast<T*>(shared_bytes);
 }
 
