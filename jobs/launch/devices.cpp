@@ -76,7 +76,6 @@ std::unique_ptr<Backend> make_backend(const DeviceKeys& keys, PrecisionChoice pr
 }
 
 RunDevice open_device(const DeviceKeys& keys, PrecisionChoice& precision, const std::shared_ptr<Communicator>& world) {
-  require_same_program(*world);
   const std::vector<std::string> nodes = gather_nodes(*world);
   const auto own = nodes.begin() + world->rank();
   DeviceKeys agreed = keys;
@@ -91,6 +90,7 @@ RunDevice open_device(const DeviceKeys& keys, PrecisionChoice& precision, const 
         fmt::format("device = {} is {} on {} (rank 0), but {} on {} (rank {}); mend that node, or choose --device cpu",
                     name_of(keys.device), backends.front(), nodes.front(), *other, nodes[rank], rank));
   }
+  require_same_program(*world);  // where a device is missing, that has been said
   DeviceWorld device = make_device_world(world, backend->runtime());
   if (world->rank() == 0 && !device.description.empty()) say("{}\n", device.description);
   if (world->rank() == 0 && backend->name() == "cuda") {

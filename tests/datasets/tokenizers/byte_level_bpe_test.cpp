@@ -1,5 +1,6 @@
 #include "datasets/tokenizers/byte_level_bpe.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <functional>
