@@ -50,10 +50,10 @@ class Record:
         print(self.failures[-1], flush=True)
 
     def show(self, longest):
-        print(f"{self.kills()} kills, {self.finished} runs finished, {len(self.failures)} failures; {self.launchers} "
-              f"times mpirun itself hung; undisturbed {longest:.1f} s\nlost to every kill: {spread(self.ending)} s until "
-              f"all ranks had ended, {spread(self.starting)} s of each start that\nare no steps (start-up, validation, "
-              "last save); and steps:")
+        print(f"{self.kills()} kills, {self.finished} runs finished, {len(self.failures)} failures; undisturbed "
+              f"{longest:.1f} s; mpirun itself hung {self.launchers} times")
+        print(f"lost to every kill: {spread(self.ending)} s until all ranks had ended, {spread(self.starting)} s of")
+        print("each start that are no steps (start-up, validation, last save), and steps:")
         print("| killed in | kills | steps lost: mean | most |\n|---|---|---|---|")
         for phase, lost in self.lost.items():
             print(f"| {phase} | {len(lost)} | {sum(lost) / max(1, len(lost)):.1f} | {max(lost, default=0)} |")
