@@ -40,6 +40,7 @@ class Record:
         self.lost = {"start": [], "step or validation": [], "save": []}  # steps
         self.ending, self.starting = [], []  # seconds
         self.finished, self.failures = 0, []
+        self.launchers = 0  # mpirun's that never ended although all ranks had
 
     def kills(self):
         return sum(map(len, self.lost.values()))
@@ -50,9 +51,9 @@ class Record:
 
     def show(self, longest):
         print(f"{self.kills()} kills, {self.finished} runs finished, {len(self.failures)} failures; undisturbed "
-              f"{longest:.1f} s\nlost to every kill: {spread(self.ending)} s until all ranks had ended, "
-              f"{spread(self.starting)} s of each start that\n"
-              f"are no steps (start-up, validation, last save); and steps:")
+              f"{longest:.1f} s; mpirun itself hung {self.launchers} times")
+        print(f"lost to every kill: {spread(self.ending)} s until all ranks had ended, {spread(self.starting)} s of")
+        print("each start that are no steps (start-up, validation, last save), and steps:")
         print("| killed in | kills | steps lost: mean | most |\n|---|---|---|---|")
         for phase, lost in self.lost.items():
             print(f"| {phase} | {len(lost)} | {sum(lost) / max(1, len(lost)):.1f} | {max(lost, default=0)} |")
@@ -82,7 +83,9 @@ def measure(place, arguments):
         phase = None if done else kill_at_random(launch, run, longest, record.kills() >= arguments.kills)
         killed = time.monotonic()
         code = launch.end()
-        if launch.left:
+        if phase and code == "mpirun hangs":
+            record.launchers += 1
+        elif launch.left:
             record.fail(f"of rank (None: mpirun) {launch.left} were left")
         if phase:  # of a run that had saved its last step, too
             steps = metrics_of(run)

@@ -75,13 +75,20 @@ class Launch:
         return time.monotonic() - self.start
 
     def end(self, seconds=LONG):
-        """Waits; exit code, or "hangs". Whoever is left is ended, its rank in `left`."""
-        try:
-            code = self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            code = "hangs"
+        """Waits; exit code, or "hangs". Whoever is left is ended, its rank in `left`.
+
+        Open MPI 4.1's mpirun may wait for itself for ever when a rank is killed while it starts: that no rank has been
+        there for 20 s is "mpirun hangs"."""
+        end, alone = time.monotonic() + seconds, time.monotonic()
+        while self.running() and time.monotonic() < min(end, alone + 20):
+            if any(rank is not None for rank in self.processes().values()):
+                alone = time.monotonic()
+            time.sleep(0.02)
+        code = self.process.poll()
+        if code is None:
+            code = "hangs" if time.monotonic() >= end else "mpirun hangs"
         self.ended = time.monotonic()
-        wait_until(lambda: not self.processes(), 0 if code == "hangs" else 10, 0.05)
+        wait_until(lambda: not self.processes(), 0 if str(code).endswith("hangs") else 10, 0.05)
         self.left = list(self.processes().values())
         for process in self.processes():
             os.kill(process, signal.SIGKILL)
