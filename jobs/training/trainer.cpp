@@ -93,7 +93,7 @@ void Trainer::resume(const CheckpointReader& checkpoint) {
   StoredTokenizer tokenizer = std::move(state_.tokenizer);  // an earlier version stored none
   state_ = stored;
   state_.tokenizer = std::move(tokenizer);
-  saved_step_ = stored.step;
+  saved_step_ = complete_step_ = stored.step;
 }
 
 void Trainer::begin_with(const CheckpointReader& checkpoint) {
@@ -127,7 +127,7 @@ StepMetrics Trainer::train_step() {
   state_.skipped_in_a_row = metrics.skipped ? state_.skipped_in_a_row + 1 : 0;
   if (metrics.skipped) state_.skipped_steps += 1;
   metrics.epochs = static_cast<double>(state_.samples) / static_cast<double>(sampler_.windows());
-  if (writer_.in_flight() && result.sums[0] == context_->world().size()) writer_.publish();
+  if (writer_.in_flight() && result.sums[0] == context_->world().size()) settle(writer_.publish(), next_save());
   stop_agreed_ = stop_agreed_ || result.sums[1] > 0;
   metrics.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   metrics.tokens_per_second = static_cast<double>(t.batch * t.length) / metrics.seconds;
@@ -160,11 +160,27 @@ void Trainer::choose_steps(const StepMetrics& metrics) {
   }
 }
 
+std::int64_t Trainer::next_save() const {
+  const std::int64_t every = options_.checkpoint.every, steps = options_.train.steps;
+  const std::int64_t next = every > 0 ? (state_.step / every + 1) * every : steps;
+  return options_.train.minutes > 0 ? next : std::min(next, std::max(steps, state_.step));
+}
+
+void Trainer::settle(const std::optional<std::string>& problem, std::optional<std::int64_t> again) {
+  if (!problem) {
+    complete_step_ = saved_step_;
+    return;
+  }
+  const std::string next = again ? fmt::format("; going on; will be tried again at step {}", *again) : "";
+  if (is_first()) say("save of step {} failed: {}{}\n", saved_step_, *problem, next);
+  saved_step_ = complete_step_;
+}
+
 void Trainer::save() {
   if (saved_step_ == state_.step) return;
   // Weights that are not finite make all steps to come be skipped, and a checkpoint of them would displace a good one.
   const bool finite = replica_.weights_are_finite();
-  if (!finite || writer_.in_flight()) writer_.finish();  // the last good one is whole, should this run end here
+  if (writer_.in_flight()) settle(writer_.finish(), state_.step);  // it is whole, should this run end here
   require(
       finite,
       "weights are not finite after step {}, so they are not saved; {}. Lower optimizer.lr, or lengthen "
@@ -176,6 +192,15 @@ void Trainer::save() {
   writer_.save(state_, replica_.tensors_to_save());
   saved_step_ = state_.step;
   save_due_ = false;
+}
+
+void Trainer::save_last() {
+  save();
+  const auto problem = writer_.finish();
+  require(!problem, "the last save, of step {}, failed: {}; {}; with more space the same command goes on from there",
+          state_.step, problem.value_or(""),
+          complete_step_ < 0 ? "there is no checkpoint"
+                             : fmt::format("the newest checkpoint is of step {}", complete_step_));
 }
 
 RunEnd Trainer::run(const MetricSinks& sinks) {
@@ -195,7 +220,7 @@ RunEnd Trainer::run(const MetricSinks& sinks) {
       sink->write(metrics);
     }
     const bool hopeless = state_.skipped_in_a_row >= most_skipped_in_a_row;
-    if (hopeless) writer_.finish();  // the last good checkpoint is whole before this run ends
+    if (hopeless) settle(writer_.finish(), std::nullopt);  // the last good checkpoint is whole before this run ends
     require(!hopeless,
             "{} steps in a row had a loss or gradient that is not finite (the last is step {}); lower optimizer.lr, "
             "lengthen optimizer.warmup, or resume from an earlier checkpoint",
@@ -203,8 +228,7 @@ RunEnd Trainer::run(const MetricSinks& sinks) {
     save_due_ = save_due_ || (o.checkpoint.every > 0 && state_.step % o.checkpoint.every == 0);
     if (save_due_ && !last && !metrics.skipped) save();  // after skipped steps it waits for a good one
   }
-  save();
-  writer_.finish();
+  save_last();
   for (const auto& sink : sinks) sink->finish();
   if (o.train.minutes == 0 && state_.step >= o.train.steps) return RunEnd::finished;
   if (is_first()) {

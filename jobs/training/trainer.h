@@ -52,6 +52,10 @@ class Trainer {
   bool stop_agreed();
   void choose_steps(const StepMetrics& metrics);
   void save();
+  /// The end of a save: says it where it failed, and at which step it is tried again.
+  void settle(const std::optional<std::string>& problem, std::optional<std::int64_t> again);
+  std::int64_t next_save() const;
+  void save_last();
   bool is_first() const { return context_->world().rank() == 0; }
 
   Options options_;
@@ -64,7 +68,8 @@ class Trainer {
   CheckpointWriter writer_;
   StopSignal stop_;
   TrainingState state_;
-  std::int64_t saved_step_ = -1;
+  std::int64_t saved_step_ = -1;     ///< of the last save, which may be in flight
+  std::int64_t complete_step_ = -1;  ///< of the newest checkpoint
   bool save_due_ = false;
   bool stop_agreed_ = false;
   std::vector<double> measured_;  ///< seconds per step, while train.minutes waits for a choice
