@@ -121,6 +121,7 @@ int train_command(const std::vector<std::string>& args, const std::shared_ptr<Co
     if (first) lock.emplace(o.checkpoint.directory);
     if (first && lock->held()) delete_debris(o.checkpoint.directory);
   });
+  const auto local = local_checkpoints(o, *world);
   const auto checkpoint = checkpoint_to_resume(o, *world);
   if (valid) require_same_tokenizer(*valid, train);
 
@@ -144,6 +145,7 @@ int train_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   }
   if (checkpoint) go_on(*checkpoint, reader->state(), trainer.options(), *world);
   reader.reset();
+  trainer.keep_local(begin_local_checkpoints(o, *world, local));
   MetricSinks sinks;
   if (first) {
     const RunDirectory directory(o.checkpoint.directory);

@@ -116,7 +116,8 @@ StepMetrics Trainer::train_step() {
                                     landmark_of(options_.model));
   const StepResult result = replica_.step(batches, metrics.lr, [&]() -> std::vector<double> {
     const bool done = writer_.in_flight() && writer_.shard_done();
-    return {done ? 1.0 : 0.0, stop_.received() ? 1.0 : 0.0};
+    const bool local_done = local_ && local_->in_flight() && local_->stage_done();
+    return {done ? 1.0 : 0.0, stop_.received() ? 1.0 : 0.0, local_done ? 1.0 : 0.0};
   });
   metrics.loss = result.loss;
   metrics.gradient_norm = result.gradient_norm;
@@ -128,6 +129,9 @@ StepMetrics Trainer::train_step() {
   if (metrics.skipped) state_.skipped_steps += 1;
   metrics.epochs = static_cast<double>(state_.samples) / static_cast<double>(sampler_.windows());
   if (writer_.in_flight() && result.sums[0] == context_->world().size()) settle(writer_.publish(), next_save());
+  if (local_ && local_->in_flight() && result.sums[2] == context_->world().size()) {
+    if (const auto line = local_->advance(); line && is_first()) say("{}\n", *line);
+  }
   stop_agreed_ = stop_agreed_ || result.sums[1] > 0;
   metrics.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   metrics.tokens_per_second = static_cast<double>(t.batch * t.length) / metrics.seconds;
@@ -194,6 +198,19 @@ void Trainer::save() {
   save_due_ = false;
 }
 
+void Trainer::keep_local(std::unique_ptr<LocalTier> tier) {
+  local_ = std::move(tier);
+  const std::string text = local_ ? local_->describe(replica_.tensors_to_save()) + "\n" : "";
+  if (is_first()) say("{}", text);
+}
+
+void Trainer::save_locally() {
+  local_due_ = false;
+  if (saved_step_ == state_.step || !replica_.weights_are_finite()) return;  // the next shared save says why not
+  state_.configuration = to_ini(options_);
+  local_->save(state_, replica_.tensors_to_save());
+}
+
 void Trainer::save_last() {
   save();
   const auto problem = writer_.finish();
@@ -201,6 +218,7 @@ void Trainer::save_last() {
           state_.step, problem.value_or(""),
           complete_step_ < 0 ? "there is no checkpoint"
                              : fmt::format("the newest checkpoint is of step {}", complete_step_));
+  if (local_) local_->clear();
 }
 
 RunEnd Trainer::run(const MetricSinks& sinks) {
@@ -227,6 +245,8 @@ RunEnd Trainer::run(const MetricSinks& sinks) {
             most_skipped_in_a_row, state_.step);
     save_due_ = save_due_ || (o.checkpoint.every > 0 && state_.step % o.checkpoint.every == 0);
     if (save_due_ && !last && !metrics.skipped) save();  // after skipped steps it waits for a good one
+    local_due_ = local_ && (local_due_ || state_.step % o.checkpoint.local_every == 0);
+    if (local_due_ && !last && !metrics.skipped && !local_->in_flight()) save_locally();
   }
   save_last();
   for (const auto& sink : sinks) sink->finish();

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -17,6 +18,7 @@
 #include "jobs/training/training_batches.h"
 #include "jobs/training/validation.h"
 #include "parallel/checkpoint/checkpoint.h"
+#include "parallel/checkpoint/local_tier.h"
 #include "parallel/context.h"
 
 namespace lexring {
@@ -37,6 +39,8 @@ class Trainer {
   void resume(const CheckpointReader& checkpoint);
   /// Begins a new run with the weights of a checkpoint. Throws when they are of another model. Collective.
   void begin_with(const CheckpointReader& checkpoint);
+  /// Local checkpoints from here on, every checkpoint.local_every steps; null: none. Collective.
+  void keep_local(std::unique_ptr<LocalTier> tier);
   /// Trains to the last step, or until a stop signal; saves at the end either way. `sinks` get every step's numbers;
   /// empty but on rank 0. Collective.
   RunEnd run(const MetricSinks& sinks = {});
@@ -52,6 +56,7 @@ class Trainer {
   bool stop_agreed();
   void choose_steps(const StepMetrics& metrics);
   void save();
+  void save_locally();
   /// The end of a save: says it where it failed, and at which step it is tried again.
   void settle(const std::optional<std::string>& problem, std::optional<std::int64_t> again);
   std::int64_t next_save() const;
@@ -66,11 +71,13 @@ class Trainer {
   std::optional<Validation> validation_;
   Replica replica_;
   CheckpointWriter writer_;
+  std::unique_ptr<LocalTier> local_;  ///< may be null
   StopSignal stop_;
   TrainingState state_;
   std::int64_t saved_step_ = -1;     ///< of the last save, which may be in flight
   std::int64_t complete_step_ = -1;  ///< of the newest checkpoint
   bool save_due_ = false;
+  bool local_due_ = false;
   bool stop_agreed_ = false;
   std::vector<double> measured_;  ///< seconds per step, while train.minutes waits for a choice
 };

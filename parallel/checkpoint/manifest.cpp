@@ -178,15 +178,18 @@ std::string to_text(const Manifest& manifest) {
 
 Manifest read_manifest(const std::filesystem::path& directory) {
   const auto path = directory / manifest_name;
-  const std::string text = read_text_file(path);
+  return manifest_from_text(read_text_file(path), path.string());
+}
+
+Manifest manifest_from_text(const std::string& text, const std::string& source) {
   try {
     Manifest manifest = parse(text);
     check_references(manifest);
     return manifest;
   } catch (const json::exception& error) {
-    fail("{}: cannot be used: {}; take another checkpoint", path.string(), error.what());
+    fail("{}: cannot be used: {}; take another checkpoint", source, error.what());
   } catch (const Error& error) {
-    fail("{}: cannot be used: {}; take another checkpoint", path.string(), error.what());
+    fail("{}: cannot be used: {}; take another checkpoint", source, error.what());
   }
 }
 

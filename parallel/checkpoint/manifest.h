@@ -55,6 +55,8 @@ std::string to_text(const Manifest& manifest);
 /// Throws Error naming the file when it is missing, damaged (its own checksum), of a newer format, or contradicts
 /// itself. The tokenizer's files are left to read_tokenizer_files.
 Manifest read_manifest(const std::filesystem::path& directory);
+/// The same of a manifest's text, which comes from `source`.
+Manifest manifest_from_text(const std::string& text, const std::string& source);
 
 /// What a rank tells the others of its pieces and of its file.
 std::string to_text(const std::vector<ManifestTensor>& tensors);

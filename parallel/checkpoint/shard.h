@@ -1,4 +1,4 @@
-/// One rank's part of a checkpoint: its tensors in host memory on their way to its shard, and what all ranks' shards hold.
+/// One rank's part of a checkpoint: its tensors in host memory on their way to its shard, and what all shards hold.
 #pragma once
 
 #include <cstddef>
