@@ -108,6 +108,7 @@ int train_command(const std::vector<std::string>& args, const std::shared_ptr<Co
     if (first) lock.emplace(o.checkpoint.directory);
     if (first && lock->held()) delete_debris(o.checkpoint.directory);
   });
+  const auto local = local_checkpoints(o, *world);
   std::optional<CheckpointReader> reader = checkpoint_to_resume(o, *world);
   const auto checkpoint = reader ? std::optional(reader->path()) : std::nullopt;
 
@@ -130,6 +131,7 @@ int train_command(const std::vector<std::string>& args, const std::shared_ptr<Co
   }
   if (checkpoint) go_on(*checkpoint, reader->state(), trainer.options(), *world);
   reader.reset();
+  trainer.keep_local(begin_local_checkpoints(o, *world, local));
   MetricSinks sinks;
   if (first) {
     const RunDirectory directory(o.checkpoint.directory);

@@ -184,6 +184,7 @@ std::string either(const std::vector<std::string>& values) {
 }
 
 std::string text_of(const Need& need) {
+  if (need.other && need.values == std::vector<std::string>{""}) return need.key;
   return fmt::format("{} {} {}", need.key, need.other ? "other than" : "=", either(need.values));
 }
 

@@ -122,6 +122,11 @@ KeyTable option_keys(Options& o) {
   key("checkpoint.every", &o.checkpoint.every, "steps between checkpoints; 0: at the end only", "steps")
       .between(0, most_steps);
   key("checkpoint.keep", &o.checkpoint.keep, "newest checkpoints that stay; 0: all", "checkpoints").between(0, 1e9);
+  key("checkpoint.local", &o.checkpoint.local,
+      "memory or disk of each node's own, as /dev/shm, for checkpoints in between; empty: none", "directory");
+  key("checkpoint.local_every", &o.checkpoint.local_every, "steps between these", "steps")
+      .between(1, most_steps)
+      .not_with("checkpoint.local", {""});
 
   key("watchdog.seconds", &o.watchdog_seconds, "a run ends when a rank waited so long for another; 0: never", "seconds")
       .between(0, 366 * 24 * 3600);

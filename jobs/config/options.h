@@ -93,6 +93,8 @@ struct Options {
     std::string directory = "runs/default";
     std::int64_t every = 1000;  ///< steps; 0: at the end only
     std::int64_t keep = 3;      ///< 0: all
+    std::string local;          ///< a directory of each node's own; empty: none
+    std::int64_t local_every = 10;
   } checkpoint;
   std::int64_t watchdog_seconds = 600;  ///< 0: off
 

@@ -7,6 +7,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "framework/base/console.h"
 #include "framework/base/error.h"
 
 namespace lexring {
@@ -36,9 +37,16 @@ MetricsFile::MetricsFile(std::filesystem::path path, std::int64_t last_step) : p
   file_.reset(std::fopen(path_.c_str(), "ab"));
   require(file_ != nullptr, "{} cannot be opened for writing: {}; check the directory's permissions", path_.string(),
           std::strerror(errno));
+  std::setvbuf(file_.get(), nullptr, _IONBF, 0);  // what was not written is known to the byte
 }
 
-void MetricsFile::begin(std::int64_t done, std::int64_t /*steps*/) { cut_back(path_, done); }
+void MetricsFile::begin(std::int64_t done, std::int64_t /*steps*/) {
+  if (!write_held()) {  // its beginning may be in the file, which is cut back to whole lines
+    say("{} cannot be written: {}; the lines that it did not take are lost\n", path_.string(), std::strerror(errno));
+    held_.clear();
+  }
+  cut_back(path_, done);
+}
 
 void MetricsFile::write(const StepMetrics& m) {
   nlohmann::ordered_json json = {
@@ -52,12 +60,23 @@ void MetricsFile::write(const StepMetrics& m) {
   }
   if (m.computed_twice) json["computed_twice"] = *m.computed_twice;
   if (m.spike_score) json["spike_score"] = *m.spike_score;
-  const std::string line = json.dump() + "\n";
-  const bool written =
-      std::fwrite(line.data(), 1, line.size(), file_.get()) == line.size() && std::fflush(file_.get()) == 0;
-  require(written,
-          "{} cannot be written: {}; free some space and start again, training resumes from the last checkpoint",
-          path_.string(), std::strerror(errno));
+  held_ += json.dump() + "\n";
+  const bool held = failing_;
+  failing_ = !write_held();
+  if (failing_ && !held)
+    say("{} cannot be written: {}; going on; its lines are kept in memory until there is space\n", path_.string(),
+        std::strerror(errno));
+}
+
+bool MetricsFile::write_held() {
+  held_.erase(0, std::fwrite(held_.data(), 1, held_.size(), file_.get()));
+  return held_.empty();
+}
+
+void MetricsFile::finish() {
+  const bool whole = write_held();
+  require(whole, "{} cannot be written: {}; its last lines are lost; the checkpoints are whole", path_.string(),
+          std::strerror(errno));
 }
 
 }  // namespace lexring

@@ -48,16 +48,21 @@ class MetricsFile : public MetricSink {
   /// Appends to `path`, after cutting it back to the lines of steps up to `last_step` (0: starts anew).
   MetricsFile(std::filesystem::path path, std::int64_t last_step);
   void begin(std::int64_t done, std::int64_t steps) override;
-  /// Throws Error when the line cannot be written.
+  /// Lines that a full disk does not take are kept, which is said once, and go first when it takes some again.
   void write(const StepMetrics& metrics) override;
-  void finish() override {}
+  /// Throws Error when lines are left.
+  void finish() override;
 
  private:
+  bool write_held();  ///< false: some are left, for errno's reason
+
   struct Close {
     void operator()(std::FILE* file) const { std::fclose(file); }
   };
   std::filesystem::path path_;
   std::unique_ptr<std::FILE, Close> file_;
+  std::string held_;
+  bool failing_ = false;
 };
 
 }  // namespace lexring

@@ -10,9 +10,11 @@
 #include "jobs/config/changes.h"
 #include "jobs/config/ini_file.h"
 #include "jobs/launch/model_state.h"
+#include "jobs/launch/nodes.h"
 #include "jobs/training/run_directory.h"
 #include "parallel/checkpoint/agree.h"
 #include "parallel/checkpoint/newest.h"
+#include "parallel/checkpoint/promotion.h"
 #include "parallel/checkpoint/steps.h"
 
 namespace lexring {
@@ -79,6 +81,23 @@ Options read_run_options(const std::vector<std::string>& args, Communicator& wor
   Options options = parse_options(texts, {}, {}, &*before);
   options.init = own ? before->init : from->string();
   return options;
+}
+
+std::optional<LocalPlace> local_checkpoints(const Options& o, Communicator& world) {
+  if (o.checkpoint.local.empty()) return std::nullopt;
+  LocalPlace place(world, o.checkpoint.local, o.checkpoint.directory, gather_nodes(world));
+  const std::string lines = o.resume == "auto" ? promote_local(world, place, o.checkpoint.keep) : "";
+  if (world.rank() == 0) say("{}", lines);
+  return place;
+}
+
+std::unique_ptr<LocalTier> begin_local_checkpoints(const Options& o, Communicator& world,
+                                                   const std::optional<LocalPlace>& place) {
+  if (place) return std::make_unique<LocalTier>(world, *place);
+  agree(world, [&] {
+    if (world.rank() == 0) forget_turn(o.checkpoint.directory);
+  });
+  return nullptr;
 }
 
 std::optional<CheckpointReader> checkpoint_to_resume(const Options& o, Communicator& world) {

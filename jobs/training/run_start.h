@@ -2,12 +2,15 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "jobs/config/options.h"
 #include "parallel/checkpoint/checkpoint.h"
+#include "parallel/checkpoint/local_place.h"
+#include "parallel/checkpoint/local_tier.h"
 
 namespace lexring {
 
@@ -16,6 +19,14 @@ namespace lexring {
 /// the same command goes on from these, and the first one need not be there any more. Throws UsageError when the run
 /// did not begin with those weights. Collective.
 Options read_run_options(const std::vector<std::string>& args, Communicator& world);
+
+/// Where nodes keep local checkpoints; nothing where checkpoint.local is empty. With resume = auto, what they have that
+/// is newer than the run's own checkpoints becomes one of these, and lines say so. The run is locked. Collective.
+std::optional<LocalPlace> local_checkpoints(const Options& options, Communicator& world);
+/// Before the first step: from here on local checkpoints are this start's, and none of earlier ones is taken any more.
+/// Null where there are none. Collective.
+std::unique_ptr<LocalTier> begin_local_checkpoints(const Options& options, Communicator& world,
+                                                   const std::optional<LocalPlace>& place);
 
 /// The checkpoint that `resume` means; nothing to start anew. With `auto`, where the newest is damaged, the one before,
 /// and rank 0 says so; it is verified then. Collective.

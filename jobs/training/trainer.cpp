@@ -61,7 +61,7 @@ void Trainer::resume(const CheckpointReader& checkpoint) {
   StoredTokenizer tokenizer = std::move(state_.tokenizer);  // an earlier version stored none
   state_ = stored;
   state_.tokenizer = std::move(tokenizer);
-  saved_step_ = compared_step_ = stored.step;
+  saved_step_ = complete_step_ = compared_step_ = stored.step;
   // One that fell due in the skipped steps before the stop still waits for a good one.
   const std::int64_t every = options_.checkpoint.every, good = stored.step - stored.skipped_in_a_row;
   save_due_ = every > 0 && stored.step / every > good / every;
@@ -87,7 +87,8 @@ StepMetrics Trainer::train_step() {
                                     landmark_of(options_.model));
   const auto tell = [&]() -> std::vector<double> {
     const bool done = writer_.in_flight() && writer_.shard_done();
-    return {done ? 1.0 : 0.0, stop_.received() ? 1.0 : 0.0};
+    const bool local_done = local_ && local_->in_flight() && local_->stage_done();
+    return {done ? 1.0 : 0.0, stop_.received() ? 1.0 : 0.0, local_done ? 1.0 : 0.0};
   };
   const StepResult result =
       compute_with_second_look(replica_, *context_, metrics.step, batches, tell,
@@ -101,7 +102,10 @@ StepMetrics Trainer::train_step() {
   if (!metrics.skipped) replica_.update(metrics.lr, metrics.gradient_norm);
   count_step(metrics, spike);
   metrics.epochs = static_cast<double>(state_.samples) / static_cast<double>(sampler_.windows());
-  if (writer_.in_flight() && result.sums[0] == context_->world().size()) writer_.publish();
+  if (writer_.in_flight() && result.sums[0] == context_->world().size()) settle(writer_.publish(), next_save());
+  if (local_ && local_->in_flight() && result.sums[2] == context_->world().size()) {
+    if (const auto line = local_->advance(); line && is_first()) say("{}\n", *line);
+  }
   stop_agreed_ = stop_agreed_ || result.sums[1] > 0;
   metrics.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (auto slow = stragglers_.after_step(state_.step, metrics.seconds)) metrics.incidents.push_back(std::move(*slow));
@@ -137,17 +141,33 @@ void Trainer::choose_steps(const StepMetrics& metrics) {
   }
 }
 
+std::int64_t Trainer::next_save() const {
+  const std::int64_t every = options_.checkpoint.every, steps = options_.train.steps;
+  const std::int64_t next = every > 0 ? (state_.step / every + 1) * every : steps;
+  return options_.train.minutes > 0 ? next : std::min(next, std::max(steps, state_.step));
+}
+
+void Trainer::settle(const std::optional<std::string>& problem, std::optional<std::int64_t> again) {
+  if (!problem) {
+    complete_step_ = saved_step_;
+    return;
+  }
+  const std::string next = again ? fmt::format("; going on; will be tried again at step {}", *again) : "";
+  if (is_first()) say("save of step {} failed: {}{}\n", saved_step_, *problem, next);
+  saved_step_ = complete_step_;
+}
+
 void Trainer::save(Due due) {
   if (saved_step_ == state_.step) return;
   if (options_.train.compare_every > 0) require_equal_replicas(true);
   // Weights that are not finite make all steps to come be skipped, and a checkpoint of them would displace a good one.
   const bool finite = replica_.weights_are_finite();
-  if (!finite || writer_.in_flight()) writer_.finish();  // the last good one is whole, should this run end here
+  if (writer_.in_flight()) settle(writer_.finish(), state_.step);  // it is whole, should this run end here
   if (!finite) {
     throw NumbersError(
         fmt::format("weights are not finite after step {}, so they are not saved; {}. Lower optimizer.lr, or lengthen "
                     "optimizer.warmup, and {}",
-                    state_.step, last_checkpoint(), saved_step_ < 0 ? "start again" : "resume from there"));
+                    state_.step, last_checkpoint(), complete_step_ < 0 ? "start again" : "resume from there"));
   }
   state_.configuration = to_ini(options_);
   if (due == Due::yes) {
@@ -157,6 +177,29 @@ void Trainer::save(Due due) {
   writer_.save(state_, replica_.tensors_to_save());
   saved_step_ = state_.step;
   save_due_ = false;
+}
+
+void Trainer::keep_local(std::unique_ptr<LocalTier> tier) {
+  local_ = std::move(tier);
+  const std::string text = local_ ? local_->describe(replica_.tensors_to_save()) + "\n" : "";
+  if (is_first()) say("{}", text);
+}
+
+void Trainer::save_locally() {
+  local_due_ = false;
+  if (saved_step_ == state_.step || !replica_.weights_are_finite()) return;  // the next shared save says why not
+  state_.configuration = to_ini(options_);
+  local_->save(state_, replica_.tensors_to_save());
+}
+
+void Trainer::save_last() {
+  save(save_due_ && state_.skipped_in_a_row == 0 ? Due::yes : Due::no);
+  const auto problem = writer_.finish();
+  require(!problem, "the last save, of step {}, failed: {}; {}; with more space the same command goes on from there",
+          state_.step, problem.value_or(""),
+          complete_step_ < 0 ? "there is no checkpoint"
+                             : fmt::format("the newest checkpoint is of step {}", complete_step_));
+  if (local_) local_->clear();
 }
 
 RunEnd Trainer::run(const MetricSinks& sinks) {
@@ -185,11 +228,12 @@ RunEnd Trainer::run(const MetricSinks& sinks) {
     end_if_hopeless();
     save_due_ = save_due_ || (o.checkpoint.every > 0 && state_.step % o.checkpoint.every == 0);
     if (save_due_ && !last && !metrics.skipped) save(Due::yes);  // after skipped steps it waits for a good one
+    local_due_ = local_ && (local_due_ || state_.step % o.checkpoint.local_every == 0);
+    if (local_due_ && !last && !metrics.skipped && !local_->in_flight()) save_locally();
     const bool compare = o.train.compare_every > 0 && state_.step % o.train.compare_every == 0;
     if (compare && compared_step_ != state_.step) require_equal_replicas(false);
   }
-  save(save_due_ && state_.skipped_in_a_row == 0 ? Due::yes : Due::no);
-  writer_.finish();
+  save_last();
   for (const auto& sink : sinks) sink->finish();
   if (o.train.minutes == 0 && state_.step >= o.train.steps) return RunEnd::finished;
   if (is_first()) {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -19,6 +20,7 @@
 #include "jobs/training/training_batches.h"
 #include "jobs/training/validation.h"
 #include "parallel/checkpoint/checkpoint.h"
+#include "parallel/checkpoint/local_tier.h"
 #include "parallel/context.h"
 
 namespace lexring {
@@ -39,6 +41,8 @@ class Trainer {
   void resume(const CheckpointReader& checkpoint);
   /// Begins a new run with the weights of a checkpoint. Throws when they are of another model. Collective.
   void begin_with(const CheckpointReader& checkpoint);
+  /// Local checkpoints from here on, every checkpoint.local_every steps; null: none. Collective.
+  void keep_local(std::unique_ptr<LocalTier> tier);
   /// Trains to the last step, or until a stop signal; saves at the end either way. `sinks` get every step's numbers;
   /// empty but on rank 0. Throws NumbersError where numbers are wrong for good, MachineError where ranks that should
   /// hold the same do not; the last good checkpoint is whole then. Collective.
@@ -70,6 +74,11 @@ class Trainer {
   void require_equal_replicas(bool moments);
   /// "the last checkpoint is of step 100; ..."
   std::string last_checkpoint() const;
+  void save_locally();
+  /// The end of a save: says it where it failed, and at which step it is tried again.
+  void settle(const std::optional<std::string>& problem, std::optional<std::int64_t> again);
+  std::int64_t next_save() const;
+  void save_last();
   bool is_first() const { return context_->world().rank() == 0; }
 
   Options options_;
@@ -81,11 +90,14 @@ class Trainer {
   Replica replica_;
   CheckpointWriter writer_;
   StragglerWatch stragglers_;
+  std::unique_ptr<LocalTier> local_;  ///< may be null
   StopSignal stop_;
   TrainingState state_;
-  std::int64_t saved_step_ = -1;
-  std::int64_t compared_step_ = 0;  ///< all ranks that should hold the same did after it
+  std::int64_t saved_step_ = -1;     ///< of the last save, which may be in flight
+  std::int64_t complete_step_ = -1;  ///< of the newest checkpoint
+  std::int64_t compared_step_ = 0;   ///< all ranks that should hold the same did after it
   bool save_due_ = false;
+  bool local_due_ = false;
   bool stop_agreed_ = false;
   std::vector<double> measured_;  ///< seconds per step, while train.minutes waits for a choice
 };

@@ -41,7 +41,8 @@ std::vector<MachineError::Suspect> suspects_of(const Drift& drift, const std::ve
 }  // namespace
 
 std::string Trainer::last_checkpoint() const {
-  return saved_step_ < 0 ? "there is no checkpoint yet" : fmt::format("the last checkpoint is of step {}", saved_step_);
+  return complete_step_ < 0 ? "there is no checkpoint yet"
+                            : fmt::format("the last checkpoint is of step {}", complete_step_);
 }
 
 std::optional<SpikeScore> Trainer::score(const StepResult& result) const {
@@ -79,7 +80,7 @@ void Trainer::act_on_spike(const StepMetrics& metrics) {
     if (is_first()) say("{}\n", why);
     return;
   }
-  writer_.finish();
+  settle(writer_.finish(), std::nullopt);
   throw NumbersError(
       fmt::format("{}, and train.spike = stop; {}. Starting again meets the same step: choose train.spike = skip or "
                   "rollback, a higher train.spike_score, or another optimizer.lr",
@@ -89,7 +90,7 @@ void Trainer::act_on_spike(const StepMetrics& metrics) {
 /// Weights, moments and step of the newest checkpoint that fell due. Data go on behind the spike, so that what was read
 /// since the checkpoint is not read again, and its windows are as they were: from that checkpoint, any run comes here.
 void Trainer::roll_back(const std::string& why) {
-  writer_.finish();
+  settle(writer_.finish(), std::nullopt);
   Communicator& world = context_->world();
   const std::filesystem::path directory = options_.checkpoint.directory;
   const std::int64_t back_to = state_.spikes.back_to;
@@ -106,6 +107,7 @@ void Trainer::roll_back(const std::string& why) {
                     "train.spike_score",
                     why, back_to, state_.spikes.rollbacks));
   }
+  if (local_) local_->begin_turn();
   agree(world, [&] {
     if (is_first()) go_on_from(*found);
   });
@@ -117,8 +119,8 @@ void Trainer::roll_back(const std::string& why) {
   state.spikes.back_to = state.step;
   state.spikes.rollbacks = state_.spikes.rollbacks + 1;
   state_ = std::move(state);
-  saved_step_ = compared_step_ = state_.step;
-  save_due_ = false;
+  saved_step_ = complete_step_ = compared_step_ = state_.step;
+  save_due_ = local_due_ = false;
   if (is_first()) {
     say("{}; the run goes back to the checkpoint of step {}, and on with the data behind this step ({} of {} times)\n",
         why, state_.step, state_.spikes.rollbacks, most_rollbacks);
@@ -129,7 +131,7 @@ void Trainer::end_if_hopeless() {
   const std::int64_t spikes = state_.spikes.in_a_row, not_finite = state_.skipped_in_a_row - spikes;
   const std::int64_t most_spikes = most_spikes_in_a_row(options_.train.spike_window);
   if (not_finite < most_not_finite_in_a_row && spikes < most_spikes) return;
-  writer_.finish();  // the last good checkpoint is whole before this run ends
+  settle(writer_.finish(), std::nullopt);  // the last good checkpoint is whole before this run ends
   if (not_finite >= most_not_finite_in_a_row) {
     throw NumbersError(
         fmt::format("{} steps in a row had a loss or gradient that is not finite (the last is step {}), "
@@ -152,7 +154,8 @@ void Trainer::require_equal_replicas(bool moments) {
     compared_step_ = state_.step;
     return;
   }
-  writer_.finish();
+  settle(writer_.finish(), std::nullopt);
+  if (local_) local_->clear();  // they are not compared before they are saved
   const std::vector<std::string> nodes = gather_nodes(context_->world());
   const std::string since = fmt::format("between steps {} and {}", compared_step_, state_.step);
   const std::string who =
@@ -164,7 +167,7 @@ void Trainer::require_equal_replicas(bool moments) {
       fmt::format("after step {}: {}. They were the same after step {}, so a machine's memory or arithmetic failed "
                   "since; {}{}. Start again without that node",
                   state_.step, who, compared_step_, last_checkpoint(),
-                  saved_step_ < 0 ? "" : ", from before that, and can be trusted"),
+                  complete_step_ < 0 ? "" : ", from before that, and can be trusted"),
       suspects_of(*drift, nodes, since));
 }
 

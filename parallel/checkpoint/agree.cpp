@@ -5,6 +5,7 @@
 #include <new>
 #include <span>
 #include <string>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -13,25 +14,50 @@
 
 namespace lexring {
 
-void agree(Communicator& world, const std::function<void()>& work) {
-  std::string problem;  // of which kind, and its message
-  std::exception_ptr mine;
+namespace {
+
+/// What went wrong on a rank: a letter for its kind ('u': a UsageError), a colon and the message; empty: nothing.
+struct Outcome {
+  std::string problem;
+  std::exception_ptr error;
+};
+
+Outcome outcome_of(const std::function<void()>& work) {
   try {
     work();
+    return {};
   } catch (const std::bad_alloc&) {
-    mine = std::current_exception();
-    problem = "e:there is not enough memory; use fewer ranks on a node, or a smaller model";
+    return {"e:there is not enough memory; use fewer ranks on a node, or a smaller model", std::current_exception()};
   } catch (const std::exception& error) {
-    mine = std::current_exception();
-    problem = fmt::format("{}:{}", dynamic_cast<const UsageError*>(&error) != nullptr ? 'u' : 'e', error.what());
+    const char kind = dynamic_cast<const UsageError*>(&error) != nullptr ? 'u' : 'e';
+    return {fmt::format("{}:{}", kind, error.what()), std::current_exception()};
   }
-  const auto problems = world.all_gather(std::as_bytes(std::span(problem)));
-  if (mine) std::rethrow_exception(mine);
-  for (std::size_t rank = 0; rank < problems.size(); ++rank) {
-    const std::string text(reinterpret_cast<const char*>(problems[rank].data()), problems[rank].size());
-    require_usage(!text.starts_with("u:"), "rank {}: {}", rank, text.substr(std::min<std::size_t>(2, text.size())));
-    require(text.empty(), "rank {}: {}", rank, text.substr(std::min<std::size_t>(2, text.size())));
-  }
+}
+
+/// The first rank's that is not empty, with its rank.
+std::pair<std::size_t, std::string> first_problem(Communicator& world, const std::string& mine) {
+  const auto all = world.all_gather(std::as_bytes(std::span(mine)));
+  const auto first = std::find_if(all.begin(), all.end(), [](const auto& problem) { return !problem.empty(); });
+  if (first == all.end()) return {0, ""};
+  return {static_cast<std::size_t>(first - all.begin()),
+          std::string(reinterpret_cast<const char*>(first->data()), first->size())};
+}
+
+}  // namespace
+
+void agree(Communicator& world, const std::function<void()>& work) {
+  const Outcome mine = outcome_of(work);
+  const auto [rank, problem] = first_problem(world, mine.problem);
+  if (mine.error) std::rethrow_exception(mine.error);
+  require_usage(!problem.starts_with("u:"), "rank {}: {}", rank,
+                problem.substr(std::min<std::size_t>(2, problem.size())));
+  require(problem.empty(), "rank {}: {}", rank, problem.substr(std::min<std::size_t>(2, problem.size())));
+}
+
+std::optional<std::string> common_problem(Communicator& world, const std::function<void()>& work) {
+  const auto [rank, problem] = first_problem(world, outcome_of(work).problem);
+  if (problem.empty()) return std::nullopt;
+  return world.size() == 1 ? problem.substr(2) : fmt::format("rank {}: {}", rank, problem.substr(2));
 }
 
 void require_same(Communicator& world, const std::string& mine, const std::string& what) {

@@ -49,18 +49,19 @@ class CheckpointWriter {
   CheckpointWriter(std::filesystem::path directory, Communicator& world, std::int64_t keep);
   ~CheckpointWriter();  ///< waits for the writer; an unfinished checkpoint stays under its temporary name
 
-  /// Begins a save; every rank calls it with what it alone is to write (no part twice over all ranks). Waits for an
-  /// earlier one.
+  /// Begins a save; every rank calls it with what it alone is to write (no part twice over all ranks). Nothing is in
+  /// flight.
   void save(const TrainingState& state, const std::vector<LogicalTensor>& tensors);
-  /// This rank's flag, summed by a step's all-reduce: 1 when nothing is in flight here or its shard is safely on disk.
-  /// Throws what the writer thread threw.
-  bool shard_done();
+  /// This rank's flag, summed by a step's all-reduce: 1 when nothing is in flight here, its shard is safely on disk, or
+  /// cannot be written.
+  bool shard_done() const;
   /// Every rank calls it once all shards are done: rank 0 writes manifest and checkpoint.h5, renames into place,
-  /// replaces `latest`, deletes old ones.
-  void publish();
+  /// replaces `latest`, deletes old ones. Where any rank failed, on a full disk, the save is given up: what it wrote is
+  /// removed, the checkpoints before stay, and every rank gets the first rank's problem.
+  [[nodiscard]] std::optional<std::string> publish();
   bool in_flight() const;
-  /// shard_done on all ranks, then publish. For the end of a run. Collective.
-  void finish();
+  /// publish, where something is in flight, waiting for all shards. Collective.
+  [[nodiscard]] std::optional<std::string> finish();
 
  private:
   struct Impl;

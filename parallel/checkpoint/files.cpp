@@ -82,6 +82,7 @@ std::uint64_t size_of_file(const std::filesystem::path& path) {
 
 std::string read_text_file(const std::filesystem::path& path) {
   std::string text;
+  text.reserve(size_of_file(path));
   read_file(path, [&](const char* bytes, std::size_t count) { text.append(bytes, count); });
   return text;
 }
@@ -123,7 +124,8 @@ void make_directories(const std::filesystem::path& path) {
 
 void remove_tree(const std::filesystem::path& path) {
   std::error_code error;
-  std::filesystem::remove_all(path, error);
+  do std::filesystem::remove_all(path, error);
+  while (error == std::errc::no_such_file_or_directory);  // somebody else deletes it too
   if (error) fail_on(path, "delete", error.value());
 }
 

@@ -34,7 +34,8 @@ class Pending {
   class Work {
    public:
     virtual ~Work() = default;
-    virtual void wait() = 0;  ///< called once; throws what failed
+    virtual void wait() = 0;                    ///< called once; throws what failed
+    virtual bool done() const { return true; }  ///< overridden where wait() may hold up the host
   };
 
   Pending() = default;
@@ -45,6 +46,8 @@ class Pending {
 
   /// Returns when it is done; at once where it was waited for already. Sleeps meanwhile. Throws Error.
   void wait();
+  /// Whether wait() would return at once. Advances nothing, and tells this rank's view only.
+  bool done() const { return !work_ || work_->done(); }
 
  private:
   friend class Communicator;

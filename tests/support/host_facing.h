@@ -44,6 +44,7 @@ class DownloadingWork final : public Pending::Work {
     pending_.wait();
     used_.download();
   }
+  bool done() const override { return pending_.done(); }
 
  private:
   OnDevice used_;

@@ -88,6 +88,7 @@ class StagedWork final : public Pending::Work {
     progress_->wait(*transfer_);
     then_();
   }
+  bool done() const override { return transfer_->done(); }
 
  private:
   std::shared_ptr<Transfer> transfer_;

@@ -15,6 +15,7 @@ class MpiWork final : public Pending::Work {
   MpiWork(std::shared_ptr<Transfer> transfer, std::shared_ptr<Progress> progress)
       : transfer_(std::move(transfer)), progress_(std::move(progress)) {}
   void wait() override { progress_->wait(*transfer_); }
+  bool done() const override { return transfer_->done(); }
 
  private:
   std::shared_ptr<Transfer> transfer_;

@@ -18,7 +18,7 @@ class StoredTokenizerTest : public ::testing::Test {
     state.tokenizer = tokenizer;
     CheckpointWriter writer(directory.path(), *self, 0);
     writer.save(state, {});
-    writer.finish();
+    EXPECT_EQ(writer.finish(), std::nullopt);
     return CheckpointReader(directory.path());
   }
   Dataset dataset(const StoredTokenizer& tokenizer) {

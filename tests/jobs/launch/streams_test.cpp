@@ -51,12 +51,15 @@ TEST_F(Streams, ALostResultIsAnError) {
   EXPECT_TRUE(std::filesystem::exists(prepared)) << "the data set itself is whole";
 }
 
-TEST_F(Streams, MetricsThatCannotBeWrittenEndARun) {
-  const auto result =
-      run_process("trap '' XFSZ\nulimit -f 8\n" + train("run", "--train.steps 1000"));  // 8 KiB: some 30 steps
+TEST_F(Streams, MetricsThatCannotBeWrittenEndNoRunBeforeItsEnd) {
+  const auto result =  // 64 KiB hold a checkpoint, but not the lines of 400 steps
+      run_process("trap '' XFSZ\nulimit -f 64\n" + train("run", "--train.steps 400 --model.width 8 --model.vocab 257"));
   EXPECT_EQ(result.exit_code, 1) << result.output;
-  EXPECT_EQ(occurrences(result.output, "metrics.jsonl cannot be written: File too large; free some space"), 1)
+  EXPECT_EQ(occurrences(result.output, "metrics.jsonl cannot be written: File too large; going on"), 1)
       << result.output;
+  EXPECT_EQ(occurrences(result.output, "metrics.jsonl cannot be written: File too large; its last lines are lost"), 1)
+      << result.output;
+  EXPECT_TRUE(std::filesystem::exists(run("run") / "step-00000400"));
 }
 
 TEST_F(Streams, AClosedPipeEndsACommandQuietly) {

@@ -7,9 +7,12 @@
 #include <algorithm>
 #include <fstream>
 #include <functional>
+#include <thread>
 
 #include "parallel/checkpoint/files.h"
+#include "parallel/checkpoint/local_tier.h"
 #include "parallel/checkpoint/manifest.h"
+#include "parallel/checkpoint/promotion.h"
 #include "parallel/checkpoint/steps.h"
 #include "tests/parallel/checkpoint/checkpoint_fixture.h"
 
@@ -175,6 +178,54 @@ TEST_F(CheckpointBranchTest, ASaveKilledAnywhereLeavesTheLastOne) {
 TEST_F(CheckpointBranchTest, ASaveOfTheSameStepKilledAnywhereLeavesOne) {
   for (const std::int64_t step : {4, 8}) save(step);
   killed_anywhere([&] { save(8); }, [&] { EXPECT_EQ(newest(), 8); });
+}
+
+/// All of a local save at once.
+void save_locally(LocalTier& tier, const TrainingState& state, const LogicalTensor& part) {
+  tier.save(state, {part});
+  while (tier.in_flight()) {
+    if (tier.stage_done()) tier.advance();
+    else std::this_thread::yield();
+  }
+}
+
+TEST_F(CheckpointBranchTest, APromotionKilledAnywhereIsOneOrNone) {
+  save(4);
+  const auto part = matrix_part<float>(*runtime, "w", {8, 6}, {0, 0}, {8, 6});
+  const LocalPlace place(*self, temporary.path() / "local", directory, {"a"});
+  {
+    LocalTier tier(*self, place);
+    save_locally(tier, state_at(8), part);
+  }
+  killed_anywhere([&] { promote_local(*self, place, 1); },
+                  [&] {
+                    ASSERT_EQ(newest(), std::filesystem::exists(at(8)) ? 8 : 4);
+                    delete_debris(directory);
+                    promote_local(*self, place, 1);
+                    EXPECT_EQ(newest(), 8);
+                    save(9, 1);
+                    EXPECT_EQ(names(), (Names{"latest", "step-00000009", "local_turn"}));
+                  });
+}
+
+TEST_F(CheckpointBranchTest, ALocalSaveKilledAnywhereLeavesOneThatIsWhole) {
+  save(4);
+  const auto part = matrix_part<float>(*runtime, "w", {8, 6}, {0, 0}, {8, 6});
+  const LocalPlace place(*self, temporary.path() / "local", directory, {"a"});
+  std::int64_t last = 4;
+  killed_anywhere(
+      [&] {
+        LocalTier tier(*self, place);
+        for (const std::int64_t step : {8, 12}) save_locally(tier, state_at(step), part);
+      },
+      [&] {
+        delete_debris(directory);
+        promote_local(*self, place, 0);
+        const std::int64_t step = newest();
+        EXPECT_GE(step, last) << "what was whole before one more call is whole after it";
+        last = step;
+      });
+  EXPECT_EQ(last, 12);
 }
 
 TEST_F(CheckpointBranchTest, OnesThatEndInSkippedStepsDisplaceNone) {

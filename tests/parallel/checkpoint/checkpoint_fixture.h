@@ -89,7 +89,7 @@ class CheckpointTest : public ::testing::Test {
                         matrix_part<float>(*runtime, "w", {8, 6}, {4, 0}, {4, 6}),
                         matrix_part<double>(*runtime, "d", {2, 2}, {0, 0}, {2, 2}),
                         matrix_part<bfloat16>(*runtime, "b", {4, 4}, {0, 0}, {4, 4})});
-    writer.finish();
+    EXPECT_EQ(writer.finish(), std::nullopt);
   }
   static TrainingState state_at(std::int64_t step) {
     return {step, 32 * step, 1, "0123abcd", "[model]\nlayers = 2\n", 0, {"bytes", ""}};

@@ -64,7 +64,7 @@ TEST_F(CheckpointTest, EveryBitSurvives) {
                 {0, 0, 0},
                 Tensor::from(*runtime, {2, 3, 2}, std::vector<std::int32_t>{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11})},
                {"none", {0, 4}, {0, 0}, Tensor(*runtime, {0, 4}, Dtype::f32)}});
-  writer.finish();
+  EXPECT_EQ(writer.finish(), std::nullopt);
   const CheckpointReader reader(directory);
   const LogicalTensor found{"odd", {5}, {0}, Tensor(*runtime, {5}, Dtype::f32)};
   reader.read(found);
@@ -88,7 +88,7 @@ TEST_F(CheckpointTest, ASaveIsACopy) {
   EXPECT_TRUE(writer.in_flight());
   while (!writer.shard_done()) usleep(1000);
   EXPECT_FALSE(find_checkpoint(directory).has_value());
-  writer.publish();
+  EXPECT_EQ(writer.publish(), std::nullopt);
   EXPECT_FALSE(writer.in_flight());
   expect_part<float>(*runtime, CheckpointReader(directory), "w", {4, 4}, {0, 0}, {4, 4});
 }
@@ -159,7 +159,7 @@ TEST_F(CheckpointTest, PiecesMayBeCutAnywhereInsideACube) {
   };
   CheckpointWriter writer(directory, *self, 0);
   writer.save(state_at(1), {part(0, {0, 1, 2, 3, 6, 7, 8, 9}), part(2, {4, 5, 10, 11})});
-  writer.finish();
+  EXPECT_EQ(writer.finish(), std::nullopt);
   const LogicalTensor whole{"cube", {2, 3, 2}, {0, 0, 0}, Tensor(*runtime, {2, 3, 2}, Dtype::f32)};
   CheckpointReader(directory).read(whole);
   EXPECT_EQ(whole.data.to_host<float>(), (std::vector<float>{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}));
@@ -205,7 +205,7 @@ TEST_F(CheckpointTest, ATokenizerIsLoadedWithEveryByte) {
   state.tokenizer = tokenizer;
   CheckpointWriter writer(directory, *self, 0);
   writer.save(state, {matrix_part<float>(*runtime, "w", {4, 4}, {0, 0}, {4, 4})});
-  writer.finish();
+  EXPECT_EQ(writer.finish(), std::nullopt);
   const CheckpointReader reader(directory);
   reader.verify(*self);
   EXPECT_EQ(reader.state().tokenizer, tokenizer);

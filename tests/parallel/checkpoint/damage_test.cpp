@@ -115,24 +115,17 @@ TEST_F(CheckpointDamageTest, AFullDiskLeavesTheOldOneAndNothingUnderAFinalName) 
     std::signal(SIGXFSZ, SIG_IGN);
     const rlimit limit{1 << 16, 1 << 16};  // a disk that is full for this process only
     setrlimit(RLIMIT_FSIZE, &limit);
-    try {
-      CheckpointWriter writer(directory, *self, 1);
-      writer.save(state_at(2), {matrix_part<float>(*runtime, "w", {256, 256}, {0, 0}, {256, 256})});
-      writer.finish();
-    } catch (const Error& error) {
-      const std::string message = error.what();
-      return message.find("shard-0000.h5") != std::string::npos && message.find("File too large") != std::string::npos
-                 ? 42
-                 : 1;
-    }
-    return 2;
+    CheckpointWriter writer(directory, *self, 1);
+    writer.save(state_at(2), {matrix_part<float>(*runtime, "w", {256, 256}, {0, 0}, {256, 256})});
+    const std::string problem = writer.finish().value_or("");
+    if (problem.find("shard-0000.h5") == std::string::npos || problem.find("File too large") == std::string::npos)
+      return 1;
+    return std::filesystem::exists(directory / "step-00000002.partial") ? 2 : 42;
   });
   ASSERT_TRUE(WIFEXITED(status));
   EXPECT_EQ(WEXITSTATUS(status), 42);
   EXPECT_FALSE(std::filesystem::exists(directory / "step-00000002"));
   EXPECT_EQ(CheckpointReader(directory).path(), step);
-  save(3, 1);  // and what was left goes with the next good one
-  EXPECT_FALSE(std::filesystem::exists(directory / "step-00000002.partial"));
 }
 
 TEST_F(CheckpointDamageTest, AReadOnlyDirectory) {
@@ -140,17 +133,12 @@ TEST_F(CheckpointDamageTest, AReadOnlyDirectory) {
   std::filesystem::permissions(directory, std::filesystem::perms(0555));
   const int status = in_child([&] {
     if (geteuid() == 0 && setuid(65534) != 0) return 3;  // root may write everywhere
-    try {
-      CheckpointWriter(directory, *self, 0)
-          .save(state_at(2), {matrix_part<float>(*runtime, "w", {2, 2}, {0, 0}, {2, 2})});
-    } catch (const Error& error) {
-      const std::string message = error.what();
-      return message.find("step-00000002.partial") != std::string::npos &&
-                     message.find("Permission denied") != std::string::npos
-                 ? 42
-                 : 1;
-    }
-    return 2;
+    CheckpointWriter writer(directory, *self, 0);
+    writer.save(state_at(2), {matrix_part<float>(*runtime, "w", {2, 2}, {0, 0}, {2, 2})});
+    const std::string problem = writer.finish().value_or("");
+    const bool named = problem.find("step-00000002.partial") != std::string::npos &&
+                       problem.find("Permission denied") != std::string::npos;
+    return named ? 42 : 1;
   });
   std::filesystem::permissions(directory, std::filesystem::perms(0755));
   ASSERT_TRUE(WIFEXITED(status));
@@ -164,7 +152,7 @@ TEST_F(CheckpointDamageTest, KilledInTheMiddleOfASave) {
       CheckpointWriter writer(directory, *self, 1);
       for (std::int64_t next = 100;; ++next) {
         writer.save(state_at(next), {matrix_part<float>(*runtime, "w", {512, 512}, {0, 0}, {512, 512})});
-        writer.finish();
+        static_cast<void>(writer.finish());
       }
     }
     usleep(static_cast<useconds_t>(20000 + pause * 7000));
