@@ -51,21 +51,22 @@ double StragglerWatch::held_up() const {
   return sum;
 }
 
-std::optional<std::string> StragglerWatch::after_step(std::int64_t step, double seconds) {
+std::optional<std::string> StragglerWatch::after_step(std::int64_t step) {
   if (context_->world().size() == 1) return std::nullopt;
+  const auto now = std::chrono::steady_clock::now();
   if (++steps_ <= 0) {
-    if (steps_ == 0) waited_before_ = held_up();
+    since_ = now, waited_before_ = held_up();
     return std::nullopt;
   }
-  seconds_ += seconds;
   if (steps_ % window_.steps != 0) return std::nullopt;
   const double waited = held_up();
-  const std::vector<RankTime> times = gather(context_->world(), {seconds_, waited - waited_before_});
+  const std::vector<RankTime> times =
+      gather(context_->world(), {std::chrono::duration<double>(now - since_).count(), waited - waited_before_});
   if (times[0].seconds < window_.seconds) return std::nullopt;
 
   const std::vector<SlowRank> slow = slow_ranks(times);
   const std::int64_t first = step - steps_ + 1;
-  steps_ = 0, seconds_ = 0, waited_before_ = waited;
+  steps_ = 0, since_ = now, waited_before_ = waited;
   std::vector<int> ranks;
   for (const SlowRank& one : slow) ranks.push_back(one.rank);
   std::sort(ranks.begin(), ranks.end());

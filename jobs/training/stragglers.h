@@ -5,6 +5,7 @@
 /// sequence.partition = contiguous the last ones have.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -14,9 +15,9 @@
 
 namespace lexring {
 
-/// Of one rank, over a window of steps.
+/// Of one rank, over a window.
 struct RankTime {
-  double seconds = 0;  ///< of the steps
+  double seconds = 0;  ///< from step to step, with what lies between: validations, saves
   double waited = 0;   ///< of these, held up by others
 };
 
@@ -38,9 +39,9 @@ class StragglerWatch {
     double seconds;
   };
   explicit StragglerWatch(const Context& context, Window window = {50, 10});
-  /// After every step, which took `seconds` here. What there is to say, the same on every rank: at the end of a window
-  /// in which other ranks were slow than in the one before. Collective.
-  std::optional<std::string> after_step(std::int64_t step, double seconds);
+  /// After every step. What there is to say, the same on every rank: at the end of a window in which other ranks were
+  /// slow than in the one before. Collective.
+  std::optional<std::string> after_step(std::int64_t step);
 
  private:
   double held_up() const;
@@ -49,7 +50,8 @@ class StragglerWatch {
   Window window_;
   std::vector<std::string> nodes_;
   std::int64_t steps_ = 0;  ///< in this window, negative where they do not count yet
-  double seconds_ = 0, waited_before_ = 0;
+  std::chrono::steady_clock::time_point since_;
+  double waited_before_ = 0;
   std::vector<int> slow_;  ///< in the window before, ascending
 };
 

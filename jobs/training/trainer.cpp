@@ -108,7 +108,7 @@ StepMetrics Trainer::train_step() {
   }
   stop_agreed_ = stop_agreed_ || result.sums[1] > 0;
   metrics.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  if (auto slow = stragglers_.after_step(state_.step, metrics.seconds)) metrics.incidents.push_back(std::move(*slow));
+  if (auto slow = stragglers_.after_step(state_.step)) metrics.incidents.push_back(std::move(*slow));
   metrics.tokens_per_second = static_cast<double>(t.batch * t.length) / metrics.seconds;
   metrics.flops = result.flops / metrics.seconds / 1e9;
   const Runtime& runtime = backend_->runtime();

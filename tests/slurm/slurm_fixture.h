@@ -94,8 +94,9 @@ exec {2} "$@"
     return made.output.substr(0, made.output.find_first_of(";\n"));
   }
   static void wait_until(const std::function<bool()>& done, const std::string& what) {
-    for (int i = 0; i < 6000 && !done(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(50));
-    EXPECT_TRUE(done()) << what;
+    bool is_done = false;  // what is asked may be true for a moment only
+    for (int i = 0; i < 6000 && !(is_done = done()); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    EXPECT_TRUE(is_done) << what;
   }
   static bool ended(const std::string& id) {
     const std::string state = field(id, "JobState");

@@ -91,6 +91,8 @@ class Hang:
 
 
 def measure(place, arguments):
+    if not os.path.exists(arguments.faults):
+        return [f"{arguments.faults} is not built"]
     failures, rows = [], []
     for kind in arguments.kinds.split(",") if arguments.kinds else SAYS:
         times = []
