@@ -6,9 +6,9 @@
 ///     /dev/shm/lexring-0123456789abcdef/5d1c.../node7/step-00000120/shard-0003.h5
 ///
 /// A turn is what one start of a run computes. Its name is random, and the run's shared directory holds that of its
-/// newest one (`local_turn`): every start begins another, so that what an earlier one left is of use only to the start that
-/// comes right after it, and never to another run in the same directory, nor to one that has gone back to an earlier
-/// checkpoint since.
+/// newest one (`local_turn`): every start begins another, so that what an earlier one left is of use only to the start
+/// that comes right after it, and never to another run in the same directory, nor to one that has gone back to an
+/// earlier checkpoint since.
 #pragma once
 
 #include <filesystem>

@@ -63,7 +63,10 @@ TEST_F(FullDisk, ALastSaveThatFailsIsAnErrorAndTheOneBeforeIsGoneOnFrom) {
   EXPECT_EQ(occurrences(said, "; going on; will be tried again at step 6\n"), 1) << said;
   EXPECT_EQ(occurrences(said, "the last save, of step 6, failed: "), 1) << said;
   EXPECT_EQ(occurrences(said, "; the newest checkpoint is of step 2; "), 1) << said;
-  EXPECT_EQ(occurrences(said, "exit code 1\nconfig.ini\nlatest\nmetrics.jsonl\nstep-00000002\n"), 1) << said;
+  EXPECT_EQ(
+      occurrences(said, "exit code 1\nconfig.ini\nhistory.jsonl\nlatest\nmetrics.jsonl\nstatus.json\nstep-00000002\n"),
+      1)
+      << said;
   EXPECT_EQ(occurrences(said, "resumed from " + disk + "/step-00000002;"), 1) << said;
   std::filesystem::copy_file(run("metrics"), disk + "/metrics.jsonl");
   EXPECT_EQ(trajectory("disk"), trajectory("whole"));

@@ -204,7 +204,7 @@ TEST_F(CheckpointBranchTest, APromotionKilledAnywhereIsOneOrNone) {
                     promote_local(*self, place, 1);
                     EXPECT_EQ(newest(), 8);
                     save(9, 1);
-                    EXPECT_EQ(names(), (Names{"latest", "step-00000009", "local_turn"}));
+                    EXPECT_EQ(names(), (Names{"latest", "local_turn", "step-00000009"}));
                   });
 }
 
