@@ -68,9 +68,8 @@ int dry_train(Options& o, const std::shared_ptr<Communicator>& world) {
   const RunDevice device = open_device(o.device, o.train.precision, world);
   const MeshChoice mesh = planned_mesh(o, *world);
   const TrainingData data = open_training_data(o, mesh.mesh, *world);
-  std::optional<RunLock> lock;
-  agree(*world, [&] {
-    if (world->rank() == 0) lock.emplace(o.checkpoint.directory);
+  agree(*world, [&] {  // held for a moment only: reading checkpoints takes long, and a training may want to start
+    if (world->rank() == 0) const RunLock lock(o.checkpoint.directory);
   });
   const auto reader = checkpoint_to_resume(o, *world);
   if (reader) {

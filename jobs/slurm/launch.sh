@@ -109,7 +109,7 @@ launch() {
 # numbers that went wrong for good (3), end the job.
 until_done() {
   cd "${LEXRING_DIRECTORY:-.}"
-  local run turn status='' words=("$@") resume=() ended=''
+  local run turn status='' words=("$@") resume=() ended='' turn_of='' first='' last='' count=0
   run=$(directory_of "$@") || exit 2
   mkdir -p "$run" || exit 1
   turn=$run/turn
@@ -185,12 +185,12 @@ newest_checkpoint() {
 # marks of nodes do; false after too many. Says how to resume: as the command does, until the job itself has brought a
 # checkpoint; and `words`, the command.
 begin_turn() {  # COMMAND ...
-  local newest turn_of='' first='' last='' count=0 node word
+  local newest node word
   newest=$(newest_of "$1")
-  if [ -f "$turn" ]; then
+  if [ -z "$status" ] && [ -f "$turn" ]; then  # later it is known, also where a full disk does not take the file
     {
       read -r turn_of first last count || true
-      if [ "$turn_of" = "$SLURM_JOB_ID" ] && [ -z "$status" ]; then read_marks; fi
+      if [ "$turn_of" = "$SLURM_JOB_ID" ]; then read_marks; fi
     } <"$turn"
   fi
   resume=()
@@ -206,10 +206,11 @@ begin_turn() {  # COMMAND ...
       return 1
     fi
   fi
+  turn_of=$SLURM_JOB_ID last=$newest
   {
     echo "$SLURM_JOB_ID $first $newest $count"
     for node in "${!marks[@]}"; do echo "$node ${marks[$node]}"; done
-  } >"$turn" || true
+  } >"$turn.new" && mv "$turn.new" "$turn" || rm -f "$turn.new" || true
   sleep $((5 * count))
 }
 

@@ -190,6 +190,7 @@ void go_on(const std::filesystem::path& checkpoint, const TrainingState& stored,
     say_changes(stored, now);
     std::error_code error;
     if (!std::filesystem::equivalent(checkpoint.parent_path(), now.checkpoint.directory, error)) return;
+    forget_turn(now.checkpoint.directory);  // local checkpoints of before are of no use from here on
     const Branch branch = go_on_from(checkpoint);
     if (branch.set_aside.empty()) return;
     say("the run goes back to {}: {} {} set aside, as step-*{}\n", branch.checkpoint.filename().string(),

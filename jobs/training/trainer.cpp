@@ -4,6 +4,7 @@
 #include <array>
 #include <chrono>
 #include <cmath>
+#include <tuple>
 
 #include <fmt/format.h>
 
@@ -155,6 +156,7 @@ void Trainer::settle(const std::optional<std::string>& problem, std::optional<st
   const std::string next = again ? fmt::format("; going on; will be tried again at step {}", *again) : "";
   if (is_first()) say("save of step {} failed: {}{}\n", saved_step_, *problem, next);
   saved_step_ = complete_step_;
+  std::tie(state_.spikes.back_to, state_.spikes.rollbacks) = before_save_;
 }
 
 void Trainer::save(Due due) {
@@ -170,6 +172,7 @@ void Trainer::save(Due due) {
                     state_.step, last_checkpoint(), complete_step_ < 0 ? "start again" : "resume from there"));
   }
   state_.configuration = to_ini(options_);
+  before_save_ = {state_.spikes.back_to, state_.spikes.rollbacks};
   if (due == Due::yes) {
     state_.spikes.back_to = state_.step;
     state_.spikes.rollbacks = 0;

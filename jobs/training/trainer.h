@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "datasets/dataset.h"
 #include "jobs/config/options.h"
@@ -93,9 +94,10 @@ class Trainer {
   std::unique_ptr<LocalTier> local_;  ///< may be null
   StopSignal stop_;
   TrainingState state_;
-  std::int64_t saved_step_ = -1;     ///< of the last save, which may be in flight
-  std::int64_t complete_step_ = -1;  ///< of the newest checkpoint
-  std::int64_t compared_step_ = 0;   ///< all ranks that should hold the same did after it
+  std::int64_t saved_step_ = -1;                                 ///< of the last save, which may be in flight
+  std::int64_t complete_step_ = -1;                              ///< of the newest checkpoint
+  std::pair<std::int64_t, std::int64_t> before_save_ = {-1, 0};  ///< where a spike took the run back to, and how often
+  std::int64_t compared_step_ = 0;                               ///< all ranks that should hold the same did after it
   bool save_due_ = false;
   bool local_due_ = false;
   bool stop_agreed_ = false;

@@ -9,6 +9,7 @@
 #include "jobs/launch/nodes.h"
 #include "jobs/training/trainer.h"
 #include "parallel/checkpoint/agree.h"
+#include "parallel/checkpoint/newest.h"
 #include "parallel/checkpoint/steps.h"
 
 namespace lexring {
@@ -96,7 +97,15 @@ void Trainer::roll_back(const std::string& why) {
   const std::int64_t back_to = state_.spikes.back_to;
   auto found = back_to < 0 ? std::nullopt : find_checkpoint(world, directory / step_name(back_to));
   if (back_to >= 0 && !found) found = find_checkpoint(world, directory);
-  if (!found) {
+  std::optional<CheckpointReader> checkpoint;
+  if (found) checkpoint.emplace(world, *found);
+  if (const std::string damage = found ? checkpoint->damage(world) : ""; !damage.empty()) {
+    if (is_first()) say("{}\n", damage);
+    NewestWhole newest = open_newest_whole(world, directory);
+    checkpoint.reset();
+    if (newest.reader) checkpoint.emplace(std::move(*newest.reader));
+  }
+  if (!checkpoint) {
     if (is_first()) say("{}; there is no checkpoint to go back to, so the step is skipped\n", why);
     return;
   }
@@ -109,11 +118,10 @@ void Trainer::roll_back(const std::string& why) {
   }
   if (local_) local_->begin_turn();
   agree(world, [&] {
-    if (is_first()) go_on_from(*found);
+    if (is_first()) go_on_from(checkpoint->path());
   });
-  const CheckpointReader checkpoint(world, *found);
-  replica_.load(checkpoint);
-  TrainingState state = checkpoint.state();
+  replica_.load(*checkpoint);
+  TrainingState state = checkpoint->state();
   state.samples = state_.samples;
   state.tokenizer = state_.tokenizer;
   state.spikes.back_to = state.step;

@@ -122,18 +122,22 @@ NewestWhole open_newest_whole(Communicator& world, const std::filesystem::path& 
   return result;
 }
 
+std::optional<std::filesystem::path> newest_readable(const std::filesystem::path& directory) {
+  const auto paths = candidates(directory);
+  for (std::size_t i = 0; i < paths.size(); ++i) {
+    try {
+      return CheckpointReader(paths[i]).path();
+    } catch (const DamagedCheckpoint&) {
+      if (i + 1 == paths.size()) throw;
+    }
+  }
+  return std::nullopt;
+}
+
 std::optional<std::filesystem::path> find_newest_readable(Communicator& world, const std::filesystem::path& directory) {
   std::string found;
   agree(world, [&] {
-    if (world.rank() != 0) return;
-    const auto paths = candidates(directory);
-    for (std::size_t i = 0; i < paths.size() && found.empty(); ++i) {
-      try {
-        found = CheckpointReader(paths[i]).path().string();
-      } catch (const DamagedCheckpoint&) {
-        if (i + 1 == paths.size()) throw;
-      }
-    }
+    if (world.rank() == 0) found = newest_readable(directory).value_or("").string();
   });
   found = share(world, found);
   return found.empty() ? std::nullopt : std::optional<std::filesystem::path>(found);

@@ -20,6 +20,9 @@ struct NewestWhole {
 /// on. Reads all files of those that it looks at. Throws where there are some and all are damaged. Collective.
 NewestWhole open_newest_whole(Communicator& world, const std::filesystem::path& directory);
 
+/// The newest checkpoint whose manifest, tokenizer and sizes are right. For one rank. Throws where there are some and
+/// all are damaged.
+std::optional<std::filesystem::path> newest_readable(const std::filesystem::path& directory);
 /// As far as manifest, tokenizer and sizes tell, without reading tensors: its path. Collective.
 std::optional<std::filesystem::path> find_newest_readable(Communicator& world, const std::filesystem::path& directory);
 

@@ -12,6 +12,7 @@
 #include "parallel/checkpoint/checkpoint.h"
 #include "parallel/checkpoint/files.h"
 #include "parallel/checkpoint/manifest.h"
+#include "parallel/checkpoint/newest.h"
 #include "parallel/checkpoint/shard.h"
 #include "parallel/checkpoint/steps.h"
 
@@ -31,12 +32,21 @@ struct Shared {
   std::int64_t newest_step = -1;  ///< -1: there is no checkpoint
 };
 
+/// Where all checkpoints are damaged, any local one is newer.
+std::int64_t step_of_newest(const std::filesystem::path& run) {
+  try {
+    const auto newest = newest_readable(run);
+    return newest ? read_manifest(*newest).state.step : -1;
+  } catch (const DamagedCheckpoint&) {
+    return -1;
+  }
+}
+
 Shared shared_state(Communicator& world, const std::filesystem::path& run) {
   std::string mine;
   agree(world, [&] {
     if (world.rank() != 0) return;
-    const auto newest = find_checkpoint(run);
-    mine = fmt::format("{} {}", newest ? read_manifest(*newest).state.step : -1, last_turn(run).value_or(""));
+    mine = fmt::format("{} {}", step_of_newest(run), last_turn(run).value_or(""));
   });
   Shared shared;
   std::istringstream(gather(world, mine)[0]) >> shared.newest_step >> shared.turn;
@@ -197,13 +207,19 @@ std::string promote_local(Communicator& world, const LocalPlace& place, std::int
   for (auto candidate = found.rbegin(); candidate != found.rend(); ++candidate) {
     const auto& [step, manifest] = *candidate;
     const Share share = find_files(world, place, shared, manifest);
-    const auto problem =
-        share.missing.empty() ? promote(world, place, manifest, share, keep) : std::optional(share.missing);
-    if (!problem)
-      return lines +
-             fmt::format("the local checkpoint of step {} on {} is newer than the run's last one: it is {} now\n", step,
-                         counted(share.nodes, "node"), step_name(step));
-    lines += fmt::format("the local checkpoint of step {} cannot be used: {}\n", step, *problem);
+    if (!share.missing.empty()) {
+      lines += fmt::format("the local checkpoint of step {} cannot be used: {}\n", step, share.missing);
+      continue;
+    }
+    const auto problem = promote(world, place, manifest, share, keep);
+    // To go on without it would delete it.
+    require(
+        !problem,
+        "the local checkpoint of step {} is whole on the nodes, and newer than the run's last one, but it cannot be "
+        "copied to {}: {}; the same command goes on from it once it can, and --resume PATH from another one",
+        step, place.run().string(), problem.value_or(""));
+    return lines + fmt::format("the local checkpoint of step {} on {} is newer than the run's last one: it is {} now\n",
+                               step, counted(share.nodes, "node"), step_name(step));
   }
   return lines;
 }

@@ -2,6 +2,7 @@
 
 #include <map>
 
+#include "framework/base/console.h"
 #include "framework/io/hdf5_file.h"
 #include "parallel/checkpoint/files.h"
 #include "parallel/checkpoint/steps.h"
@@ -114,8 +115,12 @@ void complete_step(const std::filesystem::path& directory, Manifest manifest, st
   write_text_file(partial / manifest_name, to_text(manifest));
   sync_path(partial);
   put_into_place(directory, step);
-  delete_debris(directory);
-  delete_old_steps(directory, step, keep);
+  try {
+    delete_debris(directory);
+    delete_old_steps(directory, step, keep);
+  } catch (const Error& error) {  // the checkpoint is in place
+    say("an older checkpoint cannot be deleted: {}; tried again with the next save\n", error.what());
+  }
 }
 
 }  // namespace lexring

@@ -61,10 +61,27 @@ TEST_F(LocalRun, WhoBeginsAnewTakesNothing) {
 TEST_F(LocalRun, WhoGoesOnWithoutLocalCheckpointsDoesNotMeetThemAgain) {
   const std::int64_t step = killed("run");
   done(train("run", "--optimizer.schedule constant --train.steps 3"));
-  EXPECT_FALSE(std::filesystem::exists(run("run") + "/turn"));
+  EXPECT_FALSE(std::filesystem::exists(run("run") + "/local_turn"));
   EXPECT_EQ(metrics("run").size(), 3U);
   const std::string said = done(train("run", keys(std::to_string(std::min<std::int64_t>(step, 4) + 2))));
   EXPECT_EQ(occurrences(said, "resumed from " + run("run") + "/step-00000003;"), 1) << said;
+}
+
+TEST_F(LocalRun, ADamagedCheckpointDoesNotHideAWholeLocalOne) {
+  done(train("run", keys("2")));
+  done(train("run", keys("3")));
+  const std::string step = std::to_string(killed("run"));
+  std::ofstream(run("run") + "/step-00000003/manifest.json") << "{}";
+  const std::string said = done(train("run", keys(std::to_string(std::stoll(step) + 1))));
+  EXPECT_EQ(occurrences(said, "the local checkpoint of step " + step + " on 1 node is newer"), 1) << said;
+}
+
+TEST_F(LocalRun, AWholeOneThatCannotBeCopiedEndsTheStartAndIsNotLost) {
+  const std::string step = std::to_string(killed("run"));
+  const std::string command = train("run", keys(std::to_string(std::stoll(step) + 1)));
+  expect_refused("ulimit -f 40; " + command, "the local checkpoint of step " + step + " is whole on the nodes", 1);
+  const std::string said = done(command);
+  EXPECT_EQ(occurrences(said, "the local checkpoint of step " + step + " on 1 node is newer"), 1) << said;
 }
 
 TEST_F(LocalRun, ADirectoryThatCannotBeMadeIsToldOnceAndTheRunEndsWell) {
