@@ -192,6 +192,26 @@ TEST(Concurrent, CallsAdvanceWithoutTheirCaller) {
   pending.wait();
 }
 
+/// Where wait() may hold up the host.
+TEST(Done, IsSaidWhenTheMessageHasComeAndNotBefore) {
+  EXPECT_TRUE(Pending().done());
+  const auto group = world()->split("late", 0);
+  std::vector<float> sent = {static_cast<float>(world()->rank())}, got = {-1};
+  const int last = world()->size() - 1;
+  const bool receives = last > 0 && world()->rank() == 0, sends = last > 0 && world()->rank() == last;
+  Pending pending;
+  if (receives) {
+    pending = group->start_exchange({}, {{last, bytes_of(got)}});
+    EXPECT_FALSE(pending.done());
+  }
+  world()->barrier();
+  if (sends) pending = group->start_exchange({{0, bytes_of(sent)}}, {});
+  while (!pending.done()) std::this_thread::yield();
+  pending.wait();
+  EXPECT_TRUE(pending.done());
+  EXPECT_EQ(got[0], receives ? static_cast<float>(last) : -1.0F);
+}
+
 TEST(Concurrent, DestroyingAPendingWaitsForIt) {
   const std::size_t count = 300000;
   auto mine = values_of<float>(world()->rank(), count);
