@@ -42,7 +42,7 @@ struct TrainingState {
 };
 
 /// Saves in the background. A save copies this rank's tensors to host memory and returns; a writer thread writes and
-/// fsyncs its shard. The thread is the only user of HDF5 meanwhile and never calls a communicator.
+/// fsyncs its shard. It never calls a communicator; HDF5 is shared with other threads by its lock (hdf5_handle.h).
 class CheckpointWriter {
  public:
   /// `keep`: how many of the newest checkpoints stay (delete_old_steps); 0 keeps all.
