@@ -123,7 +123,10 @@ std::string table_of(const std::vector<Row>& rows) {
   return text;
 }
 
-bool is_run(const std::filesystem::path& path) { return std::filesystem::exists(RunDirectory(path).config()); }
+bool is_run(const std::filesystem::path& path) {
+  std::error_code unreadable;
+  return std::filesystem::exists(RunDirectory(path).config(), unreadable);
+}
 
 /// The run that a path is, or those below it, as a study has them.
 std::vector<std::filesystem::path> runs_of(const std::string& asked) {

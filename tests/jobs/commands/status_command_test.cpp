@@ -53,6 +53,8 @@ TEST_F(StatusCommand, WatchesUntilNothingTrains) {
 TEST_F(StatusCommand, WhatIsNoRunIsRefused) {
   expect_refused(binary() + " status", "lexring status RUN...");
   expect_refused(binary() + " status " + run("none"), "cannot be read: No such file or directory");
+  std::filesystem::create_symlink(run("loop"), run("loop"));
+  expect_refused(binary() + " status " + run("loop"), "cannot be read: Too many levels of symbolic links");
   std::filesystem::create_directories(run("empty") + "/a/b");
   expect_refused(binary() + " status " + run("empty"), "is no run, and none lies in it");
   expect_refused(binary() + " status " + run("empty") + " --watch -1", "watch");
